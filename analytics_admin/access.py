@@ -1,0 +1,34 @@
+"""Who may do what: one function answers for the admin, the API and the commands."""
+
+from enum import StrEnum
+from typing import Any
+
+from analytics_admin.conf import app_settings
+
+
+class Act(StrEnum):
+    """What an operator can do here; the value is the permission's codename."""
+
+    VIEW_CONSOLE = "view_console"
+    CLEAR_SEARCH_CACHE = "clear_search_cache"
+    RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers"
+
+    @property
+    def permission(self) -> str:
+        return f"analytics_admin.{self.value}"
+
+
+def is_operator(user: Any) -> bool:
+    """Say whether the user is active and superuser or staff; works with any user model."""
+    if not getattr(user, "is_active", False):
+        return False
+    return bool(getattr(user, "is_superuser", False) or getattr(user, "is_staff", False))
+
+
+def may(user: Any, act: Act) -> bool:
+    """Say whether the user may do the act, under ``REQUIRE_MODEL_PERMISSIONS`` as it is set."""
+    if not is_operator(user):
+        return False
+    if getattr(user, "is_superuser", False) or not app_settings().require_model_permissions:
+        return True
+    return bool(user.has_perm(act.permission))

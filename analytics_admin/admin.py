@@ -1,0 +1,1 @@
+"""Registers the console's pages with the Django admin."""

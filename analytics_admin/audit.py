@@ -1,0 +1,151 @@
+"""One Operation row round every act: started before it, finished or failed after it.
+
+Knows nothing of what the acts do. Nothing is done unless its row is durably on record first.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from analytics_admin.models import Operation
+from analytics_admin.signals import operation_finished
+
+logger = logging.getLogger("analytics_admin.audit")
+
+Status = Operation.Status
+
+
+class AuditUnavailable(Exception):
+    """The audit trail can't be written; ``reason`` says why in words that hold no secret."""
+
+    code = "audit_unavailable"
+
+    def __init__(self, error: DatabaseError) -> None:
+        self.reason = describe_database_error(error)
+        super().__init__(self.reason)
+
+
+class OutcomeUnknown(Exception):
+    """Raised in an act that may or may not have happened; ``reason`` says what was seen."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, and through which door. ``name`` outlives the user's account."""
+
+    name: str
+    channel: str
+    user: Any = None
+
+    @classmethod
+    def from_user(cls, user: Any, *, channel: str = Operation.Channel.CODE) -> "Actor":
+        """Return the actor behind a signed-in user; ``channel`` is one of Operation.Channel."""
+        return cls(name=user.get_username(), channel=channel, user=user)
+
+    @classmethod
+    def system(cls, name: str, *, channel: str = Operation.Channel.CODE) -> "Actor":
+        """Return an actor without an account: a shell user, a scheduled job."""
+        return cls(name=name, channel=channel)
+
+
+def describe_database_error(error: DatabaseError) -> str:
+    """Return words for an operator; driver texts can name hosts and users, so none is passed on."""
+    text = str(error).lower()
+    if "locked" in text or "lock timeout" in text:
+        return "the database is locked"
+    if "readonly" in text or "read-only" in text:
+        return "the database is read-only"
+    if "no such table" in text or "does not exist" in text:
+        return "the database is not migrated"
+    if "full" in text or "no space" in text:
+        return "the database has no space left"
+    return "the database does not answer"
+
+
+@contextmanager
+def audited(
+    kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]
+) -> Iterator[Operation]:
+    """Keep one row round the block, which sets ``operation.outcome`` as it learns it.
+
+    Raises:
+        AuditUnavailable: the row could not be written; the block was not entered.
+        RuntimeError: called inside ``transaction.atomic()``, whose rollback would take the row.
+    """
+    operation = _new(kind, actor=actor, reason=reason, targets=targets)
+    _insert(operation)
+    began = time.monotonic()
+    try:
+        yield operation
+    except OutcomeUnknown as error:
+        _close(operation, Status.UNKNOWN, began, error.reason)
+        raise
+    except BaseException as error:  # also Ctrl-C: the row must not stay open if it can be closed
+        _close(operation, Status.FAILED, began, getattr(error, "reason", type(error).__name__))
+        raise
+    _close(operation, Status.DONE, began)
+
+
+def record_denied(
+    kind: str, *, actor: Actor, reason: str = "", targets: Mapping[str, Any] | None = None
+) -> Operation:
+    """Write the row of an act that its actor was not allowed to do.
+
+    Raises:
+        AuditUnavailable: the row could not be written.
+    """
+    operation = _new(kind, actor=actor, reason=reason, targets=targets or {})
+    operation.status = Status.DENIED
+    operation.finished_at = operation.started_at
+    _insert(operation)
+    return operation
+
+
+def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) -> Operation:
+    return Operation(
+        kind=kind,
+        channel=actor.channel,
+        actor=actor.name,
+        user=actor.user,
+        reason=reason,
+        targets=dict(targets),
+    )
+
+
+def _insert(operation: Operation) -> None:
+    try:
+        with transaction.atomic(durable=True):
+            operation.save(force_insert=True)
+    except DatabaseError as error:
+        logger.error("operation not recorded, so not done: %s", describe_database_error(error))
+        raise AuditUnavailable(error) from error
+
+
+def _close(operation: Operation, status: str, began: float, error: str = "") -> None:
+    """Finish the row. The act is over: a database that fails now changes nothing of its answer."""
+    operation.status = status
+    operation.error = error[:500]
+    operation.duration_ms = (time.monotonic() - began) * 1000
+    operation.finished_at = timezone.now()
+    try:
+        operation.save(update_fields=["status", "outcome", "error", "finished_at", "duration_ms"])
+    except DatabaseError as failure:
+        logger.error(
+            "operation %s ended %s but its row stays open: %s",
+            operation.pk,
+            status,
+            describe_database_error(failure),
+        )
+    operation_finished.send_robust(sender=Operation, operation=operation)

@@ -1,0 +1,1 @@
+"""The search cache, and how it is cleared."""

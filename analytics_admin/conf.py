@@ -1,0 +1,47 @@
+"""The ``ANALYTICS_ADMIN`` setting: every key with its default, read each time it is used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+SETTING = "ANALYTICS_ADMIN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSettings:
+    """One field per key of ``ANALYTICS_ADMIN``, in lower case."""
+
+    search_cache: str = "search"
+    """Alias in CACHES of the search cache."""
+    breaker_cache: str = "breakers"
+    """Alias in CACHES of the circuit breakers' store."""
+    breakers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Policies by breaker name; each wins over what the code declares."""
+    breaker_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Policy of every breaker, where neither code nor BREAKERS says otherwise."""
+    sync_interval: float = 0.25
+    """Seconds for which a process trusts what it last read of a breaker."""
+    search_cache_dedicated: bool = False
+    """True: nothing else lives in the search alias' database; a clear flushes it whole."""
+    require_model_permissions: bool = False
+    """True: staff also need the permission of the act; superusers never do."""
+    require_reason: bool = False
+    """True: an act without a reason is refused."""
+    read_only: bool = False
+    """True: every act is refused, in all doors."""
+    external_token_max_lifetime: timedelta | float | None = None
+    """Longest time a token minted elsewhere may still live (seconds or timedelta)."""
+    throttle_rates: Mapping[str, str | None] = field(default_factory=dict)
+    """Requests per time by scope ("write", "login"); None switches one off."""
+
+
+KEYS = {item.name.upper(): item for item in fields(AppSettings)}
+
+
+def app_settings() -> AppSettings:
+    """Return the settings as they are now; unknown keys are left to the system check."""
+    given: Mapping[str, Any] = getattr(settings, SETTING, {})
+    return AppSettings(**{key.lower(): value for key, value in given.items() if key in KEYS})

@@ -1,0 +1,107 @@
+"""Connections of the app's own to the server behind a cache alias.
+
+django-redis shares one pool per URL, so the time-outs of whichever alias connected first hold for
+all; here each caller states its own and nothing is retried. Needs no redis import: it copies what
+the alias' client was built from.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.cache import BaseCache, InvalidCacheBackendError, caches
+from django.core.exceptions import ImproperlyConfigured
+
+
+class StoreUnavailable(Exception):
+    """The store behind a cache alias did not do what was asked; ``reason`` holds no secret."""
+
+    code = "store_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+# By exception class name, nearest class first. Driver texts can hold a URL with its password, so
+# none of them is ever passed on.
+_REASONS = {
+    "AuthenticationError": "the store refused the user name or password",
+    "AuthenticationWrongNumberOfArgsError": "the store refused the user name or password",
+    "AuthorizationError": "the store's user lacks a permission that this needs",
+    "NoPermissionError": "the store's user lacks a permission that this needs",
+    "OutOfMemoryError": "the store is out of memory",
+    "ReadOnlyError": "the store is a read-only replica",
+    "BusyLoadingError": "the store is loading its data",
+    "MaxConnectionsError": "the store has no connection left",
+    "TimeoutError": "the store did not answer in time",
+    "ConnectionError": "the store cannot be reached",
+    "ResponseError": "the store refused the command",
+    "OSError": "the store cannot be reached",
+}
+
+
+def explain(error: BaseException) -> str:
+    """Return an operator's words for an exception of the redis client, without its text."""
+    text = str(error)
+    if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
+        return _REASONS["OutOfMemoryError"]
+    if "MISCONF" in text:
+        return "the store cannot write its data to disk"
+    for cls in type(error).__mro__:
+        if cls.__name__ in _REASONS:
+            return _REASONS[cls.__name__]
+    return "the store's settings are not usable"
+
+
+def is_local_memory(alias: str) -> bool:
+    """Say whether the alias is Django's in-process cache, which only one process ever sees."""
+    from django.core.cache.backends.locmem import LocMemCache
+
+    return isinstance(caches[alias], LocMemCache)
+
+
+@contextmanager
+def act_client(alias: str, *, timeout: float) -> Iterator[Any]:
+    """Lend a client for one act and close its connections afterwards."""
+    client = own_client(alias, timeout=timeout)
+    try:
+        yield client
+    finally:
+        client.connection_pool.disconnect()
+
+
+def own_client(alias: str, *, timeout: float) -> Any:
+    """Return a redis client of the caller's own for the alias' server.
+
+    ``timeout`` (seconds) holds for connecting and for each reply. Nothing connects yet.
+
+    Raises:
+        StoreUnavailable: the alias' settings are unusable (a malformed URL, say).
+    """
+    try:
+        shared = _shared_client(caches[alias])
+        pool = shared.connection_pool
+        kwargs = {
+            key: value
+            for key, value in pool.connection_kwargs.items()
+            if key not in {"retry", "retry_on_timeout", "retry_on_error"}
+        }
+        kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
+        return type(shared)(connection_pool=own_pool)
+    except (
+        ValueError,
+        TypeError,
+        ImportError,
+        InvalidCacheBackendError,
+        ImproperlyConfigured,
+    ) as e:
+        raise StoreUnavailable(explain(e)) from None
+
+
+def _shared_client(cache: BaseCache) -> Any:
+    client = getattr(cache, "client", None)
+    if client is None:
+        raise StoreUnavailable("the cache alias is not a django-redis cache")
+    return client.get_client(write=True)

@@ -1,0 +1,120 @@
+"""The audit trail, and two table-less models that give the console its entries and permissions."""
+
+import uuid
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+INTERRUPTED_AFTER = timedelta(minutes=10)
+
+
+class Operation(models.Model):
+    """One act of one operator: written before the act, finished or failed after it."""
+
+    class Kind(models.TextChoices):
+        CLEAR_SEARCH_CACHE = "clear_search_cache", _("Clear search cache")
+        RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
+
+    class Status(models.TextChoices):
+        STARTED = "started", _("Started")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+        UNKNOWN = "unknown", _("Outcome unknown")
+        DENIED = "denied", _("Denied")
+
+    class Channel(models.TextChoices):
+        ADMIN = "admin", _("Django admin")
+        API = "api", _("REST API")
+        COMMAND = "command", _("Command line")
+        CODE = "code", _("Code")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(_("act"), max_length=40, choices=Kind.choices)
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.STARTED
+    )
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel.choices)
+    actor = models.CharField(_("actor"), max_length=254)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    targets = models.JSONField(_("targets"), default=dict, help_text=_("What the act was aimed at"))
+    outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What the act has done"))
+    error = models.CharField(_("error"), max_length=500, blank=True)
+    started_at = models.DateTimeField(_("started at"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        default_permissions = ()
+        ordering = ("-started_at", "-id")
+        indexes = (
+            models.Index(fields=["-started_at", "-id"], name="aa_operation_newest"),
+            models.Index(fields=["kind", "-started_at"], name="aa_operation_kind"),
+            models.Index(fields=["actor", "-started_at"], name="aa_operation_actor"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} · {self.actor} · {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True when the act was begun and nobody has reported its end for ten minutes."""
+        age = timezone.now() - self.started_at
+        return self.status == self.Status.STARTED and age > INTERRUPTED_AFTER
+
+
+class TablelessManager(models.Manager[models.Model]):
+    """Answers with nothing, so that dumpdata and friends never look for a table."""
+
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().none()
+
+
+class SearchCache(models.Model):
+    """No table: the console's entry for the search cache, and the console's permissions."""
+
+    objects = TablelessManager()
+
+    class Meta:
+        managed = False
+        verbose_name = _("search cache")
+        verbose_name_plural = _("search cache")
+        default_permissions = ()
+        permissions = (
+            ("view_console", _("Can see the analytics console")),
+            ("clear_search_cache", _("Can clear the search cache")),
+        )
+
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name)
+
+
+class CircuitBreaker(models.Model):
+    """No table: the console's entry for the circuit breakers, and their permissions."""
+
+    objects = TablelessManager()
+
+    class Meta:
+        managed = False
+        verbose_name = _("circuit breaker")
+        verbose_name_plural = _("circuit breakers")
+        default_permissions = ()
+        permissions = (
+            ("reset_circuit_breakers", _("Can reset circuit breakers")),
+            ("control_circuit_breakers", _("Can hold and release circuit breakers")),
+        )
+
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name)

@@ -1,0 +1,63 @@
+"""Fixtures for every test: the throw-away store, users, tokens."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.cache import caches
+
+from tests.servers import StoreServer
+from tests.settings import STORE_FOLDER
+
+_store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
+
+
+def pytest_sessionstart() -> None:
+    _store.start()
+
+
+def pytest_sessionfinish() -> None:
+    _store.close()
+    shutil.rmtree(STORE_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _clean_store() -> Iterator[None]:
+    """Every test begins with an empty store."""
+    client = caches["default"].client.get_client(write=True)
+    client.flushall()
+    yield
+
+
+@pytest.fixture
+def superuser(db: None) -> Any:
+    return get_user_model().objects.create_superuser("admin", "admin@example.com", "pw-admin")
+
+
+@pytest.fixture
+def staff_user(db: None) -> Any:
+    return get_user_model().objects.create_user("sam", password="pw-sam", is_staff=True)
+
+
+@pytest.fixture
+def plain_user(db: None) -> Any:
+    return get_user_model().objects.create_user("una", password="pw-una")
+
+
+@pytest.fixture
+def mint() -> Callable[..., str]:
+    """Mint a token as another service with the same key would; keywords replace claims."""
+
+    def mint(
+        sub: Any = "admin", *, key: str | None = None, algorithm: str = "HS256", **claims: Any
+    ) -> str:
+        payload = {"sub": sub, "exp": int(time.time()) + 300, **claims}
+        payload = {name: value for name, value in payload.items() if value is not ...}
+        return jwt.encode(payload, key or settings.SIMPLE_JWT["SIGNING_KEY"], algorithm=algorithm)
+
+    return mint

