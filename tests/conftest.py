@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -27,11 +27,10 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_store() -> Iterator[None]:
+def _clean_store() -> None:
     """Every test begins with an empty store."""
     client = caches["default"].client.get_client(write=True)
     client.flushall()
-    yield
 
 
 @pytest.fixture
