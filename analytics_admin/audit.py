@@ -13,6 +13,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
+from analytics_admin.connections import OutcomeUnknown
 from analytics_admin.models import Operation
 from analytics_admin.signals import operation_finished
 
@@ -29,16 +30,6 @@ class AuditUnavailable(Exception):
     def __init__(self, error: DatabaseError) -> None:
         self.reason = describe_database_error(error)
         super().__init__(self.reason)
-
-
-class OutcomeUnknown(Exception):
-    """Raised in an act that may or may not have happened; ``reason`` says what was seen."""
-
-    code = "outcome_unknown"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,14 @@ all; here each caller states its own and nothing is retried. Needs no redis impo
 the alias' client was built from.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
+from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -17,6 +20,16 @@ class StoreUnavailable(Exception):
     """The store behind a cache alias did not do what was asked; ``reason`` holds no secret."""
 
     code = "store_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class OutcomeUnknown(Exception):
+    """An act that may or may not have happened; ``reason`` says what was seen, without secrets."""
+
+    code = "outcome_unknown"
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -39,6 +52,17 @@ _REASONS = {
     "ResponseError": "the store refused the command",
     "OSError": "the store cannot be reached",
 }
+
+
+# What a cache alias with unusable settings raises before it connects.
+_UNUSABLE = (
+    ValueError,
+    TypeError,
+    ImportError,
+    NotImplementedError,
+    InvalidCacheBackendError,
+    ImproperlyConfigured,
+)
 
 
 def explain(error: BaseException) -> str:
@@ -74,7 +98,8 @@ def act_client(alias: str, *, timeout: float) -> Iterator[Any]:
 def own_client(alias: str, *, timeout: float) -> Any:
     """Return a redis client of the caller's own for the alias' server.
 
-    ``timeout`` (seconds) holds for connecting and for each reply. Nothing connects yet.
+    ``timeout`` (seconds) holds for connecting and for each reply. Replies are bytes, whatever the
+    alias decodes. Nothing connects yet.
 
     Raises:
         StoreUnavailable: the alias' settings are unusable (a malformed URL, say).
@@ -88,19 +113,53 @@ def own_client(alias: str, *, timeout: float) -> Any:
             if key not in {"retry", "retry_on_timeout", "retry_on_error"}
         }
         kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        kwargs["decode_responses"] = False
         own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
         return type(shared)(connection_pool=own_pool)
-    except (
-        ValueError,
-        TypeError,
-        ImportError,
-        InvalidCacheBackendError,
-        ImproperlyConfigured,
-    ) as e:
+    except _UNUSABLE as e:
         raise StoreUnavailable(explain(e)) from None
 
 
+def shares_database(alias: str) -> list[str]:
+    """Return the other aliases in CACHES that are set to the same server and database, sorted.
+
+    Compares settings and connects to nothing. Aliases without Redis, or whose settings are
+    unusable, hold no data there and are left out; so is everything if ``alias`` is one of them.
+    """
+    database = _database(alias)
+    if database is None:
+        return []
+    others = (other for other in settings.CACHES if other != alias)
+    return sorted(other for other in others if _database(other) == database)
+
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def _database(alias: str) -> tuple[object, ...] | None:
+    """Return what tells one Redis database from another, or None if the alias leads to none."""
+    try:
+        return _address(_shared_client(caches[alias]).connection_pool)
+    except (*_UNUSABLE, StoreUnavailable):
+        return None
+
+
+def _address(pool: Any) -> tuple[object, ...]:
+    kwargs = pool.connection_kwargs
+    number = int(kwargs.get("db") or 0)
+    if service := getattr(pool, "service_name", None):  # Sentinel
+        return ("service", service, number)
+    if path := kwargs.get("path"):
+        return ("path", os.path.realpath(path), number)
+    host = str(kwargs.get("host") or "localhost").lower().rstrip(".")
+    host = "localhost" if host in _LOOPBACK else host
+    return ("host", host, int(kwargs.get("port") or 6379), number)
+
+
 def _shared_client(cache: BaseCache) -> Any:
+    """Return the client that the alias itself uses; it connects on its first command."""
+    if isinstance(cache, DjangoRedisCache):
+        return cache._cache.get_client(write=True)
     client = getattr(cache, "client", None)
     if client is None:
         raise StoreUnavailable("the cache alias is not a django-redis cache")

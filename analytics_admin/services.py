@@ -14,12 +14,12 @@ from uuid import UUID
 
 from analytics_admin import audit
 from analytics_admin.access import Act, may
-from analytics_admin.audit import Actor, AuditUnavailable, OutcomeUnknown
+from analytics_admin.audit import Actor, AuditUnavailable
 from analytics_admin.breakers import registry
 from analytics_admin.breakers.registry import BreakerReset, BreakerStatus, UnknownBreakers
 from analytics_admin.caching import purge
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
 from analytics_admin.signals import search_cache_cleared
 
 __all__ = [
