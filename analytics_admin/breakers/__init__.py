@@ -1,1 +1,20 @@
-"""Circuit breakers shared by every process of a site."""
+"""Circuit breakers shared by every process of a site.
+
+catalog = circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
+
+@catalog
+def fetch(query): ...
+"""
+
+from analytics_admin.breakers.breaker import CircuitBreaker, CircuitOpenError, Permit
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.registry import circuit_breaker, get_breaker
+
+__all__ = [
+    "BreakerPolicy",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "Permit",
+    "circuit_breaker",
+    "get_breaker",
+]
