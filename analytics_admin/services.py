@@ -20,6 +20,7 @@ from analytics_admin.breakers.registry import BreakerReset, BreakerStatus, Unkno
 from analytics_admin.caching import purge
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.models import Operation
 from analytics_admin.signals import search_cache_cleared
 
 __all__ = [
@@ -30,9 +31,12 @@ __all__ = [
     "ActResult",
     "Actor",
     "BreakerStatus",
+    "SearchCacheStatus",
+    "StoreUnavailable",
     "UnknownBreakers",
     "clear_search_cache",
     "deny",
+    "describe_search_cache",
     "list_breakers",
     "may",
     "reset_circuit_breakers",
@@ -61,6 +65,22 @@ class ActResult:
     operation_id: UUID | None = None
     preview: Mapping[str, Any] | None = None
     results: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCacheStatus:
+    """What is known of the search cache now.
+
+    ``keys`` is None when the store does not answer; ``unavailable`` then says why.
+    ``last_clear`` is the newest clear that is known to be done.
+    """
+
+    alias: str
+    dedicated: bool
+    keys: int | None = None
+    exact: bool = False
+    unavailable: str = ""
+    last_clear: Operation | None = None
 
 
 class ActFailed(Exception):
@@ -154,6 +174,22 @@ def reset_circuit_breakers(
         operation_id=operation.pk,
         results=[_as_row(reset) for reset in resets],
     )
+
+
+def describe_search_cache() -> SearchCacheStatus:
+    """Return what the search cache holds and when it was last cleared, also when it is down."""
+    settings = app_settings()
+    kind, status = Act.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
+    known: dict[str, Any] = {
+        "alias": settings.search_cache,
+        "dedicated": settings.search_cache_dedicated,
+        "last_clear": Operation.objects.filter(kind=kind, status=status).first(),
+    }
+    try:
+        preview = purge.preview()
+    except StoreUnavailable as error:
+        return SearchCacheStatus(**known, unavailable=error.reason)
+    return SearchCacheStatus(**known, keys=preview.keys, exact=preview.exact)
 
 
 def list_breakers(*, state: str | None = None) -> list[BreakerStatus]:
