@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
 from analytics_admin.connections import OutcomeUnknown
@@ -27,9 +27,9 @@ class AuditUnavailable(Exception):
 
     code = "audit_unavailable"
 
-    def __init__(self, error: DatabaseError) -> None:
-        self.reason = describe_database_error(error)
-        super().__init__(self.reason)
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,8 @@ def audited(
     """Keep one row round the block, which sets ``operation.outcome`` as it learns it.
 
     Raises:
-        AuditUnavailable: the row could not be written; the block was not entered.
-        RuntimeError: called inside ``transaction.atomic()``, whose rollback would take the row.
+        AuditUnavailable: the row could not be written, or only inside a transaction whose
+            rollback would take it; the block was not entered.
     """
     operation = _new(kind, actor=actor, reason=reason, targets=targets)
     _insert(operation)
@@ -116,12 +116,16 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
 
 
 def _insert(operation: Operation) -> None:
+    """Write the row so that no later rollback can take it."""
     try:
-        with transaction.atomic(durable=True):
+        with transaction.atomic(using=router.db_for_write(Operation), durable=True):
             operation.save(force_insert=True)
+    except RuntimeError as error:  # what durable=True raises inside another transaction
+        raise AuditUnavailable("an act cannot run inside a database transaction") from error
     except DatabaseError as error:
-        logger.error("operation not recorded, so not done: %s", describe_database_error(error))
-        raise AuditUnavailable(error) from error
+        reason = describe_database_error(error)
+        logger.error("operation not recorded, so not done: %s", reason)
+        raise AuditUnavailable(reason) from error
 
 
 def _close(operation: Operation, status: str, began: float, error: str = "") -> None:
@@ -130,8 +134,10 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
     operation.error = error[:500]
     operation.duration_ms = (time.monotonic() - began) * 1000
     operation.finished_at = timezone.now()
+    fields = ["status", "outcome", "error", "finished_at", "duration_ms"]
     try:
-        operation.save(update_fields=["status", "outcome", "error", "finished_at", "duration_ms"])
+        with transaction.atomic(using=router.db_for_write(Operation)):
+            operation.save(update_fields=fields)
     except DatabaseError as failure:
         logger.error(
             "operation %s ended %s but its row stays open: %s",
