@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
@@ -80,9 +81,10 @@ def explain(error: BaseException) -> str:
 
 def is_local_memory(alias: str) -> bool:
     """Say whether the alias is Django's in-process cache, which only one process ever sees."""
-    from django.core.cache.backends.locmem import LocMemCache
-
-    return isinstance(caches[alias], LocMemCache)
+    try:
+        return isinstance(caches[alias], LocMemCache)
+    except _UNUSABLE:
+        return False
 
 
 @contextmanager
@@ -131,6 +133,23 @@ def shares_database(alias: str) -> list[str]:
         return []
     others = (other for other in settings.CACHES if other != alias)
     return sorted(other for other in others if _database(other) == database)
+
+
+def other_addresses(alias: str) -> list[str]:
+    """Return the aliases that may lead to the same database by another address, sorted.
+
+    They have the same database number elsewhere: behind a socket, another name of the host, a
+    replica. Connects to nothing.
+    """
+    database = _database(alias)
+    if database is None:
+        return []
+    found = {other: _database(other) for other in settings.CACHES if other != alias}
+    return sorted(
+        other
+        for other, its in found.items()
+        if its is not None and its != database and its[-1] == database[-1]
+    )
 
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}

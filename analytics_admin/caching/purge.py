@@ -1,27 +1,234 @@
-"""Clear the search cache (being written)."""
+"""Clear the search cache: a new token first, then the keys; and say beforehand how many they are.
 
-from collections.abc import Callable
+The token record, read again, tells what became of a clear whose reply was lost. Never uses the
+cache's own ``clear()`` or ``delete_pattern()``, nor any time-out or leniency of the alias.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.conf import settings
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as StoreTimeout
+
+from analytics_admin.caching import local_memory, sweep
+from analytics_admin.caching.entries import (
+    TokenRecord,
+    draw_record,
+    new_record,
+    read_record,
+    record_key,
+    replace_record,
+)
+from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.conf import app_settings
+from analytics_admin.connections import (
+    OutcomeUnknown,
+    StoreUnavailable,
+    act_client,
+    explain,
+    is_local_memory,
+    other_addresses,
+    shares_database,
+)
+
+TIMEOUT = 0.5
+"""Seconds a clear waits for connecting and for each reply."""
+SETTLE_TIMEOUT = 1.0
+"""Seconds a clear whose reply was lost waits to learn what became of it."""
+PROBE_TIMEOUT = 0.1
+"""Seconds to ask another alias whether it leads to the same database."""
+COUNT_UP_TO = 10_000
+"""Databases up to this size are counted; larger ones are sampled."""
+
+CACHED_SESSIONS = {
+    "django.contrib.sessions.backends.cache",
+    "django.contrib.sessions.backends.cached_db",
+}
+
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPreview:
+    """What a clear would remove now."""
+
     alias: str
     dedicated: bool
     keys: int
     exact: bool
+    """False: ``keys`` is an estimate from a sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearOutcome:
+    """What a clear did."""
+
     alias: str
     dedicated: bool
     keys: int
+    way: Literal["flush", "unlink", "memory"]
+    """``unlink`` on a dedicated database: its user may not flush, so the keys went one by one."""
 
 
 def preview(*, exact: bool = False) -> ClearPreview:
-    return ClearPreview(alias="search", dedicated=False, keys=0, exact=True)
+    """Say what a clear would remove; changes nothing.
+
+    ``exact`` counts every key, which takes about a second per million in the database.
+
+    Raises:
+        StoreUnavailable: the store does not answer, or a clear would be refused.
+    """
+    alias, dedicated = _target()
+    if is_local_memory(alias):
+        keys = local_memory.count(alias, keyspace(alias))
+        return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=True)
+    with _failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        keys, is_exact = _count(client, alias, dedicated=dedicated, exact=exact)
+    return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=is_exact)
 
 
-def clear(*, on_progress: Callable[[int], None] | None = None) -> ClearOutcome:
-    return ClearOutcome(alias="search", dedicated=False, keys=0)
+def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
+    """Empty the search cache; ``on_progress`` is told how many keys are gone so far.
+
+    Raises:
+        StoreUnavailable: the store refused or did not answer, or something that must survive
+            could not be told from the cache.
+        OutcomeUnknown: the store fell silent in the act; the keys may be gone or not.
+    """
+    alias, dedicated = _target()
+    if is_local_memory(alias):
+        keys = local_memory.clear(alias, keyspace(alias))
+        return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
+    with _failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        if dedicated and (flushed := _flush(client, alias, on_progress or _ignore)) is not None:
+            return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
+        keys = _unlink(client, alias, on_progress or _ignore)
+        return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="unlink")
+
+
+def _target() -> tuple[str, bool]:
+    """Return the alias to clear and whether its database is its own.
+
+    Raises:
+        StoreUnavailable: something that must survive a clear lives there too.
+    """
+    now = app_settings()
+    alias, dedicated = now.search_cache, now.search_cache_dedicated
+    if is_local_memory(alias):
+        return alias, dedicated
+    if alias == now.breaker_cache:
+        raise StoreUnavailable("the circuit breakers live in the same cache alias")
+    if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
+        raise StoreUnavailable("the sessions live in the same cache alias")
+    if dedicated:
+        _refuse_sharers(shares_database(alias))
+    return alias, dedicated
+
+
+def _count(client: Any, alias: str, *, dedicated: bool, exact: bool) -> tuple[int, bool]:
+    """Return the number of keys that a clear would remove, and whether it is exact."""
+    with suppress(NoPermissionError):  # SCAN below is allowed where these are not
+        size = client.dbsize()
+        if dedicated:
+            return size - client.exists(record_key(alias)), True
+        if size > COUNT_UP_TO and not exact:
+            return sweep.estimate(client, keyspace(alias), size=size), False
+    return sweep.count(client, keyspace(alias)), True
+
+
+def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
+    """Empty the database in one transaction; return None if the store's user may not flush."""
+    key = record_key(alias)
+    before = draw_record(client, key)
+    _refuse_sharers([a for a in other_addresses(alias) if _reads(a, key, before)])
+    try:
+        keys: int = client.dbsize() - 1  # the record stays
+        with _settled(alias, before):
+            transaction = client.pipeline(transaction=True)
+            transaction.flushdb(asynchronous=True)
+            replace_record(transaction, key, new_record())
+            transaction.execute()
+            _verify(client, key, before)
+    except ResponseError as error:
+        if isinstance(error, NoPermissionError) or "unknown command" in str(error):
+            return None
+        raise
+    on_progress(keys)
+    return keys
+
+
+def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
+    """Renew the token, then remove the alias' keys one small step after the other."""
+    keys, key = keyspace(alias), record_key(alias)
+    before = draw_record(client, key)
+    with _settled(alias, before):
+        replace_record(client, key, new_record())
+        _verify(client, key, before)
+    removed = 0
+    try:
+        for step in sweep.remove(client, keys):
+            removed += step
+            on_progress(removed)
+    except RedisError as error:
+        reason = f"{explain(error)}; {removed} keys were removed before that"
+        raise StoreUnavailable(reason) from None
+    return removed
+
+
+def _verify(client: Any, key: str, before: TokenRecord) -> None:
+    """Make sure that no token of before is accepted; a clear that came after ours may have won."""
+    now = read_record(client, key)
+    if now is None or not now.replaces(before):
+        raise StoreUnavailable("the store did not keep the new token")
+
+
+@contextmanager
+def _settled(alias: str, before: TokenRecord) -> Iterator[None]:
+    """If the reply to the block's commands is lost, find out whether they were carried out.
+
+    Raises:
+        OutcomeUnknown: they may have been, or may yet be.
+    """
+    try:
+        yield
+    except (StoreTimeout, StoreConnectionError):
+        with suppress(RedisError), act_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
+            now = read_record(afresh, record_key(alias))
+            if now is not None and now.replaces(before):
+                return
+        raise OutcomeUnknown("the store fell silent in the middle of the clear") from None
+
+
+@contextmanager
+def _failures_explained() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailable(explain(error)) from None
+
+
+def _refuse_sharers(aliases: list[str]) -> None:
+    if aliases:
+        names = ", ".join(f"'{alias}'" for alias in aliases)
+        raise StoreUnavailable(
+            f"SEARCH_CACHE_DEDICATED is set, but the cache alias {names} shares the database"
+        )
+
+
+def _reads(alias: str, key: str, record: TokenRecord) -> bool:
+    """Say whether the alias leads to the database that holds the record, by another address.
+
+    Tokens are random, so to read this very record is to be there. An alias that does not answer
+    is taken at its settings' word.
+    """
+    with suppress(RedisError, StoreUnavailable), act_client(alias, timeout=PROBE_TIMEOUT) as client:
+        return read_record(client, key) == record
+    return False
+
+
+def _ignore(_: int) -> None:
+    """Take progress that nobody asked for."""

@@ -1,0 +1,104 @@
+"""Which keys are a cache alias' own: told by their whole shape, never by a bare prefix.
+
+Knows nothing of Redis, and nothing of what is done with the keys.
+"""
+
+import re
+from dataclasses import dataclass
+
+from django.core.cache import BaseCache, InvalidCacheBackendError, caches
+from django.core.cache.backends.locmem import LocMemCache
+
+from analytics_admin.caching.entries import record_key
+from analytics_admin.connections import StoreUnavailable, shares_database
+
+_GLOB = re.compile(r"([\\*?\[\]])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyspace:
+    """The keys of one alias among everything else in its database."""
+
+    pattern: bytes
+    """Glob for SCAN that lets through every key of the alias, and some others."""
+    shape: re.Pattern[bytes]
+    record: bytes
+    """The token record, which a clear replaces rather than removes."""
+
+    def owns(self, key: bytes) -> bool:
+        """Say whether the key is a value of the alias, under any VERSION."""
+        return self.shape.match(key) is not None and key != self.record
+
+
+def keyspace(alias: str) -> Keyspace:
+    """Return the keyspace of the alias.
+
+    ``prefix:version:key`` can be read in two ways when another alias in the same database has the
+    prefix ``prefix:1``: such a key is the other's, the longest prefix wins.
+
+    Raises:
+        StoreUnavailable: the keys can't be told from another alias' or from anything else.
+    """
+    cache = caches[alias]
+    _refuse_other_shapes(cache)
+    others = _neighbours(alias)
+    shape = _shape(cache, [caches[other] for other in others], spared=_spared(alias))
+    if not isinstance(cache, LocMemCache):
+        _refuse_same_shape(shape, others)
+    return Keyspace(
+        pattern=_GLOB.sub(r"\\\1", cache.key_prefix).encode() + b":*",
+        shape=shape,
+        record=record_key(alias).encode(),
+    )
+
+
+def _shape(cache: BaseCache, others: list[BaseCache], *, spared: list[str]) -> re.Pattern[bytes]:
+    longer = [_head(other) for other in others if len(other.key_prefix) > len(cache.key_prefix)]
+    own = _head(cache)
+    not_ours = [*longer, *(own + re.escape(start) for start in spared)]
+    return re.compile("".join([*(f"(?!{head})" for head in not_ours), own]).encode())
+
+
+def _head(cache: BaseCache) -> str:
+    """Return the expression for ``prefix:version:`` with any whole number as the version."""
+    return rf"{re.escape(cache.key_prefix)}:(?:-?[0-9]+|{re.escape(str(cache.version))}):"
+
+
+def _spared(alias: str) -> list[str]:
+    """Return how keys start that others keep under this very alias: REST framework's throttles."""
+    return ["throttle_"] if alias == "default" else []
+
+
+def _neighbours(alias: str) -> list[str]:
+    """Return the other aliases whose keys lie beside this one's."""
+    cache = caches[alias]
+    if isinstance(cache, LocMemCache):
+        return [other for other in caches if other != alias and _same_memory(cache, other)]
+    return shares_database(alias)
+
+
+def _same_memory(cache: LocMemCache, other: str) -> bool:
+    try:
+        neighbour = caches[other]
+    except InvalidCacheBackendError:
+        return False
+    return isinstance(neighbour, LocMemCache) and neighbour._cache is cache._cache
+
+
+def _refuse_other_shapes(cache: BaseCache) -> None:
+    for version in (1, 2, cache.version):
+        start = f"{cache.key_prefix}:{version}:"
+        if not str(cache.make_key("probe", version=version)).startswith(start):
+            raise StoreUnavailable(
+                "the search cache's KEY_FUNCTION does not keep the form prefix:version:key, "
+                "so its keys cannot be told from others"
+            )
+
+
+def _refuse_same_shape(shape: re.Pattern[bytes], others: list[str]) -> None:
+    for other in others:
+        if shape.match(str(caches[other].make_key("probe")).encode()):
+            raise StoreUnavailable(
+                f"the cache alias '{other}' has the same key prefix in the same database, "
+                "so its keys would be removed too"
+            )
