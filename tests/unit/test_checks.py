@@ -1,0 +1,296 @@
+"""Each system check: what it finds, that it says what to do, and that it tells no secret."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.test import override_settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from analytics_admin.checks import RULES, TAG
+from analytics_admin.conf import KEYS
+
+PASSWORD = "hunter2-hunter2"
+LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+
+
+def redis(
+    database: int, *, pool: dict[str, Any] | None = None, location: Any = None, **options: Any
+) -> dict[str, Any]:
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": location or f"redis://:{PASSWORD}@nowhere.invalid:6379/{database}",
+        "OPTIONS": {
+            "SOCKET_TIMEOUT": 0.5,
+            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+            **({"CONNECTION_POOL_KWARGS": pool} if pool else {}),
+            **options,
+        },
+    }
+
+
+@contextmanager
+def site(caches: dict[str, Any] | None = None, **settings: Any) -> Iterator[None]:
+    aliases = {"default": redis(0), "search": redis(1), "breakers": redis(2), **(caches or {})}
+    given = {key: value for key, value in aliases.items() if value is not None}
+    with override_settings(CACHES=given, ANALYTICS_ADMIN=settings):
+        yield
+
+
+def issues() -> list[CheckMessage]:
+    """Run the app's checks; whatever they find, it has a hint and holds no password."""
+    found = run_checks(tags=[TAG])
+    for issue in found:
+        assert issue.hint
+        assert PASSWORD not in f"{issue}{issue.hint}{issue.obj}"
+    return found
+
+
+def ids() -> list[str]:
+    return [str(issue.id).removeprefix("analytics_admin.") for issue in issues()]
+
+
+def text() -> str:
+    (issue,) = issues()
+    return f"{issue.msg} {issue.hint}"
+
+
+def test_a_valid_site_prints_nothing() -> None:
+    with site(SEARCH_CACHE_DEDICATED=True):
+        assert issues() == []
+
+
+def test_the_tests_own_settings_are_valid() -> None:
+    assert issues() == []
+
+
+def test_every_setting_has_a_rule() -> None:
+    assert RULES.keys() == KEYS.keys()
+
+
+def test_the_defaults_pass_their_own_rules() -> None:
+    with override_settings(ANALYTICS_ADMIN={}):
+        assert issues() == []
+
+
+def test_settings_that_are_no_dict_are_an_error() -> None:
+    with override_settings(ANALYTICS_ADMIN=[PASSWORD]):
+        assert ids() == ["E001"]
+
+
+def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
+    with site(SEARCH_CAHCE="search"):
+        assert ids() == ["E002"]
+        assert "Did you mean 'SEARCH_CACHE'?" in text()
+
+
+def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
+    with site(COLOUR="red"):
+        assert "READ_ONLY" in text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "bound"),
+    [
+        ("SYNC_INTERVAL", 0, "more than 0 seconds"),
+        ("SYNC_INTERVAL", -1.0, "more than 0 seconds"),
+        ("SYNC_INTERVAL", float("nan"), "more than 0 seconds"),
+        ("SYNC_INTERVAL", True, "number of seconds"),
+        ("SYNC_INTERVAL", PASSWORD, "number of seconds"),
+        ("SEARCH_CACHE", "", "cache alias"),
+        ("BREAKER_CACHE", {"LOCATION": PASSWORD}, "cache alias"),
+        ("SEARCH_CACHE_DEDICATED", "yes", "True or False"),
+        ("REQUIRE_MODEL_PERMISSIONS", 1, "True or False"),
+        ("REQUIRE_REASON", None, "True or False"),
+        ("READ_ONLY", "off", "True or False"),
+        ("EXTERNAL_TOKEN_MAX_LIFETIME", "1h", "number of seconds"),
+        ("EXTERNAL_TOKEN_MAX_LIFETIME", timedelta(0), "more than 0 seconds"),
+        ("BREAKERS", ["catalog"], "dict"),
+        ("BREAKERS", {"catalog": 5}, "'catalog' does not"),
+        ("BREAKER_DEFAULTS", 5, "dict"),
+        ("THROTTLE_RATES", "30/min", "dict"),
+        ("THROTTLE_RATES", {"write": "often"}, "30/min"),
+        ("THROTTLE_RATES", {"write": "0/min"}, "at least 1"),
+        ("THROTTLE_RATES", {"write": 30}, "30/min"),
+        ("THROTTLE_RATES", {"wirte": "30/min"}, "write, login"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_an_error_that_names_key_and_bound(
+    key: str, value: Any, bound: str
+) -> None:
+    with site(**{key: value}):
+        assert ids() == ["E003"]
+        assert f"ANALYTICS_ADMIN['{key}']" in text()
+        assert bound in text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SYNC_INTERVAL", 1),
+        ("EXTERNAL_TOKEN_MAX_LIFETIME", None),
+        ("EXTERNAL_TOKEN_MAX_LIFETIME", 3600),
+        ("EXTERNAL_TOKEN_MAX_LIFETIME", timedelta(hours=1)),
+        ("THROTTLE_RATES", {"write": None, "login": "5/hour"}),
+        ("BREAKERS", {"catalog": {"failure_threshold": 3}}),
+    ],
+)
+def test_a_value_of_the_right_kind_passes(key: str, value: Any) -> None:
+    with site(**{key: value}):
+        assert issues() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"BREAKERS": {"catalog": {"failure_threshold": 0}}}, ["catalog", "failure_threshold"]),
+        ({"BREAKERS": {"catalog": {"failure_treshold": 5}}}, ["catalog", "failure_threshold"]),
+        ({"BREAKERS": {"no spaces": {}}}, ["no spaces", "letters"]),
+        ({"BREAKER_DEFAULTS": {"wait_duration_in_open_state": -1}}, ["BREAKER_DEFAULTS", "wait"]),
+    ],
+)
+def test_an_unusable_policy_is_an_error_that_names_the_breaker_and_the_option(
+    settings: dict[str, Any], words: list[str]
+) -> None:
+    with site(**settings):
+        assert ids() == ["E004"]
+        assert all(word in text() for word in words)
+
+
+@pytest.mark.parametrize("alias", ["search", "breakers"])
+def test_a_missing_alias_is_an_error(alias: str) -> None:
+    with site({alias: None}):
+        assert ids() == ["E005"]
+        assert f"'{alias}'" in text()
+
+
+@pytest.mark.parametrize("alias", ["search", "breakers"])
+def test_a_local_memory_cache_is_a_warning(alias: str) -> None:
+    with site({alias: LOCMEM}):
+        assert ids() == ["W001"]
+
+
+@pytest.mark.parametrize("alias", ["search", "breakers"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "django.core.cache.backends.dummy.DummyCache",
+        "django.core.cache.backends.filebased.FileBasedCache",
+        "django.core.cache.backends.db.DatabaseCache",
+        "django.core.cache.backends.redis.RedisCache",
+        "no.such.Backend",
+    ],
+)
+def test_any_other_cache_is_an_error(alias: str, backend: str) -> None:
+    location = f"redis://:{PASSWORD}@nowhere.invalid"
+    with site({alias: {"BACKEND": backend, "LOCATION": location}}):
+        assert ids() == ["E006"]
+        assert f"'{alias}'" in text()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        f"http://:{PASSWORD}@host:6379/1",
+        f"redis://:{PASSWORD}@host:port/1",
+        f"redis://:{PASSWORD}@host:6379/search",
+        f"redis://:{PASSWORD}@[host/1",
+        f"redis://:{PASSWORD}@host/1?socket_timeout=soon",
+        PASSWORD,
+    ],
+)
+def test_a_malformed_location_is_an_error_that_does_not_show_it(location: str) -> None:
+    with site({"breakers": redis(2, location=location)}):
+        assert ids() == ["E007"]
+        assert "'breakers'" in text()
+
+
+def test_a_class_that_cannot_be_imported_is_an_error() -> None:
+    with site({"breakers": redis(2, SERIALIZER="no.such.Serializer")}):
+        assert ids() == ["E007"]
+
+
+def test_a_shared_database_is_a_warning() -> None:
+    with site({"search": redis(0) | {"KEY_PREFIX": "search"}}):
+        assert ids() == ["W002"]
+        assert "default" in text()
+
+
+def test_a_shared_database_is_an_error_when_a_clear_would_flush_it() -> None:
+    with site({"search": redis(0) | {"KEY_PREFIX": "search"}}, SEARCH_CACHE_DEDICATED=True):
+        assert ids() == ["E008"]
+        assert "default" in text()
+
+
+def test_one_alias_for_both_is_sharing_too() -> None:
+    with site({"breakers": None}, BREAKER_CACHE="search", SEARCH_CACHE_DEDICATED=True):
+        assert ids() == ["E008"]
+
+
+def test_keys_that_no_clear_can_tell_apart_are_an_error() -> None:
+    with site({"search": redis(0)}):  # no prefix, beside an alias without one
+        assert ids() == ["E010"]
+
+
+@pytest.mark.parametrize(
+    ("jwt", "found"),
+    [
+        ({"SIGNING_KEY": "k" * 32}, []),
+        ({"SIGNING_KEY": "k" * 31}, ["E009"]),
+        ({"SIGNING_KEY": b"k" * 31}, ["E009"]),
+        ({"SIGNING_KEY": "é" * 16}, []),
+        ({"SIGNING_KEY": ""}, ["E009"]),
+        ({"SIGNING_KEY": "k" * 63, "ALGORITHM": "HS512"}, ["E009"]),
+        ({"SIGNING_KEY": "PEM", "ALGORITHM": "RS256"}, []),
+    ],
+)
+def test_a_signing_key_shorter_than_its_hash_is_an_error(
+    jwt: dict[str, Any], found: list[str]
+) -> None:
+    with override_settings(SIMPLE_JWT=jwt):
+        assert ids() == found
+
+
+def test_without_a_signing_key_the_secret_key_is_judged() -> None:
+    with override_settings(SIMPLE_JWT={}, SECRET_KEY=PASSWORD):
+        assert ids() == ["E009"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"SOCKET_TIMEOUT": None}, "SOCKET_TIMEOUT is not set"),
+        ({"SOCKET_CONNECT_TIMEOUT": 0}, "SOCKET_CONNECT_TIMEOUT is not set"),
+        ({"SOCKET_TIMEOUT": 30}, "SOCKET_TIMEOUT is longer than 5 s"),
+        ({"pool": {"socket_timeout": 30}}, "SOCKET_TIMEOUT is longer than 5 s"),
+        ({"location": f"redis://:{PASSWORD}@host/2?socket_timeout=30"}, "longer than 5 s"),
+        ({"pool": {"retry_on_timeout": True}}, "retried"),
+        ({"pool": {"retry": Retry(NoBackoff(), 3)}}, "retried"),
+    ],
+)
+def test_a_store_that_can_hold_a_call_up_is_a_warning(changed: dict[str, Any], word: str) -> None:
+    with site({"breakers": redis(2, **changed)}):
+        assert ids() == ["W003"]
+        assert word in text()
+
+
+def test_a_retry_of_none_and_time_outs_in_the_url_pass() -> None:
+    location = "redis://host/2?socket_timeout=1&socket_connect_timeout=1"
+    pool = {"retry": Retry(NoBackoff(), 0)}
+    alias = redis(2, location=location, pool=pool, SOCKET_TIMEOUT=None, SOCKET_CONNECT_TIMEOUT=None)
+    with site({"breakers": alias}):
+        assert issues() == []
+
+
+def test_pickle_behind_the_search_cache_is_a_warning_also_as_the_silent_default() -> None:
+    silent = redis(1)
+    del silent["OPTIONS"]["SERIALIZER"]
+    said = redis(1, SERIALIZER="django_redis.serializers.pickle.PickleSerializer")
+    for alias in (silent, said):
+        with site({"search": alias}):
+            assert ids() == ["W004"]
