@@ -1,0 +1,177 @@
+"""What every operator's command shares: options, the question, output, errors and exit codes.
+
+Knows the services alone. What an act is called and takes is its own command's.
+"""
+
+import getpass
+import json
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from analytics_admin.services import (
+    ActDenied,
+    ActFailed,
+    Actor,
+    ActRefused,
+    ActResult,
+    StoreUnavailable,
+    UnknownBreakers,
+)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+LINES_SHOWN = 20
+
+
+class OperatorCommand(BaseCommand):
+    """A command whose errors are one line and an exit code, never a traceback."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except (ActDenied, ActFailed, ActRefused, StoreUnavailable, UnknownBreakers) as error:
+            if options.get("json"):
+                self.say_json({"detail": str(error), "code": error.code})
+            raise CommandError(str(error), returncode=_exit_code(error)) from None
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
+
+    def say(self, text: str) -> None:
+        """Write to stdout; a reader that went away (``| head``) is no error."""
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def say_json(self, answer: dict[str, Any]) -> None:
+        """Write one JSON object to stdout."""
+        self.say(json.dumps(answer, default=str, ensure_ascii=False))
+
+
+class ActCommand(OperatorCommand):
+    """A command that changes something: it can look first, and it asks on a terminal."""
+
+    question = "Go on?"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--reason", default="", help="why, for the audit trail (at most 500 characters)"
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what would happen and change nothing"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON object on stdout, nothing else"
+        )
+        parser.add_argument(
+            "--no-input",
+            "--noinput",
+            action="store_false",
+            dest="interactive",
+            help="act without asking, as scripts and schedulers must",
+        )
+
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        """Call the service; each command says which."""
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["dry_run"] and options["interactive"]:
+            self._ask(options)
+        result = self.act(options, dry_run=options["dry_run"])
+        if options["json"]:
+            self.say_json(_as_answer(result))
+        else:
+            self.say("\n".join([result.message, *_breaker_lines(result)]))
+
+    def _ask(self, options: dict[str, Any]) -> None:
+        """Show what the act would do and return when the operator says yes."""
+        if not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+            raise CommandError(
+                "Nothing was done: there is no terminal to ask on. "
+                "Add --no-input to act without a question, or --dry-run to look only.",
+                returncode=EXIT_USAGE,
+            )
+        self.stderr.write(self._preview(options), lambda text: text)
+        self.stderr.write(f"{self.question} Type 'yes' to go on: ", lambda text: text, ending="")
+        self.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise CommandError("Cancelled: nothing was done", returncode=EXIT_FAILED)
+
+    def _preview(self, options: dict[str, Any]) -> str:
+        """A store too sick to look into may still take the act: that is for the operator to say."""
+        try:
+            result = self.act(options, dry_run=True)
+        except ActFailed as error:
+            return f"There is no preview: {error.reason}"
+        return "\n".join([result.message, *_breaker_lines(result)])
+
+
+def operator() -> Actor:
+    """Return the actor behind the shell: the operating system's user."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without an account
+        name = f"uid {os.getuid()}"
+    return Actor.system(name.encode(errors="replace").decode()[:254], channel="command")
+
+
+def is_terminal(stream: Any) -> bool:
+    """Say whether a person is at the stream; a closed one (``<&-``) is None."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int], None] | None]:
+    """Lend a function that shows a running count on the terminal; None without one."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description} {task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=None)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def _exit_code(error: Exception) -> int:
+    """The one table from what went wrong to the exit code."""
+    if isinstance(error, UnknownBreakers):
+        return EXIT_USAGE
+    if isinstance(error, ActRefused) and error.code in {"invalid", "reason_required"}:
+        return EXIT_USAGE
+    return EXIT_FAILED
+
+
+def _as_answer(result: ActResult) -> dict[str, Any]:
+    answer = {
+        "message": result.message,
+        "operation_id": result.operation_id,
+        "preview": result.preview,
+        "results": result.results,
+    }
+    return {key: value for key, value in answer.items() if value is not None}
+
+
+def _breaker_lines(result: ActResult) -> list[str]:
+    """One line for each breaker that the result names, the first ones of many."""
+    named = result.results or (result.preview or {}).get("breakers", [])
+    lines = [f"  {row['name']}: {row['from']} → {row['to']}" for row in named[:LINES_SHOWN]]
+    if len(named) > LINES_SHOWN:
+        lines.append(f"  … and {len(named) - LINES_SHOWN} more (--json lists all)")
+    return lines

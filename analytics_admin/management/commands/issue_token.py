@@ -1,0 +1,43 @@
+"""``manage.py issue_token``: an access token for the REST API, without a password."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from analytics_admin.access import is_operator
+from analytics_admin.audit import describe_database_error
+from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand
+from analytics_admin.tokens import issue_access_token
+
+
+class Command(OperatorCommand):
+    help = "Print an access token for the user, and nothing else, on stdout."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username", metavar="USERNAME")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = _active_user(options["username"])
+        if not is_operator(user):
+            note = f"Note: {options['username']} is not staff, so the API will answer 403"
+            self.stderr.write(note, lambda text: text)
+        self.say(issue_access_token(user))
+
+
+def _active_user(username: str) -> Any:
+    users = get_user_model()
+    try:
+        user = users._default_manager.get(**{users.USERNAME_FIELD: username})
+    # ValueError and ValidationError: a USERNAME_FIELD that is a number or a UUID.
+    except (ObjectDoesNotExist, ValueError, ValidationError):
+        raise CommandError(f"There is no user '{username}'", returncode=EXIT_USAGE) from None
+    except DatabaseError as error:
+        reason = describe_database_error(error)
+        raise CommandError(f"Failed to issue a token: {reason}", returncode=EXIT_FAILED) from None
+    if not user.is_active:
+        raise CommandError(f"The user '{username}' is not active", returncode=EXIT_FAILED)
+    return user
