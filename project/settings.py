@@ -1,16 +1,35 @@
-"""Settings of the site, read from the environment."""
+"""Settings of the site, read from the environment. Which variables there are: see README."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from project import environment
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = BASE_DIR / "var"
 
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="draft-" + "x" * 50)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+DEBUG = env.bool("DEBUG", default=environment.is_development())
+
+# Secrets
+
+SECRET_KEY = environment.read("SECRET_KEY")
+if not SECRET_KEY and DEBUG:
+    SECRET_KEY = environment.kept_secret(VAR / "secret_key")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set; outside of DEBUG there is no default")
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": environment.read("JWT_SIGNING_KEY") or SECRET_KEY,
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=30),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+}
+
+# The site
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -18,12 +37,15 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "whitenoise.runserver_nostatic",  # static files are served alike under every server
     "django.contrib.staticfiles",
     "rest_framework",
     "analytics_admin",
+    "project",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -33,6 +55,7 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
+ASGI_APPLICATION = "project.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -46,26 +69,104 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR}/db.sqlite3")}
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_MANIFEST_STRICT = False  # without collectstatic pages look bare, but they work
+REST_FRAMEWORK = {"NUM_PROXIES": env.int("NUM_PROXIES", default=0)}
+ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
+
+# Database and users
+
+DATABASES = {
+    "default": environment.database(environment.read("DATABASE_URL"), default=VAR / "db.sqlite3")
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# The store: three databases of one server, so that a flush of one spares the others
+
+REDIS_URL_IS_SET = bool(environment.read("REDIS_URL"))
+EMBEDDED_STORE_FOLDER = VAR / "store"
+if REDIS_URL_IS_SET:
+    _store = environment.store_address(environment.read("REDIS_URL"))
+elif DEBUG:
+    _store = environment.unix_store(EMBEDDED_STORE_FOLDER / "store.sock")
+else:  # refused by a system check and by wsgi.py and asgi.py; this is for what runs no checks
+    _store = environment.unix_store(Path("/REDIS_URL is not set"))
 
 
-def _cache(database: int) -> dict[str, object]:
-    url = env.str("REDIS_URL", default=f"unix://{VAR}/store.sock")
+def _cache(name: str, offset: int) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+        "SOCKET_CONNECT_TIMEOUT": 0.5,
+        "SOCKET_TIMEOUT": 0.5,
+    }
+    if _store.username:
+        options["USERNAME"] = _store.username
+    if _store.password:
+        options["PASSWORD"] = _store.password
+    if DEBUG and not REDIS_URL_IS_SET:
+        options["CONNECTION_POOL_CLASS"] = "project.embedded_store.EmbeddedStorePool"
     return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": f"{url}?db={database}",
-        "OPTIONS": {
-            "SOCKET_CONNECT_TIMEOUT": 0.5,
-            "SOCKET_TIMEOUT": 0.5,
-            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-        },
+        "LOCATION": _store.location(offset),
+        "KEY_PREFIX": name,
+        "OPTIONS": options,
     }
 
 
-CACHES = {"default": _cache(0), "search": _cache(1), "breakers": _cache(2)}
-SIMPLE_JWT = {"SIGNING_KEY": env.str("JWT_SIGNING_KEY", default=SECRET_KEY)}
-ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
+CACHES = {
+    "default": _cache("site", 0),
+    "search": _cache("search", 1),
+    "breakers": _cache("breakers", 2),
+}
+
+# Behind a proxy, over HTTPS
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not DEBUG)
+SECURE_SSL_REDIRECT = env.bool("SSL_REDIRECT", default=False)
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+# Preloading is a promise for years on behalf of a whole domain: only its owner can ask for it.
+SILENCED_SYSTEM_CHECKS = [] if SECURE_HSTS_PRELOAD else ["security.W021"]
+if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{_proxy_header.upper().replace('-', '_')}", "https")
+
+# What goes wrong
+
+DEFAULT_EXCEPTION_REPORTER = "project.debug_pages.DiscreetReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.debug_pages.DiscreetFilter"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "analytics_admin": {"level": "INFO"},
+        "project": {"level": "INFO"},
+        # Django's own handlers print each record a second time.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+    },
+}

@@ -1,5 +1,6 @@
 """Fixtures for every test: the throw-away store, users, tokens."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
 def pytest_sessionstart() -> None:
+    os.mkdir(STORE_FOLDER, mode=0o700)
     _store.start()
 
 

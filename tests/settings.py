@@ -1,9 +1,13 @@
-"""The site's settings for tests: a throw-away store and database, never a developer's."""
+"""The site's settings for tests: a throw-away store and database, never a developer's.
+
+Also the settings by which mypy reads the project, so nothing is created here.
+"""
 
 import os
+import secrets
 import tempfile
 
-STORE_FOLDER = tempfile.mkdtemp(prefix="aa-test-")
+STORE_FOLDER = f"{tempfile.gettempdir()}/aa-test-{secrets.token_hex(8)}"
 os.environ.update(
     {
         "DEBUG": "off",
@@ -11,8 +15,14 @@ os.environ.update(
         "JWT_SIGNING_KEY": "test-only-signing-key-of-more-than-32-bytes",
         "REDIS_URL": f"unix://{STORE_FOLDER}/store.sock",
         "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
+        "SECURE_COOKIES": "off",
     }
 )
-from project.settings import *  # noqa: E402, F403
+os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
+from project.settings import *  # noqa: E402, F403  the environment must be set first
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Straight from the apps: no collectstatic before a test.
+STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True

@@ -1,0 +1,10 @@
+"""The site as a Django app: connects its system checks and brings its commands."""
+
+from django.apps import AppConfig
+
+
+class ProjectConfig(AppConfig):
+    name = "project"
+
+    def ready(self) -> None:
+        from project import checks  # noqa: F401  registers the system checks

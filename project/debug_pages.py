@@ -1,0 +1,86 @@
+"""Django's error pages and mails, without passwords: neither the settings' nor a variable's.
+
+The debug page prints settings, the request's META (under runserver: the whole environment) and
+every local variable. Keys that sound secret are starred, and so is whatever holds a known secret.
+"""
+
+import os
+import re
+from collections.abc import ItemsView, Iterable, Mapping
+from html import escape
+from types import FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.template.defaultfilters import pprint
+from django.utils.safestring import SafeString
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+STARS = SafeExceptionReporterFilter.cleansed_substitute
+
+
+def known_secrets() -> set[str]:
+    """Return the site's secrets, each in every form in which a page could print it."""
+    plain = {settings.SECRET_KEY, str(settings.SIMPLE_JWT["SIGNING_KEY"])}
+    plain |= {str(entry.get("PASSWORD", "")) for entry in settings.DATABASES.values()}
+    plain |= {str(cache.get("OPTIONS", {}).get("PASSWORD", "")) for cache in _caches()}
+    plain |= {_password(os.environ.get(name, "")) for name in ("REDIS_URL", "DATABASE_URL")}
+    forms = plain | {unquote(secret) for secret in plain}
+    forms |= {repr(secret)[1:-1] for secret in forms}
+    return (forms | {escape(secret) for secret in forms}) - {""}
+
+
+def _caches() -> Iterable[Mapping[str, Any]]:
+    caches: Mapping[str, Mapping[str, Any]] = settings.CACHES
+    return caches.values()
+
+
+def _password(url: str) -> str:
+    """Return the password as the URL spells it, percent-encoded or not."""
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return url
+
+
+def _holds_secret(text: str) -> bool:
+    return any(secret in text for secret in known_secrets())
+
+
+class DiscreetFilter(SafeExceptionReporterFilter):
+    """Stars settings, META and variables that hold an address with credentials or a secret."""
+
+    hidden_settings = re.compile(
+        SafeExceptionReporterFilter.hidden_settings.pattern + "|LOCATION|URL|DSN",
+        flags=re.IGNORECASE,
+    )
+
+    def cleanse_setting(self, key: str | int, value: Any) -> Any:
+        cleansed = super().cleanse_setting(key, value)
+        return STARS if isinstance(cleansed, str) and _holds_secret(cleansed) else cleansed
+
+    def get_traceback_frame_variables(
+        self, request: HttpRequest | None, tb_frame: FrameType
+    ) -> ItemsView[str, Any]:
+        variables = super().get_traceback_frame_variables(request, tb_frame)
+        # Whole, not in part: the page cuts long values, and a cut secret would not be recognised.
+        shown = {name: STARS if _holds_secret(pprint(it)) else it for name, it in variables}
+        return shown.items()
+
+
+class DiscreetReporter(ExceptionReporter):
+    """Stars the known secrets in what is left: the exceptions' own words."""
+
+    def get_traceback_html(self) -> SafeString:
+        return _without_secrets(super().get_traceback_html())
+
+    def get_traceback_text(self) -> SafeString:
+        return _without_secrets(super().get_traceback_text())
+
+
+def _without_secrets(page: SafeString) -> SafeString:
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        page = SafeString(page.replace(secret, STARS))
+    return page

@@ -1,0 +1,162 @@
+"""What the environment says, checked and taken apart; messages never show a value.
+
+Knows nothing of Django's settings: they are made from what these functions return.
+"""
+
+import os
+import re
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+STORE_SCHEMES = ("redis", "rediss", "unix")
+DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
+_URL_ADVICE = "characters such as @ : / ? # in a user name or password must be percent-encoded"
+
+
+def read(name: str) -> str:
+    """Return a variable as it stands; an empty one counts as unset.
+
+    For secrets and URLs: unlike django-environ's own reading, a leading ``$`` means nothing.
+    """
+    return os.environ.get(name, "")
+
+
+def is_development() -> bool:
+    """Say whether a developer's own program runs: manage.py or pytest, without a SECRET_KEY."""
+    program = Path(sys.argv[0]).name
+    return not read("SECRET_KEY") and (program == "manage.py" or "pytest" in sys.modules)
+
+
+def kept_secret(path: Path) -> str:
+    """Return the secret in the file, which the first of several processes creates, mode 0600.
+
+    Raises:
+        ImproperlyConfigured: the file can be neither written nor read.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+            # A link appears whole or not at all, and never replaces the one that came first.
+            with suppress(FileExistsError):
+                os.link(draft, path)
+            os.unlink(draft)
+        return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"cannot keep a secret in {path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAddress:
+    """Where the store is. ``location()`` holds no credentials, so it may be shown."""
+
+    base: str
+    database: int
+    options: Mapping[str, str]
+    username: str
+    password: str
+
+    def location(self, offset: int) -> str:
+        """Return the URL of the database that many numbers above the first one."""
+        query = urlencode({"db": self.database + offset, **self.options})
+        return f"{self.base}?{query}"
+
+
+def unix_store(path: Path) -> StoreAddress:
+    """Return the address of a store without credentials on a unix socket."""
+    base = f"unix://{quote(str(path))}"
+    return StoreAddress(base=base, database=0, options={}, username="", password="")
+
+
+def store_address(url: str) -> StoreAddress:
+    """Take a REDIS_URL apart: redis://, rediss:// or unix://.
+
+    Raises:
+        ImproperlyConfigured: another scheme, or not a URL of that scheme.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in STORE_SCHEMES:
+            raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
+        return _unix_address(parts) if parts.scheme == "unix" else _network_address(parts)
+    except ValueError:  # its text may hold a piece of the password
+        raise ImproperlyConfigured(f"REDIS_URL is malformed; {_URL_ADVICE}") from None
+
+
+def _network_address(parts: SplitResult) -> StoreAddress:
+    number = re.fullmatch(r"/?(\d*)/?", parts.path)
+    if not parts.hostname or number is None or parts.fragment:
+        raise ValueError
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    base = f"{parts.scheme}://{host}:{parts.port or 6379}"
+    return _address(parts, base=base, database=number[1] or "0")
+
+
+def _unix_address(parts: SplitResult) -> StoreAddress:
+    if not parts.path.strip("/") or parts.fragment or (parts.netloc and "@" not in parts.netloc):
+        raise ValueError
+    if parts.hostname or parts.port:
+        raise ValueError
+    return _address(parts, base=f"unix://{quote(unquote(parts.path))}", database="0")
+
+
+def _address(parts: SplitResult, *, base: str, database: str) -> StoreAddress:
+    options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    number = int(options.pop("db", database))
+    if number < 0:
+        raise ValueError
+    username, password = options.pop("username", ""), options.pop("password", "")
+    return StoreAddress(
+        base=base,
+        database=number,
+        options=options,
+        username=unquote(parts.username or "") or username,
+        password=unquote(parts.password or "") or password,
+    )
+
+
+def database(url: str, *, default: Path) -> dict[str, Any]:
+    """Return the entry of DATABASES for a DATABASE_URL, or for SQLite in the default file.
+
+    Raises:
+        ImproperlyConfigured: another scheme, a malformed URL, or no place for the file.
+    """
+    if not url:
+        try:
+            default.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot create {default.parent}: {error.strerror}; set DATABASE_URL"
+            raise ImproperlyConfigured(message) from None
+        return _sqlite({"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)})
+    scheme = url.partition("://")[0]
+    if scheme not in DATABASE_SCHEMES:
+        raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://")
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(url)
+    except ValueError:
+        raise ImproperlyConfigured(f"DATABASE_URL is malformed; {_URL_ADVICE}") from None
+    return _sqlite(config) if scheme == "sqlite" else _postgres(config)
+
+
+def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
+    """Let readers and one writer work at once; writers queue up to 5 s instead of failing."""
+    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+    options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    return config | {"OPTIONS": options | config.get("OPTIONS", {})}
+
+
+def _postgres(config: dict[str, Any]) -> dict[str, Any]:
+    kept_open = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    return kept_open | config | {"OPTIONS": {"connect_timeout": 5} | config.get("OPTIONS", {})}
