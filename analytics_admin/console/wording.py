@@ -30,6 +30,9 @@ class Badge:
             self.word,
         )
 
+    def __str__(self) -> str:  # what a template asks for; safe, as __html__ is
+        return self.__html__()
+
 
 UNKNOWN = Badge(word=_("Unknown"), icon="?", tone="quiet")
 REACHABLE = Badge(word=_("Reachable"), icon="✓", tone="good")
