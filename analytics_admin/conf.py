@@ -1,5 +1,6 @@
 """The ``ANALYTICS_ADMIN`` setting: every key with its default, read each time it is used."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -45,3 +46,30 @@ def app_settings() -> AppSettings:
     """Return the settings as they are now; unknown keys are left to the system check."""
     given: Mapping[str, Any] = getattr(settings, SETTING, {})
     return AppSettings(**{key.lower(): value for key, value in given.items() if key in KEYS})
+
+
+DEFAULT_THROTTLE_RATES: Mapping[str, str | None] = {"write": "30/min", "login": "10/min"}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(s|sec|second|m|min|minute|h|hour|d|day)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """At most ``limit`` requests in ``seconds``."""
+
+    limit: int
+    seconds: int
+
+
+def parse_rate(text: str | None) -> Rate | None:
+    """Return the rate behind "30/min", "5/s", "100/hour"; None, which limits nothing, as None.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    if text is None:
+        return None
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'a rate looks like "30/min", not {text!r}')
+    return Rate(limit=int(match[1]), seconds=_SECONDS[match[2][0]])

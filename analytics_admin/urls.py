@@ -1,6 +1,15 @@
-"""The REST API, for the host project to mount (the paths expect ``/api/v1/``)."""
+"""The REST API, for the host project to mount (the paths expect ``/api/v1/``).
 
-from django.urls import URLPattern, URLResolver
+Whatever else lies below the mount is a 404 in JSON: mount it after any other app that shares the
+prefix.
+"""
+
+from django.urls import include, path, re_path
+
+from analytics_admin.api.views import NotFoundView
 
 app_name = "analytics_admin"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns = [
+    path("", include("analytics_admin.api.urls")),
+    re_path("", NotFoundView.as_view()),
+]

@@ -1,0 +1,107 @@
+"""The one table from errors to HTTP answers; each body is ``{"detail": text, "code": word}``."""
+
+import logging
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    NotAuthenticated,
+    ValidationError,
+)
+from rest_framework.response import Response
+
+from analytics_admin.audit import describe_database_error
+from analytics_admin.services import ActDenied, ActFailed, ActRefused, UnknownBreakers
+
+logger = logging.getLogger("analytics_admin.api")
+
+MAX_LISTED = 20
+
+
+def answer(error: Exception, *, failure: str) -> Response:
+    """Return the answer to a request that ended in this error.
+
+    ``failure`` is the view's sentence with ``{reason}``, for errors that no service foresaw.
+    """
+    status, describe = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    code, detail = describe(error, failure)
+    status = STATUS_BY_CODE.get(code) or status or getattr(error, "status_code", 500)
+    return Response({"detail": detail, "code": code}, status=status, headers=_headers(error))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    headers = {}
+    if isinstance(error, NotAuthenticated | AuthenticationFailed):
+        headers["WWW-Authenticate"] = "Bearer"
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if operation_id := getattr(error, "operation_id", None):
+        headers["X-Operation-Id"] = str(operation_id)
+    return headers
+
+
+def _of_act(error: Any, failure: str) -> tuple[str, str]:
+    return error.code, str(error)
+
+
+def _of_unknown(error: UnknownBreakers, failure: str) -> tuple[str, str]:
+    listed = ", ".join(error.names[:MAX_LISTED])
+    more = len(error.names) - MAX_LISTED
+    rest = f" and {more} more" if more > 0 else ""
+    return error.code, f"Unknown circuit breakers: {listed}{rest}"
+
+
+def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
+    return str(error.get_codes()), str(error.detail)
+
+
+def _of_validation(error: ValidationError, failure: str) -> tuple[str, str]:
+    return "invalid", "; ".join(_flatten(error.detail))
+
+
+def _of_database(error: Exception, failure: str) -> tuple[str, str]:
+    reason = describe_database_error(DatabaseError(*error.args))
+    logger.warning("request failed: %s", reason)
+    return "database_unavailable", failure.format(reason=reason)
+
+
+def _of_unforeseen(error: Exception, failure: str) -> tuple[str, str]:
+    """Log where it broke, without the error's text, which may hold a secret."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request broke: %s\n%s", type(error).__name__, places)
+    reason = f"unexpected error ({type(error).__name__})"
+    return "internal_error", failure.format(reason=reason)
+
+
+def _flatten(detail: Any, place: str = "") -> Iterator[str]:
+    """Yield "field: message" for each message, "names[3]: message" within a list."""
+    if isinstance(detail, dict):
+        for field, inner in detail.items():
+            step = f"[{field}]" if isinstance(field, int) else f".{field}" if place else str(field)
+            yield from _flatten(inner, place + step)
+    elif isinstance(detail, list):
+        for inner in detail[:MAX_LISTED]:
+            yield from _flatten(inner, place)
+    else:
+        yield f"{place}: {detail}" if place else str(detail)
+
+
+# The nearest class counts. None as status: the error brings its own.
+TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
+    ActDenied: (403, _of_act),
+    ActRefused: (400, _of_act),
+    ActFailed: (500, _of_act),
+    UnknownBreakers: (404, _of_unknown),
+    ValidationError: (400, _of_validation),
+    APIException: (None, _of_rest_framework),
+    DatabaseError: (500, _of_database),
+    InterfaceError: (500, _of_database),
+    Exception: (500, _of_unforeseen),
+}
+# Codes whose answer is not that of their class.
+STATUS_BY_CODE = {"read_only": 403}

@@ -1,0 +1,67 @@
+"""What a body may say: every field strict in its type, no unknown field passed over."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from analytics_admin.services import MAX_REASON_LENGTH
+
+MAX_NAMES = 10_000
+
+
+class StrictText(serializers.CharField):
+    """A string that was a string in JSON."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class StrictBoolean(serializers.BooleanField):
+    """``true`` or ``false``, never "false" or 0."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know: a misspelt option must not become an act without it."""
+
+    def to_internal_value(self, data: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(data.keys() - self.fields.keys())
+        if unknown:
+            raise serializers.ValidationError({unknown[0][:100]: "Unknown field."})
+        validated: dict[str, Any] = super().to_internal_value(data)
+        return validated
+
+
+class ClearBody(StrictSerializer):
+    """Options of a clear."""
+
+    reason = StrictText(required=False, allow_blank=True, max_length=MAX_REASON_LENGTH)
+    dry_run = StrictBoolean(required=False)
+
+
+class ResetBody(ClearBody):
+    """Options of a reset."""
+
+    names = serializers.ListField(
+        child=StrictText(max_length=100), required=False, allow_empty=False, max_length=MAX_NAMES
+    )
+    only_open = StrictBoolean(required=False)
+
+
+class TokenBody(StrictSerializer):
+    """Who signs in."""
+
+    username = StrictText(trim_whitespace=False)
+    password = StrictText(trim_whitespace=False)
+
+
+class RefreshBody(StrictSerializer):
+    """What a new access token is asked with."""
+
+    refresh = StrictText()

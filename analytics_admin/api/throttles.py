@@ -1,0 +1,198 @@
+"""How often a user may act and an address may try to sign in, counted in the ``default`` cache.
+
+A throttle never decides how a request ends but by its rate: while its store is down or slow, each
+process counts for itself. Knows no redis.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from threading import Lock
+from types import TracebackType
+from typing import Any, ClassVar
+
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import DatabaseError
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.throttling import BaseThrottle
+
+from analytics_admin.conf import DEFAULT_THROTTLE_RATES, Rate, app_settings, parse_rate
+from analytics_admin.connections import StoreUnavailable, own_client
+
+logger = logging.getLogger("analytics_admin.api")
+
+STORE_ALIAS = "default"
+# One reply may take this long (seconds) ...
+REPLY_TIMEOUT = 0.2
+# ... all of them together this long, else the store counts as down ...
+SLOW = 0.5
+# ... and is left alone for this long.
+RETRY_AFTER = 5.0
+
+
+class WindowCounter:
+    """Counts hits by key, in windows that begin with their first hit."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._settings: Any = None
+        self._shared: tuple[Any, dict[str, Any]] | None = None
+        self._down_until = 0.0
+        self._local = _memory()
+
+    def hit(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count one hit; return its window's hits so far and the seconds that are left of it."""
+        self._follow_settings()
+        began = self._clock()
+        if began >= self._down_until:
+            with _StoreFailures() as attempt:
+                cache, extra = self._open()
+                answer = self._count(cache, extra, key, seconds)
+                self._note_slowness(self._clock() - began)
+                return answer
+            self._stand_down(attempt.reason)
+        with self._lock:  # LocMemCache adds and counts in two steps
+            return self._count(self._local, {}, key, seconds)
+
+    def _follow_settings(self) -> None:
+        """Begin anew when CACHES says something else than before."""
+        settings = caches.settings.get(STORE_ALIAS)
+        if settings != self._settings:
+            self._settings, self._shared, self._down_until = settings, None, 0.0
+            self._local = _memory()
+
+    def _open(self) -> tuple[Any, dict[str, Any]]:
+        """Return what to call and with which keywords: django-redis over a client of our own.
+
+        The alias' own client may wait and retry for longer than an answer may take.
+        """
+        cache = caches[STORE_ALIAS]
+        if not hasattr(cache, "client"):
+            return cache, {}
+        if self._shared is None:
+            client = own_client(STORE_ALIAS, timeout=REPLY_TIMEOUT)
+            self._shared = (cache.client, {"client": client})
+        return self._shared
+
+    def _count(
+        self, cache: Any, extra: dict[str, Any], key: str, seconds: int
+    ) -> tuple[int, float]:
+        # The window's end is part of the counter's key, since not every cache keeps a key's
+        # expiry when it counts it up.
+        now_ms = int(self._clock() * 1000)
+        end_ms = cache.get(key, **extra)
+        if end_ms is None or not now_ms < end_ms <= now_ms + seconds * 1000:
+            is_stale, end_ms = end_ms is not None, now_ms + seconds * 1000
+            if is_stale:
+                cache.set(key, end_ms, timeout=seconds, **extra)
+            elif not cache.add(key, end_ms, timeout=seconds, **extra):
+                end_ms = cache.get(key, **extra) or end_ms
+        counter = f"{key}.{end_ms}"
+        cache.add(counter, 0, timeout=seconds + 1, **extra)
+        return cache.incr(counter, **extra), (end_ms - now_ms) / 1000
+
+    def _note_slowness(self, took: float) -> None:
+        if took > SLOW:
+            self._stand_down("it answers slowly")
+
+    def _stand_down(self, reason: str) -> None:
+        self._down_until = self._clock() + RETRY_AFTER
+        logger.warning("throttles count per process for %s s: %s", RETRY_AFTER, reason)
+
+
+def _memory() -> LocMemCache:
+    memory = LocMemCache("analytics_admin.throttles", {"OPTIONS": {"MAX_ENTRIES": 10_000}})
+    memory.clear()
+    return memory
+
+
+class _StoreFailures:
+    """Swallow in its block what a cache raises when its store fails, and keep why."""
+
+    # By class name: drivers share no base class, and this door imports none of them.
+    _names: ClassVar = frozenset({"ConnectionInterrupted", "RedisError", "MemcacheError"})
+    # TypeError and ValueError: the backend read a counter that had just gone.
+    _types: ClassVar = (StoreUnavailable, OSError, DatabaseError, TypeError, ValueError)
+
+    reason = ""
+
+    def __enter__(self) -> "_StoreFailures":
+        return self
+
+    def __exit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        place: TracebackType | None,
+    ) -> bool:
+        if cls is None:
+            return False
+        self.reason = cls.__name__  # never the text, which may hold a URL with its password
+        return issubclass(cls, self._types) or any(
+            base.__name__ in self._names for base in cls.__mro__
+        )
+
+
+counter = WindowCounter()
+
+
+class _RateThrottle(BaseThrottle):
+    """Allow as many requests as the scope's rate says; ``None`` as rate allows all."""
+
+    scope = ""
+
+    def __init__(self) -> None:
+        self._left = 0.0
+
+    def identify(self, request: Request) -> str:
+        """Return whose requests are counted together."""
+        raise NotImplementedError
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        rate = current_rate(self.scope)
+        if rate is None:
+            return True
+        who = sha256(self.identify(request).encode(errors="backslashreplace")).hexdigest()[:32]
+        hits, self._left = counter.hit(f"analytics_admin.throttle.{self.scope}.{who}", rate.seconds)
+        return hits <= rate.limit
+
+    def wait(self) -> float:
+        return max(1, math.ceil(self._left))
+
+
+class WriteThrottle(_RateThrottle):
+    """Limits the acts of one user."""
+
+    scope = "write"
+
+    def identify(self, request: Request) -> str:
+        return str(request.user.pk)
+
+
+class LoginThrottle(_RateThrottle):
+    """Limits the attempts to sign in from one address."""
+
+    scope = "login"
+
+    def identify(self, request: Request) -> str:
+        """Return the address; ``X-Forwarded-For`` is believed as far as NUM_PROXIES reaches."""
+        proxies = api_settings.NUM_PROXIES or 0  # DRF takes None for "believe it all"
+        if proxies > 0 and (forwarded := request.headers.get("X-Forwarded-For")):
+            hops = forwarded.split(",")
+            return hops[-min(proxies, len(hops))].strip()
+        return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def current_rate(scope: str) -> Rate | None:
+    """Return the scope's rate as it is set now; a malformed one is the system check's to report."""
+    default = DEFAULT_THROTTLE_RATES[scope]
+    given = app_settings().throttle_rates.get(scope, default)
+    try:
+        return parse_rate(given)
+    except ValueError:
+        return parse_rate(default)
