@@ -1,0 +1,183 @@
+"""A real site in a process of its own, and the system's Chromium in front of it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.servers import StoreServer, free_port
+
+CHROMIUM_SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
+PASSWORD = "pw-of-an-operator"
+
+# Everything anew: the users, a few cached searches, one breaker open and one closed.
+SEED = f"""
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.cache import caches
+from analytics_admin.breakers import circuit_breaker
+from analytics_admin.models import Operation
+
+Session.objects.all().delete()
+Operation.objects.all().delete()
+get_user_model().objects.all().delete()
+get_user_model().objects.create_superuser("ada", password={PASSWORD!r})
+get_user_model().objects.create_superuser("<b id=hostile>eve</b>", password={PASSWORD!r})
+caches["default"].client.get_client(write=True).flushall()
+caches["search"].set_many({{f"query-{{n}}": n for n in range(5)}}, timeout=None)
+circuit_breaker("catalog.search", wait_duration_in_open_state=600, failure_threshold=1)
+for name, down in [("catalog.search", True), ("payment:provider", False)]:
+    try:
+        with circuit_breaker(name, wait_duration_in_open_state=600, failure_threshold=1):
+            if down:
+                raise ConnectionError
+    except ConnectionError:
+        pass
+"""
+
+
+class Site:
+    """The site under test; ``run`` executes Python in a further process of it."""
+
+    def __init__(self, folder: Path, store: StoreServer) -> None:
+        self.store = store
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self.environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.browser.site_settings",
+            "DEBUG": "on",
+            "SECRET_KEY": "browser-tests-" + "0123456789" * 5,
+            "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+            "REDIS_URL": store.url,
+            "ALLOWED_HOSTS": "127.0.0.1",
+        }
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, str(MANAGE), *arguments]
+        ended = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.strip()
+
+    def run(self, code: str) -> str:
+        return self.manage("shell", "--no-imports", "--command", code)
+
+    @contextmanager
+    def serving(self) -> Iterator["Site"]:
+        self.manage("migrate", "--verbosity", "0")
+        command = [sys.executable, str(MANAGE), "runserver", "--noreload", str(self.port)]
+        with self.log.open("w") as log:
+            server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        try:
+            self._wait_until_ready(server)
+            yield self
+        finally:
+            server.terminate()
+            server.wait(timeout=10)
+
+    def _wait_until_ready(self, server: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert server.poll() is None, self.log.read_text()
+            try:
+                with urllib.request.urlopen(f"{self.url}/admin/login/", timeout=5):
+                    return
+            except urllib.error.HTTPError as error:
+                raise AssertionError(self.log.read_text()) from error
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+
+@pytest.fixture(scope="session")
+def running_site() -> Iterator[Site]:
+    folder = Path(tempfile.mkdtemp(prefix="aa-browser-"))
+    try:
+        with StoreServer() as store, Site(folder, store).serving() as site:
+            yield site
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def site(running_site: Site) -> Site:
+    """The site, with everything in it as SEED says."""
+    running_site.run(SEED)
+    return running_site
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    assert executable, "these tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=CHROMIUM_SWITCHES, headless=True
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
+    """Open a page of the site in a window of its own; whatever its console complains of fails."""
+    complaints: list[str] = []
+    contexts = []
+
+    def note(message: ConsoleMessage) -> None:
+        address = str(message.location.get("url"))
+        if address == f"{site.url}/favicon.ico":  # the browser's own wish; the site has none
+            return
+        if message.type in {"error", "warning"}:
+            complaints.append(f"{message.type}: {message.text} ({address})")
+
+    def open_page(path: str = "/admin/", **options: Any) -> Page:
+        context = browser.new_context(base_url=site.url, **options)
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
+        page.goto(path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def sign_in(open_page: Callable[..., Page]) -> Callable[..., Page]:
+    """Open the admin as its users do: by its login page."""
+
+    def sign_in(username: str = "ada", **options: Any) -> Page:
+        page = open_page("/admin/", **options)
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        return page
+
+    return sign_in
