@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.core.cache import caches
 from redis.exceptions import ResponseError
@@ -94,13 +94,13 @@ def replace_record(client: Any, key: str, record: TokenRecord) -> None:
     client.set(key, record.encode())
 
 
-def _is_token_list(value: object) -> bool:
+def _is_token_list(value: object) -> TypeGuard[list[str]]:
     return (
         isinstance(value, list) and bool(value) and all(isinstance(token, str) for token in value)
     )
 
 
-def _is_token_times(value: object) -> bool:
+def _is_token_times(value: object) -> TypeGuard[dict[str, float]]:
     return isinstance(value, dict) and all(
         isinstance(until, int | float) and not isinstance(until, bool) for until in value.values()
     )

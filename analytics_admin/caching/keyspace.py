@@ -77,12 +77,13 @@ def _neighbours(alias: str) -> list[str]:
     return shares_database(alias)
 
 
-def _same_memory(cache: LocMemCache, other: str) -> bool:
+def _same_memory(cache: BaseCache, other: str) -> bool:
+    """Say whether both are names for one dict, which Django's published types don't mention."""
     try:
         neighbour = caches[other]
     except InvalidCacheBackendError:
         return False
-    return isinstance(neighbour, LocMemCache) and neighbour._cache is cache._cache
+    return getattr(neighbour, "_cache", None) is getattr(cache, "_cache", cache)
 
 
 def _refuse_other_shapes(cache: BaseCache) -> None:

@@ -59,14 +59,17 @@ def record() -> TokenRecord | None:
 
 
 class LossyProxy:
-    """A proxy on a loopback port: from the first EXEC on, its connection's traffic is lost.
+    """A proxy on a loopback port: a connection falls silent when it first names ``word``.
 
-    ``deliver`` says whether that EXEC still reaches the server; its reply never comes back.
+    ``deliver`` says whether what it sent then still reaches the server; no reply comes back.
     ``deaf_afterwards`` keeps later connections waiting too.
     """
 
-    def __init__(self, socket_path: str, *, deliver: bool, deaf_afterwards: bool = False) -> None:
+    def __init__(
+        self, socket_path: str, word: bytes, *, deliver: bool, deaf_afterwards: bool = False
+    ) -> None:
         self._socket_path = socket_path
+        self._word = word
         self._deliver = deliver
         self._deaf_afterwards = deaf_afterwards
         self._struck = False
@@ -105,7 +108,7 @@ class LossyProxy:
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if outward and b"EXEC\r\n" in data and not self._struck:
+                if outward and self._word in data and not self._struck:
                     self._struck = True
                     lost.set()
                     if self._deliver:
