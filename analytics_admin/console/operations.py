@@ -40,10 +40,10 @@ class StatusFilter(admin.SimpleListFilter):
 class OperationAdmin(ReadOnlyAdmin):
     list_display = (
         "started_at",
+        "status_shown",
         "kind",
         "actor",
         "channel",
-        "status_shown",
         "duration_shown",
         "reason",
     )
