@@ -24,7 +24,7 @@ class Badge:
 
     def __html__(self) -> SafeString:
         return format_html(
-            '<span class="aa-badge aa-{}"><span aria-hidden="true">{}</span> {}</span>',
+            '<span class="aa-badge aa-{}"><span aria-hidden="true">{}</span>&nbsp;{}</span>',
             self.tone,
             self.icon,
             self.word,

@@ -103,8 +103,8 @@ def test_the_breakers_page_lists_every_registered_breaker(operator):
     page = operator.get(BREAKERS).text
     rows = dict(re.findall(r'<th scope="row">(\S+)</th>(.*?)</tr>', page, re.DOTALL))
     assert set(rows) == set(states())
-    assert re.search(r"aa-bad.*✕</span> Open", rows["page.tripped"])
-    assert re.search(r"aa-good.*✓</span> Closed", rows["page.calm"])
+    assert re.search(r"aa-bad.*✕</span>&nbsp;Open", rows["page.tripped"])
+    assert re.search(r"aa-good.*✓</span>&nbsp;Closed", rows["page.calm"])
     assert re.search(r"\d+ s", rows["page.tripped"])
     assert f"1 of {len(rows)} breakers open" in page
 
