@@ -44,7 +44,14 @@ def test_a_row_shows_its_status_in_a_word_and_its_duration(operator):
     record(duration_ms=12.3, status="failed", reason="too stale")
     record(duration_ms=2345.0)
     page = operator.get(LIST).text
-    for text in ["✕</span>&nbsp;Failed", "✓</span>&nbsp;Done", "12 ms", "2.3 s", "too stale", "REST API"]:
+    for text in [
+        "✕</span>&nbsp;Failed",
+        "✓</span>&nbsp;Done",
+        "12 ms",
+        "2.3 s",
+        "too stale",
+        "REST API",
+    ]:
         assert text in page
 
 
