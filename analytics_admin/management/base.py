@@ -7,7 +7,7 @@ import getpass
 import json
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,8 +39,8 @@ class OperatorCommand(BaseCommand):
             return super().execute(*args, **options)
         except (ActDenied, ActFailed, ActRefused, StoreUnavailable, UnknownBreakers) as error:
             if options.get("json"):
-                self.say_json({"detail": str(error), "code": error.code})
-            raise CommandError(str(error), returncode=_exit_code(error)) from None
+                self.say_json({"detail": _sentence(error), "code": error.code})
+            raise CommandError(_sentence(error), returncode=_exit_code(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
 
@@ -54,7 +54,7 @@ class OperatorCommand(BaseCommand):
 
     def say_json(self, answer: dict[str, Any]) -> None:
         """Write one JSON object to stdout."""
-        self.say(json.dumps(answer, default=str, ensure_ascii=False))
+        self.say(json.dumps(answer, default=str))
 
 
 class ActCommand(OperatorCommand):
@@ -64,7 +64,10 @@ class ActCommand(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--reason", default="", help="why, for the audit trail (at most 500 characters)"
+            "--reason",
+            type=_text,
+            default="",
+            help="why, for the audit trail (at most 500 characters)",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="say what would happen and change nothing"
@@ -149,6 +152,22 @@ def progress(label: str) -> Iterator[Callable[[int], None] | None]:
         yield lambda done: shown.update(task, completed=done)
 
 
+def _text(argument: str) -> str:
+    """Refuse bytes that are no text, which no database would take."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ArgumentTypeError("not UTF-8 text") from None
+    return argument
+
+
+def _sentence(error: Exception) -> str:
+    unread = isinstance(
+        error, StoreUnavailable
+    )  # a question; an act says itself what it failed to do
+    return f"The state is unknown: {error}" if unread else str(error)
+
+
 def _exit_code(error: Exception) -> int:
     """The one table from what went wrong to the exit code."""
     if isinstance(error, UnknownBreakers):
@@ -171,7 +190,7 @@ def _as_answer(result: ActResult) -> dict[str, Any]:
 def _breaker_lines(result: ActResult) -> list[str]:
     """One line for each breaker that the result names, the first ones of many."""
     named = result.results or (result.preview or {}).get("breakers", [])
-    lines = [f"  {row['name']}: {row['from']} → {row['to']}" for row in named[:LINES_SHOWN]]
+    lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in named[:LINES_SHOWN]]
     if len(named) > LINES_SHOWN:
-        lines.append(f"  … and {len(named) - LINES_SHOWN} more (--json lists all)")
+        lines.append(f"  ... and {len(named) - LINES_SHOWN} more (--json lists all)")
     return lines
