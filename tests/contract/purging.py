@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -62,12 +62,19 @@ class LossyProxy:
     """A proxy on a loopback port: a connection falls silent when it first names ``word``.
 
     ``deliver`` says whether what it sent then still reaches the server; no reply comes back.
-    ``deaf_afterwards`` keeps later connections waiting too.
+    ``deaf_afterwards`` keeps later connections waiting too. ``rewrite`` changes all that is sent.
     """
 
     def __init__(
-        self, socket_path: str, word: bytes, *, deliver: bool, deaf_afterwards: bool = False
+        self,
+        socket_path: str,
+        word: bytes,
+        *,
+        deliver: bool,
+        deaf_afterwards: bool = False,
+        rewrite: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        self._rewrite = rewrite
         self._socket_path = socket_path
         self._word = word
         self._deliver = deliver
@@ -108,6 +115,8 @@ class LossyProxy:
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if outward:
+                    data = self._rewrite(data)
                 if outward and self._word in data and not self._struck:
                     self._struck = True
                     lost.set()

@@ -1,5 +1,6 @@
 """A clear that the store refuses, loses or cannot answer says so, in time and without secrets."""
 
+import re
 import socket
 import time
 import traceback
@@ -263,6 +264,23 @@ class TestLostReplies:
             with pytest.raises(OutcomeUnknown):
                 purge.clear()
             assert len(keys_in()) == 10
+
+
+@BOTH_WAYS
+def test_a_store_that_says_yes_but_keeps_the_old_token_fails_the_clear(
+    settings: Any, store: StoreServer, dedicated: bool
+) -> None:
+    use_store(settings, store.url, dedicated=dedicated)
+    old = new_record()
+    raw().set(record_key("search"), old.encode())
+
+    def keep_old(sent: bytes) -> bytes:
+        return re.sub(rb'{"accepted":.*?}}', old.encode(), sent)
+
+    with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep_old) as proxy:
+        use_store(settings, proxy.url, dedicated=dedicated)
+        with pytest.raises(StoreUnavailable, match="did not keep the new token"):
+            purge.clear()
 
 
 def test_a_sweep_that_is_cut_off_says_how_far_it_came(settings: Any, store: StoreServer) -> None:
