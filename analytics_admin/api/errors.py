@@ -4,6 +4,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
@@ -61,7 +62,7 @@ def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
 
 
 def _of_validation(error: ValidationError, failure: str) -> tuple[str, str]:
-    return "invalid", "; ".join(_flatten(error.detail))
+    return "invalid", "; ".join(islice(_flatten(error.detail), MAX_LISTED))
 
 
 def _of_database(error: Exception, failure: str) -> tuple[str, str]:
@@ -85,7 +86,7 @@ def _flatten(detail: Any, place: str = "") -> Iterator[str]:
             step = f"[{field}]" if isinstance(field, int) else f".{field}" if place else str(field)
             yield from _flatten(inner, place + step)
     elif isinstance(detail, list):
-        for inner in detail[:MAX_LISTED]:
+        for inner in detail:
             yield from _flatten(inner, place)
     else:
         yield f"{place}: {detail}" if place else str(detail)
