@@ -61,6 +61,11 @@ def test_on_a_terminal_it_draws_a_table():
     assert "list.shaken" in drawn
 
 
+def test_nothing_to_list_is_said_to_people_and_is_a_bare_header_in_a_pipe():
+    assert run("--state", "half_open", stdout=Terminal()) == "No circuit breakers\n"
+    assert run("--state", "half_open").split() == ["NAME", "STATE", "FAILURES", "RETRY"]
+
+
 def test_json_is_one_object_with_numbers():
     answer = json.loads(run("--json"))
     assert answer["count"] == len(answer["breakers"])

@@ -27,12 +27,12 @@ class Command(OperatorCommand):
         if options["json"]:
             rows = [asdict(status) for status in breakers]
             self.say_json({"count": len(rows), "breakers": rows})
-        elif not breakers:
-            self.stderr.write("No circuit breakers", lambda text: text)
-        elif self.stdout.isatty():
+        elif not self.stdout.isatty():
+            self.say(_plain(breakers))
+        elif breakers:
             self.say(_table(breakers, colour=not options["no_color"]))
         else:
-            self.say(_plain(breakers))
+            self.say("No circuit breakers")
 
 
 def _cells(status: BreakerStatus) -> tuple[str, str, str, str]:
