@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, router, transaction
+from django.db import Error as DatabaseError
+from django.db import router, transaction
 from django.utils import timezone
 
 from analytics_admin.connections import OutcomeUnknown
