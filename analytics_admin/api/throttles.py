@@ -37,23 +37,29 @@ RETRY_AFTER = 5.0
 class WindowCounter:
     """Counts hits by key, in windows that begin with their first hit."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,  # windows are shared, so by the time of day
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
+        self._timer = timer
         self._lock = Lock()
         self._settings: Any = None
         self._shared: tuple[Any, dict[str, Any]] | None = None
-        self._down_until = 0.0
+        self._down_until = -math.inf
         self._local = _memory()
 
     def hit(self, key: str, seconds: int) -> tuple[int, float]:
         """Count one hit; return its window's hits so far and the seconds that are left of it."""
         self._follow_settings()
-        began = self._clock()
+        began = self._timer()
         if began >= self._down_until:
             with _StoreFailures() as attempt:
                 cache, extra = self._open()
                 answer = self._count(cache, extra, key, seconds)
-                self._note_slowness(self._clock() - began)
+                self._note_slowness(self._timer() - began)
                 return answer
             self._stand_down(attempt.reason)
         with self._lock:  # LocMemCache adds and counts in two steps
@@ -63,7 +69,7 @@ class WindowCounter:
         """Begin anew when CACHES says something else than before."""
         settings = caches.settings.get(STORE_ALIAS)
         if settings != self._settings:
-            self._settings, self._shared, self._down_until = settings, None, 0.0
+            self._settings, self._shared, self._down_until = settings, None, -math.inf
             self._local = _memory()
 
     def _open(self) -> tuple[Any, dict[str, Any]]:
@@ -82,26 +88,28 @@ class WindowCounter:
     def _count(
         self, cache: Any, extra: dict[str, Any], key: str, seconds: int
     ) -> tuple[int, float]:
-        # The window's end is part of the counter's key, since not every cache keeps a key's
-        # expiry when it counts it up.
-        now_ms = int(self._clock() * 1000)
-        end_ms = cache.get(key, **extra)
-        if end_ms is None or not now_ms < end_ms <= now_ms + seconds * 1000:
-            is_stale, end_ms = end_ms is not None, now_ms + seconds * 1000
-            if is_stale:
-                cache.set(key, end_ms, timeout=seconds, **extra)
-            elif not cache.add(key, end_ms, timeout=seconds, **extra):
-                end_ms = cache.get(key, **extra) or end_ms
-        counter = f"{key}.{end_ms}"
-        cache.add(counter, 0, timeout=seconds + 1, **extra)
-        return cache.incr(counter, **extra), (end_ms - now_ms) / 1000
+        # A window lasts as long as the store keeps its key: hosts' clocks may differ. Its end is
+        # part of the counter's key, as not every cache keeps a key's expiry when it counts it up.
+        window, now = f"{key}.{seconds}", self._clock()
+        end_ms = cache.get(window, **extra)
+        if end_ms is None:
+            end_ms = int((now + seconds) * 1000)
+            if not cache.add(window, end_ms, timeout=seconds, **extra):
+                end_ms = cache.get(window, **extra) or end_ms
+        counter = f"{window}.{end_ms}"
+        try:
+            hits = cache.incr(counter, **extra)
+        except ValueError:  # there is none yet
+            is_first = cache.add(counter, 1, timeout=seconds + 1, **extra)
+            hits = 1 if is_first else cache.incr(counter, **extra)
+        return hits, min(max(end_ms / 1000 - now, 0.0), float(seconds))
 
     def _note_slowness(self, took: float) -> None:
         if took > SLOW:
             self._stand_down("it answers slowly")
 
     def _stand_down(self, reason: str) -> None:
-        self._down_until = self._clock() + RETRY_AFTER
+        self._down_until = self._timer() + RETRY_AFTER
         logger.warning("throttles count per process for %s s: %s", RETRY_AFTER, reason)
 
 

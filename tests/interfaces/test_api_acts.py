@@ -7,6 +7,9 @@ from django.contrib.auth.models import Permission
 from django.core.cache import caches
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.test import Client
+from rest_framework.renderers import JSONRenderer
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
 
 from analytics_admin.api.views import ClearSearchCacheView
 from analytics_admin.models import Operation
@@ -182,33 +185,40 @@ def test_the_answer_is_json_whatever_the_caller_accepts(client, superuser, mint,
     assert answer.headers["Content-Type"] == "application/json"
 
 
-HOST = {
-    "EXCEPTION_HANDLER": "tests.interfaces.test_api_acts.hosts_exception_handler",
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.BasicAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.StaticHTMLRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.FormParser"],
-    "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.AcceptHeaderVersioning",
-    "ALLOWED_VERSIONS": ["9"],
-    "UNAUTHENTICATED_USER": None,
-    "COMPACT_JSON": False,
-    "URL_FORMAT_OVERRIDE": "format",
-}
+class Hostile:
+    """Stands for any class that a host project may have as its default."""
+
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a default of the host was asked")
 
 
-def hosts_exception_handler(error, context):
-    raise AssertionError("the host's exception handler was asked")
+@pytest.fixture
+def hostile_defaults(monkeypatch):
+    """What a host's REST_FRAMEWORK does to APIView and JSONRenderer, at import and later."""
+    for policy in ("authentication", "permission", "throttle", "parser", "renderer"):
+        monkeypatch.setattr(APIView, f"{policy}_classes", [Hostile])
+    for policy in ("content_negotiation", "metadata", "versioning"):
+        monkeypatch.setattr(APIView, f"{policy}_class", Hostile)
+    for name, value in {"compact": False, "ensure_ascii": True}.items():
+        monkeypatch.setattr(JSONRenderer, name, value)
+    later = {"EXCEPTION_HANDLER": Hostile, "UNAUTHENTICATED_USER": None, "FORMAT_SUFFIX_KWARG": "x"}
+    for name, value in later.items():
+        monkeypatch.setattr(api_settings, name, value, raising=False)
 
 
-@pytest.mark.usefixtures("superuser", "plain_user")
+@pytest.mark.usefixtures("superuser", "plain_user", "hostile_defaults")
 @pytest.mark.parametrize("path", ACTS)
-def test_a_hosts_rest_framework_settings_change_nothing(client, mint, settings, path):
-    settings.REST_FRAMEWORK = HOST
-    assert call(client, path, mint()).content == DONE[path]
+def test_a_hosts_rest_framework_settings_change_nothing(client, mint, path):
+    answer = call(client, path, mint())
+    assert answer.content == DONE[path]
+    assert answer.headers["Content-Type"] == "application/json"
     with nothing_changes(rows=1):
         assert_error(call(client, path, None), 401, "not_authenticated")
         assert_error(call(client, path, mint("una")), 403, "permission_denied")
         assert_error(call(client, path, mint(), b"x=1"), 400, "invalid_json")
+        assert_error(call(client, path, mint(), {"größe": 1}), 400, "invalid", "größe")
+        assert_error(client.get(path), 405, "method_not_allowed")
+        assert_error(client.post("/api/v1/nothing"), 404, "not_found")
 
 
 @pytest.mark.usefixtures("superuser")
