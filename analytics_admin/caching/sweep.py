@@ -3,13 +3,16 @@
 Takes a connected client; knows nothing of tokens, and leaves the client's errors to the caller.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from analytics_admin.caching.keyspace import Keyspace
 
-SCAN_COUNT = 500
-"""Slots of the key table per SCAN."""
+SCAN_COUNT = 400
+"""Slots of the key table per SCAN: with the UNLINKs of one page about 0.3 ms of the server."""
+REST = 0.25
+"""Rest after each step as a share of its time, which others' requests get for themselves."""
 UNLINK_KEYS = 100
 """Keys per UNLINK: the server does nothing else while one runs."""
 SAMPLE = 4000
@@ -20,10 +23,12 @@ SAMPLE_STEP = 500
 def remove(client: Any, keys: Keyspace) -> Iterator[int]:
     """Unlink every key of the keyspace; yield after each step how many it removed.
 
-    Keys written meanwhile may stay; those that were there at the start all go.
+    Keys written meanwhile may stay; those that were there at the start all go. A million keys
+    take about 2 s, and a neighbour's requests wait for less than 1 ms.
     """
     cursor, found = client.scan(0, match=keys.pattern, count=SCAN_COUNT)
     while True:
+        began = time.monotonic()
         doomed = [key for key in found if keys.owns(key)]
         # The removals and the next SCAN share a round trip: half of the time would be waiting.
         step = client.pipeline(transaction=False)
@@ -32,12 +37,14 @@ def remove(client: Any, keys: Keyspace) -> Iterator[int]:
         if cursor:
             step.scan(cursor, match=keys.pattern, count=SCAN_COUNT)
         replies = step.execute()
+        rest = REST * (time.monotonic() - began)
         next_page = replies.pop() if cursor else None
         if doomed:
             yield sum(replies)
         if next_page is None:
             return
         cursor, found = next_page
+        time.sleep(rest)
 
 
 def count(client: Any, keys: Keyspace) -> int:
