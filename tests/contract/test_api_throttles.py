@@ -156,8 +156,11 @@ def test_a_changed_period_begins_a_window_of_its_own():
 
 
 def test_processes_count_together_and_none_is_lost():
+    together = threading.Barrier(4)
+
     def hit_often() -> None:
         counts = WindowCounter()  # each thread stands for a process
+        together.wait(timeout=10)
         for _ in range(50):
             counts.hit("shared", 3600)
 
