@@ -144,6 +144,9 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
     if scheme not in DATABASE_SCHEMES:
         raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://")
     try:
+        parts = urlsplit(url)
+        if scheme != "sqlite" and (parts.fragment or "@" in parts.path + parts.query):
+            raise ValueError
         config: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError:
         raise ImproperlyConfigured(f"DATABASE_URL is malformed; {_URL_ADVICE}") from None

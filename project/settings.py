@@ -155,12 +155,17 @@ if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):
 
 # What goes wrong
 
-DEFAULT_EXCEPTION_REPORTER = "project.debug_pages.DiscreetReporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "project.debug_pages.DiscreetFilter"
+DEFAULT_EXCEPTION_REPORTER = "project.discretion.DiscreetReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.discretion.DiscreetFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "plain": {
+            "()": "project.discretion.DiscreetFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {

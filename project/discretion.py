@@ -1,9 +1,10 @@
-"""Django's error pages and mails, without passwords: neither the settings' nor a variable's.
+"""Keeps the site's secrets out of what Django tells about errors: pages, mails, log lines.
 
 The debug page prints settings, the request's META (under runserver: the whole environment) and
 every local variable. Keys that sound secret are starred, and so is whatever holds a known secret.
 """
 
+import logging
 import os
 import re
 from collections.abc import ItemsView, Iterable, Mapping
@@ -23,7 +24,7 @@ STARS = SafeExceptionReporterFilter.cleansed_substitute
 
 def known_secrets() -> set[str]:
     """Return the site's secrets, each in every form in which a page could print it."""
-    plain = {settings.SECRET_KEY, str(settings.SIMPLE_JWT["SIGNING_KEY"])}
+    plain = {settings.SECRET_KEY, str(settings.SIMPLE_JWT.get("SIGNING_KEY", ""))}
     plain |= {str(entry.get("PASSWORD", "")) for entry in settings.DATABASES.values()}
     plain |= {str(cache.get("OPTIONS", {}).get("PASSWORD", "")) for cache in _caches()}
     plain |= {_password(os.environ.get(name, "")) for name in ("REDIS_URL", "DATABASE_URL")}
@@ -80,7 +81,18 @@ class DiscreetReporter(ExceptionReporter):
         return _without_secrets(super().get_traceback_text())
 
 
+class DiscreetFormatter(logging.Formatter):
+    """Stars the known secrets in log lines and their tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _starred(super().format(record))
+
+
 def _without_secrets(page: SafeString) -> SafeString:
+    return SafeString(_starred(page))
+
+
+def _starred(text: str) -> str:
     for secret in sorted(known_secrets(), key=len, reverse=True):
-        page = SafeString(page.replace(secret, STARS))
-    return page
+        text = text.replace(secret, STARS)
+    return text

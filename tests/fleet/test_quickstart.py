@@ -1,0 +1,190 @@
+"""quickstart: what it prints works, twice, and nothing stays behind."""
+
+import http.cookiejar
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from tests.fleet.sites import Site, eventually
+
+CLEARED = '{"message":"Search cache cleared"}'
+RESET = '{"message":"All circuit breakers reset successfully"}'
+NAMES = ("catalog", "recommendations")
+
+
+class Quickstart:
+    """A running quickstart and the lines that it printed before it began to serve."""
+
+    def __init__(self, site: Site, *arguments: str, **environment: str) -> None:
+        self.process = site.start("manage.py", "quickstart", *arguments, **environment)
+        assert self.process.stdout is not None
+        self.lines: list[str] = []
+        while not self.lines or not self.lines[-1].startswith("Ctrl-C"):
+            line = self.process.stdout.readline()
+            assert line, self.process.communicate()[1]
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def console(self) -> str:
+        return self.value("Console")
+
+    def value(self, label: str) -> str:
+        return next(line.split(maxsplit=1)[1] for line in self.lines if line.startswith(label))
+
+    def curl_lines(self) -> list[str]:
+        return [line for line in self.lines if line.startswith("curl ")]
+
+    def stop(self) -> tuple[int, str, str]:
+        """Press Ctrl-C; return the exit code and what was printed since."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        out, err = self.process.communicate(timeout=10)
+        return self.process.returncode, out, err
+
+
+def _page_after_login(console: str, password: str) -> tuple[int, str]:
+    """Sign in as a browser would; return the status and the text of the page that follows."""
+    jar = http.cookiejar.CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    browser.open(f"{console}login/", timeout=10).read()
+    token = next(cookie.value for cookie in jar if cookie.name == "csrftoken")
+    form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token}
+    data = urllib.parse.urlencode(form | {"next": "/admin/"}).encode()
+    with browser.open(f"{console}login/", data=data, timeout=10) as response:
+        return response.status, response.read().decode()
+
+
+def _shell(line: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
+
+
+def _users(site: Site) -> list[tuple[str, str]]:
+    with sqlite3.connect(site.folder / "var" / "db.sqlite3") as database:
+        return database.execute("SELECT username, password FROM auth_user").fetchall()
+
+
+@pytest.fixture
+def start(site: Site) -> Callable[..., Quickstart]:
+    return lambda *arguments, **environment: Quickstart(site, "0", *arguments, **environment)
+
+
+def test_both_curl_lines_run_in_a_shell_and_answer_word_for_word(
+    start: Callable[..., Quickstart],
+) -> None:
+    lines = start().curl_lines()
+    done = [_shell(line) for line in lines]
+    assert [run.stdout for run in done] == [CLEARED, RESET]
+    assert [run.stderr for run in done] == ["", ""]
+
+
+def test_the_printed_login_opens_the_console_with_its_style(
+    start: Callable[..., Quickstart],
+) -> None:
+    quickstart = start()
+    user, password = quickstart.value("Login").split(" / ")
+    assert user == "admin"
+    status, page = _page_after_login(quickstart.console, password)
+    assert status == 200
+    assert "Analytics admin" in page
+    sheet = re.search(r'href="(/static/[^"]+base\.css)"', page)
+    assert sheet is not None
+    with urllib.request.urlopen(urllib.parse.urljoin(quickstart.console, sheet[1])) as response:
+        assert response.status == 200
+
+
+def test_ctrl_c_ends_it_with_code_0_and_no_server(
+    site: Site, start: Callable[..., Quickstart]
+) -> None:
+    quickstart = start()
+    assert len(site.servers()) == 1
+    code, out, err = quickstart.stop()
+    assert (code, out.strip()) == (0, "Stopped.")
+    assert "Traceback" not in err
+    assert eventually(site.is_quiet)
+
+
+def test_a_second_run_keeps_users_and_passwords(
+    site: Site, start: Callable[..., Quickstart]
+) -> None:
+    start(QUICKSTART_ADMIN_PASSWORD="pw-of-the-first-run").stop()
+    before = _users(site)
+    second = start(QUICKSTART_ADMIN_PASSWORD="another")
+    assert second.value("Login") == "admin, password as before (--password sets a new one)"
+    assert _users(site) == before
+    assert _page_after_login(second.console, "pw-of-the-first-run")[0] == 200
+    second.stop()
+    third = start("--password", "pw-of-the-third-run")
+    assert "Analytics admin" in _page_after_login(third.console, "pw-of-the-third-run")[1]
+    assert len(_users(site)) == 1
+
+
+def test_demo_traffic_fills_the_search_cache_and_shows_breakers(
+    site: Site, start: Callable[..., Quickstart]
+) -> None:
+    start()
+
+    def breakers() -> str:
+        return site.manage("circuit_breakers").stdout
+
+    assert eventually(lambda: all(name in breakers() for name in NAMES), seconds=15)
+    dry_run = site.manage("clear_search_cache", "--dry-run", "--json").stdout
+    assert json.loads(dry_run)["preview"]["keys"] >= 1
+
+
+def test_no_traffic_means_none(site: Site, start: Callable[..., Quickstart]) -> None:
+    quickstart = start("--no-traffic")
+    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    assert not any(name in site.manage("circuit_breakers").stdout for name in NAMES)
+
+
+def test_a_port_in_use_is_one_line_and_nothing_is_created(site: Site) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = site.manage("quickstart", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"CommandError: cannot listen on http://127.0.0.1:{port}: the port is already in use\n"
+    )
+    assert not (site.folder / "var" / "db.sqlite3").exists()
+    assert not site.store.exists()
+
+
+@pytest.mark.parametrize("addrport", ["here", "70000", "host:", "[zz]:1", "1:2:3"])
+def test_an_address_that_is_none_is_a_usage_error(site: Site, addrport: str) -> None:
+    done = site.manage("quickstart", addrport)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("manage.py quickstart: error: ")
+
+
+def test_it_serves_on_ipv6(site: Site) -> None:
+    quickstart = Quickstart(site, "[::1]:0")
+    assert quickstart.console.startswith("http://[::1]:")
+    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+
+
+def test_a_store_that_cannot_start_is_one_line(site: Site) -> None:
+    site.store.mkdir(parents=True)
+    (site.store / "appendonlydir").write_text("in the way")
+    done = site.manage("quickstart", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("CommandError: the embedded store did not start: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_it_refuses_to_run_outside_of_debug(site: Site) -> None:
+    environment = {"SECRET_KEY": "long-enough-" * 5, "REDIS_URL": "redis://localhost:1"}
+    done = site.manage("quickstart", "0", **environment)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "CommandError: quickstart is for development, and DEBUG is off; set DEBUG=on\n"
+    )
