@@ -60,6 +60,8 @@ def _delete_pattern() -> None:
     caches["search"].delete_pattern("*", itersize=10_000)
 
 
+# What the neighbour sees of this machine's other work alone.
+NOTHING = "nobody clears, for 1 s"
 CLEAR, PATTERN = "django-redis clear()", "delete_pattern, itersize 10,000"
 WAYS = (
     Way(name=CLEAR, act=_clear, peer=CLEAR),
@@ -118,13 +120,14 @@ def _site(url: str) -> override_settings:
 def _measure(store: StoreServer, neighbour: Neighbour, size: int, runs: int) -> dict[str, Measured]:
     client = redis.Redis.from_url(f"{store.url}/1", socket_timeout=300)
     seen: dict[str, list[Watched]] = {way.name: [] for way in WAYS}
+    quiet = [neighbour.watch(lambda: time.sleep(1), until=lambda: None) for _ in range(runs)]
     for way in list(WAYS) * runs:
         _fill(client, size)
         with override_settings(ANALYTICS_ADMIN={"SEARCH_CACHE_DEDICATED": way.dedicated}):
             watched = neighbour.watch(way.act, until=lambda: _wait_until_freed(client))
         assert client.dbsize() <= 1, f"{way.name} left keys behind"
         seen[way.name].append(watched)
-    return {name: _summary(watched) for name, watched in seen.items()}
+    return {name: _summary(watched) for name, watched in {NOTHING: quiet, **seen}.items()}
 
 
 def _fill(client: "redis.Redis[bytes]", size: int) -> None:
@@ -154,20 +157,21 @@ def _summary(runs: list[Watched]) -> Measured:
 def _report(store: StoreServer, size: int, measured: dict[str, Measured]) -> None:
     client = redis.Redis.from_url(store.url)
     server = client.info("server")
-    name = (
+    server_name = (
         f"Valkey {server['valkey_version']}"
         if "valkey_version" in server
         else (f"Redis {server['redis_version']}")
     )
-    table = Table(title=f"{name}: {size:,} keys of {VALUE_BYTES} bytes")
+    table = Table(title=f"{server_name}: {size:,} keys of {VALUE_BYTES} bytes")
     for column in ("way", "wall s", "of the peer's", "neighbour p50 ms", "p99 ms", "max ms"):
         table.add_column(column, justify="left" if column == "way" else "right")
-    for way in WAYS:
-        line = measured[way.name]
+    peers = {way.name: way.peer for way in WAYS}
+    for name, line in measured.items():
+        peer = measured[peers[name]].wall if name in peers else None
         table.add_row(
-            way.name,
-            f"{line.wall:.4f}",
-            f"{line.wall / measured[way.peer].wall:.3f}",
+            name,
+            f"{line.wall:.4f}" if peer else "",
+            f"{line.wall / peer:.3f}" if peer else "",
             *(f"{1000 * figure:.2f}" for figure in (line.p50, line.p99, line.worst)),
         )
     Console(width=110).print(table)
