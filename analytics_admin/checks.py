@@ -1,4 +1,4 @@
-"""System checks: what would go wrong later, said before the start.
+"""System checks of settings and stores: what would go wrong later, said before the start.
 
 They read settings alone: no store, no database. No text holds a setting's value that could be a
 secret, so a LOCATION is never shown.
@@ -33,8 +33,6 @@ LONGEST_TIMEOUT = 5.0
 """Seconds; redis-py's own default, which is already too long for a page."""
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 PICKLE = "django_redis.serializers.pickle.PickleSerializer"
-KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518 §3.2: an HMAC key at least as long as its hash."""
 
 Complaint = str | None
 
@@ -75,22 +73,6 @@ def check_stores(**kwargs: Any) -> list[CheckMessage]:
     if site.search_cache in usable:
         found += [*_serializer(site.search_cache), *_sharing(site)]
     return found
-
-
-@register(TAG)
-def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
-    """Find a key so short that tokens could be forged by trying."""
-    given = getattr(settings, "SIMPLE_JWT", {})
-    least = KEY_BYTES.get(given.get("ALGORITHM", "HS256"))
-    if least is None:  # an asymmetric algorithm: its key is a PEM text
-        return []
-    key = given.get("SIGNING_KEY", settings.SECRET_KEY) or ""
-    length = len(key if isinstance(key, bytes) else str(key).encode())
-    if length >= least:
-        return []
-    text = f"The JWT signing key is {length} bytes long; this algorithm needs at least {least}"
-    hint = "Set JWT_SIGNING_KEY, or SIMPLE_JWT['SIGNING_KEY'], to a random text of 50 characters."
-    return [_error("E009", text, hint)]
 
 
 def _error(number: str, text: str, hint: str) -> Error:

@@ -71,7 +71,8 @@ class _OperatorToken(Token):
 
     def _types(self) -> list[Any]:
         """Return what the token says of its type, under our claim and under the host's."""
-        claims = {"token_type", api_settings.TOKEN_TYPE_CLAIM}
+        # A host that names no claim has its tokens' type, or id, written under "null" all the same.
+        claims = {"token_type", api_settings.TOKEN_TYPE_CLAIM or "null"}
         return [self.payload[claim] for claim in claims if claim in self.payload]
 
 

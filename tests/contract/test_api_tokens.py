@@ -237,6 +237,20 @@ def test_a_hosts_refresh_token_is_refused_under_the_hosts_own_name_for_the_type(
     assert call(client, CLEAR, mint(typ="access"), DRY).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "unnamed", [["TOKEN_TYPE_CLAIM"], ["JTI_CLAIM"], ["TOKEN_TYPE_CLAIM", "JTI_CLAIM"]]
+)
+def test_a_hosts_refresh_token_is_refused_also_when_the_host_names_no_claims(
+    client, superuser, monkeypatch, unnamed
+):
+    for name in unnamed:
+        monkeypatch.setattr(api_settings, name, None, raising=False)
+    token = RefreshToken()
+    token["sub"] = "admin"
+    with nothing_changes():
+        assert call(client, CLEAR, str(token)).status_code == 401
+
+
 @pytest.mark.parametrize("kind", [AccessToken, RefreshToken])
 def test_simplejwts_own_tokens_have_no_sub_and_are_refused(client, superuser, kind):
     assert call(client, CLEAR, str(kind.for_user(superuser))).status_code == 401

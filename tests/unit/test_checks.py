@@ -238,30 +238,6 @@ def test_keys_that_no_clear_can_tell_apart_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jwt", "found"),
-    [
-        ({"SIGNING_KEY": "k" * 32}, []),
-        ({"SIGNING_KEY": "k" * 31}, ["E009"]),
-        ({"SIGNING_KEY": b"k" * 31}, ["E009"]),
-        ({"SIGNING_KEY": "é" * 16}, []),
-        ({"SIGNING_KEY": ""}, ["E009"]),
-        ({"SIGNING_KEY": "k" * 63, "ALGORITHM": "HS512"}, ["E009"]),
-        ({"SIGNING_KEY": "PEM", "ALGORITHM": "RS256"}, []),
-    ],
-)
-def test_a_signing_key_shorter_than_its_hash_is_an_error(
-    jwt: dict[str, Any], found: list[str]
-) -> None:
-    with override_settings(SIMPLE_JWT=jwt):
-        assert ids() == found
-
-
-def test_without_a_signing_key_the_secret_key_is_judged() -> None:
-    with override_settings(SIMPLE_JWT={}, SECRET_KEY=PASSWORD):
-        assert ids() == ["E009"]
-
-
-@pytest.mark.parametrize(
     ("changed", "word"),
     [
         ({"SOCKET_TIMEOUT": None}, "SOCKET_TIMEOUT is not set"),
