@@ -148,6 +148,7 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "BREAKERS": _breakers,
     "BREAKER_DEFAULTS": _mapping,
     "SYNC_INTERVAL": _seconds,
+    "STORE_RETRY_INTERVAL": _seconds,
     "SEARCH_CACHE_DEDICATED": _flag,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,

@@ -25,6 +25,8 @@ class AppSettings:
     """Policy of every breaker, where neither code nor BREAKERS says otherwise."""
     sync_interval: float = 0.25
     """Seconds for which a process trusts what it last read of a breaker."""
+    store_retry_interval: float = 5.0
+    """Seconds between attempts to return to a breakers' store that was lost."""
     search_cache_dedicated: bool = False
     """True: nothing else lives in the search alias' database; a clear flushes it whole."""
     require_model_permissions: bool = False

@@ -15,8 +15,9 @@ from uuid import UUID
 from analytics_admin import audit
 from analytics_admin.access import Act, may
 from analytics_admin.audit import Actor, AuditUnavailable
-from analytics_admin.breakers import registry
-from analytics_admin.breakers.registry import BreakerReset, BreakerStatus, UnknownBreakers
+from analytics_admin.breakers import roster
+from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.roster import BreakerReset, BreakerStatus
 from analytics_admin.caching import purge
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
@@ -159,12 +160,12 @@ def reset_circuit_breakers(
         raise ActRefused("names: at least one name is needed", code="invalid")
     with _failing_as(act) as attempt:
         if dry_run:
-            return _reset_preview(registry.plan_reset(names, only_open=only_open))
+            return _reset_preview(roster.plan_reset(names, only_open=only_open))
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
         _refuse_unknown(names)
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
-            resets = registry.reset(names, only_open=only_open)
+            resets = roster.reset(names, only_open=only_open)
             operation.outcome = _reset_outcome(resets)
     if names is None and not only_open:
         message = "All circuit breakers reset successfully"
@@ -198,7 +199,7 @@ def list_breakers(*, state: str | None = None) -> list[BreakerStatus]:
     Raises:
         StoreUnavailable: the shared store does not answer; nothing is known of any of them.
     """
-    return [status for status in registry.statuses() if state in (None, status.state)]
+    return [status for status in roster.statuses() if state in (None, status.state)]
 
 
 def deny(act: Act, *, actor: Actor) -> ActDenied:
@@ -259,7 +260,7 @@ def _refuse_unknown(names: Sequence[str] | None) -> None:
     """Raise UnknownBreakers before the audit row; a store that is down is the act's to report."""
     if names:
         with suppress(StoreUnavailable):
-            registry.require_known(names)
+            roster.require_known(names)
 
 
 def _clear_preview() -> ActResult:

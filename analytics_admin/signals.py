@@ -1,6 +1,8 @@
 """What a site may listen to.
 
-``breaker_state_changed``: sender CircuitBreaker; ``name``, ``from_state``, ``to_state``, ``cause``.
+``breaker_state_changed``: ``name``, ``from_state``, ``to_state``, ``cause``; sent by the process
+that made the transition; cause "local" while the store is away and each process is on its own.
+``breaker_store_changed``: ``reason`` (words why the store was lost, None when it is back).
 ``search_cache_cleared``: sender None; ``operation`` (the finished audit row), ``outcome``.
 ``operation_finished``: sender Operation; ``operation`` (finished or failed).
 A receiver that raises is logged and harms neither the act nor the other receivers.
@@ -9,5 +11,6 @@ A receiver that raises is logged and harms neither the act nor the other receive
 from django.dispatch import Signal
 
 breaker_state_changed = Signal()
+breaker_store_changed = Signal()
 search_cache_cleared = Signal()
 operation_finished = Signal()

@@ -6,7 +6,8 @@ catalog = circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_
 def fetch(query): ...
 """
 
-from analytics_admin.breakers.breaker import CircuitBreaker, CircuitOpenError, Permit
+from analytics_admin.breakers.breaker import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import circuit_breaker, get_breaker
 

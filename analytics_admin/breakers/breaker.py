@@ -1,19 +1,26 @@
-"""CircuitBreaker: how code asks for protection. Decides nothing; the view and the machine do."""
+"""CircuitBreaker: how code asks for protection. The fleet and the machine decide.
 
-import asyncio
+A call that a closed breaker lets pass costs two looks at the clock and one count; everything else
+takes the longer way through a permit.
+"""
+
 import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
-from analytics_admin.breakers.fleet import View
+from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.machine import Snapshot
+from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.view import View
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_unused = View("", BreakerPolicy())  # lets nothing pass unasked
 
 
 class CircuitOpenError(Exception):
@@ -25,43 +32,10 @@ class CircuitOpenError(Exception):
         self.name = name
         self.state = state
         self.retry_after = retry_after
-        super().__init__(f"circuit breaker {name} is {state}; retry in {retry_after:.1f} s")
+        super().__init__(name, state, retry_after)
 
-
-class Permit:
-    """Leave for one call. Report exactly one end; further reports are ignored."""
-
-    __slots__ = ("_admitted", "_breaker", "_ended")
-
-    def __init__(self, breaker: "CircuitBreaker", admitted: Snapshot) -> None:
-        self._breaker = breaker
-        self._admitted = admitted
-        self._ended = False
-
-    def succeed(self) -> None:
-        """Report that the call succeeded."""
-        if self._end():
-            self._breaker.view.succeeded(self._admitted)
-
-    def fail(self, error: BaseException | None = None) -> None:
-        """Report that the call failed; an ``error`` counts as the policy says of its class."""
-        policy = self._breaker.policy
-        if error is None or policy.counts_as_failure(error):
-            if self._end():
-                self._breaker.view.failed(self._admitted)
-        elif policy.ignores(error) or not isinstance(error, Exception):
-            self.release()
-        else:
-            self.succeed()
-
-    def release(self) -> None:
-        """Give the permit back; the call counts as nothing."""
-        if self._end():
-            self._breaker.view.released(self._admitted)
-
-    def _end(self) -> bool:
-        ended, self._ended = self._ended, True
-        return not ended
+    def __str__(self) -> str:
+        return f"circuit breaker {self.name} is {self.state}; retry in {self.retry_after:.1f} s"
 
 
 class CircuitBreaker:
@@ -71,10 +45,11 @@ class CircuitBreaker:
     own (``acquire``). Get one from ``circuit_breaker()``.
     """
 
-    def __init__(self, name: str, policy: Callable[[], BreakerPolicy]) -> None:
+    def __init__(self, name: str, fleet: Fleet, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
+        self.fleet = fleet
         self._policy = policy
-        self.view = View(name, policy)
+        self.view = _unused
         # The permits of the `with` blocks that the current thread or task is in, outermost first.
         self._entered: ContextVar[tuple[Permit, ...]] = ContextVar(f"permits of {name}", default=())
 
@@ -84,12 +59,16 @@ class CircuitBreaker:
     @property
     def policy(self) -> BreakerPolicy:
         """The policy in force: defaults, then what the code declared, then the settings."""
-        return self._policy()
+        return self._used_view().policy
 
     @property
     def state(self) -> str:
         """Return "closed", "open" or "half_open", at most SYNC_INTERVAL old."""
-        return self.view.snapshot().state.value
+        return self.fleet.snapshot(self._used_view()).state.value
+
+    def forget_view(self) -> None:
+        """Begin anew with the policy and the store as the settings have them now."""
+        self.view = _unused
 
     def acquire(self) -> Permit:
         """Return leave for one call.
@@ -97,20 +76,41 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: the call may not pass now.
         """
-        admitted = self.view.admit()
-        if admitted is not None:
-            return Permit(self, admitted)
-        snapshot = self.view.snapshot()
-        raise CircuitOpenError(self.name, snapshot.state.value, self.view.retry_after(snapshot))
+        admitted = self.fleet.admit(self._used_view())
+        return self._permit(admitted)
 
     async def aacquire(self) -> Permit:
         """Return leave for one call without blocking the event loop; raises as acquire does."""
-        return await asyncio.to_thread(self.acquire)
+        admitted = await self.fleet.aadmit(self._used_view())
+        return self._permit(admitted)
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function under protection and return what it returns."""
-        with self:
-            return function(*args, **kwargs)
+        permit = self.acquire()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            permit.fail(error)
+            raise
+        if self._is_bad(result):
+            permit.fail()
+        else:
+            permit.succeed()
+        return result
+
+    async def acall(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Await the coroutine function's call under protection and return what it returns."""
+        permit = await self.aacquire()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            await permit.afail(error)
+            raise
+        if self._is_bad(result):
+            await permit.afail()
+        else:
+            await permit.asucceed()
+        return result
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Protect a function or coroutine function.
@@ -121,22 +121,10 @@ class CircuitBreaker:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError("a generator function cannot be protected: its calls run nothing yet")
         if inspect.iscoroutinefunction(function):
-            return cast("Callable[P, R]", self._protect_coroutine(function))
-
-        @functools.wraps(function)
-        def protected(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return function(*args, **kwargs)
-
-        return protected
-
-    def _protect_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def protected(*args: Any, **kwargs: Any) -> Any:
-            async with self:
-                return await function(*args, **kwargs)
-
-        return protected
+            protected: Any = _protect_coroutine(self, function)
+        else:
+            protected = _protect(self, function)
+        return functools.update_wrapper(protected, function)
 
     def __enter__(self) -> Permit:
         return self._enter(self.acquire())
@@ -145,9 +133,13 @@ class CircuitBreaker:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        tb: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
-        _finish(self._leave(), error)
+        permit = self._leave()
+        if error is None:
+            permit.succeed()
+        else:
+            permit.fail(error)
 
     async def __aenter__(self) -> Permit:
         return self._enter(await self.aacquire())
@@ -156,10 +148,35 @@ class CircuitBreaker:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        tb: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
-        # Shielded: a cancelled caller must not leave its result half told.
-        await asyncio.shield(asyncio.to_thread(_finish, self._leave(), error))
+        permit = self._leave()
+        if error is None:
+            await permit.asucceed()
+        else:
+            await permit.afail(error)
+
+    def late_permit(self, generation: str, began: float) -> Permit:
+        """Return the permit of a call that passed unasked, to report its end in the longer way."""
+        return Permit(self.fleet, self.view, Snapshot(generation=generation), began)
+
+    def _used_view(self) -> View:
+        if self.view is _unused:
+            self.view = self.fleet.view(self.name, self._policy())
+        return self.view
+
+    def _permit(self, admitted: Snapshot | None) -> Permit:
+        view = self.view
+        if admitted is not None:
+            return Permit(self.fleet, view, admitted, clock())
+        snapshot = view.snapshot or Snapshot(generation="")
+        raise CircuitOpenError(
+            self.name, snapshot.state.value, self.fleet.retry_after(view, snapshot)
+        )
+
+    def _is_bad(self, result: Any) -> bool:
+        judge = self.view.policy.record_result
+        return judge is not None and judge(result)
 
     def _enter(self, permit: Permit) -> Permit:
         self._entered.set((*self._entered.get(), permit))
@@ -171,8 +188,47 @@ class CircuitBreaker:
         return permit
 
 
-def _finish(permit: Permit, error: BaseException | None) -> None:
-    if error is None:
-        permit.succeed()
-    else:
-        permit.fail(error)
+def _protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
+    def protected(*args: P.args, **kwargs: P.kwargs) -> R:
+        view = breaker.view
+        began = clock()
+        if began >= view.passes_until:
+            return breaker.call(function, *args, **kwargs)
+        tick = view.tick
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            breaker.late_permit(tick.generation, began).fail(error)
+            raise
+        ended = clock()
+        if tick is view.tick and ended - began <= view.slow_after:
+            tick.bump()
+            view.newest_success = ended
+        else:
+            breaker.late_permit(tick.generation, began).succeed()
+        return result
+
+    return protected
+
+
+def _protect_coroutine(breaker: CircuitBreaker, function: Callable[P, Any]) -> Callable[P, Any]:
+    async def protected(*args: P.args, **kwargs: P.kwargs) -> Any:
+        view = breaker.view
+        began = clock()
+        if began >= view.passes_until:
+            return await breaker.acall(function, *args, **kwargs)
+        tick = view.tick
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            await breaker.late_permit(tick.generation, began).afail(error)
+            raise
+        ended = clock()
+        if tick is view.tick and ended - began <= view.slow_after:
+            tick.bump()
+            view.newest_success = ended
+        else:
+            await breaker.late_permit(tick.generation, began).asucceed()
+        return result
+
+    return protected

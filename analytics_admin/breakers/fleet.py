@@ -1,239 +1,281 @@
-"""What this process knows of the shared breakers, and how it tells the store what it saw.
+"""All breakers of this process, kept in step with the fleet by one synchronisation for all.
 
-A view younger than SYNC_INTERVAL is trusted without asking; successes wait for the next round
-trip, failures go at once.
+The rules are the machine's, a view's bookkeeping is the view's, and how a job reaches the store is
+the link's.
 """
 
-import logging
+import asyncio
+import atexit
+import multiprocessing.util
+import os
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
-from functools import cache
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-from django.core.signals import setting_changed
-from django.dispatch import receiver
-
-from analytics_admin.breakers.machine import (
-    Results,
-    Snapshot,
-    State,
-    Verdict,
-    due_transition,
-    grant_permit,
-    judge,
-    new_record,
-    retry_after,
-    return_permit,
-)
+from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange
+from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
+from analytics_admin.breakers.machine import Results, Snapshot, State, Verdict, judge, retry_after
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.redis_store import RedisStore
-from analytics_admin.breakers.store import BreakerStore, MemoryStore, Move, StoreUnavailable
-from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.connections import is_local_memory
-from analytics_admin.signals import breaker_state_changed
+from analytics_admin.breakers.store import BreakerStore
+from analytics_admin.breakers.view import View
+from analytics_admin.conf import app_settings
 
-logger = logging.getLogger("analytics_admin.breakers")
+T = TypeVar("T")
 
-CALL_TIMEOUT = 0.1
-ACT_TIMEOUT = 0.5
-OUTAGE_PAUSE = 5.0
-"""Seconds for which no call asks a store that has just failed to answer."""
-
-_memory_store = MemoryStore()
+USED_LATELY = 2.0
+"""A breaker that nobody asked for this many seconds is no longer synchronised."""
 
 
-@cache
-def store_for(alias: str, timeout: float) -> BreakerStore:
-    """Return the store behind the alias; ``timeout`` (seconds) holds for each of its replies."""
-    return _memory_store if is_local_memory(alias) else RedisStore(alias, timeout=timeout)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChange:
+    """The store was lost, for this reason, or is back (None)."""
+
+    reason: str | None
 
 
-def act_store() -> BreakerStore:
-    """Return the store as operators' acts use it: patient, and failing aloud."""
-    return store_for(app_settings().breaker_cache, ACT_TIMEOUT)
+class Fleet:
+    """This process' part of the fleet.
 
+    ``connect`` makes the shared store when it is first needed; ``announce`` is told, by the thread
+    whose call it was, of each transition that this process made and when the store comes or goes.
+    """
 
-@receiver(setting_changed)
-def _forget_stores(*, setting: str, **_: object) -> None:
-    if setting in {"CACHES", SETTING}:
-        store_for.cache_clear()
-
-
-class View:
-    """One breaker as this process sees it."""
-
-    def __init__(self, name: str, policy: Callable[[], BreakerPolicy]) -> None:
-        self._name = name
-        self._policy = policy
+    def __init__(
+        self,
+        connect: Callable[[], BreakerStore],
+        announce: Callable[[StateChange | StoreChange], None],
+    ) -> None:
+        self.interval = 0.25
+        self._views: dict[str, View] = {}
+        self._announce = announce
+        self._news: deque[StateChange | StoreChange] = deque()
         self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
-        self._read_at = float("-inf")
-        self._offset = 0.0
-        self._asked_again_at = float("-inf")
-        self._pending_successes = 0
-        self._newest_success_at = 0.0
+        self._round: Future[None] | None = None
+        self.link = Link(
+            connect,
+            known=self._known,
+            store_time=self._store_time,
+            retry_interval=lambda: app_settings().store_retry_interval,
+            changed=self._store_changed,
+        )
+        self._exchange = Exchange(self.link, interval=lambda: self.interval, made=self._news.append)
+        atexit.register(_weakly(self.flush))
+        multiprocessing.util.register_after_fork(self, _flush_at_end_of_child)
+        os.register_at_fork(after_in_child=_weakly(self._after_fork))
 
-    def snapshot(self) -> Snapshot:
-        """Return the breaker, asking the store when what is known is older than SYNC_INTERVAL.
+    def view(self, name: str, policy: BreakerPolicy) -> View:
+        """Return the view of this name, made at its first use, under the policy."""
+        with self._lock:
+            self.interval = app_settings().sync_interval
+            if name not in self._views:
+                self._views[name] = View(name, policy)
+            view = self._views[name]
+        view.apply_policy(policy)
+        return view
 
-        While the store does not answer, what was last known holds; a closed breaker if nothing.
-        """
-        known = self._snapshot
-        if known is not None and time.monotonic() - self._read_at < app_settings().sync_interval:
-            return known
-        try:
-            return self._synchronise()
-        except StoreUnavailable as error:
-            return self._outage(error)
+    def reconnect(self) -> None:
+        """Forget the store and all that was read from it; the settings have changed."""
+        self.link.reconnect()
+        with self._lock:
+            self._views.clear()
 
-    def expire(self) -> None:
-        """Ask the store at the next call, also when it did not answer a moment ago."""
-        self._read_at = self._asked_again_at = float("-inf")
+    def expire(self, name: str) -> None:
+        """Ask the store anew at the next call of this breaker."""
+        if name in self._views:
+            self._views[name].expire()
 
-    def now(self) -> float:
-        """Return the store's time, by this process' clock since the last reading."""
-        return time.monotonic() + self._offset
+    def snapshot(self, view: View) -> Snapshot:
+        """Return the breaker, at most SYNC_INTERVAL old unless the store is away."""
+        self._bring_up_to_date(view)
+        return view.snapshot or UNKNOWN
 
-    def retry_after(self, snapshot: Snapshot) -> float:
-        return retry_after(snapshot, self._policy(), self.now())
+    def retry_after(self, view: View, snapshot: Snapshot) -> float:
+        """Return the seconds until a probe may pass."""
+        return retry_after(snapshot, view.policy, view.store_time(time.monotonic()))
 
-    def admit(self) -> Snapshot | None:
+    def admit(self, view: View) -> Snapshot | None:
         """Return the snapshot under which a call may pass, or None when it may not.
 
-        A half-open one is a probe, whose permit the store has granted to this caller alone.
+        A half-open one is a probe, whose permit the store has granted to this caller alone. In the
+        thread of an event loop the view alone is asked.
         """
-        snapshot = self.snapshot()
+        in_loop = asyncio._get_running_loop() is not None
+        if in_loop and self._is_due(view):
+            self.link.post(self._synchronise)
+        elif not in_loop:
+            self._bring_up_to_date(view)
+        admitted, verdict = self._judge(view)
+        if verdict is Verdict.PROBES:
+            return None if in_loop else self._run(partial(self._exchange.win_permit, view=view))
+        return admitted if verdict is Verdict.PASSES else None
+
+    async def aadmit(self, view: View) -> Snapshot | None:
+        """Do what ``admit`` does, waiting for the store without blocking the event loop."""
+        await self._abring_up_to_date(view)
+        admitted, verdict = self._judge(view)
+        if verdict is Verdict.PROBES:
+            return await self._arun(partial(self._exchange.win_permit, view=view))
+        return admitted if verdict is Verdict.PASSES else None
+
+    def tell(self, view: View, admitted: Snapshot, results: Results) -> None:
+        """Report results at once, and make the transition that they bring about."""
+        self._run(partial(self._exchange.tell, view=view, admitted=admitted, results=results))
+
+    async def atell(self, view: View, admitted: Snapshot, results: Results) -> None:
+        """Do what ``tell`` does without blocking the event loop."""
+        await self._arun(
+            partial(self._exchange.tell, view=view, admitted=admitted, results=results)
+        )
+
+    def release(self, view: View, admitted: Snapshot) -> None:
+        """Give a probe's permit back."""
+        self._run(partial(self._exchange.return_permit, view=view, admitted=admitted))
+
+    async def arelease(self, view: View, admitted: Snapshot) -> None:
+        """Do what ``release`` does without blocking the event loop."""
+        await self._arun(partial(self._exchange.return_permit, view=view, admitted=admitted))
+
+    def flush(self) -> None:
+        """Tell the store the successes that it has not heard of; for the end of a process."""
+        reports = [view.report() for view in self._views.values()]
+        reports = [report for report in reports if report.results.successes]
+        if reports:
+            self.link.run_here(lambda store: store.add(reports))
+
+    # Waiting for the store: the same jobs, from a thread or from an event loop.
+
+    def _run(self, job: Job[T]) -> T:
         try:
+            return self.link.run(job)
+        finally:
+            self._tell_news()
+
+    async def _arun(self, job: Job[T]) -> T:
+        try:
+            return await self.link.arun(job)
+        finally:
+            if self._news:
+                await asyncio.to_thread(self._tell_news)
+
+    def _tell_news(self) -> None:
+        with suppress(IndexError):
             while True:
-                verdict = judge(snapshot, self._policy(), self.now())
-                if verdict is Verdict.REJECTED:
-                    return None
-                if verdict is Verdict.PASSES:
-                    return snapshot
-                won, snapshot = self._move(snapshot, grant_permit(snapshot, self._policy()))
-                if won:
-                    return snapshot
-        except StoreUnavailable as error:
-            return self._outage(error)
+                self._announce(self._news.popleft())
 
-    def succeeded(self, admitted: Snapshot) -> None:
-        """Count a success: a probe's at once, another's with the next round trip."""
-        if admitted.state is State.CLOSED:
-            with self._lock:
-                if self._generation() == admitted.generation:
-                    self._pending_successes += 1
-                    self._newest_success_at = self.now()
-            return
-        self._tell(admitted, Results(successes=1, newest_success_at=self.now()))
+    def _synchronise(self, store: BreakerStore) -> None:
+        """Bring every breaker that was used lately in step, in one round trip for all."""
+        oldest = time.monotonic() - USED_LATELY
+        views = [view for view in list(self._views.values()) if view.used_at > oldest]
+        self._exchange.synchronise(store, views)
 
-    def failed(self, admitted: Snapshot) -> None:
-        """Count a failure, at once."""
-        pending = self._take_pending() if admitted.state is State.CLOSED else Results()
-        self._tell(
-            admitted,
-            Results(
-                failures=1,
-                successes=pending.successes,
-                newest_success_at=pending.newest_success_at,
-            ),
-        )
+    def _is_due(self, view: View) -> bool:
+        view.used_at = now = time.monotonic()
+        return now - view.read_at >= self.interval
 
-    def released(self, admitted: Snapshot) -> None:
-        """Give a probe's permit back; a call that was no probe leaves no trace."""
-        if admitted.state is not State.HALF_OPEN:
-            return
-        try:
-            snapshot = self._load()
-            while snapshot.generation == admitted.generation and snapshot.permits:
-                won, snapshot = self._move(snapshot, return_permit(snapshot))
-                if won:
-                    return
-        except StoreUnavailable as error:
-            self._outage(error)
+    def _bring_up_to_date(self, view: View) -> None:
+        """Synchronise if it is due; while another does, wait only if what is known is too old."""
+        while self._is_due(view):
+            mine, running = self._join_round()
+            if mine is not None:
+                try:
+                    self._run(self._synchronise)
+                finally:
+                    self._end_round(mine)
+                return
+            if self._will_do(view):
+                return
+            try:
+                running.result(timeout=WAIT_LIMIT)
+            except TimeoutError:
+                return
 
-    def _tell(self, admitted: Snapshot, results: Results) -> None:
-        """Report results and make the transition that they bring about."""
-        try:
-            reading = self._store().add(self._name, admitted.generation, results)
-            snapshot = self._saw(reading.snapshots[self._name], reading.now)
-            if snapshot is not None:
-                self._make_due_transition(snapshot)
-        except StoreUnavailable as error:
-            self._outage(error)
+    async def _abring_up_to_date(self, view: View) -> None:
+        while self._is_due(view):
+            mine, running = self._join_round()
+            if mine is not None:
+                try:
+                    await self._arun(self._synchronise)
+                finally:
+                    self._end_round(mine)
+                return
+            if self._will_do(view):
+                return
+            try:
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running)), WAIT_LIMIT)
+            except TimeoutError:
+                return
 
-    def _make_due_transition(self, snapshot: Snapshot) -> None:
-        due = due_transition(snapshot, self._policy())
-        while due is not None:
-            won, snapshot = self._move(snapshot, due)
-            due = None if won else due_transition(snapshot, self._policy())
-
-    def _synchronise(self) -> Snapshot:
-        """Read the breaker, handing in the successes that waited for it."""
-        known, pending = self._snapshot, self._take_pending()
-        if known is not None and pending.successes:
-            reading = self._store().add(self._name, known.generation, pending)
-            snapshot = self._saw(reading.snapshots[self._name], reading.now)
-            return snapshot or self._load()
-        return self._load()
-
-    def _load(self) -> Snapshot:
-        """Read the breaker; one that nobody has registered is registered as closed."""
-        reading = self._store().load_many([self._name])
-        snapshot = self._saw(reading.snapshots[self._name], reading.now)
-        while snapshot is None:
-            move = Move(name=self._name, expected=None, new=new_record())
-            (outcome,) = self._store().compare_and_set([move])
-            snapshot = self._saw(outcome.snapshot, outcome.now)
-        return snapshot
-
-    def _move(self, expected: Snapshot, new: Snapshot) -> tuple[bool, Snapshot]:
-        move = Move(name=self._name, expected=expected, new=new)
-        (outcome,) = self._store().compare_and_set([move])
-        snapshot = self._saw(outcome.snapshot, outcome.now)
-        if outcome.won and expected.state is not new.state:
-            self._announce(expected, new)
-        return outcome.won, snapshot if snapshot is not None else self._load()
-
-    def _announce(self, old: Snapshot, new: Snapshot) -> None:
-        logger.warning("circuit breaker %s: %s to %s", self._name, old.state, new.state)
-        breaker_state_changed.send_robust(
-            sender=View, name=self._name, from_state=old.state.value, to_state=new.state.value
-        )
-
-    def _saw(self, snapshot: Snapshot | None, now: float) -> Snapshot | None:
-        """Take over what the store answered; results of another generation are dropped."""
+    def _join_round(self) -> "tuple[Future[None] | None, Future[None]]":
+        """Return the future of the round under way, first as this caller's own if it begins one."""
         with self._lock:
-            if snapshot is None or snapshot.generation != self._generation():
-                self._pending_successes = 0
-            self._read_at = time.monotonic()
-            self._offset = now - self._read_at
-            self._snapshot = snapshot
-            return snapshot
+            if self._round is not None:
+                return None, self._round
+            self._round = Future()
+            return self._round, self._round
 
-    def _generation(self) -> str:
-        return "" if self._snapshot is None else self._snapshot.generation
-
-    def _take_pending(self) -> Results:
+    def _end_round(self, mine: "Future[None]") -> None:
         with self._lock:
-            taken = Results(
-                successes=self._pending_successes, newest_success_at=self._newest_success_at
-            )
-            self._pending_successes = 0
-            return taken
+            self._round = None
+        mine.set_result(None)
 
-    def _store(self) -> BreakerStore:
-        if time.monotonic() < self._asked_again_at:
-            raise StoreUnavailable("the store did not answer a moment ago")
-        return store_for(app_settings().breaker_cache, CALL_TIMEOUT)
+    def _will_do(self, view: View) -> bool:
+        """Say whether what is known is young enough to go on with while another synchronises."""
+        return time.monotonic() - view.read_at < 2 * self.interval
 
-    def _outage(self, error: StoreUnavailable) -> Snapshot:
-        """Go on with what was last known; a breaker that would probe lets its calls pass."""
+    def _judge(self, view: View) -> tuple[Snapshot, Verdict]:
         now = time.monotonic()
-        if now >= self._asked_again_at:
-            self._asked_again_at = now + OUTAGE_PAUSE
-            logger.warning("circuit breaker %s: %s; using what was known", self._name, error.reason)
-        known = self._snapshot
-        if known is None:
-            self._offset = time.time() - now
-            return Snapshot(generation="")
-        return known
+        snapshot = view.snapshot or UNKNOWN
+        if snapshot.state is State.CLOSED:
+            view.roll(now, self.interval)
+            return snapshot, Verdict.PASSES
+        return snapshot, judge(snapshot, view.policy, view.store_time(now))
+
+    # What the link wants to know, and tells.
+
+    def _known(self) -> dict[str, Snapshot]:
+        return {name: view.snapshot for name, view in self._views.items() if view.snapshot}
+
+    def _store_time(self) -> float:
+        """Return the store's time by the latest reading; this host's before there was any."""
+        latest = max(self._views.values(), key=lambda view: view.read_at, default=None)
+        if latest is None or latest.snapshot is None:
+            return time.time()
+        return latest.store_time(time.monotonic())
+
+    def _store_changed(self, reason: str | None) -> None:
+        for view in list(self._views.values()):
+            view.forget_pending()
+            view.expire()
+        self._news.append(StoreChange(reason=reason))
+
+    def _after_fork(self) -> None:
+        """Drop what is the parent's to tell, and what only its threads could finish."""
+        self._lock = threading.Lock()
+        self._round = None
+        self._news.clear()
+        for view in self._views.values():
+            view.after_fork()
+        self.link.after_fork()
+
+
+def _flush_at_end_of_child(fleet: Fleet) -> None:
+    """multiprocessing's children leave without atexit; this is their way."""
+    multiprocessing.util.Finalize(None, _weakly(fleet.flush), exitpriority=10)
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a callable that does not keep the method's object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call

@@ -2,10 +2,21 @@
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
+
+COUNT_BASED = "count_based"
+TIME_BASED = "time_based"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What rates are taken over: the last ``size`` seconds if ``timed``, else calls."""
+
+    timed: bool
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,26 +30,62 @@ class BreakerPolicy:
         ValueError: a value is out of bounds; the text names the field and the bound.
     """
 
-    failure_threshold: int = 5
-    """Consecutive failures that open the breaker; at least 1."""
+    failure_threshold: int | None = 5
+    """Consecutive failures that open the breaker; at least 1, or None for no such rule."""
+    failure_rate_threshold: float | None = None
+    """Per cent of failed calls in the window that opens it; over 0, at most 100."""
+    slow_call_rate_threshold: float | None = None
+    """Per cent of slow calls in the window that opens it; over 0, at most 100."""
+    slow_call_duration_threshold: float = 60.0
+    """A call that takes longer is slow; more than 0."""
+    sliding_window_type: str = COUNT_BASED
+    """Rates are taken of the last calls ("count_based") or of the last seconds ("time_based")."""
+    sliding_window_size: int = 100
+    """That many calls (at most 10,000), or that many seconds (at most 900)."""
+    minimum_number_of_calls: int = 100
+    """Calls in the window before a rate is known; a count window's size if that is less."""
     wait_duration_in_open_state: float = 60.0
     """How long calls are rejected before a probe may pass; more than 0."""
+    open_state_backoff_multiplier: float = 1.0
+    """Each further opening without closing in between waits this many times longer; at least 1."""
+    max_wait_duration_in_open_state: float | None = None
+    """The back-off stops growing here; at least ``wait_duration_in_open_state``."""
+    randomized_wait_factor: float = 0.0
+    """Spreads each wait by up to this part of it, up and down; 0 to below 1."""
     permitted_number_of_calls_in_half_open_state: int = 1
-    """Probes let through by the whole fleet in one half-open round; at least 1."""
+    """Probes let through by the whole fleet in one half-open round; 1 to 10,000."""
     max_wait_duration_in_half_open_state: float = 60.0
     """When a round's probes have not reported by then, a new round starts; more than 0."""
     record_exceptions: tuple[type[BaseException], ...] = (Exception,)
     """Exceptions that count as failures; all others that are raised count as successes."""
     ignore_exceptions: tuple[type[BaseException], ...] = ()
     """Exceptions that count as nothing; they win over ``record_exceptions``."""
+    record_result: Callable[[Any], bool] | None = None
+    """Says of a returned value whether it counts as a failure."""
 
     def __post_init__(self) -> None:
-        _whole_number(self, "failure_threshold")
-        _whole_number(self, "permitted_number_of_calls_in_half_open_state")
-        _duration(self, "wait_duration_in_open_state")
-        _duration(self, "max_wait_duration_in_half_open_state")
+        _check_rules(self)
+        _check_window(self)
+        _check_waits(self)
+        _whole_number(self, "permitted_number_of_calls_in_half_open_state", most=10_000)
         _exceptions(self, "record_exceptions")
         _exceptions(self, "ignore_exceptions")
+        if self.record_result is not None and not callable(self.record_result):
+            raise TypeError(f"record_result must be callable, not {self.record_result!r}")
+
+    @property
+    def window(self) -> Window | None:
+        """What the rates are taken over; None when no rate is asked for."""
+        if self.failure_rate_threshold is None and self.slow_call_rate_threshold is None:
+            return None
+        return Window(timed=self.sliding_window_type == TIME_BASED, size=self.sliding_window_size)
+
+    @property
+    def calls_needed(self) -> int:
+        """Calls that must be in the window before its rates are known."""
+        if self.sliding_window_type == TIME_BASED:
+            return self.minimum_number_of_calls
+        return min(self.minimum_number_of_calls, self.sliding_window_size)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "BreakerPolicy":
@@ -64,12 +111,61 @@ class BreakerPolicy:
         return isinstance(error, self.ignore_exceptions)
 
 
-def _whole_number(policy: BreakerPolicy, name: str, *, least: int = 1) -> None:
+def _check_rules(policy: BreakerPolicy) -> None:
+    if policy.failure_threshold is not None:
+        _whole_number(policy, "failure_threshold")
+    rates = ("failure_rate_threshold", "slow_call_rate_threshold")
+    for name in rates:
+        if getattr(policy, name) is not None:
+            _number(policy, name, "more than 0 and at most 100 per cent", lambda v: 0 < v <= 100)
+    if policy.failure_threshold is None and policy.window is None:
+        raise ValueError("failure_threshold may be None only beside a rate threshold")
+
+
+def _check_window(policy: BreakerPolicy) -> None:
+    if policy.sliding_window_type not in (COUNT_BASED, TIME_BASED):
+        raise ValueError(
+            f"sliding_window_type must be {COUNT_BASED!r} or {TIME_BASED!r}, "
+            f"not {policy.sliding_window_type!r}"
+        )
+    most = 900 if policy.sliding_window_type == TIME_BASED else 10_000
+    _whole_number(policy, "sliding_window_size", most=most)
+    _whole_number(policy, "minimum_number_of_calls")
+
+
+def _check_waits(policy: BreakerPolicy) -> None:
+    _duration(policy, "slow_call_duration_threshold")
+    _duration(policy, "wait_duration_in_open_state")
+    _duration(policy, "max_wait_duration_in_half_open_state")
+    _number(policy, "open_state_backoff_multiplier", "at least 1", lambda v: v >= 1)
+    _number(policy, "randomized_wait_factor", "0 to below 1", lambda v: 0 <= v < 1)
+    if policy.max_wait_duration_in_open_state is None:
+        return
+    _duration(policy, "max_wait_duration_in_open_state")
+    if policy.max_wait_duration_in_open_state < policy.wait_duration_in_open_state:
+        raise ValueError(
+            "max_wait_duration_in_open_state must be at least wait_duration_in_open_state "
+            f"({policy.wait_duration_in_open_state}), not {policy.max_wait_duration_in_open_state}"
+        )
+
+
+def _whole_number(policy: BreakerPolicy, name: str, *, most: int | None = None) -> None:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}")
+
+
+def _number(policy: BreakerPolicy, name: str, bounds: str, holds: Callable[[float], bool]) -> None:
+    value = getattr(policy, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not math.isfinite(value) or not holds(value):
+        raise ValueError(f"{name} must be {bounds}, not {value}")
+    object.__setattr__(policy, name, float(value))
 
 
 def _duration(policy: BreakerPolicy, name: str) -> None:

@@ -11,8 +11,17 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers.machine import Results, Snapshot, State
-from analytics_admin.breakers.store import Move, Outcome, Reading, StoreUnavailable
+from analytics_admin.breakers import scripts
+from analytics_admin.breakers.machine import NO_COUNTS, Counts, Snapshot, State
+from analytics_admin.breakers.store import (
+    TRANSITIONS_KEPT,
+    Move,
+    Outcome,
+    Reading,
+    Report,
+    StoreUnavailable,
+    TransitionRecord,
+)
 from analytics_admin.connections import explain, own_client
 
 P = ParamSpec("P")
@@ -20,65 +29,6 @@ R = TypeVar("R")
 
 BATCH = 500
 """Breakers per script call: keeps one call under about 5 ms of the server's time."""
-
-# One hash per breaker. Its fields, in the order in which every script returns them:
-# generation, state, entered_at, wait, attempts, permits, run of failures, last_failure_at,
-# successes, failures.
-_FIELDS = "'g','s','e','w','a','p','r','l','y','n'"
-
-_NOW = """
-local time = redis.call('TIME')
-local now = string.format('%d.%06d', time[1], time[2])
-"""
-
-_LOAD = f"""{_NOW}
-local answer = {{now}}
-for i, key in ipairs(KEYS) do
-  answer[i + 1] = redis.call('HMGET', key, {_FIELDS})
-end
-return answer
-"""
-
-# ARGV: generation, failures, successes, newest_success_at.
-_ADD = f"""{_NOW}
-local key = KEYS[1]
-local record = redis.call('HMGET', key, 'g', 'r', 'l')
-if record[1] == ARGV[1] then
-  local run = tonumber(record[2])
-  if tonumber(ARGV[3]) > 0 and tonumber(ARGV[4]) > tonumber(record[3]) then run = 0 end
-  if tonumber(ARGV[2]) > 0 then
-    run = run + tonumber(ARGV[2])
-    redis.call('HSET', key, 'l', now)
-  end
-  redis.call('HSET', key, 'r', run)
-  redis.call('HINCRBY', key, 'y', ARGV[3])
-  redis.call('HINCRBY', key, 'n', ARGV[2])
-end
-return {{now, redis.call('HMGET', key, {_FIELDS})}}
-"""
-
-# ARGV per key: expected generation, expected permits, new generation, state, wait, attempts,
-# permits.
-_COMPARE_AND_SET = f"""{_NOW}
-local answer = {{now}}
-for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 7
-  local record = redis.call('HMGET', key, 'g', 'p')
-  local won = 0
-  if (record[1] or '') == ARGV[at + 1]
-      and tonumber(record[2] or '0') == tonumber(ARGV[at + 2]) then
-    won = 1
-    if record[1] == ARGV[at + 3] then
-      redis.call('HSET', key, 'p', ARGV[at + 7])
-    else
-      redis.call('HSET', key, 'g', ARGV[at + 3], 's', ARGV[at + 4], 'e', now, 'w', ARGV[at + 5],
-        'a', ARGV[at + 6], 'p', ARGV[at + 7], 'r', 0, 'l', 0, 'y', 0, 'n', 0)
-    end
-  end
-  answer[i + 1] = {{won, redis.call('HMGET', key, {_FIELDS})}}
-end
-return answer
-"""
 
 
 def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -104,26 +54,19 @@ class RedisStore:
         self._index = self._cache.make_key("breakers")
 
     @_store_errors
-    def load_many(self, names: Sequence[str]) -> Reading:
+    def add(self, reports: Sequence[Report]) -> Reading:
         now = 0.0
         snapshots: dict[str, Snapshot | None] = {}
-        for batch in _batched(names, BATCH):
-            answer = self._run(_LOAD, [self._key(name) for name in batch])
+        for batch in _batched(reports, BATCH):
+            arguments = [part for report in batch for part in _report_arguments(report)]
+            answer = self._run(scripts.ADD, [self._key(report.name) for report in batch], arguments)
             now = float(answer[0])
-            snapshots.update(zip(batch, map(_snapshot, answer[1:]), strict=True))
+            for report, row in zip(batch, answer[1:], strict=True):
+                snapshots[report.name] = _snapshot(row)
         return Reading(now=now, snapshots=snapshots)
 
-    @_store_errors
-    def add(self, name: str, generation: str, results: Results) -> Reading:
-        answer = self._run(
-            _ADD,
-            [self._key(name)],
-            generation,
-            results.failures,
-            results.successes,
-            results.newest_success_at,
-        )
-        return Reading(now=float(answer[0]), snapshots={name: _snapshot(answer[1])})
+    def load_many(self, names: Sequence[str]) -> Reading:
+        return self.add([Report(name=name) for name in names])
 
     @_store_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
@@ -133,9 +76,9 @@ class RedisStore:
             self._client.zadd(self._index, fresh, nx=True)
         outcomes: list[Outcome] = []
         for batch in _batched(moves, BATCH):
-            arguments = [part for move in batch for part in _arguments(move)]
+            arguments = [part for move in batch for part in _move_arguments(move)]
             answer = self._run(
-                _COMPARE_AND_SET, [self._key(move.name) for move in batch], *arguments
+                scripts.COMPARE_AND_SET, [self._key(move.name) for move in batch], arguments
             )
             now = float(answer[0])
             outcomes += [
@@ -144,13 +87,22 @@ class RedisStore:
         return outcomes
 
     @_store_errors
+    def transitions(self, name: str) -> list[TransitionRecord]:
+        rows = self._client.lrange(f"{self._key(name)}:moves", 0, TRANSITIONS_KEPT - 1)
+        return [_transition(_text(row)) for row in rows]
+
+    @_store_errors
     def list_names(self) -> list[str]:
         return sorted(_text(name) for name in self._client.zrange(self._index, 0, -1))
 
-    def _key(self, name: str) -> Any:
-        return self._cache.make_key(f"breaker:{{{name}}}")
+    @_store_errors
+    def check_writable(self) -> None:
+        self._client.set(f"{self._index}:probe", 1, ex=60)
 
-    def _run(self, script: str, keys: Sequence[Any], *arguments: Any) -> Any:
+    def _key(self, name: str) -> str:
+        return str(self._cache.make_key(f"breaker:{{{name}}}"))
+
+    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
         sha = self._shas.get(script)
         if sha is not None:
@@ -162,7 +114,21 @@ class RedisStore:
         return self._client.evalsha(self._shas[script], len(keys), *keys, *arguments)
 
 
-def _arguments(move: Move) -> Iterator[Any]:
+def _report_arguments(report: Report) -> Iterator[Any]:
+    results, window = report.results, report.window
+    yield report.generation
+    yield "" if window is None else "time" if window.timed else "count"
+    yield 0 if window is None else window.size
+    yield results.newest_success_at
+    yield results.slow_successes
+    yield results.failures
+    yield results.slow_failures
+    yield len(results.successes)
+    for batch in results.successes:
+        yield from batch
+
+
+def _move_arguments(move: Move) -> Iterator[Any]:
     yield move.expected.generation if move.expected else ""
     yield move.expected.permits if move.expected else 0
     yield move.new.generation
@@ -170,11 +136,16 @@ def _arguments(move: Move) -> Iterator[Any]:
     yield move.new.wait
     yield move.new.attempts
     yield move.new.permits
+    yield move.cause
+    yield move.attempt
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot | None:
     if row[0] is None:
         return None
+    window = NO_COUNTS
+    if len(row) > 11:
+        window = Counts(calls=row[11], failures=row[12], slow=row[13])
     return Snapshot(
         generation=_text(row[0]),
         state=State(_text(row[1])),
@@ -184,8 +155,21 @@ def _snapshot(row: Sequence[Any]) -> Snapshot | None:
         permits=int(row[5]),
         consecutive_failures=int(row[6]),
         last_failure_at=float(row[7]),
-        successes=int(row[8]),
-        failures=int(row[9]),
+        counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
+        window=window,
+    )
+
+
+def _transition(row: str) -> TransitionRecord:
+    attempt, old, new, cause, at, run, calls, failures, slow = row.split(" ")
+    return TransitionRecord(
+        attempt=attempt,
+        from_state=State(old),
+        to_state=State(new),
+        cause=cause,
+        at=float(at),
+        consecutive_failures=int(run),
+        counts=Counts(calls=int(calls), failures=int(failures), slow=int(slow)),
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.cache import caches
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.models import Operation
+from tests.breakers import trip
 
 CLEAR = "/api/v1/analytics/cache/clear"
 RESET = "/api/v1/analytics/circuit-breakers/reset"
@@ -27,19 +27,6 @@ def call(client, path: str, token: str | None, body: Any = None, **extra: Any) -
         extra.setdefault("content_type", "")
     extra.setdefault("content_type", "application/json")
     return client.generic("POST", path, content, headers=headers, **extra)
-
-
-def trip(name: str) -> CircuitBreaker:
-    """Return a breaker that is open, in the shared store."""
-    breaker = CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1))
-    breaker.acquire().fail()
-    assert breaker.state == "open"
-    return breaker
-
-
-def state_now(breaker: CircuitBreaker) -> str:
-    breaker.view.expire()
-    return breaker.state
 
 
 def contents(alias: str) -> dict[bytes, bytes]:

@@ -10,16 +10,8 @@ from django.core.asgi import get_asgi_application
 from django.core.cache import caches
 
 from analytics_admin.models import Operation
-from tests.contract.helpers import (
-    ACTS,
-    CLEAR,
-    RESET,
-    assert_error,
-    call,
-    nothing_changes,
-    state_now,
-    trip,
-)
+from tests.breakers import state_now, trip
+from tests.contract.helpers import ACTS, CLEAR, RESET, assert_error, call, nothing_changes
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("superuser")]
 

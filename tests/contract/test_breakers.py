@@ -4,23 +4,26 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import (
-    BreakerPolicy,
     CircuitBreaker,
     CircuitOpenError,
     circuit_breaker,
     get_breaker,
     registry,
+    roster,
 )
-from analytics_admin.breakers.fleet import act_store
-from analytics_admin.breakers.machine import State
+from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.machine import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move
 from analytics_admin.signals import breaker_state_changed
+from tests import breakers
+from tests.breakers import snapshot_of
 
 
 class BackendDown(Exception):
@@ -32,10 +35,10 @@ def breaker(request):
     return another(request.node.name[:60].partition("[")[0])
 
 
-def another(name: str, **policy) -> CircuitBreaker:
-    """Return the breaker as one more process would hold it: its own object, its own view."""
+def another(name: str, **policy: Any) -> CircuitBreaker:
+    """Return the breaker as one more process would hold it, under the tests' policy."""
     options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
-    return CircuitBreaker(name, lambda: BreakerPolicy.from_options(options))
+    return breakers.another(name, **options)
 
 
 def fail(breaker: CircuitBreaker, times: int = 1) -> None:
@@ -50,7 +53,7 @@ def let_the_wait_end(breaker: CircuitBreaker) -> None:
     over = replace(snapshot, generation=snapshot.generation + "0", wait=0.0)
     move = Move(name=breaker.name, expected=snapshot, new=over)
     assert act_store().compare_and_set([move])[0].won
-    breaker.view.expire()
+    breaker.fleet.expire(breaker.name)
 
 
 def test_the_threshold_of_consecutive_failures_opens_it(breaker):
@@ -140,11 +143,11 @@ def test_a_probe_that_never_reports_is_forgiven_after_the_half_open_wait(breaker
 
 def test_a_failure_that_began_before_a_reset_changes_nothing_after_it(breaker):
     permits = [breaker.acquire() for _ in range(3)]
-    registry.reset([breaker.name], only_open=False)
+    roster.reset([breaker.name], only_open=False)
     for permit in permits:
         permit.fail(BackendDown())
-    breaker.view.expire()
-    assert breaker.view.snapshot().failures == 0
+    breaker.fleet.expire(breaker.name)
+    assert snapshot_of(breaker).counts.failures == 0
 
 
 def test_a_success_in_flight_does_not_close_what_opened_meanwhile(breaker):
@@ -158,7 +161,7 @@ def test_a_permit_reports_once(breaker):
     permit = breaker.acquire()
     for _ in range(9):
         permit.fail()
-    assert breaker.view.snapshot().failures == 1
+    assert snapshot_of(breaker).counts.failures == 1
 
 
 def test_ignored_exceptions_count_as_nothing_and_unrecorded_ones_as_success(breaker):
@@ -166,18 +169,18 @@ def test_ignored_exceptions_count_as_nothing_and_unrecorded_ones_as_success(brea
     for error in (KeyError, ValueError):
         with pytest.raises(error), picky:
             raise error
-    picky.view.expire()
-    snapshot = picky.view.snapshot()
-    assert (snapshot.failures, snapshot.successes) == (0, 1)
+    picky.fleet.expire(picky.name)
+    snapshot = snapshot_of(picky)
+    assert snapshot.counts == Counts(calls=1)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_what_ends_a_program_counts_as_nothing(breaker, error):
     with pytest.raises(error), breaker:
         raise error
-    breaker.view.expire()
-    snapshot = breaker.view.snapshot()
-    assert (snapshot.failures, snapshot.successes) == (0, 0)
+    breaker.fleet.expire(breaker.name)
+    snapshot = snapshot_of(breaker)
+    assert snapshot.counts == Counts()
 
 
 def test_calls_run_side_by_side(breaker):
@@ -206,7 +209,7 @@ def test_the_decorator_keeps_name_result_and_exception(breaker):
     assert fetch("ok") == "OK"
     with pytest.raises(BackendDown):
         fetch("bad")
-    assert breaker.view.snapshot().failures == 1
+    assert snapshot_of(breaker).counts.failures == 1
 
 
 def test_methods_can_be_protected(breaker):
@@ -251,8 +254,8 @@ def test_a_cancelled_task_counts_as_nothing(breaker):
             await task
 
     asyncio.run(use())
-    breaker.view.expire()
-    assert breaker.view.snapshot().failures == 0
+    breaker.fleet.expire(breaker.name)
+    assert snapshot_of(breaker).counts.failures == 0
 
 
 def test_a_generator_function_is_refused(breaker):
@@ -275,8 +278,8 @@ def test_nested_blocks_of_one_breaker_report_each_their_own(breaker):
 
     with pytest.raises(BackendDown):
         outer()
-    snapshot = breaker.view.snapshot()
-    assert (snapshot.failures, snapshot.successes) == (1, 1)
+    snapshot = snapshot_of(breaker)
+    assert snapshot.counts == Counts(calls=2, failures=1)
 
 
 def test_declaring_twice_alike_gives_the_same_object_and_otherwise_is_refused():
@@ -301,7 +304,7 @@ def test_a_name_that_is_no_string_is_refused():
 def test_get_breaker_of_an_unknown_name_is_a_lookup_error_and_registers_nothing():
     with pytest.raises(LookupError, match="no-such"):
         get_breaker("no-such")
-    assert "no-such" not in registry.registered_names()
+    assert "no-such" not in roster.registered_names()
 
 
 def test_settings_win_over_code_and_code_over_defaults():
@@ -321,8 +324,8 @@ def test_settings_win_over_code_and_code_over_defaults():
 def test_a_transition_is_signalled_once_by_the_process_that_made_it(breaker):
     seen = []
 
-    def note(name, from_state, to_state, **_):
-        seen.append((name, from_state, to_state))
+    def note(name, from_state, to_state, cause, **_):
+        seen.append((name, from_state, to_state, cause))
 
     breaker_state_changed.connect(note)
     try:
@@ -330,7 +333,7 @@ def test_a_transition_is_signalled_once_by_the_process_that_made_it(breaker):
         assert another(breaker.name).state == "open"
     finally:
         breaker_state_changed.disconnect(note)
-    assert seen == [(breaker.name, "closed", "open")]
+    assert seen == [(breaker.name, "closed", "open", "consecutive_failures")]
 
 
 def test_a_breaker_without_store_works_within_the_process():
@@ -339,7 +342,7 @@ def test_a_breaker_without_store_works_within_the_process():
         breaker = another("in-memory")
         fail(breaker, 3)
         assert another("in-memory").state == "open"
-        registry.reset(["in-memory"], only_open=False)
+        roster.reset(["in-memory"], only_open=False)
         assert another("in-memory").state == "closed"
     assert caches["breakers"].client.get_client().exists("in-memory") == 0
 
@@ -347,7 +350,7 @@ def test_a_breaker_without_store_works_within_the_process():
 def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
     fail(breaker, 3)
     assert breaker.name not in registry._breakers
-    resets = {reset.name: reset for reset in registry.reset(None, only_open=False)}
+    resets = {reset.name: reset for reset in roster.reset(None, only_open=False)}
     assert resets[breaker.name].from_state == "open"
     assert another(breaker.name).state == "closed"
 
@@ -355,35 +358,33 @@ def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
 def test_reset_of_an_unknown_name_resets_and_creates_nothing(breaker):
     fail(breaker, 3)
     with pytest.raises(registry.UnknownBreakers) as caught:
-        registry.reset([breaker.name, "zz", "aa"], only_open=False)
+        roster.reset([breaker.name, "zz", "aa"], only_open=False)
     assert caught.value.names == ["aa", "zz"]
     assert another(breaker.name).state == "open"
-    assert not {"aa", "zz"} & set(registry.registered_names())
+    assert not {"aa", "zz"} & set(roster.registered_names())
 
 
 def test_only_open_passes_over_the_closed(breaker):
     fail(breaker, 3)
     another("healthy").call(lambda: None)
-    assert [reset.name for reset in registry.reset(None, only_open=True)] == [breaker.name]
+    assert [reset.name for reset in roster.reset(None, only_open=True)] == [breaker.name]
 
 
 def test_listing_registers_nothing(breaker):
     declared = circuit_breaker("declared-unused")
-    statuses = {status.name: status for status in registry.statuses()}
+    statuses = {status.name: status for status in roster.statuses()}
     assert statuses["declared-unused"].state == State.CLOSED
     assert "declared-unused" not in act_store().list_names()
-    assert declared.name in registry.registered_names()
+    assert declared.name in roster.registered_names()
 
 
 def test_reset_of_ten_thousand_breakers_reaches_them_all():
-    from analytics_admin.breakers.machine import Snapshot
-
     names = [f"b{number:05}" for number in range(10_000)]
     moves = [
         Move(name=n, expected=None, new=Snapshot(generation="x:1", state=State.OPEN, wait=60.0))
         for n in names
     ]
     act_store().compare_and_set(moves)
-    registry.reset(None, only_open=False)
-    states = {status.state for status in registry.statuses() if status.name in set(names)}
+    roster.reset(None, only_open=False)
+    states = {status.state for status in roster.statuses() if status.name in set(names)}
     assert states == {"closed"}

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from analytics_admin.api.views import ClearSearchCacheView
 from analytics_admin.models import Operation
 from analytics_admin.services import UnknownBreakers
+from tests.breakers import state_now, trip
 from tests.contract.helpers import (
     ACTS,
     CLEAR,
@@ -23,8 +24,6 @@ from tests.contract.helpers import (
     assert_error,
     call,
     nothing_changes,
-    state_now,
-    trip,
 )
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,8 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.models import Operation
-from tests.contract.helpers import ACTS, CLEAR, assert_error, call, trip
+from tests.breakers import trip
+from tests.contract.helpers import ACTS, CLEAR, assert_error, call
 from tests.servers import StoreServer, free_port
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,9 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
 from analytics_admin import services
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, circuit_breaker
+from analytics_admin.breakers import circuit_breaker
 from analytics_admin.models import Operation
+from tests.breakers import trip
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +43,7 @@ def search() -> Any:
 def tripped() -> list[str]:
     names = ["shell.one", "shell.two"]
     for name in names:
-        CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1)).acquire().fail()
+        trip(name)
     return names
 
 

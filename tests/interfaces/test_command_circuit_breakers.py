@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.machine import State
 from analytics_admin.management.commands.circuit_breakers import COLOURS
+from tests.breakers import another
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -18,12 +18,11 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def fleet() -> None:
     """Two breakers that only the store knows of, as another process' breakers are."""
-    policy = BreakerPolicy(failure_threshold=2)
-    CircuitBreaker("list.calm", lambda: policy).acquire().succeed()
-    shaken = CircuitBreaker("list.shaken", lambda: policy)
+    another("list.calm").acquire().succeed()
+    shaken = another("list.shaken", failure_threshold=2)
     for _ in range(2):
         shaken.acquire().fail()
-    limping = CircuitBreaker("list.limping", lambda: policy)
+    limping = another("list.limping", failure_threshold=2)
     limping.acquire().fail()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
+from tests.breakers import another, trip
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -131,11 +131,11 @@ def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(
 
 
 def tripped(name: str) -> None:
-    CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1)).acquire().fail()
+    trip(name)
 
 
 def tripped_still(name: str) -> bool:
-    return CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1)).state == "open"
+    return another(name).state == "open"
 
 
 @pytest.mark.parametrize("argv", [["circuit_breakers"], ["clear_search_cache", "--no-input"]])

@@ -14,9 +14,9 @@ from django.forms.models import model_to_dict
 from django.test import Client
 
 from analytics_admin import services
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.models import Operation
 from analytics_admin.tokens import issue_access_token
+from tests.breakers import trip
 from tests.servers import StoreServer, free_port
 
 REASON = "the backend is healthy again"
@@ -92,7 +92,7 @@ def stage() -> None:
     for alias in caches:
         caches[alias].set_many({"one": 1, "two": 2})
     for name in ("parity.one", "parity.two"):
-        CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1)).acquire().fail()
+        trip(name)
 
 
 def state() -> dict[str, Any]:

@@ -10,26 +10,14 @@ from django.test import override_settings
 from django.utils import timezone
 
 from analytics_admin import audit, services
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache, reset_circuit_breakers
 from analytics_admin.signals import operation_finished, search_cache_cleared
+from tests.breakers import state_now, trip
 
 pytestmark = pytest.mark.django_db
 
 SHELL = Actor.system("root", channel="command")
-
-
-def trip(name: str) -> CircuitBreaker:
-    breaker = CircuitBreaker(name, lambda: BreakerPolicy(failure_threshold=1))
-    breaker.acquire().fail()
-    assert breaker.state == "open"
-    return breaker
-
-
-def state_now(breaker: CircuitBreaker) -> str:
-    breaker.view.expire()
-    return breaker.state
 
 
 def test_clear_empties_the_search_cache_alone_and_is_on_record():

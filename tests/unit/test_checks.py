@@ -97,6 +97,7 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "bound"),
     [
+        ("STORE_RETRY_INTERVAL", 0, "more than 0 seconds"),
         ("SYNC_INTERVAL", 0, "more than 0 seconds"),
         ("SYNC_INTERVAL", -1.0, "more than 0 seconds"),
         ("SYNC_INTERVAL", float("nan"), "more than 0 seconds"),

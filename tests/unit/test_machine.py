@@ -5,17 +5,19 @@ from dataclasses import replace
 import pytest
 
 from analytics_admin.breakers.machine import (
+    Counts,
     Results,
     Snapshot,
     State,
     Verdict,
-    apply_results,
+    count_run,
     due_transition,
     first_generation,
     grant_permit,
     judge,
     new_record,
     next_generation,
+    open_wait,
     reset,
     retry_after,
     return_permit,
@@ -35,7 +37,15 @@ HALF_OPEN = Snapshot(
 
 
 def closed(run: int = 0) -> Snapshot:
-    return Snapshot(generation="g:1", consecutive_failures=run, failures=run)
+    return Snapshot(
+        generation="g:1", consecutive_failures=run, counts=Counts(calls=run, failures=run)
+    )
+
+
+def due(snapshot: Snapshot, policy: BreakerPolicy = POLICY, now: float = 1000.0):
+    """Return the snapshot that is due, or None."""
+    transition = due_transition(snapshot, policy, now, settling=1.0)
+    return transition and transition.new
 
 
 def test_generations_of_new_records_never_repeat():
@@ -57,13 +67,11 @@ def test_a_closed_breaker_passes_calls():
 
 @pytest.mark.parametrize(("run", "trips"), [(0, False), (2, False), (3, True), (9, True)])
 def test_the_threshold_itself_trips(run, trips):
-    due = due_transition(closed(run), POLICY)
-    assert (due is not None) is trips
+    assert (due(closed(run)) is not None) is trips
 
 
 def test_a_trip_begins_a_new_generation_with_zero_counts():
-    due = due_transition(closed(3), POLICY)
-    assert due == Snapshot(generation="g:2", state=State.OPEN, wait=30.0, attempts=1)
+    assert due(closed(3)) == Snapshot(generation="g:2", state=State.OPEN, wait=30.0, attempts=1)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +116,20 @@ def test_a_returned_permit_can_be_granted_again_and_never_goes_below_zero():
 
 
 def test_half_open_closes_when_every_permitted_probe_succeeded():
-    assert due_transition(replace(HALF_OPEN, successes=1), POLICY) is None
-    due = due_transition(replace(HALF_OPEN, successes=2), POLICY)
-    assert due == Snapshot(generation="g:6", state=State.CLOSED)
+    assert due(replace(HALF_OPEN, counts=Counts(calls=1))) is None
+    assert due(replace(HALF_OPEN, counts=Counts(calls=2))) == Snapshot(
+        generation="g:6", state=State.CLOSED
+    )
 
 
 def test_a_failed_probe_opens_again_and_counts_the_attempt():
-    due = due_transition(replace(HALF_OPEN, failures=1, successes=1), POLICY)
-    assert due == Snapshot(generation="g:6", state=State.OPEN, wait=30.0, attempts=2)
+    assert due(replace(HALF_OPEN, counts=Counts(calls=2, failures=1))) == Snapshot(
+        generation="g:6", state=State.OPEN, wait=30.0, attempts=2
+    )
 
 
 def test_counts_never_move_an_open_breaker():
-    assert due_transition(replace(OPEN, failures=99, successes=99), POLICY) is None
+    assert due(replace(OPEN, counts=Counts(calls=99, failures=99), consecutive_failures=99)) is None
 
 
 @pytest.mark.parametrize("snapshot", [closed(2), OPEN, HALF_OPEN])
@@ -129,19 +139,93 @@ def test_reset_closes_from_every_state_in_a_new_generation(snapshot):
 
 
 def test_successes_before_a_failure_of_the_same_report_do_not_hide_it():
-    counted = apply_results(
-        closed(2), Results(failures=1, successes=5, newest_success_at=50.0), now=60.0
-    )
-    assert (counted.consecutive_failures, counted.last_failure_at) == (1, 60.0)
+    results = Results(failures=1, successes=((50, 5),), newest_success_at=50.0)
+    assert count_run(closed(2), results) == 1
 
 
-def test_a_success_older_than_the_last_failure_leaves_the_run_alone():
+def test_a_success_no_later_than_the_last_failure_leaves_the_run_alone():
     failed = replace(closed(2), last_failure_at=60.0)
-    counted = apply_results(failed, Results(successes=5, newest_success_at=60.0), now=61.0)
-    assert counted.consecutive_failures == 2
-    assert counted.last_failure_at == 60.0
+    assert count_run(failed, Results(successes=((60, 5),), newest_success_at=60.0)) == 2
+    assert count_run(failed, Results(slow_successes=1, newest_success_at=60.1)) == 0
+
+
+RATES = BreakerPolicy(
+    failure_threshold=None,
+    failure_rate_threshold=50,
+    slow_call_rate_threshold=80,
+    sliding_window_size=20,
+    minimum_number_of_calls=10,
+    permitted_number_of_calls_in_half_open_state=4,
+)
+
+
+@pytest.mark.parametrize(
+    ("window", "cause"),
+    [
+        (Counts(calls=9, failures=9, slow=9), None),  # under the minimum nothing is known
+        (Counts(calls=10, failures=4), None),
+        (Counts(calls=10, failures=5), "failure_rate"),  # the threshold itself trips
+        (Counts(calls=10, slow=7), None),
+        (Counts(calls=10, slow=8), "slow_call_rate"),
+        (Counts(calls=10, failures=5, slow=8), "failure_rate"),
+    ],
+)
+def test_rates_trip_at_their_threshold_once_they_are_known(window, cause):
+    snapshot = Snapshot(generation="g:1", window=window, consecutive_failures=window.failures)
+    transition = due_transition(snapshot, RATES, 1000.0, settling=1.0)
+    assert (transition and transition.cause) == cause
+
+
+def test_rates_of_a_generation_are_not_judged_until_it_has_settled():
+    young = Snapshot(generation="g:1", entered_at=100.0, window=Counts(calls=10, failures=10))
+    assert due(young, RATES, now=100.9) is None
+    assert due(young, RATES, now=101.0).state is State.OPEN
+
+
+def test_the_consecutive_rule_needs_no_settling():
+    assert due(replace(closed(3), entered_at=100.0), now=100.0).state is State.OPEN
+
+
+def test_a_window_smaller_than_the_minimum_is_known_when_it_is_full():
+    policy = BreakerPolicy(
+        failure_rate_threshold=100, sliding_window_size=5, minimum_number_of_calls=50
+    )
+    assert policy.calls_needed == 5
+
+
+@pytest.mark.parametrize(
+    ("counts", "state"),
+    [
+        (Counts(calls=3, failures=3), None),
+        (Counts(calls=4, failures=2), State.OPEN),
+        (Counts(calls=4, failures=1), State.CLOSED),
+        (Counts(calls=4, slow=4), State.OPEN),
+    ],
+)
+def test_half_open_is_judged_by_the_rates_where_there_are_any(counts, state):
+    after = due(replace(HALF_OPEN, counts=counts), RATES)
+    assert (after and after.state) == state
+
+
+def test_each_further_opening_waits_longer_up_to_the_maximum():
+    policy = BreakerPolicy(
+        wait_duration_in_open_state=10,
+        open_state_backoff_multiplier=2,
+        max_wait_duration_in_open_state=35,
+    )
+    assert [open_wait(policy, attempts, 0.5) for attempts in (1, 2, 3, 9999)] == [10, 20, 35, 35]
+
+
+def test_a_back_off_without_maximum_stops_at_a_day():
+    policy = BreakerPolicy(open_state_backoff_multiplier=10)
+    assert open_wait(policy, 10_000, 0.5) == 86_400
+
+
+def test_the_wait_is_spread_evenly_about_its_length():
+    policy = BreakerPolicy(wait_duration_in_open_state=10, randomized_wait_factor=0.2)
+    assert [open_wait(policy, 1, chance) for chance in (0.0, 0.5, 1.0)] == [8, 10, 12]
 
 
 def test_a_new_record_is_closed_and_counts_nothing():
     record = new_record()
-    assert (record.state, record.failures, record.permits) == (State.CLOSED, 0, 0)
+    assert (record.state, record.counts, record.permits) == (State.CLOSED, Counts(), 0)

@@ -1,0 +1,68 @@
+"""This process' one engine: the fleet over the store of the settings, and who hears its news."""
+
+import logging
+from functools import cache
+
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from analytics_admin.breakers.exchange import StateChange
+from analytics_admin.breakers.fleet import Fleet, StoreChange
+from analytics_admin.breakers.memory_store import MemoryStore
+from analytics_admin.breakers.redis_store import RedisStore
+from analytics_admin.breakers.store import BreakerStore
+from analytics_admin.conf import app_settings
+from analytics_admin.connections import is_local_memory
+from analytics_admin.signals import breaker_state_changed, breaker_store_changed
+
+logger = logging.getLogger("analytics_admin.breakers")
+
+CALL_TIMEOUT = 0.1
+ACT_TIMEOUT = 0.5
+
+
+@cache
+def _memory_store() -> MemoryStore:
+    return MemoryStore()
+
+
+@cache
+def _store(alias: str, timeout: float) -> BreakerStore:
+    """Return the store behind the alias; ``timeout`` (seconds) holds for each of its replies."""
+    return _memory_store() if is_local_memory(alias) else RedisStore(alias, timeout=timeout)
+
+
+def connect() -> BreakerStore:
+    """Return the store as protected calls use it: impatient."""
+    return _store(app_settings().breaker_cache, CALL_TIMEOUT)
+
+
+def act_store() -> BreakerStore:
+    """Return the store as operators' acts use it: patient, and failing aloud."""
+    return _store(app_settings().breaker_cache, ACT_TIMEOUT)
+
+
+def announce(news: StateChange | StoreChange) -> None:
+    """Tell the log and the signals' receivers; one that raises harms nobody."""
+    if isinstance(news, StoreChange):
+        breaker_store_changed.send_robust(sender=Fleet, reason=news.reason)
+        return
+    logger.warning(
+        "circuit breaker %s: %s to %s (%s)", news.name, news.from_state, news.to_state, news.cause
+    )
+    breaker_state_changed.send_robust(
+        sender=Fleet,
+        name=news.name,
+        from_state=news.from_state.value,
+        to_state=news.to_state.value,
+        cause=news.cause,
+    )
+
+
+fleet = Fleet(connect, announce)
+
+
+@receiver(setting_changed)
+def _forget_stores(*, setting: str, **_: object) -> None:
+    if setting == "CACHES":
+        _store.cache_clear()

@@ -1,0 +1,144 @@
+"""What the engine does with a store, whichever it is: tell, read, and make what is due.
+
+Each method is a job for the link: it may run on another thread than its caller's.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from analytics_admin.breakers.link import Link
+from analytics_admin.breakers.machine import (
+    WAIT_OVER,
+    Results,
+    Snapshot,
+    State,
+    Verdict,
+    due_transition,
+    grant_permit,
+    judge,
+    new_record,
+    return_permit,
+)
+from analytics_admin.breakers.store import BreakerStore, Move
+from analytics_admin.breakers.view import View
+
+SETTLING_INTERVALS = 4
+"""For so long the rates of a new generation are not judged: one interval until the others have seen
+it, one until they told their first successes, and as many again to even out who told when."""
+UNKNOWN = Snapshot(generation="")
+"""What a call passes under when nothing could be asked yet; its results count nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """A transition that this process made."""
+
+    name: str
+    from_state: State
+    to_state: State
+    cause: str
+
+
+class Exchange:
+    """The jobs; ``made`` is told of each transition that this process makes."""
+
+    def __init__(
+        self, link: Link, *, interval: Callable[[], float], made: Callable[[StateChange], None]
+    ) -> None:
+        self._link = link
+        self._interval = interval
+        self._made = made
+
+    def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
+        """Tell and read all these breakers in one round trip."""
+        reading = store.add([view.report() for view in views])
+        for view in views:
+            self._saw(store, view, reading.snapshots[view.name], reading.now)
+        self._register(store, [view for view in views if view.snapshot is None])
+        for view in views:
+            self._make_due_transition(store, view)
+
+    def _register(self, store: BreakerStore, views: list[View]) -> None:
+        """Give a record to breakers that have none: never used before, or the store was emptied."""
+        if not views:
+            return
+        moves = [Move(name=view.name, expected=None, new=new_record()) for view in views]
+        for view, outcome in zip(views, store.compare_and_set(moves), strict=True):
+            self._saw(store, view, outcome.snapshot, outcome.now)
+
+    def win_permit(self, store: BreakerStore, view: View) -> Snapshot | None:
+        """Win a probe permit, unless others take them all first."""
+        snapshot = view.snapshot or UNKNOWN
+        while True:
+            verdict = judge(snapshot, view.policy, view.store_time(time.monotonic()))
+            if verdict is not Verdict.PROBES:
+                return snapshot if verdict is Verdict.PASSES else None
+            wanted = grant_permit(snapshot, view.policy)
+            won, snapshot = self._move(store, view, snapshot, wanted, WAIT_OVER)
+            if won:
+                return snapshot
+
+    def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
+        report = view.report()
+        if report.generation == admitted.generation:
+            pending = report.results
+            newest = max(pending.newest_success_at, results.newest_success_at)
+            results = replace(
+                results,
+                successes=pending.successes + results.successes,
+                newest_success_at=newest,
+            )
+        report = replace(report, generation=admitted.generation, results=results)
+        reading = store.add([report])
+        self._saw(store, view, reading.snapshots[view.name], reading.now)
+        self._make_due_transition(store, view)
+
+    def return_permit(self, store: BreakerStore, view: View, admitted: Snapshot) -> None:
+        reading = store.add([replace(view.report(), generation="")])
+        snapshot = reading.snapshots[view.name]
+        while snapshot is not None and snapshot.generation == admitted.generation:
+            won, snapshot = self._move(store, view, snapshot, return_permit(snapshot))
+            if won:
+                return
+
+    def _make_due_transition(self, store: BreakerStore, view: View) -> None:
+        snapshot = view.snapshot
+        while snapshot is not None:
+            due = due_transition(
+                snapshot,
+                view.policy,
+                view.store_time(time.monotonic()),
+                settling=SETTLING_INTERVALS * self._interval(),
+                chance=random.random(),
+            )
+            if due is None:
+                return
+            won, snapshot = self._move(store, view, snapshot, due.new, due.cause)
+            if won:
+                return
+
+    def _move(
+        self, store: BreakerStore, view: View, old: Snapshot, new: Snapshot, cause: str = ""
+    ) -> tuple[bool, Snapshot]:
+        """Try the move; return whether it was made, and the breaker as it is now."""
+        if old.state is new.state:
+            cause = ""
+        move = Move(
+            name=view.name, expected=old, new=new, cause=cause, attempt=secrets.token_hex(8)
+        )
+        (outcome,) = store.compare_and_set([move])
+        self._saw(store, view, outcome.snapshot, outcome.now)
+        if outcome.won and cause:
+            cause = "local" if store is self._link.stand_in else cause
+            change = StateChange(
+                name=view.name, from_state=old.state, to_state=new.state, cause=cause
+            )
+            self._made(change)
+        return outcome.won, outcome.snapshot or UNKNOWN
+
+    def _saw(self, store: BreakerStore, view: View, snapshot: Snapshot | None, now: float) -> None:
+        if self._link.in_use(store):
+            view.read(snapshot, now, time.monotonic(), self._interval())

@@ -1,0 +1,122 @@
+"""The breakers' store in one process' memory: for tests, first tries, and while Redis is away."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from analytics_admin.breakers.counts import WindowCounts
+from analytics_admin.breakers.machine import Counts, Results, Snapshot, count_run
+from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.store import (
+    TRANSITIONS_KEPT,
+    Move,
+    Outcome,
+    Reading,
+    Report,
+    TransitionRecord,
+)
+
+
+class MemoryStore:
+    """The store's protocol within one process; exact under threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._records: dict[str, Snapshot] = {}
+        self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
+        self._transitions: dict[str, deque[TransitionRecord]] = {}
+
+    def seed(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Take over records as they are, generations and all."""
+        with self._lock:
+            self._records.update(snapshots)
+
+    def add(self, reports: Sequence[Report]) -> Reading:
+        with self._lock:
+            now = self._clock()
+            snapshots = {report.name: self._add(report, now) for report in reports}
+            return Reading(now=now, snapshots=snapshots)
+
+    def load_many(self, names: Sequence[str]) -> Reading:
+        return self.add([Report(name=name) for name in names])
+
+    def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
+        with self._lock:
+            return [self._move(move) for move in moves]
+
+    def transitions(self, name: str) -> list[TransitionRecord]:
+        with self._lock:
+            return list(self._transitions.get(name, ()))
+
+    def list_names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._records)
+
+    def check_writable(self) -> None:
+        return None
+
+    def _add(self, report: Report, now: float) -> Snapshot | None:
+        current = self._records.get(report.name)
+        if current is None:
+            return None
+        results = report.results
+        if current.generation == report.generation and results.all_successes + results.all_failures:
+            current = self._records[report.name] = _counted(current, results, now)
+            if report.window is not None:
+                self._window(report.name, report.window, current).add(results, now)
+        if report.window is None:
+            return current
+        counts = self._window(report.name, report.window, current).counts(now)
+        return replace(current, window=counts)
+
+    def _window(self, name: str, window: Window, current: Snapshot) -> WindowCounts:
+        """Return the window's counts, emptied when they were of another generation."""
+        generation, counts = self._windows.get((name, window), ("", None))
+        if counts is None or generation != current.generation:
+            counts = WindowCounts(window)
+            self._windows[name, window] = (current.generation, counts)
+        return counts
+
+    def _move(self, move: Move) -> Outcome:
+        current, now = self._records.get(move.name), self._clock()
+        if not move.applies_to(current):
+            return Outcome(won=False, now=now, snapshot=current)
+        if current is not None and current.generation == move.new.generation:
+            new = replace(current, permits=move.new.permits)
+        else:
+            new = replace(move.new, entered_at=now)
+        self._records[move.name] = new
+        if current is not None and move.cause:
+            self._record(move, current, now)
+        return Outcome(won=True, now=now, snapshot=new)
+
+    def _record(self, move: Move, current: Snapshot, now: float) -> None:
+        kept = self._transitions.setdefault(move.name, deque(maxlen=TRANSITIONS_KEPT))
+        kept.appendleft(
+            TransitionRecord(
+                attempt=move.attempt,
+                from_state=current.state,
+                to_state=move.new.state,
+                cause=move.cause,
+                at=now,
+                consecutive_failures=current.consecutive_failures,
+                counts=current.counts,
+            )
+        )
+
+
+def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
+    old, failures = current.counts, results.all_failures
+    return replace(
+        current,
+        consecutive_failures=count_run(current, results),
+        last_failure_at=now if failures else current.last_failure_at,
+        counts=Counts(
+            calls=old.calls + results.all_successes + failures,
+            failures=old.failures + failures,
+            slow=old.slow + results.slow_successes + results.slow_failures,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""Permit: leave for one call, and the report of how the call ended."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.machine import Results, Snapshot, State
+from analytics_admin.breakers.view import View
+
+R = TypeVar("R")
+
+clock = time.monotonic
+
+
+class Permit:
+    """Leave for one call. Report exactly one end; further reports are ignored.
+
+    In code that runs in an event loop use the forms that begin with ``a``.
+    """
+
+    __slots__ = ("_admitted", "_began", "_ended", "_fleet", "_view")
+
+    def __init__(self, fleet: Fleet, view: View, admitted: Snapshot, began: float) -> None:
+        self._fleet = fleet
+        self._view = view
+        self._admitted = admitted
+        self._began = began
+        self._ended = False
+
+    def succeed(self) -> None:
+        """Report that the call succeeded; one that took too long counts as slow."""
+        if (results := self._success()) is not None:
+            self._fleet.tell(self._view, self._admitted, results)
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Report that the call failed; an ``error`` counts as the policy says of its class."""
+        self._by_class(error, self._tell_failure, self.succeed, self.release)
+
+    def release(self) -> None:
+        """Give the permit back; the call counts as nothing."""
+        if self._end() and self._is_probe:
+            self._fleet.release(self._view, self._admitted)
+
+    async def asucceed(self) -> None:
+        """Do what ``succeed`` does without blocking the event loop."""
+        if (results := self._success()) is not None:
+            await self._fleet.atell(self._view, self._admitted, results)
+
+    async def afail(self, error: BaseException | None = None) -> None:
+        """Do what ``fail`` does without blocking the event loop."""
+        await self._by_class(error, self._atell_failure, self.asucceed, self.arelease)
+
+    async def arelease(self) -> None:
+        """Do what ``release`` does without blocking the event loop."""
+        if self._end() and self._is_probe:
+            await self._fleet.arelease(self._view, self._admitted)
+
+    @property
+    def _is_probe(self) -> bool:
+        return self._admitted.state is State.HALF_OPEN
+
+    def _by_class(
+        self,
+        error: BaseException | None,
+        fail: Callable[[], R],
+        succeed: Callable[[], R],
+        release: Callable[[], R],
+    ) -> R:
+        policy = self._view.policy
+        if error is None or policy.counts_as_failure(error):
+            return fail()
+        # What ends a program or cancels a task says nothing of the backend.
+        if policy.ignores(error) or not isinstance(error, Exception):
+            return release()
+        return succeed()
+
+    def _tell_failure(self) -> None:
+        if self._end():
+            self._fleet.tell(self._view, self._admitted, self._failure())
+
+    async def _atell_failure(self) -> None:
+        if self._end():
+            await self._fleet.atell(self._view, self._admitted, self._failure())
+
+    def _failure(self) -> Results:
+        slow = clock() - self._began > self._view.slow_after
+        return Results(slow_failures=1) if slow else Results(failures=1)
+
+    def _success(self) -> Results | None:
+        """Count a quick success locally, or return what has to be told at once."""
+        if not self._end():
+            return None
+        view, ended = self._view, clock()
+        slow = ended - self._began > view.slow_after
+        if not slow and not self._is_probe:
+            view.count_success(self._admitted.generation, ended)
+            return None
+        newest = view.store_time(ended)
+        if slow:
+            return Results(slow_successes=1, newest_success_at=newest)
+        return Results(successes=((int(newest), 1),), newest_success_at=newest)
+
+    def _end(self) -> bool:
+        ended, self._ended = self._ended, True
+        return not ended

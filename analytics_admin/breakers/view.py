@@ -1,0 +1,169 @@
+"""One breaker as this process sees it: what it last read, and the successes not yet told.
+
+Knows no store: the fleet brings readings in and takes reports out.
+"""
+
+import threading
+from itertools import count
+
+from analytics_admin.breakers.machine import Results, Snapshot, State
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.store import Report
+
+NEVER = float("-inf")
+
+
+class Tick:
+    """Successes of one generation within one second of the store's clock, counted exactly.
+
+    ``itertools.count`` advances in one step of the interpreter, so no thread's count is lost.
+    """
+
+    __slots__ = ("_counter", "_told", "bump", "generation", "second")
+
+    def __init__(self, generation: str, second: int) -> None:
+        self.generation = generation
+        self.second = second
+        self._counter = count()
+        self.bump = self._counter.__next__
+        self._told = 0
+
+    def take(self) -> int:
+        """Return how many were counted since the last time this was asked."""
+        counted = int(self._counter.__reduce__()[1][0])  # its only public look without a step
+        fresh = counted - self._told
+        self._told = counted
+        return fresh
+
+
+class View:
+    """The local view of one breaker.
+
+    ``passes_until`` (monotonic seconds): calls before then may pass without further questions,
+    and count themselves with ``tick.bump()`` as long as ``tick`` is still the one they began with.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_old_ticks",
+        "_read_now",
+        "name",
+        "newest_success",
+        "offset",
+        "passes_until",
+        "policy",
+        "read_at",
+        "slow_after",
+        "snapshot",
+        "tick",
+        "used_at",
+    )
+
+    def __init__(self, name: str, policy: BreakerPolicy) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self.snapshot: Snapshot | None = None
+        self.read_at = NEVER
+        self._read_now = NEVER
+        self.offset = 0.0
+        self.used_at = NEVER
+        self.passes_until = NEVER
+        self.newest_success = NEVER
+        self.tick = Tick("", 0)
+        self._old_ticks: list[Tick] = []
+        self.policy = policy
+        self.slow_after = float("inf")
+        self.apply_policy(policy)
+
+    def apply_policy(self, policy: BreakerPolicy) -> None:
+        """Go by this policy from now on."""
+        self.policy = policy
+        if policy.slow_call_rate_threshold is not None:
+            self.slow_after = policy.slow_call_duration_threshold
+        else:
+            self.slow_after = float("inf")
+        self.expire()
+
+    def expire(self) -> None:
+        """Trust nothing that was read before."""
+        self.read_at = self.passes_until = self._read_now = NEVER
+
+    def store_time(self, at: float) -> float:
+        """Return the store's time at a monotonic instant of this process."""
+        return at + self.offset
+
+    def read(self, snapshot: Snapshot | None, store_now: float, at: float, interval: float) -> None:
+        """Take over what the store said at its time ``store_now``, heard at monotonic ``at``.
+
+        Replies can overtake one another: one that is up to a second older than the last is
+        ignored. Successes of another generation are dropped.
+        """
+        with self._lock:
+            if self._read_now - 1.0 < store_now < self._read_now:
+                return
+            self.snapshot = snapshot
+            self._read_now = store_now
+            self.read_at = at
+            self.offset = store_now - at
+            generation = "" if snapshot is None else snapshot.generation
+            if generation != self.tick.generation:
+                self._old_ticks.clear()
+                self.tick = Tick(generation, int(store_now))
+            self._open_gate(at, interval)
+
+    def roll(self, at: float, interval: float) -> None:
+        """Begin the tick of the current second, if the last one is over."""
+        with self._lock:
+            self._open_gate(at, interval)
+
+    def count_success(self, generation: str, at: float) -> None:
+        """Count a success that ended at monotonic ``at``, if its generation still is."""
+        with self._lock:
+            second = int(self.store_time(at))
+            if self.tick.generation != generation:
+                return
+            self._begin_tick(second)
+            self.tick.bump()
+            self.newest_success = max(self.newest_success, at)
+
+    def report(self) -> Report:
+        """Return the successes that nobody has been told of yet, and take them as told."""
+        with self._lock:
+            ticks = [*self._old_ticks, self.tick]
+            batches = tuple((tick.second, number) for tick in ticks if (number := tick.take()))
+            # A thread may have been about to count into a tick just replaced: ask it again later.
+            del self._old_ticks[:-4]
+            results = Results()
+            if batches:
+                newest = self.store_time(self.newest_success)
+                results = Results(successes=batches, newest_success_at=newest)
+            return Report(
+                name=self.name,
+                window=self.policy.window,
+                generation=self.tick.generation,
+                results=results,
+            )
+
+    def forget_pending(self) -> None:
+        """Drop the successes not yet told."""
+        self.report()
+
+    def after_fork(self) -> None:
+        """Begin as a child: the parent tells its own successes, and may have held the lock."""
+        self._lock = threading.Lock()
+        self.forget_pending()
+
+    def _open_gate(self, at: float, interval: float) -> None:
+        """Say until when calls may pass unasked: within the interval and the current second."""
+        snapshot = self.snapshot
+        if snapshot is None or snapshot.state is not State.CLOSED or self.policy.record_result:
+            self.passes_until = NEVER
+            return
+        second = int(self.store_time(at))
+        self._begin_tick(second)
+        self.passes_until = min(self.read_at + interval, second + 1 - self.offset)
+
+    def _begin_tick(self, second: int) -> None:
+        if self.tick.second != second:
+            self._old_ticks.append(self.tick)
+            self.tick = Tick(self.tick.generation, second)

@@ -1,0 +1,34 @@
+"""Breakers as other processes of the fleet hold them, for tests within one process."""
+
+from typing import Any
+
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
+from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.machine import Snapshot
+
+
+def another(name: str, **policy: Any) -> CircuitBreaker:
+    """Return the breaker as one more process would hold it: with a fleet view of its own."""
+    fleet = Fleet(engine.connect, engine.announce)
+    return CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(policy))
+
+
+def trip(name: str) -> CircuitBreaker:
+    """Return a breaker that is open, in the shared store."""
+    breaker = another(name, failure_threshold=1)
+    breaker.acquire().fail()
+    assert breaker.state == "open"
+    return breaker
+
+
+def snapshot_of(breaker: CircuitBreaker) -> Snapshot:
+    """Return what the store holds, after this process has told all that it knows."""
+    breaker.fleet.expire(breaker.name)
+    assert breaker.state
+    assert breaker.view.snapshot is not None
+    return breaker.view.snapshot
+
+
+def state_now(breaker: CircuitBreaker) -> str:
+    """Return the state in the store, whatever this process knew before."""
+    return snapshot_of(breaker).state.value
