@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
 def pytest_sessionstart() -> None:
+    # A shell's background job ignores Ctrl-C, and so would every program that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.mkdir(STORE_FOLDER, mode=0o700)
     _store.start()
 
