@@ -23,14 +23,18 @@ _PR_SET_PDEATHSIG = 1
 
 def answers(socket_path: str) -> bool:
     """Say whether a server on the socket replies, be it that it is still loading its data."""
+    return _ping(socket_path).startswith((b"+PONG", b"-LOADING"))
+
+
+def _ping(socket_path: str) -> bytes:
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
             probe.connect(socket_path)
             probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith((b"+PONG", b"-LOADING"))
+            return probe.recv(64)
     except OSError:
-        return False
+        return b""
 
 
 def main(folder: Path, socket_path: str, binary: str, report: int) -> NoReturn:
@@ -68,7 +72,7 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Popen[bytes]":
-    """Start the server and wait until it answers.
+    """Start the server and wait until it is ready; one with very much to load is still loading.
 
     It inherits its lock, which thus tells whether it lives, whatever became of this process.
     """
@@ -95,12 +99,14 @@ def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Po
             preexec_fn=_die_with_parent,  # noqa: PLW1509  no thread runs yet
         )
     deadline = time.monotonic() + START_TIMEOUT
-    while not answers(socket_path):
+    while not _ping(socket_path).startswith(b"+PONG"):
         if server.poll() is not None:
             raise RuntimeError(
                 _last_words(log) or f"the server ended with code {server.returncode}"
             )
         if time.monotonic() > deadline:
+            if answers(socket_path):
+                break
             server.kill()
             raise RuntimeError(f"the server did not answer within {START_TIMEOUT:.0f} s")
         time.sleep(0.01)

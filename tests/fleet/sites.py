@@ -127,10 +127,17 @@ class Site:
 
     def _is_server(self, pid: int) -> bool:
         try:
-            # An ending process loses its folder last, after its connections.
             return os.readlink(f"/proc/{pid}/cwd") == str(self.store)
         except OSError:
             return False
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether the process is over and reaped, which it is not before its last thread ends.
+
+    Until then its connections can be open.
+    """
+    return not Path(f"/proc/{pid}").exists()
 
 
 def _pids() -> list[int]:

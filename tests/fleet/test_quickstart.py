@@ -135,8 +135,8 @@ def test_demo_traffic_fills_the_search_cache_and_shows_breakers(
         return site.manage("circuit_breakers").stdout
 
     assert eventually(lambda: all(name in breakers() for name in NAMES), seconds=15)
-    dry_run = site.manage("clear_search_cache", "--dry-run", "--json").stdout
-    assert json.loads(dry_run)["preview"]["keys"] >= 1
+    dry_run = site.manage("clear_search_cache", "--dry-run", "--json")
+    assert json.loads(dry_run.stdout)["preview"]["keys"] >= 1
 
 
 def test_no_traffic_means_none(site: Site, start: Callable[..., Quickstart]) -> None:
