@@ -40,6 +40,8 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain(error)) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreUnavailable("the store's answer cannot be read") from error
 
     return wrapper
 
@@ -98,6 +100,19 @@ class RedisStore:
     @_store_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._index}:probe", 1, ex=60)
+
+    @_store_errors
+    def may_evict(self) -> bool:
+        """Say whether the server drops keys that never expire when its memory is full."""
+        memory = self._client.info("memory")
+        return bool(memory["maxmemory"]) and str(memory["maxmemory_policy"]).startswith("allkeys")
+
+    @_store_errors
+    def is_persistent(self) -> bool:
+        """Say whether the server comes back with its data after a restart."""
+        if self._client.info("persistence")["aof_enabled"]:
+            return True
+        return any(map(_text, self._client.config_get("save").values()))
 
     def _key(self, name: str) -> str:
         return str(self._cache.make_key(f"breaker:{{{name}}}"))

@@ -100,6 +100,20 @@ def declared_names() -> set[str]:
     return {*_breakers, *app_settings().breakers}
 
 
+def overridden_options() -> dict[str, list[str]]:
+    """Return, by name, the options that code declares and BREAKERS sets otherwise."""
+    overridden = {}
+    for name, options in app_settings().breakers.items():
+        declared = _options.get(name, {})
+        effective = effective_policy(name)
+        found = [
+            key for key in options if key in declared and getattr(effective, key) != declared[key]
+        ]
+        if found:
+            overridden[name] = sorted(found)
+    return overridden
+
+
 @receiver(setting_changed)
 def _forget_policies(*, setting: str, **_: object) -> None:
     if setting in (SETTING, "CACHES"):

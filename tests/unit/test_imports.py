@@ -26,6 +26,7 @@ LEVELS = {
         "rate_limits",
         "checks",
         "token_checks",
+        "store_checks",
         "middleware",
     },
     1: {"breakers", "caching"},
