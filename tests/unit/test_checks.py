@@ -138,7 +138,7 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_key_and_bound(
         ("EXTERNAL_TOKEN_MAX_LIFETIME", 3600),
         ("EXTERNAL_TOKEN_MAX_LIFETIME", timedelta(hours=1)),
         ("THROTTLE_RATES", {"write": None, "login": "5/hour"}),
-        ("BREAKERS", {"catalog": {"failure_threshold": 3}}),
+        ("BREAKERS", {"only.in.settings": {"failure_threshold": 3}}),
     ],
 )
 def test_a_value_of_the_right_kind_passes(key: str, value: Any) -> None:
