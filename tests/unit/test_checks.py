@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,8 +188,8 @@ def test_a_local_memory_cache_is_a_warning(alias: str) -> None:
         "no.such.Backend",
     ],
 )
-def test_any_other_cache_is_an_error(alias: str, backend: str) -> None:
-    location = f"redis://:{PASSWORD}@nowhere.invalid"
+def test_any_other_cache_is_an_error(alias: str, backend: str, tmp_path: Path) -> None:
+    location = f"{tmp_path}/redis://:{PASSWORD}@nowhere.invalid"  # a file cache makes its folder
     with site({alias: {"BACKEND": backend, "LOCATION": location}}):
         assert ids() == ["E006"]
         assert f"'{alias}'" in text()
