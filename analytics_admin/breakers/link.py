@@ -99,7 +99,7 @@ class Link:
             try:
                 job(self._store())
             except StoreUnavailable as error:
-                logger.warning("circuit breakers: %s; last results are lost", error.reason)
+                logger.debug("circuit breakers: %s; last results are lost", error.reason)
 
     def reconnect(self) -> None:
         """Forget the store; its settings have changed."""
