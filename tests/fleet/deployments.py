@@ -1,0 +1,165 @@
+"""A copy of the site in production: its own store, an SQLite file, gunicorn in front."""
+
+import http.client
+import http.cookiejar
+import json
+import os
+import signal
+import socket
+import sqlite3
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import jwt
+import redis
+
+from tests.fleet.sites import Site, eventually
+from tests.servers import StoreServer, free_port
+
+KEY = "fleet-test-signing-key-of-more-than-32-bytes"
+USERS = ("admin", "olga")
+PASSWORD = "pw-of-both"
+BUSY_TIMEOUT = 1
+"""Seconds for which the site waits for a locked database."""
+
+# The static files are none of what is tested: no need to collect them.
+SETTINGS = """
+from project.settings import *
+
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+"""
+
+USE = """
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+from analytics_admin.breakers import circuit_breaker
+
+for name in {users}:
+    get_user_model().objects.create_superuser(name, "", {password!r})
+try:
+    with circuit_breaker("catalog", failure_threshold=1, wait_duration_in_open_state=3600):
+        raise ValueError
+except ValueError:
+    pass
+"""
+
+
+class Deployment:
+    """The site with two superusers and an open breaker ``catalog``; not served yet."""
+
+    def __init__(self, folder: Path, *, settings: str = "") -> None:
+        self.store = StoreServer().start()
+        self.site = Site(folder)
+        self.database = folder / "data" / "db.sqlite3"
+        self.database.parent.mkdir()
+        (folder / "site_settings.py").write_text(f"{SETTINGS}\n{settings}")
+        self._environment = {
+            "DJANGO_SETTINGS_MODULE": "site_settings",
+            "SECRET_KEY": "fleet-test-secret-key-of-more-than-fifty-characters-0123456789",
+            "JWT_SIGNING_KEY": KEY,
+            "DEBUG": "off",
+            "SECURE_COOKIES": "off",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "DATABASE_URL": f"sqlite:///{self.database}?timeout={BUSY_TIMEOUT}",
+            "REDIS_URL": self.store.url,
+        }
+        self.port = free_port()
+        self.master = 0
+        use = USE.format(users=USERS, password=PASSWORD)
+        for arguments in (("manage.py", "migrate", "-v0"), ("-c", use)):
+            done = self.site.run(*arguments, **self._environment)
+            assert done.returncode == 0, done.stderr
+
+    def serve(self, *, workers: int) -> None:
+        command = ("-m", "gunicorn", "project.wsgi", "--workers", str(workers))
+        address = f"127.0.0.1:{self.port}"
+        self.master = self.start(*command, "--bind", address).pid
+        assert eventually(lambda: self._listens() and len(self.workers()) == workers)
+
+    def start(self, *arguments: str) -> Any:
+        return self.site.start(*arguments, **self._environment)
+
+    def manage(self, *arguments: str) -> Any:
+        return self.site.manage(*arguments, **self._environment)
+
+    def workers(self) -> list[int]:
+        """Return the process ids of gunicorn's workers."""
+        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def renew_workers(self) -> None:
+        """Have all workers replaced: one that met an error may still hold the database's file."""
+        old = self.workers()
+        for pid in old:
+            os.kill(pid, signal.SIGTERM)
+        assert eventually(lambda: len(set(self.workers()) - set(old)) == len(old))
+        assert eventually(lambda: not set(self.workers()) & set(old))
+
+    def post(self, path: str, *, user: str = "admin") -> tuple[int, dict[str, Any]]:
+        """POST without a body, with a token of the user; return the status and the JSON."""
+        token = jwt.encode({"sub": user, "exp": int(time.time()) + 60}, KEY, algorithm="HS256")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("POST", path, headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            assert answer.headers["Content-Type"] == "application/json"
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return kind and status of each row of the audit trail, oldest first."""
+        query = "SELECT kind, status FROM analytics_admin_operation ORDER BY started_at"
+        connection = sqlite3.connect(self.database)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+
+    def client(self, database: int) -> "redis.Redis[bytes]":
+        return redis.Redis(unix_socket_path=self.store.socket_path, db=database)
+
+    def contents(self) -> dict[tuple[int, bytes], bytes | None]:
+        """Return what acts change: all of the search cache's database and of the breakers'."""
+        found = {}
+        for number in (1, 2):
+            client = self.client(number)
+            found |= {(number, key): client.dump(key) for key in client.scan_iter(count=1000)}
+        return found
+
+    def close(self) -> None:
+        self.store.thaw()
+        self.site.close()
+        self.store.close()
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+class Operator:
+    """A browser that is signed in to the console."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._root = f"http://127.0.0.1:{deployment.port}"
+        self._jar = http.cookiejar.CookieJar()
+        cookies = urllib.request.HTTPCookieProcessor(self._jar)
+        self._browser = urllib.request.build_opener(cookies)
+        self._browser.open(f"{self._root}/admin/login/", timeout=20).read()
+        page = self.submit("/admin/login/", username="admin", password=PASSWORD, next="/admin/")
+        assert "Search cache" in page
+
+    def submit(self, path: str, **fields: str) -> str:
+        """Send a form; return the page to which that leads."""
+        token = next(cookie.value for cookie in self._jar if cookie.name == "csrftoken")
+        form = urllib.parse.urlencode({"csrfmiddlewaretoken": token or "", **fields}).encode()
+        with self._browser.open(f"{self._root}{path}", data=form, timeout=20) as answer:
+            page: str = answer.read().decode()
+            return page
