@@ -54,6 +54,13 @@ _REASONS = {
     "OSError": "the store cannot be reached",
 }
 
+# Refusals for which the client has no class of their own.
+_REASONS_BY_WORD = {
+    "MISCONF": "the store cannot write its data to disk",
+    "MASTERDOWN": "the store is a replica that has lost its primary",
+    "is busy running": "the store is busy with a script",
+}
+
 
 # What a cache alias with unusable settings raises before it connects.
 _UNUSABLE = (
@@ -71,8 +78,9 @@ def explain(error: BaseException) -> str:
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
         return _REASONS["OutOfMemoryError"]
-    if "MISCONF" in text:
-        return "the store cannot write its data to disk"
+    for word, reason in _REASONS_BY_WORD.items():
+        if word in text:
+            return reason
     for cls in type(error).__mro__:
         if cls.__name__ in _REASONS:
             return _REASONS[cls.__name__]
