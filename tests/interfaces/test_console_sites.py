@@ -15,7 +15,14 @@ ops_site.register(SearchCache, SearchCacheAdmin)
 ops_site.register(CircuitBreaker, CircuitBreakerAdmin)
 ops_site.register(Operation, OperationAdmin)
 
-urlpatterns = [path("admin/", admin.site.urls), path("internal/ops/", ops_site.urls)]
+cache_site = admin.AdminSite(name="cache_only")
+cache_site.register(SearchCache, SearchCacheAdmin)
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("internal/ops/", ops_site.urls),
+    path("internal/cache/", cache_site.urls),
+]
 
 SECTION = "/internal/ops/analytics_admin/"
 
@@ -59,3 +66,11 @@ def test_anonymous_visitors_are_sent_to_that_sites_login(client, db):
 def test_its_tableless_models_have_no_other_pages_either(operator):
     assert operator.get(SECTION + "searchcache/add/").status_code == 404
     assert operator.get(SECTION + "searchcache/1/change/").status_code == 404
+
+
+def test_a_page_works_in_a_site_that_lacks_the_others(operator):
+    page = "/internal/cache/analytics_admin/searchcache/"
+    operator.post(page + "clear/", {"confirmed": "yes", "reason": "stale"})
+    text = operator.get(page).text
+    assert "stale" in text
+    assert "operation/" not in text
