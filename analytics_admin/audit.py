@@ -21,6 +21,7 @@ from analytics_admin.signals import operation_finished
 logger = logging.getLogger("analytics_admin.audit")
 
 Status = Operation.Status
+LONGEST_NAME = 254  # of the row; a host's own user model may allow longer ones
 
 
 class AuditUnavailable(Exception):
@@ -109,7 +110,7 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
     return Operation(
         kind=kind,
         channel=actor.channel,
-        actor=actor.name,
+        actor=actor.name[:LONGEST_NAME],
         user=actor.user,
         reason=reason,
         targets=dict(targets),

@@ -125,7 +125,7 @@ def operator() -> Actor:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user without an account
         name = f"uid {os.getuid()}"
-    return Actor.system(name.encode(errors="replace").decode()[:254], channel="command")
+    return Actor.system(name.encode(errors="replace").decode(), channel="command")
 
 
 def is_terminal(stream: Any) -> bool:
@@ -162,10 +162,8 @@ def _text(argument: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    unread = isinstance(
-        error, StoreUnavailable
-    )  # a question; an act says itself what it failed to do
-    return f"The state is unknown: {error}" if unread else str(error)
+    """An act says itself what it failed to do; only a question leaves the store's bare words."""
+    return f"The state is unknown: {error}" if isinstance(error, StoreUnavailable) else str(error)
 
 
 def _exit_code(error: Exception) -> int:
