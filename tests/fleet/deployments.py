@@ -49,10 +49,10 @@ except ValueError:
 
 
 class Deployment:
-    """The site with two superusers and an open breaker ``catalog``; not served yet."""
+    """The site; once prepared it has two superusers and an open breaker ``catalog``."""
 
     def __init__(self, folder: Path, *, settings: str = "") -> None:
-        self.store = StoreServer().start()
+        self.store = StoreServer()
         self.site = Site(folder)
         self.database = folder / "data" / "db.sqlite3"
         self.database.parent.mkdir()
@@ -69,6 +69,10 @@ class Deployment:
         }
         self.port = free_port()
         self.master = 0
+
+    def prepare(self) -> None:
+        """Start the store, create the database, open the breaker."""
+        self.store.start()
         use = USE.format(users=USERS, password=PASSWORD)
         for arguments in (("manage.py", "migrate", "-v0"), ("-c", use)):
             done = self.site.run(*arguments, **self._environment)
@@ -132,9 +136,8 @@ class Deployment:
         return found
 
     def close(self) -> None:
-        self.store.thaw()
+        self.store.close()  # also a frozen one
         self.site.close()
-        self.store.close()
 
     def _listens(self) -> bool:
         try:

@@ -26,8 +26,7 @@ BUTTON = {
     CLEAR: "/admin/analytics_admin/searchcache/clear/",
     RESET: "/admin/analytics_admin/circuitbreaker/reset/",
 }
-KEYS = 500_000
-"""Takes a walk of a second or so: time to be killed in."""
+KEYS = 500_000  # a walk of a second or so: time to be killed in
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 def _deployed(folder: Path, *, workers: int, settings: str = "") -> Iterator[Deployment]:
     deployment = Deployment(folder / "site", settings=settings)
     try:
+        deployment.prepare()
         deployment.serve(workers=workers)
         yield deployment
     finally:
@@ -181,7 +181,7 @@ def _nothing_is_cleared(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def _locked(deployment: Deployment, *, readers_too: bool) -> Iterator[None]:
-    """Hold the database as another program would, an import or a repair."""
+    """Hold the database as another program would."""
     connection = sqlite3.connect(deployment.database, isolation_level=None)
     try:
         if readers_too:
