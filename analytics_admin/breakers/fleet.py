@@ -68,6 +68,8 @@ class Fleet:
         self._exchange = Exchange(self.link, interval=lambda: self.interval, made=self._news.append)
         atexit.register(_weakly(self.flush))
         multiprocessing.util.register_after_fork(self, _flush_at_end_of_child)
+        if multiprocessing.parent_process() is not None:  # begun by a child, after its fork
+            _flush_at_end_of_child(self)
         os.register_at_fork(after_in_child=_weakly(self._after_fork))
 
     def view(self, name: str, policy: BreakerPolicy) -> View:
