@@ -22,7 +22,7 @@ from analytics_admin.breakers.machine import (
     new_record,
     return_permit,
 )
-from analytics_admin.breakers.store import BreakerStore, Move
+from analytics_admin.breakers.store import BreakerStore, Move, Report
 from analytics_admin.breakers.view import View
 
 SETTLING_INTERVALS = 4
@@ -82,22 +82,12 @@ class Exchange:
                 return snapshot
 
     def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
-        report = view.report()
-        if report.generation == admitted.generation:
-            pending = report.results
-            newest = max(pending.newest_success_at, results.newest_success_at)
-            results = replace(
-                results,
-                successes=pending.successes + results.successes,
-                newest_success_at=newest,
-            )
-        report = replace(report, generation=admitted.generation, results=results)
-        reading = store.add([report])
+        reading = store.add(_with_pending(view.report(), admitted.generation, results))
         self._saw(store, view, reading.snapshots[view.name], reading.now)
         self._make_due_transition(store, view)
 
     def return_permit(self, store: BreakerStore, view: View, admitted: Snapshot) -> None:
-        reading = store.add([replace(view.report(), generation="")])
+        reading = store.add([view.report()])
         snapshot = reading.snapshots[view.name]
         while snapshot is not None and snapshot.generation == admitted.generation:
             won, snapshot = self._move(store, view, snapshot, return_permit(snapshot))
@@ -142,3 +132,13 @@ class Exchange:
     def _saw(self, store: BreakerStore, view: View, snapshot: Snapshot | None, now: float) -> None:
         if self._link.in_use(store):
             view.read(snapshot, now, time.monotonic(), self._interval())
+
+
+def _with_pending(pending: Report, generation: str, results: Results) -> list[Report]:
+    """Return the reports that tell the results, and the successes that were still to be told."""
+    if pending.generation != generation:
+        return [pending, replace(pending, generation=generation, results=results)]
+    newest = max(pending.results.newest_success_at, results.newest_success_at)
+    successes = pending.results.successes + results.successes
+    results = replace(results, successes=successes, newest_success_at=newest)
+    return [replace(pending, results=results)]

@@ -1,0 +1,64 @@
+"""A fleet of many processes within one, on simulated time: no waiting, no server, no threads."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, breaker, exchange, fleet, permit
+from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.memory_store import MemoryStore
+
+
+class Clock:
+    """Stands for the ``time`` module; stands still unless told to go on."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now - 900_000.0
+
+
+class SimulatedSite:
+    """One store and as many processes as are asked for; ``news`` is what they announced."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.store = MemoryStore(clock.time)
+        self.news: list[Any] = []
+
+    def process(self, name: str, **policy: Any) -> CircuitBreaker:
+        """Return the breaker as one more process holds it."""
+        view_of_fleet = Fleet(lambda: self.store, self.news.append)
+        view_of_fleet.link.run_here(lambda store: None)  # connects without a thread of its own
+        return CircuitBreaker(name, view_of_fleet, lambda: BreakerPolicy.from_options(policy))
+
+
+@contextmanager
+def simulated_site() -> Iterator[SimulatedSite]:
+    """Put the engine on simulated time, for every process of the site."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (fleet, exchange):
+            patch.setattr(module, "time", clock)
+        for module in (permit, breaker):
+            patch.setattr(module, "clock", clock.monotonic)
+        yield SimulatedSite(clock)
+
+
+def calls_in_order(
+    rates: dict[Any, float], seconds: float, luck: random.Random
+) -> Iterator[tuple[float, Any]]:
+    """Yield (second, caller) of callers that call that often a second, evenly, in order."""
+    calls = [
+        (at + luck.random() / rate, caller)
+        for caller, rate in rates.items()
+        for at in (number / rate for number in range(int(seconds * rate)))
+    ]
+    return iter(sorted(calls, key=lambda call: call[0]))
