@@ -30,7 +30,7 @@ class Tick:
 
     def take(self) -> int:
         """Return how many were counted since the last time this was asked."""
-        counted = int(self._counter.__reduce__()[1][0])  # its only public look without a step
+        counted = int(repr(self._counter)[6:-1])  # "count(5)": its only look without a step
         fresh = counted - self._told
         self._told = counted
         return fresh
