@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
+from urllib.parse import parse_qsl
 
 from django.contrib.auth import authenticate, get_user_model
 from django.db import transaction
@@ -12,6 +13,7 @@ from rest_framework.exceptions import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    ValidationError,
 )
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, JSONParser
@@ -119,7 +121,14 @@ class ApiView(APIView):
         return headers
 
     def read_body(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        """Return the body's fields, checked; those that were not sent are missing."""
+        """Return the body's fields, checked; those that were not sent are missing.
+
+        A field in the URL is refused: ``?dry_run=true`` must not become an act, and a password
+        does not belong into access logs.
+        """
+        in_url = dict(parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True))
+        if misplaced := sorted(in_url.keys() & serializer().fields.keys()):
+            raise ValidationError({misplaced[0]: "Send it in the body, not in the URL."})
         body = serializer(data=read_object(request))
         body.is_valid(raise_exception=True)
         fields: dict[str, Any] = body.validated_data

@@ -102,6 +102,20 @@ def test_an_error_about_very_many_entries_stays_short(client, mint):
 
 
 @pytest.mark.parametrize("path", ACTS)
+@pytest.mark.parametrize("query", ["dry_run=true", "x=1&dry_run", "reason=x", "dry%5Frun=1"])
+def test_a_field_in_the_url_is_400_and_no_act(client, mint, path, query):
+    with nothing_changes():
+        answer = call(client, f"{path}?{query}", mint())
+    assert_error(answer, 400, "invalid", "in the body")
+
+
+@pytest.mark.parametrize("path", ACTS)
+@pytest.mark.parametrize("query", ["_=1", "&".join(["x=1"] * 2000), "%00=%ff"])
+def test_anything_else_in_the_url_means_nothing(client, mint, path, query):
+    assert call(client, f"{path}?{query}", mint()).status_code == 200
+
+
+@pytest.mark.parametrize("path", ACTS)
 @pytest.mark.parametrize("field", ["names", "only_open"])
 def test_options_of_a_reset_are_unknown_to_a_clear(client, mint, path, field):
     if path == CLEAR:
