@@ -148,16 +148,18 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
         if scheme != "sqlite" and (parts.fragment or "@" in parts.path + parts.query):
             raise ValueError
         config: dict[str, Any] = environ.Env.db_url_config(url)
+        return _sqlite(config) if scheme == "sqlite" else _postgres(config)
     except ValueError:
         raise ImproperlyConfigured(f"DATABASE_URL is malformed; {_URL_ADVICE}") from None
-    return _sqlite(config) if scheme == "sqlite" else _postgres(config)
 
 
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
     """Let readers and one writer work at once; writers queue up to 5 s instead of failing."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
     options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
-    return config | {"OPTIONS": options | config.get("OPTIONS", {})}
+    options |= config.get("OPTIONS", {})
+    options["timeout"] = float(options["timeout"])
+    return config | {"OPTIONS": options}
 
 
 def _postgres(config: dict[str, Any]) -> dict[str, Any]:

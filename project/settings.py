@@ -75,13 +75,13 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # Not the manifest kind: without collectstatic pages then look bare, but they work.
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "whitenoise.storage.CompressedStaticFilesStorage"
     },
 }
-WHITENOISE_MANIFEST_STRICT = False  # without collectstatic pages look bare, but they work
 REST_FRAMEWORK = {"NUM_PROXIES": env.int("NUM_PROXIES", default=0)}
 ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
 

@@ -133,6 +133,12 @@ class TestDatabase:
         assert "journal_mode=WAL" in config["OPTIONS"]["init_command"]
         assert "synchronous=NORMAL" in config["OPTIONS"]["init_command"]
 
+    def test_sqlite_options_may_be_given_in_the_url(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/db.sqlite3?timeout=0.5"
+        assert environment.database(url, default=Path("unused"))["OPTIONS"]["timeout"] == 0.5
+        with pytest.raises(ImproperlyConfigured, match="malformed"):
+            environment.database(url + "x", default=Path("unused"))
+
     def test_postgresql_is_understood(self) -> None:
         config = environment.database(DATABASE_URL, default=Path("unused"))
         assert config["ENGINE"] == "django.db.backends.postgresql"
