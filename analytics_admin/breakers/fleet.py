@@ -24,7 +24,7 @@ from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
 from analytics_admin.breakers.machine import Results, Snapshot, State, Verdict, judge, retry_after
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.store import BreakerStore
-from analytics_admin.breakers.view import View
+from analytics_admin.breakers.view import NEVER, View
 from analytics_admin.conf import app_settings
 
 T = TypeVar("T")
@@ -58,6 +58,7 @@ class Fleet:
         self._news: deque[StateChange | StoreChange] = deque()
         self._lock = threading.Lock()
         self._round: Future[None] | None = None
+        self._all_synchronised_at = NEVER
         self.link = Link(
             connect,
             known=self._known,
@@ -172,10 +173,19 @@ class Fleet:
                 self._announce(self._news.popleft())
 
     def _synchronise(self, store: BreakerStore) -> None:
-        """Bring every breaker that was used lately in step, in one round trip for all."""
-        oldest = time.monotonic() - USED_LATELY
-        views = [view for view in list(self._views.values()) if view.used_at > oldest]
-        self._exchange.synchronise(store, views)
+        """Bring every breaker that was used lately in step, in one round trip for all.
+
+        One that comes into use between two such rounds is brought in alone: with many of them at
+        the start of a process, each would otherwise cost as much as all before it.
+        """
+        now = time.monotonic()
+        views = [view for view in list(self._views.values()) if now - view.used_at < USED_LATELY]
+        if now - self._all_synchronised_at < self.interval:
+            views = [view for view in views if now - view.read_at >= self.interval]
+        else:
+            self._all_synchronised_at = now
+        if views:
+            self._exchange.synchronise(store, views)
 
     def _is_due(self, view: View) -> bool:
         view.used_at = now = time.monotonic()

@@ -1,0 +1,54 @@
+"""What one process asks of the store for all its breakers together."""
+
+from collections.abc import Sequence
+
+import pytest
+from django.test import override_settings
+
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
+from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.redis_store import RedisStore
+from analytics_admin.breakers.store import Reading, Report
+
+
+class RememberingStore(RedisStore):
+    """The real store, which remembers the names that each round trip asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("breakers")
+        self.asked: list[list[str]] = []
+
+    def add(self, reports: Sequence[Report]) -> Reading:
+        self.asked.append([report.name for report in reports])
+        return super().add(reports)
+
+
+@pytest.fixture
+def store():
+    return RememberingStore()
+
+
+@pytest.fixture
+def breakers(store):
+    fleet = Fleet(lambda: store, engine.announce)
+    return [CircuitBreaker(name, fleet, BreakerPolicy) for name in ("a", "b", "c")]
+
+
+def use(breakers: list[CircuitBreaker]) -> None:
+    for breaker in breakers:
+        breaker.acquire().succeed()
+
+
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+def test_a_breaker_that_comes_into_use_is_asked_for_alone(store, breakers):
+    use(breakers)
+    use(breakers)
+    assert store.asked == [["a"], ["b"], ["c"]]
+
+
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+def test_after_the_interval_all_are_asked_for_in_one_round_trip(store, breakers):
+    use(breakers)
+    breakers[0].fleet.interval = 0.0  # as if it had passed
+    use(breakers[:1])
+    assert store.asked[3:] == [["a", "b", "c"]]
