@@ -47,7 +47,10 @@ class StoreServer:
         }
         arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         self.process = subprocess.Popen(
-            [self.binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            # The kernel ends it with the tests, also when they are killed.
+            ["setpriv", "--pdeathsig", "KILL", self.binary, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self._wait_until_ready()
         return self
