@@ -156,7 +156,11 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
     """Let readers and one writer work at once; writers queue up to 5 s instead of failing."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    options: dict[str, Any] = {
+        "timeout": 5,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": pragmas,
+    }
     options |= config.get("OPTIONS", {})
     options["timeout"] = float(options["timeout"])
     return config | {"OPTIONS": options}

@@ -24,9 +24,19 @@ RESET = "reset"
 
 
 class State(StrEnum):
+    """What a breaker does with calls.
+
+    UNKNOWN: its record cannot be read (another release wrote it, say). Calls pass and nothing is
+    due, until a reset writes it anew.
+    """
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+    UNKNOWN = "unknown"
+
+
+_PASSING = (State.CLOSED, State.UNKNOWN)
 
 
 class Verdict(Enum):
@@ -122,6 +132,8 @@ def first_generation() -> str:
 def next_generation(generation: str) -> str:
     """Return the generation that follows, unequal to every earlier one of its record."""
     identity, _, counter = generation.rpartition(":")
+    if not identity or not counter.isdecimal():  # nothing that this release has written
+        return first_generation()
     return f"{identity}:{int(counter) + 1}"
 
 
@@ -135,7 +147,7 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
 
     A store whose clock has stepped back never makes a breaker wait longer than it was to.
     """
-    if snapshot.state is State.CLOSED:
+    if snapshot.state in _PASSING:
         return 0.0
     if snapshot.state is State.OPEN:
         return min(max(0.0, snapshot.entered_at + snapshot.wait - now), snapshot.wait)
@@ -147,7 +159,7 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
 
 def judge(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Verdict:
     """Say what a caller who sees this snapshot may do."""
-    if snapshot.state is State.CLOSED:
+    if snapshot.state in _PASSING:
         return Verdict.PASSES
     return Verdict.REJECTED if retry_after(snapshot, policy, now) > 0 else Verdict.PROBES
 

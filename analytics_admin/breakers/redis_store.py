@@ -112,7 +112,7 @@ class RedisStore:
         """Say whether the server comes back with its data after a restart."""
         if self._client.info("persistence")["aof_enabled"]:
             return True
-        return any(map(_text, self._client.config_get("save").values()))
+        return any(self._client.config_get("save").values())
 
     def _key(self, name: str) -> str:
         return str(self._cache.make_key(f"breaker:{{{name}}}"))
@@ -156,8 +156,25 @@ def _move_arguments(move: Move) -> Iterator[Any]:
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot | None:
-    if row[0] is None:
+    """Return the record's snapshot; one that cannot be read is in the state UNKNOWN.
+
+    A record that is not understood concerns its own breaker, and never the others.
+    """
+    if row[0] is None and row[1] is None:
         return None
+    try:
+        return _readable(row)
+    except (ValueError, TypeError):
+        generation = "" if row[0] is None else bytes(row[0]).decode(errors="replace")
+        permits = bytes(row[5] or b"0") if not isinstance(row[5], int) else b"0"
+        return Snapshot(
+            generation=generation,
+            state=State.UNKNOWN,
+            permits=int(permits) if permits.isdigit() else 0,
+        )
+
+
+def _readable(row: Sequence[Any]) -> Snapshot:
     window = NO_COUNTS
     if len(row) > 11:
         window = Counts(calls=row[11], failures=row[12], slow=row[13])
@@ -188,8 +205,8 @@ def _transition(row: str) -> TransitionRecord:
     )
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _text(value: bytes) -> str:
+    return bytes(value).decode()
 
 
 T = TypeVar("T")

@@ -15,8 +15,10 @@ _NOW = """
 local time = redis.call('TIME')
 local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
+-- Something else under the key reads as a row of zeros, which no record has.
 local function read(key)
-  return redis.call('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o')
+  local row = redis.pcall('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o')
+  return row.err and {'', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} or row
 end
 """
 
@@ -133,12 +135,13 @@ for i, key in ipairs(KEYS) do
   if slow_failures > 0 then
     cells[#cells + 1] = {{second, slow_failures, slow_failures, slow_failures}}
   end
-  local record = redis.call('HMGET', key, 'g', 'r', 'l')
-  if record[1] ~= generation then cells = {{}} end
-  if #cells > 0 then
+  local record = read(key)
+  local told = #cells > 0 and record[1] == generation and generation ~= ''
+  if not told then cells = {{}} end
+  if told then
     local failed = failures + slow_failures
-    local run = tonumber(record[2])
-    if successes > 0 and newest > tonumber(record[3]) then run = 0 end
+    local run = tonumber(record[7]) or 0
+    if successes > 0 and newest > (tonumber(record[8]) or 0) then run = 0 end
     redis.call('HSET', key, 'r', run + failed)
     if failed > 0 then
       redis.call('HSET', key, 'l', now)
@@ -149,8 +152,8 @@ for i, key in ipairs(KEYS) do
       redis.call('HINCRBY', key, 'o', slow_successes + slow_failures)
     end
   end
-  local row = read(key)
-  if kind ~= '' and record[1] then
+  local row = told and read(key) or record
+  if kind ~= '' and record[1] and record[1] ~= '' then
     row[12], row[13], row[14] =
       window_counts(key .. ':' .. kind .. ':' .. size, kind, size, record[1], cells)
   end
@@ -167,8 +170,10 @@ for i, key in ipairs(KEYS) do
   local at = (i - 1) * 9
   local old = read(key)
   local won = 0
-  if (old[1] or '') == ARGV[at + 1] and tonumber(old[6] or 0) == tonumber(ARGV[at + 2]) then
+  local permits = tonumber(old[6] or 0) or 0
+  if (old[1] or '') == ARGV[at + 1] and permits == tonumber(ARGV[at + 2]) then
     won = 1
+    if old[1] == '' then redis.call('DEL', key) end
     if old[1] == ARGV[at + 3] then
       redis.call('HSET', key, 'p', ARGV[at + 7])
     else
@@ -176,8 +181,9 @@ for i, key in ipairs(KEYS) do
         'a', ARGV[at + 6], 'p', ARGV[at + 7], 'r', 0, 'l', 0, 'c', 0, 'f', 0, 'o', 0)
     end
     if old[1] and ARGV[at + 8] ~= '' then
-      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], old[2], ARGV[at + 4],
-        ARGV[at + 8], now, old[7], old[9], old[10], old[11]}}, ' '))
+      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], old[2] or 'unknown',
+        ARGV[at + 4], ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0}},
+        ' '))
       redis.call('LTRIM', key .. ':moves', 0, 19)
     end
   end

@@ -44,6 +44,7 @@ _BREAKER_STATES = {
     "half_open": Badge(word=_("Half open"), icon="◐", tone="warn"),
     "forced_open": Badge(word=_("Forced open"), icon="⊗", tone="bad"),
     "disabled": Badge(word=_("Disabled"), icon="○", tone="warn"),
+    "unknown": UNKNOWN,
     "metrics_only": Badge(word=_("Metrics only"), icon="○", tone="warn"),
 }
 _STATUSES: dict[str, Badge] = {

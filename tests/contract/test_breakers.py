@@ -20,7 +20,7 @@ from analytics_admin.breakers import (
 )
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import Counts, Snapshot, State
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers
 from tests.breakers import snapshot_of
@@ -388,3 +388,88 @@ def test_reset_of_ten_thousand_breakers_reaches_them_all():
     roster.reset(None, only_open=False)
     states = {status.state for status in roster.statuses() if status.name in set(names)}
     assert states == {"closed"}
+
+
+@pytest.fixture
+def unreadable(breaker):
+    """Return the name of an open breaker whose record another release has written over."""
+    fail(breaker, 3)
+    client = caches["breakers"].client.get_client()
+    client.hset(caches["breakers"].make_key(f"breaker:{{{breaker.name}}}"), "s", "from_the_future")
+    return breaker.name
+
+
+def test_a_record_that_cannot_be_read_lets_its_own_calls_pass_and_harms_no_other(unreadable):
+    healthy = another("healthy")
+    assert another(unreadable).call(lambda: "passed") == "passed"
+    fail(healthy, 3)
+    assert another("healthy").state == "open"
+    states = {status.name: status.state for status in roster.statuses()}
+    assert (states[unreadable], states["healthy"]) == ("unknown", "open")
+
+
+@pytest.mark.parametrize("only_open", [True, False])
+def test_a_reset_writes_an_unreadable_record_anew(unreadable, only_open):
+    resets = {reset.name: reset for reset in roster.reset(None, only_open=only_open)}
+    assert (resets[unreadable].from_state, resets[unreadable].to_state) == ("unknown", "closed")
+    assert another(unreadable).state == "closed"
+    fail(another(unreadable), 3)
+    assert another(unreadable).state == "open"
+
+
+def test_something_else_under_a_breakers_key_is_replaced_by_a_reset(breaker):
+    fail(breaker, 3)
+    client = caches["breakers"].client.get_client()
+    client.set(caches["breakers"].make_key(f"breaker:{{{breaker.name}}}"), "not a record")
+    assert another(breaker.name).state == "unknown"
+    assert another(breaker.name).call(lambda: "passed") == "passed"
+    roster.reset([breaker.name], only_open=False)
+    assert another(breaker.name).state == "closed"
+
+
+def test_a_reset_is_announced_and_recorded_for_the_breakers_that_it_moved(breaker):
+    fail(breaker, 3)
+    another("healthy").call(lambda: None)
+    seen = []
+
+    def note(name, from_state, to_state, cause, **_):
+        seen.append((name, from_state, to_state, cause))
+
+    breaker_state_changed.connect(note)
+    try:
+        roster.reset(None, only_open=False)
+    finally:
+        breaker_state_changed.disconnect(note)
+    assert seen == [(breaker.name, "open", "closed", "reset")]
+    assert [record.cause for record in act_store().transitions(breaker.name)] == [
+        "reset",
+        "consecutive_failures",
+    ]
+    assert act_store().transitions("healthy") == []
+
+
+def test_a_reset_whose_reply_was_lost_is_settled_by_reading(breaker, monkeypatch):
+    fail(breaker, 3)
+    store = act_store()
+    answer = store.compare_and_set
+
+    def lose_the_reply(moves):
+        answer(moves)
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(store, "compare_and_set", lose_the_reply)
+    (reset,) = roster.reset([breaker.name], only_open=False)
+    assert (reset.from_state, reset.to_state) == ("open", "closed")
+    assert len(store.transitions(breaker.name)) == 2
+
+
+def test_a_reset_that_was_not_made_is_not_claimed(breaker, monkeypatch):
+    fail(breaker, 3)
+
+    def refuse(moves):
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(act_store(), "compare_and_set", refuse)
+    with pytest.raises(StoreUnavailable):
+        roster.reset([breaker.name], only_open=False)
+    assert another(breaker.name).state == "open"

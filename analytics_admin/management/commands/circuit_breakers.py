@@ -10,7 +10,7 @@ from analytics_admin.management.base import OperatorCommand
 from analytics_admin.services import BreakerStatus
 
 COLUMNS = ("NAME", "STATE", "FAILURES", "RETRY")
-COLOURS = {"closed": "green", "open": "red", "half_open": "yellow"}
+COLOURS = {"closed": "green", "open": "red", "half_open": "yellow", "unknown": "magenta"}
 
 
 class Command(OperatorCommand):
