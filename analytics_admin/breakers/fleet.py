@@ -179,7 +179,9 @@ class Fleet:
         the start of a process, each would otherwise cost as much as all before it.
         """
         now = time.monotonic()
-        views = [view for view in list(self._views.values()) if now - view.used_at < USED_LATELY]
+        views = [
+            view for view in list(self._views.values()) if now - view.last_used_at() < USED_LATELY
+        ]
         if now - self._all_synchronised_at < self.interval:
             views = [view for view in views if now - view.read_at >= self.interval]
         else:

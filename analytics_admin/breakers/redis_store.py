@@ -3,6 +3,7 @@
 Each primitive is one round trip per batch; the scripts compare and count, the rules are elsewhere.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import islice
@@ -162,7 +163,7 @@ def _snapshot(row: Sequence[Any]) -> Snapshot | None:
     if len(row) > 11:
         window = Counts(calls=row[11], failures=row[12], slow=row[13])
     return Snapshot(
-        generation=_text(row[0]),
+        generation=sys.intern(_text(row[0])),  # read again and again: one copy will do
         state=State(_text(row[1])),
         entered_at=float(row[2]),
         wait=float(row[3]),

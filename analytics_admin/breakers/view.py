@@ -5,6 +5,7 @@ Knows no store: the fleet brings readings in and takes reports out.
 
 import threading
 from itertools import count
+from typing import TYPE_CHECKING
 
 from analytics_admin.breakers.machine import Results, Snapshot, State
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -12,35 +13,44 @@ from analytics_admin.breakers.store import Report
 
 NEVER = float("-inf")
 
+if TYPE_CHECKING:
+    _Count = count[int]  # generic to the type checker alone
+else:
+    _Count = count
 
-class Tick:
-    """Successes of one generation within one second of the store's clock, counted exactly.
+
+class Tick(_Count):
+    """Successes of one generation within one second of the store's clock: ``next()`` counts one.
 
     ``itertools.count`` advances in one step of the interpreter, so no thread's count is lost.
     """
 
-    __slots__ = ("_counter", "_told", "bump", "generation", "second")
-
-    def __init__(self, generation: str, second: int) -> None:
-        self.generation = generation
-        self.second = second
-        self._counter = count()
-        self.bump = self._counter.__next__
-        self._told = 0
+    __slots__ = ("_told", "generation", "second")
+    generation: str
+    second: int
+    _told: int
 
     def take(self) -> int:
         """Return how many were counted since the last time this was asked."""
-        counted = int(repr(self._counter)[6:-1])  # "count(5)": its only look without a step
+        counted = next(self)  # to look is a step too, taken off the next time
         fresh = counted - self._told
-        self._told = counted
+        self._told = counted + 1
         return fresh
+
+
+def _new_tick(generation: str, second: int) -> Tick:
+    tick = Tick()
+    tick.generation = generation
+    tick.second = second
+    tick._told = 0
+    return tick
 
 
 class View:
     """The local view of one breaker.
 
     ``passes_until`` (monotonic seconds): calls before then may pass without further questions,
-    and count themselves with ``tick.bump()`` as long as ``tick`` is still the one they began with.
+    and count themselves with ``next(tick)`` as long as ``tick`` is still the one they began with.
     """
 
     __slots__ = (
@@ -69,7 +79,7 @@ class View:
         self.used_at = NEVER
         self.passes_until = NEVER
         self.newest_success = NEVER
-        self.tick = Tick("", 0)
+        self.tick = _new_tick("", 0)
         self._old_ticks: list[Tick] = []
         self.policy = policy
         self.slow_after = float("inf")
@@ -87,6 +97,10 @@ class View:
     def expire(self) -> None:
         """Trust nothing that was read before."""
         self.read_at = self.passes_until = self._read_now = NEVER
+
+    def last_used_at(self) -> float:
+        """Return when a caller last asked, or last counted a success without asking (monotonic)."""
+        return max(self.used_at, self.newest_success)
 
     def store_time(self, at: float) -> float:
         """Return the store's time at a monotonic instant of this process."""
@@ -108,7 +122,7 @@ class View:
             generation = "" if snapshot is None else snapshot.generation
             if generation != self.tick.generation:
                 self._old_ticks.clear()
-                self.tick = Tick(generation, int(store_now))
+                self.tick = _new_tick(generation, int(store_now))
             self._open_gate(at, interval)
 
     def roll(self, at: float, interval: float) -> None:
@@ -123,7 +137,7 @@ class View:
             if self.tick.generation != generation:
                 return
             self._begin_tick(second)
-            self.tick.bump()
+            next(self.tick)
             self.newest_success = max(self.newest_success, at)
 
     def report(self) -> Report:
@@ -132,7 +146,7 @@ class View:
             ticks = [*self._old_ticks, self.tick]
             batches = tuple((tick.second, number) for tick in ticks if (number := tick.take()))
             # A thread may have been about to count into a tick just replaced: ask it again later.
-            del self._old_ticks[:-4]
+            del self._old_ticks[:-2]
             results = Results()
             if batches:
                 newest = self.store_time(self.newest_success)
@@ -166,4 +180,4 @@ class View:
     def _begin_tick(self, second: int) -> None:
         if self.tick.second != second:
             self._old_ticks.append(self.tick)
-            self.tick = Tick(self.tick.generation, second)
+            self.tick = _new_tick(self.tick.generation, second)
