@@ -4,6 +4,7 @@ Knows no store: the fleet brings readings in and takes reports out.
 """
 
 import threading
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -110,11 +111,14 @@ class View:
         """Take over what the store said at its time ``store_now``, heard at monotonic ``at``.
 
         Replies can overtake one another: one that is up to a second older than the last is
-        ignored. Successes of another generation are dropped.
+        ignored. Successes of another generation are dropped. A generation that begins ahead of
+        the store's clock, which was set back, begins when it is first seen so.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
                 return
+            if snapshot is not None and snapshot.entered_at > store_now:
+                snapshot = replace(snapshot, entered_at=self._first_seen(snapshot, store_now))
             self.snapshot = snapshot
             self._read_now = store_now
             self.read_at = at
@@ -124,6 +128,13 @@ class View:
                 self._old_ticks.clear()
                 self.tick = _new_tick(generation, int(store_now))
             self._open_gate(at, interval)
+
+    def latest(self) -> Snapshot | None:
+        """Return what was read last, its run of failures ended by a later success seen here."""
+        snapshot = self.snapshot
+        if snapshot and self.store_time(self.newest_success) > snapshot.last_failure_at:
+            return replace(snapshot, consecutive_failures=0)
+        return snapshot
 
     def roll(self, at: float, interval: float) -> None:
         """Begin the tick of the current second, if the last one is over."""
@@ -166,6 +177,12 @@ class View:
         """Begin as a child: the parent tells its own successes, and may have held the lock."""
         self._lock = threading.Lock()
         self.forget_pending()
+
+    def _first_seen(self, snapshot: Snapshot, store_now: float) -> float:
+        seen = self.snapshot
+        if seen is None or seen.generation != snapshot.generation or seen.entered_at > store_now:
+            return store_now
+        return seen.entered_at
 
     def _open_gate(self, at: float, interval: float) -> None:
         """Say until when calls may pass unasked: within the interval and the current second."""
