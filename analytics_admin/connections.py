@@ -120,9 +120,11 @@ def own_client(alias: str, *, timeout: float) -> Any:
         kwargs = {
             key: value
             for key, value in pool.connection_kwargs.items()
-            if key not in {"retry", "retry_on_timeout", "retry_on_error"}
+            if not key.startswith(("retry", "maint_notifications"))
         }
         kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        # The third costs greetings, each a round trip, and lets a server stretch the time-outs.
+        kwargs["protocol"] = 2
         kwargs["decode_responses"] = False
         own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
         return type(shared)(connection_pool=own_pool)

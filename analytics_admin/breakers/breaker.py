@@ -21,6 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _unused = View("", BreakerPolicy())  # lets nothing pass unasked
+# The `with` blocks that the current thread or task is in, of all breakers, outermost first.
+_entered: ContextVar[tuple[tuple["CircuitBreaker", Permit], ...]] = ContextVar(
+    "entered circuit breakers", default=()
+)
 
 
 class CircuitOpenError(Exception):
@@ -45,13 +49,13 @@ class CircuitBreaker:
     own (``acquire``). Get one from ``circuit_breaker()``.
     """
 
+    __slots__ = ("_policy", "fleet", "name", "view")
+
     def __init__(self, name: str, fleet: Fleet, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
         self.fleet = fleet
         self._policy = policy
         self.view = _unused
-        # The permits of the `with` blocks that the current thread or task is in, outermost first.
-        self._entered: ContextVar[tuple[Permit, ...]] = ContextVar(f"permits of {name}", default=())
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name}>"
@@ -179,13 +183,17 @@ class CircuitBreaker:
         return judge is not None and judge(result)
 
     def _enter(self, permit: Permit) -> Permit:
-        self._entered.set((*self._entered.get(), permit))
+        _entered.set((*_entered.get(), (self, permit)))
         return permit
 
     def _leave(self) -> Permit:
-        *outer, permit = self._entered.get()
-        self._entered.set(tuple(outer))
-        return permit
+        """Take off the innermost block of this breaker: generators may end blocks out of order."""
+        entered = _entered.get()
+        at = len(entered) - 1
+        while entered[at][0] is not self:
+            at -= 1
+        _entered.set(entered[:at] + entered[at + 1 :])
+        return entered[at][1]
 
 
 def _protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
@@ -202,7 +210,7 @@ def _protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R
             raise
         ended = clock()
         if tick is view.tick and ended - began <= view.slow_after:
-            tick.bump()
+            next(tick)
             view.newest_success = ended
         else:
             breaker.late_permit(tick.generation, began).succeed()
@@ -225,7 +233,7 @@ def _protect_coroutine(breaker: CircuitBreaker, function: Callable[P, Any]) -> C
             raise
         ended = clock()
         if tick is view.tick and ended - began <= view.slow_after:
-            tick.bump()
+            next(tick)
             view.newest_success = ended
         else:
             await breaker.late_permit(tick.generation, began).asucceed()

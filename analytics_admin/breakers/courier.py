@@ -15,6 +15,10 @@ T = TypeVar("T")
 THREADS = 4
 
 
+class Dismissed(Exception):
+    """The courier was sent away before the job was done."""
+
+
 class Courier:
     """A few lazily started daemon threads; not to be used on the other side of a fork."""
 
@@ -23,29 +27,79 @@ class Courier:
         self._started = 0
         self._idle = 0
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._jobs = queue.SimpleQueue()
+        self._awaited: set[Future[Any]] = set()
+        self._dismissed = False
 
     def submit(self, job: Callable[[], T]) -> "Future[T]":
         """Have the job run soon; its result or exception arrives in the future."""
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # so that no waiter's cancellation reaches the job
         with self._lock:
+            if self._dismissed:
+                future.set_exception(Dismissed())
+                return future
+            self._awaited.add(future)
+            self._jobs.put((future, job))
             if self._idle:
                 self._idle -= 1
             elif self._started < self._most:
-                self._started += 1
-                threading.Thread(
-                    target=self._work, name="circuit breaker store", daemon=True
-                ).start()
-        self._jobs.put((future, job))
+                self._start_thread()
+            unmanned = not self._started
+        if unmanned:
+            self._do_next()
         return future
 
+    def dismiss(self) -> None:
+        """Let every waiter go with Dismissed; no job is begun any more.
+
+        A thread that hangs in a job ends when that does, and nobody hears of its result.
+        """
+        with self._lock:
+            self._dismissed = True
+            left, self._awaited = self._awaited, set()
+            for _ in range(self._started):
+                self._jobs.put(None)
+        for future in left:
+            future.set_exception(Dismissed())
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="circuit breaker store", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the process ends, or may have no more threads
+            return
+        self._started += 1
+
     def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            try:
-                future.set_result(job())
-            except BaseException as error:  # the caller's to handle, whatever it is
-                future.set_exception(error)
-            del future, job  # nothing of a finished job is kept while waiting for the next
+        while self._do_next():
             with self._lock:
                 self._idle += 1
+
+    def _do_next(self) -> bool:
+        """Do one job, keeping nothing of it; say whether there may be more."""
+        task = self._jobs.get()
+        if task is None:
+            return False
+        future, job = task
+        if future not in self._awaited:
+            return True
+        try:
+            result = job()
+        except BaseException as error:  # the caller's to handle, whatever it is
+            if self._take(future):
+                future.set_exception(error)
+        else:
+            if self._take(future):
+                future.set_result(result)
+        del future, job, task  # an exception's traceback would keep them alive
+        return True
+
+    def _take(self, future: "Future[Any]") -> bool:
+        """Say whether the future is still to be settled; at most one hears yes."""
+        with self._lock:
+            if future not in self._awaited:
+                return False
+            self._awaited.remove(future)
+            return True

@@ -72,7 +72,7 @@ class Exchange:
     def win_permit(self, store: BreakerStore, view: View) -> Snapshot | None:
         """Win a probe permit, unless others take them all first."""
         snapshot = view.snapshot or UNKNOWN
-        while True:
+        while self._link.in_use(store):
             verdict = judge(snapshot, view.policy, view.store_time(time.monotonic()))
             if verdict is not Verdict.PROBES:
                 return snapshot if verdict is Verdict.PASSES else None
@@ -80,6 +80,7 @@ class Exchange:
             won, snapshot = self._move(store, view, snapshot, wanted, WAIT_OVER)
             if won:
                 return snapshot
+        return None  # whoever asked is waiting no longer
 
     def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
         reading = store.add(_with_pending(view.report(), admitted.generation, results))
@@ -95,7 +96,8 @@ class Exchange:
                 return
 
     def _make_due_transition(self, store: BreakerStore, view: View) -> None:
-        snapshot = view.snapshot
+        # What was read of another store is no reason to change this one.
+        snapshot = view.snapshot if self._link.in_use(store) else None
         while snapshot is not None:
             due = due_transition(
                 snapshot,

@@ -58,6 +58,7 @@ class Fleet:
         self._news: deque[StateChange | StoreChange] = deque()
         self._lock = threading.Lock()
         self._round: Future[None] | None = None
+        self._round_began = 0.0
         self._all_synchronised_at = NEVER
         self.link = Link(
             connect,
@@ -91,8 +92,8 @@ class Fleet:
 
     def expire(self, name: str) -> None:
         """Ask the store anew at the next call of this breaker."""
-        if name in self._views:
-            self._views[name].expire()
+        if (view := self._views.get(name)) is not None:
+            view.expire()
 
     def snapshot(self, view: View) -> Snapshot:
         """Return the breaker, at most SYNC_INTERVAL old unless the store is away."""
@@ -111,7 +112,7 @@ class Fleet:
         """
         in_loop = asyncio._get_running_loop() is not None
         if in_loop and self._is_due(view):
-            self.link.post(self._synchronise)
+            self.link.post(self._synchronise_unasked)
         elif not in_loop:
             self._bring_up_to_date(view)
         admitted, verdict = self._judge(view)
@@ -147,7 +148,7 @@ class Fleet:
 
     def flush(self) -> None:
         """Tell the store the successes that it has not heard of; for the end of a process."""
-        reports = [view.report() for view in self._views.values()]
+        reports = [view.report() for view in list(self._views.values())]
         reports = [report for report in reports if report.results.successes]
         if reports:
             self.link.run_here(lambda store: store.add(reports))
@@ -179,13 +180,21 @@ class Fleet:
         the start of a process, each would otherwise cost as much as all before it.
         """
         now = time.monotonic()
-        views = [view for view in list(self._views.values()) if now - view.used_at < USED_LATELY]
+        views = [
+            view for view in list(self._views.values()) if now - view.last_used_at() < USED_LATELY
+        ]
         if now - self._all_synchronised_at < self.interval:
             views = [view for view in views if now - view.read_at >= self.interval]
         else:
             self._all_synchronised_at = now
         if views:
             self._exchange.synchronise(store, views)
+
+    def _synchronise_unasked(self, store: BreakerStore) -> None:
+        try:
+            self._synchronise(store)
+        finally:
+            self._tell_news()
 
     def _is_due(self, view: View) -> bool:
         view.used_at = now = time.monotonic()
@@ -220,21 +229,27 @@ class Fleet:
             if self._will_do(view):
                 return
             try:
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running)), WAIT_LIMIT)
+                await asyncio.wait_for(asyncio.wrap_future(running), WAIT_LIMIT)
             except TimeoutError:
                 return
 
     def _join_round(self) -> "tuple[Future[None] | None, Future[None]]":
-        """Return the future of the round under way, first as this caller's own if it begins one."""
+        """Return the future of the round under way, first as this caller's own if it begins one.
+
+        One that takes longer than a caller may wait is held up in a blocked event loop: it is left.
+        """
         with self._lock:
-            if self._round is not None:
+            now = time.monotonic()
+            if self._round is not None and now - self._round_began <= WAIT_LIMIT:
                 return None, self._round
-            self._round = Future()
+            self._round, self._round_began = Future(), now
+            self._round.set_running_or_notify_cancel()  # no waiter's cancellation ends it
             return self._round, self._round
 
     def _end_round(self, mine: "Future[None]") -> None:
         with self._lock:
-            self._round = None
+            if self._round is mine:
+                self._round = None
         mine.set_result(None)
 
     def _will_do(self, view: View) -> bool:
@@ -252,18 +267,19 @@ class Fleet:
     # What the link wants to know, and tells.
 
     def _known(self) -> dict[str, Snapshot]:
-        return {name: view.snapshot for name, view in self._views.items() if view.snapshot}
+        views = list(self._views.values())
+        return {view.name: latest for view in views if (latest := view.latest())}
 
     def _store_time(self) -> float:
         """Return the store's time by the latest reading; this host's before there was any."""
-        latest = max(self._views.values(), key=lambda view: view.read_at, default=None)
-        if latest is None or latest.snapshot is None:
-            return time.time()
-        return latest.store_time(time.monotonic())
+        read = [view for view in list(self._views.values()) if view.snapshot is not None]
+        latest = max(read, key=lambda view: view.read_at, default=None)
+        return time.time() if latest is None else latest.store_time(time.monotonic())
 
     def _store_changed(self, reason: str | None) -> None:
         for view in list(self._views.values()):
-            view.forget_pending()
+            if reason is None:
+                view.forget_pending()  # of the time on its own
             view.expire()
         self._news.append(StoreChange(reason=reason))
 

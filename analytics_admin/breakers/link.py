@@ -9,13 +9,13 @@ import logging
 import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.breakers.courier import Courier
+from analytics_admin.breakers.courier import Courier, Dismissed
 from analytics_admin.breakers.machine import Snapshot
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
@@ -26,10 +26,14 @@ T = TypeVar("T")
 Job = Callable[[BreakerStore], T]
 
 WAIT_LIMIT = 0.15
-"""Seconds that a call waits for the store at most."""
+"""Seconds that a call waits for the store at most; slow answers that follow one another cost a
+process no more than that in all."""
 TOO_SLOW = 0.05
-"""Seconds: a store whose median answer takes longer is as good as away."""
-SAMPLES = 5
+"""Seconds: an answer that takes longer is slow. A store that goes on like that is as good as away.
+"""
+
+TOO_SLOWLY = "the store answers too slowly"
+_LOST = (StoreUnavailable, TimeoutError, Dismissed)
 
 
 class Link:
@@ -56,9 +60,12 @@ class Link:
         self._changed = changed
         self._shared: BreakerStore | None = None
         self.stand_in: MemoryStore | None = None
-        self._durations: deque[float] = deque(maxlen=SAMPLES)
         self._lock = threading.Lock()
-        self._courier = Courier()
+        self._courier = Courier()  # another one after each loss, so late jobs are told apart
+        self._posted: tuple[Future[None] | None, float] = (None, 0.0)
+        self._returning: tuple[MemoryStore | None, threading.Thread | None] = (None, None)
+        self._slow = 0.0
+        self._weighed_until = 0.0
 
     def in_use(self, store: BreakerStore) -> bool:
         """Say whether what this store answers still counts: a late reply of a lost one does not."""
@@ -66,57 +73,66 @@ class Link:
 
     def run(self, job: Job[T]) -> T:
         """Run the job and return what it returns; never waits longer than WAIT_LIMIT."""
-        local = self._local()
+        courier, local = self._courier, self._local()
         if local is None:
             try:
-                return self._send(job).result(timeout=WAIT_LIMIT)
-            except (StoreUnavailable, TimeoutError) as error:
-                local = self._lose(error)
+                return self._send(courier, job).result(timeout=self._patience())
+            except _LOST as error:
+                local = self._lose(courier, error)
         return job(local)
 
     async def arun(self, job: Job[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
-        local = self._local()
+        courier, local = self._courier, self._local()
         if local is None:
             try:
-                sent = asyncio.wrap_future(self._send(job))
-                return await asyncio.wait_for(asyncio.shield(sent), WAIT_LIMIT)
-            except (StoreUnavailable, TimeoutError) as error:
-                local = self._lose(error)
+                sent = asyncio.wrap_future(self._send(courier, job))
+                return await asyncio.wait_for(sent, self._patience())
+            except _LOST as error:
+                local = self._lose(courier, error)
         return job(local)
 
-    def post(self, job: Job[object]) -> None:
-        """Have the job run soon, if the shared store is there; nobody waits for it."""
-        local = self._local()
-        if local is not None:
-            job(local)
-        else:
-            self._send(job)
+    def post(self, job: Job[None]) -> None:
+        """Have the job run soon; nobody waits. While the last one is on its way, do nothing."""
+        courier, local = self._courier, self._local()
+        if local is None:
+            last, since = self._posted
+            if last is None or last.done():
+                self._posted = self._send(courier, job), time.monotonic()
+                self._posted[0].add_done_callback(partial(self._note_loss, courier))
+                return
+            if time.monotonic() - since < WAIT_LIMIT:
+                return
+            local = self._lose(courier, TimeoutError())
+        job(local)
 
     def run_here(self, job: Job[object]) -> None:
-        """Run the job in this thread if the shared store is there; for the end of a process."""
-        if self._local() is None:
-            try:
-                job(self._store())
-            except StoreUnavailable as error:
-                logger.debug("circuit breakers: %s; last results are lost", error.reason)
+        """Run the job if the shared store is there; one lost now is not: for a process' end."""
+        try:
+            if self._local() is None and not isinstance(self._store(), MemoryStore):
+                self._send(self._courier, job).result(timeout=WAIT_LIMIT)
+        except _LOST as error:
+            logger.warning("circuit breakers: %s; last results are lost", _reason(error))
 
     def reconnect(self) -> None:
         """Forget the store; its settings have changed."""
         with self._lock:
             self._shared = self.stand_in = None
-            self._durations.clear()
+            courier = self._begin_anew()
+        courier.dismiss()
 
     def after_fork(self) -> None:
         """Start over in a forked child, which has none of the parent's threads."""
         self._lock = threading.Lock()
-        self._courier = Courier()
-        if self.stand_in is not None:
-            self._start_returning()
+        self._begin_anew()
+        for store in (self.stand_in, self._shared):
+            if isinstance(store, MemoryStore):
+                store.after_fork()
 
     def _local(self) -> MemoryStore | None:
-        if self.stand_in is not None:
-            return self.stand_in
+        if (stand_in := self.stand_in) is not None:
+            self._see_to_return(stand_in)
+            return stand_in
         return self._shared if isinstance(self._shared, MemoryStore) else None
 
     def _store(self) -> BreakerStore:
@@ -124,49 +140,90 @@ class Link:
             self._shared = self._connect()
         return self._shared
 
-    def _send(self, job: Job[T]) -> "Future[T]":
-        return self._courier.submit(partial(self._run_timed, job))
+    def _send(self, courier: Courier, job: Job[T]) -> "Future[T]":
+        return courier.submit(partial(self._run_timed, courier, job))
 
-    def _run_timed(self, job: Job[T]) -> T:
+    def _run_timed(self, courier: Courier, job: Job[T]) -> T:
         store = self._store()
         began = time.monotonic()
         result = job(store)
-        self._durations.append(time.monotonic() - began)
-        if len(self._durations) == SAMPLES and statistics.median(self._durations) > TOO_SLOW:
-            raise StoreUnavailable("the store answers too slowly")
+        if courier is self._courier:
+            self._weigh(began, time.monotonic())
         return result
 
-    def _lose(self, error: BaseException) -> MemoryStore:
-        """Go on in memory, from what was last known; the first to notice says so."""
-        reason = getattr(error, "reason", "the store did not answer in time")
+    def _weigh(self, began: float, ended: float) -> None:
+        """Charge a slow answer to the process' patience; those that overlap delay calls but once.
+
+        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up.
+        """
         with self._lock:
-            if self.stand_in is not None:
-                return self.stand_in
-            stand_in = MemoryStore(clock=self._store_time)
-            stand_in.seed(self._known())
-            self.stand_in = stand_in
-            self._durations.clear()
+            if ended - began <= TOO_SLOW:
+                self._slow = max(0.0, self._slow - TOO_SLOW)
+            elif began >= self._weighed_until:
+                self._slow += ended - began
+                self._weighed_until = ended
+            spent = self._slow >= WAIT_LIMIT
+        if spent:
+            raise StoreUnavailable(TOO_SLOWLY)
+
+    def _patience(self) -> float:
+        return max(0.0, WAIT_LIMIT - self._slow)
+
+    def _lose(self, courier: Courier, error: BaseException) -> MemoryStore:
+        """Go on in memory, from what was last known; the first to notice says so."""
+        with self._lock:
+            if courier is not self._courier:  # noticed already, or the settings have changed
+                return self.stand_in or self._make_stand_in()
+            reason = _reason(error)
+            if self._slow and isinstance(error, TimeoutError):
+                reason = TOO_SLOWLY
+            stand_in = self.stand_in = self._make_stand_in()
+            self._begin_anew()
+        courier.dismiss()
         logger.error("circuit breakers: %s; each process goes on with what it knows", reason)
-        self._start_returning()
+        self._see_to_return(stand_in)
         self._changed(reason)
         return stand_in
 
-    def _start_returning(self) -> None:
-        threading.Thread(
-            target=self._return, args=(self.stand_in,), name="circuit breaker return", daemon=True
-        ).start()
+    def _note_loss(self, courier: Courier, posted: "Future[None]") -> None:
+        error = posted.exception()
+        if isinstance(error, _LOST):
+            self._lose(courier, error)
 
-    def _return(self, stand_in: MemoryStore | None) -> None:
+    def _make_stand_in(self) -> MemoryStore:
+        ahead = self._store_time() - time.monotonic()
+        return MemoryStore.standing_in(self._known(), clock=lambda: time.monotonic() + ahead)
+
+    def _begin_anew(self) -> Courier:
+        """Put another courier in place; return the one that was."""
+        courier, self._courier = self._courier, Courier()
+        self._slow = 0.0
+        return courier
+
+    def _see_to_return(self, stand_in: MemoryStore) -> None:
+        """Have a thread try to come back: one for each loss, and in a forked child its own."""
+        with self._lock:
+            owner, thread = self._returning
+            if owner is stand_in and thread is not None and thread.is_alive():
+                return
+            thread = threading.Thread(
+                target=self._return, args=(stand_in,), name="circuit breaker return", daemon=True
+            )
+            with suppress(RuntimeError):  # no thread to be had: the next call tries again
+                thread.start()
+            self._returning = stand_in, thread
+
+    def _return(self, stand_in: MemoryStore) -> None:
         """Try the store until it takes a write quickly; then what it holds counts again."""
         while self.stand_in is stand_in:
             time.sleep(self._retry_interval())
             if self._is_back():
                 with self._lock:
-                    if self.stand_in is stand_in:
-                        self.stand_in = None
+                    if self.stand_in is not stand_in:
+                        return
+                    self.stand_in = None
                 logger.warning("circuit breakers: the store is back; its state counts")
                 self._changed(None)
-                return
 
     def _is_back(self) -> bool:
         durations = []
@@ -178,3 +235,7 @@ class Link:
                 return False
             durations.append(time.monotonic() - began)
         return statistics.median(durations) <= TOO_SLOW
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "reason", "the store did not answer in time")

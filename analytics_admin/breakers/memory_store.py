@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
-from analytics_admin.breakers.machine import Counts, Results, Snapshot, count_run
+from analytics_admin.breakers.machine import (
+    Counts,
+    Results,
+    Snapshot,
+    count_run,
+    first_generation,
+)
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.store import (
     TRANSITIONS_KEPT,
@@ -28,11 +34,25 @@ class MemoryStore:
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
         self._transitions: dict[str, deque[TransitionRecord]] = {}
+        self._stands_in = False
 
-    def seed(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Take over records as they are, generations and all."""
-        with self._lock:
-            self._records.update(snapshots)
+    @classmethod
+    def standing_in(
+        cls, snapshots: Mapping[str, Snapshot], clock: Callable[[], float]
+    ) -> "MemoryStore":
+        """Return a store that begins with these records, generations and all.
+
+        Generations that begin in it are its own, so that none can be taken for one which the store
+        that it stands in for has made meanwhile.
+        """
+        store = cls(clock)
+        store._records.update(snapshots)
+        store._stands_in = True
+        return store
+
+    def after_fork(self) -> None:
+        """Begin as a child, whose parent may have held the lock."""
+        self._lock = threading.Lock()
 
     def add(self, reports: Sequence[Report]) -> Reading:
         with self._lock:
@@ -88,6 +108,8 @@ class MemoryStore:
             new = replace(current, permits=move.new.permits)
         else:
             new = replace(move.new, entered_at=now)
+            if self._stands_in:
+                new = replace(new, generation=first_generation())
         self._records[move.name] = new
         if current is not None and move.cause:
             self._record(move, current, now)
@@ -110,6 +132,8 @@ class MemoryStore:
 
 def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
     old, failures = current.counts, results.all_failures
+    if current.last_failure_at > now:  # the clock was set back
+        current = replace(current, last_failure_at=0.0)
     return replace(
         current,
         consecutive_failures=count_run(current, results),

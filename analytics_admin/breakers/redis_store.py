@@ -3,8 +3,10 @@
 Each primitive is one round trip per batch; the scripts compare and count, the rules are elsewhere.
 """
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import cache, wraps
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
@@ -50,9 +52,8 @@ class RedisStore:
     """The protocol over ``CACHES[alias]``: its server, credentials and key names."""
 
     def __init__(self, alias: str, *, timeout: float = 0.1) -> None:
-        self._cache = caches[alias]
         self._client = own_client(alias, timeout=timeout)
-        self._shas: dict[str, str] = {}
+        self._cache = caches[alias]
         self._index = self._cache.make_key("breakers")
 
     @_store_errors
@@ -100,6 +101,7 @@ class RedisStore:
     @_store_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._index}:probe", 1, ex=60)
+        self._run(scripts.ADD, [], [])
 
     @_store_errors
     def may_evict(self) -> bool:
@@ -119,14 +121,17 @@ class RedisStore:
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
-        sha = self._shas.get(script)
-        if sha is not None:
-            try:
-                return self._client.evalsha(sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                pass  # a script is refused before it runs, so asking again repeats nothing
-        self._shas[script] = self._client.script_load(script)
-        return self._client.evalsha(self._shas[script], len(keys), *keys, *arguments)
+        sha = _sha(script)
+        try:
+            return self._client.evalsha(sha, len(keys), *keys, *arguments)
+        except NoScriptError:  # refused before it ran, so asking again repeats nothing
+            self._client.script_load(script)
+        return self._client.evalsha(sha, len(keys), *keys, *arguments)
+
+
+@cache
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _report_arguments(report: Report) -> Iterator[Any]:
@@ -179,7 +184,7 @@ def _readable(row: Sequence[Any]) -> Snapshot:
     if len(row) > 11:
         window = Counts(calls=row[11], failures=row[12], slow=row[13])
     return Snapshot(
-        generation=_text(row[0]),
+        generation=sys.intern(_text(row[0])),  # read again and again: one copy will do
         state=State(_text(row[1])),
         entered_at=float(row[2]),
         wait=float(row[3]),

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -64,7 +64,7 @@ def _known(name: str) -> CircuitBreaker:
     """Return the one object of this name; its policy is looked up anew."""
     effective_policy.cache_clear()
     if name not in _breakers:
-        _breakers[name] = CircuitBreaker(name, engine.fleet, lambda: effective_policy(name))
+        _breakers[name] = CircuitBreaker(name, engine.fleet, partial(effective_policy, name))
     return _breakers[name]
 
 

@@ -141,7 +141,9 @@ for i, key in ipairs(KEYS) do
   if told then
     local failed = failures + slow_failures
     local run = tonumber(record[7]) or 0
-    if successes > 0 and newest > (tonumber(record[8]) or 0) then run = 0 end
+    local last_failure = tonumber(record[8]) or 0
+    if last_failure > tonumber(now) then last_failure = 0 end -- the clock was set back
+    if successes > 0 and newest > last_failure then run = 0 end
     redis.call('HSET', key, 'r', run + failed)
     if failed > 0 then
       redis.call('HSET', key, 'l', now)

@@ -4,7 +4,9 @@ Knows no store: the fleet brings readings in and takes reports out.
 """
 
 import threading
+from dataclasses import replace
 from itertools import count
+from typing import TYPE_CHECKING
 
 from analytics_admin.breakers.machine import Results, Snapshot, State
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -12,35 +14,44 @@ from analytics_admin.breakers.store import Report
 
 NEVER = float("-inf")
 
+if TYPE_CHECKING:
+    _Count = count[int]  # generic to the type checker alone
+else:
+    _Count = count
 
-class Tick:
-    """Successes of one generation within one second of the store's clock, counted exactly.
+
+class Tick(_Count):
+    """Successes of one generation within one second of the store's clock: ``next()`` counts one.
 
     ``itertools.count`` advances in one step of the interpreter, so no thread's count is lost.
     """
 
-    __slots__ = ("_counter", "_told", "bump", "generation", "second")
-
-    def __init__(self, generation: str, second: int) -> None:
-        self.generation = generation
-        self.second = second
-        self._counter = count()
-        self.bump = self._counter.__next__
-        self._told = 0
+    __slots__ = ("_told", "generation", "second")
+    generation: str
+    second: int
+    _told: int
 
     def take(self) -> int:
         """Return how many were counted since the last time this was asked."""
-        counted = int(repr(self._counter)[6:-1])  # "count(5)": its only look without a step
+        counted = next(self)  # to look is a step too, taken off the next time
         fresh = counted - self._told
-        self._told = counted
+        self._told = counted + 1
         return fresh
+
+
+def _new_tick(generation: str, second: int) -> Tick:
+    tick = Tick()
+    tick.generation = generation
+    tick.second = second
+    tick._told = 0
+    return tick
 
 
 class View:
     """The local view of one breaker.
 
     ``passes_until`` (monotonic seconds): calls before then may pass without further questions,
-    and count themselves with ``tick.bump()`` as long as ``tick`` is still the one they began with.
+    and count themselves with ``next(tick)`` as long as ``tick`` is still the one they began with.
     """
 
     __slots__ = (
@@ -69,7 +80,7 @@ class View:
         self.used_at = NEVER
         self.passes_until = NEVER
         self.newest_success = NEVER
-        self.tick = Tick("", 0)
+        self.tick = _new_tick("", 0)
         self._old_ticks: list[Tick] = []
         self.policy = policy
         self.slow_after = float("inf")
@@ -88,6 +99,10 @@ class View:
         """Trust nothing that was read before."""
         self.read_at = self.passes_until = self._read_now = NEVER
 
+    def last_used_at(self) -> float:
+        """Return when a caller last asked, or last counted a success without asking (monotonic)."""
+        return max(self.used_at, self.newest_success)
+
     def store_time(self, at: float) -> float:
         """Return the store's time at a monotonic instant of this process."""
         return at + self.offset
@@ -96,11 +111,14 @@ class View:
         """Take over what the store said at its time ``store_now``, heard at monotonic ``at``.
 
         Replies can overtake one another: one that is up to a second older than the last is
-        ignored. Successes of another generation are dropped.
+        ignored. Successes of another generation are dropped. A generation that begins ahead of
+        the store's clock, which was set back, begins when it is first seen so.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
                 return
+            if snapshot is not None and snapshot.entered_at > store_now:
+                snapshot = replace(snapshot, entered_at=self._first_seen(snapshot, store_now))
             self.snapshot = snapshot
             self._read_now = store_now
             self.read_at = at
@@ -108,8 +126,15 @@ class View:
             generation = "" if snapshot is None else snapshot.generation
             if generation != self.tick.generation:
                 self._old_ticks.clear()
-                self.tick = Tick(generation, int(store_now))
+                self.tick = _new_tick(generation, int(store_now))
             self._open_gate(at, interval)
+
+    def latest(self) -> Snapshot | None:
+        """Return what was read last, its run of failures ended by a later success seen here."""
+        snapshot = self.snapshot
+        if snapshot and self.store_time(self.newest_success) > snapshot.last_failure_at:
+            return replace(snapshot, consecutive_failures=0)
+        return snapshot
 
     def roll(self, at: float, interval: float) -> None:
         """Begin the tick of the current second, if the last one is over."""
@@ -123,7 +148,7 @@ class View:
             if self.tick.generation != generation:
                 return
             self._begin_tick(second)
-            self.tick.bump()
+            next(self.tick)
             self.newest_success = max(self.newest_success, at)
 
     def report(self) -> Report:
@@ -132,7 +157,7 @@ class View:
             ticks = [*self._old_ticks, self.tick]
             batches = tuple((tick.second, number) for tick in ticks if (number := tick.take()))
             # A thread may have been about to count into a tick just replaced: ask it again later.
-            del self._old_ticks[:-4]
+            del self._old_ticks[:-2]
             results = Results()
             if batches:
                 newest = self.store_time(self.newest_success)
@@ -153,6 +178,12 @@ class View:
         self._lock = threading.Lock()
         self.forget_pending()
 
+    def _first_seen(self, snapshot: Snapshot, store_now: float) -> float:
+        seen = self.snapshot
+        if seen is None or seen.generation != snapshot.generation or seen.entered_at > store_now:
+            return store_now
+        return seen.entered_at
+
     def _open_gate(self, at: float, interval: float) -> None:
         """Say until when calls may pass unasked: within the interval and the current second."""
         snapshot = self.snapshot
@@ -166,4 +197,4 @@ class View:
     def _begin_tick(self, second: int) -> None:
         if self.tick.second != second:
             self._old_ticks.append(self.tick)
-            self.tick = Tick(self.tick.generation, second)
+            self.tick = _new_tick(self.tick.generation, second)

@@ -1,14 +1,17 @@
 """What one process asks of the store for all its breakers together."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, fleet
 from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.machine import Counts
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.store import Reading, Report
+from tests.breakers import snapshot_of
 
 
 class RememberingStore(RedisStore):
@@ -52,3 +55,28 @@ def test_after_the_interval_all_are_asked_for_in_one_round_trip(store, breakers)
     breakers[0].fleet.interval = 0.0  # as if it had passed
     use(breakers[:1])
     assert store.asked[3:] == [["a", "b", "c"]]
+
+
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, breakers, monkeypatch):
+    calls = [breaker(lambda: None) for breaker in breakers]
+    for call in calls:
+        call()
+    monkeypatch.setattr(fleet, "USED_LATELY", 0.05)
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        for call in calls:
+            call()
+    breakers[0].fleet.interval = 0.0
+    use(breakers[:1])
+    assert store.asked[-1] == ["a", "b", "c"]
+
+
+def test_blocks_of_several_breakers_may_end_in_any_order(breakers):
+    first, second = breakers[:2]
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(ValueError, ValueError(), None)
+    second.__exit__(None, None, None)
+    assert snapshot_of(first).counts == Counts(calls=1, failures=1)
+    assert snapshot_of(second).counts == Counts(calls=1)
