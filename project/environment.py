@@ -18,8 +18,12 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from project.private_folder import make_private_folder
+
 STORE_SCHEMES = ("redis", "rediss", "unix")
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
+TRUE_WORDS = frozenset(environ.Env.BOOLEAN_TRUE_STRINGS)
+FALSE_WORDS = frozenset({"false", "off", "n", "no", "0"})
 _URL_ADVICE = "characters such as @ : / ? # in a user name or password must be percent-encoded"
 
 
@@ -29,6 +33,30 @@ def read(name: str) -> str:
     For secrets and URLs: unlike django-environ's own reading, a leading ``$`` means nothing.
     """
     return os.environ.get(name, "")
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """Return a variable that switches something on or off; an empty one counts as unset.
+
+    Raises:
+        ImproperlyConfigured: it is no such word; a guess could switch a protection off.
+    """
+    word = read(name).strip().lower()
+    if word and word not in TRUE_WORDS | FALSE_WORDS:
+        raise ImproperlyConfigured(f"{name} takes on or off (also yes, no, true, false, 1, 0)")
+    return word in TRUE_WORDS if word else default
+
+
+def number(name: str, *, default: int) -> int:
+    """Return a variable that counts something; an empty one counts as unset.
+
+    Raises:
+        ImproperlyConfigured: it is no whole number, or below 0.
+    """
+    digits = read(name).strip()
+    if not re.fullmatch(r"[0-9]{0,9}", digits):
+        raise ImproperlyConfigured(f"{name} takes a whole number from 0 to 999999999")
+    return int(digits) if digits else default
 
 
 def is_development() -> bool:
@@ -44,7 +72,7 @@ def kept_secret(path: Path) -> str:
         ImproperlyConfigured: the file can be neither written nor read.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         if not path.exists():
             handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             with os.fdopen(handle, "w") as file:
@@ -135,7 +163,7 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
     """
     if not url:
         try:
-            default.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(default.parent)
         except OSError as error:
             message = f"cannot create {default.parent}: {error.strerror}; set DATABASE_URL"
             raise ImproperlyConfigured(message) from None
@@ -156,7 +184,11 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
     """Let readers and one writer work at once; writers queue up to 5 s instead of failing."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    options = {"timeout": 5, "transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    options: dict[str, Any] = {
+        "timeout": 5,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": pragmas,
+    }
     options |= config.get("OPTIONS", {})
     options["timeout"] = float(options["timeout"])
     return config | {"OPTIONS": options}
