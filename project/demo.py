@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from django.core.cache import caches
-from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisError
 
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
 
@@ -81,7 +81,7 @@ class Traffic(threading.Thread):
     def run(self) -> None:
         while not self._stopping.wait(random.uniform(0.1, 0.4)):
             # A new visitor's words now and then, so that there is always something to look up.
-            with suppress(ConnectionInterrupted):  # the store is away; the visitors come back
+            with suppress(RedisError):  # the store is away; the visitors come back
                 search(f"{random.choice(QUERIES)} {random.randrange(20)}")
 
     def stop(self) -> None:

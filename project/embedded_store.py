@@ -25,6 +25,7 @@ from redis.connection import ConnectionPool, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as StoreConnectionError
 
 from project import store_supervisor
+from project.private_folder import make_private_folder
 from project.store_supervisor import answers
 
 WAIT = 5.0  # seconds that a process waits for the store before it says why it can't have it
@@ -86,7 +87,7 @@ class EmbeddedStore:
                 raise EmbeddedStoreError(f"{place}: {error.strerror or error}") from None
 
     def _share_server(self, deadline: float) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         if (place := Path(self.socket_path).parent) != self.folder:
             _require_private(place)
         with self._starting(deadline):

@@ -13,7 +13,7 @@ env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = BASE_DIR / "var"
 
-DEBUG = env.bool("DEBUG", default=environment.is_development())
+DEBUG = environment.flag("DEBUG", default=environment.is_development())
 
 # Secrets
 
@@ -82,7 +82,7 @@ STORAGES = {
         else "whitenoise.storage.CompressedStaticFilesStorage"
     },
 }
-REST_FRAMEWORK = {"NUM_PROXIES": env.int("NUM_PROXIES", default=0)}
+REST_FRAMEWORK = {"NUM_PROXIES": environment.number("NUM_PROXIES", default=0)}
 ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
 
 # Database and users
@@ -143,11 +143,11 @@ CACHES = {
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not DEBUG)
-SECURE_SSL_REDIRECT = env.bool("SSL_REDIRECT", default=False)
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)
-SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.flag("SECURE_COOKIES", default=not DEBUG)
+SECURE_SSL_REDIRECT = environment.flag("SSL_REDIRECT", default=False)
+SECURE_HSTS_SECONDS = environment.number("HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = environment.flag("HSTS_PRELOAD", default=False)
 # Preloading is a promise for years on behalf of a whole domain: only its owner can ask for it.
 SILENCED_SYSTEM_CHECKS = [] if SECURE_HSTS_PRELOAD else ["security.W021"]
 if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.machine import Snapshot
@@ -117,14 +117,21 @@ class CircuitBreaker:
         return result
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Protect a function or coroutine function.
+        """Protect a function, coroutine function, method or other callable.
 
         Raises:
-            TypeError: for a generator function, whose body runs after its call has returned.
+            TypeError: for what cannot be called, and for a generator function, whose body runs
+                after its call has returned.
         """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        given: Any = function
+        if isinstance(given, classmethod | staticmethod):
+            within: Any = type(given)(self(given.__func__))
+            return cast("Callable[P, R]", within)
+        if not callable(given):
+            raise TypeError(f"a circuit breaker protects what can be called, not {given!r}")
+        if _runs(given, inspect.isgeneratorfunction) or _runs(given, inspect.isasyncgenfunction):
             raise TypeError("a generator function cannot be protected: its calls run nothing yet")
-        if inspect.iscoroutinefunction(function):
+        if _runs(given, inspect.iscoroutinefunction):
             protected: Any = _protect_coroutine(self, function)
         else:
             protected = _protect(self, function)
@@ -194,6 +201,13 @@ class CircuitBreaker:
             at -= 1
         _entered.set(entered[:at] + entered[at + 1 :])
         return entered[at][1]
+
+
+def _runs(function: Any, kind: Callable[[Any], bool]) -> bool:
+    """Say whether a call runs a function of this kind, be it in a partial or an object's own."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return kind(function) or kind(type(function).__call__)
 
 
 def _protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:

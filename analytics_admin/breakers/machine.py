@@ -4,6 +4,7 @@ Knows no clock, no store and no process: ``now`` is an argument, in seconds of t
 and a snapshot goes in and a snapshot comes out.
 """
 
+import math
 import secrets
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
@@ -220,7 +221,10 @@ def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
     longest = policy.max_wait_duration_in_open_state or max(
         LONGEST_BACKOFF, policy.wait_duration_in_open_state
     )
-    growth = policy.open_state_backoff_multiplier ** min(attempts - 1, 64)
+    try:
+        growth = policy.open_state_backoff_multiplier ** min(attempts - 1, 64)
+    except OverflowError:
+        growth = math.inf
     wait = min(policy.wait_duration_in_open_state * growth, longest)
     return wait * (1 + policy.randomized_wait_factor * (2 * chance - 1))
 

@@ -163,7 +163,7 @@ def _number(policy: BreakerPolicy, name: str, bounds: str, holds: Callable[[floa
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if not math.isfinite(value) or not holds(value):
+    if not _is_finite(value) or not holds(value):
         raise ValueError(f"{name} must be {bounds}, not {value}")
     object.__setattr__(policy, name, float(value))
 
@@ -174,9 +174,16 @@ def _duration(policy: BreakerPolicy, name: str) -> None:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be seconds or a timedelta, not {value!r}")
-    if not math.isfinite(value) or value <= 0:
+    if not _is_finite(value) or value <= 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}")
     object.__setattr__(policy, name, float(value))
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _exceptions(policy: BreakerPolicy, name: str) -> None:

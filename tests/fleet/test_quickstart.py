@@ -15,10 +15,33 @@ from collections.abc import Callable
 import pytest
 
 from tests.fleet.sites import Site, eventually
+from tests.servers import StoreServer, free_port
 
 CLEARED = '{"message":"Search cache cleared"}'
 RESET = '{"message":"All circuit breakers reset successfully"}'
 NAMES = ("catalog", "recommendations")
+
+# The demonstration's visitors, each search reported; the program ends when they stop coming.
+VISITORS = """
+import django
+django.setup()
+from project import demo
+
+ask = demo.search
+
+def search(query):
+    try:
+        ask(query)
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print("answered", flush=True)
+
+demo.search = search
+visitors = demo.Traffic()
+visitors.start()
+visitors.join()
+"""
 
 
 class Quickstart:
@@ -143,6 +166,44 @@ def test_no_traffic_means_none(site: Site, start: Callable[..., Quickstart]) -> 
     quickstart = start("--no-traffic")
     assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
     assert not any(name in site.manage("circuit_breakers").stdout for name in NAMES)
+
+
+def test_demo_traffic_outlives_its_store(site: Site) -> None:
+    with StoreServer() as store:
+        environment = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
+        visitors = site.start("-c", VISITORS, REDIS_URL=store.url, **environment)
+        for change, outcome in [
+            (None, "answered"),
+            (store.stop, "failed"),
+            (store.start, "answered"),
+        ]:
+            if change is not None:
+                change()
+            _read_until(visitors, outcome)
+
+
+def _read_until(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdout is not None
+    while (line := process.stdout.readline().strip()) != word:
+        assert line, process.communicate()[1]
+
+
+def test_a_store_that_does_not_answer_is_one_line_and_the_site_is_served(
+    start: Callable[..., Quickstart],
+) -> None:
+    quickstart = start(REDIS_URL=f"redis://:pw-of-the-store@127.0.0.1:{free_port()}/1")
+    with urllib.request.urlopen(f"{quickstart.console}login/", timeout=10) as response:
+        assert response.status == 200
+    _, _, err = quickstart.stop()
+    assert err.startswith("The store at REDIS_URL does not answer (ConnectionError); ")
+    assert "Traceback" not in err
+    assert "pw-of-the-store" not in err
+
+
+def test_a_store_that_answers_needs_no_word(start: Callable[..., Quickstart]) -> None:
+    with StoreServer() as store:
+        _, _, err = start("--no-traffic", REDIS_URL=store.url).stop()
+    assert "REDIS_URL" not in err
 
 
 def test_a_port_in_use_is_one_line_and_nothing_is_created(site: Site) -> None:

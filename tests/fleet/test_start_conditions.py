@@ -1,6 +1,7 @@
 """What a site needs before it starts outside of DEBUG, and what it makes for itself inside."""
 
 import stat
+import subprocess
 
 import pytest
 
@@ -45,3 +46,32 @@ def test_six_processes_that_start_at_once_agree_on_the_generated_secret(site: Si
     kept = site.folder / "var" / "secret_key"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [path.name for path in (site.folder / "var").glob(".secret*")] == []
+
+
+KEEPS_ITS_SECRET = {"DATABASE_URL": "sqlite://:memory:"}
+KEEPS_ITS_DATABASE = {"SECRET_KEY": "given"}
+KEEPS_ITS_STORE = KEEPS_ITS_SECRET | KEEPS_ITS_DATABASE
+
+
+@pytest.mark.parametrize("kept", [KEEPS_ITS_SECRET, KEEPS_ITS_DATABASE, KEEPS_ITS_STORE])
+def test_the_folder_in_which_the_site_keeps_its_own_is_for_its_user_alone(
+    site: Site, kept: dict[str, str]
+) -> None:
+    done = _use_cache(site, **kept)
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((site.folder / "var").stat().st_mode) == 0o700
+    assert stat.S_IMODE(site.store.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_there_keeps_its_mode(site: Site) -> None:
+    folder = site.folder / "var"
+    folder.mkdir()
+    folder.chmod(0o750)
+    assert _use_cache(site).returncode == 0
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
+def _use_cache(site: Site, **environment: str) -> "subprocess.CompletedProcess[str]":
+    program = "from django.core.cache import cache; cache.set('key', 'value')"
+    settings = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
+    return site.run("-c", program, **settings, **environment)

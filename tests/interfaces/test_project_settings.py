@@ -214,6 +214,68 @@ class TestEnvironment:
         assert done.stdout.strip() == "False"
 
 
+class TestWords:
+    @pytest.mark.parametrize("default", [True, False])
+    @pytest.mark.parametrize("word", [None, "", "  "])
+    def test_what_is_empty_counts_as_unset(
+        self, monkeypatch: pytest.MonkeyPatch, word: str | None, default: bool
+    ) -> None:
+        if word is not None:
+            monkeypatch.setenv("SETTING", word)
+        assert environment.flag("SETTING", default=default) is default
+        assert environment.number("SETTING", default=7) == 7
+
+    @pytest.mark.parametrize(
+        ("words", "meaning"),
+        [
+            (("on", "True", "YES", "y", " 1 ", "ok"), True),
+            (("off", "False", "NO", "n", "0"), False),
+        ],
+    )
+    def test_a_switch_is_on_or_off(
+        self, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], meaning: bool
+    ) -> None:
+        for word in words:
+            monkeypatch.setenv("SETTING", word)
+            assert environment.flag("SETTING", default=not meaning) is meaning, word
+
+    def test_a_number_is_read_as_it_stands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for text, figure in [("0", 0), (" 31536000 ", 31536000), ("007", 7)]:
+            monkeypatch.setenv("SETTING", text)
+            assert environment.number("SETTING", default=1) == figure
+
+    @pytest.mark.parametrize("word", ["enabled", "2", "-3", "$OTHER", "pw-x"])
+    def test_what_is_neither_on_nor_off_is_refused_without_showing_it(
+        self, monkeypatch: pytest.MonkeyPatch, word: str
+    ) -> None:
+        monkeypatch.setenv("SETTING", word)
+        with pytest.raises(ImproperlyConfigured, match=r"^SETTING takes on or off") as refusal:
+            environment.flag("SETTING", default=False)
+        assert word not in str(refusal.value)
+
+    @pytest.mark.parametrize("text", ["-1", "one", "1.5", "1_000", "٣", "7" * 5000])
+    def test_what_is_no_such_number_is_refused_without_showing_it(
+        self, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        monkeypatch.setenv("SETTING", text)
+        with pytest.raises(ImproperlyConfigured, match=r"^SETTING takes a whole number") as refusal:
+            environment.number("SETTING", default=1)
+        assert text not in str(refusal.value)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("DEBUG", "SECURE_COOKIES", "SSL_REDIRECT", "HSTS_INCLUDE_SUBDOMAINS"),
+            *("HSTS_PRELOAD", "HSTS_SECONDS", "NUM_PROXIES"),
+        ],
+    )
+    def test_a_variable_that_cannot_be_understood_is_one_line(self, name: str) -> None:
+        done = _python("manage.py", "check", **PRODUCTION | {name: "enabled"})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"Error: {name} takes ")
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_frozen_store_holds_a_cache_call_for_half_a_second(settings: Any) -> None:
     with StoreServer() as server:
         frozen = settings.CACHES["default"] | {"LOCATION": f"{server.url}?db=0"}

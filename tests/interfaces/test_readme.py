@@ -75,8 +75,8 @@ def test_every_endpoint_is_named():
 
 def test_every_environment_variable_is_in_the_table():
     source = "".join(path.read_text() for path in sorted((ROOT / "project").rglob("*.py")))
-    names = set(re.findall(r'(?:env\.\w+|read)\(\s*"([A-Z_]+)"', source))
-    assert {"REDIS_URL", "DATABASE_URL", "SECRET_KEY"} <= names
+    names = set(re.findall(r'(?:env\.\w+|read|flag|number)\(\s*"([A-Z_]+)"', source))
+    assert {"REDIS_URL", "DATABASE_URL", "SECRET_KEY", "DEBUG", "NUM_PROXIES"} <= names
     assert sorted(name for name in names if f"`{name}`" not in README) == []
 
 

@@ -217,8 +217,9 @@ def test_each_further_opening_waits_longer_up_to_the_maximum():
 
 
 def test_a_back_off_without_maximum_stops_at_a_day():
-    policy = BreakerPolicy(open_state_backoff_multiplier=10)
-    assert open_wait(policy, 10_000, 0.5) == 86_400
+    for multiplier in (10, 1e6, 1e300):
+        policy = BreakerPolicy(open_state_backoff_multiplier=multiplier)
+        assert open_wait(policy, 10_000, 0.5) == 86_400
 
 
 def test_the_wait_is_spread_evenly_about_its_length():

@@ -19,6 +19,8 @@ from django.core.servers.basehttp import (
 )
 from django.db import DatabaseError
 from django.urls import reverse
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
 from rest_framework_simplejwt.settings import api_settings
 
 from analytics_admin.tokens import issue_access_token
@@ -104,7 +106,9 @@ class Command(BaseCommand):
 
     def _prepare(self, url: str, password: str | None) -> None:
         try:
-            if not settings.REDIS_URL_IS_SET:
+            if settings.REDIS_URL_IS_SET:
+                self._try_store()
+            else:
                 embedded_store(settings.EMBEDDED_STORE_FOLDER).ensure_running()
             call_command("migrate", verbosity=0, interactive=False)
             user, login = _admin(password)
@@ -114,6 +118,17 @@ class Command(BaseCommand):
             words = str(error).partition("\n")[0]
             raise CommandError(f"the database is not usable: {words}") from None
         self._announce(url, login, issue_access_token(user))
+
+    def _try_store(self) -> None:
+        """Say so when the store does not answer; the site runs without one, and shows that."""
+        try:
+            for alias in settings.CACHES:
+                get_redis_connection(alias).ping()
+        except RedisError as error:  # its text could name more than the reason
+            self.stderr.write(
+                f"The store at REDIS_URL does not answer ({type(error).__name__}); "
+                "the site runs all the same, and uses it from when it does"
+            )
 
     def _announce(self, url: str, login: str, token: str) -> None:
         minutes = api_settings.ACCESS_TOKEN_LIFETIME.total_seconds() / 60
