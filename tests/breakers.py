@@ -4,7 +4,7 @@ from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
 from analytics_admin.breakers.fleet import Fleet
-from analytics_admin.breakers.machine import Snapshot
+from analytics_admin.breakers.snapshot import Snapshot
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
@@ -31,4 +31,5 @@ def snapshot_of(breaker: CircuitBreaker) -> Snapshot:
 
 def state_now(breaker: CircuitBreaker) -> str:
     """Return the state in the store, whatever this process knew before."""
-    return snapshot_of(breaker).state.value
+    breaker.fleet.expire(breaker.name)
+    return breaker.state

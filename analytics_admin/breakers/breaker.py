@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from analytics_admin.breakers.fleet import Fleet
-from analytics_admin.breakers.machine import Snapshot
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.view import View
 
 P = ParamSpec("P")
@@ -67,8 +67,10 @@ class CircuitBreaker:
 
     @property
     def state(self) -> str:
-        """Return "closed", "open" or "half_open", at most SYNC_INTERVAL old."""
-        return self.fleet.snapshot(self._used_view()).state.value
+        """Return "closed", "open", "half_open" or an operator's hold, at most SYNC_INTERVAL old."""
+        view = self._used_view()
+        self.fleet.snapshot(view)
+        return self.fleet.shown_state(view)
 
     def forget_view(self) -> None:
         """Begin anew with the policy and the store as the settings have them now."""
@@ -180,9 +182,8 @@ class CircuitBreaker:
         view = self.view
         if admitted is not None:
             return Permit(self.fleet, view, admitted, clock())
-        snapshot = view.snapshot or Snapshot(generation="")
         raise CircuitOpenError(
-            self.name, snapshot.state.value, self.fleet.retry_after(view, snapshot)
+            self.name, self.fleet.shown_state(view), self.fleet.retry_after(view)
         )
 
     def _is_bad(self, result: Any) -> bool:

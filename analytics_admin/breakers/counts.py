@@ -6,8 +6,8 @@ Knows no clock: ``now`` is an argument, in seconds of the store's clock.
 from collections import deque
 from dataclasses import dataclass, field
 
-from analytics_admin.breakers.machine import NO_COUNTS, Counts, Results
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.snapshot import NO_COUNTS, Counts, Results
 
 _Cell = tuple[int, int, int]  # calls, failures, slow
 

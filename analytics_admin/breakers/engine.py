@@ -53,8 +53,8 @@ def announce(news: StateChange | StoreChange) -> None:
     breaker_state_changed.send_robust(
         sender=Fleet,
         name=news.name,
-        from_state=news.from_state.value,
-        to_state=news.to_state.value,
+        from_state=news.from_state,
+        to_state=news.to_state,
         cause=news.cause,
     )
 

@@ -6,22 +6,21 @@ Each method is a job for the link: it may run on another thread than its caller'
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analytics_admin.breakers.link import Link
 from analytics_admin.breakers.machine import (
     WAIT_OVER,
-    Results,
-    Snapshot,
-    State,
     Verdict,
     due_transition,
     grant_permit,
     judge,
+    label,
     new_record,
     return_permit,
 )
+from analytics_admin.breakers.snapshot import Hold, Results, Snapshot
 from analytics_admin.breakers.store import BreakerStore, Move, Report
 from analytics_admin.breakers.view import View
 
@@ -37,8 +36,8 @@ class StateChange:
     """A transition that this process made."""
 
     name: str
-    from_state: State
-    to_state: State
+    from_state: str
+    to_state: str
     cause: str
 
 
@@ -54,18 +53,33 @@ class Exchange:
 
     def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
         """Tell and read all these breakers in one round trip."""
+        holds = {view.name: self._recent_hold(view) for view in views}
         reading = store.add([view.report() for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
-        self._register(store, [view for view in views if view.snapshot is None])
+        missing = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
+        self._register(store, [v for v in views if v.name in missing], holds)
         for view in views:
             self._make_due_transition(store, view)
 
-    def _register(self, store: BreakerStore, views: list[View]) -> None:
+    def _recent_hold(self, view: View) -> Hold | None:
+        """Return the hold in force by what was read a moment ago, for a store that lost it."""
+        now = time.monotonic()
+        if view.snapshot is None or now - view.read_at > 2 * self._interval():
+            return None
+        hold = view.snapshot.hold
+        return None if hold is None or hold.is_over(view.store_time(now)) else hold
+
+    def _register(
+        self, store: BreakerStore, views: list[View], holds: Mapping[str, Hold | None]
+    ) -> None:
         """Give a record to breakers that have none: never used before, or the store was emptied."""
         if not views:
             return
-        moves = [Move(name=view.name, expected=None, new=new_record()) for view in views]
+        moves = [
+            Move(name=view.name, expected=None, new=replace(new_record(), hold=holds[view.name]))
+            for view in views
+        ]
         for view, outcome in zip(views, store.compare_and_set(moves), strict=True):
             self._saw(store, view, outcome.snapshot, outcome.now)
 
@@ -116,7 +130,8 @@ class Exchange:
         self, store: BreakerStore, view: View, old: Snapshot, new: Snapshot, cause: str = ""
     ) -> tuple[bool, Snapshot]:
         """Try the move; return whether it was made, and the breaker as it is now."""
-        if old.state is new.state:
+        before, after = label(old), label(new)
+        if before == after:
             cause = ""
         move = Move(
             name=view.name, expected=old, new=new, cause=cause, attempt=secrets.token_hex(8)
@@ -125,10 +140,7 @@ class Exchange:
         self._saw(store, view, outcome.snapshot, outcome.now)
         if outcome.won and cause:
             cause = "local" if store is self._link.stand_in else cause
-            change = StateChange(
-                name=view.name, from_state=old.state, to_state=new.state, cause=cause
-            )
-            self._made(change)
+            self._made(StateChange(name=view.name, from_state=before, to_state=after, cause=cause))
         return outcome.won, outcome.snapshot or UNKNOWN
 
     def _saw(self, store: BreakerStore, view: View, snapshot: Snapshot | None, now: float) -> None:

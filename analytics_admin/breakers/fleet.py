@@ -21,8 +21,9 @@ from typing import TypeVar
 
 from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange
 from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
-from analytics_admin.breakers.machine import Results, Snapshot, State, Verdict, judge, retry_after
+from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.snapshot import Control, Results, Snapshot
 from analytics_admin.breakers.store import BreakerStore
 from analytics_admin.breakers.view import NEVER, View
 from analytics_admin.conf import app_settings
@@ -100,9 +101,14 @@ class Fleet:
         self._bring_up_to_date(view)
         return view.snapshot or UNKNOWN
 
-    def retry_after(self, view: View, snapshot: Snapshot) -> float:
-        """Return the seconds until a probe may pass."""
-        return retry_after(snapshot, view.policy, view.store_time(time.monotonic()))
+    def shown_state(self, view: View) -> str:
+        """Return the word for what calls meet, by what is known."""
+        return shown_state(view.snapshot or UNKNOWN, view.store_time(time.monotonic()))
+
+    def retry_after(self, view: View) -> float:
+        """Return the seconds until a probe may pass, by what is known."""
+        now = view.store_time(time.monotonic())
+        return retry_after(view.snapshot or UNKNOWN, view.policy, now)
 
     def admit(self, view: View) -> Snapshot | None:
         """Return the snapshot under which a call may pass, or None when it may not.
@@ -130,10 +136,14 @@ class Fleet:
 
     def tell(self, view: View, admitted: Snapshot, results: Results) -> None:
         """Report results at once, and make the transition that they bring about."""
+        if _is_disabled(view):
+            return
         self._run(partial(self._exchange.tell, view=view, admitted=admitted, results=results))
 
     async def atell(self, view: View, admitted: Snapshot, results: Results) -> None:
         """Do what ``tell`` does without blocking the event loop."""
+        if _is_disabled(view):
+            return
         await self._arun(
             partial(self._exchange.tell, view=view, admitted=admitted, results=results)
         )
@@ -259,10 +269,10 @@ class Fleet:
     def _judge(self, view: View) -> tuple[Snapshot, Verdict]:
         now = time.monotonic()
         snapshot = view.snapshot or UNKNOWN
-        if snapshot.state is State.CLOSED:
+        verdict = judge(snapshot, view.policy, view.store_time(now))
+        if verdict is Verdict.PASSES:
             view.roll(now, self.interval)
-            return snapshot, Verdict.PASSES
-        return snapshot, judge(snapshot, view.policy, view.store_time(now))
+        return snapshot, verdict
 
     # What the link wants to know, and tells.
 
@@ -291,6 +301,12 @@ class Fleet:
         for view in self._views.values():
             view.after_fork()
         self.link.after_fork()
+
+
+def _is_disabled(view: View) -> bool:
+    """Say whether nothing is counted, so that nothing need be told."""
+    hold = view.snapshot.hold if view.snapshot else None
+    return hold is not None and hold.control is Control.DISABLED
 
 
 def _flush_at_end_of_child(fleet: Fleet) -> None:

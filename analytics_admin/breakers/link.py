@@ -16,8 +16,8 @@ from functools import partial
 from typing import TypeVar
 
 from analytics_admin.breakers.courier import Courier, Dismissed
-from analytics_admin.breakers.machine import Snapshot
 from analytics_admin.breakers.memory_store import MemoryStore
+from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
 
 logger = logging.getLogger("analytics_admin.breakers")

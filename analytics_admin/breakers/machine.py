@@ -6,10 +6,19 @@ and a snapshot goes in and a snapshot comes out.
 
 import math
 import secrets
-from dataclasses import dataclass, replace
-from enum import Enum, StrEnum
+from dataclasses import replace
+from enum import Enum
 
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.snapshot import (
+    Control,
+    Counts,
+    Hold,
+    Results,
+    Snapshot,
+    State,
+    Transition,
+)
 
 LONGEST_BACKOFF = 86_400.0
 """Seconds at which a back-off without a maximum of its own stops growing."""
@@ -22,19 +31,11 @@ WAIT_OVER = "wait_over"
 PROBE_FAILED = "probe_failed"
 PROBES_SUCCEEDED = "probes_succeeded"
 RESET = "reset"
+CONTROL = "control"
+HOLD_OVER = "hold_over"
 
-
-class State(StrEnum):
-    """What a breaker does with calls.
-
-    UNKNOWN: its record cannot be read (another release wrote it, say). Calls pass and nothing is
-    due, until a reset writes it anew.
-    """
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    UNKNOWN = "unknown"
+HOLD_RETRY = 60.0
+"""Seconds after which to look again at a breaker that is held open until further notice."""
 
 
 _PASSING = (State.CLOSED, State.UNKNOWN)
@@ -46,83 +47,6 @@ class Verdict(Enum):
     PASSES = 1
     PROBES = 2  # after winning a permit from the store
     REJECTED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Numbers of calls; a slow one that failed is in both ``failures`` and ``slow``."""
-
-    calls: int = 0
-    failures: int = 0
-    slow: int = 0
-
-    def failure_rate(self) -> float:
-        """Per cent of the calls; 0 without any."""
-        return 100 * self.failures / self.calls if self.calls else 0.0
-
-    def slow_rate(self) -> float:
-        """Per cent of the calls; 0 without any."""
-        return 100 * self.slow / self.calls if self.calls else 0.0
-
-
-NO_COUNTS = Counts()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A breaker as the store holds it at one instant.
-
-    ``generation`` is compared for equality only; every transition and reset makes a new one, and
-    the counts belong to it.
-    """
-
-    generation: str
-    state: State = State.CLOSED
-    entered_at: float = 0.0
-    """Store time at which this generation began."""
-    wait: float = 0.0
-    """Seconds that this open state lasts."""
-    attempts: int = 0
-    """Times it has opened without closing in between."""
-    permits: int = 0
-    """Probe permits granted in this half-open round."""
-    consecutive_failures: int = 0
-    last_failure_at: float = 0.0
-    counts: Counts = NO_COUNTS
-    """All calls of this generation."""
-    window: Counts = NO_COUNTS
-    """Those in the window that was asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """What calls of one generation have come to, not yet told to the store.
-
-    Within one report the quick successes came first and the failures last.
-    """
-
-    successes: tuple[tuple[int, int], ...] = ()
-    """Quick successes: (second of the store's clock, how many), oldest first."""
-    newest_success_at: float = 0.0
-    slow_successes: int = 0
-    failures: int = 0
-    slow_failures: int = 0
-
-    @property
-    def all_successes(self) -> int:
-        return self.slow_successes + sum(number for _, number in self.successes)
-
-    @property
-    def all_failures(self) -> int:
-        return self.failures + self.slow_failures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
-    """Where a breaker is to go, and the rule that sends it there."""
-
-    new: Snapshot
-    cause: str
 
 
 def first_generation() -> str:
@@ -143,11 +67,41 @@ def new_record() -> Snapshot:
     return Snapshot(generation=first_generation())
 
 
+def held(snapshot: Snapshot, now: float) -> Control:
+    """Return the control that is in force."""
+    if snapshot.hold is None or snapshot.hold.is_over(now):
+        return Control.AUTOMATIC
+    return snapshot.hold.control
+
+
+def shown_state(snapshot: Snapshot, now: float) -> str:
+    """Return the word for what calls meet: the hold in force, or the state.
+
+    A hold that is over shows what it ends in, though nobody may have written that yet.
+    """
+    control = held(snapshot, now)
+    if control is not Control.AUTOMATIC:
+        return control.value
+    return _after_hold(snapshot).state.value if snapshot.hold else snapshot.state.value
+
+
+def label(snapshot: Snapshot) -> str:
+    """Return the word by which a transition is recorded: the hold, over or not, or the state."""
+    return snapshot.hold.control.value if snapshot.hold else snapshot.state.value
+
+
 def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
     """Return the seconds until a probe may pass; 0 when one may pass now.
 
-    A store whose clock has stepped back never makes a breaker wait longer than it was to.
+    A store whose clock has stepped back never makes a breaker wait longer than it was to. A hold
+    that is to be released by hand is said to end in HOLD_RETRY.
     """
+    control = held(snapshot, now)
+    if control is Control.FORCED_OPEN:
+        until = snapshot.hold.until if snapshot.hold else None
+        return HOLD_RETRY if until is None else until - now
+    if control is not Control.AUTOMATIC or snapshot.hold is not None:
+        return 0.0
     if snapshot.state in _PASSING:
         return 0.0
     if snapshot.state is State.OPEN:
@@ -160,6 +114,13 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
 
 def judge(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Verdict:
     """Say what a caller who sees this snapshot may do."""
+    control = held(snapshot, now)
+    if control is Control.FORCED_OPEN:
+        return Verdict.REJECTED
+    if control is not Control.AUTOMATIC:
+        return Verdict.PASSES
+    if snapshot.hold is not None:  # over, but nobody has written that yet
+        return Verdict.PROBES if _after_hold(snapshot).state is State.HALF_OPEN else Verdict.PASSES
     if snapshot.state in _PASSING:
         return Verdict.PASSES
     return Verdict.REJECTED if retry_after(snapshot, policy, now) > 0 else Verdict.PROBES
@@ -172,7 +133,7 @@ def grant_permit(snapshot: Snapshot, policy: BreakerPolicy) -> Snapshot:
     round, in which probes that never reported are forgiven.
     """
     limit = policy.permitted_number_of_calls_in_half_open_state
-    if snapshot.state is State.HALF_OPEN and snapshot.permits < limit:
+    if snapshot.hold is None and snapshot.state is State.HALF_OPEN and snapshot.permits < limit:
         return replace(snapshot, permits=snapshot.permits + 1)
     return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts, permits=1)
 
@@ -190,6 +151,10 @@ def due_transition(
     ``settling`` (seconds): rates of a younger generation are not judged, since other processes
     still hold successes of theirs. ``chance`` (0 to 1) places the wait in its random spread.
     """
+    if snapshot.hold is not None:
+        if snapshot.hold.is_over(now):
+            return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
+        return None
     if snapshot.state is State.CLOSED:
         cause = _trip_cause(snapshot, policy, settled=now - snapshot.entered_at >= settling)
         return _opening(snapshot, policy, cause, chance) if cause else None
@@ -202,8 +167,38 @@ def due_transition(
 
 
 def reset(snapshot: Snapshot) -> Snapshot:
-    """Return the breaker closed, with zero counts, in a new generation."""
+    """Return the breaker closed and automatic, with zero counts, in a new generation."""
     return _enter(snapshot, State.CLOSED)
+
+
+def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
+    """Return the breaker under the hold, or released from the one it is under (None).
+
+    The counts begin anew at both edges. A forced open breaker is released into half-open, so that
+    probes find out about its backend; the others into closed.
+    """
+    if hold is None:
+        return snapshot if snapshot.hold is None else _after_hold(snapshot)
+    return replace(
+        _enter(snapshot, snapshot.state, attempts=snapshot.attempts, wait=snapshot.wait), hold=hold
+    )
+
+
+def would_open(snapshot: Snapshot, policy: BreakerPolicy, now: float, *, settling: float) -> str:
+    """Return the rule by which a breaker under METRICS_ONLY would have opened; "" for none."""
+    if held(snapshot, now) is not Control.METRICS_ONLY:
+        return ""
+    settled = now - snapshot.entered_at >= settling
+    return _trip_cause(snapshot, policy, settled=settled) or ""
+
+
+def _after_hold(snapshot: Snapshot) -> Snapshot:
+    forced = snapshot.hold is not None and snapshot.hold.control is Control.FORCED_OPEN
+    return _enter(
+        snapshot,
+        State.HALF_OPEN if forced else State.CLOSED,
+        attempts=snapshot.attempts if forced else 0,
+    )
 
 
 def count_run(snapshot: Snapshot, results: Results) -> int:

@@ -7,14 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
-from analytics_admin.breakers.machine import (
-    Counts,
-    Results,
-    Snapshot,
-    count_run,
-    first_generation,
-)
+from analytics_admin.breakers.machine import count_run, first_generation, label
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.snapshot import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.store import (
     TRANSITIONS_KEPT,
     Move,
@@ -83,7 +78,7 @@ class MemoryStore:
         if current is None:
             return None
         results = report.results
-        if current.generation == report.generation and results.all_successes + results.all_failures:
+        if current.generation == report.generation and _counts(current, results):
             current = self._records[report.name] = _counted(current, results, now)
             if report.window is not None:
                 self._window(report.name, report.window, current).add(results, now)
@@ -120,14 +115,22 @@ class MemoryStore:
         kept.appendleft(
             TransitionRecord(
                 attempt=move.attempt,
-                from_state=current.state,
-                to_state=move.new.state,
+                from_state=label(current),
+                to_state=label(move.new),
                 cause=move.cause,
                 at=now,
                 consecutive_failures=current.consecutive_failures,
                 counts=current.counts,
+                actor=move.actor,
             )
         )
+
+
+def _counts(current: Snapshot, results: Results) -> bool:
+    """Say whether there is anything to count; what calls come to under such holds is nothing."""
+    if current.hold and current.hold.control in (Control.DISABLED, Control.FORCED_OPEN):
+        return False
+    return results.all_successes + results.all_failures > 0
 
 
 def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from analytics_admin.breakers.fleet import Fleet
-from analytics_admin.breakers.machine import Results, Snapshot, State
+from analytics_admin.breakers.snapshot import Results, Snapshot, State
 from analytics_admin.breakers.view import View
 
 R = TypeVar("R")
@@ -58,7 +58,7 @@ class Permit:
 
     @property
     def _is_probe(self) -> bool:
-        return self._admitted.state is State.HALF_OPEN
+        return self._admitted.state is State.HALF_OPEN and self._admitted.hold is None
 
     def _by_class(
         self,

@@ -14,7 +14,14 @@ from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
 from analytics_admin.breakers import scripts
-from analytics_admin.breakers.machine import NO_COUNTS, Counts, Snapshot, State
+from analytics_admin.breakers.snapshot import (
+    NO_COUNTS,
+    Control,
+    Counts,
+    Hold,
+    Snapshot,
+    State,
+)
 from analytics_admin.breakers.store import (
     TRANSITIONS_KEPT,
     Move,
@@ -158,6 +165,12 @@ def _move_arguments(move: Move) -> Iterator[Any]:
     yield move.new.permits
     yield move.cause
     yield move.attempt
+    yield move.actor
+    hold = move.new.hold
+    yield hold.control.value if hold else ""
+    yield "" if hold is None or hold.until is None else hold.until
+    yield hold.actor if hold else ""
+    yield hold.reason if hold else ""
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot | None:
@@ -181,8 +194,8 @@ def _snapshot(row: Sequence[Any]) -> Snapshot | None:
 
 def _readable(row: Sequence[Any]) -> Snapshot:
     window = NO_COUNTS
-    if len(row) > 11:
-        window = Counts(calls=row[11], failures=row[12], slow=row[13])
+    if len(row) > 15:
+        window = Counts(calls=row[15], failures=row[16], slow=row[17])
     return Snapshot(
         generation=sys.intern(_text(row[0])),  # read again and again: one copy will do
         state=State(_text(row[1])),
@@ -194,19 +207,31 @@ def _readable(row: Sequence[Any]) -> Snapshot:
         last_failure_at=float(row[7]),
         counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
         window=window,
+        hold=_hold(row[11:15]) if row[11] else None,
+    )
+
+
+def _hold(row: Sequence[Any]) -> Hold:
+    control, until, actor, reason = map(_text, row)
+    return Hold(
+        control=Control(control),
+        until=float(until) if until else None,
+        actor=actor,
+        reason=reason,
     )
 
 
 def _transition(row: str) -> TransitionRecord:
-    attempt, old, new, cause, at, run, calls, failures, slow = row.split(" ")
+    attempt, old, new, cause, at, run, calls, failures, slow, actor = row.split(" ", 9)
     return TransitionRecord(
         attempt=attempt,
-        from_state=State(old),
-        to_state=State(new),
+        from_state=old,
+        to_state=new,
         cause=cause,
         at=float(at),
         consecutive_failures=int(run),
         counts=Counts(calls=int(calls), failures=int(failures), slow=int(slow)),
+        actor=actor,
     )
 
 

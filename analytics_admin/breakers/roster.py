@@ -4,18 +4,33 @@ Registered: known to the store, declared in this process, or named in BREAKERS.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.exchange import StateChange
-from analytics_admin.breakers.machine import RESET, Snapshot, State, retry_after
+from analytics_admin.breakers.machine import (
+    CONTROL,
+    RESET,
+    Verdict,
+    held,
+    judge,
+    label,
+    new_record,
+    retry_after,
+    shown_state,
+)
+from analytics_admin.breakers.machine import control as change_control
 from analytics_admin.breakers.machine import reset as reset_snapshot
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
+from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import Move, StoreUnavailable
 
 ROUNDS = 20
-"""How often a reset is tried again on a breaker that has moved meanwhile."""
+"""How often an act is tried again on a breaker that has moved meanwhile."""
+PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
+"""What calls meet in breakers that a reset of the open ones passes over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +39,15 @@ class BreakerStatus:
 
     name: str
     state: str
+    """What calls meet: a state, or the hold in force."""
     consecutive_failures: int
     retry_after: float | None
+    control: str = Control.AUTOMATIC.value
+    held_until: datetime | None = None
+    """When the hold ends by itself; None for ever, or without a hold."""
+    held_by: str = ""
+    hold_reason: str = ""
+    generation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +57,16 @@ class BreakerReset:
     name: str
     from_state: str
     to_state: str
+
+
+class BreakerMoved(Exception):
+    """The breaker is not what its caller had seen; ``status`` is what it is now."""
+
+    code = "breaker_moved"
+
+    def __init__(self, name: str, status: "BreakerStatus") -> None:
+        self.status = status
+        super().__init__(f"Circuit breaker {name} has changed meanwhile")
 
 
 def registered_names() -> list[str]:
@@ -70,7 +102,8 @@ def plan_reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerR
     Raises:
         UnknownBreakers, StoreUnavailable
     """
-    return [_reset_of(name, snapshot) for name, snapshot in _selected(names, only_open)]
+    now, selected = _selected(names, only_open)
+    return [_reset_of(name, snapshot, now) for name, snapshot in selected.items()]
 
 
 def reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerReset]:
@@ -82,19 +115,20 @@ def reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerReset]
         UnknownBreakers: nothing was reset or created.
         StoreUnavailable: some may have been reset.
     """
-    selected = dict(_selected(names, only_open))
-    resets = {name: _reset_of(name, snapshot) for name, snapshot in selected.items()}
+    now, selected = _selected(names, only_open)
+    resets = {name: _reset_of(name, snapshot, now) for name, snapshot in selected.items()}
     waiting = {name: snapshot for name, snapshot in selected.items() if snapshot is not None}
     for _ in range(ROUNDS):
         if not waiting:
             break
         waiting = _reset_round(waiting)
-        resets |= {name: _reset_of(name, snapshot) for name, snapshot in waiting.items()}
+        resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
     if waiting:
         raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
     for name in selected:
         engine.fleet.expire(name)
-    _announce(resets.values())
+    for name, done in resets.items():
+        _announce_change(name, done.from_state, done.to_state, RESET)
     return list(resets.values())
 
 
@@ -105,7 +139,7 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
             name=name,
             expected=snapshot,
             new=reset_snapshot(snapshot),
-            cause="" if snapshot.state is State.CLOSED else RESET,
+            cause="" if label(snapshot) == State.CLOSED else RESET,
             attempt=secrets.token_hex(8),
         )
         for name, snapshot in waiting.items()
@@ -127,56 +161,113 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
 
 def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
     """Say whether this act or one after it has reset the breaker: closed, in another generation."""
-    return now is None or (now.state is State.CLOSED and now.generation != before.generation)
+    return now is None or (label(now) == State.CLOSED and now.generation != before.generation)
 
 
-def _announce(resets: Iterable[BreakerReset]) -> None:
-    """Tell of the breakers that a reset has moved; on a healthy one it moves nothing."""
-    for reset_ in resets:
-        if reset_.from_state != reset_.to_state:
-            change = StateChange(
-                name=reset_.name,
-                from_state=State(reset_.from_state),
-                to_state=State(reset_.to_state),
-                cause=RESET,
-            )
-            engine.announce(change)
+def _announce_change(name: str, before: str, after: str, cause: str) -> None:
+    """Tell of a breaker that an act has moved; on a healthy one a reset moves nothing."""
+    if before != after:
+        engine.announce(StateChange(name=name, from_state=before, to_state=after, cause=cause))
 
 
-def _selected(names: Sequence[str] | None, only_open: bool) -> list[tuple[str, Snapshot | None]]:
+def set_control(
+    name: str,
+    control: Control,
+    *,
+    for_seconds: float | None,
+    actor: str,
+    reason: str,
+    expected_generation: str | None = None,
+) -> tuple[BreakerStatus, BreakerStatus]:
+    """Hold a breaker, or release it (AUTOMATIC); return its status before and after.
+
+    ``for_seconds`` of None holds it until it is released.
+
+    Raises:
+        UnknownBreakers: nothing was changed or created.
+        BreakerMoved: it is no longer at ``expected_generation``.
+        StoreUnavailable
+    """
+    require_known([name])
+    store = engine.act_store()
+    for _ in range(ROUNDS):
+        reading = store.load_many([name])
+        old, now = reading.snapshots[name], reading.now
+        if expected_generation is not None and expected_generation != _generation(old):
+            raise BreakerMoved(name, _status(name, old, now))
+        new = change_control(old or new_record(), _hold(control, for_seconds, now, actor, reason))
+        move = Move(
+            name=name,
+            expected=old,
+            new=new,
+            cause="" if old is not None and label(old) == label(new) else CONTROL,
+            attempt=secrets.token_hex(8),
+            actor=actor,
+        )
+        (outcome,) = store.compare_and_set([move])
+        if outcome.won:
+            engine.fleet.expire(name)
+            before, after = _status(name, old, now), _status(name, outcome.snapshot, outcome.now)
+            _announce_change(name, before.state, after.state, CONTROL)
+            return before, after
+    raise StoreUnavailable(f"{name} changes faster than it can be held")
+
+
+def _hold(
+    control: Control, for_seconds: float | None, now: float, actor: str, reason: str
+) -> Hold | None:
+    if control is Control.AUTOMATIC:
+        return None
+    until = None if for_seconds is None else now + for_seconds
+    return Hold(control=control, until=until, actor=actor, reason=reason)
+
+
+def _generation(snapshot: Snapshot | None) -> str:
+    return "" if snapshot is None else snapshot.generation
+
+
+def _selected(
+    names: Sequence[str] | None, only_open: bool
+) -> tuple[float, dict[str, Snapshot | None]]:
+    """Return the store's time, and the breakers that a reset is to reach."""
     registered = registered_names()
     if names is not None:
         unknown = set(names) - set(registered)
         if unknown:
             raise UnknownBreakers(list(unknown))
         registered = sorted(set(names))
-    snapshots = engine.act_store().load_many(registered).snapshots
-    return [
-        (name, snapshots[name])
+    reading = engine.act_store().load_many(registered)
+    return reading.now, {
+        name: reading.snapshots[name]
         for name in registered
-        if not only_open or _state_of(snapshots[name]) is not State.CLOSED
-    ]
+        if not only_open or _shown(reading.snapshots[name], reading.now) not in PASSING
+    }
 
 
-def _state_of(snapshot: Snapshot | None) -> State:
+def _shown(snapshot: Snapshot | None, now: float) -> str:
     """A breaker that nobody has used yet has no record, and is closed."""
-    return State.CLOSED if snapshot is None else snapshot.state
+    return State.CLOSED.value if snapshot is None else shown_state(snapshot, now)
 
 
-def _reset_of(name: str, snapshot: Snapshot | None) -> BreakerReset:
-    return BreakerReset(
-        name=name, from_state=_state_of(snapshot).value, to_state=State.CLOSED.value
-    )
+def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerReset:
+    return BreakerReset(name=name, from_state=_shown(snapshot, now), to_state=State.CLOSED.value)
 
 
 def _status(name: str, snapshot: Snapshot | None, now: float) -> BreakerStatus:
-    if snapshot is None or snapshot.state in (State.CLOSED, State.UNKNOWN):
-        wait = None
-    else:
-        wait = retry_after(snapshot, effective_policy(name), now)
+    known = snapshot or Snapshot(generation="")
+    wait = retry_after(known, effective_policy(name), now)
+    in_force = held(known, now)
+    hold = known.hold if in_force is not Control.AUTOMATIC else None
+    until = None if hold is None or hold.until is None else datetime.fromtimestamp(hold.until, UTC)
+    rejects = judge(known, effective_policy(name), now) is not Verdict.PASSES
     return BreakerStatus(
         name=name,
-        state=_state_of(snapshot).value,
-        consecutive_failures=0 if snapshot is None else snapshot.consecutive_failures,
-        retry_after=wait,
+        state=shown_state(known, now),
+        consecutive_failures=known.consecutive_failures,
+        retry_after=wait if rejects else None,
+        control=in_force.value,
+        held_until=until,
+        held_by=hold.actor if hold else "",
+        hold_reason=hold.reason if hold else "",
+        generation=known.generation,
     )

@@ -3,7 +3,8 @@
 Keys of one breaker share a hash tag. ``<record>`` is a hash:
 
     g generation, s state, e entered_at, w wait, a attempts, p permits granted,
-    r run of failures, l last_failure_at, c calls, f failures, o slow calls
+    r run of failures, l last_failure_at, c calls, f failures, o slow calls,
+    and under a hold: k control, u until ("" for ever), x actor, z reason
 
 ``<record>:time:<seconds>`` is a hash of g generation and ``<second>c``, ``<second>f``,
 ``<second>o``. ``<record>:count:<calls>`` is a hash of g, c, f, o; its calls in their order are
@@ -17,8 +18,9 @@ local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
 -- Something else under the key reads as a row of zeros, which no record has.
 local function read(key)
-  local row = redis.pcall('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o')
-  return row.err and {'', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} or row
+  local row = redis.pcall('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o',
+    'k', 'u', 'x', 'z')
+  return row.err and {'', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', ''} or row
 end
 """
 
@@ -137,6 +139,7 @@ for i, key in ipairs(KEYS) do
   end
   local record = read(key)
   local told = #cells > 0 and record[1] == generation and generation ~= ''
+    and record[12] ~= 'disabled' and record[12] ~= 'forced_open'
   if not told then cells = {{}} end
   if told then
     local failed = failures + slow_failures
@@ -156,7 +159,7 @@ for i, key in ipairs(KEYS) do
   end
   local row = told and read(key) or record
   if kind ~= '' and record[1] and record[1] ~= '' then
-    row[12], row[13], row[14] =
+    row[16], row[17], row[18] =
       window_counts(key .. ':' .. kind .. ':' .. size, kind, size, record[1], cells)
   end
   answer[i + 1] = row
@@ -165,11 +168,11 @@ return answer
 """
 
 # Per key: expected generation, expected permits, new generation, state, wait, attempts, permits,
-# cause, attempt id.
+# cause, attempt id, actor; control, until, holder, reason of the hold, all "" without one.
 COMPARE_AND_SET = f"""{_NOW}
 local answer = {{now}}
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 9
+  local at = (i - 1) * 14
   local old = read(key)
   local won = 0
   local permits = tonumber(old[6] or 0) or 0
@@ -181,10 +184,17 @@ for i, key in ipairs(KEYS) do
     else
       redis.call('HSET', key, 'g', ARGV[at + 3], 's', ARGV[at + 4], 'e', now, 'w', ARGV[at + 5],
         'a', ARGV[at + 6], 'p', ARGV[at + 7], 'r', 0, 'l', 0, 'c', 0, 'f', 0, 'o', 0)
+      redis.call('HDEL', key, 'k', 'u', 'x', 'z')
+      if ARGV[at + 11] ~= '' then
+        redis.call('HSET', key, 'k', ARGV[at + 11], 'u', ARGV[at + 12], 'x', ARGV[at + 13],
+          'z', ARGV[at + 14])
+      end
     end
     if old[1] and ARGV[at + 8] ~= '' then
-      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], old[2] or 'unknown',
-        ARGV[at + 4], ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0}},
+      local before = old[12] or old[2] or 'unknown'
+      local after = ARGV[at + 11] ~= '' and ARGV[at + 11] or ARGV[at + 4]
+      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], before, after,
+        ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0, ARGV[at + 10]}},
         ' '))
       redis.call('LTRIM', key .. ':moves', 0, 19)
     end

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from analytics_admin.breakers.machine import Counts, Results, Snapshot, State
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.snapshot import Counts, Results, Snapshot
 from analytics_admin.connections import StoreUnavailable
 
 __all__ = [
@@ -51,7 +51,8 @@ class Reading:
 class Move:
     """A change wanted of one breaker, provided it still is at ``expected`` (None: no record).
 
-    With a ``cause`` it is kept among the breaker's transitions, under the caller's ``attempt`` id.
+    With a ``cause`` it is kept among the breaker's transitions, under the caller's ``attempt`` id
+    and the name of the operator who made it, if one did.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Move:
     new: Snapshot
     cause: str = ""
     attempt: str = ""
+    actor: str = ""
 
     def applies_to(self, current: Snapshot | None) -> bool:
         """Compare generation and permits granted, and nothing else."""
@@ -79,12 +81,13 @@ class TransitionRecord:
     """One transition as it was made: when, why, and what had been counted until then."""
 
     attempt: str
-    from_state: State
-    to_state: State
+    from_state: str
+    to_state: str
     cause: str
     at: float
     consecutive_failures: int
     counts: Counts
+    actor: str = ""
 
 
 class BreakerStore(Protocol):

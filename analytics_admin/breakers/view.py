@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from analytics_admin.breakers.machine import Results, Snapshot, State
+from analytics_admin.breakers.machine import held
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.breakers.store import Report
 
 NEVER = float("-inf")
@@ -186,13 +187,19 @@ class View:
 
     def _open_gate(self, at: float, interval: float) -> None:
         """Say until when calls may pass unasked: within the interval and the current second."""
-        snapshot = self.snapshot
-        if snapshot is None or snapshot.state is not State.CLOSED or self.policy.record_result:
-            self.passes_until = NEVER
+        self.passes_until = NEVER
+        snapshot, now = self.snapshot, self.store_time(at)
+        if snapshot is None or self.policy.record_result:
             return
-        second = int(self.store_time(at))
-        self._begin_tick(second)
-        self.passes_until = min(self.read_at + interval, second + 1 - self.offset)
+        ends = float("inf")
+        if snapshot.hold is not None:
+            if held(snapshot, now) not in (Control.DISABLED, Control.METRICS_ONLY):
+                return
+            ends = snapshot.hold.until or ends
+        elif snapshot.state is not State.CLOSED:
+            return
+        self._begin_tick(int(now))
+        self.passes_until = min(self.read_at + interval, min(int(now) + 1, ends) - self.offset)
 
     def _begin_tick(self, second: int) -> None:
         if self.tick.second != second:

@@ -8,8 +8,8 @@ from django.test import override_settings
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, fleet
 from analytics_admin.breakers.fleet import Fleet
-from analytics_admin.breakers.machine import Counts
 from analytics_admin.breakers.redis_store import RedisStore
+from analytics_admin.breakers.snapshot import Counts
 from analytics_admin.breakers.store import Reading, Report
 from tests.breakers import snapshot_of
 

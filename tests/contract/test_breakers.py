@@ -19,7 +19,7 @@ from analytics_admin.breakers import (
     roster,
 )
 from analytics_admin.breakers.engine import act_store
-from analytics_admin.breakers.machine import Counts, Snapshot, State
+from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers

@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.machine import Counts, Snapshot, State, reset
+from analytics_admin.breakers.machine import reset
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move
 from tests.simulation import SimulatedSite, simulated_site
 
@@ -213,7 +214,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "site"))
     def transitions_are_lawful_and_each_is_announced_once(self) -> None:
         kept = self.site.store.transitions(NAME)
-        moves = [(move.from_state.value, move.to_state.value, move.cause) for move in kept]
+        moves = [(move.from_state, move.to_state, move.cause) for move in kept]
         assert set(moves) <= LAWFUL
         assert len({move.attempt for move in kept}) == len(kept)
         news = [(change.from_state, change.to_state, change.cause) for change in self.site.news]

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.breakers.machine import (
-    Counts,
-    Snapshot,
-    reset,
-)
+from analytics_admin.breakers.machine import reset
+from analytics_admin.breakers.snapshot import Counts, Snapshot
 from analytics_admin.breakers.store import Move
 from tests.simulation import SimulatedSite, calls_in_order, simulated_site
 

@@ -11,8 +11,8 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, roster
 from analytics_admin.breakers.engine import act_store
-from analytics_admin.breakers.machine import Snapshot, State
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.snapshot import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.fleet.crew import Crew
 

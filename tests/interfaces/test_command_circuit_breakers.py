@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from analytics_admin.breakers.machine import State
+from analytics_admin.breakers.snapshot import State
 from analytics_admin.management.commands.circuit_breakers import COLOURS
 from tests.breakers import another
 from tests.servers import free_port

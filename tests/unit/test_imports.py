@@ -34,7 +34,7 @@ LEVELS = {
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
 BEHIND_SERVICES = {"breakers", "caching", "connections"}
-POLICY = "analytics_admin.breakers.policy."
+PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy", "snapshot"))
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
     "breakers/redis_store.py",
@@ -87,10 +87,12 @@ def test_the_store_driver_is_imported_where_the_store_is_spoken_to_alone(name: s
     assert not drivers or name in DRIVER_FILES
 
 
-@pytest.mark.parametrize("name", ["breakers/machine.py", "breakers/policy.py"])
+@pytest.mark.parametrize(
+    "name", ["breakers/machine.py", "breakers/policy.py", "breakers/snapshot.py"]
+)
 def test_the_machine_and_the_policy_know_the_standard_library_and_each_other(name: str) -> None:
     for target in imports(SOURCES[name]):
-        pure = target.startswith(("analytics_admin.breakers.machine.", POLICY))
+        pure = target.startswith(PURE)
         assert pure or target.split(".")[0] in sys.stdlib_module_names, target
 
 

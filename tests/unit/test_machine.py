@@ -5,10 +5,6 @@ from dataclasses import replace
 import pytest
 
 from analytics_admin.breakers.machine import (
-    Counts,
-    Results,
-    Snapshot,
-    State,
     Verdict,
     count_run,
     due_transition,
@@ -23,6 +19,7 @@ from analytics_admin.breakers.machine import (
     return_permit,
 )
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.snapshot import Counts, Results, Snapshot, State
 
 POLICY = BreakerPolicy(
     failure_threshold=3,
