@@ -67,6 +67,11 @@ def describe_database_error(error: DatabaseError) -> str:
     return "the database does not answer"
 
 
+def is_storable(text: str) -> bool:
+    """Say whether a row can hold the text on every database: no NUL, no half surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 @contextmanager
 def audited(
     kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]

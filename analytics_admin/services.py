@@ -151,9 +151,12 @@ def reset_circuit_breakers(
     ``only_open`` leaves the closed ones alone.
 
     Raises:
+        TypeError: ``names`` is one text instead of several, or holds what is no text.
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
+    if names is not None and not _are_texts(names):
+        raise TypeError("names has to be a sequence of str, like ['catalog']")
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = _authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
@@ -218,6 +221,8 @@ def _authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
         raise deny(act, actor=actor)
     settings = app_settings()
     reason = reason.strip()
+    if not audit.is_storable(reason):
+        raise ActRefused("reason: holds characters that are no text", code="invalid")
     if len(reason) > MAX_REASON_LENGTH:
         raise ActRefused(f"reason: at most {MAX_REASON_LENGTH} characters", code="invalid")
     if settings.read_only and not dry_run:
@@ -225,6 +230,11 @@ def _authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
     if settings.require_reason and not reason and not dry_run:
         raise ActRefused("reason: this site asks for a reason", code="reason_required")
     return reason
+
+
+def _are_texts(names: Sequence[Any]) -> bool:
+    """A text is a sequence, too, of letters: one name would be read as many."""
+    return not isinstance(names, str) and all(isinstance(name, str) for name in names)
 
 
 @dataclass(slots=True)
@@ -252,7 +262,8 @@ def _failing_as(act: Act) -> Iterator[_Attempt]:
 
 
 def _failed(act: Act, reason: str, code: str, attempt: _Attempt) -> ActFailed:
-    logger.warning("%s failed: %s (operation %s)", act, reason, attempt.operation_id)
+    record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
+    logger.warning("%s failed: %s (%s)", act, reason, record)
     return ActFailed(act, reason, code=code, operation_id=attempt.operation_id)
 
 

@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl
 from django.contrib.auth import authenticate, get_user_model
 from django.db import transaction
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils import translation
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     AuthenticationFailed,
@@ -92,6 +94,14 @@ class ApiView(APIView):
         """Return the view outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
         return transaction.non_atomic_requests(super().as_view(**initkwargs))
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer in English whoever asks.
+
+        REST Framework's own sentences would follow the caller's language, beside ours, which don't.
+        """
+        with translation.override("en"):
+            return super().dispatch(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the request before its body: method, caller, rate, permission.
 
@@ -115,7 +125,7 @@ class ApiView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        headers = {"Cache-Control": "no-store"}
+        headers = {"Cache-Control": "no-store", "Content-Language": "en"}
         if self.allowed_methods:
             headers["Allow"] = ", ".join(self.allowed_methods)
         return headers

@@ -21,12 +21,13 @@ from analytics_admin.breakers.machine import (
     return_permit,
 )
 from analytics_admin.breakers.snapshot import Hold, Results, Snapshot
-from analytics_admin.breakers.store import BreakerStore, Move, Report
+from analytics_admin.breakers.store import BreakerStore, Move, Report, StoreUnavailable
 from analytics_admin.breakers.view import View
 
-SETTLING_INTERVALS = 4
-"""For so long the rates of a new generation are not judged: one interval until the others have seen
-it, one until they told their first successes, and as many again to even out who told when."""
+SETTLING_INTERVALS = 12
+"""For so long the rates of a new generation are not judged. Failures are told at once, successes
+up to an interval later, and a process that has not seen the generation yet tells it none: with 4
+intervals one failing process of four still trips a threshold a fifth above the true rate."""
 UNKNOWN = Snapshot(generation="")
 """What a call passes under when nothing could be asked yet; its results count nowhere."""
 
@@ -50,6 +51,7 @@ class Exchange:
         self._link = link
         self._interval = interval
         self._made = made
+        self._unsettled: dict[str, StateChange] = {}
 
     def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
         """Tell and read all these breakers in one round trip."""
@@ -61,6 +63,7 @@ class Exchange:
         self._register(store, [v for v in views if v.name in missing], holds)
         for view in views:
             self._make_due_transition(store, view)
+        self._settle(store)
 
     def _recent_hold(self, view: View) -> Hold | None:
         """Return the hold in force by what was read a moment ago, for a store that lost it."""
@@ -95,6 +98,11 @@ class Exchange:
             if won:
                 return snapshot
         return None  # whoever asked is waiting no longer
+
+    def win_spare(self, store: BreakerStore, view: View) -> None:
+        """Win a permit for the next call from an event loop, which cannot wait for one."""
+        if view.spare_permit is None:
+            view.spare_permit = self.win_permit(store, view)
 
     def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
         reading = store.add(_with_pending(view.report(), admitted.generation, results))
@@ -136,12 +144,25 @@ class Exchange:
         move = Move(
             name=view.name, expected=old, new=new, cause=cause, attempt=secrets.token_hex(8)
         )
-        (outcome,) = store.compare_and_set([move])
+        change = StateChange(name=view.name, from_state=before, to_state=after, cause=cause)
+        try:
+            (outcome,) = store.compare_and_set([move])
+        except StoreUnavailable:
+            if cause:
+                self._unsettled[move.attempt] = change
+            raise
         self._saw(store, view, outcome.snapshot, outcome.now)
         if outcome.won and cause:
-            cause = "local" if store is self._link.stand_in else cause
-            self._made(StateChange(name=view.name, from_state=before, to_state=after, cause=cause))
+            is_local = store is self._link.stand_in
+            self._made(replace(change, cause="local") if is_local else change)
         return outcome.won, outcome.snapshot or UNKNOWN
+
+    def _settle(self, store: BreakerStore) -> None:
+        """Find out which transitions were made although their reply was lost, and announce them."""
+        while self._unsettled and store is not self._link.stand_in:
+            attempt, change = self._unsettled.popitem()
+            if any(record.attempt == attempt for record in store.transitions(change.name)):
+                self._made(change)
 
     def _saw(self, store: BreakerStore, view: View, snapshot: Snapshot | None, now: float) -> None:
         if self._link.in_use(store):

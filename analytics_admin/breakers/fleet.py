@@ -114,16 +114,25 @@ class Fleet:
         """Return the snapshot under which a call may pass, or None when it may not.
 
         A half-open one is a probe, whose permit the store has granted to this caller alone. In the
-        thread of an event loop the view alone is asked.
+        thread of an event loop the view alone is asked: what the store says serves later calls.
         """
-        in_loop = asyncio._get_running_loop() is not None
-        if in_loop and self._is_due(view):
-            self.link.post(self._synchronise_unasked)
-        elif not in_loop:
-            self._bring_up_to_date(view)
+        if asyncio._get_running_loop() is not None:
+            return self._admit_unasked(view)
+        self._bring_up_to_date(view)
         admitted, verdict = self._judge(view)
         if verdict is Verdict.PROBES:
-            return None if in_loop else self._run(partial(self._exchange.win_permit, view=view))
+            return self._run(partial(self._exchange.win_permit, view=view))
+        return admitted if verdict is Verdict.PASSES else None
+
+    def _admit_unasked(self, view: View) -> Snapshot | None:
+        if (spare := view.take_spare()) is not None:
+            return spare
+        if self._is_due(view):
+            self.link.post(self._synchronise_unasked)
+        admitted, verdict = self._judge(view)
+        if verdict is Verdict.PROBES:
+            self.link.post(partial(self._exchange.win_spare, view=view))
+            return view.take_spare()
         return admitted if verdict is Verdict.PASSES else None
 
     async def aadmit(self, view: View) -> Snapshot | None:

@@ -67,6 +67,7 @@ class View:
         "read_at",
         "slow_after",
         "snapshot",
+        "spare_permit",
         "tick",
         "used_at",
     )
@@ -79,6 +80,7 @@ class View:
         self._read_now = NEVER
         self.offset = 0.0
         self.used_at = NEVER
+        self.spare_permit: Snapshot | None = None
         self.passes_until = NEVER
         self.newest_success = NEVER
         self.tick = _new_tick("", 0)
@@ -129,6 +131,13 @@ class View:
                 self._old_ticks.clear()
                 self.tick = _new_tick(generation, int(store_now))
             self._open_gate(at, interval)
+
+    def take_spare(self) -> Snapshot | None:
+        """Return the permit won for a caller that could not wait, if it still is one."""
+        with self._lock:
+            spare, self.spare_permit = self.spare_permit, None
+            current = self.snapshot.generation if self.snapshot else None
+            return spare if spare is not None and spare.generation == current else None
 
     def latest(self) -> Snapshot | None:
         """Return what was read last, its run of failures ended by a later success seen here."""

@@ -39,7 +39,7 @@ class OperatorCommand(BaseCommand):
             return super().execute(*args, **options)
         except (ActDenied, ActFailed, ActRefused, StoreUnavailable, UnknownBreakers) as error:
             if options.get("json"):
-                self.say_json({"detail": _sentence(error), "code": error.code})
+                self.say_json(_as_failure(error))
             raise CommandError(_sentence(error), returncode=_exit_code(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
@@ -164,6 +164,13 @@ def _text(argument: str) -> str:
 def _sentence(error: Exception) -> str:
     """An act says itself what it failed to do; only a question leaves the store's bare words."""
     return f"The state is unknown: {error}" if isinstance(error, StoreUnavailable) else str(error)
+
+
+def _as_failure(error: Any) -> dict[str, Any]:
+    """Name the row, too, of an act that left one."""
+    answer = {"detail": _sentence(error), "code": error.code}
+    operation_id = getattr(error, "operation_id", None)
+    return answer | {"operation_id": operation_id} if operation_id else answer
 
 
 def _exit_code(error: Exception) -> int:

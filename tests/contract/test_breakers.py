@@ -23,7 +23,7 @@ from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers
-from tests.breakers import snapshot_of
+from tests.breakers import snapshot_of, state_now
 
 
 class BackendDown(Exception):
@@ -473,3 +473,50 @@ def test_a_reset_that_was_not_made_is_not_claimed(breaker, monkeypatch):
     with pytest.raises(StoreUnavailable):
         roster.reset([breaker.name], only_open=False)
     assert another(breaker.name).state == "open"
+
+
+def test_a_with_block_in_an_event_loop_probes_too(breaker):
+    fail(breaker, 3)
+    let_the_wait_end(breaker)
+
+    async def use() -> None:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                with breaker:
+                    return
+            except CircuitOpenError:
+                await asyncio.sleep(0.01)
+        pytest.fail("no probe was let through")
+
+    asyncio.run(use())
+    assert snapshot_of(breaker).state is State.CLOSED
+
+
+def test_a_transition_whose_reply_was_lost_is_announced_when_it_is_found_made(breaker):
+    seen = []
+
+    def note(name, from_state, to_state, cause, **_):
+        seen.append((from_state, to_state, cause))
+
+    store = breaker.fleet.link._store()
+    answer, lost = store.compare_and_set, []
+
+    def lose_one_reply(moves):
+        outcomes = answer(moves)
+        if moves[0].cause and not lost:
+            lost.append(moves)
+            raise StoreUnavailable("the store did not answer in time")
+        return outcomes
+
+    breaker_state_changed.connect(note)
+    store.compare_and_set = lose_one_reply
+    try:
+        fail(breaker, 3)
+        breaker.fleet.link.stand_in = None  # the store is back
+        assert state_now(breaker) == "open"
+    finally:
+        del store.compare_and_set
+        breaker_state_changed.disconnect(note)
+    assert lost
+    assert seen.count(("closed", "open", "consecutive_failures")) == 1

@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.machine import reset
-from analytics_admin.breakers.snapshot import Counts, Snapshot
+from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move
 from tests.simulation import SimulatedSite, calls_in_order, simulated_site
 
@@ -62,6 +64,68 @@ def test_100_processes_at_one_call_a_minute_trip_after_5_failures(
     (transition,) = site.store.transitions(NAME)
     assert transition.cause == "consecutive_failures"
     assert transition.at - began < 310
+
+
+def cold(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    """Nobody ever used the breaker."""
+
+
+def after_a_reset(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    everybody_succeeds(site, processes)
+    moved(site, reset)
+
+
+def after_a_close(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    everybody_succeeds(site, processes)
+    moved(site, lambda current: replace(reset(current), state=State.OPEN, wait=1.0, attempts=1))
+    site.clock.now += 2
+    processes[0].call(answer, backend_is_up=True)
+    assert processes[0].state == "closed"
+
+
+def everybody_succeeds(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    for _ in range(20):
+        site.clock.now += 0.05
+        for process in processes:
+            process.call(answer, backend_is_up=True)
+
+
+WINDOWS = [
+    # calls a second of each of 4 processes, window
+    (1, {"sliding_window_type": "time_based", "sliding_window_size": 60}),
+    (20, {"sliding_window_type": "time_based", "sliding_window_size": 10}),
+    (100, {"sliding_window_type": "time_based", "sliding_window_size": 5}),
+    (1, {"sliding_window_size": 20}),
+    (20, {"sliding_window_size": 100}),
+    (100, {"sliding_window_size": 200}),  # as many calls as the site makes in two intervals
+]
+
+
+@pytest.mark.parametrize(("rate", "window"), WINDOWS)
+@pytest.mark.parametrize("begin", [cold, after_a_reset, after_a_close])
+def test_one_failing_process_of_four_trips_no_rate_of_half(
+    site: SimulatedSite, begin: Any, rate: float, window: dict[str, Any]
+) -> None:
+    """A failure is told at once and a success up to an interval later; that must not mislead."""
+    policy = {
+        "failure_threshold": None,
+        "failure_rate_threshold": 50,
+        "minimum_number_of_calls": 10,
+    }
+    processes = [site.process(NAME, **policy, **window) for _ in range(4)]
+    begin(site, processes)
+    before = len(site.store.transitions(NAME))
+    calls = [process(answer) for process in processes]
+    began, failures = site.clock.now, 0
+    rates = dict.fromkeys(range(4), rate)
+    for at, number in calls_in_order(rates, max(8, 40 / rate), random.Random(rate)):
+        site.clock.now = began + at
+        try:
+            calls[number](backend_is_up=number != 0)
+        except ConnectionError:
+            failures += 1
+    assert failures >= 40
+    assert len(site.store.transitions(NAME)) == before
 
 
 def test_a_late_failure_of_a_former_generation_costs_no_success_of_the_present_one(

@@ -189,8 +189,10 @@ def test_what_cannot_be_put_on_record_is_not_done(act, failure, search):
 
     with connection.execute_wrapper(refuse):
         code, out, err = run(act, "--no-input")
+        answer = json.loads(run(act, "--no-input", "--json")[1])
     assert (code, out) == (1, "")
     assert err == f"{failure} is locked"
+    assert answer == {"detail": err, "code": "audit_unavailable"}  # no row, so none is named
     assert search.get("query") == "hits"
     assert states()["shell.one"] == "open"
 

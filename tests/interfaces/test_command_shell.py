@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -50,14 +51,14 @@ def search() -> Any:
 
 @pytest.fixture
 def rows(environment: dict[str, str]) -> Any:
-    """Return a function that reads act and status of the audit rows written since."""
+    """Return a function that reads columns of the audit rows written since: act and status."""
     path = environment["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DELETE FROM analytics_admin_operation")
 
-    def rows() -> list[tuple[str, str]]:
+    def rows(columns: str = "kind, status") -> list[tuple[str, ...]]:
         with closing(sqlite3.connect(path)) as connection:
-            query = "SELECT kind, status FROM analytics_admin_operation"
+            query = f"SELECT {columns} FROM analytics_admin_operation"
             return connection.execute(query).fetchall()
 
     return rows
@@ -113,8 +114,10 @@ def test_a_store_that_is_down_is_exit_code_1_and_on_record(act, environment, row
     code, out, err = shell(down, act, "--no-input", "--json")
     sentence = f"{ACTS[act]}the store cannot be reached"
     assert (code, err.splitlines()[-1]) == (1, f"CommandError: {sentence}")
-    assert json.loads(out) == {"detail": sentence, "code": "store_unavailable"}
-    assert rows() == [(act, "failed")]
+    answer = json.loads(out)
+    operation_id = uuid.UUID(answer.pop("operation_id"))
+    assert answer == {"detail": sentence, "code": "store_unavailable"}
+    assert rows("id, kind, status") == [(operation_id.hex, act, "failed")]
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -163,6 +166,8 @@ class Terminal:
     def __init__(self, environment: dict[str, str], *argv: str) -> None:
         self.keyboard, screen = pty.openpty()
         self.shown = ""
+        self.patience = 20.0
+        """Seconds for which nothing may be shown before that is a failure."""
         self.process = subprocess.Popen(
             ["setsid", "--ctty", *command(*argv)],  # Ctrl-C reaches who owns the terminal
             env=environment,
@@ -175,7 +180,7 @@ class Terminal:
         os.close(screen)
 
     def read_until(self, words: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + self.patience
         while words not in self.shown:
             assert time.monotonic() < deadline, self.shown
             assert self._read(), self.shown
@@ -191,7 +196,8 @@ class Terminal:
         return self.process.returncode, out
 
     def _read(self) -> bool:
-        select.select([self.keyboard], [], [], 20)
+        ready, _, _ = select.select([self.keyboard], [], [], self.patience)
+        assert ready, f"nothing new for {self.patience} s after: {self.shown}"
         try:
             more = os.read(self.keyboard, 4096)
         except OSError:  # Linux says EIO once nobody holds the other end
@@ -209,6 +215,17 @@ def terminal(environment: dict[str, str], *argv: str) -> Iterator[Terminal]:
         opened.process.kill()
         opened.process.communicate()
         os.close(opened.keyboard)
+
+
+@pytest.mark.parametrize("wait", [Terminal.end, lambda opened: opened.read_until("never")])
+def test_a_command_that_goes_silent_fails_its_test_in_time(wait, environment):
+    with terminal(environment, "clear_search_cache") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        opened.patience = 0.1
+        began = time.monotonic()
+        with pytest.raises(AssertionError, match="Type 'yes' to go on: "):
+            wait(opened)
+        assert time.monotonic() - began < 5
 
 
 def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment, rows, search):

@@ -78,6 +78,16 @@ def test_no_names_at_all_is_refused():
     assert not Operation.objects.exists()
 
 
+@pytest.mark.parametrize("names", ["one", "", b"one", [1], ["one", None], [["one"]]])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_names_that_are_no_list_of_texts_are_a_mistake_of_the_caller(names, dry_run):
+    breakers = [trip("one"), trip("o")]
+    with pytest.raises(TypeError, match="names"):
+        reset_circuit_breakers(actor=SHELL, names=names, dry_run=dry_run)
+    assert [state_now(breaker) for breaker in breakers] == ["open", "open"]
+    assert not Operation.objects.exists()
+
+
 def test_a_dry_run_changes_nothing_and_leaves_no_row():
     caches["search"].set("key", "value")
     one = trip("one")
@@ -152,6 +162,35 @@ def test_a_site_that_asks_for_reasons_refuses_acts_without_one():
 def test_an_overlong_reason_is_refused():
     with pytest.raises(services.ActRefused, match="at most 500"):
         clear_search_cache(actor=SHELL, reason="x" * 501)
+
+
+@pytest.mark.parametrize("act", [clear_search_cache, reset_circuit_breakers])
+@pytest.mark.parametrize("reason", ["a\x00b", "a\ud800b", "\udcff"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_reason_that_is_no_text_is_refused_before_anything_is_done(act, reason, dry_run):
+    caches["search"].set("key", "value")
+    one = trip("one")
+    with pytest.raises(services.ActRefused, match=r"^reason: ") as caught:
+        act(actor=SHELL, reason=reason, dry_run=dry_run)
+    assert caught.value.code == "invalid"
+    assert caches["search"].get("key") == "value"
+    assert state_now(one) == "open"
+    assert not Operation.objects.exists()
+
+
+def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
+    with _refusing_inserts("database is locked"), pytest.raises(services.ActFailed):
+        clear_search_cache(actor=SHELL)
+    assert caplog.messages[-1] == (
+        "clear_search_cache failed: the database is locked (not on record)"
+    )
+
+
+def test_a_failed_act_is_logged_with_its_row(monkeypatch, caplog):
+    monkeypatch.setattr(services.purge, "clear", _unreachable)
+    with pytest.raises(services.ActFailed) as caught:
+        clear_search_cache(actor=SHELL)
+    assert caplog.messages[-1].endswith(f" (operation {caught.value.operation_id})")
 
 
 def test_nothing_is_done_when_it_cannot_be_put_on_record(monkeypatch):
@@ -253,6 +292,10 @@ def test_an_actor_remembers_name_channel_and_user(staff_user):
     assert (actor.name, actor.channel, actor.user) == ("sam", "api", staff_user)
     assert Actor.system("cron").channel == "code"
     assert isinstance(Operation().pk, uuid.UUID)
+
+
+def _unreachable(**_):
+    raise services.StoreUnavailable("the store cannot be reached")
 
 
 def _refusing_inserts(text: str):
