@@ -1,0 +1,112 @@
+"""What the breakers' benchmarks share: the site, its cores, counts at the server, verdicts.
+
+The server has a core of its own; the client, and every process that a benchmark starts, another.
+"""
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import django
+import redis
+from django.conf import settings
+from django.dispatch import receiver
+
+from analytics_admin.breakers import engine, roster
+from analytics_admin.signals import breaker_store_changed
+
+T = TypeVar("T")
+
+# A process that a benchmark starts inherits the client's core as its only one.
+SERVER_CORE, *_, CLIENT_CORE = sorted(os.sched_getaffinity(0)) * 2
+SYNC_INTERVAL = engine.fleet.interval
+# What our scripts run inside the server, and what sets a connection up or asks for these figures:
+# the other commands are those that a client waited for.
+NOT_ROUND_TRIPS = {
+    *("time", "hmget", "hset", "hget", "hgetall", "hdel", "hincrby", "del", "expire"),
+    *("lindex", "lset", "rpush", "lpush", "lpop", "ltrim"),
+    *("info", "hello", "select", "client|setinfo", "client|setname", "memory|usage", "config|get"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One measure; without a bound it is there for information."""
+
+    measure: str
+    values: Sequence[float]
+    unit: str = ""
+    bound: float | None = None
+    exact: bool = False
+    spread: Sequence[float] = ()
+
+    @property
+    def value(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def holds(self) -> bool | None:
+        if self.bound is None or not self.values:
+            return None
+        return self.value == self.bound if self.exact else self.value <= self.bound
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep all threads of a process on one core."""
+    for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        os.sched_setaffinity(thread, {core})
+
+
+def set_up(url: str) -> None:
+    """Make this process one of the site's, on the client's core."""
+    pin(os.getpid(), CLIENT_CORE)
+    alias = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "KEY_PREFIX": "breakers"}
+    settings.configure(CACHES={"breakers": alias}, LOGGING_CONFIG=None)
+    django.setup()
+    logging.getLogger("analytics_admin.breakers").setLevel(logging.CRITICAL)
+
+
+class RoundTrips:
+    """Counts, at the server, the commands that its clients waited for."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+
+    def count(self) -> int:
+        """Return how many there were since the server's start."""
+        called = self._client.info("commandstats")
+        return sum(
+            stats["calls"]
+            for command, stats in called.items()
+            if command.removeprefix("cmdstat_") not in NOT_ROUND_TRIPS
+        )
+
+
+_losses: list[str] = []
+
+
+@receiver(breaker_store_changed)
+def _note_loss(*, reason: str | None, **_: object) -> None:
+    if reason is not None:
+        _losses.append(reason)
+
+
+def undisturbed(section: Callable[[], T], attempts: int = 5) -> T:
+    """Return what the section measures; measure again if it went on in memory meanwhile.
+
+    A machine busy with other work can keep the store from answering in time.
+    """
+    for _ in range(attempts):
+        _losses.clear()
+        measured = section()
+        if not _losses:
+            return measured
+        print("the store did not answer in time; measuring this part again", flush=True)
+        while engine.fleet.link.stand_in is not None:
+            time.sleep(0.1)
+        roster.reset(None, only_open=True)
+    raise SystemExit("this machine is too busy to measure now")

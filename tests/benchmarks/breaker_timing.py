@@ -1,0 +1,117 @@
+"""Loops of calls, and the time of a call in them: contestants take turns.
+
+Each turn is longer than SYNC_INTERVAL, so that our figures hold synchronisation too.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from typing import Any
+
+from analytics_admin.breakers import CircuitBreaker
+from tests.benchmarks.breaker_bench import SYNC_INTERVAL
+
+TURN = 1.1 * SYNC_INTERVAL
+Calls = Callable[[int], None]
+"""Makes that many calls."""
+
+
+def nothing() -> None:
+    return None
+
+
+def fail() -> None:
+    raise OSError
+
+
+async def nothing_async() -> None:
+    return None
+
+
+def calling(function: Callable[[], Any]) -> Calls:
+    def calls(number: int) -> None:
+        for _ in repeat(None, number):
+            function()
+
+    return calls
+
+
+def awaiting(function: Callable[[], Any]) -> Calls:
+    async def loop(number: int) -> None:
+        for _ in repeat(None, number):
+            await function()
+
+    return lambda number: asyncio.run(loop(number))
+
+
+def entering(breaker: CircuitBreaker) -> Calls:
+    def calls(number: int) -> None:
+        for _ in repeat(None, number):
+            with breaker:
+                pass
+
+    return calls
+
+
+def calling_through(breaker: CircuitBreaker) -> Calls:
+    def calls(number: int) -> None:
+        for _ in repeat(None, number):
+            breaker.call(nothing)
+
+    return calls
+
+
+def looping(number: int) -> None:
+    for _ in repeat(None, number):
+        pass
+
+
+def enduring(function: Callable[[], Any]) -> Calls:
+    """Calls that raise: the function's own error, or a breaker's no."""
+
+    def calls(number: int) -> None:
+        for _ in repeat(None, number):
+            try:
+                function()
+            except Exception:
+                continue
+
+    return calls
+
+
+def measure(contestants: dict[str, Calls], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds per call of each contestant in each round."""
+    sizes = {name: _size(calls) for name, calls in contestants.items()}
+    seen: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, calls in contestants.items():
+            seen[name].append(_seconds(calls, sizes[name]) / sizes[name])
+    return seen
+
+
+def _size(calls: Calls) -> int:
+    """Return how many calls take about a turn."""
+    number = 1
+    while (took := _seconds(calls, number)) < 0.05:
+        number *= 4
+    return max(1, int(number * TURN / took))
+
+
+def _seconds(calls: Calls, number: int) -> float:
+    with _without_collector():
+        began = time.perf_counter()
+        calls(number)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

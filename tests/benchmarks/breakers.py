@@ -1,0 +1,124 @@
+"""What our circuit breakers cost, each figure beside its bound, and what the peers' cost.
+
+The peers are not among the site's requirements; without them the bounds that are a share of theirs
+are not judged: ``pip install -r tests/benchmarks/requirements.txt``.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.breaker_bench import (
+    CLIENT_CORE,
+    SERVER_CORE,
+    Line,
+    RoundTrips,
+    pin,
+    set_up,
+    undisturbed,
+)
+from tests.benchmarks.breaker_calls import (
+    PeerLine,
+    closed_calls,
+    failures,
+    peer_lines,
+    rejections,
+    steady_calls,
+)
+from tests.benchmarks.breaker_many import synchronisations
+from tests.benchmarks.breaker_memory import idle_breakers
+from tests.benchmarks.breaker_peers import installed
+from tests.benchmarks.breaker_reset import resets
+from tests.servers import StoreServer, free_port
+
+VERDICTS = {None: "", True: "holds", False: "MISSED"}
+
+
+def main() -> None:
+    rounds = _options().rounds
+    peers = installed()
+    with StoreServer(port=free_port()) as store:
+        assert store.process is not None
+        pin(store.process.pid, SERVER_CORE)
+        set_up(store.url)
+        trips = RoundTrips(store.url)
+        lines, added = undisturbed(lambda: closed_calls(peers, store.url, rounds))
+        lines.append(undisturbed(lambda: steady_calls(trips)))
+        lines += undisturbed(lambda: [*rejections(trips, rounds), *failures(trips, rounds)])
+        lines += undisturbed(lambda: synchronisations(trips, rounds))
+        lines += undisturbed(lambda: resets(trips, store.url, rounds))
+        of_peers = list(peer_lines(peers, store.url, trips, added, rounds))
+    lines += idle_breakers()
+    _report(lines, of_peers, rounds)
+    if missed := [line.measure for line in lines if line.holds is False]:
+        raise SystemExit("bounds missed: " + "; ".join(missed))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
+    return parser.parse_args()
+
+
+def _report(lines: list[Line], of_peers: list[PeerLine], rounds: int) -> None:
+    console = Console(width=120)
+    where = f"server on core {SERVER_CORE}, clients on core {CLIENT_CORE}"
+    ours = Table(title=f"Ours: medians of {rounds} interleaved rounds; {where}")
+    for column in ("measure", "value", "from", "to", "bound", "verdict"):
+        ours.add_column(column, justify="left" if column == "measure" else "right")
+    for line in lines:
+        ours.add_row(*_cells(line))
+    console.print(ours)
+    theirs = Table(title="The peers: added to a closed call, and round trips for each call")
+    for column in (
+        "peer",
+        "added µs",
+        "from",
+        "to",
+        "rejection µs",
+        "success",
+        "failure",
+        "rejected",
+    ):
+        theirs.add_column(column, justify="left" if column == "peer" else "right")
+    for line in of_peers:
+        theirs.add_row(*_peer_cells(line))
+    console.print(theirs)
+
+
+def _cells(line: Line) -> Sequence[str]:
+    if not line.values:
+        return line.measure, "not measured", "", "", _bound(line), ""
+    spread = line.spread or line.values
+    return (
+        line.measure,
+        f"{_figure(line.value)} {line.unit}".strip(),
+        _figure(min(spread)),
+        _figure(max(spread)),
+        _bound(line),
+        VERDICTS[line.holds],
+    )
+
+
+def _bound(line: Line) -> str:
+    if line.bound is None:
+        return ""
+    return f"{'=' if line.exact else '≤'} {line.bound:,} {line.unit}".strip()
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _peer_cells(line: PeerLine) -> Sequence[str]:
+    added = sorted(1e6 * value for value in line.added)
+    middle = added[len(added) // 2]
+    times = (middle, added[0], added[-1], 1e6 * line.rejection)
+    trips = (line.success_trips, line.failure_trips, line.rejection_trips)
+    return line.name, *(f"{value:.3g}" for value in (*times, *trips))
+
+
+if __name__ == "__main__":
+    main()
