@@ -15,8 +15,9 @@ from analytics_admin.breakers import (
     engine,
     roster,
 )
-from analytics_admin.breakers.machine import CONSECUTIVE_FAILURES, State, new_record
+from analytics_admin.breakers.machine import CONSECUTIVE_FAILURES, new_record
 from analytics_admin.breakers.machine import reset as closed
+from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Move
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips, set_up
 from tests.benchmarks.breaker_timing import nothing

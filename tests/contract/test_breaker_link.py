@@ -13,8 +13,8 @@ import pytest
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, engine
 from analytics_admin.breakers.fleet import Fleet, StoreChange
 from analytics_admin.breakers.link import WAIT_LIMIT
-from analytics_admin.breakers.machine import State
 from analytics_admin.breakers.redis_store import RedisStore
+from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Reading
 from tests.breakers import another
 from tests.fleet.sites import eventually
