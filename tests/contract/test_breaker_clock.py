@@ -92,7 +92,7 @@ def test_rates_are_judged_soon_again_after_the_clock_is_set(site, ahead):
     set_clock(site, ahead)
     site.clock.now += 1
     call(breaker)
-    site.clock.now += 2
+    site.clock.now += 4
     permits = [breaker.acquire() for _ in range(10)]
     for permit in permits:
         permit.fail()

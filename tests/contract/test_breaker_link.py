@@ -262,15 +262,6 @@ def test_a_process_forked_while_a_thread_holds_the_stand_in_goes_on(site, held):
     assert breaker.state == "closed"
 
 
-def test_a_store_of_records_that_nobody_can_read_is_an_outage(site):
-    breaker, _ = site.process("strange")
-    store = engine.act_store()
-    store._client.hset(store._key("strange"), "s", "no such state")
-    time.sleep(0.05)
-    assert breaker.call(lambda: "result") == "result"
-    assert len(site.losses()) == 1
-
-
 def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(site, held):
     breaker, store = site.process("wait", wait_duration_in_open_state=0.4)
     fail(breaker, 3)
