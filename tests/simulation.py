@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, breaker, exchange, fleet, permit
+from analytics_admin.breakers import (
+    BreakerPolicy,
+    CircuitBreaker,
+    breaker,
+    exchange,
+    fleet,
+    permit,
+    protection,
+)
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.memory_store import MemoryStore
 
@@ -47,7 +55,7 @@ def simulated_site() -> Iterator[SimulatedSite]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (fleet, exchange):
             patch.setattr(module, "time", clock)
-        for module in (permit, breaker):
+        for module in (permit, breaker, protection):
             patch.setattr(module, "clock", clock.monotonic)
         yield SimulatedSite(clock)
 

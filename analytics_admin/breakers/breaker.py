@@ -1,19 +1,17 @@
-"""CircuitBreaker: how code asks for protection. The fleet and the machine decide.
-
-A call that a closed breaker lets pass costs two looks at the clock and one count; everything else
-takes the longer way through a permit.
-"""
+"""CircuitBreaker: how code asks for protection. The fleet and the machine decide."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, overload
 
+from analytics_admin.breakers.fallback import RAISE, instead_of, runs, yields
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.protection import protect, protect_coroutine
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.view import View
 
@@ -76,6 +74,11 @@ class CircuitBreaker:
         """Begin anew with the policy and the store as the settings have them now."""
         self.view = _unused
 
+    def join(self, fleet: Fleet) -> None:
+        """Belong to this fleet from the next call on."""
+        self.fleet = fleet
+        self.forget_view()
+
     def acquire(self) -> Permit:
         """Return leave for one call.
 
@@ -90,53 +93,60 @@ class CircuitBreaker:
         admitted = await self.fleet.aadmit(self._used_view())
         return self._permit(admitted)
 
-    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function under protection and return what it returns."""
-        permit = self.acquire()
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            permit.fail(error)
-            raise
-        if self._is_bad(result):
-            permit.fail()
-        else:
-            permit.succeed()
-        return result
+    @overload
+    def call(
+        self, function: Callable[..., R], /, *args: Any, fallback: Any, **kwargs: Any
+    ) -> R: ...
 
-    async def acall(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    @overload
+    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def call(
+        self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
+    ) -> Any:
+        """Call the function under protection and return what it returns.
+
+        ``fallback`` is as in the decorator; a function with an argument of that name is called
+        as ``breaker(function)(...)``.
+        """
+        return self.run(function, instead_of(fallback, awaited=False), args, kwargs)
+
+    async def acall(
+        self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
+    ) -> Any:
         """Await the coroutine function's call under protection and return what it returns."""
-        permit = await self.aacquire()
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            await permit.afail(error)
-            raise
-        if self._is_bad(result):
-            await permit.afail()
-        else:
-            await permit.asucceed()
-        return result
+        return await self.arun(function, instead_of(fallback, awaited=True), args, kwargs)
 
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+    @overload
+    def __call__(self, function: Callable[P, R], /, *, fallback: Any = ...) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(self, /, *, fallback: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, function: Any = RAISE, /, *, fallback: Any = RAISE) -> Any:
         """Protect a function, coroutine function, method or other callable.
+
+        A call that the breaker rejects is answered by ``fallback``, if there is one: the value, or
+        what the callable returns for the call's arguments; a coroutine function's may be one too.
+        It has no part in calls that pass, however they end.
 
         Raises:
             TypeError: for what cannot be called, and for a generator function, whose body runs
-                after its call has returned.
+                after its call has returned; for a coroutine function behind one that is none.
         """
-        given: Any = function
-        if isinstance(given, classmethod | staticmethod):
-            within: Any = type(given)(self(given.__func__))
-            return cast("Callable[P, R]", within)
-        if not callable(given):
-            raise TypeError(f"a circuit breaker protects what can be called, not {given!r}")
-        if _runs(given, inspect.isgeneratorfunction) or _runs(given, inspect.isasyncgenfunction):
+        if function is RAISE:
+            if fallback is RAISE:
+                raise TypeError("a circuit breaker wants a function to protect, or a fallback")
+            return functools.partial(self, fallback=fallback)
+        if isinstance(function, classmethod | staticmethod):
+            return type(function)(self(function.__func__, fallback=fallback))
+        if not callable(function):
+            raise TypeError(f"a circuit breaker protects what can be called, not {function!r}")
+        if runs(function, yields):
             raise TypeError("a generator function cannot be protected: its calls run nothing yet")
-        if _runs(given, inspect.iscoroutinefunction):
-            protected: Any = _protect_coroutine(self, function)
-        else:
-            protected = _protect(self, function)
+        is_coroutine = runs(function, inspect.iscoroutinefunction)
+        protector = protect_coroutine if is_coroutine else protect
+        protected = protector(self, function, instead_of(fallback, awaited=is_coroutine))
         return functools.update_wrapper(protected, function)
 
     def __enter__(self) -> Permit:
@@ -168,6 +178,53 @@ class CircuitBreaker:
             await permit.asucceed()
         else:
             await permit.afail(error)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        instead: Callable[..., Any] | None,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
+        """Do what ``call`` does, with ``instead`` in place of a rejected call unless it is None."""
+        admitted = self.fleet.admit(self._used_view())
+        if admitted is None and instead is not None:
+            return instead(*args, **kwargs)
+        permit = self._permit(admitted)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            permit.fail(error)
+            raise
+        if self._is_bad(result):
+            permit.fail()
+        else:
+            permit.succeed()
+        return result
+
+    async def arun(
+        self,
+        function: Callable[..., Any],
+        instead: Callable[..., Any] | None,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
+        """Do what ``run`` does for a coroutine function; ``instead`` may be one too."""
+        admitted = await self.fleet.aadmit(self._used_view())
+        if admitted is None and instead is not None:
+            result = instead(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+        permit = self._permit(admitted)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            await permit.afail(error)
+            raise
+        if self._is_bad(result):
+            await permit.afail()
+        else:
+            await permit.asucceed()
+        return result
 
     def late_permit(self, generation: str, began: float) -> Permit:
         """Return the permit of a call that passed unasked, to report its end in the longer way."""
@@ -202,56 +259,3 @@ class CircuitBreaker:
             at -= 1
         _entered.set(entered[:at] + entered[at + 1 :])
         return entered[at][1]
-
-
-def _runs(function: Any, kind: Callable[[Any], bool]) -> bool:
-    """Say whether a call runs a function of this kind, be it in a partial or an object's own."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return kind(function) or kind(type(function).__call__)
-
-
-def _protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
-    def protected(*args: P.args, **kwargs: P.kwargs) -> R:
-        view = breaker.view
-        began = clock()
-        if began >= view.passes_until:
-            return breaker.call(function, *args, **kwargs)
-        tick = view.tick
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            breaker.late_permit(tick.generation, began).fail(error)
-            raise
-        ended = clock()
-        if tick is view.tick and ended - began <= view.slow_after:
-            next(tick)
-            view.newest_success = ended
-        else:
-            breaker.late_permit(tick.generation, began).succeed()
-        return result
-
-    return protected
-
-
-def _protect_coroutine(breaker: CircuitBreaker, function: Callable[P, Any]) -> Callable[P, Any]:
-    async def protected(*args: P.args, **kwargs: P.kwargs) -> Any:
-        view = breaker.view
-        began = clock()
-        if began >= view.passes_until:
-            return await breaker.acall(function, *args, **kwargs)
-        tick = view.tick
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            await breaker.late_permit(tick.generation, began).afail(error)
-            raise
-        ended = clock()
-        if tick is view.tick and ended - began <= view.slow_after:
-            next(tick)
-            view.newest_success = ended
-        else:
-            await breaker.late_permit(tick.generation, began).asucceed()
-        return result
-
-    return protected
