@@ -12,6 +12,7 @@ class Act(StrEnum):
     VIEW_CONSOLE = "view_console"
     CLEAR_SEARCH_CACHE = "clear_search_cache"
     RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers"
+    CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers"
 
     @property
     def permission(self) -> str:

@@ -4,33 +4,51 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-import logging
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
-from uuid import UUID
 
 from analytics_admin import audit
 from analytics_admin.access import Act, may
-from analytics_admin.audit import Actor, AuditUnavailable
+from analytics_admin.acts import (
+    FAILURE,
+    MAX_REASON_LENGTH,
+    ActDenied,
+    ActFailed,
+    ActRefused,
+    ActResult,
+    authorize,
+    deny,
+    failing_as,
+)
+from analytics_admin.audit import Actor
 from analytics_admin.breakers import roster
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.roster import BreakerReset, BreakerStatus
+from analytics_admin.breakers.roster import BreakerMoved, BreakerReset, BreakerStatus
+from analytics_admin.breakers.snapshot import Control
 from analytics_admin.caching import purge
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.connections import StoreUnavailable
 from analytics_admin.models import Operation
 from analytics_admin.signals import search_cache_cleared
 
+DEFAULT_HOLD = 3600.0
+"""Seconds that a hold lasts unless its operator says otherwise."""
+LONGEST_HOLD = 366 * 86_400.0
+"""Seconds; a longer hold has to be said to be for ever."""
+
 __all__ = [
+    "FAILURE",
+    "MAX_REASON_LENGTH",
     "Act",
     "ActDenied",
     "ActFailed",
     "ActRefused",
     "ActResult",
     "Actor",
+    "BreakerMoved",
     "BreakerStatus",
     "SearchCacheStatus",
     "StoreUnavailable",
@@ -41,31 +59,8 @@ __all__ = [
     "list_breakers",
     "may",
     "reset_circuit_breakers",
+    "set_breaker_control",
 ]
-
-logger = logging.getLogger("analytics_admin.services")
-
-MAX_REASON_LENGTH = 500
-
-# What the operator reads when an act fails; the reason is filled in by ActFailed.
-FAILURE = {
-    Act.CLEAR_SEARCH_CACHE: "Failed to clear cache: {reason}",
-    Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActResult:
-    """What an act says to its operator.
-
-    ``preview`` is set by a dry run alone, which has no ``operation_id``; ``results`` by a reset
-    of chosen breakers alone.
-    """
-
-    message: str
-    operation_id: UUID | None = None
-    preview: Mapping[str, Any] | None = None
-    results: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,34 +79,6 @@ class SearchCacheStatus:
     last_clear: Operation | None = None
 
 
-class ActFailed(Exception):
-    """The act was tried, or could not be put on record, and is not known to be done."""
-
-    def __init__(self, act: Act, reason: str, *, code: str, operation_id: UUID | None) -> None:
-        self.reason = reason
-        self.code = code
-        self.operation_id = operation_id
-        super().__init__(FAILURE[act].format(reason=reason))
-
-
-class ActDenied(Exception):
-    """The actor is not allowed to do this; a row with status "denied" says so."""
-
-    code = "permission_denied"
-
-    def __init__(self, operation_id: UUID) -> None:
-        self.operation_id = operation_id
-        super().__init__("Not authorized")
-
-
-class ActRefused(Exception):
-    """The act was not asked for properly, or is switched off; nothing was done or recorded."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        self.code = code
-        super().__init__(message)
-
-
 def clear_search_cache(
     *,
     actor: Actor,
@@ -127,8 +94,8 @@ def clear_search_cache(
         ActFailed: the store or the audit trail failed.
     """
     act = Act.CLEAR_SEARCH_CACHE
-    reason = _authorize(act, actor, reason, dry_run=dry_run)
-    with _failing_as(act) as attempt:
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    with failing_as(act) as attempt:
         if dry_run:
             return _clear_preview()
         with audit.audited(act.value, actor=actor, reason=reason, targets={}) as operation:
@@ -158,10 +125,10 @@ def reset_circuit_breakers(
     if names is not None and not _are_texts(names):
         raise TypeError("names has to be a sequence of str, like ['catalog']")
     act = Act.RESET_CIRCUIT_BREAKERS
-    reason = _authorize(act, actor, reason, dry_run=dry_run)
+    reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
         raise ActRefused("names: at least one name is needed", code="invalid")
-    with _failing_as(act) as attempt:
+    with failing_as(act, passing=(UnknownBreakers,)) as attempt:
         if dry_run:
             return _reset_preview(roster.plan_reset(names, only_open=only_open))
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
@@ -178,6 +145,50 @@ def reset_circuit_breakers(
         operation_id=operation.pk,
         results=[_as_row(reset) for reset in resets],
     )
+
+
+def set_breaker_control(
+    *,
+    name: str,
+    control: str,
+    actor: Actor,
+    for_seconds: float | None = None,
+    reason: str = "",
+    expected_generation: str | None = None,
+    dry_run: bool = False,
+) -> ActResult:
+    """Hold a breaker forced_open, disabled or metrics_only, or release it (automatic).
+
+    A hold ends by itself after ``for_seconds`` (an hour if not given; ``math.inf``: never).
+
+    Raises:
+        UnknownBreakers: nothing was held, created or recorded.
+        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    act = Act.CONTROL_CIRCUIT_BREAKERS
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    wanted, seconds = _hold_asked_for(control, for_seconds)
+    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
+        if dry_run:
+            before = roster.status(name, expected_generation=expected_generation)
+            return _control_preview(before, wanted)
+        _refuse_unknown([name])
+        targets = {"name": name, "control": wanted.value, "for_seconds": seconds}
+        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
+            attempt.operation_id = operation.pk
+            before, after = roster.set_control(
+                name,
+                wanted,
+                for_seconds=seconds,
+                actor=actor.name,
+                reason=reason,
+                expected_generation=expected_generation,
+            )
+            moved = {"name": name, "from": before.state, "to": after.state}
+            operation.outcome = {"results": [moved]}
+    message = f"Circuit breaker {name} set to {wanted.value}"
+    return ActResult(message=message, operation_id=operation.pk, results=[moved])
 
 
 def describe_search_cache() -> SearchCacheStatus:
@@ -205,66 +216,35 @@ def list_breakers(*, state: str | None = None) -> list[BreakerStatus]:
     return [status for status in roster.statuses() if state in (None, status.state)]
 
 
-def deny(act: Act, *, actor: Actor) -> ActDenied:
-    """Put a refused act on record and return the exception that says so.
-
-    Raises:
-        ActFailed: the audit trail can't be written.
-    """
-    with _failing_as(act):
-        return ActDenied(audit.record_denied(act.value, actor=actor).pk)
-
-
-def _authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
-    """Return the reason, trimmed, when the actor may do the act now."""
-    if actor.user is not None and not may(actor.user, act):
-        raise deny(act, actor=actor)
-    settings = app_settings()
-    reason = reason.strip()
-    if not audit.is_storable(reason):
-        raise ActRefused("reason: holds characters that are no text", code="invalid")
-    if len(reason) > MAX_REASON_LENGTH:
-        raise ActRefused(f"reason: at most {MAX_REASON_LENGTH} characters", code="invalid")
-    if settings.read_only and not dry_run:
-        raise ActRefused("This site is read-only: acts are switched off", code="read_only")
-    if settings.require_reason and not reason and not dry_run:
-        raise ActRefused("reason: this site asks for a reason", code="reason_required")
-    return reason
-
-
 def _are_texts(names: Sequence[Any]) -> bool:
     """A text is a sequence, too, of letters: one name would be read as many."""
     return not isinstance(names, str) and all(isinstance(name, str) for name in names)
 
 
-@dataclass(slots=True)
-class _Attempt:
-    operation_id: UUID | None = None
+def _hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
+    """Return the control, and the seconds that it is to hold: None for ever."""
+    if control not in set(Control):
+        choices = ", ".join(Control)
+        raise ActRefused(f"control: one of {choices}", code="invalid")
+    wanted = Control(control)
+    if wanted is Control.AUTOMATIC:
+        if for_seconds is not None:
+            raise ActRefused("for_seconds: a release has no end", code="invalid")
+        return wanted, None
+    seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ActRefused("for_seconds: has to be a number", code="invalid")
+    if seconds == math.inf:
+        return wanted, None
+    if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
+        raise ActRefused(f"for_seconds: more than 0, at most {LONGEST_HOLD:.0f}", code="invalid")
+    return wanted, float(seconds)
 
 
-@contextmanager
-def _failing_as(act: Act) -> Iterator[_Attempt]:
-    """Turn whatever goes wrong in the block into ActFailed, in words that hold no secret."""
-    attempt = _Attempt()
-    try:
-        yield attempt
-    except UnknownBreakers:
-        raise
-    except (StoreUnavailable, AuditUnavailable, OutcomeUnknown) as error:
-        raise _failed(act, error.reason, error.code, attempt) from None
-    # The one broad except of the app: the operator is promised an answer whatever breaks, and
-    # the exception's text may hold a URL with its password, so only its type and place are kept.
-    except Exception as error:
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
-        reason = f"unexpected error ({type(error).__name__})"
-        raise _failed(act, reason, "internal_error", attempt) from None
-
-
-def _failed(act: Act, reason: str, code: str, attempt: _Attempt) -> ActFailed:
-    record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
-    logger.warning("%s failed: %s (%s)", act, reason, record)
-    return ActFailed(act, reason, code=code, operation_id=attempt.operation_id)
+def _control_preview(before: BreakerStatus, wanted: Control) -> ActResult:
+    preview = {"name": before.name, "from": before.state, "control": wanted.value}
+    message = f"Dry run: circuit breaker {before.name} would be set to {wanted.value}"
+    return ActResult(message=message, preview=preview)
 
 
 def _refuse_unknown(names: Sequence[str] | None) -> None:

@@ -96,6 +96,20 @@ def statuses() -> list[BreakerStatus]:
     return [_status(name, reading.snapshots[name], reading.now) for name in names]
 
 
+def status(name: str, *, expected_generation: str | None = None) -> BreakerStatus:
+    """Return one registered breaker.
+
+    Raises:
+        UnknownBreakers, BreakerMoved, StoreUnavailable
+    """
+    require_known([name])
+    reading = engine.act_store().load_many([name])
+    found = _status(name, reading.snapshots[name], reading.now)
+    if expected_generation is not None and expected_generation != found.generation:
+        raise BreakerMoved(name, found)
+    return found
+
+
 def plan_reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerReset]:
     """Return what ``reset`` would do now, without doing it.
 

@@ -1,0 +1,131 @@
+"""What every act goes through: permission, switches, reason, and one way to fail.
+
+Knows nothing of what the acts do; services says that.
+"""
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from analytics_admin import audit
+from analytics_admin.access import Act, may
+from analytics_admin.audit import Actor, AuditUnavailable
+from analytics_admin.conf import app_settings
+from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+
+logger = logging.getLogger("analytics_admin.services")
+
+MAX_REASON_LENGTH = 500
+
+# What the operator reads when an act fails; the reason is filled in by ActFailed.
+FAILURE = {
+    Act.CLEAR_SEARCH_CACHE: "Failed to clear cache: {reason}",
+    Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
+    Act.CONTROL_CIRCUIT_BREAKERS: "Failed to control circuit breaker: {reason}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActResult:
+    """What an act says to its operator.
+
+    ``preview`` is set by a dry run alone, which has no ``operation_id``; ``results`` by a reset
+    of chosen breakers alone.
+    """
+
+    message: str
+    operation_id: UUID | None = None
+    preview: Mapping[str, Any] | None = None
+    results: Sequence[Mapping[str, Any]] | None = None
+
+
+class ActFailed(Exception):
+    """The act was tried, or could not be put on record, and is not known to be done."""
+
+    def __init__(self, act: Act, reason: str, *, code: str, operation_id: UUID | None) -> None:
+        self.reason = reason
+        self.code = code
+        self.operation_id = operation_id
+        super().__init__(FAILURE[act].format(reason=reason))
+
+
+class ActDenied(Exception):
+    """The actor is not allowed to do this; a row with status "denied" says so."""
+
+    code = "permission_denied"
+
+    def __init__(self, operation_id: UUID) -> None:
+        self.operation_id = operation_id
+        super().__init__("Not authorized")
+
+
+class ActRefused(Exception):
+    """The act was not asked for properly, or is switched off; nothing was done or recorded."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+def deny(act: Act, *, actor: Actor) -> ActDenied:
+    """Put a refused act on record and return the exception that says so.
+
+    Raises:
+        ActFailed: the audit trail can't be written.
+    """
+    with failing_as(act):
+        return ActDenied(audit.record_denied(act.value, actor=actor).pk)
+
+
+def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
+    """Return the reason, trimmed, when the actor may do the act now."""
+    if actor.user is not None and not may(actor.user, act):
+        raise deny(act, actor=actor)
+    settings = app_settings()
+    reason = reason.strip()
+    if not audit.is_storable(reason):
+        raise ActRefused("reason: holds characters that are no text", code="invalid")
+    if len(reason) > MAX_REASON_LENGTH:
+        raise ActRefused(f"reason: at most {MAX_REASON_LENGTH} characters", code="invalid")
+    if settings.read_only and not dry_run:
+        raise ActRefused("This site is read-only: acts are switched off", code="read_only")
+    if settings.require_reason and not reason and not dry_run:
+        raise ActRefused("reason: this site asks for a reason", code="reason_required")
+    return reason
+
+
+@dataclass(slots=True)
+class Attempt:
+    operation_id: UUID | None = None
+
+
+@contextmanager
+def failing_as(act: Act, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[Attempt]:
+    """Turn whatever goes wrong in the block into ActFailed, in words that hold no secret.
+
+    Exceptions of the classes ``passing``, which say that nothing was done, are left as they are.
+    """
+    attempt = Attempt()
+    try:
+        yield attempt
+    except passing:
+        raise
+    except (StoreUnavailable, AuditUnavailable, OutcomeUnknown) as error:
+        raise _failed(act, error.reason, error.code, attempt) from None
+    # The one broad except of the app: the operator is promised an answer whatever breaks, and
+    # the exception's text may hold a URL with its password, so only its type and place are kept.
+    except Exception as error:
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
+        reason = f"unexpected error ({type(error).__name__})"
+        raise _failed(act, reason, "internal_error", attempt) from None
+
+
+def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> ActFailed:
+    record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
+    logger.warning("%s failed: %s (%s)", act, reason, record)
+    return ActFailed(act, reason, code=code, operation_id=attempt.operation_id)
