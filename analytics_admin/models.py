@@ -66,7 +66,10 @@ class Operation(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} · {self.actor} · {self.started_at:%Y-%m-%d %H:%M:%S}"
+        began = self.started_at
+        local = timezone.localtime(began) if timezone.is_aware(began) else began
+        when = f"{local:%Y-%m-%d %H:%M:%S %Z}".rstrip()  # USE_TZ = False knows no zone
+        return f"{self.get_kind_display()} · {self.actor} · {when}"
 
     @property
     def is_interrupted(self) -> bool:

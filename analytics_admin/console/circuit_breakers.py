@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.http import QueryDict
+from django.core.paginator import Paginator
+from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext
 
 from analytics_admin import services
@@ -13,6 +14,7 @@ from analytics_admin.console.wording import count, state_badge
 from analytics_admin.services import Act, Actor, ActResult, BreakerStatus, StoreUnavailable
 
 REFUSING_CALLS = frozenset({"open", "forced_open"})
+PER_PAGE = 100
 LISTED_IN_PREVIEW = 100
 
 
@@ -23,13 +25,22 @@ class CircuitBreakerAdmin(ActPage):
     confirm_template = "admin/analytics_admin/confirm_reset.html"
     confirm_form = ConfirmResetForm
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
+        """The verdict is on all of them; those that need a look are on the first page."""
         try:
             breakers = services.list_breakers()
         except StoreUnavailable as error:
             return {"unavailable": error.reason}
-        rows = [{"status": status, "badge": state_badge(status.state)} for status in breakers]
-        return {"rows": rows, "verdict": verdict(breakers), "tone": tone(breakers)}
+        ordered = sorted(breakers, key=lambda status: (urgency(status.state), status.name))
+        page = Paginator(ordered, PER_PAGE).get_page(request.GET.get("page"))
+        return {
+            "rows": [{"status": status, "badge": state_badge(status.state)} for status in page],
+            "page": page,
+            "page_range": page.paginator.get_elided_page_range(page.number),
+            "total": count(len(breakers)),
+            "verdict": verdict(breakers),
+            "tone": tone(breakers),
+        }
 
     def initial(self, post: QueryDict) -> dict[str, Any]:
         return {"only_open": "only_open" in post}
@@ -52,6 +63,11 @@ class CircuitBreakerAdmin(ActPage):
             "shown": shown,
             "unshown": len(breakers) - len(shown),
         }
+
+
+def urgency(state: str) -> int:
+    """Return a breaker's rank in the list: first what refuses calls, last what is closed."""
+    return 0 if state in REFUSING_CALLS else 2 if state == "closed" else 1
 
 
 def verdict(breakers: Sequence[BreakerStatus]) -> str:

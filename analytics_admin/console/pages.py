@@ -72,7 +72,7 @@ class ActPage(ReadOnlyAdmin):
     confirm_template: ClassVar[str]
     confirm_form: ClassVar[type[ConfirmForm]] = ConfirmForm
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
         """Return the page's own context; never fails because a store is down."""
         raise NotImplementedError
 
@@ -107,7 +107,7 @@ class ActPage(ReadOnlyAdmin):
         context = {
             "act_url": self._url(self.act_path),
             "hindrance": self.hindrance(request),
-            **self.describe(),
+            **self.describe(request),
             **(extra_context or {}),
         }
         return self._render(request, self.page_template, context)

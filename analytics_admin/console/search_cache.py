@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.http import HttpRequest
+
 from analytics_admin import services
 from analytics_admin.console.pages import ActPage
 from analytics_admin.console.wording import REACHABLE, UNKNOWN, count
@@ -14,7 +16,7 @@ class SearchCacheAdmin(ActPage):
     page_template = "admin/analytics_admin/search_cache.html"
     confirm_template = "admin/analytics_admin/confirm_clear.html"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
         status = services.describe_search_cache()
         return {
             "status": status,

@@ -177,7 +177,7 @@ def test_hostile_names_and_reasons_are_shown_as_text(sign_in):
     expect(page.locator(".field-reason .readonly")).to_have_text(reason)
     expect(page.locator("#hostile")).to_have_count(0)
     page.goto("/admin/analytics_admin/operation/")
-    expect(page.locator("td.field-reason")).to_have_text(reason)
+    expect(page.locator("td.field-reason_shown")).to_have_text(reason)
     expect(page.locator("#hostile")).to_have_count(0)
 
 
@@ -210,3 +210,39 @@ def test_pages_fit_the_screen_and_can_be_read(sign_in, scheme, width):
             assert page.evaluate(LOWEST_CONTRAST) >= 4.5, path
             if page.get_by_role("button", name=button).count():
                 page.get_by_role("button", name=button).click()
+                expect(page.locator("#aa-preview")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [320, 1024, 1100, 1200, 1280, 1600])
+def test_the_operations_show_every_column_beside_their_filter(site, sign_in, width):
+    reason = "prices were imported again, see ticket 4711; then both of us looked. " + "x" * 400
+    site.run(
+        "from analytics_admin.services import Actor, clear_search_cache\n"
+        "clear_search_cache("
+        f"actor=Actor.system('nightly-import@shop.example.com'), reason={reason!r})"
+    )
+    page = sign_in(viewport={"width": width, "height": 700})
+    page.goto("/admin/analytics_admin/operation/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = page.evaluate(
+        "(it => it.scrollWidth - it.clientWidth)(document.querySelector('.results'))"
+    )
+    assert cut == 0
+    expect(page.locator("td.field-reason_shown")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_very_many_breakers_are_leafed_through(site, sign_in, javascript):
+    site.run(
+        "from analytics_admin.breakers import circuit_breaker\n"
+        "for number in range(130):\n"
+        "    with circuit_breaker(f'many-{number:03}'):\n"
+        "        pass\n"
+    )
+    page = sign_in(java_script_enabled=javascript)
+    page.goto("/admin/analytics_admin/circuitbreaker/")
+    expect(page.locator("#aa-breakers tbody tr")).to_have_count(100)
+    expect(page.locator("#aa-breakers tbody tr").first).to_contain_text("catalog.search")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="2").click()
+    expect(page.locator("#aa-breakers tbody tr")).to_have_count(32)
+    expect(page.locator("#aa-verdict")).to_have_text("1 of 132 breakers open")

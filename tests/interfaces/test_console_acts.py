@@ -165,14 +165,26 @@ def test_only_the_open_ones_are_reset_when_asked_for(operator):
     assert Operation.objects.get().targets["only_open"] is True
 
 
-def test_a_long_preview_is_cut_and_says_so(operator, settings):
-    names = [f"many-{number}" for number in range(150)]
-    settings.ANALYTICS_ADMIN = {
-        **settings.ANALYTICS_ADMIN,
-        "BREAKERS": {name: {} for name in names},
-    }
-    page = operator.post(RESET).text
-    assert f"… and {len(states()) - 100} more." in page
+@pytest.mark.parametrize(
+    ("url", "pressed", "words", "done"),
+    [
+        (CLEAR, {}, "There is nothing to remove.", CLEARED),
+        (
+            RESET,
+            {"only_open": "True"},
+            "There is nothing to reset.",
+            "0 circuit breakers reset successfully",
+        ),
+    ],
+)
+def test_where_nothing_would_change_the_page_says_so_calmly_and_still_acts(
+    operator, url, pressed, words, done
+):
+    page = operator.post(url, pressed).text
+    assert re.search(rf'<p class="aa-verdict aa-quiet">{words}</p>', page)
+    assert "aa-warn" not in page
+    answer = operator.post(url, {"confirmed": "yes", **pressed}, follow=True)
+    assert told(answer) == [("success", done)]
 
 
 @pytest.mark.parametrize("url", [CLEAR, RESET])

@@ -1,6 +1,6 @@
 """The audit trail in the admin: complete, newest first, and nobody's to change."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -53,6 +53,35 @@ def test_a_row_shows_its_status_in_a_word_and_its_duration(operator):
         "REST API",
     ]:
         assert text in page
+
+
+def test_a_long_reason_is_cut_in_the_list_and_whole_on_its_own_page(operator):
+    row = record(reason="stale " * 40 + "end")
+    page = operator.get(LIST).text
+    assert "stale s…</td>" in page
+    assert "stale end" not in page
+    assert "stale end" in operator.get(page_of(row)).text
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        ("UTC", "Clear search cache · ada · 2026-07-01 22:30:00 UTC"),
+        ("Europe/Berlin", "Clear search cache · ada · 2026-07-02 00:30:00 CEST"),
+    ],
+)
+def test_a_row_is_called_by_its_time_in_the_readers_zone(zone, name):
+    began = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
+    row = Operation(kind="clear_search_cache", actor="ada", started_at=began)
+    with timezone.override(zone):
+        assert str(row) == name
+
+
+def test_a_site_without_time_zones_names_none(settings):
+    settings.USE_TZ = False
+    began = datetime(2026, 7, 1, 22, tzinfo=UTC).replace(tzinfo=None)
+    row = Operation(kind="clear_search_cache", actor="ada", started_at=began)
+    assert str(row) == "Clear search cache · ada · 2026-07-01 22:00:00"
 
 
 def test_a_row_whose_end_nobody_reported_reads_as_interrupted_after_ten_minutes(operator):
