@@ -63,6 +63,7 @@ class BreakerMoved(Exception):
     """The breaker is not what its caller had seen; ``status`` is what it is now."""
 
     code = "breaker_moved"
+    reason = "the breaker has changed meanwhile"
 
     def __init__(self, name: str, status: "BreakerStatus") -> None:
         self.status = status

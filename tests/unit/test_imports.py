@@ -20,6 +20,7 @@ LEVELS = {
     3: {"api", "console", "management"},
     2: {
         "services",
+        "acts",
         "audit",
         "access",
         "tokens",
