@@ -96,12 +96,8 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
     A store whose clock has stepped back never makes a breaker wait longer than it was to. A hold
     that is to be released by hand is said to end in HOLD_RETRY.
     """
-    control = held(snapshot, now)
-    if control is Control.FORCED_OPEN:
-        until = snapshot.hold.until if snapshot.hold else None
-        return HOLD_RETRY if until is None else until - now
-    if control is not Control.AUTOMATIC or snapshot.hold is not None:
-        return 0.0
+    if snapshot.hold is not None:
+        return _hold_retry(snapshot.hold, now)
     if snapshot.state in _PASSING:
         return 0.0
     if snapshot.state is State.OPEN:
@@ -114,13 +110,8 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
 
 def judge(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Verdict:
     """Say what a caller who sees this snapshot may do."""
-    control = held(snapshot, now)
-    if control is Control.FORCED_OPEN:
-        return Verdict.REJECTED
-    if control is not Control.AUTOMATIC:
-        return Verdict.PASSES
-    if snapshot.hold is not None:  # over, but nobody has written that yet
-        return Verdict.PROBES if _after_hold(snapshot).state is State.HALF_OPEN else Verdict.PASSES
+    if snapshot.hold is not None:
+        return _judge_hold(snapshot.hold, now)
     if snapshot.state in _PASSING:
         return Verdict.PASSES
     return Verdict.REJECTED if retry_after(snapshot, policy, now) > 0 else Verdict.PROBES
@@ -190,6 +181,18 @@ def would_open(snapshot: Snapshot, policy: BreakerPolicy, now: float, *, settlin
         return ""
     settled = now - snapshot.entered_at >= settling
     return _trip_cause(snapshot, policy, settled=settled) or ""
+
+
+def _judge_hold(hold: Hold, now: float) -> Verdict:
+    if hold.control is not Control.FORCED_OPEN:
+        return Verdict.PASSES
+    return Verdict.PROBES if hold.is_over(now) else Verdict.REJECTED
+
+
+def _hold_retry(hold: Hold, now: float) -> float:
+    if hold.control is not Control.FORCED_OPEN:
+        return 0.0
+    return HOLD_RETRY if hold.until is None else max(0.0, hold.until - now)
 
 
 def _after_hold(snapshot: Snapshot) -> Snapshot:
