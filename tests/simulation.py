@@ -5,19 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
-from analytics_admin.breakers import (
-    BreakerPolicy,
-    CircuitBreaker,
-    breaker,
-    exchange,
-    fleet,
-    permit,
-    protection,
-)
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.memory_store import MemoryStore
+from analytics_admin.testing import engine_time
 
 
 class Clock:
@@ -52,11 +43,7 @@ class SimulatedSite:
 def simulated_site() -> Iterator[SimulatedSite]:
     """Put the engine on simulated time, for every process of the site."""
     clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (fleet, exchange):
-            patch.setattr(module, "time", clock)
-        for module in (permit, breaker, protection):
-            patch.setattr(module, "clock", clock.monotonic)
+    with engine_time(clock):
         yield SimulatedSite(clock)
 
 

@@ -11,6 +11,7 @@ from django.dispatch import receiver
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.breaker import CircuitBreaker
+from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
 
@@ -93,6 +94,14 @@ def effective_policy(name: str) -> BreakerPolicy:
         **settings.breakers.get(name, {}),
     }
     return BreakerPolicy.from_options(merged)
+
+
+def join_fleet(fleet: Fleet) -> None:
+    """Have every breaker, also those declared from now on, belong to this fleet."""
+    with _lock:
+        engine.fleet = fleet
+        for breaker in _breakers.values():
+            breaker.join(fleet)
 
 
 def declared_names() -> set[str]:
