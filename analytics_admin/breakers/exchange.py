@@ -59,6 +59,8 @@ class Exchange:
         reading = store.add([view.report() for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
+        if not self._link.in_use(store):
+            return  # too late: nobody waits for this any longer
         missing = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
         self._register(store, [v for v in views if v.name in missing], holds)
         for view in views:

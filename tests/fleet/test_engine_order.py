@@ -43,7 +43,7 @@ def snapshot(name: str) -> Snapshot:
 
 
 def moves(name: str) -> list[tuple[str, str]]:
-    return [(move.from_state.value, move.to_state.value) for move in act_store().transitions(name)]
+    return [(move.from_state, move.to_state) for move in act_store().transitions(name)]
 
 
 # A trip in one process while others go on succeeding.
