@@ -112,7 +112,9 @@ def failing_as(act: Act, *, passing: tuple[type[Exception], ...] = ()) -> Iterat
     attempt = Attempt()
     try:
         yield attempt
-    except passing:
+    except passing as error:
+        if hasattr(error, "operation_id"):
+            error.operation_id = attempt.operation_id
         raise
     except (StoreUnavailable, AuditUnavailable, OutcomeUnknown) as error:
         raise _failed(act, error.reason, error.code, attempt) from None

@@ -24,6 +24,16 @@ from analytics_admin.acts import (
     failing_as,
 )
 from analytics_admin.audit import Actor
+from analytics_admin.breaker_reports import (
+    BREAKER_STATES,
+    BreakerDetail,
+    BreakerPage,
+    BreakerTransition,
+    as_plain,
+    describe_breaker,
+    list_breakers,
+    page_breakers,
+)
 from analytics_admin.breakers import roster
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerMoved, BreakerReset, BreakerStatus
@@ -38,8 +48,12 @@ DEFAULT_HOLD = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""
 LONGEST_HOLD = 366 * 86_400.0
 """Seconds; a longer hold has to be said to be for ever."""
+CONTROLS = tuple(control.value for control in Control)
+"""What a breaker can be set to."""
 
 __all__ = [
+    "BREAKER_STATES",
+    "CONTROLS",
     "FAILURE",
     "MAX_REASON_LENGTH",
     "Act",
@@ -48,16 +62,22 @@ __all__ = [
     "ActRefused",
     "ActResult",
     "Actor",
+    "BreakerDetail",
     "BreakerMoved",
+    "BreakerPage",
     "BreakerStatus",
+    "BreakerTransition",
     "SearchCacheStatus",
     "StoreUnavailable",
     "UnknownBreakers",
+    "as_plain",
     "clear_search_cache",
     "deny",
+    "describe_breaker",
     "describe_search_cache",
     "list_breakers",
     "may",
+    "page_breakers",
     "reset_circuit_breakers",
     "set_breaker_control",
 ]
@@ -112,6 +132,7 @@ def reset_circuit_breakers(
     only_open: bool = False,
     reason: str = "",
     dry_run: bool = False,
+    expected_generation: str | None = None,
 ) -> ActResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
@@ -119,23 +140,31 @@ def reset_circuit_breakers(
 
     Raises:
         TypeError: ``names`` is one text instead of several, or holds what is no text.
+        ValueError: ``expected_generation`` without the one name whose it is.
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
+        BreakerMoved: it is not at ``expected_generation`` any more; nothing was reset.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
     if names is not None and not _are_texts(names):
         raise TypeError("names has to be a sequence of str, like ['catalog']")
+    if expected_generation is not None and len(names or ()) != 1:
+        raise ValueError("expected_generation is that of one name")
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
         raise ActRefused("names: at least one name is needed", code="invalid")
-    with failing_as(act, passing=(UnknownBreakers,)) as attempt:
+    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
         if dry_run:
+            if names and expected_generation is not None:
+                roster.status(names[0], expected_generation=expected_generation)
             return _reset_preview(roster.plan_reset(names, only_open=only_open))
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
         _refuse_unknown(names)
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
-            resets = roster.reset(names, only_open=only_open)
+            resets = roster.reset(
+                names, only_open=only_open, expected_generation=expected_generation
+            )
             operation.outcome = _reset_outcome(resets)
     if names is None and not only_open:
         message = "All circuit breakers reset successfully"
@@ -205,15 +234,6 @@ def describe_search_cache() -> SearchCacheStatus:
     except StoreUnavailable as error:
         return SearchCacheStatus(**known, unavailable=error.reason)
     return SearchCacheStatus(**known, keys=preview.keys, exact=preview.exact)
-
-
-def list_breakers(*, state: str | None = None) -> list[BreakerStatus]:
-    """Return every registered breaker by name, or those in the given state.
-
-    Raises:
-        StoreUnavailable: the shared store does not answer; nothing is known of any of them.
-    """
-    return [status for status in roster.statuses() if state in (None, status.state)]
 
 
 def _are_texts(names: Sequence[Any]) -> bool:

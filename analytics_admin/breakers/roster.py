@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.exchange import StateChange
@@ -67,6 +68,7 @@ class BreakerMoved(Exception):
 
     def __init__(self, name: str, status: "BreakerStatus") -> None:
         self.status = status
+        self.operation_id: UUID | None = None
         super().__init__(f"Circuit breaker {name} has changed meanwhile")
 
 
@@ -86,15 +88,15 @@ def require_known(names: Sequence[str]) -> None:
         raise UnknownBreakers(list(unknown))
 
 
-def statuses() -> list[BreakerStatus]:
-    """Return every registered breaker, by name.
+def statuses(names: Sequence[str] | None = None) -> list[BreakerStatus]:
+    """Return every registered breaker by name, or these registered ones in their order.
 
     Raises:
         StoreUnavailable
     """
-    names = registered_names()
+    names = registered_names() if names is None else names
     reading = engine.act_store().load_many(names)
-    return [_status(name, reading.snapshots[name], reading.now) for name in names]
+    return [status_of(name, reading.snapshots[name], reading.now) for name in names]
 
 
 def status(name: str, *, expected_generation: str | None = None) -> BreakerStatus:
@@ -105,10 +107,8 @@ def status(name: str, *, expected_generation: str | None = None) -> BreakerStatu
     """
     require_known([name])
     reading = engine.act_store().load_many([name])
-    found = _status(name, reading.snapshots[name], reading.now)
-    if expected_generation is not None and expected_generation != found.generation:
-        raise BreakerMoved(name, found)
-    return found
+    _require_generation(expected_generation, name, reading.snapshots[name], reading.now)
+    return status_of(name, reading.snapshots[name], reading.now)
 
 
 def plan_reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerReset]:
@@ -121,22 +121,29 @@ def plan_reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerR
     return [_reset_of(name, snapshot, now) for name, snapshot in selected.items()]
 
 
-def reset(names: Sequence[str] | None, *, only_open: bool) -> list[BreakerReset]:
+def reset(
+    names: Sequence[str] | None, *, only_open: bool, expected_generation: str | None = None
+) -> list[BreakerReset]:
     """Return breakers to closed with zero counts in a new generation: all, or those named.
 
-    ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then.
+    ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then,
+    unless there is an ``expected_generation``, which all of them must be at.
 
     Raises:
-        UnknownBreakers: nothing was reset or created.
+        UnknownBreakers, BreakerMoved: nothing was reset or created.
         StoreUnavailable: some may have been reset.
     """
     now, selected = _selected(names, only_open)
+    for name, snapshot in selected.items():
+        _require_generation(expected_generation, name, snapshot, now)
     resets = {name: _reset_of(name, snapshot, now) for name, snapshot in selected.items()}
     waiting = {name: snapshot for name, snapshot in selected.items() if snapshot is not None}
     for _ in range(ROUNDS):
         if not waiting:
             break
         waiting = _reset_round(waiting)
+        for name, snapshot in waiting.items():
+            _require_generation(expected_generation, name, snapshot, now)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
     if waiting:
         raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
@@ -208,8 +215,7 @@ def set_control(
     for _ in range(ROUNDS):
         reading = store.load_many([name])
         old, now = reading.snapshots[name], reading.now
-        if expected_generation is not None and expected_generation != _generation(old):
-            raise BreakerMoved(name, _status(name, old, now))
+        _require_generation(expected_generation, name, old, now)
         new = change_control(old or new_record(), _hold(control, for_seconds, now, actor, reason))
         move = Move(
             name=name,
@@ -222,7 +228,10 @@ def set_control(
         (outcome,) = store.compare_and_set([move])
         if outcome.won:
             engine.fleet.expire(name)
-            before, after = _status(name, old, now), _status(name, outcome.snapshot, outcome.now)
+            before, after = (
+                status_of(name, old, now),
+                status_of(name, outcome.snapshot, outcome.now),
+            )
             _announce_change(name, before.state, after.state, CONTROL)
             return before, after
     raise StoreUnavailable(f"{name} changes faster than it can be held")
@@ -237,8 +246,11 @@ def _hold(
     return Hold(control=control, until=until, actor=actor, reason=reason)
 
 
-def _generation(snapshot: Snapshot | None) -> str:
-    return "" if snapshot is None else snapshot.generation
+def _require_generation(
+    expected: str | None, name: str, snapshot: Snapshot | None, now: float
+) -> None:
+    if expected is not None and expected != ("" if snapshot is None else snapshot.generation):
+        raise BreakerMoved(name, status_of(name, snapshot, now))
 
 
 def _selected(
@@ -268,7 +280,7 @@ def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerReset:
     return BreakerReset(name=name, from_state=_shown(snapshot, now), to_state=State.CLOSED.value)
 
 
-def _status(name: str, snapshot: Snapshot | None, now: float) -> BreakerStatus:
+def status_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerStatus:
     known = snapshot or Snapshot(generation="")
     wait = retry_after(known, effective_policy(name), now)
     in_force = held(known, now)

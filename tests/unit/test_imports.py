@@ -21,6 +21,7 @@ LEVELS = {
     2: {
         "services",
         "acts",
+        "breaker_reports",
         "audit",
         "access",
         "tokens",

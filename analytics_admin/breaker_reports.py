@@ -1,0 +1,206 @@
+"""The questions about circuit breakers: which there are, and all that is known of one.
+
+Services offers these to every door; nothing here changes anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from analytics_admin.breakers import engine, roster
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.registry import effective_policy
+from analytics_admin.breakers.roster import BreakerStatus
+from analytics_admin.breakers.snapshot import Control, Counts, Snapshot, State
+from analytics_admin.breakers.store import Report, TransitionRecord
+
+BREAKER_STATES = (
+    *(state.value for state in State),
+    *(control.value for control in Control if control is not Control.AUTOMATIC),
+)
+"""What calls can meet: a state, or a hold in force."""
+SORTS = ("name", "urgency")
+LARGEST_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPage:
+    """One page of a list; ``count`` is how many breakers all ``pages`` have."""
+
+    count: int
+    page: int
+    pages: int
+    breakers: Sequence[BreakerStatus]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerTransition:
+    """A breaker's move from one state or hold to another; ``actor`` is the operator behind it."""
+
+    at: datetime
+    from_state: str
+    to_state: str
+    cause: str
+    actor: str
+    consecutive_failures: int
+    counts: Counts
+    """What had been counted until then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerDetail:
+    """All that is known of one breaker."""
+
+    status: BreakerStatus
+    since: datetime | None
+    """When it came to be so; None for one that nobody has used yet."""
+    policy: BreakerPolicy
+    counts: Counts
+    """All calls since then."""
+    window: Counts | None
+    """Those that the rates are taken of; None when the policy asks for no rate."""
+    failure_rate: float | None
+    """Per cent in the window; None while it holds fewer calls than the policy's minimum."""
+    slow_call_rate: float | None
+    transitions: Sequence[BreakerTransition]
+    """The last twenty, newest first."""
+
+
+def list_breakers(
+    *, state: str | None = None, search: str = "", sort: str = "name"
+) -> list[BreakerStatus]:
+    """Return the registered breakers: all, or those in the state, whose names hold ``search``.
+
+    ``sort`` is "name", or "urgency": first those that refuse calls, last the closed ones.
+
+    Raises:
+        ValueError: there is no such state or order.
+        StoreUnavailable: the shared store does not answer; nothing is known of any of them.
+    """
+    _require_choice("state", state, (None, *BREAKER_STATES))
+    _require_choice("sort", sort, SORTS)
+    found = roster.statuses(_names_with(search))
+    found = [status for status in found if state in (None, status.state)]
+    return sorted(found, key=_urgency) if sort == "urgency" else found
+
+
+def page_breakers(
+    *,
+    state: str | None = None,
+    search: str = "",
+    sort: str = "name",
+    page: int = 1,
+    page_size: int = LARGEST_PAGE,
+) -> BreakerPage:
+    """Return a page of what list_breakers lists; one beyond the last is empty.
+
+    Raises:
+        ValueError: also for a page below 1 and a size that is not 1 to 100.
+        StoreUnavailable
+    """
+    if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
+        raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
+    part = slice((page - 1) * page_size, page * page_size)
+    breakers: Sequence[BreakerStatus]
+    if state is None and sort == "name":  # only those on the page need to be read
+        names = _names_with(search)
+        count, breakers = len(names), roster.statuses(names[part])
+    else:
+        every = list_breakers(state=state, search=search, sort=sort)
+        count, breakers = len(every), every[part]
+    pages = max(1, -(-count // page_size))
+    return BreakerPage(count=count, page=page, pages=pages, breakers=breakers)
+
+
+def describe_breaker(name: str) -> BreakerDetail:
+    """Return what is known of one registered breaker; changes and creates nothing.
+
+    Raises:
+        UnknownBreakers, StoreUnavailable
+    """
+    roster.require_known([name])
+    store, policy = engine.act_store(), effective_policy(name)
+    reading = store.add([Report(name=name, window=policy.window)])
+    snapshot = reading.snapshots[name]
+    known = snapshot or Snapshot(generation="")
+    judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None
+    return BreakerDetail(
+        status=roster.status_of(name, snapshot, reading.now),
+        since=_time(known.entered_at) if known.entered_at else None,
+        policy=policy,
+        counts=known.counts,
+        window=known.window if policy.window else None,
+        failure_rate=judged.failure_rate() if judged else None,
+        slow_call_rate=judged.slow_rate() if judged else None,
+        transitions=[_transition(record) for record in store.transitions(name)],
+    )
+
+
+def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
+    """Return the answer as JSON says it: numbers, null for what is not known, ISO 8601 times."""
+    if isinstance(about, BreakerStatus):
+        return {key: _plain(value) for key, value in asdict(about).items()}
+    rest = {
+        item.name: _plain(getattr(about, item.name))
+        for item in fields(about)
+        if item.name not in ("status", "policy")
+    }
+    return {**as_plain(about.status), "policy": _plain_policy(about.policy), **rest}
+
+
+def _names_with(search: str) -> list[str]:
+    wanted = search.strip().casefold()
+    return [name for name in roster.registered_names() if wanted in name.casefold()]
+
+
+def _urgency(status: BreakerStatus) -> tuple[int, str]:
+    if status.state in (State.OPEN, Control.FORCED_OPEN):
+        return 0, status.name
+    return (2 if status.state == State.CLOSED else 1), status.name
+
+
+def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
+    if given not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
+
+
+def _transition(record: TransitionRecord) -> BreakerTransition:
+    return BreakerTransition(
+        at=_time(record.at),
+        from_state=record.from_state,
+        to_state=record.to_state,
+        cause=record.cause,
+        actor=record.actor,
+        consecutive_failures=record.consecutive_failures,
+        counts=record.counts,
+    )
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, BreakerTransition | Counts):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    return value
+
+
+def _plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
+    """Exception classes and functions go by their names."""
+    options = {item.name: getattr(policy, item.name) for item in fields(policy)}
+    for option in ("record_exceptions", "ignore_exceptions"):
+        options[option] = [_dotted(cls) for cls in options[option]]
+    judge = policy.record_result
+    return {**options, "record_result": None if judge is None else _dotted(judge)}
+
+
+def _dotted(thing: Any) -> str:
+    """A callable object may have no name of its own; its class has."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"
