@@ -1,12 +1,22 @@
 """The confirm page's forms: what an operator is asked before an act."""
 
+import math
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
-from analytics_admin.services import MAX_REASON_LENGTH
+from analytics_admin.console.wording import CONTROLS
+from analytics_admin.services import DEFAULT_HOLD, MAX_REASON_LENGTH
+
+HOLD_FOR = [
+    ("900", _("15 minutes")),
+    ("3600", _("1 hour")),
+    ("28800", _("8 hours")),
+    ("86400", _("1 day")),
+    (str(math.inf), _("Until released")),
+]
 
 
 class ConfirmForm(forms.Form):
@@ -25,6 +35,46 @@ class ConfirmForm(forms.Form):
 
 
 class ConfirmResetForm(ConfirmForm):
-    """Also carries which breakers are meant."""
+    """Also carries which breakers are meant: all, the open ones, or those ticked."""
 
     only_open = forms.BooleanField(required=False, widget=forms.HiddenInput)
+    selected = forms.BooleanField(required=False, widget=forms.HiddenInput)
+    names = forms.Field(required=False, widget=forms.MultipleHiddenInput)
+
+
+class ConfirmBreakerForm(ConfirmForm):
+    """Also carries what its operator has seen: on any other generation the act is refused."""
+
+    expected_generation = forms.CharField(
+        label=_("Generation"), required=False, max_length=100, widget=forms.HiddenInput
+    )
+
+
+class ControlForm(ConfirmBreakerForm):
+    """Asks how the breaker is to be held, and for how long."""
+
+    field_order = ("control", "for_seconds", "reason")
+
+    control = forms.ChoiceField(
+        label=_("Control"), choices=[("", "—"), *((key, it.choice) for key, it in CONTROLS.items())]
+    )
+    for_seconds = forms.TypedChoiceField(
+        label=_("Duration"),
+        choices=HOLD_FOR,
+        initial=f"{DEFAULT_HOLD:.0f}",
+        coerce=float,
+        help_text=_("A hold ends by itself. A release needs no duration."),
+    )
+
+
+class ConfirmControlForm(ControlForm):
+    """The same on the confirm page, where they are decided already."""
+
+    control = forms.ChoiceField(
+        label=_("Control"),
+        choices=[(key, it.choice) for key, it in CONTROLS.items()],
+        widget=forms.HiddenInput,
+    )
+    for_seconds = forms.TypedChoiceField(
+        label=_("Duration"), choices=HOLD_FOR, coerce=float, widget=forms.HiddenInput
+    )

@@ -1,25 +1,16 @@
-"""What the pages with a button share: who may see them, the confirm page, the act, its message.
+"""What the pages of one domain share: who may see them, their addresses, how they are drawn.
 
-Knows no act: each page says which one it offers and calls its service.
+Knows no act and no domain: each page says what it shows and which acts it offers.
 """
 
-import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import Error, transaction
+from django.db import transaction
 from django.db.models import Model
-from django.http import (
-    HttpRequest,
-    HttpResponse,
-    HttpResponseNotAllowed,
-    HttpResponseRedirect,
-    QueryDict,
-)
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import capfirst
@@ -27,19 +18,14 @@ from django.utils.translation import gettext
 
 from analytics_admin import services
 from analytics_admin.conf import app_settings
-from analytics_admin.console.forms import ConfirmForm
-from analytics_admin.models import Operation
-from analytics_admin.services import Act, ActDenied, ActFailed, Actor, ActRefused, ActResult
+from analytics_admin.services import Act
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Model]
 else:
     _ModelAdmin = admin.ModelAdmin
 
-logger = logging.getLogger("analytics_admin.console")
-
 STYLE_SHEET = "analytics_admin/console.css"
-CONFIRMED = "confirmed"
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -63,162 +49,60 @@ class ReadOnlyAdmin(_ModelAdmin):
         return False
 
 
-class ActPage(ReadOnlyAdmin):
-    """A page about one of the app's domains, with the buttons of one act."""
+class DomainAdmin(ReadOnlyAdmin):
+    """The pages about one of the app's domains: the first one, and what its acts need."""
 
-    act: ClassVar[Act]
-    act_path: ClassVar[str]
     page_template: ClassVar[str]
-    confirm_template: ClassVar[str]
-    confirm_form: ClassVar[type[ConfirmForm]] = ConfirmForm
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the page's own context; never fails because a store is down."""
+        """Return the first page's own context; never fails because a store is down."""
         raise NotImplementedError
 
-    def carry_out(self, actor: Actor, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        """Call the service of the act; ``options`` are the confirm form's fields."""
+    def further_urls(self) -> list[URLPattern]:
+        """Return the addresses below the first page, made by ``route``."""
         raise NotImplementedError
-
-    def initial(self, post: QueryDict) -> dict[str, Any]:
-        """Return what the pressed button says about the act, for the confirm form."""
-        return {}
-
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        """Return the confirm page's words about a dry run."""
-        return {"preview": result.preview}
 
     def get_urls(self) -> list[URLPattern]:
-        """Only these two: the admin answers 404 to add, change, delete and history."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}"
-        return [
-            path("", self._guarded(self.changelist_view), name=f"{name}_changelist"),
-            path(f"{self.act_path}/", self._guarded(self.act_view), name=f"{name}_{self.act_path}"),
-        ]
+        """Only these: the admin answers 404 to add, change, delete and history."""
+        return [self.route("", self.changelist_view, "changelist"), *self.further_urls()]
+
+    def route(self, pattern: str, view: Any, name: str) -> URLPattern:
+        """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
+        guarded = transaction.non_atomic_requests(self.admin_site.admin_view(view))
+        url: URLPattern = path(pattern, guarded, name=self._url_name(name))
+        return url
+
+    def url(self, name: str = "changelist", *arguments: str) -> str:
+        """Return the address of one of this domain's pages."""
+        site = self.admin_site.name
+        return reverse(f"admin:{self._url_name(name)}", args=arguments, current_app=site)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the page."""
+        """Show the first page."""
+        if refusal := self.refuse_to_show(request):
+            return refusal
+        return self.render(
+            request, self.page_template, {**self.describe(request), **(extra_context or {})}
+        )
+
+    def refuse_to_show(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the answer to a method that a page does not take.
+
+        Raises:
+            PermissionDenied: the user may not see the console.
+        """
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        context = {
-            "act_url": self._url(self.act_path),
-            "hindrance": self.hindrance(request),
-            **self.describe(request),
-            **(extra_context or {}),
-        }
-        return self._render(request, self.page_template, context)
+        return None
 
-    def act_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask for confirmation; once confirmed, act and go back to the page with a message."""
-        if request.method != "POST":
-            return self._answer_harmlessly(request)
-        self._require_permission(request)
-        if hindrance := self.hindrance(request):
-            messages.error(request, hindrance)
-            return self._back()
-        try:
-            return self._confirm_or_act(request)
-        except ActDenied as error:  # the permission went in this very moment
-            raise PermissionDenied from error
-
-    def hindrance(self, request: HttpRequest) -> str:
-        """Return why the user can't act now, for display beside the button; empty if they can."""
-        if not services.may(request.user, self.act):
-            return gettext("Needs the permission %(permission)s.") % {
-                "permission": self.act.permission
-            }
-        if app_settings().read_only:
-            return gettext("This site is read-only: acts are switched off.")
-        return ""
-
-    def _guarded(self, view: Any) -> Any:
-        """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        return transaction.non_atomic_requests(self.admin_site.admin_view(view))
-
-    def _answer_harmlessly(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if request.method in {"GET", "HEAD"}:  # a reload, or the way back from a login in between
-            return self._back()
-        return HttpResponseNotAllowed(["POST"])
-
-    def _require_permission(self, request: HttpRequest) -> None:
-        if self.has_view_permission(request) and services.may(request.user, self.act):
-            return
-        with suppress(ActFailed):  # logged there; refused all the same
-            services.deny(self.act, actor=self._actor(request))
-        raise PermissionDenied
-
-    def _confirm_or_act(self, request: HttpRequest) -> HttpResponse:
-        if CONFIRMED not in request.POST:
-            return self._confirm(request, self.confirm_form(initial=self.initial(request.POST)))
-        form = self.confirm_form(request.POST)
-        if not form.is_valid():
-            return self._confirm(request, form)
-        return self._act(request, form.cleaned_data)
-
-    def _confirm(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
-        """A preview that fails is told and stops nobody: the act itself may well succeed."""
-        options = form.cleaned_data if form.is_bound else form.initial
-        context: dict[str, Any] = {
-            "form": form,
-            "actor": request.user.get_username(),
-            "act_url": self._url(self.act_path),
-            "options": options,
-        }
-        try:
-            result = self.carry_out(self._actor(request), {**options, "reason": ""}, dry_run=True)
-            context |= self.describe_preview(result)
-        except ActFailed as error:
-            context["preview_failure"] = error.reason
-        return self._render(request, self.confirm_template, context)
-
-    def _act(self, request: HttpRequest, options: dict[str, Any]) -> HttpResponse:
-        try:
-            result = self.carry_out(self._actor(request), options, dry_run=False)
-        except (ActRefused, ActFailed) as error:
-            messages.error(request, str(error))
-        else:
-            messages.success(request, result.message)
-            self._mirror(request, result)
-        return self._back()
-
-    def _mirror(self, request: HttpRequest, result: ActResult) -> None:
-        """Put the act among the admin's recent actions; it is done, whatever becomes of this."""
-        user_id: Any = request.user.pk
-        operation_id: Any = result.operation_id
-        try:
-            with transaction.atomic():
-                LogEntry.objects.log_actions(
-                    user_id,
-                    Operation.objects.filter(pk=operation_id),
-                    CHANGE,
-                    change_message=result.message,
-                )
-        except Error as error:
-            logger.warning(
-                "operation %s is missing among the admin's recent actions: %s",
-                operation_id,
-                type(error).__name__,
-            )
-
-    def _actor(self, request: HttpRequest) -> Actor:
-        return Actor.from_user(request.user, channel=Operation.Channel.ADMIN)
-
-    def _url(self, page: str = "changelist") -> str:
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}"
-        return reverse(name, current_app=self.admin_site.name)
-
-    def _back(self) -> HttpResponse:
-        return HttpResponseRedirect(self._url())
-
-    def _render(
+    def render(
         self, request: HttpRequest, template: str, context: dict[str, Any]
     ) -> TemplateResponse:
+        """Return a page in the admin's frame."""
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
@@ -228,3 +112,15 @@ class ActPage(ReadOnlyAdmin):
             **context,
         }
         return TemplateResponse(request, template, context)
+
+    def _url_name(self, name: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+
+
+def hindrance(request: HttpRequest, act: Act) -> str:
+    """Return why the user can't do this now, for display beside the button; empty if they can."""
+    if not services.may(request.user, act):
+        return gettext("Needs the permission %(permission)s.") % {"permission": act.permission}
+    if app_settings().read_only:
+        return gettext("This site is read-only: acts are switched off.")
+    return ""

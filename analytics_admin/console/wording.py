@@ -47,6 +47,35 @@ _BREAKER_STATES = {
     "unknown": UNKNOWN,
     "metrics_only": Badge(word=_("Metrics only"), icon="○", tone="warn"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlWords:
+    """How a control reads among the choices, and what it does to calls."""
+
+    choice: "_StrPromise | str"
+    effect: "_StrPromise | str"
+
+
+CONTROLS = {
+    "automatic": ControlWords(
+        choice=_("Automatic: no hold"),
+        effect=_("The breaker decides by itself again, with zero counts."),
+    ),
+    "forced_open": ControlWords(
+        choice=_("Forced open: calls are rejected"),
+        effect=_("Every call is rejected at once, also while the service works."),
+    ),
+    "disabled": ControlWords(
+        choice=_("Disabled: calls pass"),
+        effect=_("Every call passes, also while the service fails."),
+    ),
+    "metrics_only": ControlWords(
+        choice=_("Metrics only: calls pass and are counted"),
+        effect=_("Every call passes; results are counted and open nothing."),
+    ),
+}
+
 _STATUSES: dict[str, Badge] = {
     Operation.Status.STARTED: Badge(word=_("Started"), icon="…", tone="warn"),
     Operation.Status.DONE: Badge(word=_("Done"), icon="✓", tone="good"),

@@ -166,7 +166,9 @@ def test_a_read_only_site_shows_why_its_buttons_are_disabled(superuser, settings
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_the_tableless_models_have_no_other_pages(superuser, model, page, method):
     answer = getattr(signed_in(superuser), method)(f"/admin/analytics_admin/{model}/{page}")
-    assert answer.status_code == 404
+    # Beneath the breakers lie pages of theirs by name: none takes POST, and these names have none.
+    named = (model, method) == ("circuitbreaker", "post") and page in {"add/", "1/"}
+    assert answer.status_code == (405 if named else 404)
 
 
 def test_every_page_forbids_caching(superuser):

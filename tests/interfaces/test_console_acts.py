@@ -101,7 +101,7 @@ def test_the_breakers_page_lists_every_registered_breaker(operator):
     trip("page.tripped")
     circuit_breaker("page.calm")
     page = operator.get(BREAKERS).text
-    rows = dict(re.findall(r'<th scope="row">(\S+)</th>(.*?)</tr>', page, re.DOTALL))
+    rows = dict(re.findall(r'<th scope="row"><a[^>]*>(\S+)</a></th>(.*?)</tr>', page, re.DOTALL))
     assert set(rows) == set(states())
     assert re.search(r"aa-bad.*✕</span>&nbsp;Open", rows["page.tripped"])
     assert re.search(r"aa-good.*✓</span>&nbsp;Closed", rows["page.calm"])

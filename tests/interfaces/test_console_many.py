@@ -21,7 +21,7 @@ def operator(client, superuser, settings):
 
 
 def listed(page):
-    return re.findall(r'<th scope="row">(\S+)</th>', page)
+    return re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<\s]+)(?:</a>)?</th>', page)
 
 
 def pages_linked(page):

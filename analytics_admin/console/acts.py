@@ -1,0 +1,170 @@
+"""One act through the admin: the confirm page, the act, its message, its entry in the admin's log.
+
+Knows no act: each says which service it calls, on which words, and where its page is.
+"""
+
+import logging
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db import Error, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.utils.text import Truncator
+from django.utils.translation import gettext
+
+from analytics_admin import services
+from analytics_admin.console.forms import ConfirmForm
+from analytics_admin.console.pages import DomainAdmin, hindrance
+from analytics_admin.models import Operation
+from analytics_admin.services import (
+    Act,
+    ActDenied,
+    ActFailed,
+    Actor,
+    ActRefused,
+    ActResult,
+    BreakerMoved,
+    UnknownBreakers,
+)
+
+logger = logging.getLogger("analytics_admin.console")
+
+CONFIRMED = "confirmed"
+LONGEST_MESSAGE = 500
+
+
+class ConfirmedAct:
+    """One request about one act: the pressed button, or the confirm page sent back."""
+
+    act: ClassVar[Act]
+    template: ClassVar[str]
+    form: ClassVar[type[ConfirmForm]] = ConfirmForm
+
+    def __init__(self, page: DomainAdmin, request: HttpRequest, *, url: str, back: str) -> None:
+        """``url`` is where this act is posted to, ``back`` the page that offers it."""
+        self.page = page
+        self.request = request
+        self.url = url
+        self.back = back
+
+    def first_form(self) -> forms.Form:
+        """Return the confirm page's form as the pressed button has filled it."""
+        return self.form()
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        """Call the service of the act; ``options`` are the confirm form's fields."""
+        raise NotImplementedError
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        """Return the confirm page's words about a dry run."""
+        return {"preview": result.preview}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what else the confirm page says."""
+        return {}
+
+    def respond(self) -> HttpResponse:
+        """Ask for confirmation; once confirmed, act and go back to the page with a message."""
+        if self.request.method != "POST":
+            return self._answer_harmlessly()
+        self._require_permission()
+        if hindered := hindrance(self.request, self.act):
+            return self._go_back(hindered)
+        try:
+            return self._confirm_or_act()
+        except ActDenied as error:  # the permission went in this very moment
+            raise PermissionDenied from error
+        except BreakerMoved as error:
+            return self._go_back(
+                gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
+                % {"event": error}
+            )
+        except (ActRefused, UnknownBreakers, ActFailed) as error:
+            return self._go_back(Truncator(str(error)).chars(LONGEST_MESSAGE))
+
+    @property
+    def actor(self) -> Actor:
+        return Actor.from_user(self.request.user, channel=Operation.Channel.ADMIN)
+
+    def _answer_harmlessly(self) -> HttpResponse:
+        if not self.page.has_view_permission(self.request):
+            raise PermissionDenied
+        if self.request.method in {"GET", "HEAD"}:  # a reload, or back from a login in between
+            return HttpResponseRedirect(self.back)
+        return HttpResponseNotAllowed(["POST"])
+
+    def _require_permission(self) -> None:
+        user = self.request.user
+        if self.page.has_view_permission(self.request) and services.may(user, self.act):
+            return
+        with suppress(ActFailed):  # logged there; refused all the same
+            services.deny(self.act, actor=self.actor)
+        raise PermissionDenied
+
+    def _confirm_or_act(self) -> HttpResponse:
+        confirmed = CONFIRMED in self.request.POST
+        form = self.form(self.request.POST) if confirmed else self.first_form()
+        if unusable := unseen_errors(form):
+            return self._go_back(unusable)
+        if not confirmed or not form.is_valid():
+            return self._confirm(form)
+        result = self.carry_out(form.cleaned_data, dry_run=False)
+        messages.success(self.request, result.message)
+        self._mirror(result)
+        return HttpResponseRedirect(self.back)
+
+    def _confirm(self, form: forms.Form) -> HttpResponse:
+        """A preview that fails is told and stops nobody: the act itself may well succeed."""
+        options = form.cleaned_data if form.is_bound else form.initial
+        context: dict[str, Any] = {
+            "form": form,
+            "actor": self.request.user.get_username(),
+            "act_url": self.url,
+            "back_url": self.back,
+            "options": options,
+            **self.describe(),
+        }
+        try:
+            result = self.carry_out({**options, "reason": ""}, dry_run=True)
+            context |= self.describe_preview(result)
+        except ActFailed as error:
+            context["preview_failure"] = error.reason
+        return self.page.render(self.request, self.template, context)
+
+    def _go_back(self, complaint: str) -> HttpResponse:
+        messages.error(self.request, complaint)
+        return HttpResponseRedirect(self.back)
+
+    def _mirror(self, result: ActResult) -> None:
+        """Put the act among the admin's recent actions; it is done, whatever becomes of this."""
+        user_id: Any = self.request.user.pk
+        operation_id: Any = result.operation_id
+        try:
+            with transaction.atomic():
+                LogEntry.objects.log_actions(
+                    user_id,
+                    Operation.objects.filter(pk=operation_id),
+                    CHANGE,
+                    change_message=result.message,
+                )
+        except Error as error:
+            logger.warning(
+                "operation %s is missing among the admin's recent actions: %s",
+                operation_id,
+                type(error).__name__,
+            )
+
+
+def unseen_errors(form: forms.Form) -> str:
+    """Return what is wrong with the fields that the confirm page does not show; mostly nothing."""
+    errors = [
+        f"{field.label}: {error}"
+        for field in form.hidden_fields()
+        if form.is_bound
+        for error in field.errors
+    ]
+    return Truncator(" ".join(errors)).chars(LONGEST_MESSAGE)

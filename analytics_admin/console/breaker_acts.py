@@ -1,0 +1,145 @@
+"""The acts on circuit breakers: reset many of them, hold or release one, reset one."""
+
+from typing import Any
+
+from django import forms
+from django.http import Http404, HttpRequest
+
+from analytics_admin import services
+from analytics_admin.console.acts import ConfirmedAct
+from analytics_admin.console.forms import (
+    HOLD_FOR,
+    ConfirmBreakerForm,
+    ConfirmControlForm,
+    ConfirmResetForm,
+)
+from analytics_admin.console.pages import DomainAdmin
+from analytics_admin.console.wording import CONTROLS, state_badge
+from analytics_admin.services import Act, ActResult, UnknownBreakers
+
+LISTED_IN_PREVIEW = 100
+AUTOMATIC = "automatic"
+
+
+class ResetMany(ConfirmedAct):
+    """Reset all breakers, the open ones, or those ticked in the list."""
+
+    act = Act.RESET_CIRCUIT_BREAKERS
+    template = "admin/analytics_admin/confirm_reset.html"
+    form = ConfirmResetForm
+
+    def first_form(self) -> forms.Form:
+        post = self.request.POST
+        return self.form(
+            initial={
+                "only_open": "only_open" in post,
+                "selected": "selected" in post,
+                "names": post.getlist("names") if "selected" in post else [],
+            }
+        )
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.reset_circuit_breakers(
+            actor=self.actor,
+            names=options["names"] if options["selected"] else None,
+            only_open=options["only_open"],
+            reason=options["reason"],
+            dry_run=dry_run,
+        )
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        """Breakers that will move come first; the rest of a long list is only counted."""
+        preview = result.preview or {}
+        breakers = sorted(preview["breakers"], key=lambda row: row["from"] == row["to"])
+        shown = [
+            {**row, "from": state_badge(row["from"]), "to": state_badge(row["to"])}
+            for row in breakers[:LISTED_IN_PREVIEW]
+        ]
+        return {
+            "preview": preview,
+            "shown": shown,
+            "unshown": len(breakers) - len(shown),
+        }
+
+
+class OneBreakerAct(ConfirmedAct):
+    """An act on one breaker, by somebody who has seen it at one generation."""
+
+    form = ConfirmBreakerForm
+
+    def __init__(
+        self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str
+    ) -> None:
+        super().__init__(page, request, url=url, back=back)
+        self.name = name
+
+    def first_form(self) -> forms.Form:
+        """What the breaker's page asked for is taken over, and checked like the rest."""
+        return self.form(self.request.POST)
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        try:
+            return self.carry_out_on(self.name, options, dry_run=dry_run)
+        except UnknownBreakers as error:
+            raise Http404(str(error)) from error
+
+    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        """Call the service of the act.
+
+        Raises:
+            UnknownBreakers, BreakerMoved: nothing was done.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+class ControlOne(OneBreakerAct):
+    act = Act.CONTROL_CIRCUIT_BREAKERS
+    template = "admin/analytics_admin/confirm_control.html"
+    form = ConfirmControlForm
+
+    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        released = options["control"] == AUTOMATIC
+        return services.set_breaker_control(
+            name=name,
+            control=options["control"],
+            actor=self.actor,
+            for_seconds=None if released else options["for_seconds"],
+            reason=options["reason"],
+            expected_generation=options["expected_generation"],
+            dry_run=dry_run,
+        )
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        preview = result.preview or {}
+        control = preview["control"]
+        return {
+            "before": state_badge(preview["from"]),
+            "after": None if control == AUTOMATIC else state_badge(control),
+            "effect": CONTROLS[control].effect,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The duration in the words in which it was chosen."""
+        chosen = self.request.POST["for_seconds"]
+        return {**super().describe(), "duration": dict(HOLD_FOR)[chosen]}
+
+
+class ResetOne(OneBreakerAct):
+    act = Act.RESET_CIRCUIT_BREAKERS
+    template = "admin/analytics_admin/confirm_reset_one.html"
+
+    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.reset_circuit_breakers(
+            actor=self.actor,
+            names=[name],
+            reason=options["reason"],
+            expected_generation=options["expected_generation"],
+            dry_run=dry_run,
+        )
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        (row,) = (result.preview or {})["breakers"]
+        return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
