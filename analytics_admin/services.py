@@ -26,6 +26,7 @@ from analytics_admin.acts import (
 from analytics_admin.audit import Actor
 from analytics_admin.breaker_reports import (
     BREAKER_STATES,
+    LARGEST_PAGE,
     BreakerDetail,
     BreakerPage,
     BreakerTransition,
@@ -55,6 +56,7 @@ __all__ = [
     "BREAKER_STATES",
     "CONTROLS",
     "FAILURE",
+    "LARGEST_PAGE",
     "MAX_REASON_LENGTH",
     "Act",
     "ActDenied",

@@ -16,8 +16,16 @@ from rest_framework.exceptions import (
 )
 from rest_framework.response import Response
 
+from analytics_admin.api.preconditions import etag
 from analytics_admin.audit import describe_database_error
-from analytics_admin.services import ActDenied, ActFailed, ActRefused, UnknownBreakers
+from analytics_admin.services import (
+    ActDenied,
+    ActFailed,
+    ActRefused,
+    BreakerMoved,
+    StoreUnavailable,
+    UnknownBreakers,
+)
 
 logger = logging.getLogger("analytics_admin.api")
 
@@ -43,6 +51,8 @@ def _headers(error: Exception) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if operation_id := getattr(error, "operation_id", None):
         headers["X-Operation-Id"] = str(operation_id)
+    if isinstance(error, BreakerMoved):
+        headers["ETag"] = etag(error.status)
     return headers
 
 
@@ -55,6 +65,10 @@ def _of_unknown(error: UnknownBreakers, failure: str) -> tuple[str, str]:
     more = len(error.names) - MAX_LISTED
     rest = f" and {more} more" if more > 0 else ""
     return error.code, f"Unknown circuit breakers: {listed}{rest}"
+
+
+def _of_store(error: StoreUnavailable, failure: str) -> tuple[str, str]:
+    return error.code, failure.format(reason=error.reason)
 
 
 def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
@@ -98,6 +112,8 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     ActRefused: (400, _of_act),
     ActFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
+    BreakerMoved: (412, _of_act),
+    StoreUnavailable: (503, _of_store),
     ValidationError: (400, _of_validation),
     APIException: (None, _of_rest_framework),
     DatabaseError: (500, _of_database),

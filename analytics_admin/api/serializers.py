@@ -1,12 +1,14 @@
 """What a body may say: every field strict in its type, no unknown field passed over."""
 
+import math
 from typing import Any
 
 from rest_framework import serializers
 
-from analytics_admin.services import MAX_REASON_LENGTH
+from analytics_admin.services import BREAKER_STATES, CONTROLS, LARGEST_PAGE, MAX_REASON_LENGTH
 
 MAX_NAMES = 10_000
+_INFINITE = (math.inf, -math.inf)
 
 
 class StrictText(serializers.CharField):
@@ -24,6 +26,22 @@ class StrictBoolean(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
+        return data
+
+
+class HoldLength(serializers.Field[float, Any, Any, Any]):
+    """Seconds as a number, or the word "ever"; which numbers will do is the act's to say."""
+
+    default_error_messages = {  # noqa: RUF012  the framework's own annotation
+        "invalid": 'Not a number of seconds, nor "ever".'
+    }
+
+    def to_internal_value(self, data: Any) -> float:
+        if data == "ever":
+            return math.inf
+        # 1e999 is a number in JSON and infinite here, and must not become a hold for ever.
+        if isinstance(data, bool) or not isinstance(data, int | float) or data in _INFINITE:
+            self.fail("invalid")
         return data
 
 
@@ -52,6 +70,26 @@ class ResetBody(ClearBody):
         child=StrictText(max_length=100), required=False, allow_empty=False, max_length=MAX_NAMES
     )
     only_open = StrictBoolean(required=False)
+
+
+class ControlBody(ClearBody):
+    """What one breaker is to be set to."""
+
+    control = serializers.ChoiceField(choices=CONTROLS)
+    for_seconds = HoldLength(required=False)
+
+
+class NoQuery(StrictSerializer):
+    """An address without options."""
+
+
+class ListQuery(StrictSerializer):
+    """Which breakers to list."""
+
+    state = serializers.ChoiceField(choices=BREAKER_STATES, required=False)
+    search = serializers.CharField(required=False, allow_blank=True, max_length=100)
+    page = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    page_size = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_PAGE)
 
 
 class TokenBody(StrictSerializer):

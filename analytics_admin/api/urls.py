@@ -2,6 +2,12 @@
 
 from django.urls import path
 
+from analytics_admin.api.breakers import (
+    BreakerControlView,
+    BreakerListView,
+    BreakerResetView,
+    BreakerView,
+)
 from analytics_admin.api.views import (
     ClearSearchCacheView,
     ResetCircuitBreakersView,
@@ -15,6 +21,18 @@ urlpatterns = [
         "analytics/circuit-breakers/reset",
         ResetCircuitBreakersView.as_view(),
         name="circuit-breakers-reset",
+    ),
+    path("analytics/circuit-breakers", BreakerListView.as_view(), name="circuit-breakers"),
+    path("analytics/circuit-breakers/<str:name>", BreakerView.as_view(), name="circuit-breaker"),
+    path(
+        "analytics/circuit-breakers/<str:name>/reset",
+        BreakerResetView.as_view(),
+        name="circuit-breaker-reset",
+    ),
+    path(
+        "analytics/circuit-breakers/<str:name>/control",
+        BreakerControlView.as_view(),
+        name="circuit-breaker-control",
     ),
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/token/refresh", TokenRefreshView.as_view(), name="token-refresh"),

@@ -145,11 +145,10 @@ class ApiView(APIView):
         return fields
 
 
-class ActView(ApiView):
-    """An endpoint that does one act for an operator."""
+class OperatorView(ApiView):
+    """An endpoint for operators who may do its act."""
 
     authentication_classes = (BearerAuthentication,)
-    throttle_classes = (WriteThrottle,)
     permission_classes = (IsAdminUser,)
 
     act: ClassVar[Act]
@@ -158,10 +157,16 @@ class ActView(ApiView):
         if request.auth is None:
             raise NotAuthenticated
 
+
+class ActView(OperatorView):
+    """An endpoint that does one act for an operator."""
+
+    throttle_classes = (WriteThrottle,)
+
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
-        raise deny(self.act, actor=_actor(request))
+        raise deny(self.act, actor=actor_of(request))
 
 
 class ClearSearchCacheView(ActView):
@@ -170,7 +175,7 @@ class ClearSearchCacheView(ActView):
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearBody)
-        return _report(clear_search_cache(actor=_actor(request), **options))
+        return report(clear_search_cache(actor=actor_of(request), **options))
 
 
 class ResetCircuitBreakersView(ActView):
@@ -179,7 +184,7 @@ class ResetCircuitBreakersView(ActView):
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ResetBody)
-        return _report(reset_circuit_breakers(actor=_actor(request), **options))
+        return report(reset_circuit_breakers(actor=actor_of(request), **options))
 
 
 class TokenView(ApiView):
@@ -219,11 +224,12 @@ class NotFoundView(ApiView):
         raise NotFound
 
 
-def _actor(request: Request) -> Actor:
+def actor_of(request: Request) -> Actor:
+    """Return who asks, and that it was by the API."""
     return Actor.from_user(request.user, channel="api")
 
 
-def _report(result: ActResult) -> Response:
+def report(result: ActResult) -> Response:
     """Say what the act says, and nothing beside it."""
     body: dict[str, Any] = {"message": result.message}
     if result.preview is not None:

@@ -1,0 +1,116 @@
+"""The endpoints of circuit breakers: the list, one in full, its reset, its control."""
+
+from contextlib import suppress
+from typing import Any, ClassVar, NoReturn
+from urllib.parse import parse_qsl
+
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from analytics_admin.api.preconditions import etag, generations_asked_for
+from analytics_admin.api.serializers import (
+    ClearBody,
+    ControlBody,
+    ListQuery,
+    NoQuery,
+    StrictSerializer,
+)
+from analytics_admin.api.views import ActView, OperatorView, actor_of, report
+from analytics_admin.services import (
+    FAILURE,
+    Act,
+    StoreUnavailable,
+    as_plain,
+    describe_breaker,
+    page_breakers,
+    reset_circuit_breakers,
+    set_breaker_control,
+)
+
+
+class ReadView(OperatorView):
+    """An endpoint that answers an operator's question; it leaves no row, also when it refuses."""
+
+    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
+
+    act = Act.VIEW_CONSOLE
+    failure = "The state is unknown: {reason}"
+
+    def permission_denied(
+        self, request: Request, message: str | None = None, code: str | None = None
+    ) -> NoReturn:
+        raise PermissionDenied("Not authorized")
+
+    def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
+        """Return the options in the URL, checked; those that were not given are missing."""
+        pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+        given = dict(pairs)
+        if len(given) != len(pairs):
+            raise ValidationError("An option is given twice.")
+        query = serializer(data=given)
+        query.is_valid(raise_exception=True)
+        options: dict[str, Any] = query.validated_data
+        return options
+
+
+class BreakerListView(ReadView):
+    def get(self, request: Request) -> Response:
+        listed = page_breakers(**self.read_query(request, ListQuery))
+        if listed.page > listed.pages:
+            raise NotFound(f"There is no page {listed.page}: the last one is {listed.pages}")
+        return Response(
+            {
+                "count": listed.count,
+                "page": listed.page,
+                "pages": listed.pages,
+                "results": [as_plain(status) for status in listed.breakers],
+            }
+        )
+
+
+class BreakerView(ReadView):
+    def get(self, request: Request, name: str) -> Response:
+        self.read_query(request, NoQuery)
+        detail = describe_breaker(name)
+        return Response(as_plain(detail), headers={"ETag": etag(detail.status)})
+
+
+class BreakerResetView(ActView):
+    act = Act.RESET_CIRCUIT_BREAKERS
+    failure: ClassVar[str] = FAILURE[act]
+
+    def post(self, request: Request, name: str) -> Response:
+        options = self.read_body(request, ClearBody)
+        expected = _expected_generation(request, name)
+        return report(
+            reset_circuit_breakers(
+                names=[name], actor=actor_of(request), expected_generation=expected, **options
+            )
+        )
+
+
+class BreakerControlView(ActView):
+    act = Act.CONTROL_CIRCUIT_BREAKERS
+    failure: ClassVar[str] = FAILURE[act]
+
+    def put(self, request: Request, name: str) -> Response:
+        options = self.read_body(request, ControlBody)
+        expected = _expected_generation(request, name)
+        return report(
+            set_breaker_control(
+                name=name, actor=actor_of(request), expected_generation=expected, **options
+            )
+        )
+
+
+def _expected_generation(request: Request, name: str) -> str | None:
+    """Return the one generation that the service is to insist on; of several, the present one."""
+    asked = generations_asked_for(request)
+    if asked is None:
+        return None
+    if len(asked) > 1:
+        with suppress(StoreUnavailable):  # the act's to report
+            now = describe_breaker(name).status.generation
+            return now if now in asked else asked[0]
+    return asked[0]

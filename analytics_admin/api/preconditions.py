@@ -1,0 +1,35 @@
+"""Entity tags and ``If-Match`` (RFC 9110, 8.8.3 and 13.1.1): a breaker's tag is its generation."""
+
+import re
+from urllib.parse import quote, unquote
+
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+
+from analytics_admin.services import BreakerStatus
+
+_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_PLACE = '""'
+
+
+def etag(status: BreakerStatus) -> str:
+    """Return the breaker's strong entity tag."""
+    return f'"{quote(status.generation, safe=":")}"'
+
+
+def generations_asked_for(request: Request) -> list[str] | None:
+    """Return the generations of which the breaker has to be at one; None: at any.
+
+    A weak tag matches nothing, so it comes out as a generation that no breaker ever has.
+
+    Raises:
+        ParseError: the header is neither ``*`` nor a list of entity tags.
+    """
+    header = request.META.get("HTTP_IF_MATCH")
+    if header is None or header.strip(" \t") == "*":
+        return None
+    elements = [element.strip(" \t") for element in _TAG.sub(_PLACE, header).split(",")]
+    tags = _TAG.findall(header)
+    if not tags or any(element not in ("", _PLACE) for element in elements):
+        raise ParseError('If-Match has to be * or entity tags, like "abc:1"', code="invalid")
+    return [tag if tag.startswith("W/") else unquote(tag[1:-1]) for tag in tags]
