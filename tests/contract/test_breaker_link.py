@@ -48,11 +48,12 @@ class Site:
 
     def __init__(self) -> None:
         self.news: list[Any] = []
-        self.stores: list[HeldStore] = []
+        self.fleets: list[Fleet] = []
 
     def process(self, name: str, **policy: Any) -> tuple[CircuitBreaker, HeldStore]:
         store = HeldStore()
         fleet = Fleet(lambda: store, self.news.append)
+        self.fleets.append(fleet)
         options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
         breaker = CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(options))
         breaker.call(lambda: None)
@@ -69,10 +70,15 @@ def site(settings: Any) -> Site:
 
 
 @pytest.fixture
-def held() -> Iterator[threading.Event]:
-    """What is held up goes on when this is set, at the latest at the end of the test."""
+def held(site: Site) -> Iterator[threading.Event]:
+    """What is held up goes on when this is set, at the latest at the end of the test.
+
+    By then nothing that it brings is wanted any more: the next test begins with an empty store.
+    """
     event = threading.Event()
     yield event
+    for fleet in site.fleets:
+        fleet.reconnect()
     event.set()
 
 
