@@ -1,10 +1,7 @@
 """What a site's own tests may rely on, with and without pytest; no store is ever there."""
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,16 +16,11 @@ from analytics_admin.breakers.snapshot import Control
 from analytics_admin.services import Actor, reset_circuit_breakers
 from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
+from tests.separate_site import NOWHERE, run_site
 
-ROOT = Path(__file__).parents[2]
-NOWHERE = {
-    alias: {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
-    for alias in ("default", "search", "breakers")
-}
-
-stock = circuit_breaker("stock", failure_threshold=3, wait_duration_in_open_state=30)
+stock = circuit_breaker("shop-stock", failure_threshold=3, wait_duration_in_open_state=30)
 prices = circuit_breaker(
-    "prices",
+    "shop-prices",
     failure_threshold=None,
     failure_rate_threshold=50,
     slow_call_rate_threshold=60,
@@ -90,7 +82,7 @@ def test_calls_pass_and_fail_by_the_breakers_policy(breakers: SimulatedBreakers)
 def test_a_tripped_breaker_rejects_calls_until_its_wait_is_over(
     breakers: SimulatedBreakers,
 ) -> None:
-    breakers.trip("stock")
+    breakers.trip("shop-stock")
     assert stock.state == "open"
     assert asyncio.run(alook_up()) == "not now"
     breakers.advance(29.9)
@@ -102,7 +94,7 @@ def test_a_tripped_breaker_rejects_calls_until_its_wait_is_over(
 
 
 def test_a_probe_that_fails_opens_it_for_another_wait(breakers: SimulatedBreakers) -> None:
-    breakers.trip("stock")
+    breakers.trip("shop-stock")
     breakers.advance(31)
     fail()
     assert stock.state == "open"
@@ -112,17 +104,17 @@ def test_a_probe_that_fails_opens_it_for_another_wait(breakers: SimulatedBreaker
 
 def test_a_healed_breaker_begins_with_no_failures(breakers: SimulatedBreakers) -> None:
     fail(2)
-    breakers.heal("stock")
+    breakers.heal("shop-stock")
     fail(2)
-    breakers.trip("stock")
-    breakers.heal("stock")
+    breakers.trip("shop-stock")
+    breakers.heal("shop-stock")
     assert look_up() == "found"
 
 
 def test_tripping_again_begins_the_wait_anew(breakers: SimulatedBreakers) -> None:
-    breakers.trip("stock")
+    breakers.trip("shop-stock")
     breakers.advance(20)
-    breakers.trip("stock")
+    breakers.trip("shop-stock")
     breakers.advance(20)
     assert stock.state == "open"
     with pytest.raises(CircuitOpenError):
@@ -158,14 +150,14 @@ def test_what_lies_before_the_window_is_forgotten(breakers: SimulatedBreakers) -
 def test_no_test_sees_what_another_did(breakers: SimulatedBreakers, round_: int) -> None:
     assert stock.state == "closed"
     fail(2)
-    breakers.trip("prices")
+    breakers.trip("shop-prices")
     breakers.advance(86_400)
 
 
 def test_a_name_that_nobody_declared_is_refused(breakers: SimulatedBreakers) -> None:
     for act in (breakers.trip, breakers.heal):
-        with pytest.raises(LookupError, match="stokc"):
-            act("stokc")
+        with pytest.raises(LookupError, match="shop-stokc"):
+            act("shop-stokc")
 
 
 def test_breakers_of_the_settings_may_be_moved_too(breakers: SimulatedBreakers) -> None:
@@ -175,8 +167,8 @@ def test_breakers_of_the_settings_may_be_moved_too(breakers: SimulatedBreakers) 
 
 
 def test_settings_changed_meanwhile_hold_at_once(breakers: SimulatedBreakers) -> None:
-    breakers.trip("prices")
-    with override_settings(ANALYTICS_ADMIN={"BREAKERS": {"stock": {"failure_threshold": 1}}}):
+    breakers.trip("shop-prices")
+    with override_settings(ANALYTICS_ADMIN={"BREAKERS": {"shop-stock": {"failure_threshold": 1}}}):
         fail()
         assert stock.state == "open"
         assert prices.state == "open"
@@ -202,29 +194,29 @@ def test_receivers_of_the_signal_hear_of_each_change(breakers: SimulatedBreakers
 
     breaker_state_changed.connect(hear)
     try:
-        breakers.trip("stock")
-        breakers.heal("stock")
+        breakers.trip("shop-stock")
+        breakers.heal("shop-stock")
     finally:
         breaker_state_changed.disconnect(hear)
     assert heard == [
-        ("stock", "closed", "open", "consecutive_failures"),
-        ("stock", "open", "closed", "reset"),
+        ("shop-stock", "closed", "open", "consecutive_failures"),
+        ("shop-stock", "open", "closed", "reset"),
     ]
 
 
 @pytest.mark.django_db
 def test_an_operators_act_meets_the_simulated_breakers(breakers: SimulatedBreakers) -> None:
-    breakers.trip("stock")
-    reset_circuit_breakers(actor=Actor.system("a test"), names=["stock"])
+    breakers.trip("shop-stock")
+    reset_circuit_breakers(actor=Actor.system("a test"), names=["shop-stock"])
     assert look_up() == "found"
 
 
 def test_an_operators_hold_ends_when_the_test_says_so(breakers: SimulatedBreakers) -> None:
     for end in (breakers.trip, breakers.heal):
         hold = {"for_seconds": None, "actor": "a test", "reason": ""}
-        roster.set_control("stock", Control.FORCED_OPEN, **hold)
+        roster.set_control("shop-stock", Control.FORCED_OPEN, **hold)
         assert stock.state == "forced_open"
-        end("stock")
+        end("shop-stock")
     assert look_up() == "found"
 
 
@@ -238,10 +230,10 @@ def test_threads_see_the_same_breakers(breakers: SimulatedBreakers) -> None:
 
 
 def test_one_within_another_leaves_the_outer_as_it_was(breakers: SimulatedBreakers) -> None:
-    breakers.trip("stock")
+    breakers.trip("shop-stock")
     with simulated_breakers() as inner:
         assert stock.state == "closed"
-        inner.trip("prices")
+        inner.trip("shop-prices")
     assert (stock.state, prices.state) == ("open", "closed")
 
 
@@ -311,36 +303,14 @@ class CustomerTest(SimpleTestCase):
         self.breakers.heal("stock")
         self.assertEqual(look_up(), "found")
 """,
-    "site_settings.py": f"""
-SECRET_KEY = "of a site under test"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "analytics_admin"]
-CACHES = {NOWHERE!r}
-""",
 }
 
 
-def run_site(folder: Path, *command: str, site: dict[str, str] = SITE) -> str:
-    """Run the command in a site of its own; return what it printed."""
-    for name, text in site.items():
-        (folder / name).write_text(text)
-    answer = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=folder,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "site_settings", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return answer.stdout + answer.stderr
-
-
 def test_a_sites_pytest_has_the_fixture(tmp_path: Path) -> None:
-    assert "3 passed" in run_site(tmp_path, "pytest", "-p", "no:cacheprovider", "-W", "error")
+    assert "3 passed" in run_site(tmp_path, SITE, "pytest", "-p", "no:cacheprovider", "-W", "error")
 
 
 def test_a_site_without_pytest_has_the_context_manager(tmp_path: Path) -> None:
     (tmp_path / "pytest.py").write_text("raise ImportError('not installed')")
-    said = run_site(tmp_path, "unittest", "test_unittest")
+    said = run_site(tmp_path, SITE, "unittest", "test_unittest")
     assert "Ran 1 test" in said

@@ -1,0 +1,261 @@
+"""The guide to the breakers tells the truth: its examples and recipes work as a site uses them."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from celery import signals
+from rest_framework.test import APIRequestFactory
+
+from analytics_admin.breakers import BreakerPolicy, CircuitOpenError
+from analytics_admin.breakers.exchange import SETTLING_INTERVALS
+from analytics_admin.breakers.link import TOO_SLOW, WAIT_LIMIT
+from analytics_admin.breakers.snapshot import Control, State
+from analytics_admin.services import BreakerDetail, BreakerStatus
+from analytics_admin.testing import SimulatedBreakers, simulated_breakers
+from tests.separate_site import run_site
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "breakers.md").read_text()
+BLOCKS = {
+    section.splitlines()[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for section in re.split(r"^#+ ", GUIDE, flags=re.MULTILINE)[1:]
+}
+
+
+@cache
+def example(heading: str) -> dict[str, Any]:
+    """Run the section's only example, once like a module; return the names that it defines."""
+    (block,) = BLOCKS[heading]
+    names: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(block, f"docs/breakers.md, {heading}", "exec"), names)
+    return names
+
+
+@dataclass
+class Backend:
+    """A server on loopback; answers what it is told to."""
+
+    url: str = ""
+    status: int = 200
+    answer: Any = None
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    backend = Backend()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            backend.asked.append(urlsplit(self.path).path)
+            body = json.dumps(backend.answer).encode()
+            self.send_response(backend.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        backend.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.02))
+        thread.start()
+        yield backend
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def breakers() -> Iterator[SimulatedBreakers]:
+    with simulated_breakers() as simulated:
+        yield simulated
+
+
+def test_every_example_is_run_here() -> None:
+    assert {heading for heading, blocks in BLOCKS.items() if blocks} == {
+        "Choose a rule",
+        "When the store is away",
+        "Answer without the backend",
+        "requests",
+        "httpx",
+        "Django REST framework",
+        "Celery",
+        "Test your own code",
+    }
+
+
+@pytest.mark.parametrize("option", [item.name for item in fields(BreakerPolicy)])
+def test_every_policy_option_is_explained(option: str) -> None:
+    assert re.search(rf"^- .*`{option}`", GUIDE, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("word", [*State, *Control])
+def test_every_state_and_hold_is_drawn(word: str) -> None:
+    drawn = GUIDE.split("```")[1]
+    assert word in drawn or word in ("unknown", "automatic")
+
+
+@pytest.mark.parametrize(
+    "figure", sorted({item.name for item in (*fields(BreakerStatus), *fields(BreakerDetail))})
+)
+def test_every_figure_of_a_breaker_has_its_meaning(figure: str) -> None:
+    table = GUIDE.split("| figure | meaning |")[1].split("\n\n")[0]
+    assert f"`{figure}`" in table or figure in ("name", "status")
+
+
+def test_its_figures_are_the_engines() -> None:
+    assert SETTLING_INTERVALS * 0.25 == 3
+    assert "twelve intervals (3 s)" in GUIDE
+    assert f"store {WAIT_LIMIT} s at most" in GUIDE
+    assert f"more than {TOO_SLOW * 1000:.0f} ms" in GUIDE
+
+
+def test_the_rule_of_rates(breakers: SimulatedBreakers) -> None:
+    search = example("Choose a rule")["search"]
+    for number in range(50):
+        permit = search.acquire()
+        permit.fail() if number % 2 else permit.succeed()
+    assert search.state == "open"
+    breakers.advance(12)
+    search.acquire().fail()
+    breakers.advance(12)
+    assert search.state == "open"  # 20 s the second time
+    with pytest.raises(CircuitOpenError):
+        search.acquire()
+
+
+def test_the_receivers(breakers: SimulatedBreakers) -> None:
+    names = example("When the store is away")
+    example("Choose a rule")
+    breakers.trip("search")
+    names["breaker_store_changed"].send(sender=None, reason="it is gone")
+    names["breaker_store_changed"].send(sender=None, reason=None)
+    assert names["pager"] == [
+        "search has opened: consecutive_failures",
+        "breakers' store is away: it is gone",
+        "breakers' store is back",
+    ]
+
+
+def test_the_fallbacks(breakers: SimulatedBreakers) -> None:
+    names = example("Answer without the backend")
+    fetch, count = names["fetch_reviews"], names["count_reviews"]
+    assert names["found"] == fetch("lamp") == ["lamp is fine"]
+    assert asyncio.run(count("lamp")) == 1
+    breakers.trip("reviews")
+    assert (fetch("lamp"), fetch("chair")) == (["lamp is fine"], [])
+    assert asyncio.run(count("lamp")) == 0
+
+
+def test_the_recipe_for_requests(
+    breakers: SimulatedBreakers, backend: Backend, settings: Any
+) -> None:
+    settings.STOCK_URL = backend.url
+    names = example("requests")
+    in_stock = names["in_stock"]
+    backend.answer = {"number": 3}
+    assert in_stock("lamp") == 3
+    backend.status = 404
+    assert [in_stock("no-such") for _ in range(6)] == [0] * 6
+    assert names["stock"].state == "closed"
+    backend.status = 503
+    for _ in range(5):
+        with pytest.raises(names["requests"].HTTPError):
+            in_stock("lamp")
+    asked = len(backend.asked)
+    with pytest.raises(CircuitOpenError):
+        in_stock("lamp")
+    assert len(backend.asked) == asked
+    breakers.advance(60)
+    backend.status = 200
+    assert in_stock("lamp") == 3
+
+
+def test_the_recipe_for_httpx(breakers: SimulatedBreakers, backend: Backend, settings: Any) -> None:
+    settings.PRICES_URL = backend.url
+    names = example("httpx")
+    ask_price, ask_prices = names["ask_price"], names["ask_prices"]
+    backend.answer = {"price": 7}
+    assert ask_price("lamp").json() == asyncio.run(ask_prices("lamp", "chair")).json()
+    backend.status = 500
+    for _ in range(4):
+        assert ask_price("lamp").status_code == 500
+    assert asyncio.run(ask_prices("lamp")).status_code == 500
+    with pytest.raises(CircuitOpenError):
+        ask_price("lamp")
+    with pytest.raises(CircuitOpenError):
+        asyncio.run(ask_prices("lamp"))
+
+
+def test_the_recipe_for_httpx_sees_a_refused_connection(
+    breakers: SimulatedBreakers, settings: Any
+) -> None:
+    settings.PRICES_URL = "http://127.0.0.1:1"
+    names = example("httpx")
+    for _ in range(5):
+        with pytest.raises(names["httpx"].ConnectError):
+            names["ask_price"]("lamp")
+    assert names["prices"].state == "open"
+
+
+def test_the_recipe_for_rest_framework(breakers: SimulatedBreakers, settings: Any) -> None:
+    names = example("Django REST framework")
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": names["handle"]}
+    view = names["SearchView"].as_view()
+    request = APIRequestFactory().get("/search", {"q": "lamp"})
+    assert view(request).data == {"results": ["lamp"]}
+    breakers.trip("ranking")
+    response = view(request)
+    assert (response.status_code, response["Retry-After"]) == (503, "60")
+    assert response.data == {"detail": "Temporarily unavailable; please try again later."}
+
+
+def test_the_recipe_for_celery(
+    breakers: SimulatedBreakers, backend: Backend, settings: Any
+) -> None:
+    settings.MAILER_URL = backend.url
+    names = example("Celery")
+    names["app"].conf.task_always_eager = True
+    breakers.trip("mailer")
+    waits = []
+
+    def come_back_later(*, reason: Any, **_: object) -> None:
+        waits.append(reason.when)
+        breakers.advance(reason.when)
+
+    signals.task_retry.connect(come_back_later)
+    try:
+        result = names["send_receipt"].delay("order-1")
+    finally:
+        signals.task_retry.disconnect(come_back_later)
+    assert result.get() == "sent order-1"
+    assert backend.asked == ["/receipts/order-1"]
+    assert len(waits) == 1
+    assert 59 < waits[0] <= 90
+
+
+def test_the_recipes_for_tests(tmp_path: Path) -> None:
+    conftest, shop, with_pytest, with_django = BLOCKS["Test your own code"]
+    site = {
+        "conftest.py": conftest,
+        "shop.py": shop,
+        "test_with_pytest.py": with_pytest,
+        "test_with_django.py": with_django,
+    }
+    assert "3 passed" in run_site(tmp_path, site, "pytest", "-p", "no:cacheprovider", "-W", "error")
