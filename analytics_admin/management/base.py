@@ -20,13 +20,17 @@ from analytics_admin.services import (
     Actor,
     ActRefused,
     ActResult,
+    BreakerMoved,
     StoreUnavailable,
     UnknownBreakers,
 )
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_OPEN = 3
 EXIT_INTERRUPTED = 130
+
+ERRORS = (ActDenied, ActFailed, ActRefused, BreakerMoved, StoreUnavailable, UnknownBreakers)
 
 LINES_SHOWN = 20
 
@@ -37,7 +41,7 @@ class OperatorCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
-        except (ActDenied, ActFailed, ActRefused, StoreUnavailable, UnknownBreakers) as error:
+        except ERRORS as error:
             if options.get("json"):
                 self.say_json(_as_failure(error))
             raise CommandError(_sentence(error), returncode=_exit_code(error)) from None

@@ -18,7 +18,7 @@ import pytest
 from django.core.cache import caches
 
 from tests.breakers import another, trip
-from tests.servers import free_port
+from tests.servers import StoreServer, free_port
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2-hunter2"
@@ -99,6 +99,11 @@ def test_done_is_exit_code_0_and_stdout_holds_the_message_alone(environment, row
         ["reset_circuit_breakers", "nope", "--no-input"],
         ["issue_token", "nobody"],
         ["circuit_breakers", "--state", "ajar"],
+        ["circuit_breakers", "nope"],
+        ["circuit_breakers", "--watch"],
+        ["set_circuit_breaker", "nope", "disabled", "--no-input"],
+        ["set_circuit_breaker", "nope", "ajar", "--no-input"],
+        ["set_circuit_breaker", "nope", "disabled", "--for", "15", "--no-input"],
     ],
 )
 def test_usage_and_unknown_names_are_exit_code_2(argv, environment, rows):
@@ -163,7 +168,9 @@ def test_a_reader_that_goes_away_is_no_error(argv, environment):
 class Terminal:
     """A command on a pseudo-terminal of its own: what it shows is read, keys are typed."""
 
-    def __init__(self, environment: dict[str, str], *argv: str) -> None:
+    def __init__(
+        self, environment: dict[str, str], *argv: str, output: int | None = subprocess.PIPE
+    ) -> None:
         self.keyboard, screen = pty.openpty()
         self.shown = ""
         self.patience = 20.0
@@ -174,7 +181,7 @@ class Terminal:
             cwd=ROOT,
             stdin=screen,
             stderr=screen,
-            stdout=subprocess.PIPE,
+            stdout=screen if output is None else output,
             text=True,
         )
         os.close(screen)
@@ -207,8 +214,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(environment: dict[str, str], *argv: str) -> Iterator[Terminal]:
-    opened = Terminal(environment, *argv)
+def terminal(environment: dict[str, str], *argv: str, **options: Any) -> Iterator[Terminal]:
+    opened = Terminal(environment, *argv, **options)
     try:
         yield opened
     finally:
@@ -288,3 +295,25 @@ def test_without_a_preview_it_still_asks(environment, rows):
         assert PASSWORD not in opened.shown
     assert (code, out) == (1, "")
     assert rows() == [("clear_search_cache", "failed")]
+
+
+def test_the_check_is_exit_code_3_while_one_is_waiting_open(environment):
+    trip("shell.open")
+    code, out, err = shell(environment, "circuit_breakers", "--fail-on-open", "--json")
+    assert (code, err) == (3, "CommandError: Not closed: shell.open\n")
+    assert "shell.open" in [row["name"] for row in json.loads(out)["breakers"]]
+
+
+def test_the_watch_outlives_an_outage_and_ends_with_ctrl_c_as_success(environment):
+    with StoreServer(port=free_port()) as server:
+        where = {**environment, "REDIS_URL": server.url}
+        with terminal(where, "circuit_breakers", "--watch", output=None) as opened:
+            opened.read_until("circuit breakers at")
+            server.stop()
+            opened.read_until("The state is unknown")
+            opened.shown = ""
+            server.start()
+            opened.read_until("circuit breakers at")
+            opened.type("\x03")
+            assert opened.end()[0] == 0
+            assert "Traceback" not in opened.shown

@@ -1,67 +1,116 @@
-"""``manage.py circuit_breakers``: every registered breaker and its state."""
+"""``manage.py circuit_breakers``: every registered breaker and its state, or one in full."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
-from analytics_admin import services
-from analytics_admin.management.base import OperatorCommand
-from analytics_admin.services import BreakerStatus
+from django.core.management.base import CommandError
 
-COLUMNS = ("NAME", "STATE", "FAILURES", "RETRY")
-COLOURS = {"closed": "green", "open": "red", "half_open": "yellow", "unknown": "magenta"}
+from analytics_admin import services
+from analytics_admin.management.base import EXIT_OPEN, EXIT_USAGE, LINES_SHOWN, OperatorCommand
+from analytics_admin.services import BREAKER_STATES, BreakerStatus, as_plain
+
+WAITING = ("open", "forced_open")
+# What cannot be asked for together.
+CONFLICTS = (
+    ("name", "state"),
+    ("name", "watch"),
+    ("watch", "json"),
+    ("watch", "fail_on_open"),
+)
 
 
 class Command(OperatorCommand):
-    help = "List the circuit breakers of the whole fleet."
+    help = "List the circuit breakers of the whole fleet, or show one in full."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--state", choices=COLOURS, help="only those in this state")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
+        parser.add_argument("--state", choices=BREAKER_STATES, help="only those in this state")
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout, nothing else"
         )
+        parser.add_argument(
+            "--watch", action="store_true", help="keep the list on the terminal until Ctrl-C"
+        )
+        parser.add_argument(
+            "--fail-on-open",
+            action="store_true",
+            help="exit with 3 while one refuses calls and waits",
+        )
+        parser.add_argument(
+            "--strict",
+            action="store_true",
+            help="with --fail-on-open: also while one probes, or is ready to",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._refuse_conflicts(options)
+        if options["watch"]:
+            self._watch(options)
+            return
+        breakers = self._show_one(options) if options["name"] else self._show_list(options)
+        if options["fail_on_open"]:
+            _fail_on_open(breakers, strict=options["strict"])
+
+    def _refuse_conflicts(self, options: dict[str, Any]) -> None:
+        for one, other in CONFLICTS:
+            if options[one] and options[other]:
+                names = " and ".join(
+                    "NAME" if key == "name" else f"--{key.replace('_', '-')}"
+                    for key in (one, other)
+                )
+                raise CommandError(f"{names} do not go together", returncode=EXIT_USAGE)
+        if options["strict"] and not options["fail_on_open"]:
+            raise CommandError("--strict is for --fail-on-open", returncode=EXIT_USAGE)
+        if options["watch"] and not self.stdout.isatty():
+            raise CommandError("--watch is for a terminal", returncode=EXIT_USAGE)
+
+    def _watch(self, options: dict[str, Any]) -> None:
+        from analytics_admin.management.watching import watch
+
+        self.stdout.ending = ""  # the screen's own control, no lines
+        watch(
+            lambda: services.list_breakers(state=options["state"], sort="urgency"),
+            self.stdout,
+            colour=not options["no_color"],
+        )
+
+    def _show_one(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
+        from analytics_admin.management.breaker_tables import describe
+
+        detail = services.describe_breaker(options["name"])
+        if options["json"]:
+            self.say_json(as_plain(detail))
+        else:
+            self.say(describe(detail))
+        return [detail.status]
+
+    def _show_list(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
+        from analytics_admin.management.breaker_tables import as_text, plain_list, table
+
         breakers = services.list_breakers(state=options["state"])
         if options["json"]:
-            rows = [asdict(status) for status in breakers]
+            rows = [as_plain(status) for status in breakers]
             self.say_json({"count": len(rows), "breakers": rows})
         elif not self.stdout.isatty():
-            self.say(_plain(breakers))
+            self.say(plain_list(breakers))
         elif breakers:
-            self.say(_table(breakers, colour=not options["no_color"]))
+            self.say(as_text(table(breakers), colour=not options["no_color"]))
         else:
             self.say("No circuit breakers")
+        return breakers
 
 
-def _cells(status: BreakerStatus) -> tuple[str, str, str, str]:
-    wait = "-" if status.retry_after is None else f"{status.retry_after:.1f}s"
-    return status.name, status.state, str(status.consecutive_failures), wait
-
-
-def _plain(breakers: Sequence[BreakerStatus]) -> str:
-    """Aligned columns without frames, for pipes: no cell holds a space."""
-    rows = [COLUMNS, *map(_cells, breakers)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (zip(row, widths, strict=True) for row in rows)
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines
-    )
-
-
-def _table(breakers: Sequence[BreakerStatus], *, colour: bool) -> str:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in {"FAILURES", "RETRY"} else "left")
-    for status in breakers:
-        name, state, *figures = _cells(status)
-        table.add_row(name, Text(state, style=COLOURS.get(state, "")), *figures)
-    console = Console(no_color=not colour)
-    with console.capture() as drawn:
-        console.print(table)
-    return drawn.get()
+def _fail_on_open(breakers: Sequence[BreakerStatus], *, strict: bool) -> None:
+    """Calls pass where there is nothing to wait for; 0 seconds mean that a probe may pass."""
+    found = [
+        status.name
+        for status in breakers
+        if (strict and status.retry_after is not None)
+        or (status.state in WAITING and status.retry_after)
+    ]
+    if not found:
+        return
+    more = f" and {len(found) - LINES_SHOWN} more" if len(found) > LINES_SHOWN else ""
+    listed = ", ".join(found[:LINES_SHOWN])
+    raise CommandError(f"Not closed: {listed}{more}", returncode=EXIT_OPEN)

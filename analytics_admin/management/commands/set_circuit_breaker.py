@@ -1,0 +1,57 @@
+"""``manage.py set_circuit_breaker``: hold a breaker, or release it, from a shell."""
+
+import math
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
+
+from analytics_admin import services
+from analytics_admin.management.base import ActCommand, operator
+from analytics_admin.services import CONTROLS, ActResult
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Command(ActCommand):
+    help = "Hold a circuit breaker forced_open, disabled or metrics_only, or release it: automatic."
+    question = "Set this circuit breaker?"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", metavar="NAME")
+        parser.add_argument(
+            "control", choices=CONTROLS, metavar="CONTROL", help=", ".join(CONTROLS)
+        )
+        parser.add_argument(
+            "--for",
+            dest="for_seconds",
+            type=duration,
+            metavar="TIME",
+            help="when the hold ends by itself: 90s, 15m, 2h, 1d or ever (default 1h)",
+        )
+        parser.add_argument(
+            "--if-generation",
+            metavar="GENERATION",
+            help="only if the breaker still is as `circuit_breakers NAME` has shown it",
+        )
+
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.set_breaker_control(
+            name=options["name"],
+            control=options["control"],
+            actor=operator(),
+            for_seconds=options["for_seconds"],
+            reason=options["reason"],
+            expected_generation=options["if_generation"],
+            dry_run=dry_run,
+        )
+
+
+def duration(text: str) -> float:
+    """Return the seconds that "15m" means; infinity for "ever"."""
+    if text == "ever":
+        return math.inf
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
+    if not found:
+        raise ArgumentTypeError(f"not a time like 90s, 15m, 2h, 1d or ever: {text!r}")
+    return float(found[1]) * SECONDS[found[2]]

@@ -1,0 +1,48 @@
+"""A list of circuit breakers that stays on the terminal and keeps up with the fleet."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from analytics_admin.management.breaker_tables import table
+from analytics_admin.services import BreakerStatus, StoreUnavailable
+
+INTERVAL = 1.0
+"""Seconds between looks."""
+LINES_AROUND = 6
+"""Lines of a terminal that the frame, the header and the note take."""
+
+
+def watch(
+    look: Callable[[], Sequence[BreakerStatus]],
+    stream: Any,
+    *,
+    colour: bool,
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """Show what ``look`` returns, again and again, until Ctrl-C.
+
+    While the store does not answer, the last list stays, with a note that says how old it is.
+    """
+    console = Console(file=stream, force_terminal=True, no_color=not colour)
+    seen: Sequence[BreakerStatus] = ()
+    note = seen_at = ""
+    try:
+        with Live(console=console, auto_refresh=False) as shown:
+            while True:
+                try:
+                    seen, seen_at = look(), time.strftime("%H:%M:%S")
+                    note = f"{len(seen)} circuit breakers at {seen_at}"
+                except StoreUnavailable as error:
+                    as_of = f"as of {seen_at}" if seen_at else "nothing seen yet"
+                    note = f"The state is unknown: {error.reason} ({as_of})"
+                rows = seen[: max(1, console.height - LINES_AROUND)]
+                hidden = len(seen) - len(rows)
+                more = f", {hidden} of them not shown" if hidden else ""
+                shown.update(table(rows, note=f"{note}{more}"), refresh=True)
+                pause(INTERVAL)
+    except KeyboardInterrupt:
+        return
