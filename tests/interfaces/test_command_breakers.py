@@ -107,7 +107,15 @@ def test_the_check_fails_while_one_is_waiting_open():
     assert check("shell.calm") == check("--state", "closed") == 0
 
 
-def test_one_that_is_ready_to_probe_fails_the_strict_check_alone():
+def test_one_whose_wait_is_over_fails_the_strict_check_alone():
+    another("shell.rested", failure_threshold=1, wait_duration_in_open_state=1e-6).acquire().fail()
+    status = describe_breaker("shell.rested").status
+    assert (status.state, status.retry_after) == ("open", 0.0)
+    assert check("shell.rested") == 0
+    assert check("shell.rested", "--strict") == 3
+
+
+def test_one_that_probes_fails_the_strict_check_alone():
     set_breaker_control(name="shell.open", control="forced_open", actor=SHELL)
     assert check("shell.open") == 3  # it refuses calls
     set_breaker_control(name="shell.open", control="automatic", actor=SHELL)
