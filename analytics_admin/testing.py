@@ -25,6 +25,7 @@ from analytics_admin.breakers import (
     protection,
     registry,
     roster,
+    rounds,
 )
 from analytics_admin.breakers.exchange import StateChange
 from analytics_admin.breakers.fleet import Fleet
@@ -145,7 +146,7 @@ def engine_time(clock: Clock) -> Iterator[None]:
     The engine reads the time by names of its modules, which costs a call less than an attribute.
     """
     with ExitStack() as undo:
-        for module in (fleet, exchange):
+        for module in (fleet, exchange, rounds):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit, protection):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))

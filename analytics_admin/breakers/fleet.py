@@ -5,24 +5,21 @@ the link's.
 """
 
 import asyncio
-import atexit
-import multiprocessing.util
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange
+from analytics_admin.breakers.lifetime import follow_process
 from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
 from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.rounds import Rounds
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot
 from analytics_admin.breakers.store import BreakerStore
 from analytics_admin.breakers.view import NEVER, View
@@ -58,8 +55,7 @@ class Fleet:
         self._announce = announce
         self._news: deque[StateChange | StoreChange] = deque()
         self._lock = threading.Lock()
-        self._round: Future[None] | None = None
-        self._round_began = 0.0
+        self._rounds = Rounds()
         self._all_synchronised_at = NEVER
         self.link = Link(
             connect,
@@ -69,11 +65,7 @@ class Fleet:
             changed=self._store_changed,
         )
         self._exchange = Exchange(self.link, interval=lambda: self.interval, made=self._news.append)
-        atexit.register(_weakly(self.flush))
-        multiprocessing.util.register_after_fork(self, _flush_at_end_of_child)
-        if multiprocessing.parent_process() is not None:  # begun by a child, after its fork
-            _flush_at_end_of_child(self)
-        os.register_at_fork(after_in_child=_weakly(self._after_fork))
+        follow_process(self)
 
     def view(self, name: str, policy: BreakerPolicy) -> View:
         """Return the view of this name, made at its first use, under the policy."""
@@ -222,12 +214,12 @@ class Fleet:
     def _bring_up_to_date(self, view: View) -> None:
         """Synchronise if it is due; while another does, wait only if what is known is too old."""
         while self._is_due(view):
-            mine, running = self._join_round()
+            mine, running = self._rounds.join()
             if mine is not None:
                 try:
                     self._run(self._synchronise)
                 finally:
-                    self._end_round(mine)
+                    self._rounds.end(mine)
                 return
             if self._will_do(view):
                 return
@@ -238,12 +230,12 @@ class Fleet:
 
     async def _abring_up_to_date(self, view: View) -> None:
         while self._is_due(view):
-            mine, running = self._join_round()
+            mine, running = self._rounds.join()
             if mine is not None:
                 try:
                     await self._arun(self._synchronise)
                 finally:
-                    self._end_round(mine)
+                    self._rounds.end(mine)
                 return
             if self._will_do(view):
                 return
@@ -251,25 +243,6 @@ class Fleet:
                 await asyncio.wait_for(asyncio.wrap_future(running), WAIT_LIMIT)
             except TimeoutError:
                 return
-
-    def _join_round(self) -> "tuple[Future[None] | None, Future[None]]":
-        """Return the future of the round under way, first as this caller's own if it begins one.
-
-        One that takes longer than a caller may wait is held up in a blocked event loop: it is left.
-        """
-        with self._lock:
-            now = time.monotonic()
-            if self._round is not None and now - self._round_began <= WAIT_LIMIT:
-                return None, self._round
-            self._round, self._round_began = Future(), now
-            self._round.set_running_or_notify_cancel()  # no waiter's cancellation ends it
-            return self._round, self._round
-
-    def _end_round(self, mine: "Future[None]") -> None:
-        with self._lock:
-            if self._round is mine:
-                self._round = None
-        mine.set_result(None)
 
     def _will_do(self, view: View) -> bool:
         """Say whether what is known is young enough to go on with while another synchronises."""
@@ -302,10 +275,10 @@ class Fleet:
             view.expire()
         self._news.append(StoreChange(reason=reason))
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """Drop what is the parent's to tell, and what only its threads could finish."""
         self._lock = threading.Lock()
-        self._round = None
+        self._rounds = Rounds()
         self._news.clear()
         for view in self._views.values():
             view.after_fork()
@@ -316,19 +289,3 @@ def _is_disabled(view: View) -> bool:
     """Say whether nothing is counted, so that nothing need be told."""
     hold = view.snapshot.hold if view.snapshot else None
     return hold is not None and hold.control is Control.DISABLED
-
-
-def _flush_at_end_of_child(fleet: Fleet) -> None:
-    """multiprocessing's children leave without atexit; this is their way."""
-    multiprocessing.util.Finalize(None, _weakly(fleet.flush), exitpriority=10)
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a callable that does not keep the method's object alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if (alive := reference()) is not None:
-            alive()
-
-    return call

@@ -112,7 +112,8 @@ class Link:
             if self._local() is None and not isinstance(self._store(), MemoryStore):
                 self._send(self._courier, job).result(timeout=WAIT_LIMIT)
         except _LOST as error:
-            logger.warning("circuit breakers: %s; last results are lost", _reason(error))
+            # Not louder: at the end of a test run the log's own stream may be closed already.
+            logger.debug("circuit breakers: %s; last results are lost", _reason(error))
 
     def reconnect(self) -> None:
         """Forget the store; its settings have changed."""
