@@ -194,8 +194,8 @@ def _snapshot(row: Sequence[Any]) -> Snapshot | None:
 
 def _readable(row: Sequence[Any]) -> Snapshot:
     window = NO_COUNTS
-    if len(row) > 15:
-        window = Counts(calls=row[15], failures=row[16], slow=row[17])
+    if len(row) > 12:
+        window = Counts(calls=row[12], failures=row[13], slow=row[14])
     return Snapshot(
         generation=sys.intern(_text(row[0])),  # read again and again: one copy will do
         state=State(_text(row[1])),
@@ -207,17 +207,16 @@ def _readable(row: Sequence[Any]) -> Snapshot:
         last_failure_at=float(row[7]),
         counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
         window=window,
-        hold=_hold(row[11:15]) if row[11] else None,
+        hold=_hold(row[11], *row[15:18]) if row[11] else None,
     )
 
 
-def _hold(row: Sequence[Any]) -> Hold:
-    control, until, actor, reason = map(_text, row)
+def _hold(control: bytes, until: bytes, actor: bytes, reason: bytes) -> Hold:
     return Hold(
-        control=Control(control),
+        control=Control(_text(control)),
         until=float(until) if until else None,
-        actor=actor,
-        reason=reason,
+        actor=_text(actor),
+        reason=_text(reason),
     )
 
 

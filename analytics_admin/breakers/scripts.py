@@ -16,11 +16,16 @@ _NOW = """
 local time = redis.call('TIME')
 local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
--- Something else under the key reads as a row of zeros, which no record has.
+-- Something else under the key reads as a row of zeros, which no record has. The rest of a hold is
+-- fetched where there is one: behind the places of the window's counts.
 local function read(key)
-  local row = redis.pcall('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o',
-    'k', 'u', 'x', 'z')
-  return row.err and {'', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', ''} or row
+  local row = redis.pcall('HMGET', key, 'g', 's', 'e', 'w', 'a', 'p', 'r', 'l', 'c', 'f', 'o', 'k')
+  if row.err then return {'', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ''} end
+  if row[12] then
+    local hold = redis.call('HMGET', key, 'u', 'x', 'z')
+    row[13], row[14], row[15], row[16], row[17], row[18] = 0, 0, 0, hold[1], hold[2], hold[3]
+  end
+  return row
 end
 """
 
@@ -147,22 +152,23 @@ for i, key in ipairs(KEYS) do
     local last_failure = tonumber(record[8]) or 0
     if last_failure > tonumber(now) then last_failure = 0 end -- the clock was set back
     if successes > 0 and newest > last_failure then run = 0 end
-    redis.call('HSET', key, 'r', run + failed)
+    record[7] = tostring(run + failed)
+    redis.call('HSET', key, 'r', record[7])
+    record[9] = redis.call('HINCRBY', key, 'c', successes + failed)
     if failed > 0 then
+      record[8] = now
       redis.call('HSET', key, 'l', now)
-      redis.call('HINCRBY', key, 'f', failed)
+      record[10] = redis.call('HINCRBY', key, 'f', failed)
     end
-    redis.call('HINCRBY', key, 'c', successes + failed)
     if slow_successes + slow_failures > 0 then
-      redis.call('HINCRBY', key, 'o', slow_successes + slow_failures)
+      record[11] = redis.call('HINCRBY', key, 'o', slow_successes + slow_failures)
     end
   end
-  local row = told and read(key) or record
   if kind ~= '' and record[1] and record[1] ~= '' then
-    row[16], row[17], row[18] =
+    record[13], record[14], record[15] =
       window_counts(key .. ':' .. kind .. ':' .. size, kind, size, record[1], cells)
   end
-  answer[i + 1] = row
+  answer[i + 1] = record
 end
 return answer
 """
