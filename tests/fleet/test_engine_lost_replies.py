@@ -137,9 +137,7 @@ def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
     here, there = process(**waits), process(**waits)
     for _ in range(2):
         here.acquire().fail()
-    assert eventually(
-        lambda: bool(here.state) and here.fleet.retry_after(here.view) == 0
-    )
+    assert eventually(lambda: bool(here.state) and here.fleet.retry_after(here.view) == 0)
     proxy.cut_after = b"wait_over"
     with suppress(CircuitOpenError):
         here.acquire()
