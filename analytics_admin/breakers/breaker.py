@@ -108,7 +108,13 @@ class CircuitBreaker:
 
         ``fallback`` is as in the decorator; a function with an argument of that name is called
         as ``breaker(function)(...)``.
+
+        Raises:
+            CircuitOpenError: the call may not pass now, and there is no fallback.
+            TypeError: for a coroutine function, whose body runs after its call; see acall.
         """
+        if runs(function, inspect.iscoroutinefunction):
+            raise TypeError("a coroutine function is awaited under protection by acall, not call")
         return self.run(function, instead_of(fallback, awaited=False), args, kwargs)
 
     async def acall(

@@ -62,14 +62,20 @@ class Link:
         self.stand_in: MemoryStore | None = None
         self._lock = threading.Lock()
         self._courier = Courier()  # another one after each loss, so late jobs are told apart
+        self._carrying = threading.local()  # the courier whose job the thread carries
         self._posted: tuple[Future[None] | None, float] = (None, 0.0)
         self._returning: tuple[MemoryStore | None, threading.Thread | None] = (None, None)
         self._slow = 0.0
         self._weighed_until = 0.0
 
     def in_use(self, store: BreakerStore) -> bool:
-        """Say whether what this store answers still counts: a late reply of a lost one does not."""
-        return store is (self.stand_in or self._shared)
+        """Say whether what this store answers still counts.
+
+        The late reply of a lost one does not, also when it is back: what was read before the loss
+        is no news, and what a dismissed courier's job would still write nobody waits for.
+        """
+        sent_by = getattr(self._carrying, "courier", self._courier)
+        return sent_by is self._courier and store is (self.stand_in or self._shared)
 
     def run(self, job: Job[T]) -> T:
         """Run the job and return what it returns; never waits longer than WAIT_LIMIT."""
@@ -147,7 +153,11 @@ class Link:
     def _run_timed(self, courier: Courier, job: Job[T]) -> T:
         store = self._store()
         began = time.monotonic()
-        result = job(store)
+        self._carrying.courier = courier
+        try:
+            result = job(store)
+        finally:
+            del self._carrying.courier
         if courier is self._courier:
             self._weigh(began, time.monotonic())
         return result

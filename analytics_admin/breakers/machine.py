@@ -175,14 +175,6 @@ def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
     )
 
 
-def would_open(snapshot: Snapshot, policy: BreakerPolicy, now: float, *, settling: float) -> str:
-    """Return the rule by which a breaker under METRICS_ONLY would have opened; "" for none."""
-    if held(snapshot, now) is not Control.METRICS_ONLY:
-        return ""
-    settled = now - snapshot.entered_at >= settling
-    return _trip_cause(snapshot, policy, settled=settled) or ""
-
-
 def _judge_hold(hold: Hold, now: float) -> Verdict:
     if hold.control is not Control.FORCED_OPEN:
         return Verdict.PASSES

@@ -280,3 +280,16 @@ def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(si
     breaker.acquire().succeed()
     assert breaker.state == State.CLOSED
     assert shared_state("wait") == "open"
+
+
+def test_a_job_held_up_through_an_outage_registers_nothing_when_the_store_is_back(site, held):
+    breaker, store = site.process("late")
+    store.before = held.wait
+    breaker.fleet.expire("late")
+    breaker.call(lambda: None)  # gives up waiting; its job is still held up
+    assert breaker.fleet.link.stand_in is not None
+    engine.act_store()._client.flushdb()
+    breaker.fleet.link.stand_in = None  # the store is back
+    held.set()
+    store.before = lambda: None
+    assert not eventually(lambda: engine.act_store().list_names(), seconds=0.3)

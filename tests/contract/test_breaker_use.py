@@ -244,3 +244,13 @@ def test_an_unusable_policy_is_refused_where_the_breaker_is_declared(
     with pytest.raises(error, match=text):
         circuit_breaker("never-declared", **policy)
     assert circuit_breaker("never-declared").policy == BreakerPolicy()
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in CALLABLES if "corout" in kind or "async" in kind]
+)
+def test_call_refuses_what_has_to_be_awaited_and_counts_nothing(breaker, kind):
+    with pytest.raises(TypeError, match="acall"):
+        breaker.call(CALLABLES[kind], "ok")
+    assert counts(breaker) == Counts()
+    assert asyncio.run(breaker.acall(CALLABLES[kind], "ok")) == "OK"
