@@ -6,10 +6,20 @@ from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.snapshot import Snapshot
 
+_fleets: list[Fleet] = []
+
+
+def end_fleets() -> None:
+    """Have no fleet of a test go on with what it was about."""
+    for fleet in _fleets:
+        fleet.reconnect()
+    _fleets.clear()
+
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as one more process would hold it: with a fleet view of its own."""
     fleet = Fleet(engine.connect, engine.announce)
+    _fleets.append(fleet)
     return CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(policy))
 
 

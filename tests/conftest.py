@@ -13,6 +13,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
 
+from analytics_admin.breakers import engine, fleet, link, rounds
+from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
 
@@ -36,6 +38,21 @@ def _clean_store() -> None:
     """Every test begins with an empty store."""
     client = caches["default"].client.get_client(write=True)
     client.flushall()
+
+
+@pytest.fixture(autouse=True)
+def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A machine that stands still for a moment is no outage, but to tests of the very waits.
+
+    What a test has lost must not come back, and write, in the next one.
+    """
+    if "fleet" not in request.path.parts and not request.node.get_closest_marker("hurried"):
+        for module in (link, fleet, rounds):
+            monkeypatch.setattr(module, "WAIT_LIMIT", 10.0)
+        monkeypatch.setattr(link, "TOO_SLOW", 10.0)
+        monkeypatch.setattr(engine, "CALL_TIMEOUT", 10.0)
+    yield
+    end_fleets()
 
 
 @pytest.fixture

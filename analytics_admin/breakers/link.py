@@ -228,7 +228,7 @@ class Link:
         """Try the store until it takes a write quickly; then what it holds counts again."""
         while self.stand_in is stand_in:
             time.sleep(self._retry_interval())
-            if self._is_back():
+            if self.stand_in is stand_in and self._is_back():
                 with self._lock:
                     if self.stand_in is not stand_in:
                         return

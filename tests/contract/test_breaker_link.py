@@ -19,6 +19,8 @@ from analytics_admin.breakers.store import Reading
 from tests.breakers import another
 from tests.fleet.sites import eventually
 
+pytestmark = pytest.mark.hurried
+
 RETRY = 0.1
 
 
