@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from analytics_admin.breakers.link import Link
 from analytics_admin.breakers.machine import (
+    HOLD_OVER,
     WAIT_OVER,
     Verdict,
     due_transition,
@@ -96,7 +97,8 @@ class Exchange:
             if verdict is not Verdict.PROBES:
                 return snapshot if verdict is Verdict.PASSES else None
             wanted = grant_permit(snapshot, view.policy)
-            won, snapshot = self._move(store, view, snapshot, wanted, WAIT_OVER)
+            cause = HOLD_OVER if snapshot.hold else WAIT_OVER
+            won, snapshot = self._move(store, view, snapshot, wanted, cause)
             if won:
                 return snapshot
         return None  # whoever asked is waiting no longer

@@ -85,6 +85,16 @@ def test_a_hold_ends_by_itself_by_the_stores_clock(name, control, ends_in):
     assert act_store().transitions(name)[0].to_state in ("closed", ends_in)
 
 
+def test_the_probe_that_finds_a_hold_over_records_its_end_as_such(name):
+    hold(name, "forced_open", 0.1)
+    breaker = another(name)
+    assert breaker.state == "forced_open"
+    time.sleep(0.11)  # and not a synchronisation: the call itself writes the end
+    breaker.call(lambda: None)
+    ended = next(it for it in act_store().transitions(name) if it.from_state == "forced_open")
+    assert (ended.to_state, ended.cause) == ("half_open", "hold_over")
+
+
 @pytest.mark.parametrize(
     ("control", "ends_in"),
     [("forced_open", "half_open"), ("disabled", "closed"), ("metrics_only", "closed")],

@@ -57,7 +57,7 @@ class Deployment:
         self.database = folder / "data" / "db.sqlite3"
         self.database.parent.mkdir()
         (folder / "site_settings.py").write_text(f"{SETTINGS}\n{settings}")
-        self._environment = {
+        self.environment = {
             "DJANGO_SETTINGS_MODULE": "site_settings",
             "SECRET_KEY": "fleet-test-secret-key-of-more-than-fifty-characters-0123456789",
             "JWT_SIGNING_KEY": KEY,
@@ -75,7 +75,7 @@ class Deployment:
         self.store.start()
         use = USE.format(users=USERS, password=PASSWORD)
         for arguments in (("manage.py", "migrate", "-v0"), ("-c", use)):
-            done = self.site.run(*arguments, **self._environment)
+            done = self.site.run(*arguments, **self.environment)
             assert done.returncode == 0, done.stderr
 
     def serve(self, *, workers: int) -> None:
@@ -85,10 +85,10 @@ class Deployment:
         assert eventually(lambda: self._listens() and len(self.workers()) == workers)
 
     def start(self, *arguments: str) -> Any:
-        return self.site.start(*arguments, **self._environment)
+        return self.site.start(*arguments, **self.environment)
 
     def manage(self, *arguments: str) -> Any:
-        return self.site.manage(*arguments, **self._environment)
+        return self.site.manage(*arguments, **self.environment)
 
     def workers(self) -> list[int]:
         """Return the process ids of gunicorn's workers."""
@@ -105,13 +105,23 @@ class Deployment:
 
     def post(self, path: str, *, user: str = "admin") -> tuple[int, dict[str, Any]]:
         """POST without a body, with a token of the user; return the status and the JSON."""
+        status, _, body = self.send("POST", path, user=user)
+        return status, body
+
+    def send(
+        self, method: str, path: str, body: Any = None, *, user: str = "admin", **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, dict[str, Any]]:
+        """Send JSON, or no body, with a token of the user; return status, headers and JSON."""
         token = jwt.encode({"sub": user, "exp": int(time.time()) + 60}, KEY, algorithm="HS256")
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers |= {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request("POST", path, headers={"Authorization": f"Bearer {token}"})
+            connection.request(method, path, content, headers)
             answer = connection.getresponse()
             assert answer.headers["Content-Type"] == "application/json"
-            return answer.status, json.loads(answer.read())
+            return answer.status, answer.headers, json.loads(answer.read())
         finally:
             connection.close()
 
@@ -148,21 +158,42 @@ class Deployment:
 
 
 class Operator:
-    """A browser that is signed in to the console."""
+    """A browser that is signed in to the console.
 
-    def __init__(self, deployment: Deployment) -> None:
+    ``answered_at``: when (monotonic seconds) the last form was answered with a redirect.
+    """
+
+    def __init__(self, deployment: Deployment, *, user: str = "admin") -> None:
         self._root = f"http://127.0.0.1:{deployment.port}"
         self._jar = http.cookiejar.CookieJar()
+        self.answered_at = 0.0
         cookies = urllib.request.HTTPCookieProcessor(self._jar)
-        self._browser = urllib.request.build_opener(cookies)
-        self._browser.open(f"{self._root}/admin/login/", timeout=20).read()
-        page = self.submit("/admin/login/", username="admin", password=PASSWORD, next="/admin/")
+        self._browser = urllib.request.build_opener(cookies, _Redirects(self))
+        self.open("/admin/login/")
+        page = self.submit("/admin/login/", username=user, password=PASSWORD, next="/admin/")
         assert "Search cache" in page
+
+    def open(self, path: str) -> str:
+        return self._page(path, None)
 
     def submit(self, path: str, **fields: str) -> str:
         """Send a form; return the page to which that leads."""
         token = next(cookie.value for cookie in self._jar if cookie.name == "csrftoken")
         form = urllib.parse.urlencode({"csrfmiddlewaretoken": token or "", **fields}).encode()
+        return self._page(path, form)
+
+    def _page(self, path: str, form: bytes | None) -> str:
         with self._browser.open(f"{self._root}{path}", data=form, timeout=20) as answer:
             page: str = answer.read().decode()
             return page
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, as ever, and notes when they came."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+        self._operator.answered_at = time.monotonic()
+        return super().redirect_request(*arguments)
