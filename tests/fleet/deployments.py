@@ -125,9 +125,10 @@ class Deployment:
         finally:
             connection.close()
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return kind and status of each row of the audit trail, oldest first."""
-        query = "SELECT kind, status FROM analytics_admin_operation ORDER BY started_at"
+    def rows(self, *columns: str) -> list[tuple[str, ...]]:
+        """Return each row of the audit trail, oldest first: kind and status, or these columns."""
+        wanted = ", ".join(columns or ("kind", "status"))
+        query = f"SELECT {wanted} FROM analytics_admin_operation ORDER BY started_at"
         connection = sqlite3.connect(self.database)
         try:
             return connection.execute(query).fetchall()

@@ -45,13 +45,15 @@ class Door(Protocol):
     def see(self, name: str) -> str:
         """Return the generation that is shown."""
 
-    def hold(self, name: str, control: str, seconds: float, *, seen: str = "") -> Answer:
+    def hold(
+        self, name: str, control: str, seconds: float, *, seen: str = "", dry_run: bool = False
+    ) -> Answer:
         """Hold the breaker."""
 
     def ready_to_hold(self, name: str, control: str, seconds: float) -> Callable[[], Answer]:
         """Look at the breaker, and do all that comes before the act itself; return the act."""
 
-    def reset(self, name: str) -> Answer:
+    def reset(self, name: str, *, dry_run: bool = False) -> Answer:
         """Reset the breaker."""
 
 
@@ -99,11 +101,15 @@ class Command:
         with pytest.MonkeyPatch.context() as patch:  # as manage.py would find it
             for name, value in deployment.environment.items():
                 patch.setitem(os.environ, name, value)
-            self._worker = Crew(1).workers[0]
+            self._crew = Crew(1)
+        (self.worker,) = self._crew.workers
         assert self._run("circuit_breakers", "--json").outcome == DONE
 
-    def leave(self) -> None:
-        self._worker.leave()
+    def __enter__(self) -> "Command":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._crew.__exit__()
 
     def look(self, name: str = "") -> str:
         return self._run("circuit_breakers", "--json", *([name] if name else [])).text
@@ -129,7 +135,7 @@ class Command:
         return self._run(*argv, "--dry-run" if dry_run else "--no-input")
 
     def _run(self, *argv: str) -> Answer:
-        code, text, answered_at = self._worker.ask(run_command, *argv)
+        code, text, answered_at = self.worker.ask(run_command, *argv)
         outcome = {0: DONE, 1: FAILED, 2: UNKNOWN}[code]
         if outcome == FAILED and "has changed meanwhile" in text:
             outcome = MOVED
@@ -161,8 +167,11 @@ class Admin:
     def see(self, name: str) -> str:
         return _hidden_field(self.look(name), "expected_generation")
 
-    def hold(self, name: str, control: str, seconds: float, *, seen: str = "") -> Answer:
-        return self._act(f"{BREAKERS}/{name}/control/", _hold_form(control, seconds, seen))
+    def hold(
+        self, name: str, control: str, seconds: float, *, seen: str = "", dry_run: bool = False
+    ) -> Answer:
+        form = _hold_form(control, seconds, seen)
+        return self._act(f"{BREAKERS}/{name}/control/", form, dry_run=dry_run)
 
     def ready_to_hold(self, name: str, control: str, seconds: float) -> Callable[[], Answer]:
         path = f"{BREAKERS}/{name}/control/"
@@ -171,13 +180,14 @@ class Admin:
         assert _hidden_field(confirm, "expected_generation") == form["expected_generation"]
         return partial(self._act, path, form)
 
-    def reset(self, name: str) -> Answer:
-        return self._act(f"{BREAKERS}/{name}/reset/", {"expected_generation": ""})
+    def reset(self, name: str, *, dry_run: bool = False) -> Answer:
+        form = {"expected_generation": ""}
+        return self._act(f"{BREAKERS}/{name}/reset/", form, dry_run=dry_run)
 
-    def _act(self, path: str, form: dict[str, str]) -> Answer:
-        """Say yes, as the confirm page does."""
+    def _act(self, path: str, form: dict[str, str], *, dry_run: bool = False) -> Answer:
+        """Say yes, as the confirm page does; a dry run is what leads to that page."""
         try:
-            page = self._operator.submit(path, confirmed="yes", **form)
+            page = self._operator.submit(path, **form, **({} if dry_run else {"confirmed": "yes"}))
         except urllib.error.HTTPError as refusal:
             if refusal.code != 404:
                 raise
