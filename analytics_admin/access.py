@@ -7,16 +7,21 @@ from analytics_admin.conf import app_settings
 
 
 class Act(StrEnum):
-    """What an operator can do here; the value is the permission's codename."""
+    """What an operator can do here."""
 
     VIEW_CONSOLE = "view_console"
     CLEAR_SEARCH_CACHE = "clear_search_cache"
     RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers"
     CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers"
+    FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker"
 
     @property
     def permission(self) -> str:
-        return f"analytics_admin.{self.value}"
+        return f"analytics_admin.{_PERMISSION_OF.get(self, self)}"
+
+
+# The acts that have no permission of their own name.
+_PERMISSION_OF = {Act.FORGET_CIRCUIT_BREAKER: Act.CONTROL_CIRCUIT_BREAKERS}
 
 
 def is_operator(user: Any) -> bool:

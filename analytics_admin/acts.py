@@ -26,6 +26,7 @@ FAILURE = {
     Act.CLEAR_SEARCH_CACHE: "Failed to clear cache: {reason}",
     Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
     Act.CONTROL_CIRCUIT_BREAKERS: "Failed to control circuit breaker: {reason}",
+    Act.FORGET_CIRCUIT_BREAKER: "Failed to forget circuit breaker: {reason}",
 }
 
 

@@ -3,24 +3,31 @@
 Services offers these to every door; nothing here changes anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from analytics_admin.breakers import engine, roster
+from analytics_admin.breakers.evidence import (
+    PERIOD,
+    FailureRecord,
+    Period,
+    TransitionRecord,
+    first_period,
+)
+from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.registry import effective_policy
+from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.breakers.snapshot import Control, Counts, Snapshot, State
-from analytics_admin.breakers.store import Report, TransitionRecord
+from analytics_admin.breakers.store import WOULD_OPEN, Report
 
 BREAKER_STATES = (
     *(state.value for state in State),
     *(control.value for control in Control if control is not Control.AUTOMATIC),
 )
 """What calls can meet: a state, or a hold in force."""
-SORTS = ("name", "urgency")
 LARGEST_PAGE = 100
 
 
@@ -32,6 +39,8 @@ class BreakerPage:
     page: int
     pages: int
     breakers: Sequence[BreakerStatus]
+    states: Mapping[str, int]
+    """How many of all the site's breakers are in each state, listed or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,28 @@ class BreakerTransition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerFailure:
+    """One of the last failures, in the process that saw it."""
+
+    at: datetime
+    error: str
+    """The exception's class; empty where no exception told of the failure."""
+    message: str
+    """The exception's text, cut; empty where the site does not keep texts."""
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPeriod:
+    """The calls of ten seconds from ``at`` on."""
+
+    at: datetime
+    counts: Counts
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerDetail:
     """All that is known of one breaker."""
 
@@ -63,6 +94,14 @@ class BreakerDetail:
     failure_rate: float | None
     """Per cent in the window; None while it holds fewer calls than the policy's minimum."""
     slow_call_rate: float | None
+    opened: BreakerTransition | None
+    """Why it is open or half-open, or would be but for metrics_only: the move that made it so."""
+    last_used: datetime | None
+    """When a process last said that it uses it, which each does hourly; None: none ever did."""
+    failures: Sequence[BreakerFailure]
+    """The last ten, newest first; of earlier generations too."""
+    history: Sequence[BreakerPeriod]
+    """The last five minutes, oldest first, without gaps; the newest period is not over yet."""
     transitions: Sequence[BreakerTransition]
     """The last twenty, newest first."""
 
@@ -80,9 +119,8 @@ def list_breakers(
     """
     _require_choice("state", state, (None, *BREAKER_STATES))
     _require_choice("sort", sort, SORTS)
-    found = roster.statuses(_names_with(search))
-    found = [status for status in found if state in (None, status.state)]
-    return sorted(found, key=_urgency) if sort == "urgency" else found
+    part = list_part(state=state, search=search, sort=sort, bounds=slice(None))
+    return list(part.breakers)
 
 
 def page_breakers(
@@ -99,18 +137,16 @@ def page_breakers(
         ValueError: also for a page below 1 and a size that is not 1 to 100.
         StoreUnavailable
     """
+    _require_choice("state", state, (None, *BREAKER_STATES))
+    _require_choice("sort", sort, SORTS)
     if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
         raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
-    part = slice((page - 1) * page_size, page * page_size)
-    breakers: Sequence[BreakerStatus]
-    if state is None and sort == "name":  # only those on the page need to be read
-        names = _names_with(search)
-        count, breakers = len(names), roster.statuses(names[part])
-    else:
-        every = list_breakers(state=state, search=search, sort=sort)
-        count, breakers = len(every), every[part]
-    pages = max(1, -(-count // page_size))
-    return BreakerPage(count=count, page=page, pages=pages, breakers=breakers)
+    bounds = slice((page - 1) * page_size, page * page_size)
+    part = list_part(state=state, search=search, sort=sort, bounds=bounds)
+    pages = max(1, -(-part.count // page_size))
+    return BreakerPage(
+        count=part.count, page=page, pages=pages, breakers=part.breakers, states=part.states
+    )
 
 
 def describe_breaker(name: str) -> BreakerDetail:
@@ -119,21 +155,28 @@ def describe_breaker(name: str) -> BreakerDetail:
     Raises:
         UnknownBreakers, StoreUnavailable
     """
-    roster.require_known([name])
-    store, policy = engine.act_store(), effective_policy(name)
-    reading = store.add([Report(name=name, window=policy.window)])
-    snapshot = reading.snapshots[name]
+    policy = effective_policy(name)
+    found = engine.act_store().inspect(Report(name=name, window=policy.window))
+    snapshot, evidence = found.snapshot, found.evidence
+    if snapshot is None and found.seen_at is None and name not in declared_names():
+        raise UnknownBreakers([name])
     known = snapshot or Snapshot(generation="")
     judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None
+    status = roster.status_of(name, snapshot, found.now)
+    transitions = [_transition(record) for record in evidence.transitions]
     return BreakerDetail(
-        status=roster.status_of(name, snapshot, reading.now),
+        status=status,
         since=_time(known.entered_at) if known.entered_at else None,
         policy=policy,
         counts=known.counts,
         window=known.window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,
-        transitions=[_transition(record) for record in store.transitions(name)],
+        opened=_opened(status, transitions),
+        last_used=_time(found.seen_at) if found.seen_at else None,
+        failures=[_failure(record) for record in evidence.failures],
+        history=_history(evidence.periods, found.now),
+        transitions=transitions,
     )
 
 
@@ -147,17 +190,6 @@ def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
         if item.name not in ("status", "policy")
     }
     return {**as_plain(about.status), "policy": _plain_policy(about.policy), **rest}
-
-
-def _names_with(search: str) -> list[str]:
-    wanted = search.strip().casefold()
-    return [name for name in roster.registered_names() if wanted in name.casefold()]
-
-
-def _urgency(status: BreakerStatus) -> tuple[int, str]:
-    if status.state in (State.OPEN, Control.FORCED_OPEN):
-        return 0, status.name
-    return (2 if status.state == State.CLOSED else 1), status.name
 
 
 def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
@@ -177,6 +209,40 @@ def _transition(record: TransitionRecord) -> BreakerTransition:
     )
 
 
+def _opened(
+    status: BreakerStatus, transitions: Sequence[BreakerTransition]
+) -> BreakerTransition | None:
+    """Return the newest move into open, if that is still why calls meet what they meet."""
+    if status.would_open:
+        wanted = WOULD_OPEN
+    elif status.state in (State.OPEN, State.HALF_OPEN):
+        wanted = State.OPEN.value
+    else:
+        return None
+    return next((move for move in transitions if move.to_state == wanted), None)
+
+
+def _failure(record: FailureRecord) -> BreakerFailure:
+    return BreakerFailure(
+        at=_time(record.at),
+        error=record.error,
+        message=record.message,
+        host=record.host,
+        pid=record.pid,
+    )
+
+
+def _history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
+    """Return every period of the five minutes, also those without calls."""
+    found = {period.at: period for period in periods}
+    every = range(first_period(now), int(now) + 1, PERIOD)
+    return [
+        BreakerPeriod(at=_time(at), counts=period.calls, rejected=period.rejected)
+        for at in every
+        for period in [found.get(at) or Period(at=at)]
+    ]
+
+
 def _time(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
@@ -186,7 +252,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, BreakerTransition | Counts):
+    if isinstance(value, BreakerTransition | BreakerFailure | BreakerPeriod | Counts):
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     return value
 

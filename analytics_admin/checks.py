@@ -149,6 +149,8 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "BREAKER_DEFAULTS": _mapping,
     "SYNC_INTERVAL": _seconds,
     "STORE_RETRY_INTERVAL": _seconds,
+    "RETIRE_BREAKERS_AFTER": _lifetime,
+    "KEEP_EXCEPTION_TEXTS": _flag,
     "SEARCH_CACHE_DEDICATED": _flag,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,

@@ -27,6 +27,10 @@ class AppSettings:
     """Seconds for which a process trusts what it last read of a breaker."""
     store_retry_interval: float = 5.0
     """Seconds between attempts to return to a breakers' store that was lost."""
+    retire_breakers_after: timedelta | float | None = timedelta(days=30)
+    """Time after which a name that no process uses is off the list (seconds, timedelta or None)."""
+    keep_exception_texts: bool = True
+    """False: of a failed call the class of its exception is kept, but not its text."""
     search_cache_dedicated: bool = False
     """True: nothing else lives in the search alias' database; a clear flushes it whole."""
     require_model_permissions: bool = False
@@ -39,6 +43,11 @@ class AppSettings:
     """Longest time a token minted elsewhere may still live (seconds or timedelta)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)
     """Requests per time by scope ("write", "login"); None switches one off."""
+
+    @property
+    def seconds_to_keep_breakers(self) -> float | None:
+        after = self.retire_breakers_after
+        return after.total_seconds() if isinstance(after, timedelta) else after
 
 
 KEYS = {item.name.upper(): item for item in fields(AppSettings)}

@@ -17,7 +17,8 @@ class Operation(models.Model):
     class Kind(models.TextChoices):
         CLEAR_SEARCH_CACHE = "clear_search_cache", _("Clear search cache")
         RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
-        CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breaker")
+        CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
+        FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")

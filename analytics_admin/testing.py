@@ -21,10 +21,10 @@ from analytics_admin.breakers import (
     exchange,
     fleet,
     get_breaker,
+    operations,
     permit,
     protection,
     registry,
-    roster,
     rounds,
 )
 from analytics_admin.breakers.exchange import StateChange
@@ -115,7 +115,7 @@ class SimulatedBreakers:
         Raises:
             LookupError: neither code nor settings declare it.
         """
-        roster.reset([get_breaker(name).name], only_open=False)
+        operations.reset([get_breaker(name).name], only_open=False)
 
 
 @contextmanager

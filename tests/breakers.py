@@ -43,3 +43,8 @@ def state_now(breaker: CircuitBreaker) -> str:
     """Return the state in the store, whatever this process knew before."""
     breaker.fleet.expire(breaker.name)
     return breaker.state
+
+
+def names_in(store):
+    """Return the names registered in the store, sorted."""
+    return sorted(store.survey([], keep_for=None).names)

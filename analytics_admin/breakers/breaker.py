@@ -195,6 +195,7 @@ class CircuitBreaker:
         """Do what ``call`` does, with ``instead`` in place of a rejected call unless it is None."""
         admitted = self.fleet.admit(self._used_view())
         if admitted is None and instead is not None:
+            next(self.view.rejections)
             return instead(*args, **kwargs)
         permit = self._permit(admitted)
         try:
@@ -218,6 +219,7 @@ class CircuitBreaker:
         """Do what ``run`` does for a coroutine function; ``instead`` may be one too."""
         admitted = await self.fleet.aadmit(self._used_view())
         if admitted is None and instead is not None:
+            next(self.view.rejections)
             result = instead(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
         permit = self._permit(admitted)
@@ -245,6 +247,7 @@ class CircuitBreaker:
         view = self.view
         if admitted is not None:
             return Permit(self.fleet, view, admitted, clock())
+        next(view.rejections)
         raise CircuitOpenError(
             self.name, self.fleet.shown_state(view), self.fleet.retry_after(view)
         )

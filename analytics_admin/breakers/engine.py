@@ -42,6 +42,11 @@ def act_store() -> BreakerStore:
     return _store(app_settings().breaker_cache, ACT_TIMEOUT)
 
 
+def keep_for() -> float | None:
+    """Return the seconds for which a name that nobody uses stays registered; None: for ever."""
+    return app_settings().seconds_to_keep_breakers
+
+
 def announce(news: StateChange | StoreChange) -> None:
     """Tell the log and the signals' receivers; one that raises harms nobody."""
     if isinstance(news, StoreChange):

@@ -3,6 +3,7 @@
 Each method is a job for the link: it may run on another thread than its caller's.
 """
 
+import logging
 import random
 import secrets
 import time
@@ -17,18 +18,29 @@ from analytics_admin.breakers.machine import (
     due_transition,
     grant_permit,
     judge,
-    label,
     new_record,
     return_permit,
 )
 from analytics_admin.breakers.snapshot import Hold, Results, Snapshot
-from analytics_admin.breakers.store import BreakerStore, Move, Report, StoreUnavailable
+from analytics_admin.breakers.store import (
+    MOST_NAMES,
+    BreakerStore,
+    Move,
+    Report,
+    StoreUnavailable,
+)
 from analytics_admin.breakers.view import View
+
+logger = logging.getLogger("analytics_admin.breakers")
 
 SETTLING_INTERVALS = 12
 """For so long the rates of a new generation are not judged. Failures are told at once, successes
 up to an interval later, and a process that has not seen the generation yet tells it none: with 4
 intervals one failing process of four still trips a threshold a fifth above the true rate."""
+SEEN_EVERY = 3600.0
+"""Seconds after which a process says again that it uses a breaker."""
+REFUSED_FOR = 60.0
+"""Seconds after which a breaker for which there was no place asks for one again."""
 UNKNOWN = Snapshot(generation="")
 """What a call passes under when nothing could be asked yet; its results count nowhere."""
 
@@ -47,19 +59,30 @@ class Exchange:
     """The jobs; ``made`` is told of each transition that this process makes."""
 
     def __init__(
-        self, link: Link, *, interval: Callable[[], float], made: Callable[[StateChange], None]
+        self,
+        link: Link,
+        *,
+        interval: Callable[[], float],
+        keep_for: Callable[[], float | None],
+        made: Callable[[StateChange], None],
     ) -> None:
         self._link = link
         self._interval = interval
+        self._keep_for = keep_for
         self._made = made
         self._unsettled: dict[str, StateChange] = {}
+        self._refused_until = float("-inf")
 
     def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
         """Tell and read all these breakers in one round trip."""
         holds = {view.name: self._recent_hold(view) for view in views}
-        reading = store.add([view.report() for view in views])
+        now, seen_every = time.monotonic(), self._seen_every()
+        due = {view.name for view in views if now - view.seen_told_at >= seen_every}
+        reading = store.add([view.report(seen=view.name in due) for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
+            if view.name in due:
+                view.seen_told_at = now
         if not self._link.in_use(store):
             return  # too late: nobody waits for this any longer
         missing = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
@@ -67,6 +90,10 @@ class Exchange:
         for view in views:
             self._make_due_transition(store, view)
         self._settle(store)
+
+    def _seen_every(self) -> float:
+        keep_for = self._keep_for()
+        return SEEN_EVERY if keep_for is None else min(SEEN_EVERY, keep_for / 4)
 
     def _recent_hold(self, view: View) -> Hold | None:
         """Return the hold in force by what was read a moment ago, for a store that lost it."""
@@ -80,14 +107,28 @@ class Exchange:
         self, store: BreakerStore, views: list[View], holds: Mapping[str, Hold | None]
     ) -> None:
         """Give a record to breakers that have none: never used before, or the store was emptied."""
-        if not views:
+        if not views or time.monotonic() < self._refused_until:
             return
+        refused = store.register([view.name for view in views], keep_for=self._keep_for())
+        if refused:
+            self._refuse(refused)
+            views = [view for view in views if view.name not in refused]
         moves = [
             Move(name=view.name, expected=None, new=replace(new_record(), hold=holds[view.name]))
             for view in views
         ]
         for view, outcome in zip(views, store.compare_and_set(moves), strict=True):
             self._saw(store, view, outcome.snapshot, outcome.now)
+
+    def _refuse(self, names: Sequence[str]) -> None:
+        self._refused_until = time.monotonic() + REFUSED_FOR
+        logger.error(
+            "circuit breakers: %d names are registered and there is no place for %r%s, whose calls "
+            "pass unprotected; names are for backends, not for data: see forget_circuit_breaker",
+            MOST_NAMES,
+            names[0],
+            f" and {len(names) - 1} more" if len(names) > 1 else "",
+        )
 
     def win_permit(self, store: BreakerStore, view: View) -> Snapshot | None:
         """Win a probe permit, unless others take them all first."""
@@ -142,12 +183,12 @@ class Exchange:
         self, store: BreakerStore, view: View, old: Snapshot, new: Snapshot, cause: str = ""
     ) -> tuple[bool, Snapshot]:
         """Try the move; return whether it was made, and the breaker as it is now."""
-        before, after = label(old), label(new)
-        if before == after:
-            cause = ""
         move = Move(
             name=view.name, expected=old, new=new, cause=cause, attempt=secrets.token_hex(8)
         )
+        before, after = move.from_label, move.to_label
+        if before == after:  # another probe, or another round of them
+            move, cause = replace(move, cause=""), ""
         change = StateChange(name=view.name, from_state=before, to_state=after, cause=cause)
         try:
             (outcome,) = store.compare_and_set([move])
@@ -177,7 +218,10 @@ def _with_pending(pending: Report, generation: str, results: Results) -> list[Re
     """Return the reports that tell the results, and the successes that were still to be told."""
     if pending.generation != generation:
         return [pending, replace(pending, generation=generation, results=results)]
-    newest = max(pending.results.newest_success_at, results.newest_success_at)
-    successes = pending.results.successes + results.successes
-    results = replace(results, successes=successes, newest_success_at=newest)
+    results = replace(
+        results,
+        successes=pending.results.successes + results.successes,
+        newest_success_at=max(pending.results.newest_success_at, results.newest_success_at),
+        rejected=pending.results.rejected,
+    )
     return [replace(pending, results=results)]

@@ -51,6 +51,8 @@ class Fleet:
         announce: Callable[[StateChange | StoreChange], None],
     ) -> None:
         self.interval = 0.25
+        self.keep_for: float | None = None
+        self.keeps_texts = True
         self._views: dict[str, View] = {}
         self._announce = announce
         self._news: deque[StateChange | StoreChange] = deque()
@@ -64,13 +66,21 @@ class Fleet:
             retry_interval=lambda: app_settings().store_retry_interval,
             changed=self._store_changed,
         )
-        self._exchange = Exchange(self.link, interval=lambda: self.interval, made=self._news.append)
+        self._exchange = Exchange(
+            self.link,
+            interval=lambda: self.interval,
+            keep_for=lambda: self.keep_for,
+            made=self._news.append,
+        )
         follow_process(self)
 
     def view(self, name: str, policy: BreakerPolicy) -> View:
         """Return the view of this name, made at its first use, under the policy."""
+        settings = app_settings()
         with self._lock:
-            self.interval = app_settings().sync_interval
+            self.interval = settings.sync_interval
+            self.keep_for = settings.seconds_to_keep_breakers
+            self.keeps_texts = settings.keep_exception_texts
             if name not in self._views:
                 self._views[name] = View(name, policy)
             view = self._views[name]
@@ -160,7 +170,9 @@ class Fleet:
     def flush(self) -> None:
         """Tell the store the successes that it has not heard of; for the end of a process."""
         reports = [view.report() for view in list(self._views.values())]
-        reports = [report for report in reports if report.results.successes]
+        reports = [
+            report for report in reports if report.results.successes or report.results.rejected
+        ]
         if reports:
             self.link.run_here(lambda store: store.add(reports))
 

@@ -85,6 +85,12 @@ def shown_state(snapshot: Snapshot, now: float) -> str:
     return _after_hold(snapshot).state.value if snapshot.hold else snapshot.state.value
 
 
+def held_back(snapshot: Snapshot) -> bool:
+    """Say whether METRICS_ONLY has kept the breaker from opening."""
+    hold = snapshot.hold
+    return hold is not None and hold.control is Control.METRICS_ONLY and snapshot.permits > 0
+
+
 def label(snapshot: Snapshot) -> str:
     """Return the word by which a transition is recorded: the hold, over or not, or the state."""
     return snapshot.hold.control.value if snapshot.hold else snapshot.state.value
@@ -142,12 +148,13 @@ def due_transition(
     ``settling`` (seconds): rates of a younger generation are not judged, since other processes
     still hold successes of theirs. ``chance`` (0 to 1) places the wait in its random spread.
     """
+    settled = now - snapshot.entered_at >= settling
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
             return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
-        return None
+        return _imagined_opening(snapshot, policy, settled=settled)
     if snapshot.state is State.CLOSED:
-        cause = _trip_cause(snapshot, policy, settled=now - snapshot.entered_at >= settling)
+        cause = _trip_cause(snapshot, policy, settled=settled)
         return _opening(snapshot, policy, cause, chance) if cause else None
     if snapshot.state is State.HALF_OPEN:
         cause = _probe_cause(snapshot.counts, policy)
@@ -254,6 +261,21 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
     attempts = snapshot.attempts + 1
     wait = open_wait(policy, attempts, chance)
     return Transition(new=_enter(snapshot, State.OPEN, attempts=attempts, wait=wait), cause=cause)
+
+
+def _imagined_opening(
+    snapshot: Snapshot, policy: BreakerPolicy, *, settled: bool
+) -> Transition | None:
+    """Return the note that METRICS_ONLY has kept it from opening: a permit, once for each hold.
+
+    After the first time its calls would have gone another way, so no more can be said.
+    """
+    if held_back(snapshot) or snapshot.hold is None:
+        return None
+    if snapshot.hold.control is not Control.METRICS_ONLY:
+        return None
+    cause = _trip_cause(snapshot, policy, settled=settled)
+    return Transition(new=replace(snapshot, permits=1), cause=cause) if cause else None
 
 
 def _enter(

@@ -2,21 +2,23 @@
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
+from analytics_admin.breakers.evidence import LONGEST_NAME, Keeper, TransitionRecord
 from analytics_admin.breakers.machine import count_run, first_generation, label
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import Control, Counts, Results, Snapshot
+from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.breakers.store import (
-    TRANSITIONS_KEPT,
+    MOST_NAMES,
+    Inspection,
     Move,
     Outcome,
     Reading,
     Report,
-    TransitionRecord,
+    Survey,
 )
 
 
@@ -28,7 +30,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
-        self._transitions: dict[str, deque[TransitionRecord]] = {}
+        self._kept: defaultdict[str, Keeper] = defaultdict(Keeper)
+        self._seen: dict[str, float] = {}
         self._stands_in = False
 
     @classmethod
@@ -42,6 +45,7 @@ class MemoryStore:
         """
         store = cls(clock)
         store._records.update(snapshots)
+        store._seen.update(dict.fromkeys(snapshots, clock()))
         store._stands_in = True
         return store
 
@@ -62,23 +66,81 @@ class MemoryStore:
         with self._lock:
             return [self._move(move) for move in moves]
 
+    def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
+        with self._lock:
+            now = self._clock()
+            for name in set(self._seen) - self._in_use(keep_for, now):
+                self._forget(name)
+            refused = []
+            for name in names:
+                if name in self._seen or len(self._seen) < MOST_NAMES:
+                    self._seen[name] = now
+                else:
+                    refused.append(name)
+            return refused
+
+    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
+        with self._lock:
+            now = self._clock()
+            return Survey(
+                names=frozenset(self._in_use(keep_for, now)),
+                astir={
+                    name: label(snapshot)
+                    for name, snapshot in self._records.items()
+                    if snapshot.state is not State.CLOSED or snapshot.hold is not None
+                },
+                reading=Reading(
+                    now=now, snapshots={name: self._records.get(name) for name in names}
+                ),
+            )
+
+    def inspect(self, report: Report) -> Inspection:
+        with self._lock:
+            now, name = self._clock(), report.name
+            return Inspection(
+                now=now,
+                snapshot=self._add(report, now),
+                seen_at=self._seen.get(name),
+                evidence=(self._kept[name] if name in self._kept else Keeper()).evidence(now),
+            )
+
     def transitions(self, name: str) -> list[TransitionRecord]:
         with self._lock:
-            return list(self._transitions.get(name, ()))
+            return list(self._kept[name].transitions) if name in self._kept else []
 
-    def list_names(self) -> list[str]:
+    def forget(self, name: str) -> None:
         with self._lock:
-            return sorted(self._records)
+            self._forget(name)
 
     def check_writable(self) -> None:
         return None
+
+    def _in_use(self, keep_for: float | None, now: float) -> set[str]:
+        """Return the names used of late, and those that an operator holds."""
+        return {
+            name
+            for name, seen_at in self._seen.items()
+            if keep_for is None
+            or seen_at > now - keep_for
+            or (name in self._records and self._records[name].hold is not None)
+        }
+
+    def _forget(self, name: str) -> None:
+        self._seen.pop(name, None)
+        self._records.pop(name, None)
+        self._kept.pop(name, None)
 
     def _add(self, report: Report, now: float) -> Snapshot | None:
         current = self._records.get(report.name)
         if current is None:
             return None
+        if report.seen:
+            self._seen[report.name] = now
         results = report.results
-        if current.generation == report.generation and _counts(current, results):
+        counted = current.generation == report.generation and _counts(current, results)
+        if counted or results.rejected:
+            self._kept[report.name].add(results, now, counted=counted)
+        if counted:
             current = self._records[report.name] = _counted(current, results, now)
             if report.window is not None:
                 self._window(report.name, report.window, current).add(results, now)
@@ -106,22 +168,22 @@ class MemoryStore:
             if self._stands_in:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new
+        self._seen.setdefault(move.name, now)
         if current is not None and move.cause:
             self._record(move, current, now)
         return Outcome(won=True, now=now, snapshot=new)
 
     def _record(self, move: Move, current: Snapshot, now: float) -> None:
-        kept = self._transitions.setdefault(move.name, deque(maxlen=TRANSITIONS_KEPT))
-        kept.appendleft(
+        self._kept[move.name].transitions.appendleft(
             TransitionRecord(
                 attempt=move.attempt,
-                from_state=label(current),
-                to_state=label(move.new),
+                from_state=move.from_label,
+                to_state=move.to_label,
                 cause=move.cause,
                 at=now,
                 consecutive_failures=current.consecutive_failures,
                 counts=current.counts,
-                actor=move.actor,
+                actor=move.actor[:LONGEST_NAME],
             )
         )
 
@@ -134,16 +196,12 @@ def _counts(current: Snapshot, results: Results) -> bool:
 
 
 def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
-    old, failures = current.counts, results.all_failures
+    failures = results.all_failures
     if current.last_failure_at > now:  # the clock was set back
         current = replace(current, last_failure_at=0.0)
     return replace(
         current,
         consecutive_failures=count_run(current, results),
         last_failure_at=now if failures else current.last_failure_at,
-        counts=Counts(
-            calls=old.calls + results.all_successes + failures,
-            failures=old.failures + failures,
-            slow=old.slow + results.slow_successes + results.slow_failures,
-        ),
+        counts=current.counts + results.counts,
     )

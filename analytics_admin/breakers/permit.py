@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from analytics_admin.breakers.evidence import note_failure
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.snapshot import Results, Snapshot, State
 from analytics_admin.breakers.view import View
@@ -63,29 +64,30 @@ class Permit:
     def _by_class(
         self,
         error: BaseException | None,
-        fail: Callable[[], R],
+        fail: Callable[[BaseException | None], R],
         succeed: Callable[[], R],
         release: Callable[[], R],
     ) -> R:
         policy = self._view.policy
         if error is None or policy.counts_as_failure(error):
-            return fail()
+            return fail(error)
         # What ends a program or cancels a task says nothing of the backend.
         if policy.ignores(error) or not isinstance(error, Exception):
             return release()
         return succeed()
 
-    def _tell_failure(self) -> None:
+    def _tell_failure(self, error: BaseException | None) -> None:
         if self._end():
-            self._fleet.tell(self._view, self._admitted, self._failure())
+            self._fleet.tell(self._view, self._admitted, self._failure(error))
 
-    async def _atell_failure(self) -> None:
+    async def _atell_failure(self, error: BaseException | None) -> None:
         if self._end():
-            await self._fleet.atell(self._view, self._admitted, self._failure())
+            await self._fleet.atell(self._view, self._admitted, self._failure(error))
 
-    def _failure(self) -> Results:
+    def _failure(self, error: BaseException | None) -> Results:
         slow = clock() - self._began > self._view.slow_after
-        return Results(slow_failures=1) if slow else Results(failures=1)
+        note = note_failure(error, with_text=self._fleet.keeps_texts)
+        return Results(slow_failures=int(slow), failures=int(not slow), note=note)
 
     def _success(self) -> Results | None:
         """Count a quick success locally, or return what has to be told at once."""

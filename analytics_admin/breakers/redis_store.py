@@ -4,7 +4,6 @@ Each primitive is one round trip per batch; the scripts compare and count, the r
 """
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, wraps
 from itertools import islice
@@ -13,23 +12,18 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers import scripts
-from analytics_admin.breakers.snapshot import (
-    NO_COUNTS,
-    Control,
-    Counts,
-    Hold,
-    Snapshot,
-    State,
-)
+from analytics_admin.breakers import rows, scripts
+from analytics_admin.breakers.evidence import Evidence, TransitionRecord
+from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import (
-    TRANSITIONS_KEPT,
+    MOST_NAMES,
+    Inspection,
     Move,
     Outcome,
     Reading,
     Report,
     StoreUnavailable,
-    TransitionRecord,
+    Survey,
 )
 from analytics_admin.connections import explain, own_client
 
@@ -38,6 +32,8 @@ R = TypeVar("R")
 
 BATCH = 500
 """Breakers per script call: keeps one call under about 5 ms of the server's time."""
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A script, its keys, its arguments."""
 
 
 def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -61,18 +57,18 @@ class RedisStore:
     def __init__(self, alias: str, *, timeout: float = 0.1) -> None:
         self._client = own_client(alias, timeout=timeout)
         self._cache = caches[alias]
-        self._index = self._cache.make_key("breakers")
+        self._index = str(self._cache.make_key("breakers"))
+        self._astir = f"{self._index}:astir"
 
     @_store_errors
     def add(self, reports: Sequence[Report]) -> Reading:
         now = 0.0
         snapshots: dict[str, Snapshot | None] = {}
         for batch in _batched(reports, BATCH):
-            arguments = [part for report in batch for part in _report_arguments(report)]
-            answer = self._run(scripts.ADD, [self._key(report.name) for report in batch], arguments)
+            answer = self._run(*self._adding(batch))
             now = float(answer[0])
             for report, row in zip(batch, answer[1:], strict=True):
-                snapshots[report.name] = _snapshot(row)
+                snapshots[report.name] = rows.snapshot(row)
         return Reading(now=now, snapshots=snapshots)
 
     def load_many(self, names: Sequence[str]) -> Reading:
@@ -80,35 +76,88 @@ class RedisStore:
 
     @_store_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
-        # Registered first: a name without a record is harmless, a record without a name is lost.
-        fresh = {move.name: 0 for move in moves if move.expected is None}
-        if fresh:
-            self._client.zadd(self._index, fresh, nx=True)
         outcomes: list[Outcome] = []
         for batch in _batched(moves, BATCH):
-            arguments = [part for move in batch for part in _move_arguments(move)]
-            answer = self._run(
-                scripts.COMPARE_AND_SET, [self._key(move.name) for move in batch], arguments
-            )
+            keys = [*(self._key(move.name) for move in batch), self._index, self._astir]
+            arguments = [part for move in batch for part in rows.of_move(move)]
+            answer = self._run(scripts.COMPARE_AND_SET, keys, arguments)
             now = float(answer[0])
             outcomes += [
-                Outcome(won=bool(won), now=now, snapshot=_snapshot(row)) for won, row in answer[1:]
+                Outcome(won=bool(won), now=now, snapshot=rows.snapshot(row))
+                for won, row in answer[1:]
             ]
         return outcomes
 
     @_store_errors
-    def transitions(self, name: str) -> list[TransitionRecord]:
-        rows = self._client.lrange(f"{self._key(name)}:moves", 0, TRANSITIONS_KEPT - 1)
-        return [_transition(_text(row)) for row in rows]
+    def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
+        refused, retired = self._run(
+            scripts.REGISTER,
+            [self._index, self._astir],
+            ["" if keep_for is None else keep_for, MOST_NAMES, *names],
+        )
+        for batch in _batched(map(rows.text, retired), BATCH):
+            self._client.unlink(*(key for name in batch for key in self._keys_of(name)))
+        return [rows.text(name) for name in refused]
 
     @_store_errors
-    def list_names(self) -> list[str]:
-        return sorted(_text(name) for name in self._client.zrange(self._index, 0, -1))
+    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
+        index = [self._index, self._astir]
+        calls = [(scripts.NAMES, index, ["" if keep_for is None else keep_for])]
+        batches = list(_batched([Report(name=name) for name in names], BATCH))
+        (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
+        now, snapshots = 0.0, dict[str, Snapshot | None]()
+        for batch, answer in zip(batches, answers, strict=True):
+            now = float(answer[0])
+            for report, row in zip(batch, answer[1:], strict=True):
+                snapshots[report.name] = rows.snapshot(row)
+        return Survey(
+            names=frozenset(map(rows.text, found)),
+            astir=rows.pairs(astir),
+            reading=Reading(now=now, snapshots=snapshots),
+        )
+
+    @_store_errors
+    def inspect(self, report: Report) -> Inspection:
+        key = self._key(report.name)
+        calls = [self._adding([report])]
+        answer, seen_at, moves, failures, history = self._run_all(
+            calls,
+            lambda pipeline: (
+                pipeline.zscore(self._index, report.name)
+                .lrange(f"{key}:moves", 0, -1)
+                .lrange(f"{key}:failures", 0, -1)
+                .hgetall(f"{key}:history")
+            ),
+        )
+        now = float(answer[0])
+        evidence = Evidence(
+            failures=[rows.failure(row) for row in failures],
+            transitions=[rows.transition(row) for row in moves],
+            periods=rows.periods(history, now),
+        )
+        return Inspection(
+            now=now, snapshot=rows.snapshot(answer[1]), seen_at=seen_at, evidence=evidence
+        )
+
+    @_store_errors
+    def transitions(self, name: str) -> list[TransitionRecord]:
+        moves = self._client.lrange(f"{self._key(name)}:moves", 0, -1)
+        return [rows.transition(row) for row in moves]
+
+    @_store_errors
+    def forget(self, name: str) -> None:
+        (
+            self._client.pipeline(transaction=True)
+            .zrem(self._index, name)
+            .hdel(self._astir, name)
+            .unlink(*self._keys_of(name))
+            .execute()
+        )
 
     @_store_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._index}:probe", 1, ex=60)
-        self._run(scripts.ADD, [], [])
+        self._run(*self._adding([]))
 
     @_store_errors
     def may_evict(self) -> bool:
@@ -126,6 +175,15 @@ class RedisStore:
     def _key(self, name: str) -> str:
         return str(self._cache.make_key(f"breaker:{{{name}}}"))
 
+    def _keys_of(self, name: str) -> list[str]:
+        """Return the keys that stay until somebody removes them, or for long."""
+        key = self._key(name)
+        return [key, f"{key}:moves", f"{key}:failures", f"{key}:history"]
+
+    def _adding(self, reports: Sequence[Report]) -> Call:
+        keys = [*(self._key(report.name) for report in reports), self._index]
+        return scripts.ADD, keys, [part for report in reports for part in rows.of_report(report)]
+
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
         sha = _sha(script)
@@ -135,107 +193,26 @@ class RedisStore:
             self._client.script_load(script)
         return self._client.evalsha(sha, len(keys), *keys, *arguments)
 
+    def _run_all(
+        self, calls: Sequence[Call], and_then: Callable[[Any], Any] = lambda pipeline: pipeline
+    ) -> list[Any]:
+        """Run scripts that only read, and what else the pipeline is given, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for script, keys, arguments in calls:
+            pipeline.evalsha(_sha(script), len(keys), *keys, *arguments)
+        and_then(pipeline)
+        try:
+            answers: list[Any] = pipeline.execute()
+        except NoScriptError:
+            for script in {script for script, _, _ in calls}:
+                self._client.script_load(script)
+            return self._run_all(calls, and_then)
+        return answers
+
 
 @cache
 def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-def _report_arguments(report: Report) -> Iterator[Any]:
-    results, window = report.results, report.window
-    yield report.generation
-    yield "" if window is None else "time" if window.timed else "count"
-    yield 0 if window is None else window.size
-    yield results.newest_success_at
-    yield results.slow_successes
-    yield results.failures
-    yield results.slow_failures
-    yield len(results.successes)
-    for batch in results.successes:
-        yield from batch
-
-
-def _move_arguments(move: Move) -> Iterator[Any]:
-    yield move.expected.generation if move.expected else ""
-    yield move.expected.permits if move.expected else 0
-    yield move.new.generation
-    yield move.new.state.value
-    yield move.new.wait
-    yield move.new.attempts
-    yield move.new.permits
-    yield move.cause
-    yield move.attempt
-    yield move.actor
-    hold = move.new.hold
-    yield hold.control.value if hold else ""
-    yield "" if hold is None or hold.until is None else hold.until
-    yield hold.actor if hold else ""
-    yield hold.reason if hold else ""
-
-
-def _snapshot(row: Sequence[Any]) -> Snapshot | None:
-    """Return the record's snapshot; one that cannot be read is in the state UNKNOWN.
-
-    A record that is not understood concerns its own breaker, and never the others.
-    """
-    if row[0] is None and row[1] is None:
-        return None
-    try:
-        return _readable(row)
-    except (ValueError, TypeError):
-        generation = "" if row[0] is None else bytes(row[0]).decode(errors="replace")
-        permits = bytes(row[5] or b"0") if not isinstance(row[5], int) else b"0"
-        return Snapshot(
-            generation=generation,
-            state=State.UNKNOWN,
-            permits=int(permits) if permits.isdigit() else 0,
-        )
-
-
-def _readable(row: Sequence[Any]) -> Snapshot:
-    window = NO_COUNTS
-    if len(row) > 12:
-        window = Counts(calls=row[12], failures=row[13], slow=row[14])
-    return Snapshot(
-        generation=sys.intern(_text(row[0])),  # read again and again: one copy will do
-        state=State(_text(row[1])),
-        entered_at=float(row[2]),
-        wait=float(row[3]),
-        attempts=int(row[4]),
-        permits=int(row[5]),
-        consecutive_failures=int(row[6]),
-        last_failure_at=float(row[7]),
-        counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
-        window=window,
-        hold=_hold(row[11], *row[15:18]) if row[11] else None,
-    )
-
-
-def _hold(control: bytes, until: bytes, actor: bytes, reason: bytes) -> Hold:
-    return Hold(
-        control=Control(_text(control)),
-        until=float(until) if until else None,
-        actor=_text(actor),
-        reason=_text(reason),
-    )
-
-
-def _transition(row: str) -> TransitionRecord:
-    attempt, old, new, cause, at, run, calls, failures, slow, actor = row.split(" ", 9)
-    return TransitionRecord(
-        attempt=attempt,
-        from_state=old,
-        to_state=new,
-        cause=cause,
-        at=float(at),
-        consecutive_failures=int(run),
-        counts=Counts(calls=int(calls), failures=int(failures), slow=int(slow)),
-        actor=actor,
-    )
-
-
-def _text(value: bytes) -> str:
-    return bytes(value).decode()
 
 
 T = TypeVar("T")

@@ -8,9 +8,21 @@ Keys of one breaker share a hash tag. ``<record>`` is a hash:
 
 ``<record>:time:<seconds>`` is a hash of g generation and ``<second>c``, ``<second>f``,
 ``<second>o``. ``<record>:count:<calls>`` is a hash of g, c, f, o; its calls in their order are
-the list ``<record>:count:<calls>:runs`` of "calls failures slow". ``<record>:moves`` is a list of
-transitions, newest first.
+the list ``<record>:count:<calls>:runs`` of "calls failures slow".
+
+For operators: ``<record>:moves`` is a list of transitions, ``<record>:failures`` one of failures,
+both newest first, and ``<record>:history`` a hash of "calls failures slow rejected" by the second
+at which each period begins. The index is a sorted set of names by when they were last used;
+``<index>:astir`` is a hash of the breakers that are not simply closed, by name.
 """
+
+from analytics_admin.breakers.evidence import (
+    FAILURES_KEPT,
+    KEPT_FOR,
+    PERIOD,
+    PERIODS_KEPT,
+    TRANSITIONS_KEPT,
+)
 
 _NOW = """
 local time = redis.call('TIME')
@@ -29,8 +41,9 @@ local function read(key)
 end
 """
 
-# Per key: generation, "time" or "count" or "", window size, newest success, slow successes,
-# failures, slow failures, number of batches; per batch: second, quick successes.
+# The last key is the index. Per other key: its name if it is to be marked as used, rejected calls,
+# note of a failure or "", generation, "time" or "count" or "", window size, newest success, slow
+# successes, failures, slow failures, number of batches; per batch: second, quick successes.
 ADD = f"""{_NOW}
 local at = 0
 local function take()
@@ -125,8 +138,36 @@ local function window_counts(key, kind, size, generation, cells)
   return tonumber(sums[1]), tonumber(sums[2]), tonumber(sums[3])
 end
 
+local function tally(key, c, f, o, r)
+  key = key .. ':history'
+  local period = second - second % {PERIOD}
+  local before = redis.call('HGET', key, period)
+  if before then
+    local c0, f0, o0, r0 = string.match(before, '(%d+) (%d+) (%d+) (%d+)')
+    c, f, o, r = c + c0, f + f0, o + o0, r + r0
+  end
+  redis.call('HSET', key, period, string.format('%d %d %d %d', c, f, o, r))
+  if before then return end
+  redis.call('EXPIRE', key, {PERIOD * (PERIODS_KEPT + 1)})
+  if redis.call('HLEN', key) > {PERIODS_KEPT + 10} then
+    for _, at in ipairs(redis.call('HKEYS', key)) do
+      if tonumber(at) <= period - {PERIOD * PERIODS_KEPT} then redis.call('HDEL', key, at) end
+    end
+  end
+end
+
+local function keep_failure(key, note)
+  key = key .. ':failures'
+  redis.call('LPUSH', key, now .. ' ' .. note)
+  redis.call('LTRIM', key, 0, {FAILURES_KEPT - 1})
+  redis.call('EXPIRE', key, {KEPT_FOR})
+end
+
 local answer = {{now}}
-for i, key in ipairs(KEYS) do
+local index = KEYS[#KEYS]
+for i = 1, #KEYS - 1 do
+  local key = KEYS[i]
+  local name, rejected, note = take(), number(), take()
   local generation, kind, size, newest = take(), take(), number(), number()
   local slow_successes, failures, slow_failures, batches = number(), number(), number(), number()
   local cells, successes = {{}}, slow_successes
@@ -163,7 +204,12 @@ for i, key in ipairs(KEYS) do
     if slow_successes + slow_failures > 0 then
       record[11] = redis.call('HINCRBY', key, 'o', slow_successes + slow_failures)
     end
+    if note ~= '' and failed > 0 then keep_failure(key, note) end
+    tally(key, successes + failed, failed, slow_successes + slow_failures, rejected)
+  elseif rejected > 0 and record[1] then
+    tally(key, 0, 0, 0, rejected)
   end
+  if name ~= '' and record[1] then redis.call('ZADD', index, second, name) end
   if kind ~= '' and record[1] and record[1] ~= '' then
     record[13], record[14], record[15] =
       window_counts(key .. ':' .. kind .. ':' .. size, kind, size, record[1], cells)
@@ -173,18 +219,23 @@ end
 return answer
 """
 
-# Per key: expected generation, expected permits, new generation, state, wait, attempts, permits,
-# cause, attempt id, actor; control, until, holder, reason of the hold, all "" without one.
+# The last keys are the index and the hash of those astir. Per other key: expected generation,
+# expected permits, new generation, state, wait, attempts, permits, cause, attempt id, actor;
+# control, until, holder, reason of the hold, all "" without one; name, label before, label after,
+# 1 if it ends quiet.
 COMPARE_AND_SET = f"""{_NOW}
 local answer = {{now}}
-for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 14
+local index, astir = KEYS[#KEYS - 1], KEYS[#KEYS]
+for i = 1, #KEYS - 2 do
+  local key = KEYS[i]
+  local at = (i - 1) * 18
   local old = read(key)
   local won = 0
   local permits = tonumber(old[6] or 0) or 0
   if (old[1] or '') == ARGV[at + 1] and permits == tonumber(ARGV[at + 2]) then
     won = 1
     if old[1] == '' then redis.call('DEL', key) end
+    if not old[1] then redis.call('ZADD', index, 'NX', second, ARGV[at + 15]) end
     if old[1] == ARGV[at + 3] then
       redis.call('HSET', key, 'p', ARGV[at + 7])
     else
@@ -195,17 +246,66 @@ for i, key in ipairs(KEYS) do
         redis.call('HSET', key, 'k', ARGV[at + 11], 'u', ARGV[at + 12], 'x', ARGV[at + 13],
           'z', ARGV[at + 14])
       end
+      if ARGV[at + 18] == '1' then
+        redis.call('HDEL', astir, ARGV[at + 15])
+      else
+        redis.call('HSET', astir, ARGV[at + 15], ARGV[at + 17])
+      end
     end
     if old[1] and ARGV[at + 8] ~= '' then
-      local before = old[12] or old[2] or 'unknown'
-      local after = ARGV[at + 11] ~= '' and ARGV[at + 11] or ARGV[at + 4]
-      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], before, after,
-        ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0, ARGV[at + 10]}},
-        ' '))
-      redis.call('LTRIM', key .. ':moves', 0, 19)
+      redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], ARGV[at + 16],
+        ARGV[at + 17], ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0,
+        ARGV[at + 10]}}, ' '))
+      redis.call('LTRIM', key .. ':moves', 0, {TRANSITIONS_KEPT - 1})
+      redis.call('EXPIRE', key .. ':moves', {KEPT_FOR})
     end
   end
   answer[i + 1] = {{won, read(key)}}
 end
 return answer
+"""
+
+_RETIRED = """
+local HOLDS = {forced_open = true, disabled = true, metrics_only = true}
+local function is_held(name)
+  return HOLDS[redis.call('HGET', KEYS[2], name) or ''] ~= nil
+end
+local oldest = ARGV[1] == '' and '-inf' or '(' .. string.format('%d', now - ARGV[1])
+"""
+
+# Keys: index, those astir. Seconds for which an unused name is kept or "", most names, names.
+REGISTER = f"""{_NOW}{_RETIRED}
+local retired, refused = {{}}, {{}}
+if oldest ~= '-inf' then
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
+    if not is_held(name) then
+      redis.call('ZREM', KEYS[1], name)
+      redis.call('HDEL', KEYS[2], name)
+      retired[#retired + 1] = name
+    end
+  end
+end
+local places = ARGV[2] - redis.call('ZCARD', KEYS[1])
+for i = 3, #ARGV do
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
+    redis.call('ZADD', KEYS[1], second, ARGV[i])
+  elseif places > 0 then
+    redis.call('ZADD', KEYS[1], second, ARGV[i])
+    places = places - 1
+  else
+    refused[#refused + 1] = ARGV[i]
+  end
+end
+return {{refused, retired}}
+"""
+
+# Keys: index, those astir. Seconds for which an unused name is kept, or "".
+NAMES = f"""{_NOW}{_RETIRED}
+local names = redis.call('ZRANGEBYSCORE', KEYS[1], oldest, '+inf')
+if oldest ~= '-inf' then
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
+    if is_held(name) then names[#names + 1] = name end
+  end
+end
+return {{names, redis.call('HGETALL', KEYS[2])}}
 """

@@ -52,6 +52,13 @@ class Counts:
     failures: int = 0
     slow: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            calls=self.calls + other.calls,
+            failures=self.failures + other.failures,
+            slow=self.slow + other.slow,
+        )
+
     def failure_rate(self) -> float:
         """Per cent of the calls; 0 without any."""
         return 100 * self.failures / self.calls if self.calls else 0.0
@@ -93,10 +100,21 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureNote:
+    """How one call failed and in which process; ``error`` is "" where no exception said so."""
+
+    error: str = ""
+    message: str = ""
+    host: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What calls of one generation have come to, not yet told to the store.
 
-    Within one report the quick successes came first and the failures last.
+    Within one report the quick successes came first and the failures last. Rejected calls belong
+    to no generation: they are counted for operators alone.
     """
 
     successes: tuple[tuple[int, int], ...] = ()
@@ -105,6 +123,9 @@ class Results:
     slow_successes: int = 0
     failures: int = 0
     slow_failures: int = 0
+    rejected: int = 0
+    note: FailureNote | None = None
+    """Of the last failure."""
 
     @property
     def all_successes(self) -> int:
@@ -113,6 +134,14 @@ class Results:
     @property
     def all_failures(self) -> int:
         return self.failures + self.slow_failures
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(
+            calls=self.all_successes + self.all_failures,
+            failures=self.all_failures,
+            slow=self.slow_successes + self.slow_failures,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,22 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from analytics_admin.breakers.evidence import Evidence, TransitionRecord
+from analytics_admin.breakers.machine import label
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import Counts, Results, Snapshot
+from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.connections import StoreUnavailable
 
 __all__ = [
-    "TRANSITIONS_KEPT",
+    "MOST_NAMES",
     "BreakerStore",
+    "Inspection",
     "Move",
     "Outcome",
     "Reading",
     "Report",
     "StoreUnavailable",
-    "TransitionRecord",
+    "Survey",
 ]
 
-TRANSITIONS_KEPT = 20
+MOST_NAMES = 10_000
+"""Names that a site may register: more are made by code that puts data into names."""
+WOULD_OPEN = "would_open"
+"""Where a breaker under metrics_only is said to go when its rules would open it."""
 NO_RESULTS = Results()
 
 
@@ -37,6 +43,8 @@ class Report:
     window: Window | None = None
     generation: str = ""
     results: Results = NO_RESULTS
+    seen: bool = False
+    """Say that this process uses the breaker, so that its name is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,22 @@ class Move:
     attempt: str = ""
     actor: str = ""
 
+    @property
+    def from_label(self) -> str:
+        return "" if self.expected is None else label(self.expected)
+
+    @property
+    def to_label(self) -> str:
+        """The state or hold that begins; a permit under metrics_only stands for an opening."""
+        begins = self.expected is None or self.expected.generation != self.new.generation
+        held = self.new.hold is not None and self.new.hold.control is Control.METRICS_ONLY
+        return WOULD_OPEN if held and not begins else label(self.new)
+
+    @property
+    def ends_quiet(self) -> bool:
+        """Say whether the breaker is then closed and not held, as most are."""
+        return self.new.state is State.CLOSED and self.new.hold is None
+
     def applies_to(self, current: Snapshot | None) -> bool:
         """Compare generation and permits granted, and nothing else."""
         return _identity(current) == _identity(self.expected)
@@ -77,17 +101,25 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransitionRecord:
-    """One transition as it was made: when, why, and what had been counted until then."""
+class Survey:
+    """The registered names, and by name the label of each breaker that is not simply closed.
 
-    attempt: str
-    from_state: str
-    to_state: str
-    cause: str
-    at: float
-    consecutive_failures: int
-    counts: Counts
-    actor: str = ""
+    ``reading`` holds those that were asked for, registered or not.
+    """
+
+    names: frozenset[str]
+    astir: dict[str, str]
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """All that the store holds of one breaker; ``seen_at`` is None for a name it does not know."""
+
+    now: float
+    snapshot: Snapshot | None
+    seen_at: float | None
+    evidence: Evidence
 
 
 class BreakerStore(Protocol):
@@ -103,17 +135,30 @@ class BreakerStore(Protocol):
         """Read the named breakers, without windows; changes nothing."""
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
-        """Make each move that still applies, in order; a new record is registered.
+        """Make each move that still applies, in order; the names of new records are registered.
 
         A snapshot of a new generation starts with zero counts and is stamped with the store's
         time; one of the same generation changes the permits granted and nothing else.
         """
 
+    def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
+        """Register names; return those for which there is no place beside MOST_NAMES others.
+
+        Names that no process has used for ``keep_for`` seconds (None: for ever) make place first,
+        with their records, unless an operator holds the breaker.
+        """
+
+    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
+        """Return the names in use or held, and the breakers of these names, without windows."""
+
+    def inspect(self, report: Report) -> Inspection:
+        """Return all that there is to know of one breaker."""
+
     def transitions(self, name: str) -> list[TransitionRecord]:
         """Return the last twenty transitions, newest first."""
 
-    def list_names(self) -> list[str]:
-        """Return the registered names, sorted."""
+    def forget(self, name: str) -> None:
+        """Drop a name, its record and what is known of it."""
 
     def check_writable(self) -> None:
         """Write something that nobody reads, to see whether the store takes it."""

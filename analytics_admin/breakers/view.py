@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from analytics_admin.breakers.machine import held
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
-from analytics_admin.breakers.store import Report
+from analytics_admin.breakers.store import NO_RESULTS, Report
 
 NEVER = float("-inf")
 
@@ -65,6 +65,8 @@ class View:
         "passes_until",
         "policy",
         "read_at",
+        "rejections",
+        "seen_told_at",
         "slow_after",
         "snapshot",
         "spare_permit",
@@ -85,6 +87,8 @@ class View:
         self.newest_success = NEVER
         self.tick = _new_tick("", 0)
         self._old_ticks: list[Tick] = []
+        self.rejections = _new_tick("", 0)
+        self.seen_told_at = NEVER
         self.policy = policy
         self.slow_after = float("inf")
         self.apply_policy(policy)
@@ -161,26 +165,28 @@ class View:
             next(self.tick)
             self.newest_success = max(self.newest_success, at)
 
-    def report(self) -> Report:
-        """Return the successes that nobody has been told of yet, and take them as told."""
+    def report(self, *, seen: bool = False) -> Report:
+        """Return the successes and rejections not told yet, and take them as told."""
         with self._lock:
             ticks = [*self._old_ticks, self.tick]
             batches = tuple((tick.second, number) for tick in ticks if (number := tick.take()))
             # A thread may have been about to count into a tick just replaced: ask it again later.
             del self._old_ticks[:-2]
-            results = Results()
+            rejected = self.rejections.take()
+            results = Results(rejected=rejected) if rejected else NO_RESULTS
             if batches:
                 newest = self.store_time(self.newest_success)
-                results = Results(successes=batches, newest_success_at=newest)
+                results = Results(successes=batches, newest_success_at=newest, rejected=rejected)
             return Report(
                 name=self.name,
                 window=self.policy.window,
                 generation=self.tick.generation,
                 results=results,
+                seen=seen,
             )
 
     def forget_pending(self) -> None:
-        """Drop the successes not yet told."""
+        """Drop what is not told yet."""
         self.report()
 
     def after_fork(self) -> None:

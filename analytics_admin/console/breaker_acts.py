@@ -113,18 +113,17 @@ class ControlOne(OneBreakerAct):
         )
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        preview = result.preview or {}
-        control = preview["control"]
-        return {
-            "before": state_badge(preview["from"]),
-            "after": None if control == AUTOMATIC else state_badge(control),
-            "effect": CONTROLS[control].effect,
-        }
+        (row,) = (result.preview or {})["breakers"]
+        return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
 
     def describe(self) -> dict[str, Any]:
         """The duration in the words in which it was chosen."""
-        chosen = self.request.POST["for_seconds"]
-        return {**super().describe(), "duration": dict(HOLD_FOR)[chosen]}
+        chosen = self.request.POST
+        return {
+            **super().describe(),
+            "duration": dict(HOLD_FOR)[chosen["for_seconds"]],
+            "effect": CONTROLS[chosen["control"]].effect,
+        }
 
 
 class ResetOne(OneBreakerAct):

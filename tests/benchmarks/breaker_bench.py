@@ -16,7 +16,7 @@ import redis
 from django.conf import settings
 from django.dispatch import receiver
 
-from analytics_admin.breakers import engine, roster
+from analytics_admin.breakers import engine, operations
 from analytics_admin.signals import breaker_store_changed
 
 T = TypeVar("T")
@@ -108,5 +108,5 @@ def undisturbed(section: Callable[[], T], attempts: int = 5) -> T:
         print("the store did not answer in time; measuring this part again", flush=True)
         while engine.fleet.link.stand_in is not None:
             time.sleep(0.1)
-        roster.reset(None, only_open=True)
+        operations.reset(None, only_open=True)
     raise SystemExit("this machine is too busy to measure now")

@@ -13,7 +13,7 @@ from analytics_admin.breakers import (
     CircuitOpenError,
     circuit_breaker,
     engine,
-    roster,
+    operations,
 )
 from analytics_admin.breakers.machine import CONSECUTIVE_FAILURES, new_record
 from analytics_admin.breakers.machine import reset as closed
@@ -48,7 +48,7 @@ def _reset_of(count: int, trips: RoundTrips, rounds: int, bound: float | None) -
     for _ in range(rounds):
         open_all(names[::10])
         before, began = trips.count(), time.perf_counter()
-        done = roster.reset(None, only_open=False)
+        done = operations.reset(None, only_open=False)
         took.append(time.perf_counter() - began)
         counts.append(trips.count() - before)
     all_of_them = f"reset of all, {len(done):,} registered"
@@ -112,7 +112,7 @@ def _seen(others: list[Connection], names: list[str] | None) -> list[float]:
         assert other.recv() == "rejected"
     time.sleep(random.uniform(0, SYNC_INTERVAL))  # so that any phase of their interval is hit
     began = time.monotonic()
-    roster.reset(names, only_open=False)
+    operations.reset(names, only_open=False)
     since = time.monotonic() if names is None else began
     return [other.recv() - since for other in others]
 

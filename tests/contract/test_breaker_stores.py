@@ -13,6 +13,7 @@ from analytics_admin.breakers.policy import BreakerPolicy, Window
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import Counts, Results, Snapshot, State
 from analytics_admin.breakers.store import BreakerStore, Move, Report
+from tests.breakers import names_in
 
 POLICY = BreakerPolicy(permitted_number_of_calls_in_half_open_state=3)
 
@@ -44,19 +45,19 @@ def many(number: int) -> tuple[tuple[int, int], ...]:
 
 def test_a_name_without_record_loads_as_none_and_is_not_registered(store):
     assert load(store) is None
-    assert store.list_names() == []
+    assert names_in(store) == []
 
 
 def test_adding_to_a_missing_record_creates_nothing(store):
     reading = add(store, "a", "any:1", Results(failures=1))
     assert reading.snapshots == {"a": None}
-    assert store.list_names() == []
+    assert names_in(store) == []
 
 
 def test_a_created_record_is_registered_and_stamped_with_the_stores_time(store):
     before = store.load_many([]).now if isinstance(store, MemoryStore) else 0
     created = create(store)
-    assert store.list_names() == ["a"]
+    assert names_in(store) == ["a"]
     assert created.entered_at >= before > -1
     assert created == load(store)
 
@@ -138,7 +139,7 @@ def test_every_field_survives_the_store(store):
 def test_many_breakers_are_read_and_moved_in_one_call(store):
     names = [f"b{number:04}" for number in range(1200)]
     store.compare_and_set([Move(name=name, expected=None, new=new_record()) for name in names])
-    assert store.list_names() == names
+    assert names_in(store) == names
     snapshots = store.load_many(names).snapshots
     moves = [Move(name=n, expected=s, new=reset(s)) for n, s in snapshots.items() if s]
     assert all(outcome.won for outcome in store.compare_and_set(moves))
@@ -282,7 +283,7 @@ def test_any_sequence_of_primitives_leaves_both_stores_alike(operations):
         answer = _do(redis, operation)
         clock[0] = answer.now
         assert _do(memory, operation) == answer
-    assert memory.list_names() == redis.list_names()
+    assert names_in(memory) == names_in(redis)
     assert memory.transitions("a") == redis.transitions("a")
 
 

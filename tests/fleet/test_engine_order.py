@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, roster
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, operations
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.snapshot import Snapshot, State
@@ -122,7 +122,7 @@ def probe_until_it_passes(name: str) -> None:
 
 
 def reset(name: str) -> None:
-    roster.reset([name], only_open=False)
+    operations.reset([name], only_open=False)
 
 
 MEANWHILE = {

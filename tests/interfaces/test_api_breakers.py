@@ -188,7 +188,7 @@ def test_a_hold_says_what_it_was_and_is_and_is_on_record(send, breaker):
     assert (answer.status_code, answer.json()) == (200, {"message": message, "results": [moved]})
     assert state_now(breaker) == "disabled"
     row = Operation.objects.get(pk=answer.headers["X-Operation-Id"])
-    assert row.targets == {"name": "api.open", "control": "disabled", "for_seconds": 900.0}
+    assert row.targets == {"names": ["api.open"], "control": "disabled", "for_seconds": 900.0}
     shown = send("GET", ONE).json()
     assert (shown["control"], shown["held_by"], shown["hold_reason"]) == (
         "disabled",
@@ -261,7 +261,8 @@ def test_a_dry_run_changes_nothing_and_says_what_would_happen(send):
         reset = send("POST", RESET, {"dry_run": True})
         held = send("PUT", CONTROL, {**HOLD, "dry_run": True})
     assert (reset.json()["preview"]["count"], reset.status_code) == (1, 200)
-    assert held.json()["preview"] == {"name": "api.open", "from": "open", "control": "disabled"}
+    rows = [{"name": "api.open", "from": "open", "to": "disabled"}]
+    assert held.json()["preview"] == {"count": 1, "breakers": rows}
     assert "X-Operation-Id" not in {**reset.headers, **held.headers}
 
 

@@ -30,8 +30,8 @@ def test_a_hold_is_done_and_on_record():
     assert state_now(breaker) == "disabled"
     row = Operation.objects.get(pk=result.operation_id)
     assert (row.kind, row.status, row.reason) == ("control_circuit_breakers", "done", "deploy")
-    assert row.targets == {"name": "held", "control": "disabled", "for_seconds": 900.0}
-    assert row.outcome == {"results": result.results}
+    assert row.targets == {"names": ["held"], "control": "disabled", "for_seconds": 900.0}
+    assert row.outcome == {"count": 1, "moved": 1, "results": result.results}
     assert (status_of("held").held_by, status_of("held").hold_reason) == ("root", "deploy")
 
 
@@ -94,7 +94,8 @@ def test_of_two_operators_with_the_same_view_one_is_told_that_it_moved():
 def test_a_dry_run_holds_nothing():
     breaker = trip("held")
     result = set_breaker_control(name="held", control="disabled", actor=SHELL, dry_run=True)
-    assert result.preview == {"name": "held", "from": "open", "control": "disabled"}
+    rows = [{"name": "held", "from": "open", "to": "disabled"}]
+    assert result.preview == {"count": 1, "breakers": rows}
     assert state_now(breaker) == "open"
     assert not Operation.objects.exists()
 

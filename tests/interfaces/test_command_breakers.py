@@ -248,7 +248,8 @@ def test_a_control_that_does_not_exist_is_a_usage_error():
 def test_a_dry_run_holds_nothing_and_without_a_terminal_it_does_not_act_unasked():
     with nothing_changes():
         code, out, _ = run(*SET, "--dry-run")
-        assert out == "Dry run: circuit breaker shell.open would be set to disabled\n"
+        said = "Dry run: circuit breaker shell.open would be set to disabled"
+        assert out == f"{said}\n  shell.open: open -> disabled\n"
         assert code == 0
         assert run(*SET[:-1])[0] == 2
 

@@ -21,7 +21,9 @@ LEVELS = {
     2: {
         "services",
         "acts",
+        "breaker_acts",
         "breaker_reports",
+        "search_cache_acts",
         "audit",
         "access",
         "tokens",

@@ -1,0 +1,266 @@
+"""The operator's acts on circuit breakers: reset, hold, release, forget.
+
+Services offers them to every door; each is permitted, put on record and announced here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from analytics_admin import audit
+from analytics_admin.access import Act
+from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
+from analytics_admin.audit import Actor
+from analytics_admin.breakers import operations, roster
+from analytics_admin.breakers.operations import BreakerChange, BreakerKept, BreakerMoved
+from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.snapshot import Control
+from analytics_admin.connections import StoreUnavailable
+
+DEFAULT_HOLD = 3600.0
+"""Seconds that a hold lasts unless its operator says otherwise."""
+LONGEST_HOLD = 366 * 86_400.0
+"""Seconds; a longer hold has to be said to be for ever."""
+CONTROLS = tuple(control.value for control in Control)
+"""What a breaker can be set to."""
+
+Generations = str | Mapping[str, str] | None
+"""The generation that the one breaker has to be at, or those of several by name."""
+
+
+def reset_circuit_breakers(
+    *,
+    actor: Actor,
+    names: Sequence[str] | None = None,
+    only_open: bool = False,
+    reason: str = "",
+    dry_run: bool = False,
+    expected_generation: Generations = None,
+) -> ActResult:
+    """Return breakers to closed with zero counts: all registered ones, or those named.
+
+    ``only_open`` leaves the closed ones alone.
+
+    Raises:
+        TypeError: ``names`` is one text instead of several, or holds what is no text.
+        ValueError: ``expected_generation`` without the one name whose it is.
+        UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
+        BreakerMoved: one is not at its ``expected_generation`` any more; nothing was reset.
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    if names is not None:
+        _require_texts(names)
+    expected = _by_name(names or (), expected_generation)
+    act = Act.RESET_CIRCUIT_BREAKERS
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    if names is not None and not names:
+        raise ActRefused("names: at least one name is needed", code="invalid")
+    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
+        if dry_run:
+            plan = operations.plan_reset(names, only_open=only_open, expected=expected)
+            return ActResult(
+                message=f"Dry run: {len(plan)} circuit breakers would be reset",
+                preview=_plan(plan),
+            )
+        targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
+        _refuse_unknown(names)
+        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
+            attempt.operation_id = operation.pk
+            resets = operations.reset(names, only_open=only_open, expected=expected)
+            operation.outcome = _outcome(resets)
+    if names is None and not only_open:
+        message = "All circuit breakers reset successfully"
+        return ActResult(message=message, operation_id=operation.pk)
+    return ActResult(
+        message=f"{len(resets)} circuit breakers reset successfully",
+        operation_id=operation.pk,
+        results=[_as_row(reset) for reset in resets],
+    )
+
+
+def set_breaker_control(
+    *,
+    name: str,
+    control: str,
+    actor: Actor,
+    for_seconds: float | None = None,
+    reason: str = "",
+    expected_generation: str | None = None,
+    dry_run: bool = False,
+) -> ActResult:
+    """Hold a breaker forced_open, disabled or metrics_only, or release it (automatic).
+
+    A hold ends by itself after ``for_seconds`` (an hour if not given; ``math.inf``: never).
+
+    Raises:
+        UnknownBreakers: nothing was held, created or recorded.
+        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    return set_breaker_controls(
+        names=[name],
+        control=control,
+        actor=actor,
+        for_seconds=for_seconds,
+        reason=reason,
+        expected_generation=expected_generation,
+        dry_run=dry_run,
+    )
+
+
+def set_breaker_controls(
+    *,
+    names: Sequence[str],
+    control: str,
+    actor: Actor,
+    for_seconds: float | None = None,
+    reason: str = "",
+    expected_generation: Generations = None,
+    dry_run: bool = False,
+) -> ActResult:
+    """Do to each of the breakers what set_breaker_control does to one, as one act on record.
+
+    Raises:
+        TypeError, ValueError: as for reset_circuit_breakers.
+        UnknownBreakers, BreakerMoved: nothing was done, unless a breaker moved in the very moment
+            of the act.
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    _require_texts(names)
+    expected = _by_name(names, expected_generation)
+    act = Act.CONTROL_CIRCUIT_BREAKERS
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    if not names:
+        raise ActRefused("names: at least one name is needed", code="invalid")
+    wanted, seconds = _hold_asked_for(control, for_seconds)
+    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
+        if dry_run:
+            plan = operations.plan_control(names, wanted, expected=expected)
+            return _preview(plan, f"would be set to {wanted.value}")
+        _refuse_unknown(names)
+        targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
+        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
+            attempt.operation_id = operation.pk
+            changes = operations.set_control(
+                names,
+                wanted,
+                for_seconds=seconds,
+                actor=actor.name,
+                reason=reason,
+                expected=expected,
+            )
+            operation.outcome = _outcome(changes)
+    return ActResult(
+        message=f"{_named(changes)} set to {wanted.value}",
+        operation_id=operation.pk,
+        results=[_as_row(change) for change in changes],
+    )
+
+
+def forget_breaker(
+    *,
+    name: str,
+    actor: Actor,
+    reason: str = "",
+    expected_generation: str | None = None,
+    dry_run: bool = False,
+) -> ActResult:
+    """Take a mistyped or retired name off the list, with all that is known of the breaker.
+
+    A process that still uses the name registers it again, as closed.
+
+    Raises:
+        UnknownBreakers, BreakerKept: nothing was done or recorded.
+        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    _require_texts([name])
+    expected = _by_name([name], expected_generation)
+    act = Act.FORGET_CIRCUIT_BREAKER
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    with failing_as(act, passing=(UnknownBreakers, BreakerMoved, BreakerKept)) as attempt:
+        if dry_run:
+            return _preview([operations.plan_forget(name, expected=expected)], "would be forgotten")
+        with suppress(StoreUnavailable, BreakerMoved):  # the act's to report, on record
+            operations.plan_forget(name)
+        targets = {"names": [name]}
+        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
+            attempt.operation_id = operation.pk
+            change = operations.forget(name, expected=expected)
+            operation.outcome = _outcome([change])
+    return ActResult(
+        message=f"{_named([change])} forgotten",
+        operation_id=operation.pk,
+        results=[_as_row(change)],
+    )
+
+
+def _require_texts(names: Sequence[Any]) -> None:
+    """A text is a sequence, too, of letters: one name would be read as many."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("names has to be a sequence of str, like ['catalog']")
+
+
+def _by_name(names: Sequence[str], expected: Generations) -> Mapping[str, str]:
+    if expected is None:
+        return operations.NO_EXPECTATION
+    if not isinstance(expected, str):
+        return expected
+    if len(set(names)) != 1:
+        raise ValueError("expected_generation is that of one name")
+    return {names[0]: expected}
+
+
+def _hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
+    """Return the control, and the seconds that it is to hold: None for ever."""
+    if control not in set(Control):
+        choices = ", ".join(Control)
+        raise ActRefused(f"control: one of {choices}", code="invalid")
+    wanted = Control(control)
+    if wanted is Control.AUTOMATIC:
+        if for_seconds is not None:
+            raise ActRefused("for_seconds: a release has no end", code="invalid")
+        return wanted, None
+    seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ActRefused("for_seconds: has to be a number", code="invalid")
+    if seconds == math.inf:
+        return wanted, None
+    if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
+        raise ActRefused(f"for_seconds: more than 0, at most {LONGEST_HOLD:.0f}", code="invalid")
+    return wanted, float(seconds)
+
+
+def _refuse_unknown(names: Sequence[str] | None) -> None:
+    """Raise UnknownBreakers before the audit row; a store that is down is the act's to report."""
+    if names:
+        with suppress(StoreUnavailable):
+            roster.require_known(names)
+
+
+def _named(changes: Sequence[BreakerChange], *, first: str = "Circuit") -> str:
+    if len(changes) == 1:
+        return f"{first} breaker {changes[0].name}"
+    return f"{len(changes)} circuit breakers"
+
+
+def _preview(plan: Sequence[BreakerChange], words: str) -> ActResult:
+    return ActResult(
+        message=f"Dry run: {_named(plan, first='circuit')} {words}",
+        preview=_plan(plan),
+    )
+
+
+def _plan(plan: Sequence[BreakerChange]) -> dict[str, Any]:
+    return {"count": len(plan), "breakers": [_as_row(change) for change in plan]}
+
+
+def _outcome(changes: Sequence[BreakerChange]) -> dict[str, Any]:
+    """Keep the row small: how many, and the first hundred that were moved."""
+    moved = [_as_row(change) for change in changes if change.from_state != change.to_state]
+    return {"count": len(changes), "moved": len(moved), "results": moved[:100]}
+
+
+def _as_row(change: BreakerChange) -> dict[str, str]:
+    return {"name": change.name, "from": change.from_state, "to": change.to_state}

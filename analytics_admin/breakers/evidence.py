@@ -1,0 +1,137 @@
+"""What is kept of a breaker for its operators: last failures, transitions, calls of five minutes.
+
+Plain values, bounded to about 20 KB a breaker. They lie apart from the record, which a call reads.
+"""
+
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+
+from analytics_admin.breakers.snapshot import NO_COUNTS, Counts, FailureNote, Results
+
+TRANSITIONS_KEPT = 20
+FAILURES_KEPT = 10
+PERIOD = 10
+"""Seconds of the store's clock whose calls are counted together."""
+PERIODS_KEPT = 30
+KEPT_FOR = 7 * 86_400
+"""Seconds after its last one that a breaker's failures, or its transitions, are dropped."""
+LONGEST_MESSAGE = 200
+LONGEST_NAME = 60
+"""Characters of a class, a host, or an operator that are kept."""
+UNSPEAKABLE = "(its text cannot be had)"
+
+_host = socket.gethostname()[:LONGEST_NAME]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRecord(FailureNote):
+    """A failure as the store keeps it; ``at`` in seconds of its clock."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionRecord:
+    """One transition as it was made: when, why, and what had been counted until then."""
+
+    attempt: str
+    from_state: str
+    to_state: str
+    cause: str
+    at: float
+    consecutive_failures: int
+    counts: Counts
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """The calls of PERIOD seconds from ``at`` on, and how many were rejected besides."""
+
+    at: int
+    calls: Counts = NO_COUNTS
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that is kept of one breaker: failures and transitions newest first, periods oldest first.
+
+    A period without calls is left out.
+    """
+
+    failures: list[FailureRecord] = field(default_factory=list)
+    transitions: list[TransitionRecord] = field(default_factory=list)
+    periods: list[Period] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Keeper:
+    """The evidence of one breaker, as a store in memory keeps it."""
+
+    failures: deque[FailureRecord] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+    transitions: deque[TransitionRecord] = field(
+        default_factory=lambda: deque(maxlen=TRANSITIONS_KEPT)
+    )
+    periods: deque[Period] = field(default_factory=lambda: deque(maxlen=PERIODS_KEPT))
+
+    def add(self, results: Results, now: float, *, counted: bool) -> None:
+        """Keep what the results tell; those that are not counted tell of rejected calls alone."""
+        note = results.note
+        if counted and note is not None and results.all_failures:
+            self.failures.appendleft(
+                FailureRecord(
+                    at=now, error=note.error, message=note.message, host=note.host, pid=note.pid
+                )
+            )
+        if counted or results.rejected:
+            self._tally(results.counts if counted else NO_COUNTS, results.rejected, now)
+
+    def evidence(self, now: float) -> Evidence:
+        oldest = first_period(now)
+        return Evidence(
+            failures=list(self.failures),
+            transitions=list(self.transitions),
+            periods=[period for period in self.periods if oldest <= period.at <= now],
+        )
+
+    def _tally(self, calls: Counts, rejected: int, now: float) -> None:
+        at = int(now) // PERIOD * PERIOD
+        last = self.periods.pop() if self.periods and self.periods[-1].at == at else Period(at=at)
+        self.periods.append(
+            Period(at=at, calls=last.calls + calls, rejected=last.rejected + rejected)
+        )
+
+
+def note_failure(error: BaseException | None, *, with_text: bool) -> FailureNote:
+    """Return the note of a call of this process that failed now, cut to what is kept."""
+    if error is None:
+        return FailureNote(host=_host, pid=os.getpid())
+    return FailureNote(
+        error=_class_of(error),
+        message=_text_of(error) if with_text else "",
+        host=_host,
+        pid=os.getpid(),
+    )
+
+
+def first_period(now: float) -> int:
+    """Return the start of the oldest period that is kept."""
+    return (int(now) // PERIOD - PERIODS_KEPT + 1) * PERIOD
+
+
+def _class_of(error: BaseException) -> str:
+    cls = type(error)
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return f"{module}{cls.__qualname__}"[-LONGEST_NAME:]
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)[:LONGEST_MESSAGE]
+    # The failed call's own code; whatever it raises must not take the place of the call's error.
+    except Exception:
+        return UNSPEAKABLE
+    return text.encode(errors="replace").decode()

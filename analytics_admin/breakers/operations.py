@@ -1,0 +1,291 @@
+"""What operators do to breakers: reset them, hold and release them, take names off the list.
+
+Each act is compared and set, so none overwrites a change that its operator has not seen, when the
+operator says what that was.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from analytics_admin.breakers import engine
+from analytics_admin.breakers.exchange import StateChange
+from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
+from analytics_admin.breakers.machine import control as change_control
+from analytics_admin.breakers.machine import reset as reset_snapshot
+from analytics_admin.breakers.registry import UnknownBreakers, declared_names
+from analytics_admin.breakers.roster import (
+    BreakerStatus,
+    registered_names,
+    require_known,
+    shown,
+    status_of,
+)
+from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
+from analytics_admin.breakers.store import MOST_NAMES, Move, Reading, StoreUnavailable
+
+ROUNDS = 20
+"""How often an act is tried again on a breaker that has moved meanwhile."""
+PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
+"""What calls meet in breakers that a reset of the open ones passes over."""
+FORGOTTEN = "forgotten"
+"""What a breaker comes to that is taken off the list."""
+NO_EXPECTATION: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChange:
+    """What an act did, or would do, to one breaker."""
+
+    name: str
+    from_state: str
+    to_state: str
+
+
+class BreakerMoved(Exception):
+    """The breaker is not what its caller had seen; ``status`` is what it is now."""
+
+    code = "breaker_moved"
+    reason = "the breaker has changed meanwhile"
+
+    def __init__(self, name: str, status: BreakerStatus) -> None:
+        self.status = status
+        self.operation_id: UUID | None = None
+        super().__init__(f"Circuit breaker {name} has changed meanwhile")
+
+
+class BreakerKept(Exception):
+    """The breaker cannot be forgotten as it is: it is held, or this site declares it."""
+
+    code = "breaker_kept"
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = reason
+        self.operation_id: UUID | None = None
+        super().__init__(f"Circuit breaker {name} cannot be forgotten: {reason}")
+
+
+def require_unmoved(expected: Mapping[str, str], reading: Reading) -> None:
+    """Raise BreakerMoved unless each breaker of the reading is at the generation expected of it."""
+    for name, snapshot in reading.snapshots.items():
+        generation = "" if snapshot is None else snapshot.generation
+        if expected.get(name, generation) != generation:
+            raise BreakerMoved(name, status_of(name, snapshot, reading.now))
+
+
+def plan_reset(
+    names: Sequence[str] | None, *, only_open: bool, expected: Mapping[str, str] = NO_EXPECTATION
+) -> list[BreakerChange]:
+    """Return what ``reset`` would do now, without doing it.
+
+    Raises:
+        UnknownBreakers, BreakerMoved, StoreUnavailable
+    """
+    selected = _selected(names, only_open)
+    require_unmoved(expected, selected)
+    return [
+        _reset_of(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
+    ]
+
+
+def reset(
+    names: Sequence[str] | None, *, only_open: bool, expected: Mapping[str, str] = NO_EXPECTATION
+) -> list[BreakerChange]:
+    """Return breakers to closed with zero counts in a new generation: all, or those named.
+
+    ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then,
+    unless ``expected`` names the generation that it must be at.
+
+    Raises:
+        UnknownBreakers, BreakerMoved: nothing was reset or created.
+        StoreUnavailable: some may have been reset.
+    """
+    selected = _selected(names, only_open)
+    require_unmoved(expected, selected)
+    now, found = selected.now, selected.snapshots
+    resets = {name: _reset_of(name, snapshot, now) for name, snapshot in found.items()}
+    waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+    for _ in range(ROUNDS):
+        if not waiting:
+            break
+        waiting = _reset_round(waiting)
+        require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)))
+        resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
+    if waiting:
+        raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
+    for name in found:
+        engine.fleet.expire(name)
+    for done in resets.values():
+        _announce_change(done, RESET)
+    return list(resets.values())
+
+
+def set_control(
+    names: Sequence[str],
+    control: Control,
+    *,
+    for_seconds: float | None,
+    actor: str,
+    reason: str,
+    expected: Mapping[str, str] = NO_EXPECTATION,
+) -> list[BreakerChange]:
+    """Hold breakers, or release them (AUTOMATIC).
+
+    ``for_seconds`` of None holds them until they are released.
+
+    Raises:
+        UnknownBreakers: nothing was changed or created.
+        BreakerMoved: one is no longer at its ``expected`` generation; nothing was changed, unless
+            it moved in the very moment of the act: then the others may have been.
+        StoreUnavailable
+    """
+    require_known(names)
+    changes: dict[str, BreakerChange] = {}
+    waiting = sorted(set(names))
+    for _ in range(ROUNDS):
+        reading = engine.act_store().load_many(waiting)
+        require_unmoved(expected, reading)
+        until = None if for_seconds is None else reading.now + for_seconds
+        hold = Hold(control=control, until=until, actor=actor, reason=reason)
+        won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)
+        for change in won:
+            engine.fleet.expire(change.name)
+            _announce_change(change, CONTROL)
+        changes |= {change.name: change for change in won}
+        waiting = [name for name in waiting if name not in changes]
+        if not waiting:
+            return list(changes.values())
+    raise StoreUnavailable(f"{waiting[0]} changes faster than it can be held")
+
+
+def plan_control(
+    names: Sequence[str], control: Control, *, expected: Mapping[str, str] = NO_EXPECTATION
+) -> list[BreakerChange]:
+    """Return what ``set_control`` would do now, without doing it; raises as it does."""
+    require_known(names)
+    reading = engine.act_store().load_many(sorted(set(names)))
+    require_unmoved(expected, reading)
+    hold = None if control is Control.AUTOMATIC else Hold(control=control, until=None)
+    return [
+        BreakerChange(
+            name=name,
+            from_state=shown(old, reading.now),
+            to_state=shown(change_control(old or new_record(), hold), reading.now),
+        )
+        for name, old in reading.snapshots.items()
+    ]
+
+
+def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+    """Take a name off the list, with its record and what is known of it.
+
+    A process that still uses it registers it again, as closed.
+
+    Raises:
+        UnknownBreakers, BreakerKept, BreakerMoved: nothing was changed.
+        StoreUnavailable
+    """
+    change = plan_forget(name, expected=expected)
+    engine.act_store().forget(name)
+    engine.fleet.expire(name)
+    return change
+
+
+def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+    """Return what ``forget`` would do now, without doing it; raises as it does."""
+    require_known([name])
+    reading = engine.act_store().load_many([name])
+    require_unmoved(expected, reading)
+    if name in declared_names():
+        raise BreakerKept(name, "this site's code or settings declare it")
+    status = status_of(name, reading.snapshots[name], reading.now)
+    if status.control != Control.AUTOMATIC:
+        raise BreakerKept(name, f"it is held {status.control}; release it first")
+    return BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
+
+
+def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+    """Try to reset each; return those that had moved on, as they are now."""
+    moves = [
+        Move(
+            name=name,
+            expected=snapshot,
+            new=reset_snapshot(snapshot),
+            cause="" if label(snapshot) == State.CLOSED else RESET,
+            attempt=secrets.token_hex(8),
+        )
+        for name, snapshot in waiting.items()
+    ]
+    try:
+        outcomes = engine.act_store().compare_and_set(moves)
+    except StoreUnavailable:
+        # The reply was lost, and the moves may have been made: what the store holds now tells.
+        held = engine.act_store().load_many(list(waiting)).snapshots
+        if all(_is_reset(held[name], before) for name, before in waiting.items()):
+            return {}
+        raise
+    return {
+        move.name: outcome.snapshot
+        for move, outcome in zip(moves, outcomes, strict=True)
+        if not outcome.won and outcome.snapshot is not None
+    }
+
+
+def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
+    """Say whether this act or one after it has reset the breaker: closed, in another generation."""
+    return now is None or (label(now) == State.CLOSED and now.generation != before.generation)
+
+
+def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
+    """Try to put each breaker under the hold, or release it; return what was done."""
+    store, moves = engine.act_store(), []
+    fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
+    if fresh and store.register(fresh, keep_for=engine.keep_for()):
+        raise StoreUnavailable(f"{MOST_NAMES:,} names are registered, there is no place for more")
+    for name, old in reading.snapshots.items():
+        new = change_control(old or new_record(), hold)
+        cause = "" if old is not None and label(old) == label(new) else CONTROL
+        attempt = secrets.token_hex(8)
+        moves.append(
+            Move(name=name, expected=old, new=new, cause=cause, attempt=attempt, actor=actor)
+        )
+    return [
+        BreakerChange(
+            name=move.name,
+            from_state=shown(move.expected, reading.now),
+            to_state=shown(outcome.snapshot, outcome.now),
+        )
+        for move, outcome in zip(moves, store.compare_and_set(moves), strict=True)
+        if outcome.won
+    ]
+
+
+def _announce_change(change: BreakerChange, cause: str) -> None:
+    """Tell of a breaker that an act has moved; on a healthy one a reset moves nothing."""
+    before, after = change.from_state, change.to_state
+    if before != after:
+        engine.announce(
+            StateChange(name=change.name, from_state=before, to_state=after, cause=cause)
+        )
+
+
+def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
+    """Return the breakers that a reset is to reach."""
+    registered = registered_names()
+    if names is not None:
+        unknown = set(names) - set(registered)
+        if unknown:
+            raise UnknownBreakers(list(unknown))
+        registered = sorted(set(names))
+    reading = engine.act_store().load_many(registered)
+    found = {
+        name: reading.snapshots[name]
+        for name in registered
+        if not only_open or shown(reading.snapshots[name], reading.now) not in PASSING
+    }
+    return Reading(now=reading.now, snapshots=found)
+
+
+def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
+    return BreakerChange(name=name, from_state=shown(snapshot, now), to_state=State.CLOSED.value)

@@ -1,0 +1,157 @@
+"""What the Redis store's scripts are told and answer, to and from the engine's values.
+
+Knows the order of their arguments and rows, and no connection.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from analytics_admin.breakers.evidence import (
+    LONGEST_NAME,
+    FailureRecord,
+    Period,
+    TransitionRecord,
+    first_period,
+)
+from analytics_admin.breakers.snapshot import (
+    NO_COUNTS,
+    Control,
+    Counts,
+    FailureNote,
+    Hold,
+    Snapshot,
+    State,
+)
+from analytics_admin.breakers.store import Move, Report
+
+
+def of_report(report: Report) -> Iterator[Any]:
+    results, window = report.results, report.window
+    yield report.name if report.seen else ""
+    yield results.rejected
+    yield _written(results.note) if results.note else ""
+    yield report.generation
+    yield "" if window is None else "time" if window.timed else "count"
+    yield 0 if window is None else window.size
+    yield results.newest_success_at
+    yield results.slow_successes
+    yield results.failures
+    yield results.slow_failures
+    yield len(results.successes)
+    for batch in results.successes:
+        yield from batch
+
+
+def of_move(move: Move) -> Iterator[Any]:
+    yield move.expected.generation if move.expected else ""
+    yield move.expected.permits if move.expected else 0
+    yield move.new.generation
+    yield move.new.state.value
+    yield move.new.wait
+    yield move.new.attempts
+    yield move.new.permits
+    yield move.cause
+    yield move.attempt
+    yield move.actor[:LONGEST_NAME]
+    hold = move.new.hold
+    yield hold.control.value if hold else ""
+    yield "" if hold is None or hold.until is None else hold.until
+    yield hold.actor if hold else ""
+    yield hold.reason if hold else ""
+    yield move.name
+    yield move.from_label
+    yield move.to_label
+    yield int(move.ends_quiet)
+
+
+def snapshot(row: Sequence[Any]) -> Snapshot | None:
+    """Return the record's snapshot; one that cannot be read is in the state UNKNOWN.
+
+    A record that is not understood concerns its own breaker, and never the others.
+    """
+    if row[0] is None and row[1] is None:
+        return None
+    try:
+        return _readable(row)
+    except (ValueError, TypeError):
+        generation = "" if row[0] is None else bytes(row[0]).decode(errors="replace")
+        permits = bytes(row[5] or b"0") if not isinstance(row[5], int) else b"0"
+        return Snapshot(
+            generation=generation,
+            state=State.UNKNOWN,
+            permits=int(permits) if permits.isdigit() else 0,
+        )
+
+
+def _readable(row: Sequence[Any]) -> Snapshot:
+    window = NO_COUNTS
+    if len(row) > 12:
+        window = Counts(calls=row[12], failures=row[13], slow=row[14])
+    return Snapshot(
+        generation=sys.intern(text(row[0])),  # read again and again: one copy will do
+        state=State(text(row[1])),
+        entered_at=float(row[2]),
+        wait=float(row[3]),
+        attempts=int(row[4]),
+        permits=int(row[5]),
+        consecutive_failures=int(row[6]),
+        last_failure_at=float(row[7]),
+        counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
+        window=window,
+        hold=_hold(row[11], *row[15:18]) if row[11] else None,
+    )
+
+
+def _hold(control: bytes, until: bytes, actor: bytes, reason: bytes) -> Hold:
+    return Hold(
+        control=Control(text(control)),
+        until=float(until) if until else None,
+        actor=text(actor),
+        reason=text(reason),
+    )
+
+
+def transition(row: bytes) -> TransitionRecord:
+    attempt, old, new, cause, at, run, calls, failures, slow, actor = text(row).split(" ", 9)
+    return TransitionRecord(
+        attempt=attempt,
+        from_state=old,
+        to_state=new,
+        cause=cause,
+        at=float(at),
+        consecutive_failures=int(run),
+        counts=Counts(calls=int(calls), failures=int(failures), slow=int(slow)),
+        actor=actor,
+    )
+
+
+def text(value: bytes) -> str:
+    return bytes(value).decode()
+
+
+def failure(row: bytes) -> FailureRecord:
+    at, _, rest = text(row).partition(" ")
+    error, message, host, pid = json.loads(rest)
+    return FailureRecord(at=float(at), error=error, message=message, host=host, pid=pid)
+
+
+def periods(history: Mapping[bytes, bytes], now: float) -> list[Period]:
+    """Return the periods of the last five minutes in which there were calls, oldest first."""
+    found = []
+    for at, row in history.items():
+        if first_period(now) <= int(at) <= now:
+            calls, failures, slow, rejected = map(int, row.split())
+            counts = Counts(calls=calls, failures=failures, slow=slow)
+            found.append(Period(at=int(at), calls=counts, rejected=rejected))
+    return sorted(found, key=lambda period: period.at)
+
+
+def pairs(row: Sequence[bytes]) -> dict[str, str]:
+    """Return what HGETALL answers inside a script."""
+    return {text(row[at]): text(row[at + 1]) for at in range(0, len(row), 2)}
+
+
+def _written(note: FailureNote) -> str:
+    return json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False)
