@@ -99,7 +99,7 @@ def hold_all_ways(site: Deployment, crew: Crew, act: Act, attempt: int) -> list[
         time.sleep(STAGGER)
     time.sleep(0.2)
     answered_at = act(site, names)
-    sleep_until(max(answered_at.values()) + SECONDS + PROBE + 0.4)
+    sleep_until(max(answered_at.values()) + SECONDS + PROBE + 0.8)
     logs = crew.ask_all(callers.end)
     return [
         Hold(crew, control, answered_at[control], [log[name] for log in logs], name)

@@ -76,11 +76,11 @@ class Outage:
         sleep_until(max(self.answered_at.values()) + BOUND)
         lose, bring_back = FAULTS[fault]
         lose(site)
-        sleep_until(max(self.ends_at.values()) + PROBE + 0.4)
+        sleep_until(max(self.ends_at.values()) + PROBE + 0.5)
         self.back_at = time.monotonic()
         bring_back(site.store)
         crew.ask_all(callers.wait_for_return)
-        time.sleep(0.3 + PROBE + 0.3)
+        time.sleep(PROBE + 0.8)
         self._logs: list[dict[str, Log]] = crew.ask_all(callers.end)
         ask = crew.workers[0].ask
         self.moves = {name: ask(callers.moves, name) for name in self.names.values()}
