@@ -8,11 +8,11 @@ import pytest
 from tests.fleet.deployments import Deployment
 from tests.fleet.sites import Site
 
-# Holds that a test can wait for: the admin offers none of so few seconds.
 BUSY_OPERATORS = """
 ANALYTICS_ADMIN = {**ANALYTICS_ADMIN, "THROTTLE_RATES": {"write": None, "login": None}}
 ROOT_URLCONF = "site_urls"
 """
+# Holds that a test can wait for: the admin offers none of so few seconds.
 SHORT_HOLDS = """
 from analytics_admin.console import forms
 
