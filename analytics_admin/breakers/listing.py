@@ -15,6 +15,7 @@ from analytics_admin.breakers.store import Survey
 
 SORTS = ("name", "urgency")
 HOLDS = frozenset(control.value for control in Control if control is not Control.AUTOMATIC)
+LABELS = {*State, *HOLDS}
 _URGENCY: Mapping[str, int] = {State.OPEN: 0, Control.FORCED_OPEN: 0, State.CLOSED: 2}
 
 # What each question read the last time, to be asked for in the first round trip of the next: the
@@ -46,9 +47,7 @@ def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Pa
     found = _Found(engine.act_store().survey(guess, keep_for=engine.keep_for()))
     names = sorted(name for name in found.names if wanted in name.casefold())
     told_apart: Collection[str] = found.held
-    if state == State.UNKNOWN:  # a record that cannot be read may be any
-        told_apart = names
-    elif state is not None or sort == "urgency":
+    if state is not None or sort == "urgency":
         told_apart = {*found.held, *found.astir.keys() & names}
     found.read(told_apart)
     if state is not None:
@@ -85,7 +84,8 @@ class _Found:
         """Return what calls meet; one that was not read is as the store lists it, or closed."""
         if name in self._snapshots:
             return shown(self._snapshots[name], self._now)
-        return self.astir.get(name, State.CLOSED.value)
+        label = self.astir.get(name, State.CLOSED.value)
+        return label if label in LABELS else State.UNKNOWN.value
 
     def states(self) -> dict[str, int]:
         """Count all breakers by state."""

@@ -29,6 +29,7 @@ SYNC_INTERVAL = engine.fleet.interval
 NOT_ROUND_TRIPS = {
     *("time", "hmget", "hset", "hget", "hgetall", "hdel", "hincrby", "del", "expire"),
     *("lindex", "lset", "rpush", "lpush", "lpop", "ltrim"),
+    *("hlen", "hkeys", "zadd", "zrem", "zcard", "zscore", "zrangebyscore"),
     *("info", "hello", "select", "client|setinfo", "client|setname", "memory|usage", "config|get"),
 }
 

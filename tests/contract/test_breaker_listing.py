@@ -1,0 +1,170 @@
+"""The list of breakers among many: what is on a page, and what it costs to learn it."""
+
+import random
+import time
+
+import pytest
+from django.core.cache import caches
+from redis.connection import AbstractConnection
+
+from analytics_admin.breakers import listing, operations
+from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.machine import new_record
+from analytics_admin.breakers.registry import declared_names
+from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers.store import Move
+from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
+from tests.breakers import another, state_now, trip
+
+
+@pytest.fixture(autouse=True)
+def _no_guesses():
+    listing._read_before.clear()
+
+
+def create(*names):
+    act_store().compare_and_set(
+        [Move(name=name, expected=None, new=new_record()) for name in names]
+    )
+
+
+def hold(name, control, seconds=None):
+    operations.set_control(
+        [name], Control(control), for_seconds=seconds, actor="sam", reason="deploy"
+    )
+
+
+@pytest.fixture
+def sixty():
+    """Sixty breakers in all states that there are."""
+    names = [f"shop.{number:02}" for number in range(60)]
+    create(*names)
+    for name, control in zip(names, ("forced_open", "disabled", "metrics_only"), strict=False):
+        hold(name, control)
+    for name in names[10:13]:
+        trip(name)
+    client = caches["breakers"].client.get_client()  # as another release would write it
+    client.hset(act_store()._key(names[20]), "s", "napping")
+    client.hset(act_store()._astir, names[20], "napping")
+    probing = another(names[13], failure_threshold=1, wait_duration_in_open_state=0.01)
+    probing.acquire().fail()
+    time.sleep(0.02)
+    probing.acquire()
+    assert state_now(probing) == "half_open"
+    return names
+
+
+def names_of(page):
+    return [status.name for status in page.breakers]
+
+
+@pytest.mark.parametrize("sort", ["name", "urgency"])
+@pytest.mark.parametrize("search", ["", "shop.1", "SHOP.0", "none such"])
+@pytest.mark.parametrize("state", [None, *BREAKER_STATES])
+@pytest.mark.usefixtures("sixty")
+def test_pages_hold_together_what_the_whole_list_holds(state, search, sort):
+    everything = {status.name: status.state for status in list_breakers()}
+    expected = {
+        name
+        for name, its in everything.items()
+        if state in (None, its) and search.casefold() in name
+    }
+    found = []
+    for page in range(1, 10):
+        answer = page_breakers(state=state, search=search, sort=sort, page=page, page_size=7)
+        assert answer.count == len(expected)
+        found += answer.breakers
+    assert {status.name for status in found} == expected
+    assert len(found) == len(expected)
+    assert all(everything[status.name] == status.state for status in found)
+    if sort == "name":
+        assert [status.name for status in found] == sorted(expected)
+
+
+@pytest.mark.usefixtures("sixty")
+def test_the_urgent_come_first_and_the_closed_last():
+    states = [status.state for status in page_breakers(sort="urgency").breakers]
+    assert set(states[:4]) == {"open", "forced_open"}
+    assert set(states[4:7]) == {"disabled", "metrics_only", "half_open"}
+    assert states[7] == "closed"
+
+
+@pytest.mark.usefixtures("sixty")
+def test_states_count_the_whole_site_whatever_is_listed():
+    states = page_breakers(search="shop.5", page_size=3).states
+    assert states["open"] == 3
+    assert states["unknown"] == 1
+    assert {states[control] for control in ("forced_open", "disabled", "metrics_only")} == {1}
+    assert sum(states.values()) == 60 + len(declared_names())
+
+
+def test_a_hold_that_is_over_counts_as_what_it_ends_in():
+    create("held", "plain")
+    hold("held", "forced_open", 0.05)
+    time.sleep(0.06)
+    page = page_breakers(state="half_open")
+    assert names_of(page) == ["held"]
+    assert page.states["half_open"] == 1
+    assert "forced_open" not in page.states
+
+
+def test_a_name_that_comes_or_goes_between_two_looks_is_seen():
+    create("b", "c")
+    assert names_of(page_breakers(search="")) == sorted({"b", "c"} | declared_names())
+    create("a")
+    operations.forget("c")
+    assert names_of(page_breakers(search="")) == sorted({"a", "b"} | declared_names())
+
+
+def test_what_changed_between_two_looks_at_a_page_is_seen_at_the_second():
+    create("a", "b")
+    assert names_of(page_breakers(state="open")) == []
+    trip("b")
+    assert names_of(page_breakers(state="open")) == ["b"]
+    operations.reset(["b"], only_open=False)
+    assert names_of(page_breakers(state="open")) == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {},
+        {"page": 73},
+        {"state": "open"},
+        {"state": "closed", "page": 40},
+        {"sort": "urgency"},
+        {"search": "9"},
+    ],
+)
+def test_a_page_among_ten_thousand_costs_one_round_trip_when_it_is_looked_at_again(
+    question, round_trips
+):
+    names = [f"b{number:05}" for number in range(9_000)]
+    create(*names)
+    for name in random.Random(5).sample(names, 40):
+        trip(name)
+    trips, first = round_trips(lambda: page_breakers(**question))
+    assert trips <= 3
+    trips, again = round_trips(lambda: page_breakers(**question))
+    assert trips == 1
+    assert names_of(again) == names_of(first)
+
+
+@pytest.fixture
+def round_trips(monkeypatch):
+    """Return a function that counts how often something is sent to the server."""
+    sent = []
+    send = AbstractConnection.send_packed_command
+
+    def counted_send(self, *args, **options):
+        sent.append(self)
+        return send(self, *args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted_send)
+
+    def counted(question):
+        sent.clear()
+        answer = question()
+        return len(sent), answer
+
+    return counted

@@ -1,0 +1,181 @@
+"""Which names are registered: they retire unused, are limited in number, and can be forgotten."""
+
+import logging
+
+import pytest
+from django.core.cache import caches
+from django.test import override_settings
+
+from analytics_admin.breakers import operations, roster
+from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.machine import control, new_record
+from analytics_admin.breakers.memory_store import MemoryStore
+from analytics_admin.breakers.operations import BreakerKept, BreakerMoved
+from analytics_admin.breakers.redis_store import RedisStore
+from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.snapshot import Control, Hold
+from analytics_admin.breakers.store import MOST_NAMES, Move, Report, StoreUnavailable
+from analytics_admin.services import list_breakers
+from tests.breakers import another, names_in, snapshot_of, state_now, trip
+
+MONTH = 30 * 86_400.0
+
+
+class Aging:
+    """A store of which a test can say that names were last used longer ago."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def age(self, name, seconds):
+        if isinstance(self.store, MemoryStore):
+            self.store._seen[name] -= seconds
+        else:
+            client = caches["breakers"].client.get_client()
+            client.zincrby(self.store._index, -seconds, name)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def aging(request):
+    return Aging(MemoryStore() if request.param == "memory" else RedisStore("breakers", timeout=2))
+
+
+def create(store, *names, hold=None):
+    moves = [Move(name=name, expected=None, new=control(new_record(), hold)) for name in names]
+    return [outcome.snapshot for outcome in store.compare_and_set(moves)]
+
+
+def listed(store, keep_for=MONTH):
+    return sorted(store.survey([], keep_for=keep_for).names)
+
+
+def test_a_name_unused_for_the_time_is_off_the_list(aging):
+    create(aging.store, "used", "unused")
+    aging.age("unused", MONTH + 60)
+    assert listed(aging.store) == ["used"]
+    assert listed(aging.store, keep_for=None) == ["unused", "used"]
+
+
+def test_a_held_breaker_does_not_retire(aging):
+    hold = Hold(control=Control.DISABLED, until=None, actor="sam")
+    create(aging.store, "held", hold=hold)
+    aging.age("held", MONTH + 60)
+    assert listed(aging.store) == ["held"]
+    assert aging.store.register(["another"], keep_for=MONTH) == []
+    assert aging.store.load_many(["held"]).snapshots["held"].hold == hold
+
+
+def test_a_name_that_is_used_again_is_on_the_list_again_as_it_was(aging):
+    (created,) = create(aging.store, "back")
+    aging.age("back", MONTH + 60)
+    reading = aging.store.add([Report(name="back", seen=True)])
+    assert listed(aging.store) == ["back"]
+    assert reading.snapshots["back"] == created
+
+
+def test_retired_names_make_place_with_their_records_when_another_registers(aging):
+    create(aging.store, "old", "young")
+    aging.age("old", MONTH + 60)
+    assert aging.store.register(["new"], keep_for=MONTH) == []
+    assert listed(aging.store, keep_for=None) == ["new", "young"]
+    assert aging.store.load_many(["old"]).snapshots["old"] is None
+
+
+def test_there_is_place_for_so_many_names_and_no_more(aging):
+    names = [f"tenant-{number}" for number in range(MOST_NAMES - 1)]
+    assert aging.store.register(names, keep_for=MONTH) == []
+    assert aging.store.register(["last", "beyond", names[5]], keep_for=MONTH) == ["beyond"]
+    assert aging.store.register(["beyond", names[5]], keep_for=MONTH) == ["beyond"]
+    aging.store.forget(names[0])
+    assert aging.store.register(["beyond"], keep_for=MONTH) == []
+    assert len(listed(aging.store)) == MOST_NAMES
+
+
+def test_a_breaker_without_a_place_passes_calls_and_the_log_says_so_once(caplog):
+    act_store().register([f"tenant-{number}" for number in range(MOST_NAMES)], keep_for=None)
+    breaker = another("beyond", failure_threshold=1)
+    for _ in range(3):
+        breaker.acquire().fail()
+        assert state_now(breaker) == "closed"
+    assert "beyond" not in names_in(act_store())
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    (said,) = [record.getMessage() for record in errors]
+    assert "10000 names are registered and there is no place for 'beyond'" in said
+    with override_settings(ANALYTICS_ADMIN={"BREAKERS": {"beyond": {}}}):
+        refused = pytest.raises(StoreUnavailable, hold, "beyond")
+    refused.match("no place for more")
+
+
+def test_a_process_says_by_its_first_synchronisation_that_it_uses_a_breaker():
+    store = act_store()
+    create(store, "seen")
+    aging = Aging(store)
+    aging.age("seen", MONTH + 60)
+    assert "seen" not in roster.registered_names()
+    assert another("seen").state == "closed"
+    assert "seen" in roster.registered_names()
+
+
+def test_a_site_chooses_after_what_time_names_retire():
+    create(act_store(), "idle")
+    Aging(act_store()).age("idle", 120)
+    for after, expected in ((60, False), (180, True), (None, True)):
+        with override_settings(ANALYTICS_ADMIN={"RETIRE_BREAKERS_AFTER": after}):
+            assert ("idle" in roster.registered_names()) is expected
+            assert any(status.name == "idle" for status in list_breakers()) is expected
+
+
+def test_an_act_on_a_retired_name_is_one_on_an_unknown_name():
+    create(act_store(), "gone")
+    Aging(act_store()).age("gone", MONTH + 60)
+    with pytest.raises(UnknownBreakers):
+        hold("gone")
+
+
+def test_a_forgotten_breaker_leaves_nothing_behind():
+    client = caches["breakers"].client.get_client()
+    trip("mistyped")
+    change = operations.forget("mistyped")
+    assert (change.from_state, change.to_state) == ("open", "forgotten")
+    assert "mistyped" not in roster.registered_names()
+    assert not list(client.scan_iter("*mistyped*"))
+    assert list_breakers(state="open") == []
+
+
+def test_a_process_that_still_uses_a_forgotten_breaker_registers_it_as_closed():
+    breaker = trip("in-use")
+    operations.forget("in-use")
+    assert state_now(breaker) == "closed"
+    assert "in-use" in roster.registered_names()
+
+
+def test_a_held_breaker_is_not_forgotten():
+    trip("held")
+    hold("held")
+    with pytest.raises(BreakerKept, match="release it first"):
+        operations.forget("held")
+    assert "held" in roster.registered_names()
+
+
+def test_a_declared_breaker_is_not_forgotten():
+    with override_settings(ANALYTICS_ADMIN={"BREAKERS": {"declared": {}}}):
+        kept = pytest.raises(BreakerKept, operations.forget, "declared")
+    kept.match("declare")
+
+
+def test_a_breaker_that_moved_is_not_forgotten():
+    breaker = trip("moved")
+    seen = snapshot_of(breaker).generation
+    operations.reset(["moved"], only_open=False)
+    with pytest.raises(BreakerMoved):
+        operations.forget("moved", expected={"moved": seen})
+    assert "moved" in roster.registered_names()
+
+
+def test_an_unknown_name_cannot_be_forgotten():
+    with pytest.raises(UnknownBreakers):
+        operations.forget("nope")
+
+
+def hold(name):
+    operations.set_control([name], Control.DISABLED, for_seconds=None, actor="sam", reason="")
