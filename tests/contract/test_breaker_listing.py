@@ -85,8 +85,8 @@ def test_pages_hold_together_what_the_whole_list_holds(state, search, sort):
 def test_the_urgent_come_first_and_the_closed_last():
     states = [status.state for status in page_breakers(sort="urgency").breakers]
     assert set(states[:4]) == {"open", "forced_open"}
-    assert set(states[4:7]) == {"disabled", "metrics_only", "half_open"}
-    assert states[7] == "closed"
+    assert set(states[4:8]) == {"disabled", "metrics_only", "half_open", "unknown"}
+    assert states[8] == "closed"
 
 
 @pytest.mark.usefixtures("sixty")
