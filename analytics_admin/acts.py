@@ -83,7 +83,14 @@ def deny(act: Act, *, actor: Actor) -> ActDenied:
 
 
 def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
-    """Return the reason, trimmed, when the actor may do the act now."""
+    """Return the reason, trimmed, when the actor may do the act now.
+
+    Raises:
+        TypeError: ``reason`` is no text, or ``dry_run`` neither True nor False.
+        ActDenied, ActRefused, ActFailed
+    """
+    if not isinstance(reason, str) or not isinstance(dry_run, bool):
+        raise TypeError("reason has to be a str, and dry_run True or False")
     if actor.user is not None and not may(actor.user, act):
         raise deny(act, actor=actor)
     settings = app_settings()

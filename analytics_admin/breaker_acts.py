@@ -3,8 +3,7 @@
 Services offers them to every door; each is permitted, put on record and announced here.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,21 +11,21 @@ from analytics_admin import audit
 from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
+from analytics_admin.breaker_arguments import (
+    Generations,
+    expectations,
+    hold_asked_for,
+    require_flag,
+    require_names,
+)
 from analytics_admin.breakers import operations, roster
 from analytics_admin.breakers.operations import BreakerChange, BreakerKept, BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
 
-DEFAULT_HOLD = 3600.0
-"""Seconds that a hold lasts unless its operator says otherwise."""
-LONGEST_HOLD = 366 * 86_400.0
-"""Seconds; a longer hold has to be said to be for ever."""
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""
-
-Generations = str | Mapping[str, str] | None
-"""The generation that the one breaker has to be at, or those of several by name."""
 
 
 def reset_circuit_breakers(
@@ -43,15 +42,16 @@ def reset_circuit_breakers(
     ``only_open`` leaves the closed ones alone.
 
     Raises:
-        TypeError: ``names`` is one text instead of several, or holds what is no text.
+        TypeError: an argument is of another type; ``names`` is one text instead of several.
         ValueError: ``expected_generation`` without the one name whose it is.
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
         BreakerMoved: one is not at its ``expected_generation`` any more; nothing was reset.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
+    require_flag("only_open", only_open)
     if names is not None:
-        _require_texts(names)
-    expected = _by_name(names or (), expected_generation)
+        require_names(names)
+    expected = expectations(names or (), expected_generation)
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
@@ -127,13 +127,13 @@ def set_breaker_controls(
             of the act.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
-    _require_texts(names)
-    expected = _by_name(names, expected_generation)
+    require_names(names)
+    expected = expectations(names, expected_generation)
     act = Act.CONTROL_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if not names:
         raise ActRefused("names: at least one name is needed", code="invalid")
-    wanted, seconds = _hold_asked_for(control, for_seconds)
+    wanted, seconds = hold_asked_for(control, for_seconds)
     with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
@@ -175,8 +175,8 @@ def forget_breaker(
         BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
-    _require_texts([name])
-    expected = _by_name([name], expected_generation)
+    require_names([name])
+    expected = expectations([name], expected_generation)
     act = Act.FORGET_CIRCUIT_BREAKER
     reason = authorize(act, actor, reason, dry_run=dry_run)
     with failing_as(act, passing=(UnknownBreakers, BreakerMoved, BreakerKept)) as attempt:
@@ -194,42 +194,6 @@ def forget_breaker(
         operation_id=operation.pk,
         results=[_as_row(change)],
     )
-
-
-def _require_texts(names: Sequence[Any]) -> None:
-    """A text is a sequence, too, of letters: one name would be read as many."""
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError("names has to be a sequence of str, like ['catalog']")
-
-
-def _by_name(names: Sequence[str], expected: Generations) -> Mapping[str, str]:
-    if expected is None:
-        return operations.NO_EXPECTATION
-    if not isinstance(expected, str):
-        return expected
-    if len(set(names)) != 1:
-        raise ValueError("expected_generation is that of one name")
-    return {names[0]: expected}
-
-
-def _hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
-    """Return the control, and the seconds that it is to hold: None for ever."""
-    if control not in set(Control):
-        choices = ", ".join(Control)
-        raise ActRefused(f"control: one of {choices}", code="invalid")
-    wanted = Control(control)
-    if wanted is Control.AUTOMATIC:
-        if for_seconds is not None:
-            raise ActRefused("for_seconds: a release has no end", code="invalid")
-        return wanted, None
-    seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ActRefused("for_seconds: has to be a number", code="invalid")
-    if seconds == math.inf:
-        return wanted, None
-    if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
-        raise ActRefused(f"for_seconds: more than 0, at most {LONGEST_HOLD:.0f}", code="invalid")
-    return wanted, float(seconds)
 
 
 def _refuse_unknown(names: Sequence[str] | None) -> None:

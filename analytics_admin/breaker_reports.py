@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from analytics_admin.audit import is_storable
 from analytics_admin.breakers import engine, roster
 from analytics_admin.breakers.evidence import (
     PERIOD,
@@ -114,11 +115,10 @@ def list_breakers(
     ``sort`` is "name", or "urgency": first those that refuse calls, last the closed ones.
 
     Raises:
-        ValueError: there is no such state or order.
+        TypeError, ValueError: there is no such state or order; ``search`` is no text.
         StoreUnavailable: the shared store does not answer; nothing is known of any of them.
     """
-    _require_choice("state", state, (None, *BREAKER_STATES))
-    _require_choice("sort", sort, SORTS)
+    _require_filters(state, search, sort)
     part = list_part(state=state, search=search, sort=sort, bounds=slice(None))
     return list(part.breakers)
 
@@ -134,11 +134,12 @@ def page_breakers(
     """Return a page of what list_breakers lists; one beyond the last is empty.
 
     Raises:
-        ValueError: also for a page below 1 and a size that is not 1 to 100.
+        TypeError, ValueError: also for a page below 1 and a size that is not 1 to 100.
         StoreUnavailable
     """
-    _require_choice("state", state, (None, *BREAKER_STATES))
-    _require_choice("sort", sort, SORTS)
+    _require_filters(state, search, sort)
+    if not all(type(number) is int for number in (page, page_size)):
+        raise TypeError("page and page_size have to be whole numbers")
     if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
         raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
     bounds = slice((page - 1) * page_size, page * page_size)
@@ -149,12 +150,27 @@ def page_breakers(
     )
 
 
-def describe_breaker(name: str) -> BreakerDetail:
-    """Return what is known of one registered breaker; changes and creates nothing.
+def look_up_breakers(names: Sequence[str]) -> list[BreakerStatus]:
+    """Return these registered breakers by name, each once.
 
     Raises:
         UnknownBreakers, StoreUnavailable
     """
+    roster.require_known(names)
+    return roster.statuses(sorted(set(names)))
+
+
+def describe_breaker(name: str) -> BreakerDetail:
+    """Return what is known of one registered breaker; changes and creates nothing.
+
+    Raises:
+        TypeError: ``name`` is no text.
+        UnknownBreakers, StoreUnavailable
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a circuit breaker's name has to be a str, not {name!r}")
+    if not is_storable(name):
+        raise UnknownBreakers([name])
     policy = effective_policy(name)
     found = engine.act_store().inspect(Report(name=name, window=policy.window))
     snapshot, evidence = found.snapshot, found.evidence
@@ -190,6 +206,13 @@ def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
         if item.name not in ("status", "policy")
     }
     return {**as_plain(about.status), "policy": _plain_policy(about.policy), **rest}
+
+
+def _require_filters(state: str | None, search: str, sort: str) -> None:
+    _require_choice("state", state, (None, *BREAKER_STATES))
+    _require_choice("sort", sort, SORTS)
+    if not isinstance(search, str):
+        raise TypeError(f"search has to be a str, not {search!r}")
 
 
 def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:

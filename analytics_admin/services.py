@@ -17,12 +17,12 @@ from analytics_admin.acts import (
 from analytics_admin.audit import Actor
 from analytics_admin.breaker_acts import (
     CONTROLS,
-    DEFAULT_HOLD,
     forget_breaker,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
 )
+from analytics_admin.breaker_arguments import DEFAULT_HOLD
 from analytics_admin.breaker_reports import (
     BREAKER_STATES,
     LARGEST_PAGE,
@@ -32,8 +32,10 @@ from analytics_admin.breaker_reports import (
     as_plain,
     describe_breaker,
     list_breakers,
+    look_up_breakers,
     page_breakers,
 )
+from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.operations import BreakerKept, BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
@@ -45,6 +47,7 @@ from analytics_admin.search_cache_acts import (
 )
 
 __all__ = [
+    "BREAKER_SORTS",
     "BREAKER_STATES",
     "CONTROLS",
     "DEFAULT_HOLD",
@@ -73,6 +76,7 @@ __all__ = [
     "describe_search_cache",
     "forget_breaker",
     "list_breakers",
+    "look_up_breakers",
     "may",
     "page_breakers",
     "reset_circuit_breakers",

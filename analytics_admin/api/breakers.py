@@ -1,10 +1,11 @@
-"""The endpoints of circuit breakers: the list, one in full, its reset, its control."""
+"""The endpoints of circuit breakers: the list, one in full, its reset, control and end."""
 
 from contextlib import suppress
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
-from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from django.http import HttpRequest
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,13 +17,14 @@ from analytics_admin.api.serializers import (
     NoQuery,
     StrictSerializer,
 )
-from analytics_admin.api.views import ActView, OperatorView, actor_of, report
+from analytics_admin.api.views import OperatorView, actor_of, report
 from analytics_admin.services import (
     FAILURE,
     Act,
     StoreUnavailable,
     as_plain,
     describe_breaker,
+    forget_breaker,
     page_breakers,
     reset_circuit_breakers,
     set_breaker_control,
@@ -30,17 +32,12 @@ from analytics_admin.services import (
 
 
 class ReadView(OperatorView):
-    """An endpoint that answers an operator's question; it leaves no row, also when it refuses."""
+    """An endpoint that answers an operator's question."""
 
     http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
     act = Act.VIEW_CONSOLE
     failure = "The state is unknown: {reason}"
-
-    def permission_denied(
-        self, request: Request, message: str | None = None, code: str | None = None
-    ) -> NoReturn:
-        raise PermissionDenied("Not authorized")
 
     def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
         """Return the options in the URL, checked; those that were not given are missing."""
@@ -64,21 +61,41 @@ class BreakerListView(ReadView):
                 "count": listed.count,
                 "page": listed.page,
                 "pages": listed.pages,
+                "states": dict(listed.states),
                 "results": [as_plain(status) for status in listed.breakers],
             }
         )
 
 
 class BreakerView(ReadView):
+    """One breaker: all that is known of it, and its end, which is an act."""
+
+    http_method_names = ["get", "head", "delete"]  # noqa: RUF012  Django's own annotation
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        if request.method == "DELETE":
+            self.act = Act.FORGET_CIRCUIT_BREAKER
+            self.failure = FAILURE[self.act]
+
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
         detail = describe_breaker(name)
         return Response(as_plain(detail), headers={"ETag": etag(detail.status)})
 
+    def delete(self, request: Request, name: str) -> Response:
+        options = self.read_body(request, ClearBody)
+        expected = _expected_generation(request, name)
+        return report(
+            forget_breaker(
+                name=name, actor=actor_of(request), expected_generation=expected, **options
+            )
+        )
 
-class BreakerResetView(ActView):
+
+class BreakerResetView(OperatorView):
     act = Act.RESET_CIRCUIT_BREAKERS
-    failure: ClassVar[str] = FAILURE[act]
+    failure = FAILURE[act]
 
     def post(self, request: Request, name: str) -> Response:
         options = self.read_body(request, ClearBody)
@@ -90,9 +107,9 @@ class BreakerResetView(ActView):
         )
 
 
-class BreakerControlView(ActView):
+class BreakerControlView(OperatorView):
     act = Act.CONTROL_CIRCUIT_BREAKERS
-    failure: ClassVar[str] = FAILURE[act]
+    failure = FAILURE[act]
 
     def put(self, request: Request, name: str) -> Response:
         options = self.read_body(request, ControlBody)

@@ -5,7 +5,13 @@ from typing import Any
 
 from rest_framework import serializers
 
-from analytics_admin.services import BREAKER_STATES, CONTROLS, LARGEST_PAGE, MAX_REASON_LENGTH
+from analytics_admin.services import (
+    BREAKER_SORTS,
+    BREAKER_STATES,
+    CONTROLS,
+    LARGEST_PAGE,
+    MAX_REASON_LENGTH,
+)
 
 MAX_NAMES = 10_000
 _INFINITE = (math.inf, -math.inf)
@@ -84,10 +90,11 @@ class NoQuery(StrictSerializer):
 
 
 class ListQuery(StrictSerializer):
-    """Which breakers to list."""
+    """Which breakers to list, in which order."""
 
     state = serializers.ChoiceField(choices=BREAKER_STATES, required=False)
     search = serializers.CharField(required=False, allow_blank=True, max_length=100)
+    sort = serializers.ChoiceField(choices=BREAKER_SORTS, required=False)
     page = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
     page_size = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_PAGE)
 

@@ -1,7 +1,7 @@
 """The endpoints: who calls, how often, whether they may, what they ask, what the service says."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from django.contrib.auth import authenticate, get_user_model
@@ -15,6 +15,7 @@ from rest_framework.exceptions import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    PermissionDenied,
     ValidationError,
 )
 from rest_framework.negotiation import BaseContentNegotiation
@@ -85,9 +86,9 @@ class ApiView(APIView):
     renderer_classes = (_CompactJSON,)
     content_negotiation_class = _OnlyJSON
     versioning_class = None
-    http_method_names = ["get", "post", "put"]  # noqa: RUF012  Django's own annotation
+    http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
-    failure: ClassVar[str] = "Failed to answer: {reason}"
+    failure: str = "Failed to answer: {reason}"
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -146,30 +147,29 @@ class ApiView(APIView):
 
 
 class OperatorView(ApiView):
-    """An endpoint for operators who may do its act."""
+    """An endpoint for operators who may do its act; a question is not counted nor recorded."""
 
     authentication_classes = (BearerAuthentication,)
     permission_classes = (IsAdminUser,)
 
-    act: ClassVar[Act]
+    act: Act
 
     def perform_authentication(self, request: Request) -> None:
         if request.auth is None:
             raise NotAuthenticated
 
-
-class ActView(OperatorView):
-    """An endpoint that does one act for an operator."""
-
-    throttle_classes = (WriteThrottle,)
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [] if self.act is Act.VIEW_CONSOLE else [WriteThrottle()]
 
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
+        if self.act is Act.VIEW_CONSOLE:
+            raise PermissionDenied("Not authorized")
         raise deny(self.act, actor=actor_of(request))
 
 
-class ClearSearchCacheView(ActView):
+class ClearSearchCacheView(OperatorView):
     act = Act.CLEAR_SEARCH_CACHE
     failure = FAILURE[act]
 
@@ -178,7 +178,7 @@ class ClearSearchCacheView(ActView):
         return report(clear_search_cache(actor=actor_of(request), **options))
 
 
-class ResetCircuitBreakersView(ActView):
+class ResetCircuitBreakersView(OperatorView):
     act = Act.RESET_CIRCUIT_BREAKERS
     failure = FAILURE[act]
 

@@ -21,8 +21,12 @@ RESET = f"{ONE}/reset"
 CONTROL = f"{ONE}/control"
 READS = [LIST, ONE]
 HOLD = {"control": "disabled", "for_seconds": 900, "reason": "deploy"}
-ACTS = {"reset": ("POST", RESET, {}), "control": ("PUT", CONTROL, HOLD)}
-ROUTES = [("GET", LIST), ("GET", ONE), ("POST", RESET), ("PUT", CONTROL)]
+ACTS = {
+    "reset": ("POST", RESET, {}),
+    "control": ("PUT", CONTROL, HOLD),
+    "forget": ("DELETE", ONE, {}),
+}
+ROUTES = [("GET", LIST), ("GET", ONE), ("POST", RESET), ("PUT", CONTROL), ("DELETE", ONE)]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ def send(client, mint):
 
 @pytest.fixture
 def act(request, send):
-    """Either act: called with an If-Match, or without."""
+    """Each act: called with an If-Match, or without."""
     method, path, body = ACTS[request.param]
 
     def act(**headers):
@@ -56,7 +60,7 @@ def act(request, send):
     return act
 
 
-both_acts = pytest.mark.parametrize("act", ACTS, indirect=True)
+each_act = pytest.mark.parametrize("act", ACTS, indirect=True)
 
 
 def names(answer):
@@ -92,10 +96,22 @@ def test_the_list_has_every_breaker_as_numbers(send):
         ("search=api.&page_size=1&page=2", ["api.open"]),
         ("search=%3Cb%3E", []),
         ("state=open&search=", ["api.open"]),
+        ("search=api.&sort=name", ["api.calm", "api.open"]),
+        ("search=api.&sort=urgency", ["api.open", "api.calm"]),
+        ("search=api.&sort=urgency&page_size=1&page=2", ["api.calm"]),
     ],
 )
 def test_the_list_is_filtered_and_paged(send, query, listed):
     assert names(send("GET", f"{LIST}?{query}")) == listed
+
+
+@pytest.mark.parametrize("query", ["", "search=api.calm", "state=half_open", "page_size=1"])
+def test_the_states_are_those_of_all_breakers_whatever_is_listed(send, query):
+    trip("api.second")
+    states = send("GET", f"{LIST}?{query}").json()["states"]
+    assert states["open"] == 2
+    assert states["closed"] == len(services.list_breakers(state="closed"))
+    assert sum(states.values()) == len(services.list_breakers())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +120,9 @@ def test_the_list_is_filtered_and_paged(send, query, listed):
         ("state=ajar", "state"),
         ("state=", "state"),
         ("state=open&state=closed", "twice"),
+        ("sort=size", "sort"),
+        ("sort=", "sort"),
+        ("sort=name&sort=name", "twice"),
         ("page=0", "page"),
         ("page=-1", "page"),
         ("page=one", "page"),
@@ -157,7 +176,9 @@ def test_an_option_on_one_breaker_is_400(send):
 @pytest.mark.parametrize(
     "name", ["api.nope", "api.open%0A", "api.open%00", "%3Cscript%3E", "x" * 300, "..", "%ff"]
 )
-@pytest.mark.parametrize(("method", "path", "body"), [("GET", "", None), ("POST", "/reset", {})])
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("GET", "", None), ("POST", "/reset", {}), ("DELETE", "", {})]
+)
 def test_an_unknown_name_is_404_and_is_created_nowhere(send, name, method, path, body):
     with nothing_changes():
         answer = send(method, f"{LIST}/{name}{path}", body)
@@ -254,24 +275,31 @@ def test_options_of_an_act_in_the_url_are_refused(send):
     with nothing_changes():
         assert_error(send("POST", f"{RESET}?dry_run=true"), 400, "invalid", "dry_run")
         assert_error(send("PUT", f"{CONTROL}?for_seconds=5", HOLD), 400, "invalid", "for_seconds")
+        assert_error(send("DELETE", f"{ONE}?dry_run=true"), 400, "invalid", "dry_run")
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_happen(send):
     with nothing_changes():
         reset = send("POST", RESET, {"dry_run": True})
         held = send("PUT", CONTROL, {**HOLD, "dry_run": True})
+        gone = send("DELETE", ONE, {"dry_run": True})
     assert (reset.json()["preview"]["count"], reset.status_code) == (1, 200)
     rows = [{"name": "api.open", "from": "open", "to": "disabled"}]
     assert held.json()["preview"] == {"count": 1, "breakers": rows}
-    assert "X-Operation-Id" not in {**reset.headers, **held.headers}
+    rows = [{"name": "api.open", "from": "open", "to": "forgotten"}]
+    assert gone.json() == {
+        "message": "Dry run: circuit breaker api.open would be forgotten",
+        "preview": {"count": 1, "breakers": rows},
+    }
+    assert "X-Operation-Id" not in {**reset.headers, **held.headers, **gone.headers}
 
 
-@both_acts
+@each_act
 def test_an_act_on_the_view_that_its_caller_has_is_done(send, act):
     assert act(If_Match=send("GET", ONE).headers["ETag"]).status_code == 200
 
 
-@both_acts
+@each_act
 @pytest.mark.parametrize("tags", ['"stale"', '""', '"a", "b"', 'W/"a"', '"a",,', '"*"'])
 def test_an_act_on_a_stale_view_is_412_and_changes_nothing_but_its_row(send, act, tags):
     now = send("GET", ONE).headers["ETag"]
@@ -283,7 +311,7 @@ def test_an_act_on_a_stale_view_is_412_and_changes_nothing_but_its_row(send, act
     assert (row.status, row.error) == ("failed", "the breaker has changed meanwhile")
 
 
-@both_acts
+@each_act
 def test_a_weak_tag_never_matches_and_one_of_several_is_enough(send, act):
     now = send("GET", ONE).headers["ETag"]
     assert_error(act(If_Match=f"W/{now}"), 412, "breaker_moved")
@@ -291,21 +319,21 @@ def test_a_weak_tag_never_matches_and_one_of_several_is_enough(send, act):
     assert act(If_Match=f'"x" , , {now}').status_code == 200
 
 
-@both_acts
+@each_act
 def test_a_star_matches_whatever_the_breaker_is(act):
     assert act(If_Match="*").status_code == 200
 
 
-@both_acts
+@each_act
 @pytest.mark.parametrize("tags", ["stale", '"open', "", ",", '"a""b"', '*, "a"', 'w/"a"', '"a" b'])
 def test_an_if_match_that_cannot_be_understood_is_400(act, tags):
     with nothing_changes():
         assert_error(act(If_Match=tags), 400, "invalid", "If-Match")
 
 
-@both_acts
+@each_act
 def test_a_dry_run_on_a_stale_view_is_412_without_a_row(send, request, act):
-    method, path, body = ACTS["control" if "control" in request.node.name else "reset"]
+    method, path, body = ACTS[request.node.callspec.params["act"]]
     with nothing_changes():
         answer = send(method, path, {**body, "dry_run": True}, If_Match='"stale"')
     assert_error(answer, 412, "breaker_moved")
@@ -345,6 +373,7 @@ def test_who_is_no_operator_is_403_and_only_a_refused_act_leaves_a_row(send, met
         ("GET", ONE, None, "view_console"),
         ("POST", RESET, {}, "reset_circuit_breakers"),
         ("PUT", CONTROL, HOLD, "control_circuit_breakers"),
+        ("DELETE", ONE, {}, "control_circuit_breakers"),
     ],
 )
 def test_with_model_permissions_staff_need_the_one_of_the_endpoint(
@@ -358,7 +387,7 @@ def test_with_model_permissions_staff_need_the_one_of_the_endpoint(
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [(LIST, "GET, HEAD"), (ONE, "GET, HEAD"), (RESET, "POST"), (CONTROL, "PUT")],
+    [(LIST, "GET, HEAD"), (ONE, "GET, HEAD, DELETE"), (RESET, "POST"), (CONTROL, "PUT")],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_a_method_that_is_not_allowed_does_nothing(send, path, allowed, method):
@@ -375,6 +404,7 @@ def test_reads_are_not_counted_among_the_writes(send, settings):
     assert [send("GET", path).status_code for path in READS * 2] == [200] * 4
     assert send("PUT", CONTROL, HOLD).status_code == 200
     assert_error(send("POST", RESET, {}), 429, "throttled")
+    assert_error(send("DELETE", ONE), 429, "throttled")
     assert send("GET", LIST).status_code == 200
 
 
@@ -384,6 +414,7 @@ def test_a_read_only_site_is_read_and_not_changed(send, settings):
     with nothing_changes():
         assert_error(send("PUT", CONTROL, HOLD), 403, "read_only")
         assert_error(send("POST", RESET, {}), 403, "read_only")
+        assert_error(send("DELETE", ONE), 403, "read_only")
 
 
 @pytest.fixture(params=["stopped", "frozen"])
@@ -411,10 +442,12 @@ def test_with_the_store_down_the_state_is_unknown_within_a_second(send, path):
 
 
 @pytest.mark.usefixtures("lost")
-@both_acts
+@each_act
 @pytest.mark.parametrize("tags", [{}, {"If_Match": '"a", "b"'}])
 def test_with_the_store_down_an_act_is_500_and_on_record(act, tags):
+    began = time.monotonic()
     answer = act(**tags)
+    assert time.monotonic() - began < 2
     assert_error(answer, 500, "store_unavailable", "Failed to ")
     row = Operation.objects.get(pk=answer.headers["X-Operation-Id"])
     assert row.status == "failed"

@@ -1,0 +1,79 @@
+"""What the acts on breakers take, checked before anything is asked of a store or done.
+
+A wrong type is a mistake in the caller's code, and a TypeError; a choice that an operator can get
+wrong is an ActRefused.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from analytics_admin.acts import ActRefused
+from analytics_admin.breakers.snapshot import Control
+
+DEFAULT_HOLD = 3600.0
+"""Seconds that a hold lasts unless its operator says otherwise."""
+LONGEST_HOLD = 366 * 86_400.0
+"""Seconds; a longer hold has to be said to be for ever."""
+
+Generations = str | Mapping[str, str] | None
+"""The generation that the one breaker has to be at, or those of several by name."""
+
+
+def require_names(names: Iterable[Any]) -> None:
+    """Raise TypeError unless these are several texts; one text would be read letter by letter."""
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Iterable)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError("names has to be a sequence of str, like ['catalog']")
+
+
+def require_flag(what: str, given: Any) -> None:
+    """Raise TypeError unless it is True or False: "false" must not become an act."""
+    if not isinstance(given, bool):
+        raise TypeError(f"{what} has to be True or False, not {given!r}")
+
+
+def expectations(names: Sequence[str], expected: Generations) -> Mapping[str, str]:
+    """Return by name the generations that the breakers have to be at.
+
+    Raises:
+        TypeError: it is neither a generation nor generations by name.
+        ValueError: it is one generation, but not of one name.
+    """
+    if expected is None:
+        return {}
+    if isinstance(expected, str):
+        if len(set(names)) != 1:
+            raise ValueError("expected_generation is that of one name")
+        return {names[0]: expected}
+    if not isinstance(expected, Mapping):
+        raise TypeError("expected_generation has to be a str, or a mapping by name")
+    require_names([*expected, *expected.values()])
+    return expected
+
+
+def hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
+    """Return the control, and the seconds that it is to hold: None for ever.
+
+    Raises:
+        ActRefused: there is no such control, or it does not hold for so long.
+    """
+    if not isinstance(control, str) or control not in set(Control):
+        choices = ", ".join(Control)
+        raise ActRefused(f"control: one of {choices}", code="invalid")
+    wanted = Control(control)
+    if wanted is Control.AUTOMATIC:
+        if for_seconds is not None:
+            raise ActRefused("for_seconds: a release has no end", code="invalid")
+        return wanted, None
+    seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ActRefused("for_seconds: has to be a number", code="invalid")
+    if seconds == math.inf:
+        return wanted, None
+    if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
+        raise ActRefused(f"for_seconds: more than 0, at most {LONGEST_HOLD:.0f}", code="invalid")
+    return wanted, float(seconds)
