@@ -27,6 +27,7 @@ from analytics_admin.services import (
     Actor,
     ActRefused,
     ActResult,
+    BreakerKept,
     BreakerMoved,
     UnknownBreakers,
 )
@@ -50,6 +51,7 @@ class ConfirmedAct:
         self.request = request
         self.url = url
         self.back = back
+        self.done_url = back  # where the act leads once it is done
 
     def first_form(self) -> forms.Form:
         """Return the confirm page's form as the pressed button has filled it."""
@@ -67,24 +69,25 @@ class ConfirmedAct:
         """Return what else the confirm page says."""
         return {}
 
+    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+        """Answer an act that was not done, because a breaker is not what its operator saw."""
+        return self.go_back(moved_words(error))
+
     def respond(self) -> HttpResponse:
         """Ask for confirmation; once confirmed, act and go back to the page with a message."""
         if self.request.method != "POST":
             return self._answer_harmlessly()
         self._require_permission()
         if hindered := hindrance(self.request, self.act):
-            return self._go_back(hindered)
+            return self.go_back(hindered)
         try:
             return self._confirm_or_act()
         except ActDenied as error:  # the permission went in this very moment
             raise PermissionDenied from error
         except BreakerMoved as error:
-            return self._go_back(
-                gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
-                % {"event": error}
-            )
-        except (ActRefused, UnknownBreakers, ActFailed) as error:
-            return self._go_back(Truncator(str(error)).chars(LONGEST_MESSAGE))
+            return self.go_back(moved_words(error))
+        except (ActRefused, UnknownBreakers, BreakerKept, ActFailed) as error:
+            return self.go_back(Truncator(str(error)).chars(LONGEST_MESSAGE))
 
     @property
     def actor(self) -> Actor:
@@ -109,16 +112,19 @@ class ConfirmedAct:
         confirmed = CONFIRMED in self.request.POST
         form = self.form(self.request.POST) if confirmed else self.first_form()
         if unusable := unseen_errors(form):
-            return self._go_back(unusable)
+            return self.go_back(unusable)
         if not confirmed or not form.is_valid():
-            return self._confirm(form)
-        result = self.carry_out(form.cleaned_data, dry_run=False)
+            return self.confirm(form)
+        try:
+            result = self.carry_out(form.cleaned_data, dry_run=False)
+        except BreakerMoved as error:
+            return self.answer_moved(error)
         messages.success(self.request, result.message)
         self._mirror(result)
-        return HttpResponseRedirect(self.back)
+        return HttpResponseRedirect(self.done_url)
 
-    def _confirm(self, form: forms.Form) -> HttpResponse:
-        """A preview that fails is told and stops nobody: the act itself may well succeed."""
+    def confirm(self, form: forms.Form) -> HttpResponse:
+        """Ask; a preview that fails is told and stops nobody: the act itself may well succeed."""
         options = form.cleaned_data if form.is_bound else form.initial
         context: dict[str, Any] = {
             "form": form,
@@ -135,7 +141,8 @@ class ConfirmedAct:
             context["preview_failure"] = error.reason
         return self.page.render(self.request, self.template, context)
 
-    def _go_back(self, complaint: str) -> HttpResponse:
+    def go_back(self, complaint: str) -> HttpResponse:
+        """Return to the page that offers the act, with the complaint."""
         messages.error(self.request, complaint)
         return HttpResponseRedirect(self.back)
 
@@ -157,6 +164,12 @@ class ConfirmedAct:
                 operation_id,
                 type(error).__name__,
             )
+
+
+def moved_words(error: BreakerMoved) -> str:
+    """Return what an operator reads whose view of a breaker was stale."""
+    words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
+    return words % {"event": error}
 
 
 def unseen_errors(form: forms.Form) -> str:

@@ -1,5 +1,6 @@
-"""The acts on circuit breakers: reset many of them, hold or release one, reset one."""
+"""The acts on circuit breakers as a whole, and on one: reset, hold, release, forget it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -8,6 +9,7 @@ from django.http import Http404, HttpRequest
 from analytics_admin import services
 from analytics_admin.console.acts import ConfirmedAct
 from analytics_admin.console.forms import (
+    AUTOMATIC,
     HOLD_FOR,
     ConfirmBreakerForm,
     ConfirmControlForm,
@@ -18,30 +20,21 @@ from analytics_admin.console.wording import CONTROLS, state_badge
 from analytics_admin.services import Act, ActResult, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
-AUTOMATIC = "automatic"
 
 
 class ResetMany(ConfirmedAct):
-    """Reset all breakers, the open ones, or those ticked in the list."""
+    """Reset all breakers, or the open ones."""
 
     act = Act.RESET_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_reset.html"
     form = ConfirmResetForm
 
     def first_form(self) -> forms.Form:
-        post = self.request.POST
-        return self.form(
-            initial={
-                "only_open": "only_open" in post,
-                "selected": "selected" in post,
-                "names": post.getlist("names") if "selected" in post else [],
-            }
-        )
+        return self.form(initial={"only_open": "only_open" in self.request.POST})
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         return services.reset_circuit_breakers(
             actor=self.actor,
-            names=options["names"] if options["selected"] else None,
             only_open=options["only_open"],
             reason=options["reason"],
             dry_run=dry_run,
@@ -50,16 +43,20 @@ class ResetMany(ConfirmedAct):
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         """Breakers that will move come first; the rest of a long list is only counted."""
         preview = result.preview or {}
-        breakers = sorted(preview["breakers"], key=lambda row: row["from"] == row["to"])
-        shown = [
-            {**row, "from": state_badge(row["from"]), "to": state_badge(row["to"])}
-            for row in breakers[:LISTED_IN_PREVIEW]
-        ]
+        breakers = movers_first(preview["breakers"])
         return {
             "preview": preview,
-            "shown": shown,
-            "unshown": len(breakers) - len(shown),
+            "shown": breakers[:LISTED_IN_PREVIEW],
+            "unshown": len(breakers[LISTED_IN_PREVIEW:]),
         }
+
+
+def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return a preview's rows for display: first those of breakers that the act moves."""
+    return [
+        {**row, "from": state_badge(row["from"]), "to": state_badge(row["to"])}
+        for row in sorted(rows, key=lambda row: row["from"] == row["to"])
+    ]
 
 
 class OneBreakerAct(ConfirmedAct):
@@ -91,6 +88,10 @@ class OneBreakerAct(ConfirmedAct):
         """
         raise NotImplementedError
 
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        (row,) = (result.preview or {})["breakers"]
+        return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
+
     def describe(self) -> dict[str, Any]:
         return {"name": self.name}
 
@@ -111,10 +112,6 @@ class ControlOne(OneBreakerAct):
             expected_generation=options["expected_generation"],
             dry_run=dry_run,
         )
-
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        (row,) = (result.preview or {})["breakers"]
-        return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
 
     def describe(self) -> dict[str, Any]:
         """The duration in the words in which it was chosen."""
@@ -139,6 +136,22 @@ class ResetOne(OneBreakerAct):
             dry_run=dry_run,
         )
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        (row,) = (result.preview or {})["breakers"]
-        return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
+
+class ForgetOne(OneBreakerAct):
+    act = Act.FORGET_CIRCUIT_BREAKER
+    template = "admin/analytics_admin/confirm_forget.html"
+
+    def __init__(
+        self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str
+    ) -> None:
+        super().__init__(page, request, name, url=url, back=back)
+        self.done_url = page.url()  # the breaker's own page is gone then
+
+    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.forget_breaker(
+            name=name,
+            actor=self.actor,
+            reason=options["reason"],
+            expected_generation=options["expected_generation"],
+            dry_run=dry_run,
+        )

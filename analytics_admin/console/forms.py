@@ -10,6 +10,7 @@ from analytics_admin.conf import app_settings
 from analytics_admin.console.wording import CONTROLS
 from analytics_admin.services import DEFAULT_HOLD, MAX_REASON_LENGTH
 
+AUTOMATIC = "automatic"
 HOLD_FOR = [
     ("900", _("15 minutes")),
     ("3600", _("1 hour")),
@@ -35,11 +36,27 @@ class ConfirmForm(forms.Form):
 
 
 class ConfirmResetForm(ConfirmForm):
-    """Also carries which breakers are meant: all, the open ones, or those ticked."""
+    """Also carries which breakers are meant: all, or the open ones."""
 
     only_open = forms.BooleanField(required=False, widget=forms.HiddenInput)
-    selected = forms.BooleanField(required=False, widget=forms.HiddenInput)
-    names = forms.Field(required=False, widget=forms.MultipleHiddenInput)
+
+
+class ConfirmSelectedForm(ConfirmForm):
+    """Also carries the breakers that were ticked, each with the generation that was seen."""
+
+    names = forms.Field(
+        label=_("Circuit breakers"), required=False, widget=forms.MultipleHiddenInput
+    )
+    generations = forms.Field(
+        label=_("Generations"), required=False, widget=forms.MultipleHiddenInput
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Have a generation for every name."""
+        cleaned = super().clean() or {}
+        if len(cleaned["names"]) != len(cleaned["generations"]):
+            self.add_error("generations", _("Not as many as there are names."))
+        return cleaned
 
 
 class ConfirmBreakerForm(ConfirmForm):
@@ -78,3 +95,27 @@ class ConfirmControlForm(ControlForm):
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"), choices=HOLD_FOR, coerce=float, widget=forms.HiddenInput
     )
+
+
+class ConfirmControlSelectedForm(ConfirmSelectedForm):
+    """Also carries the control, and asks for how long it is to hold unless it is a release."""
+
+    field_order = ("control", "for_seconds", "reason")
+
+    control = forms.ChoiceField(
+        label=_("Control"),
+        choices=[(key, it.choice) for key, it in CONTROLS.items()],
+        widget=forms.HiddenInput,
+    )
+    for_seconds = forms.TypedChoiceField(
+        label=_("Duration"),
+        choices=HOLD_FOR,
+        initial=f"{DEFAULT_HOLD:.0f}",
+        coerce=float,
+        help_text=_("The hold ends by itself."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self["control"].value() == AUTOMATIC:
+            del self.fields["for_seconds"]

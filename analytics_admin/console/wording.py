@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.models import Operation
@@ -46,6 +47,8 @@ _BREAKER_STATES = {
     "disabled": Badge(word=_("Disabled"), icon="○", tone="warn"),
     "unknown": UNKNOWN,
     "metrics_only": Badge(word=_("Metrics only"), icon="○", tone="warn"),
+    "would_open": Badge(word=_("Would have opened"), icon="!", tone="warn"),
+    "forgotten": Badge(word=_("Forgotten"), icon="⊘", tone="quiet"),
 }
 
 
@@ -76,6 +79,71 @@ CONTROLS = {
     ),
 }
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkWords:
+    """How an act on several breakers reads; the buttons take a ``number``."""
+
+    choice: "_StrPromise | str"
+    question: "_StrPromise | str"
+    button: "_StrPromise | str"
+
+
+BULK = {
+    "reset": BulkWords(
+        choice=_("Reset selected"),
+        question=_("Reset the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Reset %(number)d circuit breaker", "Reset %(number)d circuit breakers", "number"
+        ),
+    ),
+    "forced_open": BulkWords(
+        choice=_("Force open selected"),
+        question=_("Force the selected circuit breakers open?"),
+        button=ngettext_lazy(
+            "Force open %(number)d circuit breaker",
+            "Force open %(number)d circuit breakers",
+            "number",
+        ),
+    ),
+    "disabled": BulkWords(
+        choice=_("Disable selected"),
+        question=_("Disable the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Disable %(number)d circuit breaker", "Disable %(number)d circuit breakers", "number"
+        ),
+    ),
+    "metrics_only": BulkWords(
+        choice=_("Metrics only for selected"),
+        question=_("Set the selected circuit breakers to metrics only?"),
+        button=ngettext_lazy(
+            "Set %(number)d circuit breaker to metrics only",
+            "Set %(number)d circuit breakers to metrics only",
+            "number",
+        ),
+    ),
+    "automatic": BulkWords(
+        choice=_("Release selected"),
+        question=_("Release the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Release %(number)d circuit breaker", "Release %(number)d circuit breakers", "number"
+        ),
+    ),
+}
+
+_CAUSES = {
+    "consecutive_failures": _("Failures in a row"),
+    "failure_rate": _("Failure rate"),
+    "slow_call_rate": _("Slow call rate"),
+    "wait_over": _("The wait was over"),
+    "probe_failed": _("A probe failed"),
+    "probes_succeeded": _("The probes succeeded"),
+    "reset": _("Reset"),
+    "control": _("Held or released"),
+    "hold_over": _("The hold ended"),
+    "local": _("Seen by one process alone"),
+}
+
 _STATUSES: dict[str, Badge] = {
     Operation.Status.STARTED: Badge(word=_("Started"), icon="…", tone="warn"),
     Operation.Status.DONE: Badge(word=_("Done"), icon="✓", tone="good"),
@@ -88,6 +156,28 @@ _STATUSES: dict[str, Badge] = {
 def state_badge(state: str) -> Badge:
     """Return a breaker state's badge; a state this version does not know keeps its own name."""
     return _BREAKER_STATES.get(state) or Badge(word=state, icon="?", tone="quiet")
+
+
+def cause_words(cause: str) -> str:
+    """Return why a breaker moved; a cause this version does not know keeps its own name."""
+    return str(_CAUSES.get(cause, cause))
+
+
+def rule_words(cause: str, consecutive_failures: int) -> str:
+    """Return the rule that opened a breaker, as a sentence."""
+    if cause == "consecutive_failures":
+        words = ngettext(
+            "%(number)d failure in a row reached the threshold.",
+            "%(number)d failures in a row reached the threshold.",
+            consecutive_failures,
+        )
+        return words % {"number": consecutive_failures}
+    sentences = {
+        "failure_rate": gettext("The failure rate reached its threshold."),
+        "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
+        "probe_failed": gettext("The service was tried again, and a probe failed."),
+    }
+    return sentences.get(cause) or cause_words(cause)
 
 
 def status_badge(operation: Operation) -> Badge:

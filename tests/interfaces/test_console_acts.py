@@ -10,9 +10,9 @@ from django.urls import reverse
 
 from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.console.circuit_breakers import tone, verdict
+from analytics_admin.console.breaker_list import tone, verdict
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, BreakerStatus
+from analytics_admin.services import Actor
 
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 CLEAR = "/admin/analytics_admin/searchcache/clear/"
@@ -119,18 +119,15 @@ def test_the_page_registers_nothing(operator):
 @pytest.mark.parametrize(
     ("given", "line", "colour"),
     [
-        ([], "No circuit breaker is registered yet", "quiet"),
-        (["closed"] * 3, "0 of 3 breakers open", "good"),
-        (["closed", "half_open"], "0 of 2 breakers open", "warn"),
-        (["closed", "open", "forced_open"], "2 of 3 breakers open", "bad"),
+        ({"closed": 0}, "No circuit breaker is registered yet", "quiet"),
+        ({"closed": 3, "open": 0}, "0 of 3 breakers open", "good"),
+        ({"closed": 1, "half_open": 1}, "0 of 2 breakers open", "warn"),
+        ({"closed": 1, "open": 1, "forced_open": 1}, "2 of 3 breakers open", "bad"),
+        ({"closed": 9999, "open": 1}, "1 of 10,000 breakers open", "bad"),
     ],
 )
 def test_the_verdict_counts_the_breakers_that_refuse_calls(given, line, colour):
-    breakers = [
-        BreakerStatus(name=f"b{number}", state=state, consecutive_failures=0, retry_after=None)
-        for number, state in enumerate(given)
-    ]
-    assert (verdict(breakers), tone(breakers)) == (line, colour)
+    assert (verdict(given), tone(given)) == (line, colour)
 
 
 def test_reset_asks_first_and_shows_each_breaker_with_its_state(operator):

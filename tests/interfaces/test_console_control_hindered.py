@@ -10,6 +10,7 @@ from django.test import Client
 
 from analytics_admin.models import Operation
 from tests.breakers import state_now, trip
+from tests.interfaces.console_pages import asked, told
 from tests.servers import StoreServer, free_port
 
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
@@ -27,20 +28,6 @@ def operator(client, superuser):
 @pytest.fixture
 def breaker(db):
     return trip("held:1")
-
-
-def asked(page, url):
-    """Return what the form to this address would send, by its fields' names."""
-    form = re.search(rf'<form[^>]*action="{url}".*?</form>', page.text, re.DOTALL)[0]
-    fields = [
-        (re.search(r'name="([^"]+)"', tag)[1], (re.search(r'value="([^"]*)"', tag) or "  ")[1])
-        for tag in re.findall(r"<input[^>]*>", form)
-    ]
-    return {name: value.strip() for name, value in fields if name != "csrfmiddlewaretoken"}
-
-
-def told(answer):
-    return [(message.level_tag, str(message)) for message in answer.context["messages"]]
 
 
 def staff_with(user, *codenames):
@@ -90,7 +77,7 @@ def test_visitors_are_sent_to_the_login_and_forgers_stopped(client, superuser, u
 def test_a_read_only_site_says_so_and_does_nothing(operator, settings, breaker):
     wanted = {"control": "disabled", "for_seconds": "900", **asked(operator.get(PAGE), CONTROL)}
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
-    assert operator.get(PAGE).text.count("This site is read-only") == 2
+    assert operator.get(PAGE).text.count("This site is read-only") == 3
     answer = operator.post(CONTROL, {**wanted, "confirmed": "yes"}, follow=True)
     assert told(answer) == [("error", "This site is read-only: acts are switched off.")]
     assert state_now(breaker) == "open"

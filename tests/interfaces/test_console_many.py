@@ -55,7 +55,19 @@ def test_the_other_pages_are_links(operator):
     assert '<span class="this-page" aria-current="page">2</span>' in second
 
 
-@pytest.mark.parametrize(("number", "shown"), [("0", 3), ("99", 3), ("x", 1), ("", 1), ("-1", 3)])
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("0", 1),
+        ("-1", 1),
+        ("99", 3),
+        ("x", 1),
+        ("", 1),
+        ("2.0", 1),
+        pytest.param("9" * 4000, 3, id="very large"),
+        pytest.param("9" * 5000, 1, id="too large to be read"),
+    ],
+)
 def test_a_page_that_is_none_is_the_nearest(operator, number, shown):
     page = operator.get(BREAKERS, {"page": number}).text
     assert f'aria-current="page">{shown}</span>' in page

@@ -1,0 +1,120 @@
+"""The list of circuit breakers: what its address asks for, its page, the verdict on all."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.paginator import Paginator
+from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from analytics_admin import services
+from analytics_admin.console.wording import count, state_badge
+from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage
+
+REFUSING_CALLS = ("open", "forced_open")
+FIRST_SORT = "urgency"
+LONGEST_SEARCH = 100
+
+
+class ListForm(forms.Form):
+    """Asks which breakers to list, and in which order; sent by GET."""
+
+    search = forms.CharField(label=_("Name contains"), required=False, max_length=LONGEST_SEARCH)
+    state = forms.ChoiceField(
+        label=_("State"),
+        required=False,
+        choices=[("", _("All")), *((state, state_badge(state).word) for state in BREAKER_STATES)],
+    )
+    sort = forms.ChoiceField(
+        label=_("Order"),
+        required=False,
+        choices=[("urgency", _("Urgent ones first")), ("name", _("By name"))],
+    )
+
+
+def list_address(sent: QueryDict) -> str:
+    """Return the part of the list's address that says what is listed, with its page; or nothing.
+
+    Only what the list itself would send is in it.
+    """
+    asked = {**_asked(ListForm(sent)), "page": _page_asked_for(sent)}
+    return _encoded({**asked, "page": asked["page"] if asked["page"] != 1 else ""})
+
+
+def describe_list(request: HttpRequest) -> dict[str, Any]:
+    """Return the list as its address asks for it; all breakers, when it asks for what is none.
+
+    Raises:
+        StoreUnavailable
+    """
+    form = ListForm(request.GET)
+    asked = _asked(form)
+    found = _page_of(asked, _page_asked_for(request.GET))
+    leaves = Paginator(range(found.count), LARGEST_PAGE).page(found.page)
+    kept = _encoded(asked)
+    return {
+        "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or FIRST_SORT}),
+        "complaint": "" if form.is_valid() else gettext("No such filter: all are listed."),
+        "filtered": bool(asked["search"] or asked["state"]),
+        "rows": [{"status": it, "badge": state_badge(it.state)} for it in found.breakers],
+        "page": leaves,
+        "page_range": leaves.paginator.get_elided_page_range(found.page),
+        "page_address": f"?{kept}&page=" if kept else "?page=",
+        "listed": count(found.count),
+        "verdict": verdict(found.states),
+        "tone": tone(found.states),
+    }
+
+
+def verdict(states: Mapping[str, int]) -> str:
+    """Say in one line how many of all breakers refuse calls now."""
+    every = sum(states.values())
+    if not every:
+        return gettext("No circuit breaker is registered yet")
+    refusing = sum(states.get(state, 0) for state in REFUSING_CALLS)
+    figures = {"open": count(refusing), "all": count(every)}
+    return gettext("%(open)s of %(all)s breakers open") % figures
+
+
+def tone(states: Mapping[str, int]) -> str:
+    """Return the verdict's tone: good only when every breaker is closed."""
+    met = {state for state, number in states.items() if number}
+    if met.intersection(REFUSING_CALLS):
+        return "bad"
+    if not met:
+        return "quiet"
+    return "good" if met == {"closed"} else "warn"
+
+
+def _asked(form: ListForm) -> dict[str, str]:
+    asked = form.cleaned_data if form.is_valid() else {}
+    return {key: asked.get(key, "") for key in ("search", "state", "sort")}
+
+
+def _page_asked_for(sent: QueryDict) -> int:
+    try:
+        return max(1, int(sent.get("page") or 1))
+    except ValueError:
+        return 1
+
+
+def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
+    """Return the page, or the last one when there are not so many."""
+    wanted: dict[str, Any] = {
+        "state": asked["state"] or None,
+        "search": asked["search"],
+        "sort": asked["sort"] or FIRST_SORT,
+    }
+    found = services.page_breakers(**wanted, page=number)
+    if number <= found.pages:
+        return found
+    found = services.page_breakers(**wanted, page=found.pages)
+    # Breakers may have gone between the two questions.
+    return found if found.page <= found.pages else services.page_breakers(**wanted)
+
+
+def _encoded(asked: Mapping[str, Any]) -> str:
+    return urlencode({key: value for key, value in asked.items() if value})

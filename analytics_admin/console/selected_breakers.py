@@ -1,0 +1,140 @@
+"""The acts on the circuit breakers that were ticked in the list: reset, hold, release them.
+
+Each is done to the breakers as the confirm page showed them: if one has moved since, nothing is
+done and the page is shown again.
+"""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.utils.translation import gettext
+
+from analytics_admin import services
+from analytics_admin.console.acts import ConfirmedAct, moved_words
+from analytics_admin.console.breaker_acts import movers_first
+from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
+from analytics_admin.console.wording import BULK, CONTROLS
+from analytics_admin.services import (
+    Act,
+    ActRefused,
+    ActResult,
+    BreakerMoved,
+    StoreUnavailable,
+)
+
+
+class SelectedAct(ConfirmedAct):
+    """An act on several breakers, each at the generation that the confirm page has shown."""
+
+    template = "admin/analytics_admin/confirm_selected.html"
+    form = ConfirmSelectedForm
+
+    def words_of(self) -> str:
+        """Return which of BULK this act is."""
+        raise NotImplementedError
+
+    def first_form(self) -> forms.Form:
+        return self.form_for(self.request.POST.getlist("names"), {})
+
+    def form_for(self, names: list[str], chosen: dict[str, Any]) -> forms.Form:
+        """Return the confirm page's form on these breakers as they are now.
+
+        Raises:
+            ActRefused: there are none.
+            UnknownBreakers
+        """
+        if not names:
+            words = gettext("No circuit breaker is selected: tick at least one.")
+            raise ActRefused(words, code="invalid")
+        seen = generations_now(names)
+        initial = {**chosen, "names": list(seen), "generations": list(seen.values())}
+        return self.form(initial=initial)
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        return {"shown": movers_first((result.preview or {})["breakers"])}
+
+    def describe(self) -> dict[str, Any]:
+        words, number = BULK[self.words_of()], len(set(self.request.POST.getlist("names")))
+        return {
+            "question": words.question,
+            "button": words.button % {"number": number},
+            "selected": sorted(set(self.request.POST.getlist("names"))),
+        }
+
+    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+        """Show the page again with the new facts, and with what the operator had filled in."""
+        messages.error(self.request, moved_words(error))
+        sent = self.form(self.request.POST)
+        sent.is_valid()
+        return self.confirm(self.form_for(sent.cleaned_data.pop("names"), sent.cleaned_data))
+
+
+class ResetSelected(SelectedAct):
+    act = Act.RESET_CIRCUIT_BREAKERS
+
+    def words_of(self) -> str:
+        return "reset"
+
+    def describe(self) -> dict[str, Any]:
+        effect = gettext("They will be closed with zero counts, and holds end. Calls pass again.")
+        return {**super().describe(), "effect": effect}
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.reset_circuit_breakers(
+            actor=self.actor,
+            names=list(dict.fromkeys(options["names"])),
+            reason=options["reason"],
+            expected_generation=expected(options, dry_run=dry_run),
+            dry_run=dry_run,
+        )
+
+
+class ControlSelected(SelectedAct):
+    act = Act.CONTROL_CIRCUIT_BREAKERS
+    form = ConfirmControlSelectedForm
+
+    def words_of(self) -> str:
+        return self.request.POST["control"]
+
+    def first_form(self) -> forms.Form:
+        control = self.request.POST.get("control", "")
+        if control not in CONTROLS:
+            raise ActRefused(gettext("No such control."), code="invalid")
+        return self.form_for(self.request.POST.getlist("names"), {"control": control})
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.set_breaker_controls(
+            names=list(dict.fromkeys(options["names"])),
+            control=options["control"],
+            actor=self.actor,
+            for_seconds=None if dry_run else options.get("for_seconds"),
+            reason=options["reason"],
+            expected_generation=expected(options, dry_run=dry_run),
+            dry_run=dry_run,
+        )
+
+
+def generations_now(names: list[str]) -> dict[str, str]:
+    """Return the breakers' generations by name; none is known while the store is away.
+
+    An act on those is refused, and shown again, once the store is back: nobody has seen them.
+
+    Raises:
+        UnknownBreakers
+    """
+    try:
+        return {status.name: status.generation for status in services.look_up_breakers(names)}
+    except StoreUnavailable:
+        return dict.fromkeys(sorted(set(names)), "")
+
+
+def expected(options: dict[str, Any], *, dry_run: bool) -> dict[str, str] | None:
+    """Return what the act insists on; a preview shows what there is, and insists on nothing."""
+    if dry_run:
+        return None
+    return dict(zip(options["names"], options["generations"], strict=True))
