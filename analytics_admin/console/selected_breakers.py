@@ -4,6 +4,7 @@ Each is done to the breakers as the confirm page showed them: if one has moved s
 done and the page is shown again.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -24,6 +25,8 @@ from analytics_admin.services import (
     StoreUnavailable,
 )
 
+FILLED_IN = ("control", "for_seconds", "reason")
+
 
 class SelectedAct(ConfirmedAct):
     """An act on several breakers, each at the generation that the confirm page has shown."""
@@ -42,12 +45,8 @@ class SelectedAct(ConfirmedAct):
         """Return the confirm page's form on these breakers as they are now.
 
         Raises:
-            ActRefused: there are none.
             UnknownBreakers
         """
-        if not names:
-            words = gettext("No circuit breaker is selected: tick at least one.")
-            raise ActRefused(words, code="invalid")
         seen = generations_now(names)
         initial = {**chosen, "names": list(seen), "generations": list(seen.values())}
         return self.form(initial=initial)
@@ -66,9 +65,29 @@ class SelectedAct(ConfirmedAct):
     def answer_moved(self, error: BreakerMoved) -> HttpResponse:
         """Show the page again with the new facts, and with what the operator had filled in."""
         messages.error(self.request, moved_words(error))
-        sent = self.form(self.request.POST)
-        sent.is_valid()
-        return self.confirm(self.form_for(sent.cleaned_data.pop("names"), sent.cleaned_data))
+        post = self.request.POST
+        filled_in = {field: post[field] for field in FILLED_IN if field in post}
+        return self.confirm(self.form_for(post.getlist("names"), filled_in))
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        """A preview shows what there is; the act insists on what was seen."""
+        names = options["names"]
+        if not names:
+            words = gettext("No circuit breaker is selected: tick at least one.")
+            raise ActRefused(words, code="invalid")
+        seen = None if dry_run else dict(zip(names, options["generations"], strict=True))
+        return self.carry_out_on(list(dict.fromkeys(names)), seen, options, dry_run=dry_run)
+
+    def carry_out_on(
+        self,
+        names: list[str],
+        seen: Mapping[str, str] | None,
+        options: dict[str, Any],
+        *,
+        dry_run: bool,
+    ) -> ActResult:
+        """Call the service of the act; ``seen`` are the generations that it insists on."""
+        raise NotImplementedError
 
 
 class ResetSelected(SelectedAct):
@@ -81,12 +100,19 @@ class ResetSelected(SelectedAct):
         effect = gettext("They will be closed with zero counts, and holds end. Calls pass again.")
         return {**super().describe(), "effect": effect}
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def carry_out_on(
+        self,
+        names: list[str],
+        seen: Mapping[str, str] | None,
+        options: dict[str, Any],
+        *,
+        dry_run: bool,
+    ) -> ActResult:
         return services.reset_circuit_breakers(
             actor=self.actor,
-            names=list(dict.fromkeys(options["names"])),
+            names=names,
             reason=options["reason"],
-            expected_generation=expected(options, dry_run=dry_run),
+            expected_generation=seen,
             dry_run=dry_run,
         )
 
@@ -107,14 +133,21 @@ class ControlSelected(SelectedAct):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def carry_out_on(
+        self,
+        names: list[str],
+        seen: Mapping[str, str] | None,
+        options: dict[str, Any],
+        *,
+        dry_run: bool,
+    ) -> ActResult:
         return services.set_breaker_controls(
-            names=list(dict.fromkeys(options["names"])),
+            names=names,
             control=options["control"],
             actor=self.actor,
             for_seconds=None if dry_run else options.get("for_seconds"),
             reason=options["reason"],
-            expected_generation=expected(options, dry_run=dry_run),
+            expected_generation=seen,
             dry_run=dry_run,
         )
 
@@ -131,10 +164,3 @@ def generations_now(names: list[str]) -> dict[str, str]:
         return {status.name: status.generation for status in services.look_up_breakers(names)}
     except StoreUnavailable:
         return dict.fromkeys(sorted(set(names)), "")
-
-
-def expected(options: dict[str, Any], *, dry_run: bool) -> dict[str, str] | None:
-    """Return what the act insists on; a preview shows what there is, and insists on nothing."""
-    if dry_run:
-        return None
-    return dict(zip(options["names"], options["generations"], strict=True))
