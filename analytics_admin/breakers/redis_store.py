@@ -62,17 +62,13 @@ class RedisStore:
 
     @_store_errors
     def add(self, reports: Sequence[Report]) -> Reading:
-        now = 0.0
-        snapshots: dict[str, Snapshot | None] = {}
-        for batch in _batched(reports, BATCH):
-            answer = self._run(*self._adding(batch))
-            now = float(answer[0])
-            for report, row in zip(batch, answer[1:], strict=True):
-                snapshots[report.name] = rows.snapshot(row)
-        return Reading(now=now, snapshots=snapshots)
+        batches = list(_batched(reports, BATCH))
+        return _reading(batches, [self._run(*self._adding(batch)) for batch in batches])
 
+    @_store_errors
     def load_many(self, names: Sequence[str]) -> Reading:
-        return self.add([Report(name=name) for name in names])
+        batches = _questions(names)
+        return _reading(batches, self._run_all([self._adding(batch) for batch in batches]))
 
     @_store_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
@@ -103,17 +99,12 @@ class RedisStore:
     def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
         index = [self._index, self._astir]
         calls = [(scripts.NAMES, index, ["" if keep_for is None else keep_for])]
-        batches = list(_batched([Report(name=name) for name in names], BATCH))
+        batches = _questions(names)
         (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
-        now, snapshots = 0.0, dict[str, Snapshot | None]()
-        for batch, answer in zip(batches, answers, strict=True):
-            now = float(answer[0])
-            for report, row in zip(batch, answer[1:], strict=True):
-                snapshots[report.name] = rows.snapshot(row)
         return Survey(
             names=frozenset(map(rows.text, found)),
             astir=rows.pairs(astir),
-            reading=Reading(now=now, snapshots=snapshots),
+            reading=_reading(batches, answers),
         )
 
     @_store_errors
@@ -216,6 +207,20 @@ def _sha(script: str) -> str:
 
 
 T = TypeVar("T")
+
+
+def _questions(names: Sequence[str]) -> list[list[Report]]:
+    """Return what asks of breakers by name, without results to be counted."""
+    return list(_batched([Report(name=name) for name in names], BATCH))
+
+
+def _reading(batches: Sequence[Sequence[Report]], answers: Sequence[Sequence[Any]]) -> Reading:
+    now, snapshots = 0.0, dict[str, Snapshot | None]()
+    for batch, answer in zip(batches, answers, strict=True):
+        now = float(answer[0])
+        for report, row in zip(batch, answer[1:], strict=True):
+            snapshots[report.name] = rows.snapshot(row)
+    return Reading(now=now, snapshots=snapshots)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

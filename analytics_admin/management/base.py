@@ -14,12 +14,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import (
     ActDenied,
     ActFailed,
     Actor,
     ActRefused,
     ActResult,
+    BreakerKept,
     BreakerMoved,
     StoreUnavailable,
     UnknownBreakers,
@@ -30,7 +32,15 @@ EXIT_USAGE = 2
 EXIT_OPEN = 3
 EXIT_INTERRUPTED = 130
 
-ERRORS = (ActDenied, ActFailed, ActRefused, BreakerMoved, StoreUnavailable, UnknownBreakers)
+ERRORS = (
+    ActDenied,
+    ActFailed,
+    ActRefused,
+    BreakerKept,
+    BreakerMoved,
+    StoreUnavailable,
+    UnknownBreakers,
+)
 
 LINES_SHOWN = 20
 
@@ -44,7 +54,7 @@ class OperatorCommand(BaseCommand):
         except ERRORS as error:
             if options.get("json"):
                 self.say_json(_as_failure(error))
-            raise CommandError(_sentence(error), returncode=_exit_code(error)) from None
+            raise CommandError(printable(_sentence(error)), returncode=_exit_code(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
 
@@ -98,7 +108,7 @@ class ActCommand(OperatorCommand):
         if options["json"]:
             self.say_json(_as_answer(result))
         else:
-            self.say("\n".join([result.message, *_breaker_lines(result)]))
+            self.say(_as_lines(result))
 
     def _ask(self, options: dict[str, Any]) -> None:
         """Show what the act would do and return when the operator says yes."""
@@ -120,7 +130,16 @@ class ActCommand(OperatorCommand):
             result = self.act(options, dry_run=True)
         except ActFailed as error:
             return f"There is no preview: {error.reason}"
-        return "\n".join([result.message, *_breaker_lines(result)])
+        return _as_lines(result)
+
+
+def add_if_generation(parser: ArgumentParser) -> None:
+    """Let an act on one breaker be refused when its operator has not seen what it is now."""
+    parser.add_argument(
+        "--if-generation",
+        metavar="GENERATION",
+        help="only if the breaker still is as `circuit_breakers NAME` has shown it",
+    )
 
 
 def operator() -> Actor:
@@ -196,10 +215,10 @@ def _as_answer(result: ActResult) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if value is not None}
 
 
-def _breaker_lines(result: ActResult) -> list[str]:
-    """One line for each breaker that the result names, the first ones of many."""
+def _as_lines(result: ActResult) -> str:
+    """Return the message and a line for each breaker that it names, the first ones of many."""
     named = result.results or (result.preview or {}).get("breakers", [])
     lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in named[:LINES_SHOWN]]
     if len(named) > LINES_SHOWN:
         lines.append(f"  ... and {len(named) - LINES_SHOWN} more (--json lists all)")
-    return lines
+    return "\n".join(map(printable, [result.message, *lines]))

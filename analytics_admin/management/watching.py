@@ -1,14 +1,14 @@
 """A list of circuit breakers that stays on the terminal and keeps up with the fleet."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
 from analytics_admin.management.breaker_tables import table
-from analytics_admin.services import BreakerStatus, StoreUnavailable
+from analytics_admin.services import LARGEST_PAGE, BreakerPage, StoreUnavailable
 
 INTERVAL = 1.0
 """Seconds between looks."""
@@ -17,30 +17,31 @@ LINES_AROUND = 6
 
 
 def watch(
-    look: Callable[[], Sequence[BreakerStatus]],
+    look: Callable[[int], BreakerPage],
     stream: Any,
     *,
     colour: bool,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Show what ``look`` returns, again and again, until Ctrl-C.
+    """Show the page that ``look`` returns of so many lines, again and again, until Ctrl-C.
 
     While the store does not answer, the last list stays, with a note that says how old it is.
     """
     console = Console(file=stream, force_terminal=True, no_color=not colour)
-    seen: Sequence[BreakerStatus] = ()
+    seen: BreakerPage | None = None
     note = seen_at = ""
     try:
         with Live(console=console, auto_refresh=False) as shown:
             while True:
+                lines = max(1, min(console.height - LINES_AROUND, LARGEST_PAGE))
                 try:
-                    seen, seen_at = look(), time.strftime("%H:%M:%S")
-                    note = f"{len(seen)} circuit breakers at {seen_at}"
+                    seen, seen_at = look(lines), time.strftime("%H:%M:%S")
+                    note = f"{seen.count} circuit breakers at {seen_at}"
                 except StoreUnavailable as error:
                     as_of = f"as of {seen_at}" if seen_at else "nothing seen yet"
                     note = f"The state is unknown: {error.reason} ({as_of})"
-                rows = seen[: max(1, console.height - LINES_AROUND)]
-                hidden = len(seen) - len(rows)
+                rows = seen.breakers[:lines] if seen else []
+                hidden = seen.count - len(rows) if seen else 0
                 more = f", {hidden} of them not shown" if hidden else ""
                 shown.update(table(rows, note=f"{note}{more}"), refresh=True)
                 pause(INTERVAL)

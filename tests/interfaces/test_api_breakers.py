@@ -11,7 +11,6 @@ from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.breakers import another, state_now, trip
 from tests.contract.helpers import assert_error, nothing_changes
-from tests.servers import StoreServer, free_port
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("superuser")]
 
@@ -415,20 +414,6 @@ def test_a_read_only_site_is_read_and_not_changed(send, settings):
         assert_error(send("PUT", CONTROL, HOLD), 403, "read_only")
         assert_error(send("POST", RESET, {}), 403, "read_only")
         assert_error(send("DELETE", ONE), 403, "read_only")
-
-
-@pytest.fixture(params=["stopped", "frozen"])
-def lost(request, settings):
-    """The breakers on a store that has stopped, or hangs."""
-    with StoreServer(port=free_port(), requirepass="hunter2-of-the-store") as server:
-        address = f"redis://:hunter2-of-the-store@127.0.0.1:{server.port}/2"
-        settings.CACHES = {
-            **settings.CACHES,
-            "breakers": {**settings.CACHES["breakers"], "LOCATION": address},
-        }
-        trip("api.open")
-        server.freeze() if request.param == "frozen" else server.stop()
-        yield
 
 
 @pytest.mark.usefixtures("lost")

@@ -39,15 +39,6 @@ def run(*argv):
     return 0, out.getvalue(), err.getvalue()
 
 
-def test_a_name_is_shown_in_full():
-    code, out, err = run("circuit_breakers", "shell.open")
-    facts = dict(line.split(None, 1) for line in out.splitlines() if len(line.split(None, 1)) == 2)
-    assert (code, err) == (0, "")
-    assert (facts["name"], facts["state"], facts["control"]) == ("shell.open", "open", "automatic")
-    assert facts["failure_threshold"] == "5"
-    assert "closed -> open  consecutive_failures" in out
-
-
 def test_json_of_a_name_is_what_the_service_says():
     answer = json.loads(run("circuit_breakers", "shell.open", "--json")[1])
     assert answer.pop("retry_after") <= 60
@@ -56,30 +47,17 @@ def test_json_of_a_name_is_what_the_service_says():
     assert answer == said
 
 
-def test_a_name_that_nobody_uses_yet_has_no_transitions():
-    another("shell.new").acquire().succeed()
-    assert run("circuit_breakers", "shell.calm")[1].endswith("none yet\n")
-
-
 def test_an_unknown_name_is_exit_code_2_and_is_not_created():
     with nothing_changes():
         code, out, err = run("circuit_breakers", "shell.nope")
     assert (code, out, err) == (2, "", "Unknown circuit breakers: shell.nope")
 
 
-def test_hostile_words_do_not_steer_the_terminal():
-    reason = "a\x1b[2Jb\r\nname  healthy [red]c[/red] \u202e"
-    set_breaker_control(name="shell.open", control="disabled", actor=SHELL, reason=reason)
-    out = run("circuit_breakers", "shell.open")[1]
-    assert r"a\x1b[2Jb\r\nname  healthy [red]c[/red]" in out
-    assert "\x1b" not in out
-    assert "\u202e" not in out
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["shell.open", "--state", "open"], "NAME and --state"),
+        (["shell.open", "--search", "x"], "NAME and --search"),
         (["shell.open", "--watch"], "NAME and --watch"),
         (["--watch", "--json"], "--watch and --json"),
         (["--watch", "--fail-on-open"], "--watch and --fail-on-open"),
@@ -148,20 +126,27 @@ def watched(looks):
         if len(shown) == len(looks):
             raise KeyboardInterrupt
 
-    def look():
-        return looks[len(shown)]()
+    def look(lines):
+        return looks[len(shown)](lines)
 
     watch(look, screen, colour=False, pause=pause)
     return shown
 
 
-def down():
+def fleet(lines):
+    return services.page_breakers(search="shell.", page_size=lines)
+
+
+def one(lines):
+    return services.page_breakers(search="shell.calm", page_size=lines)
+
+
+def down(lines):
     raise StoreUnavailable("the store cannot be reached")
 
 
 def test_the_watch_follows_the_fleet_and_outlives_an_outage():
-    seen = services.list_breakers(search="shell.")
-    first, lost, back = watched([lambda: seen, down, lambda: seen[:1]])
+    first, lost, back = watched([fleet, down, one])
     assert "shell.open" in first
     assert "2 circuit breakers at" in first
     assert "unknown: the store cannot be reached (as of" in " ".join(lost.split())
@@ -178,10 +163,12 @@ def test_the_watch_may_begin_in_an_outage():
 def test_the_watch_of_a_large_fleet_keeps_to_the_screen(monkeypatch):
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("COLUMNS", "80")
-    (status,) = services.list_breakers(search="shell.open")
-    (shown,) = watched([lambda: [status] * 500])
-    assert shown.count("shell.open") == 14
-    assert "486 of them not shown" in " ".join(shown.split())
+    for number in range(20):
+        another(f"shell.{number:02}").acquire().succeed()
+    (shown,) = watched([fleet])
+    assert shown.count("closed") == 14
+    assert "22 circuit breakers at" in " ".join(shown.split())
+    assert "8 of them not shown" in " ".join(shown.split())
 
 
 def test_a_hold_from_the_shell_is_done_and_on_record(breaker):

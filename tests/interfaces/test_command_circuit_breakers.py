@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from analytics_admin.breakers import engine
 from analytics_admin.management.breaker_tables import COLOURS
-from analytics_admin.services import BREAKER_STATES
+from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
 from tests.breakers import another
+from tests.interfaces.test_breaker_reports import round_trips
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +80,32 @@ def test_it_lists_only_those_in_the_state_asked_for():
     assert [row["name"] for row in listed("--state", "open")] == ["list.shaken"]
     assert [row["name"] for row in listed("--state", "closed")] == ["list.calm", "list.limping"]
     assert listed("--state", "half_open") == []
+
+
+def test_it_lists_only_those_whose_names_hold_the_text():
+    assert [row["name"] for row in listed("--search", "SHAK")] == ["list.shaken"]
+    assert listed("--search", "shak", "--state", "closed") == []
+    assert [line.split()[0] for line in run("--search", "list.calm").splitlines()] == [
+        "NAME",
+        "list.calm",
+    ]
+
+
+def test_on_a_terminal_one_that_would_have_opened_is_marked():
+    set_breaker_control(name="list.calm", control="metrics_only", actor=Actor.system("root"))
+    held = another("list.calm", failure_threshold=1)
+    held.acquire().fail()
+    assert "metrics_only (would open)" in run("--search", "list.calm", stdout=Terminal())
+    assert "metrics_only  " in run("--search", "list.calm")  # a pipe's cells hold no space
+
+
+def test_a_large_fleet_is_listed_in_two_round_trips():
+    names = [f"many.{number:04}" for number in range(1200)]
+    engine.act_store().register(names, keep_for=None)
+    run()  # connects, and tells the server the scripts
+    with round_trips() as sent:
+        lines = run("--search", "many.").splitlines()
+    assert (len(lines), sent["trips"]) == (1201, 2)
 
 
 def test_it_knows_every_state_there_is():

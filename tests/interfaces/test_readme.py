@@ -12,6 +12,7 @@ from django.urls import get_resolver
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import KEYS
+from tests.breakers import trip
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,6 +34,7 @@ def test_the_python_examples_run_in_the_order_given():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_line_works(line, superuser, capsys):
     circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
+    trip("catlog")  # as a misspelt name would be
     call_command(*shlex.split(line))
     assert capsys.readouterr().err == ""
 

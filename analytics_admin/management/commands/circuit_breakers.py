@@ -8,12 +8,14 @@ from django.core.management.base import CommandError
 
 from analytics_admin import services
 from analytics_admin.management.base import EXIT_OPEN, EXIT_USAGE, LINES_SHOWN, OperatorCommand
+from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import BREAKER_STATES, BreakerStatus, as_plain
 
 WAITING = ("open", "forced_open")
 # What cannot be asked for together.
 CONFLICTS = (
     ("name", "state"),
+    ("name", "search"),
     ("name", "watch"),
     ("watch", "json"),
     ("watch", "fail_on_open"),
@@ -26,6 +28,9 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
         parser.add_argument("--state", choices=BREAKER_STATES, help="only those in this state")
+        parser.add_argument(
+            "--search", default="", metavar="TEXT", help="only those with this in their name"
+        )
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout, nothing else"
         )
@@ -70,25 +75,30 @@ class Command(OperatorCommand):
 
         self.stdout.ending = ""  # the screen's own control, no lines
         watch(
-            lambda: services.list_breakers(state=options["state"], sort="urgency"),
+            lambda lines: services.page_breakers(
+                **_chosen(options), sort="urgency", page_size=lines
+            ),
             self.stdout,
             colour=not options["no_color"],
         )
 
     def _show_one(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
-        from analytics_admin.management.breaker_tables import describe
+        from analytics_admin.management.breaker_details import drawn_detail, plain_detail
+        from analytics_admin.management.breaker_tables import as_text
 
         detail = services.describe_breaker(options["name"])
         if options["json"]:
             self.say_json(as_plain(detail))
+        elif self.stdout.isatty():
+            self.say(as_text(*drawn_detail(detail), colour=not options["no_color"]))
         else:
-            self.say(describe(detail))
+            self.say(plain_detail(detail))
         return [detail.status]
 
     def _show_list(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
         from analytics_admin.management.breaker_tables import as_text, plain_list, table
 
-        breakers = services.list_breakers(state=options["state"])
+        breakers = services.list_breakers(**_chosen(options))
         if options["json"]:
             rows = [as_plain(status) for status in breakers]
             self.say_json({"count": len(rows), "breakers": rows})
@@ -99,6 +109,10 @@ class Command(OperatorCommand):
         else:
             self.say("No circuit breakers")
         return breakers
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return {"state": options["state"], "search": options["search"]}
 
 
 def _fail_on_open(breakers: Sequence[BreakerStatus], *, strict: bool) -> None:
@@ -112,5 +126,5 @@ def _fail_on_open(breakers: Sequence[BreakerStatus], *, strict: bool) -> None:
     if not found:
         return
     more = f" and {len(found) - LINES_SHOWN} more" if len(found) > LINES_SHOWN else ""
-    listed = ", ".join(found[:LINES_SHOWN])
+    listed = ", ".join(map(printable, found[:LINES_SHOWN]))
     raise CommandError(f"Not closed: {listed}{more}", returncode=EXIT_OPEN)

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from analytics_admin.access import is_operator
 from analytics_admin.audit import describe_database_error
 from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand
+from analytics_admin.management.foreign_text import printable
 from analytics_admin.tokens import issue_access_token
 
 
@@ -23,21 +24,24 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user = _active_user(options["username"])
         if not is_operator(user):
-            note = f"Note: {options['username']} is not staff, so the API will answer 403"
+            note = (
+                f"Note: {printable(options['username'])} is not staff, so the API will answer 403"
+            )
             self.stderr.write(note, lambda text: text)
         self.say(issue_access_token(user))
 
 
 def _active_user(username: str) -> Any:
     users = get_user_model()
+    shown = printable(username)
     try:
         user = users._default_manager.get(**{users.USERNAME_FIELD: username})
     # ValueError and ValidationError: a USERNAME_FIELD that is a number or a UUID.
     except (ObjectDoesNotExist, ValueError, ValidationError):
-        raise CommandError(f"There is no user '{username}'", returncode=EXIT_USAGE) from None
+        raise CommandError(f"There is no user '{shown}'", returncode=EXIT_USAGE) from None
     except DatabaseError as error:
         reason = describe_database_error(error)
         raise CommandError(f"Failed to issue a token: {reason}", returncode=EXIT_FAILED) from None
     if not user.is_active:
-        raise CommandError(f"The user '{username}' is not active", returncode=EXIT_FAILED)
+        raise CommandError(f"The user '{shown}' is not active", returncode=EXIT_FAILED)
     return user

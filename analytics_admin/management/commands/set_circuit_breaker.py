@@ -6,7 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, operator
+from analytics_admin.management.base import ActCommand, add_if_generation, operator
 from analytics_admin.services import CONTROLS, ActResult
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -29,11 +29,7 @@ class Command(ActCommand):
             metavar="TIME",
             help="when the hold ends by itself: 90s, 15m, 2h, 1d or ever (default 1h)",
         )
-        parser.add_argument(
-            "--if-generation",
-            metavar="GENERATION",
-            help="only if the breaker still is as `circuit_breakers NAME` has shown it",
-        )
+        add_if_generation(parser)
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         return services.set_breaker_control(

@@ -1,0 +1,27 @@
+"""``manage.py forget_circuit_breaker``: a mistyped or retired name off the list, from a shell."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from analytics_admin import services
+from analytics_admin.management.base import ActCommand, add_if_generation, operator
+from analytics_admin.services import ActResult
+
+
+class Command(ActCommand):
+    help = "Take a mistyped or retired circuit breaker off the list, with all that is known of it."
+    question = "Forget this circuit breaker?"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", metavar="NAME")
+        add_if_generation(parser)
+
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.forget_breaker(
+            name=options["name"],
+            actor=operator(),
+            reason=options["reason"],
+            expected_generation=options["if_generation"],
+            dry_run=dry_run,
+        )
