@@ -1,5 +1,7 @@
 """Who may see and do what in the console: users x pages x methods, and that nothing else acts."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.cache import caches
@@ -7,24 +9,45 @@ from django.db import connections
 from django.test import Client
 
 from analytics_admin.models import Operation
+from analytics_admin.services import describe_breaker
+from tests.breakers import trip
 
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 OPERATIONS = "/admin/analytics_admin/operation/"
 CLEAR = f"{SEARCH_CACHE}clear/"
 RESET = f"{BREAKERS}reset/"
+RESET_SELECTED = f"{BREAKERS}-/reset/"
+CONTROL_SELECTED = f"{BREAKERS}-/control/"
+FORGET = f"{BREAKERS}guarded/forget/"
 PAGES = [SEARCH_CACHE, BREAKERS, OPERATIONS]
-ACTS = [CLEAR, RESET]
-CONFIRMED = {"confirmed": "yes", "reason": "a try"}
+PERMISSION_OF = {
+    CLEAR: "clear_search_cache",
+    RESET: "reset_circuit_breakers",
+    RESET_SELECTED: "reset_circuit_breakers",
+    CONTROL_SELECTED: "control_circuit_breakers",
+    FORGET: "control_circuit_breakers",
+}
+ACTS = list(PERMISSION_OF)
+CONFIRMED = {
+    "confirmed": "yes",
+    "reason": "a try",
+    "names": ["guarded"],
+    "generations": [""],
+    "control": "disabled",
+    "for_seconds": "900",
+}
 
 
 @pytest.fixture(autouse=True)
-def a_cached_search(db):
+def something_to_change(db):
     caches["search"].set("query", "answer")
+    trip("guarded")
 
 
 def nothing_changed():
-    return caches["search"].get("query") == "answer"
+    kept = caches["search"].get("query") == "answer"
+    return kept and describe_breaker("guarded").status.state == "open"
 
 
 def signed_in(user, **options):
@@ -109,12 +132,17 @@ def test_a_post_without_csrf_token_is_refused(superuser, url, data):
 
 @pytest.mark.parametrize("url", ACTS)
 @pytest.mark.parametrize("data", [{}, CONFIRMED])
-@pytest.mark.parametrize("held", [[], ["view_console"], ["clear_search_cache"]])
+@pytest.mark.parametrize("held", ["nothing", "the view", "all but its own", "its own alone"])
 @pytest.mark.usefixtures("model_permissions")
 def test_a_forged_post_is_refused_and_leaves_a_denied_row(staff_user, url, data, held):
-    if held == ["clear_search_cache"] and url == RESET:
-        held = ["reset_circuit_breakers"]  # may act, but not through a console they can't see
-    answer = signed_in(grant(staff_user, *held)).post(url, data)
+    own = PERMISSION_OF[url]
+    codenames = {
+        "nothing": [],
+        "the view": ["view_console"],
+        "all but its own": {"view_console", *PERMISSION_OF.values()} - {own},
+        "its own alone": [own],  # may act, but not through a console they can't see
+    }[held]
+    answer = signed_in(grant(staff_user, *codenames)).post(url, data)
     assert answer.status_code == 403
     row = Operation.objects.get()
     assert (row.status, row.channel, row.actor) == ("denied", "admin", "sam")
@@ -131,28 +159,50 @@ def test_the_denied_row_survives_atomic_requests(staff_user, monkeypatch, url, d
 
 
 @pytest.mark.parametrize(
-    ("url", "permission"),
+    ("url", "permissions"),
     [
-        (SEARCH_CACHE, "analytics_admin.clear_search_cache"),
-        (BREAKERS, "analytics_admin.reset_circuit_breakers"),
+        (SEARCH_CACHE, ["clear_search_cache"]),
+        (BREAKERS, ["reset_circuit_breakers", "control_circuit_breakers"]),
     ],
 )
 @pytest.mark.usefixtures("model_permissions")
-def test_who_may_not_act_sees_the_button_disabled_and_the_permission(staff_user, url, permission):
+def test_who_may_not_act_sees_the_button_disabled_and_the_permission(staff_user, url, permissions):
     page = signed_in(grant(staff_user, "view_console")).get(url).text
     assert 'disabled aria-describedby="aa-hindrance"' in page
-    assert f"Needs the permission {permission}." in page
-    allowed = grant(staff_user, "view_console", permission.partition(".")[2])
+    for permission in permissions:
+        assert f"Needs the permission analytics_admin.{permission}." in page
+    allowed = grant(staff_user, "view_console", *permissions)
     assert " disabled" not in signed_in(allowed).get(url).text
 
 
-@pytest.mark.parametrize(("page", "act"), [(SEARCH_CACHE, CLEAR), (BREAKERS, RESET)])
+@pytest.mark.usefixtures("model_permissions")
+def test_a_list_can_be_ticked_by_those_who_may_do_something_with_it(staff_user):
+    staff_user = grant(staff_user, "view_console")
+    ticks = r'<input type="checkbox"[^>]* disabled>'
+    assert re.search(ticks, signed_in(staff_user).get(BREAKERS).text)
+    staff_user = grant(staff_user, "control_circuit_breakers")
+    page = signed_in(staff_user).get(BREAKERS).text
+    assert not re.search(ticks, page)
+    assert re.search(r"<button[^>]* disabled [^>]*>Reset selected<", page)
+    assert re.search(r'<button[^>]* value="disabled">Disable selected<', page)
+
+
+@pytest.mark.parametrize(
+    ("page", "act"),
+    [
+        (SEARCH_CACHE, CLEAR),
+        (BREAKERS, RESET),
+        (BREAKERS, RESET_SELECTED),
+        (BREAKERS, CONTROL_SELECTED),
+        (f"{BREAKERS}guarded/", FORGET),
+    ],
+)
 @pytest.mark.parametrize("data", [{}, CONFIRMED])
 def test_a_read_only_site_shows_why_its_buttons_are_disabled(superuser, settings, page, act, data):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
     client = signed_in(superuser)
     assert "This site is read-only" in client.get(page).text
-    assert 'disabled aria-describedby="aa-hindrance"' in client.get(page).text
+    assert re.search(r'disabled aria-describedby="aa-\w*-?hindrance"', client.get(page).text)
     answer = client.post(act, data, follow=True)
     assert [str(message) for message in answer.context["messages"]] == [
         "This site is read-only: acts are switched off."

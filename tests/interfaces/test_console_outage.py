@@ -7,15 +7,41 @@ import pytest
 from django.urls import reverse
 
 from analytics_admin.models import Operation
+from analytics_admin.services import describe_breaker
+from tests.breakers import trip
 from tests.servers import StoreServer, free_port
 
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 CLEAR = "/admin/analytics_admin/searchcache/clear/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 RESET = "/admin/analytics_admin/circuitbreaker/reset/"
-PAGE_OF = {CLEAR: SEARCH_CACHE, RESET: BREAKERS}
+RESET_SELECTED = "/admin/analytics_admin/circuitbreaker/-/reset/"
+CONTROL_SELECTED = "/admin/analytics_admin/circuitbreaker/-/control/"
+FORGET = "/admin/analytics_admin/circuitbreaker/away/forget/"
+ACTS = [CLEAR, RESET, RESET_SELECTED, CONTROL_SELECTED, FORGET]
+PAGE_OF = {
+    CLEAR: SEARCH_CACHE,
+    RESET: BREAKERS,
+    RESET_SELECTED: BREAKERS,
+    CONTROL_SELECTED: BREAKERS,
+    FORGET: "/admin/analytics_admin/circuitbreaker/away/",
+}
 PASSWORD = "hunter2-wrong"
-FAILED = {CLEAR: "Failed to clear cache: ", RESET: "Failed to reset circuit breakers: "}
+FAILED = {
+    CLEAR: "Failed to clear cache: ",
+    RESET: "Failed to reset circuit breakers: ",
+    RESET_SELECTED: "Failed to reset circuit breakers: ",
+    CONTROL_SELECTED: "Failed to control circuit breaker: ",
+    FORGET: "Failed to forget circuit breaker: ",
+}
+TICKED = {"names": ["away", "<b>too</b>"], "control": "forced_open"}
+CONFIRMED = {
+    **TICKED,
+    "confirmed": "yes",
+    "reason": "a try",
+    "generations": ["", ""],
+    "for_seconds": "900",
+}
 
 
 def aliases(server, *, password=""):
@@ -69,20 +95,23 @@ def test_the_page_says_unknown_within_a_second(operator, url):
 
 
 @pytest.mark.usefixtures("down")
-@pytest.mark.parametrize("url", [CLEAR, RESET])
+@pytest.mark.parametrize("url", ACTS)
 def test_the_confirm_page_admits_that_it_cannot_tell(operator, url):
-    page = operator.post(url)
+    page = operator.post(url, TICKED)
     assert page.status_code == 200
     assert "What this would change is unknown: the store" in page.text
     assert PASSWORD not in page.text
+    if url in {RESET_SELECTED, CONTROL_SELECTED}:
+        assert "<li><bdi>&lt;b&gt;too&lt;/b&gt;</bdi></li><li><bdi>away</bdi></li>" in page.text
+        assert " 2 circuit breakers</button>" in page.text
     assert not Operation.objects.exists()
 
 
 @pytest.mark.usefixtures("down")
-@pytest.mark.parametrize("url", [CLEAR, RESET])
+@pytest.mark.parametrize("url", ACTS)
 def test_an_act_fails_within_two_seconds_and_says_so(operator, caplog, url):
     began = time.monotonic()
-    answer = operator.post(url, {"confirmed": "yes", "reason": "a try"})
+    answer = operator.post(url, CONFIRMED)
     assert time.monotonic() - began < 2
     assert (answer.status_code, answer.url) == (302, PAGE_OF[url])
     page = operator.get(answer.url)
@@ -94,3 +123,23 @@ def test_an_act_fails_within_two_seconds_and_says_so(operator, caplog, url):
     detail = operator.get(reverse("admin:analytics_admin_operation_change", args=[row.pk])).text
     for text in [page.text, detail, caplog.text, str(Operation.objects.values())]:
         assert PASSWORD not in text
+
+
+@pytest.mark.parametrize("url", [RESET_SELECTED, CONTROL_SELECTED])
+def test_what_was_confirmed_unseen_is_shown_once_the_store_is_back_and_not_done(
+    operator, settings, url
+):
+    trip("away")
+    here = settings.CACHES
+    with StoreServer(port=free_port()) as server:
+        server.stop()
+        settings.CACHES = aliases(server)
+        page = operator.post(url, {**TICKED, "names": ["away"]})
+        assert "What this would change is unknown" in page.text
+    settings.CACHES = here
+    names = {**CONFIRMED, "names": ["away"], "generations": [""]}
+    answer = operator.post(url, names)
+    assert answer.status_code == 200
+    assert "What this would change is unknown" not in answer.text
+    assert "has changed meanwhile: nothing was done" in answer.text
+    assert describe_breaker("away").status.state == "open"
