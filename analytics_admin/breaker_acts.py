@@ -3,8 +3,7 @@
 Services offers them to every door; each is permitted, put on record and announced here.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from analytics_admin import audit
@@ -26,6 +25,9 @@ from analytics_admin.connections import StoreUnavailable
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""
+
+Look = Callable[[Sequence[str]], object]
+Lost = StoreUnavailable | None
 
 
 def reset_circuit_breakers(
@@ -64,9 +66,10 @@ def reset_circuit_breakers(
                 preview=_plan(plan),
             )
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
-        _refuse_unknown(names)
+        lost = _look_first(names)
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
+            _stop_if(lost)
             resets = operations.reset(names, only_open=only_open, expected=expected)
             operation.outcome = _outcome(resets)
     if names is None and not only_open:
@@ -138,10 +141,11 @@ def set_breaker_controls(
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
             return _preview(plan, f"would be set to {wanted.value}")
-        _refuse_unknown(names)
+        lost = _look_first(names)
         targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
+            _stop_if(lost)
             changes = operations.set_control(
                 names,
                 wanted,
@@ -182,11 +186,13 @@ def forget_breaker(
     with failing_as(act, passing=(UnknownBreakers, BreakerMoved, BreakerKept)) as attempt:
         if dry_run:
             return _preview([operations.plan_forget(name, expected=expected)], "would be forgotten")
-        with suppress(StoreUnavailable, BreakerMoved):  # the act's to report, on record
-            operations.plan_forget(name)
+        lost = _look_first(
+            [name], lambda names: operations.plan_forget(names[0], expected=expected)
+        )
         targets = {"names": [name]}
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
+            _stop_if(lost)
             change = operations.forget(name, expected=expected)
             operation.outcome = _outcome([change])
     return ActResult(
@@ -196,11 +202,25 @@ def forget_breaker(
     )
 
 
-def _refuse_unknown(names: Sequence[str] | None) -> None:
-    """Raise UnknownBreakers before the audit row; a store that is down is the act's to report."""
+def _look_first(names: Sequence[str] | None, look: Look = roster.require_known) -> Lost:
+    """Let refusals that leave no row be raised before the audit row is written.
+
+    What leaves a row is the act's to report: a breaker that has moved, and a store that does not
+    answer, which is returned, so that the operator does not wait for it twice.
+    """
     if names:
-        with suppress(StoreUnavailable):
-            roster.require_known(names)
+        try:
+            look(names)
+        except BreakerMoved:
+            return None
+        except StoreUnavailable as error:
+            return error
+    return None
+
+
+def _stop_if(lost: Lost) -> None:
+    if lost is not None:
+        raise lost
 
 
 def _named(changes: Sequence[BreakerChange], *, first: str = "Circuit") -> str:

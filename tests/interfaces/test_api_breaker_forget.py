@@ -78,9 +78,12 @@ def test_one_that_code_declares_and_nobody_has_used_is_kept(delete):
         assert_error(delete(f"{LIST}/slip.declared"), 409, "breaker_kept")
 
 
-def test_a_stale_view_of_a_held_breaker_is_412_before_it_is_409(delete):
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_stale_view_of_a_held_breaker_is_412_before_it_is_409(delete, dry_run):
     set_breaker_control(name="slip.one", control="disabled", actor=SHELL)
-    assert_error(delete(body={"dry_run": True}, If_Match='"stale"'), 412, "breaker_moved")
+    with nothing_changes(rows=not dry_run):
+        answer = delete(body={"dry_run": dry_run}, If_Match='"stale"')
+    assert_error(answer, 412, "breaker_moved")
 
 
 def test_a_process_that_still_uses_the_name_registers_it_again(delete):
