@@ -73,9 +73,9 @@ def test_one_that_the_settings_declare_is_kept(delete, settings):
 
 
 def test_one_that_code_declares_and_nobody_has_used_is_kept(delete):
-    circuit_breaker("slip.declared")
+    circuit_breaker("code.declared")
     with nothing_changes():
-        assert_error(delete(f"{LIST}/slip.declared"), 409, "breaker_kept")
+        assert_error(delete(f"{LIST}/code.declared"), 409, "breaker_kept")
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -87,9 +87,9 @@ def test_a_held_breaker_is_kept_until_it_is_released(extra):
 
 
 def test_a_breaker_that_this_site_declares_is_kept():
-    circuit_breaker("slip.declared")
+    circuit_breaker("code.declared")
     with nothing_changes():
-        code, _, err = run("forget_circuit_breaker", "slip.declared", "--no-input")
+        code, _, err = run("forget_circuit_breaker", "code.declared", "--no-input")
     assert code == 1
     assert err.endswith("cannot be forgotten: this site's code or settings declare it")
 
