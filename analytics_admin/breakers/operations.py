@@ -5,7 +5,7 @@ operator says what that was.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -44,15 +44,20 @@ class BreakerChange:
 
 
 class BreakerMoved(Exception):
-    """The breaker is not what its caller had seen; ``status`` is what it is now."""
+    """The breaker is not what its caller had seen; ``status`` is what it is now.
+
+    ``reached`` are others to which the act was done before: this one moved in that very moment.
+    """
 
     code = "breaker_moved"
     reason = "the breaker has changed meanwhile"
 
-    def __init__(self, name: str, status: BreakerStatus) -> None:
+    def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
         self.status = status
+        self.reached = tuple(reached)
         self.operation_id: UUID | None = None
-        super().__init__(f"Circuit breaker {name} has changed meanwhile")
+        done = f"; changed before it: {len(self.reached)}" if reached else ""
+        super().__init__(f"Circuit breaker {name} has changed meanwhile{done}")
 
 
 class BreakerKept(Exception):
@@ -66,12 +71,14 @@ class BreakerKept(Exception):
         super().__init__(f"Circuit breaker {name} cannot be forgotten: {reason}")
 
 
-def require_unmoved(expected: Mapping[str, str], reading: Reading) -> None:
+def require_unmoved(
+    expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
+) -> None:
     """Raise BreakerMoved unless each breaker of the reading is at the generation expected of it."""
     for name, snapshot in reading.snapshots.items():
         generation = "" if snapshot is None else snapshot.generation
         if expected.get(name, generation) != generation:
-            raise BreakerMoved(name, status_of(name, snapshot, reading.now))
+            raise BreakerMoved(name, status_of(name, snapshot, reading.now), reached)
 
 
 def plan_reset(
@@ -98,7 +105,8 @@ def reset(
     unless ``expected`` names the generation that it must be at.
 
     Raises:
-        UnknownBreakers, BreakerMoved: nothing was reset or created.
+        UnknownBreakers: nothing was reset or created.
+        BreakerMoved: as for set_control.
         StoreUnavailable: some may have been reset.
     """
     selected = _selected(names, only_open)
@@ -110,7 +118,8 @@ def reset(
         if not waiting:
             break
         waiting = _reset_round(waiting)
-        require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)))
+        reached = found.keys() - waiting.keys()
+        require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
     if waiting:
         raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
@@ -137,7 +146,7 @@ def set_control(
     Raises:
         UnknownBreakers: nothing was changed or created.
         BreakerMoved: one is no longer at its ``expected`` generation; nothing was changed, unless
-            it moved in the very moment of the act: then the others may have been.
+            it moved in the very moment of the act: then those ``reached`` were.
         StoreUnavailable
     """
     require_known(names)
@@ -145,7 +154,7 @@ def set_control(
     waiting = sorted(set(names))
     for _ in range(ROUNDS):
         reading = engine.act_store().load_many(waiting)
-        require_unmoved(expected, reading)
+        require_unmoved(expected, reading, changes)
         until = None if for_seconds is None else reading.now + for_seconds
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
         won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)

@@ -168,7 +168,10 @@ class ConfirmedAct:
 
 def moved_words(error: BreakerMoved) -> str:
     """Return what an operator reads whose view of a breaker was stale."""
-    words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
+    if error.reached:
+        words = gettext("%(event)s. Look at them as they are now, then decide anew.")
+    else:
+        words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
     return words % {"event": error}
 
 

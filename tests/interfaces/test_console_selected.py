@@ -5,6 +5,7 @@ import re
 import pytest
 
 from analytics_admin import services
+from analytics_admin.breakers import engine
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, set_breaker_control
 from tests.breakers import state_now, trip
@@ -124,6 +125,28 @@ def test_where_one_has_moved_none_is_touched_and_the_page_is_shown_with_the_new_
     expected = control or "closed"
     assert states(three) == [expected, "open", expected]
     assert Operation.objects.get().reason == "as agreed"
+
+
+@pytest.mark.parametrize(("url", "control"), [(RESET, ""), (CONTROL, "metrics_only")])
+def test_where_one_moves_in_the_very_moment_the_message_does_not_say_that_nothing_was_done(
+    operator, three, monkeypatch, url, control
+):
+    """The other operator's act falls between this one's look and its write."""
+    page = ask(operator, url, control)
+    store = engine.act_store()
+    real = store.compare_and_set
+
+    def overtaken(moves):
+        monkeypatch.setattr(store, "compare_and_set", real)
+        set_breaker_control(name="sel.2", control="disabled", actor=SHELL)
+        return real(moves)
+
+    monkeypatch.setattr(store, "compare_and_set", overtaken)
+    ((level, words),) = told(operator.post(url, sent(page, url, for_seconds="900")))
+    assert level == "error"
+    assert words.startswith("Circuit breaker sel.2 has changed meanwhile; changed before it: 1.")
+    assert "nothing was done" not in words
+    assert states(three) == [control or "closed", "open", "disabled"]
 
 
 @pytest.mark.parametrize(("url", "control"), [(RESET, ""), (CONTROL, "disabled")])
