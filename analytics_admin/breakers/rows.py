@@ -61,9 +61,10 @@ def of_move(move: Move) -> Iterator[Any]:
     yield hold.actor if hold else ""
     yield hold.reason if hold else ""
     yield move.name
-    yield move.from_label
-    yield move.to_label
-    yield int(move.ends_quiet)
+    is_quiet = move.ends_quiet
+    yield move.from_label if move.cause else ""
+    yield move.to_label if move.cause or not is_quiet else ""
+    yield int(is_quiet)
 
 
 def snapshot(row: Sequence[Any]) -> Snapshot | None:

@@ -247,7 +247,7 @@ for i = 1, #KEYS - 2 do
           'z', ARGV[at + 14])
       end
       if ARGV[at + 18] == '1' then
-        redis.call('HDEL', astir, ARGV[at + 15])
+        if old[2] ~= 'closed' or old[12] then redis.call('HDEL', astir, ARGV[at + 15]) end
       else
         redis.call('HSET', astir, ARGV[at + 15], ARGV[at + 17])
       end

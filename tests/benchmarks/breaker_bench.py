@@ -66,7 +66,8 @@ def set_up(url: str) -> None:
     """Make this process one of the site's, on the client's core."""
     pin(os.getpid(), CLIENT_CORE)
     alias = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "KEY_PREFIX": "breakers"}
-    settings.configure(CACHES={"breakers": alias}, LOGGING_CONFIG=None)
+    apps = ["django.contrib.auth", "django.contrib.contenttypes", "analytics_admin"]
+    settings.configure(CACHES={"breakers": alias}, INSTALLED_APPS=apps, LOGGING_CONFIG=None)
     django.setup()
     logging.getLogger("analytics_admin.breakers").setLevel(logging.CRITICAL)
 

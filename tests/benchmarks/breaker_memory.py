@@ -12,7 +12,7 @@ import redis
 from django.test import override_settings
 
 from analytics_admin.breakers import CircuitBreaker, circuit_breaker
-from analytics_admin.breakers.store import TRANSITIONS_KEPT
+from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
     COUNT_WINDOW,
@@ -57,6 +57,7 @@ def _measured(url: str) -> list[Line]:
         client.flushall()
         in_process = _traced(lambda: _use_each(BREAKERS)) / BREAKERS
         in_store = _stored(client) / BREAKERS
+    client.flushall()  # or there would be no place for more
     long_used = _traced(lambda: _use_for_long(LONG_USED)) / LONG_USED
     decorated: list[Any] = [None] * 1000
     decorators = _traced(lambda: _decorate(breaker, decorated)) / len(decorated)

@@ -27,6 +27,7 @@ from tests.benchmarks.breaker_calls import (
     rejections,
     steady_calls,
 )
+from tests.benchmarks.breaker_evidence import views
 from tests.benchmarks.breaker_many import synchronisations
 from tests.benchmarks.breaker_memory import idle_breakers
 from tests.benchmarks.breaker_peers import installed
@@ -49,6 +50,7 @@ def main() -> None:
         lines += undisturbed(lambda: [*rejections(trips, rounds), *failures(trips, rounds)])
         lines += undisturbed(lambda: synchronisations(trips, rounds))
         lines += undisturbed(lambda: resets(trips, store.url, rounds))
+        lines += undisturbed(lambda: views(rounds))
         of_peers = list(peer_lines(peers, store.url, trips, added, rounds))
     lines += idle_breakers()
     _report(lines, of_peers, rounds)
