@@ -81,7 +81,7 @@ def evidence_of_failures(rounds: int) -> Line:
 
 
 def _sends(ask: Callable[[], object]) -> int:
-    """Return how often the client sends and waits; a pipeline is one time, however many commands."""
+    """Return how often the client sends and waits; a pipeline is one time."""
     with patch.object(
         AbstractConnection,
         "send_packed_command",
