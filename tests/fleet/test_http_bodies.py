@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 KEY = "fleet-test-signing-key-of-more-than-32-bytes"
 CLEAR = "/api/v1/analytics/cache/clear"
 RESET = "/api/v1/analytics/circuit-breakers/reset"
+ONE = "/api/v1/analytics/circuit-breakers/any"
 TOKEN = "/api/v1/auth/token"
 DRY = b'{"dry_run":true}'
 COMMANDS = {
@@ -52,11 +53,11 @@ class Site:
     def post(self, path: str, body: bytes, *headers: str, **options: bool) -> tuple[int, dict]:
         return self.send(self.request(path, *headers), body, **options)
 
-    def request(self, path: str, *headers: str) -> bytes:
-        """Return the head of a POST by the superuser."""
+    def request(self, path: str, *headers: str, method: str = "POST") -> bytes:
+        """Return the head of a request by the superuser."""
         token = jwt.encode({"sub": "admin", "exp": int(time.time()) + 60}, KEY, algorithm="HS256")
         lines = [
-            f"POST {path} HTTP/1.1",
+            f"{method} {path} HTTP/1.1",
             "Host: 127.0.0.1",
             f"Authorization: Bearer {token}",
             "Content-Type: application/json",
@@ -154,6 +155,18 @@ def chunked(body: bytes) -> bytes:
 def test_a_dry_run_sent_chunked_is_411_and_not_the_act(untouched, path):
     status, body = untouched.post(path, chunked(DRY), "Transfer-Encoding: chunked")
     assert (status, body["code"]) == (411, "length_required")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", ONE), ("PUT", f"{ONE}/control"), ("POST", f"{ONE}/reset")]
+)
+def test_acts_on_one_breaker_do_not_begin_with_a_body_that_cannot_be_seen(untouched, method, path):
+    head = untouched.request(path, "Transfer-Encoding: chunked", method=method)
+    status, body = untouched.send(head, chunked(DRY))
+    assert (status, body["code"]) == (411, "length_required")
+    head = untouched.request(path, "Content-Length: 20", method=method)
+    status, body = untouched.send(head, DRY, half_close=True)
+    assert (status, body["code"]) == (400, "truncated")
 
 
 @pytest.mark.parametrize("path", [CLEAR, RESET])

@@ -100,6 +100,9 @@ def test_done_is_exit_code_0_and_stdout_holds_the_message_alone(environment, row
         ["issue_token", "nobody"],
         ["circuit_breakers", "--state", "ajar"],
         ["circuit_breakers", "nope"],
+        ["circuit_breakers", ""],
+        ["forget_circuit_breaker", "nope", "--no-input"],
+        ["forget_circuit_breaker", "--no-input"],
         ["circuit_breakers", "--watch"],
         ["set_circuit_breaker", "nope", "disabled", "--no-input"],
         ["set_circuit_breaker", "nope", "ajar", "--no-input"],
@@ -283,6 +286,30 @@ def test_the_question_names_the_breakers_that_would_move(environment):
         opened.type("yes\n")
         code, out = opened.end()
     assert (code, out.splitlines()[0]) == (0, "1 circuit breakers reset successfully")
+
+
+def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):
+    tripped("shell.slip")
+    with terminal(environment, "forget_circuit_breaker", "shell.slip") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        assert "circuit breaker shell.slip would be forgotten" in opened.shown
+        assert "shell.slip: open -> forgotten" in opened.shown
+        assert rows() == []
+        opened.type("yes\n")
+        code, out = opened.end()
+    assert (code, out.splitlines()[0]) == (0, "Circuit breaker shell.slip forgotten")
+    assert rows() == [("forget_circuit_breaker", "done")]
+
+
+def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(environment, rows):
+    tripped("shell.held")
+    hold = ("set_circuit_breaker", "shell.held", "disabled", "--no-input")
+    assert shell(environment, *hold)[0] == 0
+    with terminal(environment, "forget_circuit_breaker", "shell.held") as opened:
+        code, _ = opened.end()
+        assert "release it first" in opened.shown
+        assert "Type 'yes'" not in opened.shown
+    assert (code, rows()) == (1, [("control_circuit_breakers", "done")])
 
 
 def test_without_a_preview_it_still_asks(environment, rows):
