@@ -3,7 +3,8 @@
 Services offers them to every door; each is permitted, put on record and announced here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from analytics_admin import audit
@@ -18,10 +19,11 @@ from analytics_admin.breaker_arguments import (
     require_names,
 )
 from analytics_admin.breakers import operations, roster
-from analytics_admin.breakers.operations import BreakerChange, BreakerKept, BreakerMoved
+from analytics_admin.breakers.changes import BreakerChange, BreakerKept, BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
+from analytics_admin.models import Operation
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""
@@ -70,7 +72,8 @@ def reset_circuit_breakers(
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
             _stop_if(lost)
-            resets = operations.reset(names, only_open=only_open, expected=expected)
+            with _reached_on_record(operation):
+                resets = operations.reset(names, only_open=only_open, expected=expected)
             operation.outcome = _outcome(resets)
     if names is None and not only_open:
         message = "All circuit breakers reset successfully"
@@ -146,14 +149,15 @@ def set_breaker_controls(
         with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
             attempt.operation_id = operation.pk
             _stop_if(lost)
-            changes = operations.set_control(
-                names,
-                wanted,
-                for_seconds=seconds,
-                actor=actor.name,
-                reason=reason,
-                expected=expected,
-            )
+            with _reached_on_record(operation):
+                changes = operations.set_control(
+                    names,
+                    wanted,
+                    for_seconds=seconds,
+                    actor=actor.name,
+                    reason=reason,
+                    expected=expected,
+                )
             operation.outcome = _outcome(changes)
     return ActResult(
         message=f"{_named(changes)} set to {wanted.value}",
@@ -216,6 +220,17 @@ def _look_first(names: Sequence[str] | None, look: Look = roster.require_known) 
         except StoreUnavailable as error:
             return error
     return None
+
+
+@contextmanager
+def _reached_on_record(operation: Operation) -> Iterator[None]:
+    """Note to which breakers the act was done before another one moved."""
+    try:
+        yield
+    except BreakerMoved as moved:
+        names = sorted(moved.reached)
+        operation.outcome = {"count": len(names), "names": names[:100]}
+        raise
 
 
 def _stop_if(lost: Lost) -> None:

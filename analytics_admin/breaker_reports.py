@@ -174,7 +174,7 @@ def describe_breaker(name: str) -> BreakerDetail:
     policy = effective_policy(name)
     found = engine.act_store().inspect(Report(name=name, window=policy.window))
     snapshot, evidence = found.snapshot, found.evidence
-    if snapshot is None and found.seen_at is None and name not in declared_names():
+    if not found.is_registered(engine.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
     known = snapshot or Snapshot(generation="")
     judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None

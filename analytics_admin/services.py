@@ -36,8 +36,8 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
+from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
-from analytics_admin.breakers.operations import BreakerKept, BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.connections import StoreUnavailable

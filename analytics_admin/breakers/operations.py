@@ -5,18 +5,20 @@ operator says what that was.
 """
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from uuid import UUID
+from collections.abc import Mapping, Sequence
 
 from analytics_admin.breakers import engine
+from analytics_admin.breakers.changes import (
+    BreakerChange,
+    BreakerKept,
+    require_unmoved,
+)
 from analytics_admin.breakers.exchange import StateChange
 from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
 from analytics_admin.breakers.machine import control as change_control
 from analytics_admin.breakers.machine import reset as reset_snapshot
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names
 from analytics_admin.breakers.roster import (
-    BreakerStatus,
     registered_names,
     require_known,
     shown,
@@ -32,53 +34,6 @@ PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
 FORGOTTEN = "forgotten"
 """What a breaker comes to that is taken off the list."""
 NO_EXPECTATION: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChange:
-    """What an act did, or would do, to one breaker."""
-
-    name: str
-    from_state: str
-    to_state: str
-
-
-class BreakerMoved(Exception):
-    """The breaker is not what its caller had seen; ``status`` is what it is now.
-
-    ``reached`` are others to which the act was done before: this one moved in that very moment.
-    """
-
-    code = "breaker_moved"
-    reason = "the breaker has changed meanwhile"
-
-    def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
-        self.status = status
-        self.reached = tuple(reached)
-        self.operation_id: UUID | None = None
-        done = f"; changed before it: {len(self.reached)}" if reached else ""
-        super().__init__(f"Circuit breaker {name} has changed meanwhile{done}")
-
-
-class BreakerKept(Exception):
-    """The breaker cannot be forgotten as it is: it is held, or this site declares it."""
-
-    code = "breaker_kept"
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.reason = reason
-        self.operation_id: UUID | None = None
-        super().__init__(f"Circuit breaker {name} cannot be forgotten: {reason}")
-
-
-def require_unmoved(
-    expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
-) -> None:
-    """Raise BreakerMoved unless each breaker of the reading is at the generation expected of it."""
-    for name, snapshot in reading.snapshots.items():
-        generation = "" if snapshot is None else snapshot.generation
-        if expected.get(name, generation) != generation:
-            raise BreakerMoved(name, status_of(name, snapshot, reading.now), reached)
 
 
 def plan_reset(
@@ -116,18 +71,14 @@ def reset(
     waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}
     for _ in range(ROUNDS):
         if not waiting:
-            break
-        waiting = _reset_round(waiting)
+            return list(resets.values())
+        tried, waiting = waiting, _reset_round(waiting)
+        for name in tried.keys() - waiting.keys():
+            _announce_change(resets[name], RESET)
         reached = found.keys() - waiting.keys()
         require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
-    if waiting:
-        raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
-    for name in found:
-        engine.fleet.expire(name)
-    for done in resets.values():
-        _announce_change(done, RESET)
-    return list(resets.values())
+    raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
 
 
 def set_control(
@@ -159,7 +110,6 @@ def set_control(
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
         won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)
         for change in won:
-            engine.fleet.expire(change.name)
             _announce_change(change, CONTROL)
         changes |= {change.name: change for change in won}
         waiting = [name for name in waiting if name not in changes]
@@ -271,7 +221,8 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
 
 
 def _announce_change(change: BreakerChange, cause: str) -> None:
-    """Tell of a breaker that an act has moved; on a healthy one a reset moves nothing."""
+    """Tell of a breaker that an act has changed; on a healthy one a reset moves nothing."""
+    engine.fleet.expire(change.name)
     before, after = change.from_state, change.to_state
     if before != after:
         engine.announce(

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -84,7 +84,7 @@ def validate_name(name: str) -> None:
         )
 
 
-@cache
+@lru_cache(maxsize=20_000)  # twice the names that a site may have: those asked for come from users
 def effective_policy(name: str) -> BreakerPolicy:
     """Return the policy in force: BREAKER_DEFAULTS, then the code's, then BREAKERS[name]."""
     settings = app_settings()

@@ -121,6 +121,14 @@ class Inspection:
     seen_at: float | None
     evidence: Evidence
 
+    def is_registered(self, keep_for: float | None) -> bool:
+        """Say whether the name is in use, or held; a name unused for so long has retired."""
+        if self.snapshot is not None and self.snapshot.hold is not None:
+            return True
+        if self.seen_at is None:
+            return False
+        return keep_for is None or self.seen_at > self.now - keep_for
+
 
 class BreakerStore(Protocol):
     """Atomic primitives over all breakers of a site.

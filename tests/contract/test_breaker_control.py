@@ -6,8 +6,8 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.breakers import CircuitOpenError, operations, roster
+from analytics_admin.breakers.changes import BreakerMoved
 from analytics_admin.breakers.engine import act_store
-from analytics_admin.breakers.operations import BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control, Counts
 from analytics_admin.signals import breaker_state_changed

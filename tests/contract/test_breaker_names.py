@@ -7,15 +7,15 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import operations, roster
+from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import control, new_record
 from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.operations import BreakerKept, BreakerMoved
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control, Hold
 from analytics_admin.breakers.store import MOST_NAMES, Move, Report, StoreUnavailable
-from analytics_admin.services import list_breakers
+from analytics_admin.services import describe_breaker, list_breakers
 from tests.breakers import another, names_in, snapshot_of, state_now, trip
 
 MONTH = 30 * 86_400.0
@@ -130,6 +130,8 @@ def test_an_act_on_a_retired_name_is_one_on_an_unknown_name():
     Aging(act_store()).age("gone", MONTH + 60)
     with pytest.raises(UnknownBreakers):
         hold("gone")
+    with pytest.raises(UnknownBreakers):
+        describe_breaker("gone")
 
 
 def test_a_forgotten_breaker_leaves_nothing_behind():
