@@ -88,8 +88,6 @@ class BreakerDetail:
     since: datetime | None
     """When it came to be so; None for one that nobody has used yet."""
     policy: BreakerPolicy
-    counts: Counts
-    """All calls since then."""
     window: Counts | None
     """Those that the rates are taken of; None when the policy asks for no rate."""
     failure_rate: float | None
@@ -184,7 +182,6 @@ def describe_breaker(name: str) -> BreakerDetail:
         status=status,
         since=_time(known.entered_at) if known.entered_at else None,
         policy=policy,
-        counts=known.counts,
         window=known.window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,

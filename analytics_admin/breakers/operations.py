@@ -73,7 +73,7 @@ def reset(
         if not waiting:
             return list(resets.values())
         tried, waiting = waiting, _reset_round(waiting)
-        for name in tried.keys() - waiting.keys():
+        for name in [name for name in tried if name not in waiting]:
             _announce_change(resets[name], RESET)
         reached = found.keys() - waiting.keys()
         require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)

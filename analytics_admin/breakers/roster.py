@@ -17,7 +17,7 @@ from analytics_admin.breakers.machine import (
     shown_state,
 )
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
-from analytics_admin.breakers.snapshot import Control, Snapshot, State
+from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Counts, Snapshot, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class BreakerStatus:
     held_by: str = ""
     hold_reason: str = ""
     generation: str = ""
+    counts: Counts = NO_COUNTS
+    """All calls since it came to be so."""
     would_open: bool = False
     """Under metrics_only: its rules have been met, so that it would have opened."""
 
@@ -90,5 +92,6 @@ def status_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerStatus
         held_by=hold.actor if hold else "",
         hold_reason=hold.reason if hold else "",
         generation=known.generation,
+        counts=known.counts,
         would_open=in_force is Control.METRICS_ONLY and held_back(known),
     )

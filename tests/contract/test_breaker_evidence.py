@@ -252,7 +252,7 @@ def test_metrics_only_says_once_that_it_would_have_opened_and_why():
     moves = [(move.from_state, move.to_state) for move in detail.transitions]
     assert moves.count(("metrics_only", "would_open")) == 1
     assert snapshot_of(breaker).generation == before  # an operator's view stays valid
-    assert detail.counts == Counts(calls=8, failures=8)
+    assert detail.status.counts == Counts(calls=8, failures=8)
     hold("dry-run", "automatic")
     assert not describe_breaker("dry-run").status.would_open
     assert act_store().transitions("dry-run")[0].to_state == "closed"
