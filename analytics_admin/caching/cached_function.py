@@ -3,8 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import date
+from decimal import Decimal
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 from asgiref.sync import markcoroutinefunction
 
@@ -17,6 +20,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OBJECT_KEY = "search_cache_key"
+PLAIN = (str, int, float, list, tuple, dict, date, Decimal, UUID)
+"""What is in a key as it is."""
 
 
 class Decorator:
@@ -105,8 +110,15 @@ class CachedFunction(Generic[P, R]):
 
 def _part_of(first: Any) -> Any:
     """Return what of a first argument enters the key, which may be a method's object or class."""
-    kind = first if isinstance(first, type) else type(first)
-    own = None if first is kind else getattr(first, OBJECT_KEY, None)
-    if own is None and first is not kind:
+    if first is None or isinstance(first, PLAIN):
         return first
+    kind = first if isinstance(first, type) else type(first)
+    own = None
+    if first is not kind:
+        try:
+            own = getattr(first, OBJECT_KEY)
+        except AttributeError:
+            raise TypeError(
+                f"a {kind.__name__} cannot be in a key; its attribute {OBJECT_KEY} would"
+            ) from None
     return {"class": f"{kind.__module__}.{kind.__qualname__}", "own": own}

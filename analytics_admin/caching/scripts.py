@@ -105,12 +105,12 @@ for i = 4, #KEYS do tail = tail .. ',' .. (seen[i - 1] or '') end
 local fence = string.match(ARGV[1], '^%S+')
 local holds = accepted and is_one_of(ARGV[2], accepted, tail)
   and seen[2] and string.match(seen[2], '^%S+') == fence
-if holds or seen[2] == ARGV[1] then redis.call('DEL', KEYS[3]) end
-if not holds then return {0, now} end
-if ARGV[6] then
+-- The value first: once a script has written, a server that is out of memory lets all else pass.
+if holds and ARGV[6] then
   set(KEYS[2], head(ARGV[2], now, ARGV[3], ARGV[5]) .. ARGV[6], ARGV[4])
 end
-return {1, now}
+if holds or seen[2] == ARGV[1] then redis.call('DEL', KEYS[3]) end
+return {holds and 1 or 0, now}
 """
 )
 
@@ -127,8 +127,8 @@ PUT = (
 local seen = redis.call('MGET', KEYS[1], KEYS[3], KEYS[3], unpack(KEYS, 4))
 local accepted, tail = draw(seen, ARGV[1], '', ARGV[2], {unpack(ARGV, 6)})
 local now = now_ms()
-redis.call('DEL', KEYS[3])
 set(KEYS[2], head(accepted[1] .. tail, now, ARGV[3], '0') .. ARGV[5], ARGV[4])
+redis.call('DEL', KEYS[3])
 return {1, now}
 """
 )
