@@ -58,7 +58,7 @@ class Line:
         self._carried = threading.local()
         self._store: Store | None = None
         self._retry_at: float | None = None  # set while the store is away
-        self._full_told_at = -1e9
+        self._full_told_at = self._moved_at = -1e9
         self._slow = 0.0
         self._weighed_until = 0.0
 
@@ -92,11 +92,16 @@ class Line:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._present()
         sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
-        try:
-            return await asyncio.wait_for(sent, self.patience() or WAIT_LIMIT)
-        except (TimeoutError, Dismissed):
-            self._lose(store, _SILENT)
-            raise Away(_SILENT) from None
+        while True:
+            try:
+                return await asyncio.wait_for(asyncio.shield(sent), self.patience() or WAIT_LIMIT)
+            except Dismissed:
+                raise Away from None
+            except TimeoutError:
+                if self._is_moving():
+                    continue
+                self._lose(store, _SILENT)
+                raise Away(_SILENT) from None
 
     def post(self, step: Step[object]) -> None:
         """Have the step run soon, if the store is there; nobody waits."""
@@ -111,7 +116,13 @@ class Line:
         """
         if getattr(self._carried, "now", False):
             return function()
-        return self._courier.submit(function).result(timeout=self.patience() or WAIT_LIMIT)
+        sent = self._courier.submit(partial(self._note_end, function))
+        while True:
+            try:
+                return sent.result(timeout=self.patience() or WAIT_LIMIT)
+            except TimeoutError:
+                if not self._is_moving():
+                    raise
 
     def patience(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
@@ -136,16 +147,33 @@ class Line:
     def _carry(self, step: Step[T]) -> T:
         self._carried.now = True
         try:
-            return self.run(step)
+            return self._note_end(partial(self.run, step))
         finally:
             self._carried.now = False
+
+    def _note_end(self, function: Callable[[], T]) -> T:
+        result = function()
+        self._moved_at = time.monotonic()
+        return result
+
+    def _is_moving(self) -> bool:
+        """Say whether the courier brings answers: then a caller waits for its turn, not the store.
+
+        Slow answers that follow one another are weighed, and end that.
+        """
+        return time.monotonic() - self._moved_at < WAIT_LIMIT
 
     def _present(self) -> Store:
         with self._lock:
             if self._store is not None:
                 return self._store
             if self._retry_at is None:
-                self._store = self._connect(self)
+                try:
+                    self._store = self._connect(self)
+                except StoreUnavailable as error:  # settings that no store can be reached by
+                    self._retry_at = time.monotonic() + self._retry_interval()
+                    logger.error("search cache: %s; searches are computed without it", error.reason)
+                    raise Away(error.reason) from None
                 return self._store
             if time.monotonic() >= self._retry_at:
                 self._retry_at = float("inf")  # until this attempt has ended

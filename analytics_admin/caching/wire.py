@@ -57,7 +57,8 @@ class Wire:
         self._drop_idle()
 
     def _open(self) -> Any:
-        connection = self._pool.make_connection()
+        # Not by make_connection(): the pool counts what it made, and never those that are closed.
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.connect()
         return connection
 

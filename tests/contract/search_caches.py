@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.entries import decode_record, record_key
-from tests.contract.purging import redis_alias, use_caches
+from analytics_admin.caching.entries import RECORD_NAME, TokenRecord, decode_record, record_key
+from tests.contract.purging import raw, redis_alias, use_caches
 
 LOCAL = {
     "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -33,16 +34,23 @@ def another() -> SearchCache:
     return SearchCache(lambda: "search")
 
 
-def tokens_accepted() -> frozenset[str]:
+def record() -> TokenRecord:
+    """Return the token record as it lies in the store."""
     alias = caches["search"]
-    key = record_key("search")
-    raw = alias.client.get_client().get(key) if hasattr(alias, "client") else alias.get(RECORD)
-    record = decode_record(raw)
-    assert record is not None
-    return record.accepted
+    if isinstance(alias, LocMemCache):
+        found = decode_record(alias.get(RECORD_NAME))
+    else:
+        found = decode_record(raw().get(record_key("search")))
+    assert found is not None
+    return found
 
 
-RECORD = "analytics_admin:token"
+def replace_record(new: TokenRecord) -> None:
+    alias = caches["search"]
+    if isinstance(alias, LocMemCache):
+        alias.set(RECORD_NAME, new.encode(), timeout=None)
+    else:
+        raw().set(record_key("search"), new.encode())
 
 
 class Backend:

@@ -84,6 +84,27 @@ def test_a_cancelled_task_gives_its_lease_back_and_takes_no_waiter_with_it(cache
     assert run(main) == [asyncio.CancelledError, "second", True]
 
 
+def test_a_task_cancelled_while_it_takes_its_lease_gives_it_back(cache, monkeypatch):
+    cache.get("connected")
+    store = cache._wired().line._store
+    claim = store.claim
+    monkeypatch.setattr(
+        store, "claim", lambda *args, **terms: time.sleep(0.1) or claim(*args, **terms)
+    )
+
+    async def main() -> None:
+        task = asyncio.create_task(cache.aget_or_compute("q", Backend().later))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.15)
+
+    run(main)
+    began = time.monotonic()
+    assert another().get_or_compute("q", lambda: "second") == "second"
+    assert time.monotonic() - began < 1
+
+
 def test_a_cancelled_waiter_ends_nobody_elses_wait(cache):
     async def main() -> Any:
         go_on = asyncio.Event()

@@ -108,6 +108,30 @@ def test_a_call_after_a_clear_does_not_wait_for_what_began_before(cache, other, 
     assert cache.get("q") == other.get("q") == "new"
 
 
+def test_a_lease_under_a_cleared_tag_is_taken_over_at_once(cache, other, slow):
+    first = begun(cache, slow, tags=["x"])
+    cache.clear_tags(["x"])
+    began = time.monotonic()
+    assert other.get_or_compute("q", Backend("new"), tags=["x"]) == "new"
+    assert time.monotonic() - began < 1
+    slow.go_on.set()
+    assert first.result() == "old"
+    assert cache.get("q", tags=["x"]) == "new"
+
+
+def test_of_two_that_compute_the_first_to_finish_fills(settings, kind, cache, other, slow):
+    use_store(settings, kind, SEARCH_CACHE_LEASE=0.2)
+    first = begun(cache, slow)
+    late = Backend("late")
+    late.go_on.clear()
+    second = begun(other, late)
+    for backend, call in ((slow, first), (late, second)):
+        backend.go_on.set()
+        assert call.result() == backend.value
+        assert another().get("q") == "old"
+    assert other.statistics.take().refused_fills == 1
+
+
 def test_who_waited_for_a_refused_result_gets_a_new_one(cache, slow):
     first = begun(cache, slow)
     waiting = [InThread(lambda: cache.get_or_compute("q", Backend("new"))) for _ in range(5)]

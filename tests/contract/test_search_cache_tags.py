@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching import SearchCache
+from tests.contract.purging import raw
 from tests.contract.search_caches import STORES, Backend, InThread, another, use_store
 
 pytestmark = STORES
@@ -86,3 +87,15 @@ def test_clearing_no_tags_does_nothing(cache):
     cache.set("q", 1)
     cache.clear_tags([])
     assert cache.get("q") == 1
+
+
+def test_a_tags_token_outlives_every_value_that_has_it(cache, kind):
+    if kind == "memory":  # there it never expires
+        return
+    for timeout in (10, 1000, 100):
+        cache.set("q", 1, timeout=timeout, stale_for=timeout, tags=["x"])
+        (name,) = raw().keys("s:1:tag:*")
+        assert raw().ttl(name) > 1.9 * timeout
+    assert raw().ttl(name) > 1900
+    cache.get_or_compute("r", Backend(), timeout=None, tags=["x"])
+    assert raw().ttl(name) == -1

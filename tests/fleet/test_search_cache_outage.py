@@ -260,3 +260,45 @@ def test_a_forked_child_shares_no_connection_and_no_lock(scene):
         assert scene.cache.get_or_compute(("parent", n), lambda n=n: n) == n
     assert os.waitpid(pid, 0)[1] == 0
     assert scene.cache.get("known") == "cached"
+
+
+def test_thousands_of_tasks_and_hundreds_of_threads_at_once_are_no_outage(scene, caplog):
+    async def main() -> set[str]:
+        return set(
+            await asyncio.gather(
+                *(scene.cache.aget_or_compute("known", lambda: "computed") for _ in range(3000))
+            )
+        )
+
+    assert asyncio.run(main()) == {"cached"}
+    fresh, seen = SearchCache(lambda: "search"), []
+    together = threading.Barrier(300)
+
+    def call() -> None:
+        together.wait(20)
+        seen.append(fresh.get_or_compute("known", lambda: "computed"))
+
+    threads = [threading.Thread(target=call) for _ in range(300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {"cached"}
+    assert caplog.records == []
+
+
+def test_settings_by_which_no_store_can_be_reached_break_no_search(settings, caplog):
+    broken = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://u:hidden@h:port/0"}
+    use_caches(settings, search=broken)
+    cache = SearchCache(lambda: "search")
+    for _ in range(3):
+        assert cache.ask("q", lambda: 1).state == "bypass"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "hidden" not in caplog.text
+
+
+def test_connections_can_be_lost_and_opened_without_end(scene, caplog):
+    for _ in range(150):
+        scene.proxy.cut_all()
+        assert scene.cache.get("known") == "cached"
+    assert caplog.records == []
