@@ -112,6 +112,12 @@ def _seconds(value: object) -> Complaint:
     return None if math.isfinite(value) and value > 0 else "must be more than 0 seconds"
 
 
+def _bytes(value: object) -> Complaint:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a whole number of bytes, not {_kind(value)}"
+    return None if value > 0 else "must be more than 0 bytes"
+
+
 def _lifetime(value: object) -> Complaint:
     if value is None:
         return None
@@ -152,6 +158,8 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "RETIRE_BREAKERS_AFTER": _lifetime,
     "KEEP_EXCEPTION_TEXTS": _flag,
     "SEARCH_CACHE_DEDICATED": _flag,
+    "SEARCH_CACHE_LEASE": _seconds,
+    "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,
     "READ_ONLY": _flag,

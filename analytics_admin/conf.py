@@ -26,13 +26,17 @@ class AppSettings:
     sync_interval: float = 0.25
     """Seconds for which a process trusts what it last read of a breaker."""
     store_retry_interval: float = 5.0
-    """Seconds between attempts to return to a breakers' store that was lost."""
+    """Seconds between attempts to return to a store that was lost."""
     retire_breakers_after: timedelta | float | None = timedelta(days=30)
     """Time after which a name that no process uses is off the list (seconds, timedelta or None)."""
     keep_exception_texts: bool = True
     """False: of a failed call the class of its exception is kept, but not its text."""
     search_cache_dedicated: bool = False
     """True: nothing else lives in the search alias' database; a clear flushes it whole."""
+    search_cache_lease: float = 5.0
+    """Seconds for which other callers leave the computation of a value to one."""
+    search_cache_max_value_bytes: int = 1024 * 1024
+    """Size of an encoded value above which it is not stored."""
     require_model_permissions: bool = False
     """True: staff also need the permission of the act; superusers never do."""
     require_reason: bool = False

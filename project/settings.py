@@ -52,6 +52,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "analytics_admin.middleware.CircuitOpenMiddleware",
 ]
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -84,6 +85,11 @@ STORAGES = {
 }
 REST_FRAMEWORK = {"NUM_PROXIES": environment.number("NUM_PROXIES", default=0)}
 ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
+
+# The demonstration search; anybody may use it, so a site in production has none unless it says so
+
+DEMO_SEARCH = environment.flag("DEMO_SEARCH", default=DEBUG)
+DEMO_FOLDER = VAR / "demo"
 
 # Database and users
 

@@ -1,11 +1,15 @@
-"""Where the site answers: the Django admin and the REST API."""
+"""Where the site answers: the Django admin, the REST API, the demonstration search."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from project.demo.views import search_view
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    *([path("api/v1/search", search_view, name="search")] if settings.DEMO_SEARCH else []),
     path("api/v1/", include("analytics_admin.urls")),
 ]

@@ -14,6 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 
 from analytics_admin.breakers import engine, fleet, link, rounds
+from analytics_admin.caching import line, search_cache, wiring
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
@@ -51,8 +52,13 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(module, "WAIT_LIMIT", 10.0)
         monkeypatch.setattr(link, "TOO_SLOW", 10.0)
         monkeypatch.setattr(engine, "CALL_TIMEOUT", 10.0)
+        monkeypatch.setattr(line, "WAIT_LIMIT", 10.0)
+        monkeypatch.setattr(line, "TOO_SLOW", 10.0)
+        monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
+    search_cache.reconnect()
     yield
     end_fleets()
+    search_cache.reconnect()
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.breakers.courier import Courier, Dismissed
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
+from analytics_admin.courier import Courier, Dismissed
 
 logger = logging.getLogger("analytics_admin.breakers")
 

@@ -1,1 +1,18 @@
-"""The search cache, and how it is cleared."""
+"""The search cache, and how it is cleared.
+
+hits = search_cache.get_or_compute(("search", query, page), lambda: run_search(query, page))
+"""
+
+from analytics_admin.caching.codec import UnstorableValue, ValueTooLarge
+from analytics_admin.caching.search_cache import SearchCache, search_cache
+from analytics_admin.caching.steps import Lookup
+from analytics_admin.connections import StoreUnavailable
+
+__all__ = [
+    "Lookup",
+    "SearchCache",
+    "StoreUnavailable",
+    "UnstorableValue",
+    "ValueTooLarge",
+    "search_cache",
+]

@@ -21,24 +21,21 @@ CLEARED = '{"message":"Search cache cleared"}'
 RESET = '{"message":"All circuit breakers reset successfully"}'
 NAMES = ("catalog", "recommendations")
 
-# The demonstration's visitors, each search reported; the program ends when they stop coming.
+# The demonstration's visitors, each answer's origin told; the program ends when they stop coming.
 VISITORS = """
 import django
 django.setup()
-from project import demo
+from project.demo import traffic
 
-ask = demo.search
+visit = traffic.visit
 
-def search(query):
-    try:
-        ask(query)
-    except BaseException:
-        print("failed", flush=True)
-        raise
-    print("answered", flush=True)
+def told(query):
+    answer = visit(query)
+    print(answer["X-Cache"], flush=True)
+    return answer
 
-demo.search = search
-visitors = demo.Traffic()
+traffic.visit = told
+visitors = traffic.Traffic()
 visitors.start()
 visitors.join()
 """
@@ -162,6 +159,41 @@ def test_demo_traffic_fills_the_search_cache_and_shows_breakers(
     assert json.loads(dry_run.stdout)["preview"]["keys"] >= 1
 
 
+def test_the_printed_search_is_answered_with_its_origin_and_a_clear_makes_it_a_miss(
+    start: Callable[..., Quickstart],
+) -> None:
+    quickstart = start("--no-traffic")
+    search = quickstart.value("Search")
+    answers = [_shell(search).stdout for _ in range(2)]
+    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    answers.append(_shell(search).stdout)
+    assert [re.findall(r"(?m)^X-Cache: (\w+)", answer) for answer in answers] == [
+        ["miss"],
+        ["hit"],
+        ["miss"],
+    ]
+    assert json.loads(answers[0].splitlines()[-1])["count"] > 0
+
+
+def test_the_fault_reaches_the_running_site_and_outlives_it(
+    site: Site, start: Callable[..., Quickstart]
+) -> None:
+    first = start("--no-traffic")
+    assert "its backend's fault is 'sometimes'" in "".join(first.lines)
+    assert site.manage("demo_fault", "on").stdout == "The demonstration's fault is on\n"
+    assert "503 Service Unavailable" in _shell(first.value("Search")).stdout
+    first.stop()
+    assert "its backend's fault is 'on'" in "".join(start("--no-traffic").lines)
+
+
+def test_without_the_demonstration_the_rest_is_there(start: Callable[..., Quickstart]) -> None:
+    quickstart = start(DEMO_SEARCH="off")
+    assert not any(line.startswith("Search") for line in quickstart.lines)
+    path = urllib.parse.urljoin(quickstart.console, "/api/v1/search?q=kettle")
+    assert '"code":"not_found"' in _shell(f"curl -sS '{path}'").stdout
+    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+
+
 def test_no_traffic_means_none(site: Site, start: Callable[..., Quickstart]) -> None:
     quickstart = start("--no-traffic")
     assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
@@ -173,9 +205,9 @@ def test_demo_traffic_outlives_its_store(site: Site) -> None:
         environment = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
         visitors = site.start("-c", VISITORS, REDIS_URL=store.url, **environment)
         for change, outcome in [
-            (None, "answered"),
-            (store.stop, "failed"),
-            (store.start, "answered"),
+            (None, "miss"),
+            (store.stop, "bypass"),
+            (store.start, "hit"),
         ]:
             if change is not None:
                 change()

@@ -1,10 +1,14 @@
 """What the tests of several doors share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from analytics_admin.breakers import CircuitBreaker, registry
+from project.demo import search
+from project.demo.faults import Fault, FaultSwitch
 from tests.breakers import trip
 from tests.servers import StoreServer, free_port
 
@@ -23,3 +27,20 @@ def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
         trip("api.open")
         server.freeze() if request.param == "frozen" else server.stop()
         yield
+
+
+@pytest.fixture
+def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[CircuitBreaker]:
+    """The demonstration's breaker; it and its like are declared for the test alone."""
+    monkeypatch.setattr(registry, "_breakers", {})
+    monkeypatch.setattr(registry, "_options", {})
+    yield search.catalog()
+    search.catalog.cache_clear()
+    search.recommendations.cache_clear()
+
+
+@pytest.fixture
+def fault(settings: Any, tmp_path: Path) -> Callable[[Fault], None]:
+    """The switch, which every test finds untouched."""
+    settings.DEMO_FOLDER = tmp_path / "demo"
+    return FaultSwitch(settings.DEMO_FOLDER).set

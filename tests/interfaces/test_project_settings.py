@@ -170,8 +170,10 @@ class TestEnvironment:
 
     def test_production_is_read_as_it_is_said(self) -> None:
         names = ("DEBUG", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "REST_FRAMEWORK")
-        said = _settings(*names, "SECURE_PROXY_SSL_HEADER", "SIMPLE_JWT", **PRODUCTION)
-        assert said["DEBUG"] is False
+        said = _settings(
+            *names, "SECURE_PROXY_SSL_HEADER", "SIMPLE_JWT", "DEMO_SEARCH", **PRODUCTION
+        )
+        assert said["DEBUG"] is said["DEMO_SEARCH"] is False
         assert said["SESSION_COOKIE_SECURE"] is said["CSRF_COOKIE_SECURE"] is True
         assert said["REST_FRAMEWORK"]["NUM_PROXIES"] == 1
         assert said["SECURE_PROXY_SSL_HEADER"] == ["HTTP_X_FORWARDED_PROTO", "https"]
@@ -266,7 +268,7 @@ class TestWords:
         "name",
         [
             *("DEBUG", "SECURE_COOKIES", "SSL_REDIRECT", "HSTS_INCLUDE_SUBDOMAINS"),
-            *("HSTS_PRELOAD", "HSTS_SECONDS", "NUM_PROXIES"),
+            *("HSTS_PRELOAD", "HSTS_SECONDS", "NUM_PROXIES", "DEMO_SEARCH"),
         ],
     )
     def test_a_variable_that_cannot_be_understood_is_one_line(self, name: str) -> None:

@@ -35,7 +35,7 @@ LEVELS = {
         "middleware",
     },
     1: {"breakers", "caching"},
-    0: {"conf", "connections", "models", "migrations", "signals", ""},
+    0: {"conf", "connections", "courier", "models", "migrations", "signals", ""},
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
 BEHIND_SERVICES = {"breakers", "caching", "connections"}
@@ -43,7 +43,7 @@ PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
     "breakers/redis_store.py",
-    *(f"caching/{name}.py" for name in ("entries", "purge", "statistics")),
+    *(f"caching/{name}.py" for name in ("entries", "purge", "redis_store", "wire")),
 }
 
 

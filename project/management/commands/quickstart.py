@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import secrets
+import sqlite3
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -24,7 +25,9 @@ from redis.exceptions import RedisError
 from rest_framework_simplejwt.settings import api_settings
 
 from analytics_admin.tokens import issue_access_token
-from project.demo import Traffic
+from project.demo.faults import FAULTS, FaultSwitch
+from project.demo.index import Index
+from project.demo.traffic import Traffic
 from project.embedded_store import EmbeddedStoreError, embedded_store
 
 ADMIN = "admin"
@@ -100,7 +103,7 @@ class Command(BaseCommand):
         try:
             with _listen(addrport) as server:  # first: nothing is created if this fails
                 self._prepare(addrport.url(server.server_port), password)
-                _serve(server, traffic=not no_traffic)
+                _serve(server, traffic=settings.DEMO_SEARCH and not no_traffic)
         except KeyboardInterrupt:
             self.stdout.write("\nStopped.")
 
@@ -112,12 +115,15 @@ class Command(BaseCommand):
                 embedded_store(settings.EMBEDDED_STORE_FOLDER).ensure_running()
             call_command("migrate", verbosity=0, interactive=False)
             user, login = _admin(password)
+            fault = _prepare_demo() if settings.DEMO_SEARCH else None
         except EmbeddedStoreError as error:
             raise CommandError(f"the embedded store did not start: {error}") from None
         except DatabaseError as error:
             words = str(error).partition("\n")[0]
             raise CommandError(f"the database is not usable: {words}") from None
-        self._announce(url, login, issue_access_token(user))
+        except (OSError, sqlite3.Error) as error:
+            raise CommandError(f"the demonstration search cannot be set up: {error}") from None
+        self._announce(url, login, issue_access_token(user), fault=fault)
 
     def _try_store(self) -> None:
         """Say so when the store does not answer; the site runs without one, and shows that."""
@@ -130,7 +136,7 @@ class Command(BaseCommand):
                 "the site runs all the same, and uses it from when it does"
             )
 
-    def _announce(self, url: str, login: str, token: str) -> None:
+    def _announce(self, url: str, login: str, token: str, *, fault: str | None) -> None:
         minutes = api_settings.ACCESS_TOKEN_LIFETIME.total_seconds() / 60
         clear, reset = (
             reverse(f"analytics_admin:{name}") for name in ("cache-clear", "circuit-breakers-reset")
@@ -140,6 +146,7 @@ class Command(BaseCommand):
             f"Login:    {login}\n"
             f"Token:    {token}\n"
             f"          valid for {minutes:.0f} minutes; another: manage.py issue_token {ADMIN}\n\n"
+            f"{_demo(url, fault) if fault else ''}"
             f"Clear the search cache:\n{_curl(url + clear, token)}\n\n"
             f"Reset all circuit breakers:\n{_curl(url + reset, token)}\n\n"
             "Ctrl-C stops the site."
@@ -168,6 +175,23 @@ def _admin(password: str | None) -> tuple[User, str]:
     else:
         return user, f"{ADMIN}, password as before (--password sets a new one)"
     return user, f"{ADMIN} / {password}"
+
+
+def _prepare_demo() -> str:
+    """Build the demonstration's index; return how its fault stands, "sometimes" at first."""
+    Index(settings.DEMO_FOLDER).build()
+    switch = FaultSwitch(settings.DEMO_FOLDER)
+    fault = switch.read() or "sometimes"
+    switch.set(fault)  # also anew: an outage now and then is to come later, and not at once
+    return fault
+
+
+def _demo(url: str, fault: str) -> str:
+    choices = "|".join(FAULTS)
+    return (
+        f"Search:   curl -sSi '{url}{reverse('search')}?q=red+kettle'\n"
+        f"          its backend's fault is '{fault}'; manage.py demo_fault {choices}\n\n"
+    )
 
 
 def _curl(url: str, token: str) -> str:

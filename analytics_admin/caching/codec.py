@@ -1,0 +1,76 @@
+"""Values as text, such that what is read back is what was given, type by type.
+
+JSON and not pickle: who can write to the store must not be able to run code here.
+"""
+
+import json
+import math
+from typing import Any
+
+
+class UnstorableValue(TypeError):
+    """A value that would not come back from the cache as it went in; the text names the place."""
+
+    code = "unstorable_value"
+
+
+class ValueTooLarge(ValueError):
+    """A value over SEARCH_CACHE_MAX_VALUE_BYTES."""
+
+    code = "value_too_large"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the value takes {size} bytes; the limit is {limit}")
+
+
+def encode(value: Any) -> str:
+    """Return the value as compact JSON.
+
+    Raises:
+        UnstorableValue: a type that would come back as another, or not at all.
+    """
+    try:
+        _check(value, "value")
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), check_circular=False)
+    except RecursionError:
+        raise UnstorableValue("value is nested too deeply, or contains itself") from None
+    except ValueError as error:  # an int of more digits than Python converts
+        raise UnstorableValue(f"value cannot be written: {error}") from None
+
+
+def decode(text: str) -> Any:
+    """Return the value behind the text."""
+    return _decode(text)
+
+
+_decode = json.JSONDecoder().decode
+
+
+def _check(value: Any, place: str) -> None:  # noqa: C901  one branch per type that survives
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():
+            _check_text(value, place)
+    elif value is None or kind is bool or kind is int:
+        return
+    elif kind is float:
+        if not math.isfinite(value):
+            raise UnstorableValue(f"{place} is {value}, which JSON does not know")
+    elif kind is list:
+        for number, item in enumerate(value):
+            _check(item, f"{place}[{number}]")
+    elif kind is dict:
+        for name, item in value.items():
+            if type(name) is not str:
+                raise UnstorableValue(f"{place} has the key {name!r}, which would become text")
+            _check_text(name, place)
+            _check(item, f'{place}["{name}"]')
+    else:
+        raise UnstorableValue(f"{place} is a {kind.__name__}, which JSON does not bring back")
+
+
+def _check_text(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnstorableValue(f"{place} holds half of a surrogate pair") from None

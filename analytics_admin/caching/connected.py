@@ -1,0 +1,110 @@
+"""What every call of the search cache goes through: the settings, the store, the fork."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from django.core.signals import setting_changed
+
+from analytics_admin.caching import memory_store
+from analytics_admin.caching.codec import decode
+from analytics_admin.caching.entries import Entry
+from analytics_admin.caching.judging import Finding
+from analytics_admin.caching.line import Away, Step
+from analytics_admin.caching.statistics import Statistics
+from analytics_admin.caching.steps import Lookup
+from analytics_admin.caching.wiring import Wiring
+from analytics_admin.conf import SETTING
+from analytics_admin.connections import StoreUnavailable
+
+T = TypeVar("T")
+
+
+class Connected:
+    """One process' way to the store of an alias, which is asked for with the first call."""
+
+    def __init__(self, alias: Callable[[], str]) -> None:
+        self._alias = alias
+        self._wiring: Wiring | None = None
+        self._lock = threading.Lock()
+        self.statistics = Statistics()
+        """What the calls of this process came to."""
+        setting_changed.connect(self._note_setting)
+        os.register_at_fork(after_in_child=partial(_after_fork_of, weakref.ref(self)))
+
+    def _hit(self, entry: Entry, *, now: float) -> Lookup:
+        self.statistics.hit(entry.computed_in)
+        return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
+
+    def _read(self, keys: list[Any], tags: Iterable[str]) -> list[Finding]:
+        wiring = self._wired()
+        step = wiring.reading(keys, tags)
+        try:
+            return wiring.line.run(step)
+        except Away:
+            return []
+
+    async def _aread(self, keys: list[Any], tags: Iterable[str]) -> list[Finding]:
+        wiring = self._wired()
+        step = wiring.reading(keys, tags)
+        try:
+            return await wiring.line.arun(step)
+        except Away:
+            return []
+
+    def _values(self, keys: list[Any], found: list[Finding]) -> dict[Any, Any]:
+        values = {}
+        for key, each in zip(keys, found, strict=False):  # none at all with the store away
+            if each.fresh is not None:
+                values[key] = self._hit(each.fresh, now=each.now).value
+        self.statistics.add(misses=len(found) - len(values), bypassed=len(keys) - len(found))
+        return values
+
+    def _insist(self, step: Step[T]) -> T:
+        try:
+            return self._wired().line.run(step)
+        except Away as away:
+            raise StoreUnavailable(away.reason) from None
+
+    async def _ainsist(self, step: Step[T]) -> T:
+        try:
+            return await self._wired().line.arun(step)
+        except Away as away:
+            raise StoreUnavailable(away.reason) from None
+
+    def _wired(self) -> Wiring:
+        return self._wiring or self._wire()
+
+    def _wire(self) -> Wiring:
+        with self._lock:
+            if self._wiring is None:
+                self._wiring = Wiring(self._alias(), self.statistics)
+            return self._wiring
+
+    def _note_setting(self, *, setting: str, **_: object) -> None:
+        if setting in {"CACHES", SETTING}:
+            self.reconnect()
+
+    def reconnect(self) -> None:
+        """Let the connections go, and read the settings anew with the next call."""
+        with self._lock:
+            wiring, self._wiring = self._wiring, None
+        if wiring is not None:
+            wiring.line.close()
+
+    def _after_fork(self) -> None:
+        """Share no connection, lock or thread with the process that this one was forked from."""
+        self._lock = threading.Lock()
+        self.statistics.after_fork()
+        memory_store.after_fork()
+        if self._wiring is not None:
+            self._wiring.line.after_fork()
+            self._wiring.lookups.after_fork()
+
+
+def _after_fork_of(cache: "weakref.ref[Connected]") -> None:
+    if (alive := cache()) is not None:
+        alive._after_fork()

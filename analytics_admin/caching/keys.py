@@ -1,0 +1,155 @@
+"""Canonical names for keys of the search cache: equal keys agree, different ones never collide.
+
+Knows nothing of prefixes and versions, which the cache alias puts in front, nor of a store.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+LONGEST_NAME = 120
+"""Characters of a canonical form that still is the name itself; a longer one is hashed."""
+LONGEST_TAG = 500
+"""Characters of a tag; more is a mistake, such as a whole document."""
+MOST_TAGS = 50
+
+
+def name_key(key: object) -> str:
+    """Return the name of a key: at most 122 characters of printable ASCII without a space.
+
+    A key is None, a bool, int, float, str, date, datetime, Decimal or UUID, or a list, tuple or
+    dict (with text as keys) of such values. The kinds are told apart: 1, 1.0, True and "1" are
+    four keys. A list and a tuple of the same values are one key, like the two orders of a dict,
+    0.0 and -0.0, one instant in two time zones, and Decimal("1.0") and Decimal("1.00").
+
+    Raises:
+        TypeError: a value of another kind, or a dict's key that is no text; it names the place.
+        ValueError: a number that is not finite, or a key nested too deeply.
+    """
+    try:
+        return _name(_canonical(key, "key"))
+    except RecursionError:
+        raise ValueError("key is nested too deeply") from None
+
+
+def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of tags, sorted, each once.
+
+    Raises:
+        TypeError: ``tags`` is one text rather than several, or holds something that is no text.
+        ValueError: a tag that is empty or over 500 characters, or more than 50 tags.
+    """
+    if tags == ():
+        return ()
+    if isinstance(tags, str | bytes):
+        raise TypeError(f"tags must be several texts, as in ({tags!r},), not one")
+    names = {_name(_canonical(_checked_tag(tag), "tag")) for tag in tags}
+    if len(names) > MOST_TAGS:
+        raise ValueError(f"a value has at most {MOST_TAGS} tags, not {len(names)}")
+    return tuple(sorted(names))
+
+
+def _checked_tag(tag: object) -> str:
+    if not isinstance(tag, str):
+        raise TypeError(f"a tag must be text, not {type(tag).__name__}")
+    if not 0 < len(tag) <= LONGEST_TAG:
+        raise ValueError(f"a tag has 1 to {LONGEST_TAG} characters, not {len(tag)}")
+    return tag
+
+
+def _name(text: str) -> str:
+    """Return a text as it is if it may be part of a name, else its SHA-256."""
+    if len(text) <= LONGEST_NAME and text.isascii() and text.isprintable() and " " not in text:
+        return f"k:{text}"
+    # Not "replace" or an escape: a lone surrogate must not become what another text is.
+    return f"h:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _canonical(value: Any, place: str) -> str:
+    """Write the value as JSON would, each further kind behind a mark that JSON does not know."""
+    for kind, write in _WRITERS:
+        if isinstance(value, kind):
+            return write(value, place)
+    raise TypeError(f"{place} is a value of type {type(value).__name__}, which cannot be in a key")
+
+
+def _text(value: str, place: str) -> str:
+    return json.dumps(str.__str__(value), ensure_ascii=False)
+
+
+def _constant(value: bool | None, place: str) -> str:
+    return {None: "null", False: "false", True: "true"}[value]
+
+
+def _whole(value: int, place: str) -> str:
+    return f"{int(value):x}!" if abs(value) >= 10**18 else int.__repr__(value)
+
+
+def _float(value: float, place: str) -> str:
+    if not math.isfinite(value):
+        raise ValueError(f"{place} is not finite")
+    return float.__repr__(value + 0.0)  # -0.0 becomes 0.0
+
+
+def _sequence(value: Iterable[Any], place: str) -> str:
+    inner = ",".join([_canonical(item, f"{place}[{n}]") for n, item in enumerate(value)])
+    return f"[{inner}]"
+
+
+def _mapping(value: dict[Any, Any], place: str) -> str:
+    for name in value:
+        if not isinstance(name, str):
+            raise TypeError(f"{place} has {name!r} as a key, which is no text")
+    parts = [
+        f"{_text(name, place)}:{_canonical(value[name], f'{place}[{name!r}]')}"
+        for name in sorted(value)
+    ]
+    return "{" + ",".join(parts) + "}"
+
+
+def _instant(value: datetime, place: str) -> str:
+    offset = value.utcoffset()
+    naive = value.replace(tzinfo=None, fold=0)
+    if offset is None:
+        return f"@{naive.isoformat()}"
+    # By hand: astimezone() fails within a day of the years 1 and 9999.
+    since = naive - datetime(1970, 1, 1) - offset  # noqa: DTZ001
+    return f"@{since.days}d{since.seconds}.{since.microseconds:06}Z"
+
+
+def _day(value: date, place: str) -> str:
+    return f"@{value.isoformat()}"
+
+
+def _decimal(value: Decimal, place: str) -> str:
+    if not value.is_finite():
+        raise ValueError(f"{place} is not finite")
+    sign, digits, exponent = value.as_tuple()
+    text = "".join(map(str, digits)).lstrip("0")
+    shorter = text.rstrip("0")
+    if not shorter:
+        return "#0"
+    return f"#{'-' * sign}{shorter}e{int(exponent) + len(text) - len(shorter)}"
+
+
+def _uuid(value: UUID, place: str) -> str:
+    return f"%{value}"
+
+
+_WRITERS: tuple[tuple[Any, Callable[[Any, str], str]], ...] = (
+    (str, _text),
+    (bool | None, _constant),
+    (int, _whole),
+    ((list, tuple), _sequence),
+    (float, _float),
+    (dict, _mapping),
+    (datetime, _instant),  # before date: each is one
+    (date, _day),
+    (Decimal, _decimal),
+    (UUID, _uuid),
+)

@@ -1,0 +1,250 @@
+"""How the search cache's calls reach the store: in bounded time, and not at all while it is away.
+
+Knows nothing of values. A step is a function of a store, run in the caller's thread; what may hang
+there, and what an event loop must not wait for, is carried by the courier's threads.
+"""
+
+import asyncio
+import logging
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
+from analytics_admin.courier import Courier, Dismissed
+
+logger = logging.getLogger("analytics_admin.caching")
+
+T = TypeVar("T")
+Step = Callable[[Store], T]
+
+WAIT_LIMIT = 0.15
+"""Seconds that a call waits for the store at most; slow answers that follow one another cost a
+process no more than that in all."""
+TOO_SLOW = 0.05
+"""Seconds: an answer that takes longer is slow."""
+
+TOO_SLOWLY = "the store answers too slowly"
+_SILENT = "the store did not answer in time"
+
+
+class Away(Exception):
+    """The store is away, or has no room: the call goes on without it. ``reason`` says why."""
+
+    def __init__(self, reason: str = "the store was lost and is not back yet") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Line:
+    """The way to one store.
+
+    ``connect`` makes the store's client and connects to nothing. It is given the line, whose
+    ``bounded`` and ``patience`` the client heeds.
+    """
+
+    def __init__(
+        self, connect: Callable[["Line"], Store], *, retry_interval: Callable[[], float]
+    ) -> None:
+        self._connect = connect
+        self._retry_interval = retry_interval
+        self._lock = threading.Lock()
+        self._courier = Courier()
+        self._carried = threading.local()
+        self._store: Store | None = None
+        self._retry_at: float | None = None  # set while the store is away
+        self._full_told_at = self._moved_at = -1e9
+        self._slow = 0.0
+        self._weighed_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        return self._retry_at is not None
+
+    def run(self, step: Step[T]) -> T:
+        """Run the step in this thread and return what it returns.
+
+        Raises:
+            Away: the store did not do it, or is known to be away.
+        """
+        store = self._store or self._present()
+        began = time.monotonic()
+        try:
+            result = step(store)
+        except StoreFull as error:
+            self._tell_full(error)
+            raise Away(error.reason) from None
+        except (StoreUnavailable, TimeoutError, Dismissed) as error:
+            reason = getattr(error, "reason", _SILENT)
+            self._lose(store, reason)
+            raise Away(reason) from None
+        ended = time.monotonic()
+        if self._slow or ended - began > TOO_SLOW:
+            self._weigh(store, began, ended)
+        return result
+
+    async def arun(self, step: Step[T]) -> T:
+        """Do what ``run`` does without blocking the event loop."""
+        store = self._store or self._present()
+        sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
+        while True:
+            try:
+                return await asyncio.wait_for(asyncio.shield(sent), self.patience() or WAIT_LIMIT)
+            except Dismissed:
+                raise Away from None
+            except TimeoutError:
+                if self._is_moving():
+                    continue
+                self._lose(store, _SILENT)
+                raise Away(_SILENT) from None
+
+    def post(self, step: Step[object]) -> None:
+        """Have the step run soon, if the store is there; nobody waits."""
+        if not self.is_away:
+            self._courier.submit(partial(self._carry, step))
+
+    def bounded(self, function: Callable[[], T]) -> T:
+        """Run a function that may hang; wait for it within the patience.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        if getattr(self._carried, "now", False):
+            return function()
+        sent = self._courier.submit(partial(self._note_end, function))
+        while True:
+            try:
+                return sent.result(timeout=self.patience() or WAIT_LIMIT)
+            except TimeoutError:
+                if not self._is_moving():
+                    raise
+
+    def patience(self) -> float | None:
+        """Return the seconds that the next answer may take; None: as usual."""
+        return max(0.001, WAIT_LIMIT - self._slow) if self._slow else None
+
+    def close(self) -> None:
+        """Let the connections and threads go; another line takes this one's place."""
+        if self._store is not None:
+            self._store.close()
+        self._courier.dismiss()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, which has no thread and must not use a connection."""
+        self._lock = threading.Lock()
+        self._carried = threading.local()
+        self._courier = Courier()
+        self._slow = 0.0
+        self._store = None
+        if self._retry_at is not None:
+            self._retry_at = time.monotonic() + self._retry_interval()
+
+    def _carry(self, step: Step[T]) -> T:
+        self._carried.now = True
+        try:
+            return self._note_end(partial(self.run, step))
+        finally:
+            self._carried.now = False
+
+    def _note_end(self, function: Callable[[], T]) -> T:
+        result = function()
+        self._moved_at = time.monotonic()
+        return result
+
+    def _is_moving(self) -> bool:
+        """Say whether the courier brings answers: then a caller waits for its turn, not the store.
+
+        Slow answers that follow one another are weighed, and end that.
+        """
+        return time.monotonic() - self._moved_at < WAIT_LIMIT
+
+    def _present(self) -> Store:
+        with self._lock:
+            if self._store is not None:
+                return self._store
+            if self._retry_at is None:
+                try:
+                    self._store = self._connect(self)
+                except StoreUnavailable as error:  # settings that no store can be reached by
+                    self._retry_at = time.monotonic() + self._retry_interval()
+                    logger.error("search cache: %s; searches are computed without it", error.reason)
+                    raise Away(error.reason) from None
+                return self._store
+            if time.monotonic() >= self._retry_at:
+                self._retry_at = float("inf")  # until this attempt has ended
+                self._courier.submit(self._try_to_return)
+        raise Away
+
+    def _lose(self, store: Store, reason: str) -> None:
+        """Go on without the store; the first to notice says so."""
+        with self._lock:
+            if store is not self._store:
+                return
+            self._store = None
+            self._retry_at = time.monotonic() + self._retry_interval()
+            courier, self._courier = self._courier, Courier()
+            slow, self._slow = self._slow, 0.0
+        courier.dismiss()
+        store.close()
+        told = TOO_SLOWLY if slow and reason == _SILENT else reason
+        logger.error("search cache: %s; searches are computed without it", told)
+
+    def _try_to_return(self) -> None:
+        """Come back if the store takes writes quickly; else wait for the next interval."""
+        self._carried.now = True
+        back: Store | None = None
+        with suppress(StoreUnavailable):
+            back = self._connect(self)
+            if not _is_quick(back):
+                back.close()
+                back = None
+        with self._lock:
+            self._store = back
+            self._retry_at = None if back else time.monotonic() + self._retry_interval()
+        if back is not None:
+            logger.warning("search cache: the store is back")
+
+    def _tell_full(self, error: StoreFull) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._full_told_at < self._retry_interval():
+                return
+            self._full_told_at = now
+        logger.error("search cache: %s; results are not stored", error.reason)
+
+    def _weigh(self, store: Store, began: float, ended: float) -> None:
+        """Charge a slow answer to the process' patience; those that overlap delay calls but once.
+
+        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up.
+        """
+        with self._lock:
+            if ended - began <= TOO_SLOW:
+                self._slow = max(0.0, self._slow - TOO_SLOW)
+            elif began >= self._weighed_until:
+                self._slow += ended - began
+                self._weighed_until = ended
+            spent = self._slow >= WAIT_LIMIT
+        if spent:
+            self._lose(store, TOO_SLOWLY)
+
+
+def _is_quick(store: Store) -> bool:
+    """Say whether the store takes writes, and answers quickly more often than not."""
+    durations = []
+    for _ in range(3):
+        began = time.monotonic()
+        store.check_writable()
+        durations.append(time.monotonic() - began)
+    return statistics.median(durations) <= TOO_SLOW
+
+
+def never_cancelled() -> "Future[T]":
+    """Return a future that no waiter's cancellation reaches."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    return future

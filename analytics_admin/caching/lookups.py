@@ -1,0 +1,245 @@
+"""What a call does that found no fresh value: compute it, wait for who does, or take a stale one.
+
+Of all callers in the fleet the one that holds the lease computes. The lease is taken for ``lease``
+seconds; when they are over another caller may compute as well, and the first of the two to finish
+fills the cache. So a computation may take longer than its lease, up to ten times, at the price of
+being done twice; and one whose process was killed is missed for no longer than that.
+"""
+
+import random
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from analytics_admin.caching.codec import UnstorableValue, decode, encode
+from analytics_admin.caching.durations import spread
+from analytics_admin.caching.entries import Entry, decode_entry
+from analytics_admin.caching.flights import Flight, Flights, Landing, is_computing, within
+from analytics_admin.caching.judging import Finding, judge
+from analytics_admin.caching.line import Line
+from analytics_admin.caching.statistics import Statistics
+from analytics_admin.caching.steps import (
+    Answer,
+    AnyStep,
+    Compute,
+    Exchange,
+    Lookup,
+    Outcome,
+    Pause,
+    Steps,
+    Wait,
+    Waited,
+)
+from analytics_admin.caching.store import Claim, Life, Place, Store
+
+PATIENCE = 2.0
+"""Times the lease that a call waits for others at most: one may be killed, and one take over."""
+SHORTEST_PAUSE = 0.01
+LONGEST_PAUSE = 0.1
+"""Seconds between two looks at what another process does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked for, and on which terms."""
+
+    place: Place
+    timeout: float | None
+    """Seconds for which a value is fresh; None for ever."""
+    stale_for: float
+    lease: float
+    max_bytes: int
+
+    def life(self) -> Life:
+        """Return how long a value stored now is to live, by a shortened timeout."""
+        if self.timeout is None:
+            return Life(fresh_ms=0, kept_ms=0)
+        fresh = max(1, round(spread(self.timeout) * 1000))
+        return Life(fresh_ms=fresh, kept_ms=fresh + round(self.stale_for * 1000))
+
+
+class Lookups:
+    """The lookups of one process against one store."""
+
+    def __init__(self, line: Line, statistics: Statistics) -> None:
+        self._line = line
+        self._statistics = statistics
+        self.flights = Flights()
+
+    def resolve(self, question: Question, seen: Finding) -> Steps:
+        """Find a value where none that is fresh was seen."""
+        if is_computing(question.place):  # it would wait for itself
+            return (yield from self._compute_alone("miss"))
+        until = time.monotonic() + PATIENCE * question.lease
+        while True:
+            flight, is_own = self.flights.join(question.place, stamps=seen.stamps)
+            if is_own:
+                try:
+                    return (yield from self._lead(question, flight, seen, until))
+                finally:
+                    self.flights.end(flight)
+            if seen.stale is not None:
+                return self._serve_stale(seen.stale, now=seen.now)
+            found = yield from self._follow(question, flight, until)
+            if not isinstance(found, Finding):
+                return found
+            seen = found
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: what was under way is its parent's."""
+        self.flights = Flights()
+
+    def _follow(
+        self, question: Question, flight: Flight, until: float
+    ) -> Generator[AnyStep, Any, Answer | Finding]:
+        """Wait for the flight; return its value, or what is to be seen if it brought none."""
+        waited: Waited = yield Wait(flight, until - time.monotonic())
+        if waited.landing is not None:
+            return self._serve_landing(waited.landing)
+        if not waited.ended:
+            return (yield from self._compute_alone("miss"))
+        found: Finding | None = yield Exchange(
+            lambda store: judge(store.read(question.place), question.stale_for)
+        )
+        if found is None:
+            return (yield from self._compute_alone("bypass"))
+        if found.fresh is not None:
+            return self._serve_landing(_landing_of(found.fresh, now=found.now))
+        return found
+
+    def bypass(self) -> Steps:
+        """Compute without the store, which is away."""
+        return (yield from self._compute_alone("bypass"))
+
+    def _lead(self, question: Question, flight: Flight, seen: Finding, until: float) -> Steps:
+        """Compute on behalf of this process, or watch the process that does."""
+        began = time.monotonic()
+        while True:
+            claim: Claim | None = yield Exchange(_claiming(question, flight, seen.damaged))
+            if claim is None:
+                return (yield from self._go_on_without(flight, seen))
+            flight.stamp = claim.stamp
+            if claim.state == "granted":
+                return (yield from self._refresh(question, flight, seen, claim))
+            if claim.state == "fresh" and (entry := decode_entry(claim.entry)) is not None:
+                landing = _landing_of(entry, now=claim.now)
+                self.flights.end(flight, landing)
+                return self._serve_landing(landing)
+            if seen.stale is not None:
+                return self._serve_stale(seen.stale, now=seen.now)
+            now = time.monotonic()
+            if now >= until:
+                self.flights.end(flight)
+                return (yield from self._compute_alone("miss"))
+            # The longer it takes, the less a longer pause matters; jitter parts the processes.
+            pause = min(LONGEST_PAUSE, SHORTEST_PAUSE + (now - began) / 10)
+            pause *= random.uniform(0.5, 1.5)
+            yield Pause(min(pause, claim.left + 0.001, until - now))
+
+    def _refresh(self, question: Question, flight: Flight, seen: Finding, claim: Claim) -> Steps:
+        """Compute under the lease and store what comes, if the lease still holds then."""
+        place = question.place
+        outcome = yield from self._compute_within(flight, claim)
+        error, text = outcome.error, ""
+        if error is None:
+            try:
+                text = encode(outcome.value)
+            except UnstorableValue as unstorable:
+                error = unstorable
+        if error is not None:
+            yield Exchange(lambda store: store.release(place, claim))
+            self.flights.end(flight)
+            return self._serve_despite(error, seen)
+        fits = _fits(text, question.max_bytes)
+        stored: bool | None = yield Exchange(
+            lambda store: store.fill(
+                place,
+                claim,
+                text if fits else None,
+                question.life(),
+                computed_in=outcome.seconds,
+            )
+        )
+        if stored:
+            self.flights.end(flight, Landing(text, time.monotonic(), outcome.seconds))
+        self._statistics.add(
+            misses=1,
+            fills=bool(stored and fits),
+            too_large=not fits,
+            refused_fills=stored is False,
+        )
+        return Lookup(decode(text), "miss", 0.0)
+
+    def _compute_within(self, flight: Flight, claim: Claim) -> Generator[Compute, Outcome, Outcome]:
+        """Compute as part of the flight; give the lease back if the caller is interrupted."""
+        token = within.set((*within.get(), flight))
+        try:
+            outcome = yield Compute()
+        except GeneratorExit:
+            self._line.post(lambda store: store.release(flight.place, claim))
+            raise
+        finally:
+            within.reset(token)
+        self._count(outcome)
+        return outcome
+
+    def _compute_alone(self, state: str) -> Steps:
+        """Compute and store nothing."""
+        outcome: Outcome = yield Compute()
+        self._count(outcome)
+        self._statistics.add(**{"misses" if state == "miss" else "bypassed": 1})
+        if outcome.error is not None:
+            return outcome.error
+        try:
+            value = decode(encode(outcome.value))
+        except UnstorableValue as error:
+            return error
+        return Lookup(value, "miss" if state == "miss" else "bypass", 0.0)
+
+    def _go_on_without(self, flight: Flight, seen: Finding) -> Steps:
+        """The store was lost since the value was read."""
+        self.flights.end(flight)
+        if seen.stale is not None:
+            return self._serve_stale(seen.stale, now=seen.now)
+        return (yield from self._compute_alone("bypass"))
+
+    def _serve_landing(self, landing: Landing) -> Answer:
+        self._statistics.hit(landing.computed_in)
+        return Lookup(decode(landing.text), "hit", time.monotonic() - landing.born)
+
+    def _serve_stale(self, entry: Entry, *, now: float) -> Answer:
+        self._statistics.add(stale_served=1, saved_seconds=entry.computed_in)
+        return Lookup(decode(entry.text), "stale", max(0.0, now - entry.stored_at))
+
+    def _serve_despite(self, error: Exception, seen: Finding) -> Answer:
+        """Serve the stale value in place of the computation that failed, if there is one."""
+        if seen.stale is None or isinstance(error, UnstorableValue):
+            self._statistics.add(misses=1)
+            return error
+        self._statistics.add(stale_on_error=1)
+        return self._serve_stale(seen.stale, now=seen.now)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._statistics.add(
+            compute_errors=outcome.error is not None, compute_seconds=outcome.seconds
+        )
+
+
+def _claiming(question: Question, flight: Flight, damaged: bytes) -> Any:
+    def claim(store: Store) -> Claim:
+        claim = store.claim(question.place, question.life(), lease=question.lease, damaged=damaged)
+        if claim.state == "granted" and flight.future.done():  # its task was cancelled meanwhile
+            store.release(question.place, claim)
+        return claim
+
+    return claim
+
+
+def _landing_of(entry: Entry, *, now: float) -> Landing:
+    age = max(0.0, now - entry.stored_at)
+    return Landing(entry.text, time.monotonic() - age, entry.computed_in)
+
+
+def _fits(text: str, limit: int) -> bool:
+    return len(text) <= limit and (text.isascii() or len(text.encode()) <= limit)

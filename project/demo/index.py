@@ -1,0 +1,114 @@
+"""Full-text search over the goods: one SQLite FTS5 file, whatever database the site itself has.
+
+The file is derived from the program alone, so it needs no migration, no backup and no server;
+built twice, for PostgreSQL as well, a demonstration would have two rankings to explain. Knows
+nothing of caches, breakers or faults.
+"""
+
+import fcntl
+import re
+import sqlite3
+import unicodedata
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from project.demo.products import EDITION, products
+from project.private_folder import make_private_folder
+
+PAGE_SIZE = 10
+TITLE_WEIGHT = 5.0
+"""How much more a word in the title counts than one in the text."""
+_FIND = f"""
+    SELECT rowid AS id, title, snippet(products, 1, '*', '*', '…', 12) AS snippet
+    FROM products WHERE products MATCH ?
+    ORDER BY bm25(products, {TITLE_WEIGHT}, 1.0), rowid LIMIT ? OFFSET ?
+"""  # noqa: S608  a constant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One page of what was found, best first, and how much there is in all."""
+
+    count: int
+    results: list[dict[str, Any]]
+
+
+def terms_of(query: str) -> tuple[str, ...]:
+    """Return the words of a query, each once, in an order that does not depend on theirs.
+
+    Nothing in a query is an operator: all but letters, digits and marks parts words.
+    """
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", query).lower())
+    return tuple(sorted(set(words)))
+
+
+class Index:
+    """The index in a folder of its own; any number of processes may build and ask it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"products-{EDITION}.sqlite3"
+
+    def build(self) -> bool:
+        """Make the index unless it is there; say whether that was to be done.
+
+        Others that want it meanwhile wait, and nobody sees half of it.
+
+        Raises:
+            OSError, sqlite3.Error: the folder or the file cannot be made.
+        """
+        if self.path.exists():
+            return False
+        make_private_folder(self.path.parent)
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.exists():
+                return False
+            draft = self.path.with_suffix(".draft")
+            draft.unlink(missing_ok=True)  # of a process that was killed
+            _write(draft)
+            draft.replace(self.path)
+        return True
+
+    def search(self, terms: Iterable[str], *, page: int = 1, all_words: bool = True) -> Found:
+        """Return the page of goods with all of the words, or with any of them.
+
+        Raises:
+            OSError, sqlite3.Error: the index can be neither read nor built. One that is damaged
+                is thrown away, so that the next call builds it anew.
+        """
+        match = (" AND " if all_words else " OR ").join(f'"{term}"' for term in terms)
+        if not match:
+            return Found(count=0, results=[])
+        self.build()
+        try:
+            return self._ask(match, page)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+            raise
+
+    def _ask(self, match: str, page: int) -> Found:
+        address = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.row_factory = sqlite3.Row
+            rows = database.execute(_FIND, (match, PAGE_SIZE, (page - 1) * PAGE_SIZE)).fetchall()
+            total = "SELECT count(*) FROM products WHERE products MATCH ?"
+            count: int = database.execute(total, (match,)).fetchone()[0]
+        return Found(count=count, results=[dict(row) for row in rows])
+
+
+def _write(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        # Porter's stemmer: who asks for chairs finds a chair.
+        database.execute(
+            "CREATE VIRTUAL TABLE products USING fts5(title, text, tokenize='porter unicode61')"
+        )
+        database.executemany(
+            "INSERT INTO products (rowid, title, text) VALUES (?, ?, ?)", products()
+        )
+        database.execute("INSERT INTO products (products) VALUES ('optimize')")

@@ -1,0 +1,94 @@
+"""The goods of the demonstration's shop: made from lists of words, the same on every machine.
+
+Knows nothing of how they are searched.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+EDITION = 1
+"""To be raised with any change of what ``products`` yields: the index is named after it."""
+
+COLOURS = (
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "black",
+    "white",
+    "grey",
+    "brown",
+    "orange",
+    "purple",
+    "turquoise",
+    "ivory",
+)
+FINISHES = ("plain", "striped", "hand-made", "polished", "patterned")
+PLACES = ("by the window", "in a small flat", "out of doors", "for guests", "for every day")
+CARE = ("Wipe it with a damp cloth.", "Keep it dry.", "It grows better with age.")
+
+
+class Room(NamedTuple):
+    """What goods of one room are made of, and which there are."""
+
+    name: str
+    materials: tuple[str, ...]
+    things: tuple[str, ...]
+
+
+class Product(NamedTuple):
+    number: int
+    title: str
+    text: str
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ROOMS = (
+    Room(
+        "kitchen",
+        _words("steel copper enamel ceramic glass stoneware"),
+        _words("kettle bowl jug pan plate cup pot tray jar ladle teapot colander mug dish"),
+    ),
+    Room(
+        "bedroom",
+        _words("wool cotton linen felt silk velvet"),
+        _words(
+            "blanket cushion curtain rug throw pillow quilt sheet towel robe slipper canopy "
+            "bedspread bolster"
+        ),
+    ),
+    Room(
+        "living room",
+        _words("oak pine walnut beech birch bamboo"),
+        _words(
+            "chair table sofa shelf bench stool desk cabinet lamp frame clock mirror chest bookcase"
+        ),
+    ),
+    Room(
+        "hall",
+        _words("leather canvas straw denim jute cork"),
+        _words("bag hat belt coat basket mat case satchel cap boot glove scarf purse umbrella"),
+    ),
+)
+
+
+def products() -> Iterator[Product]:
+    """Yield the goods, 4,032 of them, always in the same order."""
+    kinds = (
+        (room, material, thing, colour)
+        for room in ROOMS
+        for material, thing, colour in product(room.materials, room.things, COLOURS)
+    )
+    for number, (room, material, thing, colour) in enumerate(kinds, start=1):
+        partner = room.things[(number * 5 + 3) % len(room.things)]
+        text = (
+            f"A {FINISHES[number % len(FINISHES)]} {thing} of {material} in {colour}, "
+            f"for the {room.name}. It does well {PLACES[number * 3 % len(PLACES)]}, "
+            f"and goes with a {COLOURS[number * 7 % len(COLOURS)]} {partner}. "
+            f"{CARE[number % len(CARE)]}"
+        )
+        yield Product(number, f"{colour.capitalize()} {material} {thing}", text)

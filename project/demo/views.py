@@ -1,0 +1,100 @@
+"""``GET /api/v1/search``: reads the query, tells the result and where it comes from.
+
+An open circuit is left to CircuitOpenMiddleware. Knows neither index nor cache nor breaker.
+"""
+
+import math
+import re
+from typing import Any
+
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from project.demo.faults import BackendDown
+from project.demo.index import PAGE_SIZE
+from project.demo.search import search
+
+LONGEST_QUERY = 200
+LAST_PAGE = 1000
+PARAMETERS = ("q", "page")
+
+
+class BadSearch(ValueError):
+    """The request's parameters are none that can be answered; the text says why."""
+
+
+@csrf_exempt  # it changes nothing; another method is a 405 and no matter of tokens
+def search_view(request: HttpRequest) -> JsonResponse:
+    """Answer a search, as README describes it."""
+    if request.method not in ("GET", "HEAD"):
+        response = _error(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
+        response["Allow"] = "GET, HEAD"
+        return response
+    try:
+        query, page = _read(request)
+    except BadSearch as error:
+        return _error(400, "invalid", str(error))
+    try:
+        found = search(query, page)
+    except BackendDown:
+        response = _error(503, "search_unavailable", "The search does not answer now.")
+        response["Retry-After"] = "1"
+        return response
+    response = _answer(query, page, found.value)
+    response["X-Cache"] = found.state
+    response["Age"] = str(int(found.age))
+    return response
+
+
+def _answer(query: str, page: int, found: dict[str, Any]) -> JsonResponse:
+    pages = max(1, math.ceil(found["count"] / PAGE_SIZE))
+    if page > pages:
+        return _error(404, "not_found", f"There is no page {page}; the last one is {pages}.")
+    return _json({"query": query, "page": page, "pages": pages, **found})
+
+
+def _read(request: HttpRequest) -> tuple[str, int]:
+    """Return what is searched for, and which page of it.
+
+    Raises:
+        BadSearch
+    """
+    try:
+        given = request.GET
+    except SuspiciousOperation:  # more parameters than Django reads
+        raise BadSearch("Too many parameters.") from None
+    for name in given:
+        if name not in PARAMETERS:
+            raise BadSearch(f"Unknown parameter: {name[:50]}; there are q and page.")
+        if len(given.getlist(name)) > 1:
+            raise BadSearch(f"{name}: Give it once.")
+    return _read_query(given.get("q", "")), _read_page(given.get("page", "1"))
+
+
+def _read_query(query: str) -> str:
+    query = query.strip()
+    if not query:
+        raise BadSearch("q: Say what to search for.")
+    if len(query) > LONGEST_QUERY:
+        raise BadSearch(f"q: At most {LONGEST_QUERY} characters.")
+    if "\0" in query:
+        raise BadSearch("q: A NUL character cannot be searched for.")
+    return query
+
+
+def _read_page(digits: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", digits) or not 1 <= int(digits) <= LAST_PAGE:
+        raise BadSearch(f"page: A whole number from 1 to {LAST_PAGE}.")
+    return int(digits)
+
+
+def _error(status: int, code: str, detail: str) -> JsonResponse:
+    return _json({"detail": detail, "code": code}, status=status)
+
+
+def _json(body: dict[str, Any], *, status: int = 200) -> JsonResponse:
+    compact = {"ensure_ascii": False, "separators": (",", ":")}
+    response = JsonResponse(body, status=status, json_dumps_params=compact)
+    response["Cache-Control"] = "no-store"
+    return response

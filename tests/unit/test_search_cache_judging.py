@@ -1,0 +1,57 @@
+"""Which values count: told from what lay in the store alone."""
+
+import json
+
+import pytest
+
+from analytics_admin.caching.entries import TokenRecord, entry_head
+from analytics_admin.caching.judging import judge
+from analytics_admin.caching.store import Reading
+
+NOW = 1000.0
+RECORD = TokenRecord(accepted=frozenset({"a", "b"}), servable_until={"s": NOW + 5, "over": NOW - 1})
+
+
+def state(
+    stamp: str, *, fresh_until: float = NOW + 1, tags: tuple[bytes | None, ...] = (), stale_for=0
+) -> str:
+    head = entry_head(
+        stamp=stamp, stored_ms=900_000, fresh_until_ms=round(fresh_until * 1000), computed_ms=0
+    )
+    raw = (head + json.dumps("value")).encode()
+    found = judge(Reading(NOW, RECORD.encode(), tags, raw), stale_for)
+    return "fresh" if found.fresh else "stale" if found.stale else "absent"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [("a", "fresh"), ("b", "fresh"), ("s", "stale"), ("over", "absent"), ("c", "absent")],
+)
+def test_a_value_counts_by_its_token(stamp, expected):
+    assert state(stamp) == expected
+    assert state(f"{stamp},t,u", tags=(b"t", b"u")) == expected
+
+
+@pytest.mark.parametrize("stamp", ["a", "b", "s", "c"])
+@pytest.mark.parametrize(
+    "tags", [(b"t",), (b"t", b"x"), (b"u", b"t"), (b"t", b"u", b"v"), (b"t", None), ()]
+)
+def test_a_value_with_other_tags_or_tokens_is_absent(stamp, tags):
+    assert state(f"{stamp},t,u", tags=tags) == "absent"
+
+
+def test_a_value_past_its_time_is_stale_for_as_long_as_the_caller_says():
+    assert state("a", fresh_until=NOW - 10) == "absent"
+    assert state("a", fresh_until=NOW - 10, stale_for=9) == "absent"
+    assert state("a", fresh_until=NOW - 10, stale_for=11) == "stale"
+
+
+def test_a_value_cleared_hard_is_absent_however_stale_a_caller_takes_it():
+    assert state("c", stale_for=1e9) == state("over", stale_for=1e9) == "absent"
+
+
+def test_without_a_record_nothing_counts():
+    raw = (entry_head(stamp="a", stored_ms=0, fresh_until_ms=0, computed_ms=0) + "1").encode()
+    for record in (None, b"damaged"):
+        found = judge(Reading(NOW, record, (), raw), 1e9)
+        assert (found.fresh, found.stale, found.damaged) == (None, None, record or b"")
