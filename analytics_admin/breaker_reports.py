@@ -4,11 +4,17 @@ Services offers these to every door; nothing here changes anything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from analytics_admin.audit import is_storable
+from analytics_admin.breaker_answers import (
+    BreakerDetail,
+    BreakerFailure,
+    BreakerPage,
+    BreakerPeriod,
+    BreakerTransition,
+)
 from analytics_admin.breakers import engine, roster
 from analytics_admin.breakers.evidence import (
     PERIOD,
@@ -17,12 +23,14 @@ from analytics_admin.breakers.evidence import (
     TransitionRecord,
     first_period,
 )
+from analytics_admin.breakers.exchange import SEEN_EVERY
 from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import Control, Counts, Snapshot, State
-from analytics_admin.breakers.store import WOULD_OPEN, Report
+from analytics_admin.breakers.snapshot import Control, Snapshot, State
+from analytics_admin.breakers.store import WOULD_OPEN, Inspection, Report
+from analytics_admin.breakers.told_policy import heard, plain_policy
 
 BREAKER_STATES = (
     *(state.value for state in State),
@@ -30,79 +38,6 @@ BREAKER_STATES = (
 )
 """What calls can meet: a state, or a hold in force."""
 LARGEST_PAGE = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPage:
-    """One page of a list; ``count`` is how many breakers all ``pages`` have."""
-
-    count: int
-    page: int
-    pages: int
-    breakers: Sequence[BreakerStatus]
-    states: Mapping[str, int]
-    """How many of all the site's breakers are in each state, listed or not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerTransition:
-    """A breaker's move from one state or hold to another; ``actor`` is the operator behind it."""
-
-    at: datetime
-    from_state: str
-    to_state: str
-    cause: str
-    actor: str
-    consecutive_failures: int
-    counts: Counts
-    """What had been counted until then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerFailure:
-    """One of the last failures, in the process that saw it."""
-
-    at: datetime
-    error: str
-    """The exception's class; empty where no exception told of the failure."""
-    message: str
-    """The exception's text, cut; empty where the site does not keep texts."""
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPeriod:
-    """The calls of ten seconds from ``at`` on."""
-
-    at: datetime
-    counts: Counts
-    rejected: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerDetail:
-    """All that is known of one breaker."""
-
-    status: BreakerStatus
-    since: datetime | None
-    """When it came to be so; None for one that nobody has used yet."""
-    policy: BreakerPolicy
-    window: Counts | None
-    """Those that the rates are taken of; None when the policy asks for no rate."""
-    failure_rate: float | None
-    """Per cent in the window; None while it holds fewer calls than the policy's minimum."""
-    slow_call_rate: float | None
-    opened: BreakerTransition | None
-    """Why it is open or half-open, or would be but for metrics_only: the move that made it so."""
-    last_used: datetime | None
-    """When a process last said that it uses it, which each does hourly; None: none ever did."""
-    failures: Sequence[BreakerFailure]
-    """The last ten, newest first; of earlier generations too."""
-    history: Sequence[BreakerPeriod]
-    """The last five minutes, oldest first, without gaps; the newest period is not over yet."""
-    transitions: Sequence[BreakerTransition]
-    """The last twenty, newest first."""
 
 
 def list_breakers(
@@ -171,17 +106,28 @@ def describe_breaker(name: str) -> BreakerDetail:
         raise UnknownBreakers([name])
     policy = effective_policy(name)
     found = engine.act_store().inspect(Report(name=name, window=policy.window))
-    snapshot, evidence = found.snapshot, found.evidence
     if not found.is_registered(engine.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
+    in_use = _policies_in_use(found) or [(policy, plain_policy(policy))]
+    if in_use[0][0].window != policy.window:  # this process has not the code, say
+        policy = in_use[0][0]
+        found = engine.act_store().inspect(Report(name=name, window=policy.window))
+    return _detail(name, found, [plain for _, plain in in_use], in_use[0][0])
+
+
+def _detail(
+    name: str, found: Inspection, policies: Sequence[Mapping[str, Any]], policy: BreakerPolicy
+) -> BreakerDetail:
+    snapshot, evidence = found.snapshot, found.evidence
     known = snapshot or Snapshot(generation="")
     judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None
-    status = roster.status_of(name, snapshot, found.now)
+    status = roster.status_of(name, snapshot, found.now, policy)
     transitions = [_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
         since=_time(known.entered_at) if known.entered_at else None,
-        policy=policy,
+        policy=policies[0],
+        other_policies=policies[1:],
         window=known.window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,
@@ -193,16 +139,18 @@ def describe_breaker(name: str) -> BreakerDetail:
     )
 
 
-def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
-    """Return the answer as JSON says it: numbers, null for what is not known, ISO 8601 times."""
-    if isinstance(about, BreakerStatus):
-        return {key: _plain(value) for key, value in asdict(about).items()}
-    rest = {
-        item.name: _plain(getattr(about, item.name))
-        for item in fields(about)
-        if item.name not in ("status", "policy")
-    }
-    return {**as_plain(about.status), "policy": _plain_policy(about.policy), **rest}
+def _policies_in_use(found: Inspection) -> list[tuple[BreakerPolicy, dict[str, Any]]]:
+    """Return the policies that processes told, newest first; older ones while they may be in use.
+
+    Each process tells its own once an hour.
+    """
+    newest_first = sorted(found.evidence.policies.items(), key=lambda told: -told[1])
+    recent = [
+        text
+        for number, (text, at) in enumerate(newest_first)
+        if number == 0 or at > found.now - 2 * SEEN_EVERY
+    ]
+    return [policy for text in recent if (policy := heard(text)) is not None]
 
 
 def _require_filters(state: str | None, search: str, sort: str) -> None:
@@ -265,28 +213,3 @@ def _history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
 
 def _time(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, BreakerTransition | BreakerFailure | BreakerPeriod | Counts):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    return value
-
-
-def _plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
-    """Exception classes and functions go by their names."""
-    options = {item.name: getattr(policy, item.name) for item in fields(policy)}
-    for option in ("record_exceptions", "ignore_exceptions"):
-        options[option] = [_dotted(cls) for cls in options[option]]
-    judge = policy.record_result
-    return {**options, "record_result": None if judge is None else _dotted(judge)}
-
-
-def _dotted(thing: Any) -> str:
-    """A callable object may have no name of its own; its class has."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"

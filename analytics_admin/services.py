@@ -22,15 +22,17 @@ from analytics_admin.breaker_acts import (
     set_breaker_control,
     set_breaker_controls,
 )
-from analytics_admin.breaker_arguments import DEFAULT_HOLD
-from analytics_admin.breaker_reports import (
-    BREAKER_STATES,
-    LARGEST_PAGE,
+from analytics_admin.breaker_answers import (
     BreakerDetail,
     BreakerPage,
     BreakerPeriod,
     BreakerTransition,
     as_plain,
+)
+from analytics_admin.breaker_arguments import DEFAULT_HOLD
+from analytics_admin.breaker_reports import (
+    BREAKER_STATES,
+    LARGEST_PAGE,
     describe_breaker,
     list_breakers,
     look_up_breakers,

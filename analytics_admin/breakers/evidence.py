@@ -15,6 +15,7 @@ FAILURES_KEPT = 10
 PERIOD = 10
 """Seconds of the store's clock whose calls are counted together."""
 PERIODS_KEPT = 30
+POLICIES_KEPT = 3
 KEPT_FOR = 7 * 86_400
 """Seconds after its last one that a breaker's failures, or its transitions, are dropped."""
 LONGEST_MESSAGE = 200
@@ -65,6 +66,8 @@ class Evidence:
     failures: list[FailureRecord] = field(default_factory=list)
     transitions: list[TransitionRecord] = field(default_factory=list)
     periods: list[Period] = field(default_factory=list)
+    policies: dict[str, float] = field(default_factory=dict)
+    """The last few that processes told, and when that was last."""
 
 
 @dataclass(slots=True)
@@ -76,6 +79,7 @@ class Keeper:
         default_factory=lambda: deque(maxlen=TRANSITIONS_KEPT)
     )
     periods: deque[Period] = field(default_factory=lambda: deque(maxlen=PERIODS_KEPT))
+    policies: dict[str, float] = field(default_factory=dict)
 
     def add(self, results: Results, now: float, *, counted: bool) -> None:
         """Keep what the results tell; those that are not counted tell of rejected calls alone."""
@@ -89,12 +93,19 @@ class Keeper:
         if counted or results.rejected:
             self._tally(results.counts if counted else NO_COUNTS, results.rejected, now)
 
+    def hear(self, policy: str, now: float) -> None:
+        """Keep that a process uses the breaker under this policy."""
+        self.policies[policy] = now
+        if len(self.policies) > POLICIES_KEPT:
+            del self.policies[min(self.policies, key=self.policies.__getitem__)]
+
     def evidence(self, now: float) -> Evidence:
         oldest = first_period(now)
         return Evidence(
             failures=list(self.failures),
             transitions=list(self.transitions),
             periods=[period for period in self.periods if oldest <= period.at <= now],
+            policies=dict(self.policies),
         )
 
     def _tally(self, calls: Counts, rejected: int, now: float) -> None:

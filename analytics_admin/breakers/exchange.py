@@ -78,10 +78,10 @@ class Exchange:
         holds = {view.name: self._recent_hold(view) for view in views}
         now, seen_every = time.monotonic(), self._seen_every()
         due = {view.name for view in views if now - view.seen_told_at >= seen_every}
-        reading = store.add([view.report(seen=view.name in due) for view in views])
+        reading = store.add([view.report(with_policy=view.name in due) for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
-            if view.name in due:
+            if view.name in due and reading.snapshots[view.name] is not None:
                 view.seen_told_at = now
         if not self._link.in_use(store):
             return  # too late: nobody waits for this any longer

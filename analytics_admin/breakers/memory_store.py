@@ -134,8 +134,9 @@ class MemoryStore:
         current = self._records.get(report.name)
         if current is None:
             return None
-        if report.seen:
+        if report.used_under is not None:
             self._seen[report.name] = now
+            self._kept[report.name].hear(report.used_under, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
         if counted or results.rejected:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers import rows, scripts
+from analytics_admin.breakers import index_scripts, rows, scripts
 from analytics_admin.breakers.evidence import Evidence, TransitionRecord
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import (
@@ -87,7 +87,7 @@ class RedisStore:
     @_store_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         refused, retired = self._run(
-            scripts.REGISTER,
+            index_scripts.REGISTER,
             [self._index, self._astir],
             ["" if keep_for is None else keep_for, MOST_NAMES, *names],
         )
@@ -98,7 +98,7 @@ class RedisStore:
     @_store_errors
     def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
         index = [self._index, self._astir]
-        calls = [(scripts.NAMES, index, ["" if keep_for is None else keep_for])]
+        calls = [(index_scripts.NAMES, index, ["" if keep_for is None else keep_for])]
         batches = _questions(names)
         (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
         return Survey(
@@ -111,13 +111,14 @@ class RedisStore:
     def inspect(self, report: Report) -> Inspection:
         key = self._key(report.name)
         calls = [self._adding([report])]
-        answer, seen_at, moves, failures, history = self._run_all(
+        answer, seen_at, moves, failures, history, policies = self._run_all(
             calls,
             lambda pipeline: (
                 pipeline.zscore(self._index, report.name)
                 .lrange(f"{key}:moves", 0, -1)
                 .lrange(f"{key}:failures", 0, -1)
                 .hgetall(f"{key}:history")
+                .hgetall(f"{key}:policies")
             ),
         )
         now = float(answer[0])
@@ -125,6 +126,7 @@ class RedisStore:
             failures=[rows.failure(row) for row in failures],
             transitions=[rows.transition(row) for row in moves],
             periods=rows.periods(history, now),
+            policies={rows.text(policy): float(at) for policy, at in policies.items()},
         )
         return Inspection(
             now=now, snapshot=rows.snapshot(answer[1]), seen_at=seen_at, evidence=evidence
@@ -169,7 +171,7 @@ class RedisStore:
     def _keys_of(self, name: str) -> list[str]:
         """Return the keys that stay until somebody removes them, or for long."""
         key = self._key(name)
-        return [key, f"{key}:moves", f"{key}:failures", f"{key}:history"]
+        return [key, f"{key}:moves", f"{key}:failures", f"{key}:history", f"{key}:policies"]
 
     def _adding(self, reports: Sequence[Report]) -> Call:
         keys = [*(self._key(report.name) for report in reports), self._index]

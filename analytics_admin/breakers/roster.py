@@ -16,6 +16,7 @@ from analytics_admin.breakers.machine import (
     retry_after,
     shown_state,
 )
+from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Counts, Snapshot, State
 
@@ -74,14 +75,17 @@ def shown(snapshot: Snapshot | None, now: float) -> str:
     return State.CLOSED.value if snapshot is None else shown_state(snapshot, now)
 
 
-def status_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerStatus:
-    """Return the breaker's status at ``now`` of the store."""
+def status_of(
+    name: str, snapshot: Snapshot | None, now: float, policy: BreakerPolicy | None = None
+) -> BreakerStatus:
+    """Return the breaker's status at ``now`` of the store; ``policy`` is this process' if None."""
     known = snapshot or Snapshot(generation="")
-    wait = retry_after(known, effective_policy(name), now)
+    policy = policy or effective_policy(name)
+    wait = retry_after(known, policy, now)
     in_force = held(known, now)
     hold = known.hold if in_force is not Control.AUTOMATIC else None
     until = None if hold is None or hold.until is None else datetime.fromtimestamp(hold.until, UTC)
-    rejects = judge(known, effective_policy(name), now) is not Verdict.PASSES
+    rejects = judge(known, policy, now) is not Verdict.PASSES
     return BreakerStatus(
         name=name,
         state=shown_state(known, now),

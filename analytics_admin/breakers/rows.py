@@ -29,7 +29,8 @@ from analytics_admin.breakers.store import Move, Report
 
 def of_report(report: Report) -> Iterator[Any]:
     results, window = report.results, report.window
-    yield report.name if report.seen else ""
+    yield report.name if report.used_under is not None else ""
+    yield report.used_under or ""
     yield results.rejected
     yield _written(results.note) if results.note else ""
     yield report.generation

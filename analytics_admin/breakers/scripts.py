@@ -12,8 +12,9 @@ the list ``<record>:count:<calls>:runs`` of "calls failures slow".
 
 For operators: ``<record>:moves`` is a list of transitions, ``<record>:failures`` one of failures,
 both newest first, and ``<record>:history`` a hash of "calls failures slow rejected" by the second
-at which each period begins. The index is a sorted set of names by when they were last used;
-``<index>:astir`` is a hash of the breakers that are not simply closed, by name.
+at which each period begins; ``<record>:policies`` is a hash of policies told, by when. The index
+is a sorted set of names by when they were last used; ``<index>:astir`` is a hash of the breakers
+that are not simply closed, by name.
 """
 
 from analytics_admin.breakers.evidence import (
@@ -21,10 +22,11 @@ from analytics_admin.breakers.evidence import (
     KEPT_FOR,
     PERIOD,
     PERIODS_KEPT,
+    POLICIES_KEPT,
     TRANSITIONS_KEPT,
 )
 
-_NOW = """
+NOW = """
 local time = redis.call('TIME')
 local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
@@ -41,10 +43,11 @@ local function read(key)
 end
 """
 
-# The last key is the index. Per other key: its name if it is to be marked as used, rejected calls,
-# note of a failure or "", generation, "time" or "count" or "", window size, newest success, slow
-# successes, failures, slow failures, number of batches; per batch: second, quick successes.
-ADD = f"""{_NOW}
+# The last key is the index. Per other key: its name if it is to be marked as used and under which
+# policy, rejected calls, note of a failure or "", generation, "time" or "count" or "", window size,
+# newest success, slow successes, failures, slow failures, number of batches; per batch: second,
+# quick successes.
+ADD = f"""{NOW}
 local at = 0
 local function take()
   at = at + 1
@@ -163,11 +166,24 @@ local function keep_failure(key, note)
   redis.call('EXPIRE', key, {KEPT_FOR})
 end
 
+local function hear(key, policy)
+  key = key .. ':policies'
+  redis.call('HSET', key, policy, second)
+  redis.call('EXPIRE', key, {KEPT_FOR})
+  if redis.call('HLEN', key) <= {POLICIES_KEPT} then return end
+  local oldest, at = nil, second + 1
+  local told = redis.call('HGETALL', key)
+  for i = 1, #told, 2 do
+    if tonumber(told[i + 1]) < at then oldest, at = told[i], tonumber(told[i + 1]) end
+  end
+  if oldest then redis.call('HDEL', key, oldest) end
+end
+
 local answer = {{now}}
 local index = KEYS[#KEYS]
 for i = 1, #KEYS - 1 do
   local key = KEYS[i]
-  local name, rejected, note = take(), number(), take()
+  local name, policy, rejected, note = take(), take(), number(), take()
   local generation, kind, size, newest = take(), take(), number(), number()
   local slow_successes, failures, slow_failures, batches = number(), number(), number(), number()
   local cells, successes = {{}}, slow_successes
@@ -209,7 +225,10 @@ for i = 1, #KEYS - 1 do
   elseif rejected > 0 and record[1] then
     tally(key, 0, 0, 0, rejected)
   end
-  if name ~= '' and record[1] then redis.call('ZADD', index, second, name) end
+  if name ~= '' and record[1] then
+    redis.call('ZADD', index, second, name)
+    if policy ~= '' then hear(key, policy) end
+  end
   if kind ~= '' and record[1] and record[1] ~= '' then
     record[13], record[14], record[15] =
       window_counts(key .. ':' .. kind .. ':' .. size, kind, size, record[1], cells)
@@ -223,7 +242,7 @@ return answer
 # expected permits, new generation, state, wait, attempts, permits, cause, attempt id, actor;
 # control, until, holder, reason of the hold, all "" without one; name, label before, label after,
 # 1 if it ends quiet.
-COMPARE_AND_SET = f"""{_NOW}
+COMPARE_AND_SET = f"""{NOW}
 local answer = {{now}}
 local index, astir = KEYS[#KEYS - 1], KEYS[#KEYS]
 for i = 1, #KEYS - 2 do
@@ -263,49 +282,4 @@ for i = 1, #KEYS - 2 do
   answer[i + 1] = {{won, read(key)}}
 end
 return answer
-"""
-
-_RETIRED = """
-local HOLDS = {forced_open = true, disabled = true, metrics_only = true}
-local function is_held(name)
-  return HOLDS[redis.call('HGET', KEYS[2], name) or ''] ~= nil
-end
-local oldest = ARGV[1] == '' and '-inf' or '(' .. string.format('%d', now - ARGV[1])
-"""
-
-# Keys: index, those astir. Seconds for which an unused name is kept or "", most names, names.
-REGISTER = f"""{_NOW}{_RETIRED}
-local retired, refused = {{}}, {{}}
-if oldest ~= '-inf' then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
-    if not is_held(name) then
-      redis.call('ZREM', KEYS[1], name)
-      redis.call('HDEL', KEYS[2], name)
-      retired[#retired + 1] = name
-    end
-  end
-end
-local places = ARGV[2] - redis.call('ZCARD', KEYS[1])
-for i = 3, #ARGV do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
-    redis.call('ZADD', KEYS[1], second, ARGV[i])
-  elseif places > 0 then
-    redis.call('ZADD', KEYS[1], second, ARGV[i])
-    places = places - 1
-  else
-    refused[#refused + 1] = ARGV[i]
-  end
-end
-return {{refused, retired}}
-"""
-
-# Keys: index, those astir. Seconds for which an unused name is kept, or "".
-NAMES = f"""{_NOW}{_RETIRED}
-local names = redis.call('ZRANGEBYSCORE', KEYS[1], oldest, '+inf')
-if oldest ~= '-inf' then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
-    if is_held(name) then names[#names + 1] = name end
-  end
-end
-return {{names, redis.call('HGETALL', KEYS[2])}}
 """

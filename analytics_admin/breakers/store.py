@@ -43,8 +43,11 @@ class Report:
     window: Window | None = None
     generation: str = ""
     results: Results = NO_RESULTS
-    seen: bool = False
-    """Say that this process uses the breaker, so that its name is kept."""
+    used_under: str | None = None
+    """The policy, as it is told, under which this process uses the breaker: so its name is kept.
+
+    Not said with each report.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

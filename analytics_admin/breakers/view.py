@@ -12,6 +12,7 @@ from analytics_admin.breakers.machine import held
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.breakers.store import NO_RESULTS, Report
+from analytics_admin.breakers.told_policy import told
 
 NEVER = float("-inf")
 
@@ -88,7 +89,6 @@ class View:
         self.tick = _new_tick("", 0)
         self._old_ticks: list[Tick] = []
         self.rejections = _new_tick("", 0)
-        self.seen_told_at = NEVER
         self.policy = policy
         self.slow_after = float("inf")
         self.apply_policy(policy)
@@ -96,6 +96,7 @@ class View:
     def apply_policy(self, policy: BreakerPolicy) -> None:
         """Go by this policy from now on."""
         self.policy = policy
+        self.seen_told_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
         else:
@@ -165,7 +166,7 @@ class View:
             next(self.tick)
             self.newest_success = max(self.newest_success, at)
 
-    def report(self, *, seen: bool = False) -> Report:
+    def report(self, *, with_policy: bool = False) -> Report:
         """Return the successes and rejections not told yet, and take them as told."""
         with self._lock:
             ticks = [*self._old_ticks, self.tick]
@@ -182,7 +183,7 @@ class View:
                 window=self.policy.window,
                 generation=self.tick.generation,
                 results=results,
-                seen=seen,
+                used_under=told(self.policy) if with_policy else None,
             )
 
     def forget_pending(self) -> None:

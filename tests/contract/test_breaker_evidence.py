@@ -22,6 +22,7 @@ from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import Control, Counts, FailureNote, Results
 from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.told_policy import LONGEST_TOLD
 from analytics_admin.services import describe_breaker
 from tests.breakers import another, snapshot_of, state_now
 
@@ -156,10 +157,12 @@ def test_a_breakers_evidence_takes_at_most_20_kilobytes():
         (outcome,) = store.compare_and_set([move])
         assert outcome.won
         snapshot = outcome.snapshot
+    for number in range(5):
+        store.add([Report(name=name, used_under=f"{number}" * LONGEST_TOLD)])
     history = f"{store._key(name)}:history"
     now = int(time.time()) // PERIOD * PERIOD
     client.hset(history, mapping={now - PERIOD * n: "99999 99999 99999 99999" for n in range(40)})
-    keys = [f"{store._key(name)}:{kind}" for kind in ("failures", "moves", "history")]
+    keys = [f"{store._key(name)}:{kind}" for kind in ("failures", "moves", "history", "policies")]
     assert sum(client.memory_usage(key, samples=0) for key in keys) <= 20_480
 
 

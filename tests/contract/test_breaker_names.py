@@ -68,7 +68,7 @@ def test_a_held_breaker_does_not_retire(aging):
 def test_a_name_that_is_used_again_is_on_the_list_again_as_it_was(aging):
     (created,) = create(aging.store, "back")
     aging.age("back", MONTH + 60)
-    reading = aging.store.add([Report(name="back", seen=True)])
+    reading = aging.store.add([Report(name="back", used_under="")])
     assert listed(aging.store) == ["back"]
     assert reading.snapshots["back"] == created
 

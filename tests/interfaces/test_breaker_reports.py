@@ -121,7 +121,7 @@ def test_a_breaker_is_described_with_counts_policy_and_transitions():
     detail = describe_breaker("r.open")
     assert (detail.status.state, detail.status.control) == ("open", "automatic")
     assert 0 < detail.status.retry_after <= 60
-    assert detail.policy.failure_threshold == 5
+    assert detail.policy["failure_threshold"] == 5
     (opened,) = detail.transitions
     assert (opened.from_state, opened.to_state) == ("closed", "open")
     assert (opened.cause, opened.consecutive_failures) == ("consecutive_failures", 1)

@@ -22,6 +22,7 @@ LEVELS = {
         "services",
         "acts",
         "breaker_acts",
+        "breaker_answers",
         "breaker_arguments",
         "breaker_reports",
         "search_cache_acts",
