@@ -41,10 +41,13 @@ from analytics_admin.breakers.operations import BreakerKept, BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.connections import StoreUnavailable
-from analytics_admin.search_cache_acts import (
+from analytics_admin.search_cache_acts import clear_search_cache
+from analytics_admin.search_cache_reports import (
+    LONGEST_HISTORY,
+    SearchCacheCounts,
     SearchCacheStatus,
-    clear_search_cache,
     describe_search_cache,
+    plain_search_cache,
 )
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "DEFAULT_HOLD",
     "FAILURE",
     "LARGEST_PAGE",
+    "LONGEST_HISTORY",
     "MAX_REASON_LENGTH",
     "Act",
     "ActDenied",
@@ -68,6 +72,7 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "SearchCacheCounts",
     "SearchCacheStatus",
     "StoreUnavailable",
     "UnknownBreakers",
@@ -81,6 +86,7 @@ __all__ = [
     "look_up_breakers",
     "may",
     "page_breakers",
+    "plain_search_cache",
     "reset_circuit_breakers",
     "set_breaker_control",
     "set_breaker_controls",
