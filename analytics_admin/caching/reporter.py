@@ -123,7 +123,7 @@ class Reporter:
                 self._kept.setdefault(self._minute, Counts()).add(taken)
             self._minute = self._present_minute()
             oldest = self._minute - MINUTES_KEPT
-            for minute in [minute for minute in self._kept if minute < oldest]:
+            for minute in [minute for minute in self._kept if minute <= oldest]:
                 del self._kept[minute]
 
     def _tell_sent(self, ledger: Ledger) -> None:
