@@ -3,7 +3,7 @@
 Names, reasons and other programs' keys are other people's words: they are shown as text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -48,6 +48,23 @@ def drawn_status(status: SearchCacheStatus) -> list[RenderableType]:
     for fact, value in _facts(plain):
         facts.add_row(fact, Text(value, style=_colour(fact, value), overflow="fold"))
     return [facts, *map(drawn_section, _sections(plain))]
+
+
+def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a clear would mean for the backend, and for other keys in the database."""
+    if preview["bytes"] is not None:
+        yield f"  memory: about {preview['bytes']:,} bytes"
+    if load := preview["load"]:
+        now = load["calls"], load["computations"], load["compute_seconds"]
+        yield f"  load now: {_load(*now)}"
+        after = load["calls"], load["computations_after"], load["compute_seconds_after"]
+        yield f"  load after it, until the cache has filled again: up to {_load(*after)}"
+    else:
+        yield f"  load: {UNKNOWN}: {preview['load_unknown']}"
+    fate = "removed too" if preview["dedicated"] else "left alone"
+    for kind in preview["foreign"] or ():
+        which = f"with {kind['prefix']} in front" if kind["prefix"] else "without a colon"
+        yield f"  {fate}: {kind['keys']:,} other keys {which} ({kind['share']:.1%} of all)"
 
 
 def _colour(fact: str, value: str) -> str:
