@@ -63,6 +63,7 @@ class LastClear:
     actor: str
     channel: str
     mode: str
+    """``hard``, ``soft``, or ``tags`` for one of some tags' values alone."""
     reason: str
     operation_id: UUID
 
@@ -193,7 +194,7 @@ def _last_clear() -> LastClear | None:
         at=row.started_at,
         actor=row.actor,
         channel=row.channel,
-        mode=str(row.outcome.get("mode") or row.targets.get("mode") or "hard"),
+        mode="tags" if row.targets.get("tags") else row.targets.get("mode", "hard"),
         reason=row.reason,
         operation_id=row.pk,
     )

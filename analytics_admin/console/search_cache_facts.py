@@ -57,18 +57,24 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
 
 
 def describe_radius(preview: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the words about what a clear means for the backend, and for other keys."""
-    load = preview["load"]
-    figures = {
-        name: number_format(value, 1, use_l10n=True)
-        for name, value in (load or {}).items()
-        if name != "hit_ratio"
-    }
-    ratio = _share(load["hit_ratio"]) if load and load["hit_ratio"] is not None else ""
+    """Return the words about what a clear means for the backend, and for other keys.
+
+    A preview may say nothing of either, as that of a clear by tags.
+    """
+    load, size = preview.get("load"), preview.get("bytes")
+    told = {}
+    if load:
+        told = {
+            name: number_format(value, 1, use_l10n=True)
+            for name, value in load.items()
+            if value is not None
+        }
+        if load["hit_ratio"] is not None:
+            told["hit_ratio"] = _share(load["hit_ratio"])
     return {
-        "bytes": "" if preview["bytes"] is None else filesizeformat(preview["bytes"]),
-        "load": {**figures, "hit_ratio": ratio} if load else None,
-        "foreign": _foreign_rows(preview["foreign"] or ()),
+        "bytes": "" if size is None else filesizeformat(size),
+        "load": told,
+        "foreign": _foreign_rows(preview.get("foreign") or ()),
     }
 
 

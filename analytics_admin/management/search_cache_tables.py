@@ -51,18 +51,21 @@ def drawn_status(status: SearchCacheStatus) -> list[RenderableType]:
 
 
 def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a clear would mean for the backend, and for other keys in the database."""
-    if preview["bytes"] is not None:
+    """Yield what a clear would mean for the backend, and for other keys in the database.
+
+    A preview may say nothing of either, as that of a clear by tags.
+    """
+    if preview.get("bytes") is not None:
         yield f"  memory: about {preview['bytes']:,} bytes"
-    if load := preview["load"]:
+    if load := preview.get("load"):
         now = load["calls"], load["computations"], load["compute_seconds"]
         yield f"  load now: {_load(*now)}"
         after = load["calls"], load["computations_after"], load["compute_seconds_after"]
         yield f"  load after it, until the cache has filled again: up to {_load(*after)}"
-    else:
+    elif preview.get("load_unknown"):
         yield f"  load: {UNKNOWN}: {preview['load_unknown']}"
-    fate = "removed too" if preview["dedicated"] else "left alone"
-    for kind in preview["foreign"] or ():
+    fate = "removed too" if preview.get("dedicated") else "left alone"
+    for kind in preview.get("foreign") or ():
         which = f"with {kind['prefix']} in front" if kind["prefix"] else "without a colon"
         yield f"  {fate}: {kind['keys']:,} other keys {which} ({kind['share']:.1%} of all)"
 

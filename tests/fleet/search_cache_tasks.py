@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import signal
-import sys
 import threading
 import time
 from functools import partial
@@ -195,7 +193,3 @@ def tell_every(seconds: float) -> None:
     from analytics_admin.caching import reporter
 
     reporter.INTERVAL = seconds
-
-
-def exit_on_term() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

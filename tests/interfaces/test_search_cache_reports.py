@@ -109,6 +109,21 @@ def test_a_clear_is_told_and_blanks_no_count():
     assert (status.keys, status.last_5_minutes.hits) == (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("targets", "mode"),
+    [
+        ({}, "hard"),
+        ({"mode": "soft", "tags": []}, "soft"),
+        ({"mode": "hard", "tags": ["products"]}, "tags"),
+    ],
+)
+def test_the_last_clear_is_told_with_its_way(targets, mode):
+    Operation.objects.create(
+        kind="clear_search_cache", status="done", actor="x", channel="api", targets=targets
+    )
+    assert describe_search_cache().last_clear.mode == mode
+
+
 @pytest.mark.usefixtures("calls")
 def test_a_flush_of_the_searches_database_blanks_no_count():
     caches["search"].client.get_client(write=True).flushdb()
