@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotInTime
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
@@ -61,10 +62,11 @@ class Reporter:
                 self._minute = self._present_minute()
                 self._thread = self._start()
 
-    def tell(self, *, patience: float = 0.0) -> None:
+    def tell(self, *, patience: float = 0.0, quietly: bool = False) -> None:
         """Tell what was counted until now; with the ledger's store away it is kept.
 
-        A telling under way is waited for up to ``patience`` seconds.
+        A telling under way is waited for up to ``patience`` seconds. A loss is logged
+        unless it is done ``quietly``.
         """
         self._collect()
         if not self._telling.acquire(timeout=patience):
@@ -79,9 +81,9 @@ class Reporter:
                     for minute, counts in sorted(kept.items())
                 ]
             self._tell_sent(ledger)
-            self._note_loss("")
+            self._note_loss("", quietly=quietly)
         except StoreUnavailable as error:
-            self._note_loss(error.reason)
+            self._note_loss(error.reason, quietly=quietly)
         finally:
             self._telling.release()
 
@@ -90,12 +92,10 @@ class Reporter:
         self._collect()
         if not (self._kept or self._sent):
             return
-        courier = Courier(threads=1)
-        try:
-            courier.submit(partial(self.tell, patience=LAST_WORDS)).result(timeout=LAST_WORDS)
-        except (NotInTime, Dismissed):
-            # Not louder: at the end of a test run the log's own stream may be closed already.
-            logger.debug("search cache: the last counts are lost")
+        # Quietly: at the end of a test run the log's own stream may be closed already.
+        words = partial(self.tell, patience=LAST_WORDS, quietly=True)
+        with suppress(NotInTime, Dismissed):
+            Courier(threads=1).submit(words).result(timeout=LAST_WORDS)
 
     def _start(self) -> threading.Thread | None:
         thread = threading.Thread(target=self._work, name="search cache counts", daemon=True)
@@ -131,9 +131,9 @@ class Reporter:
             ledger.tell(self._sender, self._sent)
             self._sent = []
 
-    def _note_loss(self, reason: str) -> None:
+    def _note_loss(self, reason: str, *, quietly: bool) -> None:
         """Say once that the store is away, and once that it is back."""
-        if bool(reason) == self._is_lost:
+        if quietly or bool(reason) == self._is_lost:
             return
         self._is_lost = bool(reason)
         if reason:
