@@ -1,37 +1,17 @@
-"""The operator's act on the search cache, and what is known of it.
+"""The operator's act on the search cache.
 
 Services offers them to every door; each act is permitted, put on record and announced here.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 from analytics_admin import audit
 from analytics_admin.access import Act
 from analytics_admin.acts import ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.caching import purge
-from analytics_admin.conf import app_settings
-from analytics_admin.connections import StoreUnavailable
-from analytics_admin.models import Operation
 from analytics_admin.signals import search_cache_cleared
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchCacheStatus:
-    """What is known of the search cache now.
-
-    ``keys`` is None when the store does not answer; ``unavailable`` then says why.
-    ``last_clear`` is the newest clear that is known to be done.
-    """
-
-    alias: str
-    dedicated: bool
-    keys: int | None = None
-    exact: bool = False
-    unavailable: str = ""
-    last_clear: Operation | None = None
 
 
 def clear_search_cache(
@@ -58,22 +38,6 @@ def clear_search_cache(
             operation.outcome = asdict(purge.clear(on_progress=on_progress))
     search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
     return ActResult(message="Search cache cleared", operation_id=operation.pk)
-
-
-def describe_search_cache() -> SearchCacheStatus:
-    """Return what the search cache holds and when it was last cleared, also when it is down."""
-    settings = app_settings()
-    kind, status = Act.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
-    known: dict[str, Any] = {
-        "alias": settings.search_cache,
-        "dedicated": settings.search_cache_dedicated,
-        "last_clear": Operation.objects.filter(kind=kind, status=status).first(),
-    }
-    try:
-        preview = purge.preview()
-    except StoreUnavailable as error:
-        return SearchCacheStatus(**known, unavailable=error.reason)
-    return SearchCacheStatus(**known, keys=preview.keys, exact=preview.exact)
 
 
 def _clear_preview() -> ActResult:

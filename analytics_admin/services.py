@@ -43,10 +43,13 @@ from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.connections import StoreUnavailable
-from analytics_admin.search_cache_acts import (
+from analytics_admin.search_cache_acts import clear_search_cache
+from analytics_admin.search_cache_reports import (
+    LONGEST_HISTORY,
+    SearchCacheCounts,
     SearchCacheStatus,
-    clear_search_cache,
     describe_search_cache,
+    plain_search_cache,
 )
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "DEFAULT_HOLD",
     "FAILURE",
     "LARGEST_PAGE",
+    "LONGEST_HISTORY",
     "MAX_REASON_LENGTH",
     "Act",
     "ActDenied",
@@ -70,6 +74,7 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "SearchCacheCounts",
     "SearchCacheStatus",
     "StoreUnavailable",
     "UnknownBreakers",
@@ -83,6 +88,7 @@ __all__ = [
     "look_up_breakers",
     "may",
     "page_breakers",
+    "plain_search_cache",
     "reset_circuit_breakers",
     "set_breaker_control",
     "set_breaker_controls",

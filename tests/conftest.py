@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 
 from analytics_admin.breakers import engine, fleet, link, rounds
-from analytics_admin.caching import line, search_cache, wiring
+from analytics_admin.caching import line, reporter, search_cache, wiring
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
@@ -55,7 +55,10 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(line, "WAIT_LIMIT", 10.0)
         monkeypatch.setattr(line, "TOO_SLOW", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
+        # Counts are told when the test says so: a thread of its own would write into the next one.
+        monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     search_cache.reconnect()
+    search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
     end_fleets()
     search_cache.reconnect()

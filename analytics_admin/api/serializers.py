@@ -10,6 +10,7 @@ from analytics_admin.services import (
     BREAKER_STATES,
     CONTROLS,
     LARGEST_PAGE,
+    LONGEST_HISTORY,
     MAX_REASON_LENGTH,
 )
 
@@ -97,6 +98,12 @@ class ListQuery(StrictSerializer):
     sort = serializers.ChoiceField(choices=BREAKER_SORTS, required=False)
     page = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
     page_size = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_PAGE)
+
+
+class CacheQuery(StrictSerializer):
+    """How many of the last minutes to tell one by one."""
+
+    minutes = serializers.IntegerField(required=False, min_value=0, max_value=LONGEST_HISTORY)
 
 
 class TokenBody(StrictSerializer):

@@ -8,6 +8,7 @@ from analytics_admin.api.breakers import (
     BreakerResetView,
     BreakerView,
 )
+from analytics_admin.api.search_cache import SearchCacheView
 from analytics_admin.api.views import (
     ClearSearchCacheView,
     ResetCircuitBreakersView,
@@ -16,6 +17,7 @@ from analytics_admin.api.views import (
 )
 
 urlpatterns = [
+    path("analytics/cache", SearchCacheView.as_view(), name="cache"),
     path("analytics/cache/clear", ClearSearchCacheView.as_view(), name="cache-clear"),
     path(
         "analytics/circuit-breakers/reset",

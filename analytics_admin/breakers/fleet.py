@@ -15,7 +15,6 @@ from functools import partial
 from typing import TypeVar
 
 from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange
-from analytics_admin.breakers.lifetime import follow_process
 from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
 from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -24,6 +23,7 @@ from analytics_admin.breakers.snapshot import Control, Results, Snapshot
 from analytics_admin.breakers.store import BreakerStore
 from analytics_admin.breakers.view import NEVER, View
 from analytics_admin.conf import app_settings
+from analytics_admin.lifetime import follow_process
 
 T = TypeVar("T")
 

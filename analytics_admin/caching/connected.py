@@ -1,10 +1,7 @@
 """What every call of the search cache goes through: the settings, the store, the fork."""
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, TypeVar
 
 from django.core.signals import setting_changed
@@ -13,12 +10,15 @@ from analytics_admin.caching import memory_store
 from analytics_admin.caching.codec import decode
 from analytics_admin.caching.entries import Entry
 from analytics_admin.caching.judging import Finding
+from analytics_admin.caching.ledger import Ledger, open_ledger
 from analytics_admin.caching.line import Away, Step
+from analytics_admin.caching.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics import Statistics
 from analytics_admin.caching.steps import Lookup
 from analytics_admin.caching.wiring import Wiring
-from analytics_admin.conf import SETTING
+from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.connections import StoreUnavailable
+from analytics_admin.lifetime import follow_process
 
 T = TypeVar("T")
 
@@ -30,10 +30,11 @@ class Connected:
         self._alias = alias
         self._wiring: Wiring | None = None
         self._lock = threading.Lock()
-        self.statistics = Statistics()
-        """What the calls of this process came to."""
+        self.statistics = Statistics(self._note_count)
+        """What the calls of this process came to, and was not told to the ledger yet."""
+        self.reporter = Reporter(self.statistics, self._open_ledger)
         setting_changed.connect(self._note_setting)
-        os.register_at_fork(after_in_child=partial(_after_fork_of, weakref.ref(self)))
+        follow_process(self)
 
     def _hit(self, entry: Entry, *, now: float) -> Lookup:
         self.statistics.hit(entry.computed_in)
@@ -95,16 +96,22 @@ class Connected:
         if wiring is not None:
             wiring.line.close()
 
-    def _after_fork(self) -> None:
+    def flush(self) -> None:
+        """Tell the last counts as the process ends."""
+        self.reporter.flush()
+
+    def after_fork(self) -> None:
         """Share no connection, lock or thread with the process that this one was forked from."""
         self._lock = threading.Lock()
         self.statistics.after_fork()
+        self.reporter.after_fork()
         memory_store.after_fork()
         if self._wiring is not None:
             self._wiring.line.after_fork()
             self._wiring.lookups.after_fork()
 
+    def _note_count(self) -> None:
+        self.reporter.wake()
 
-def _after_fork_of(cache: "weakref.ref[Connected]") -> None:
-    if (alive := cache()) is not None:
-        alive._after_fork()
+    def _open_ledger(self) -> Ledger:
+        return open_ledger(app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT)

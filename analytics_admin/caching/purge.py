@@ -24,6 +24,8 @@ from analytics_admin.caching.entries import (
     replace_record,
 )
 from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.caching.preview import ClearPreview, foresee
+from analytics_admin.caching.survey import Survey, survey
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import (
     OutcomeUnknown,
@@ -41,8 +43,6 @@ SETTLE_TIMEOUT = 1.0
 """Seconds a clear whose reply was lost waits to learn what became of it."""
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""
-COUNT_UP_TO = 10_000
-"""Databases up to this size are counted; larger ones are sampled."""
 
 CACHED_SESSIONS = {
     "django.contrib.sessions.backends.cache",
@@ -50,17 +50,6 @@ CACHED_SESSIONS = {
 }
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClearPreview:
-    """What a clear would remove now."""
-
-    alias: str
-    dedicated: bool
-    keys: int
-    exact: bool
-    """False: ``keys`` is an estimate from a sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +74,10 @@ def preview(*, exact: bool = False) -> ClearPreview:
     alias, dedicated = _target()
     if is_local_memory(alias):
         keys = local_memory.count(alias, keyspace(alias))
-        return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=True)
+        return foresee(alias, Survey(keys=keys, exact=True, bytes=None, foreign=None), dedicated)
     with _failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
-        keys, is_exact = _count(client, alias, dedicated=dedicated, exact=exact)
-    return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=is_exact)
+        found = survey(client, alias, dedicated=dedicated, exact=exact)
+    return foresee(alias, found, dedicated)
 
 
 def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
@@ -127,17 +116,6 @@ def _target() -> tuple[str, bool]:
     if dedicated:
         _refuse_sharers(shares_database(alias))
     return alias, dedicated
-
-
-def _count(client: Any, alias: str, *, dedicated: bool, exact: bool) -> tuple[int, bool]:
-    """Return the number of keys that a clear would remove, and whether it is exact."""
-    with suppress(NoPermissionError):  # SCAN below is allowed where these are not
-        size = client.dbsize()
-        if dedicated:
-            return size - client.exists(record_key(alias)), True
-        if size > COUNT_UP_TO and not exact:
-            return sweep.estimate(client, keyspace(alias), size=size), False
-    return sweep.count(client, keyspace(alias)), True
 
 
 def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:

@@ -8,7 +8,8 @@ from django.urls import URLPattern
 from analytics_admin import services
 from analytics_admin.console.acts import ConfirmedAct
 from analytics_admin.console.pages import DomainAdmin, hindrance
-from analytics_admin.console.wording import REACHABLE, UNKNOWN, count
+from analytics_admin.console.search_cache_facts import describe_facts, describe_radius
+from analytics_admin.console.wording import count
 from analytics_admin.services import Act, ActResult
 
 
@@ -21,8 +22,7 @@ class SearchCacheAdmin(DomainAdmin):
             "act_url": self.url("clear"),
             "hindrance": hindrance(request, Act.CLEAR_SEARCH_CACHE),
             "status": status,
-            "store": REACHABLE if status.keys is not None else UNKNOWN,
-            "keys": "" if status.keys is None else count(status.keys),
+            **describe_facts(status),
         }
 
     def further_urls(self) -> list[URLPattern]:
@@ -43,4 +43,8 @@ class Clear(ConfirmedAct):
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         preview = result.preview or {}
-        return {"preview": preview, "keys": count(preview["keys"])}
+        return {
+            "preview": preview,
+            "keys": count(preview["keys"]),
+            **describe_radius(preview),
+        }

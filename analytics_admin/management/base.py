@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,6 +101,10 @@ class ActCommand(OperatorCommand):
         """Call the service; each command says which."""
         raise NotImplementedError
 
+    def preview_lines(self, preview: Mapping[str, Any]) -> list[str]:
+        """Return what a dry run's preview says beyond its message."""
+        return []
+
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["dry_run"] and options["interactive"]:
             self._ask(options)
@@ -108,7 +112,7 @@ class ActCommand(OperatorCommand):
         if options["json"]:
             self.say_json(_as_answer(result))
         else:
-            self.say(_as_lines(result))
+            self.say(self._as_lines(result))
 
     def _ask(self, options: dict[str, Any]) -> None:
         """Show what the act would do and return when the operator says yes."""
@@ -130,7 +134,11 @@ class ActCommand(OperatorCommand):
             result = self.act(options, dry_run=True)
         except ActFailed as error:
             return f"There is no preview: {error.reason}"
-        return _as_lines(result)
+        return self._as_lines(result)
+
+    def _as_lines(self, result: ActResult) -> str:
+        more = self.preview_lines(result.preview) if result.preview is not None else []
+        return "\n".join(map(printable, [*_lines(result), *more]))
 
 
 def add_if_generation(parser: ArgumentParser) -> None:
@@ -215,10 +223,10 @@ def _as_answer(result: ActResult) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if value is not None}
 
 
-def _as_lines(result: ActResult) -> str:
+def _lines(result: ActResult) -> list[str]:
     """Return the message and a line for each breaker that it names, the first ones of many."""
     named = result.results or (result.preview or {}).get("breakers", [])
     lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in named[:LINES_SHOWN]]
     if len(named) > LINES_SHOWN:
         lines.append(f"  ... and {len(named) - LINES_SHOWN} more (--json lists all)")
-    return "\n".join(map(printable, [result.message, *lines]))
+    return [result.message, *lines]

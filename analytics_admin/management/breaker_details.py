@@ -31,7 +31,7 @@ class Section:
 def plain_detail(detail: BreakerDetail) -> str:
     """Return all that is known of the breaker as lines without frames, for pipes."""
     plain = as_plain(detail)
-    return "\n".join([aligned(_facts(detail, plain)), *map(_plain_section, _sections(plain))])
+    return "\n".join([aligned(_facts(detail, plain)), *map(plain_section, _sections(plain))])
 
 
 def drawn_detail(detail: BreakerDetail) -> list[RenderableType]:
@@ -41,17 +41,19 @@ def drawn_detail(detail: BreakerDetail) -> list[RenderableType]:
     for fact, value in _facts(detail, plain):
         style = COLOURS.get(value, "") if fact == "state" else ""
         facts.add_row(fact, Text(value, style=style, overflow="fold"))
-    return [facts, *map(_drawn_section, _sections(plain))]
+    return [facts, *map(drawn_section, _sections(plain))]
 
 
-def _plain_section(section: Section) -> str:
+def plain_section(section: Section) -> str:
+    """Return the section as aligned lines."""
     if not section.rows:
         return f"{section.title}\n  none"
     rows = [[column.upper() for column in section.columns], *section.rows]
     return f"{section.title}\n{aligned(rows, indent='  ')}"
 
 
-def _drawn_section(section: Section) -> RenderableType:
+def drawn_section(section: Section) -> RenderableType:
+    """Return the section as a table with a frame."""
     if not section.rows:
         return Text(f"{section.title}: none")
     drawn = Table(title=Text(section.title), title_justify="left")

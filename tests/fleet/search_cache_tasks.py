@@ -170,3 +170,26 @@ def raise_version_and_clear(folder: str, version: int) -> None:
             act()
         (place / f"{name}.new").write_text(str(version))
         os.replace(place / f"{name}.new", place / name)
+
+
+def search_often(number: int) -> int:
+    """Search that many times for ten keys; return how often a value was computed."""
+    computed: list[int] = []
+
+    def compute(key: int) -> int:
+        computed.append(key)
+        return key
+
+    for n in range(number):
+        _cache().get_or_compute(("often", n % 10), partial(compute, n % 10))
+    return len(computed)
+
+
+def tell() -> None:
+    _cache().reporter.tell()
+
+
+def tell_every(seconds: float) -> None:
+    from analytics_admin.caching import reporter
+
+    reporter.INTERVAL = seconds

@@ -26,6 +26,7 @@ LEVELS = {
         "breaker_arguments",
         "breaker_reports",
         "search_cache_acts",
+        "search_cache_reports",
         "audit",
         "access",
         "tokens",
@@ -36,7 +37,7 @@ LEVELS = {
         "middleware",
     },
     1: {"breakers", "caching"},
-    0: {"conf", "connections", "courier", "models", "migrations", "signals", ""},
+    0: {"conf", "connections", "courier", "lifetime", "models", "migrations", "signals", ""},
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
 BEHIND_SERVICES = {"breakers", "caching", "connections"}
@@ -44,7 +45,8 @@ PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
     "breakers/redis_store.py",
-    *(f"caching/{name}.py" for name in ("entries", "purge", "redis_store", "wire")),
+    *(f"caching/{name}.py" for name in ("entries", "inspection", "ledger", "purge")),
+    *(f"caching/{name}.py" for name in ("redis_store", "survey", "wire")),
 }
 
 

@@ -1,5 +1,6 @@
 """``manage.py clear_search_cache``: the search cache's clear, from a shell."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from analytics_admin import services
@@ -16,6 +17,11 @@ class Command(ActCommand):
             return self._clear(options, dry_run=True)
         with progress("Keys removed:") as on_progress:
             return self._clear(options, on_progress=on_progress)
+
+    def preview_lines(self, preview: Mapping[str, Any]) -> list[str]:
+        from analytics_admin.management.search_cache_tables import preview_lines
+
+        return list(preview_lines(preview))
 
     def _clear(self, options: dict[str, Any], **details: Any) -> ActResult:
         return services.clear_search_cache(actor=operator(), reason=options["reason"], **details)

@@ -1,4 +1,4 @@
-"""What a process' fleet has to do when the process ends or forks; keeps no fleet alive."""
+"""What has to be done when the process ends or forks; keeps nobody alive for it."""
 
 import atexit
 import multiprocessing.util

@@ -1,0 +1,102 @@
+"""What the ledger says about the last minutes, hour and day, and what that means for the backend.
+
+Knows nothing of how the counts got there.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from analytics_admin.caching.ledger import MINUTES_KEPT, Span, open_ledger, total
+from analytics_admin.caching.statistics import Counts
+from analytics_admin.conf import app_settings
+
+READ_TIMEOUT = 0.3
+"""Seconds that a reader waits for connecting and for each reply."""
+PERIODS: Mapping[str, int] = {"last_5_minutes": 5, "last_hour": 60, "last_day": MINUTES_KEPT}
+"""In minutes; the newest of them is the one under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """The fleet's calls in the minute from ``at`` (Unix time) on."""
+
+    at: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The calls of all processes, but for the last seconds, which they have not told yet."""
+
+    periods: Mapping[str, Counts]
+    """By the names of PERIODS."""
+    minutes: tuple[Minute, ...]
+    """As many as were asked for, oldest first, without gaps; the newest is not over yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What comes per second, by the last five minutes, and what a hard clear makes of it."""
+
+    calls: float
+    hit_ratio: float | None
+    """None without calls."""
+    computations: float
+    """What the backend is asked for now."""
+    computations_after: float
+    """At most, at first: every call. Callers that want the same value share one computation."""
+    compute_seconds: float
+    """Seconds of computing per second: computations under way at the same time."""
+    compute_seconds_after: float
+
+
+def read_figures(*, minutes: int = 0, now: float | None = None) -> Figures:
+    """Return the figures of the periods, and of the last minutes one by one; one round trip.
+
+    Raises:
+        ValueError: ``minutes`` is not 0 to 1440.
+        StoreUnavailable: the breakers' alias does not answer.
+    """
+    if not 0 <= minutes <= MINUTES_KEPT:
+        raise ValueError(f"minutes must be 0 to {MINUTES_KEPT}, not {minutes}")
+    last = int((time.time() if now is None else now) // 60)
+    periods = {name: list(_spans(last - length + 1, last)) for name, length in PERIODS.items()}
+    single = [Span("m", last - age) for age in reversed(range(minutes))]
+    asked = list(dict.fromkeys([*single, *(span for spans in periods.values() for span in spans)]))
+    settings = app_settings()
+    ledger = open_ledger(settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT)
+    found = dict(zip(asked, ledger.read(asked), strict=True))
+    return Figures(
+        periods={name: total([found[span] for span in spans]) for name, spans in periods.items()},
+        minutes=tuple(Minute(at=span.number * 60, counts=found[span]) for span in single),
+    )
+
+
+def load_of(figures: Figures, *, now: float) -> Load:
+    """Return the load by the last five minutes, of which the newest is under way at ``now``."""
+    counts = figures.periods["last_5_minutes"]
+    seconds = max(1.0, 60 * (PERIODS["last_5_minutes"] - 1) + now % 60)
+    return Load(
+        calls=round(counts.calls / seconds, 3),
+        hit_ratio=counts.hit_ratio,
+        computations=round((counts.misses + counts.bypassed) / seconds, 3),
+        computations_after=round(counts.calls / seconds, 3),
+        compute_seconds=round(counts.compute_seconds / seconds, 3),
+        compute_seconds_after=round((counts.compute_seconds + counts.saved_seconds) / seconds, 3),
+    )
+
+
+def _spans(first: int, last: int) -> Iterator[Span]:
+    """Yield what makes up these minutes: whole hours, and minutes where the first hour is not.
+
+    The last hour may be under way: nothing later than the last minute has been counted in it.
+    """
+    minute = first
+    while minute <= last:
+        if minute % 60 == 0:
+            yield Span("h", minute // 60)
+            minute += 60
+        else:
+            yield Span("m", minute)
+            minute += 1

@@ -1,0 +1,42 @@
+"""``manage.py search_cache``: what the search cache holds and what its calls come to."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
+
+from analytics_admin import services
+from analytics_admin.management.base import OperatorCommand
+from analytics_admin.services import LONGEST_HISTORY
+
+
+class Command(OperatorCommand):
+    help = "Show what the search cache holds, what its calls come to, and its last clear."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON object on stdout, nothing else"
+        )
+        parser.add_argument(
+            "--minutes",
+            type=_minutes,
+            default=0,
+            metavar="N",
+            help=f"show the last N minutes (at most {LONGEST_HISTORY}) one by one",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from analytics_admin.management.breaker_tables import as_text
+        from analytics_admin.management.search_cache_tables import drawn_status, plain_status
+
+        status = services.describe_search_cache(minutes=options["minutes"])
+        if options["json"]:
+            self.say_json(services.plain_search_cache(status))
+        elif self.stdout.isatty():
+            self.say(as_text(*drawn_status(status), colour=not options["no_color"]))
+        else:
+            self.say(plain_status(status))
+
+
+def _minutes(argument: str) -> int:
+    if argument.isascii() and argument.isdigit() and int(argument) <= LONGEST_HISTORY:
+        return int(argument)
+    raise ArgumentTypeError(f"not a whole number from 0 to {LONGEST_HISTORY}")

@@ -1,0 +1,223 @@
+"""The question about the search cache: what it holds, what it is worth, when it was cleared.
+
+Services offers this to every door; nothing here changes anything.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from analytics_admin.access import Act
+from analytics_admin.caching.figures import PERIODS, Load, load_of, read_figures
+from analytics_admin.caching.inspection import inspect
+from analytics_admin.caching.ledger import MINUTES_KEPT
+from analytics_admin.caching.statistics import FIGURES, Counts
+from analytics_admin.caching.survey import ForeignKeys
+from analytics_admin.conf import app_settings
+from analytics_admin.connections import StoreUnavailable
+from analytics_admin.courier import Courier
+from analytics_admin.models import Operation
+
+LONGEST_HISTORY = MINUTES_KEPT
+LONGEST_WAIT = 1.0
+"""Seconds for which the statistics are waited for once the cache's store has been asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCacheCounts:
+    """The calls of all processes in some time; each is a hit, a miss, stale served or bypassed."""
+
+    calls: int
+    hits: int
+    misses: int
+    stale_served: int
+    bypassed: int
+    hit_ratio: float | None
+    """Hits in all calls but the bypassed, 0 to 1; None without such a call."""
+    stale_on_error: int
+    fills: int
+    refused_fills: int
+    too_large: int
+    compute_errors: int
+    compute_seconds: float
+    saved_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCacheMinute:
+    """The calls of the minute from ``at`` on."""
+
+    at: datetime
+    counts: SearchCacheCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastClear:
+    """The newest clear that is known to be done."""
+
+    at: datetime
+    actor: str
+    channel: str
+    mode: str
+    """``hard``, ``soft``, or ``tags`` for one of some tags' values alone."""
+    reason: str
+    operation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCacheStatus:
+    """What is known of the search cache now; None is what is not known."""
+
+    alias: str
+    dedicated: bool
+    reachable: bool
+    """Whether the cache's store answers; ``unavailable`` says why not."""
+    unavailable: str = ""
+    keys: int | None = None
+    exact: bool = False
+    """False: ``keys`` is about that many."""
+    bytes: int | None = None
+    """About the memory that these keys take."""
+    foreign: Sequence[ForeignKeys] | None = None
+    """The ten most frequent kinds of keys in the database that are not the search cache's."""
+    server_bytes: int | None = None
+    """Memory that the whole server uses, whatever else it holds."""
+    server_bytes_limit: int | None = None
+    """Its limit; None also without one."""
+    last_clear: LastClear | None = None
+    """None: there was none yet."""
+    undo_until: datetime | None = None
+    """Until when the last soft clear can be undone; None: there is nothing to undo, or unknown."""
+    statistics_unavailable: str = ""
+    """Why the counts below are not known; empty where they are."""
+    last_5_minutes: SearchCacheCounts | None = None
+    last_hour: SearchCacheCounts | None = None
+    last_day: SearchCacheCounts | None = None
+    load: Load | None = None
+    """What comes per second, and what would come to the backend after a clear."""
+    history: Sequence[SearchCacheMinute] | None = ()
+    """As many minutes as were asked for, oldest first; the newest is not over yet."""
+
+
+def describe_search_cache(*, minutes: int = 0) -> SearchCacheStatus:
+    """Return all that is known of the search cache, also when a store is down.
+
+    ``minutes`` is how many of the last minutes are told one by one.
+
+    Raises:
+        TypeError, ValueError: ``minutes`` is no whole number from 0 to 1440.
+    """
+    if type(minutes) is not int:
+        raise TypeError(f"minutes has to be a whole number, not {minutes!r}")
+    if not 0 <= minutes <= LONGEST_HISTORY:
+        raise ValueError(f"minutes must be 0 to {LONGEST_HISTORY}, not {minutes}")
+    settings = app_settings()
+    courier = Courier(threads=1)  # the two stores are asked at the same time: both may be silent
+    try:
+        statistics = courier.submit(lambda: _describe_statistics(minutes))
+        return SearchCacheStatus(
+            alias=settings.search_cache,
+            dedicated=settings.search_cache_dedicated,
+            last_clear=_last_clear(),
+            **_describe_store(settings.search_cache, dedicated=settings.search_cache_dedicated),
+            **_in_time(statistics, minutes),
+        )
+    finally:
+        courier.dismiss()
+
+
+def plain_search_cache(status: SearchCacheStatus) -> dict[str, Any]:
+    """Return the answer as JSON says it: numbers, null for what is not known, ISO 8601 times."""
+    plain: dict[str, Any] = _plain(status)
+    return plain
+
+
+def _describe_store(alias: str, *, dedicated: bool) -> dict[str, Any]:
+    try:
+        found = inspect(alias, dedicated=dedicated)
+    except StoreUnavailable as error:
+        return {"reachable": False, "unavailable": error.reason}
+    about: dict[str, Any] = {
+        "reachable": True,
+        "server_bytes": found.server_bytes,
+        "server_bytes_limit": found.server_bytes_limit,
+        "undo_until": None if found.undo_until is None else _time(found.undo_until),
+    }
+    if (survey := found.survey) is not None:
+        about |= {
+            "keys": survey.keys,
+            "exact": survey.exact,
+            "bytes": survey.bytes,
+            "foreign": survey.foreign,
+        }
+    return about
+
+
+def _describe_statistics(minutes: int) -> dict[str, Any]:
+    now = time.time()
+    try:
+        figures = read_figures(minutes=minutes, now=now)
+    except StoreUnavailable as error:
+        return _unknown_statistics(error.reason, minutes)
+    return {
+        **{name: _counts(figures.periods[name]) for name in PERIODS},
+        "load": load_of(figures, now=now),
+        "history": [
+            SearchCacheMinute(at=_time(minute.at), counts=_counts(minute.counts))
+            for minute in figures.minutes
+        ],
+    }
+
+
+def _in_time(statistics: "Future[dict[str, Any]]", minutes: int) -> dict[str, Any]:
+    """Looking up a host's name has no time-out of its own."""
+    try:
+        return statistics.result(timeout=LONGEST_WAIT)
+    except TimeoutError:
+        return _unknown_statistics("the store did not answer in time", minutes)
+
+
+def _unknown_statistics(reason: str, minutes: int) -> dict[str, Any]:
+    return {"statistics_unavailable": reason, "history": None if minutes else ()}
+
+
+def _last_clear() -> LastClear | None:
+    kind, status = Act.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
+    row = Operation.objects.filter(kind=kind, status=status).first()
+    if row is None:
+        return None
+    return LastClear(
+        at=row.started_at,
+        actor=row.actor,
+        channel=row.channel,
+        mode="tags" if row.targets.get("tags") else row.targets.get("mode", "hard"),
+        reason=row.reason,
+        operation_id=row.pk,
+    )
+
+
+def _counts(counts: Counts) -> SearchCacheCounts:
+    figures = {name: getattr(counts, name) for name in FIGURES}
+    return SearchCacheCounts(calls=counts.calls, hit_ratio=counts.hit_ratio, **figures)
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    return value

@@ -1,0 +1,88 @@
+"""Counts, the signal that there are some, and the spans that sum them up."""
+
+import threading
+
+import pytest
+
+from analytics_admin.caching.figures import PERIODS, Figures, _spans, load_of
+from analytics_admin.caching.statistics import FIGURES, Counts, Statistics
+
+
+def test_a_stale_answer_is_no_hit_and_a_bypassed_call_does_not_count():
+    counts = Counts(hits=6, misses=3, stale_served=1, bypassed=90)
+    assert counts.hit_ratio == 0.6
+    assert counts.calls == 100
+
+
+@pytest.mark.parametrize("counts", [Counts(), Counts(bypassed=5)])
+def test_without_calls_that_the_cache_was_there_for_the_ratio_is_unknown(counts):
+    assert counts.hit_ratio is None
+
+
+def test_adding_adds_every_figure():
+    whole = Counts()
+    for _ in range(2):
+        whole.add(Counts(**{name: place for place, name in enumerate(FIGURES, start=1)}))
+    assert [getattr(whole, name) for name in FIGURES] == [
+        2 * place for place in range(1, len(FIGURES) + 1)
+    ]
+
+
+def test_the_first_count_after_a_take_is_announced_and_no_other():
+    announced = []
+    statistics = Statistics(lambda: announced.append(1))
+    for _ in range(3):
+        statistics.hit(0.5)
+        statistics.add(misses=1)
+    assert len(announced) == 1
+    assert statistics.take() == Counts(hits=3, misses=3, saved_seconds=1.5)
+    statistics.add(fills=1)
+    assert len(announced) == 2
+
+
+def test_rest_is_granted_only_with_nothing_counted():
+    announced = []
+    statistics = Statistics(lambda: announced.append(1))
+    statistics.hit(0)
+    assert not statistics.rest()
+    statistics.take()
+    assert statistics.rest()
+    statistics.hit(0)
+    assert len(announced) == 2
+
+
+def test_counts_are_exact_while_threads_count_and_one_takes():
+    statistics, taken = Statistics(), Counts()
+
+    def count():
+        for _ in range(20_000):
+            statistics.hit(0)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        taken.add(statistics.take())
+    taken.add(statistics.take())
+    assert taken.hits == 80_000
+
+
+@pytest.mark.parametrize("length", PERIODS.values())
+@pytest.mark.parametrize("last", [*range(29_000_000, 29_000_125, 7), 29_000_039, 29_000_040])
+def test_hours_and_minutes_make_up_a_period_without_gap_or_overlap(last, length):
+    covered = []
+    for span in _spans(last - length + 1, last):
+        first = span.number * (60 if span.unit == "h" else 1)
+        covered += range(first, first + (60 if span.unit == "h" else 1))
+    assert [minute for minute in covered if minute <= last] == list(
+        range(last - length + 1, last + 1)
+    )
+
+
+def test_the_load_after_a_clear_is_every_call_with_what_hits_saved():
+    counts = Counts(hits=600, misses=200, stale_served=100, compute_seconds=40, saved_seconds=160)
+    figures = Figures(periods={"last_5_minutes": counts}, minutes=())
+    load = load_of(figures, now=29_000_000 * 60 + 59.999)
+    assert (load.calls, load.computations, load.computations_after) == (3, 0.667, 3)
+    assert (load.compute_seconds, load.compute_seconds_after) == (0.133, 0.667)
+    assert round(load.hit_ratio, 3) == 0.667
