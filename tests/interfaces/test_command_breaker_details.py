@@ -68,7 +68,7 @@ def test_a_name_is_shown_with_why_it_opened():
     assert opened.endswith("by consecutive_failures: 3 (2 failed, 2 in a row, 0 slow)")
     assert datetime.fromisoformat(opened.split()[1]).tzinfo
     assert re.search(r"^last used +20\d\d-\S+Z$", out, re.MULTILINE)
-    assert ["failure_threshold", "5"] in section(out, "policy")
+    assert ["failure_threshold", "2"] in section(out, "policy")
 
 
 @pytest.mark.usefixtures("failed")
