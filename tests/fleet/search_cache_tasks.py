@@ -197,17 +197,20 @@ def fill_each(keys: int) -> int:
 def search_while_softly_cleared(seconds: float, folder: str, bound: float) -> dict[str, int]:
     """Search from some threads for a while; count answers by state, and those that are too old.
 
+    Every fourth key's computation fails once there has been a clear, so that stale values stand in.
     ``folder`` holds the files ``version``, the backend's data, and ``clears``: for each version
     when the soft clear that made it the least fresh one had returned.
     """
-    counted = {"hit": 0, "miss": 0, "stale": 0, "outdated": 0, "overdue": 0}
+    counted = {"hit": 0, "miss": 0, "stale": 0, "failed": 0, "outdated": 0, "overdue": 0}
     lock = threading.Lock()
     until = time.monotonic() + seconds
     place = Path(folder)
 
-    def compute() -> int:
+    def compute(key: int) -> int:
         version = int((place / "version").read_text())
         time.sleep(0.02)
+        if key % 4 == 0 and version:
+            raise LookupError
         return version
 
     def search(n: int) -> None:
@@ -216,7 +219,12 @@ def search_while_softly_cleared(seconds: float, folder: str, bound: float) -> di
             clears = json.loads((place / "clears").read_text())
             fresh_from = max((version for version, _ in clears), default=0)
             stale_from = max((version for version, at in clears if at + bound < now), default=0)
-            seen = _cache().ask(("search", n % 20), compute)
+            try:
+                seen = _cache().ask(("search", n % 20), partial(compute, n % 20))
+            except LookupError:
+                with lock:
+                    counted["failed"] += 1
+                continue
             with lock:
                 counted[seen.state] += 1
                 counted["outdated"] += seen.state != "stale" and seen.value < fresh_from

@@ -1,5 +1,10 @@
 """Soft clear, undo, sweep in a fleet: seen by all at once, never too old, never in the way."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +18,7 @@ from tests.fleet import search_cache_tasks as tasks
 from tests.fleet.crew import Crew
 from tests.fleet.sites import eventually
 
+ROOT = Path(__file__).parents[2]
 DEAD = "x" * 16
 LEFT = 150_000  # a walk of a second or so: time to be killed in
 
@@ -57,12 +63,14 @@ def test_under_traffic_nothing_is_served_as_fresh_after_a_soft_clear_nor_stale_b
         worker.ask(_short_bound, bound)
     for worker in searching:
         worker.tell(tasks.search_while_softly_cleared, 5.0, str(tmp_path), bound)
+    time.sleep(0.5)  # for every key to be filled
     for version in range(1, 16):
         time.sleep(0.1 if version % 3 else 0.5)
         clearing.ask(tasks.raise_version_and_clear_softly, str(tmp_path), version)
     seen = [worker.answer() for worker in searching]
     assert sum(each["outdated"] + each["overdue"] for each in seen) == 0
     assert sum(each["stale"] for each in seen) > 20
+    assert sum(each["failed"] for each in seen) > 20
     assert sum(each["hit"] for each in seen) > 1000
 
 
@@ -99,6 +107,29 @@ def test_a_sweep_that_is_killed_is_gone_on_with_by_another_process(crew):
     assert left - 1 <= outcome.removed <= left
     assert outcome.seen < LEFT * 0.9
     assert store().exists(position) == 0
+
+
+def test_a_command_that_is_interrupted_is_exit_code_1_and_the_next_goes_on(tmp_path: Path):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+    }
+    manage = [sys.executable, "manage.py"]
+    subprocess.run([*manage, "migrate", "-v0"], env=environment, cwd=ROOT, check=True)
+    leave_behind(LEFT)
+    sweep = [*manage, "sweep_search_cache", "--no-input", "--json"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(sweep, env=environment, cwd=ROOT, **pipes) as process:
+        assert eventually(lambda: 0 < store().dbsize() < LEFT * 0.9)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, json.loads(out)["code"]) == (1, "interrupted")
+    assert err == "CommandError: Interrupted: the next sweep within an hour goes on from here\n"
+    assert store().dbsize() > 1
+    again = subprocess.run(sweep, env=environment, cwd=ROOT, check=True, **pipes)
+    assert json.loads(again.stdout)["message"].startswith("Search cache swept: ")
+    assert store().dbsize() == 0
 
 
 def test_two_sweeps_at_once_remove_all_between_them(crew):
