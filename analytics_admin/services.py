@@ -43,7 +43,15 @@ from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.connections import StoreUnavailable
-from analytics_admin.search_cache_acts import clear_search_cache
+from analytics_admin.search_cache_acts import (
+    CLEAR_MODES,
+    MOST_TAGS,
+    UndoableClear,
+    clear_search_cache,
+    find_undoable_clear,
+    sweep_search_cache,
+    undo_clear,
+)
 from analytics_admin.search_cache_reports import (
     LONGEST_HISTORY,
     SearchCacheCounts,
@@ -55,12 +63,14 @@ from analytics_admin.search_cache_reports import (
 __all__ = [
     "BREAKER_SORTS",
     "BREAKER_STATES",
+    "CLEAR_MODES",
     "CONTROLS",
     "DEFAULT_HOLD",
     "FAILURE",
     "LARGEST_PAGE",
     "LONGEST_HISTORY",
     "MAX_REASON_LENGTH",
+    "MOST_TAGS",
     "Act",
     "ActDenied",
     "ActFailed",
@@ -77,12 +87,14 @@ __all__ = [
     "SearchCacheCounts",
     "SearchCacheStatus",
     "StoreUnavailable",
+    "UndoableClear",
     "UnknownBreakers",
     "as_plain",
     "clear_search_cache",
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "find_undoable_clear",
     "forget_breaker",
     "list_breakers",
     "look_up_breakers",
@@ -92,4 +104,6 @@ __all__ = [
     "reset_circuit_breakers",
     "set_breaker_control",
     "set_breaker_controls",
+    "sweep_search_cache",
+    "undo_clear",
 ]

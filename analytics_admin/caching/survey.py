@@ -74,7 +74,7 @@ def survey(client: Any, alias: str, *, dedicated: bool, exact: bool = False) -> 
     size = _size(client)
     ours = _keyspace(alias, needed=not dedicated or size is None)
     sighting = _look(client, size, dedicated=dedicated, exact=exact)
-    own = [key for key in sighting.met if ours is None or ours.owns(key)]
+    own = [key for key in sighting.met if ours is None or _is_cleared(key, ours, dedicated)]
     record = record_key(alias).encode()
     if dedicated and size is not None:
         keys, is_exact = size - client.exists(record), True
@@ -85,6 +85,11 @@ def survey(client: Any, alias: str, *, dedicated: bool, exact: bool = False) -> 
         strange = (key for key in sighting.met if key != record and not ours.owns(key))
         foreign = _by_prefix(strange, sighting)
     return Survey(keys=keys, exact=is_exact, bytes=_weigh(client, own, keys), foreign=foreign)
+
+
+def _is_cleared(key: bytes, ours: Keyspace, dedicated: bool) -> bool:
+    """Say whether a clear removes the key: tags' tokens stay unless all of the database goes."""
+    return ours.owns(key) and (dedicated or ours.kind_of(key) != "tag")
 
 
 def _size(client: Any) -> int | None:

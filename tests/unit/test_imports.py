@@ -45,8 +45,8 @@ PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
     "breakers/redis_store.py",
-    *(f"caching/{name}.py" for name in ("entries", "inspection", "ledger", "purge")),
-    *(f"caching/{name}.py" for name in ("redis_store", "survey", "wire")),
+    *(f"caching/{name}.py" for name in ("entries", "inspection", "ledger", "purge", "reach")),
+    *(f"caching/{name}.py" for name in ("redis_store", "survey", "sweeping", "tag_clear", "wire")),
 }
 
 
