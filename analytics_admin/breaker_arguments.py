@@ -41,7 +41,7 @@ def expectations(names: Sequence[str], expected: Generations) -> Mapping[str, st
 
     Raises:
         TypeError: it is neither a generation nor generations by name.
-        ValueError: it is one generation, but not of one name.
+        ValueError: it is one generation, but not of one name; or one of a breaker not named.
     """
     if expected is None:
         return {}
@@ -52,6 +52,8 @@ def expectations(names: Sequence[str], expected: Generations) -> Mapping[str, st
     if not isinstance(expected, Mapping):
         raise TypeError("expected_generation has to be a str, or a mapping by name")
     require_names([*expected, *expected.values()])
+    if names and not expected.keys() <= set(names):
+        raise ValueError("expected_generation is that of a breaker that is not named")
     return expected
 
 

@@ -40,8 +40,8 @@ def list_address(sent: QueryDict) -> str:
 
     Only what the list itself would send is in it.
     """
-    asked = {**_asked(ListForm(sent)), "page": _page_asked_for(sent)}
-    return _encoded({**asked, "page": asked["page"] if asked["page"] != 1 else ""})
+    page = _page_asked_for(sent)
+    return _encoded({**_asked(ListForm(sent)), "page": "" if page == 1 else page})
 
 
 def describe_list(request: HttpRequest) -> dict[str, Any]:
@@ -117,4 +117,7 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
 
 
 def _encoded(asked: Mapping[str, Any]) -> str:
-    return urlencode({key: value for key, value in asked.items() if value})
+    """What goes without saying is left out."""
+    implied = ("sort", FIRST_SORT)
+    said = {key: value for key, value in asked.items() if value and (key, value) != implied}
+    return urlencode(said)

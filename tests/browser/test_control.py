@@ -67,17 +67,6 @@ def test_of_two_windows_the_later_one_is_told_that_the_breaker_has_moved(sign_in
     expect(second.locator("#aa-state")).to_contain_text("Disabled")
 
 
-@pytest.mark.parametrize("javascript", [True, False])
-def test_the_ticked_breakers_are_reset(sign_in, javascript):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(LIST)
-    page.get_by_label("Select catalog.search").check()
-    page.get_by_role("button", name="Reset selected").click()
-    expect(page.locator("#aa-preview tbody tr")).to_have_count(1)
-    page.get_by_role("button", name="Yes, reset 1 circuit breaker").click()
-    expect(page.locator("#aa-verdict")).to_have_text("0 of 2 breakers open")
-
-
 def test_one_breaker_is_reset_on_its_page(sign_in):
     page = sign_in()
     page.goto(f"{LIST}catalog.search/")

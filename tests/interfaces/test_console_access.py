@@ -29,6 +29,7 @@ PERMISSION_OF = {
     FORGET: "control_circuit_breakers",
 }
 ACTS = list(PERMISSION_OF)
+KIND_OF = {**PERMISSION_OF, FORGET: "forget_circuit_breaker"}
 CONFIRMED = {
     "confirmed": "yes",
     "reason": "a try",
@@ -145,7 +146,8 @@ def test_a_forged_post_is_refused_and_leaves_a_denied_row(staff_user, url, data,
     answer = signed_in(grant(staff_user, *codenames)).post(url, data)
     assert answer.status_code == 403
     row = Operation.objects.get()
-    assert (row.status, row.channel, row.actor) == ("denied", "admin", "sam")
+    assert (row.kind, row.status) == (KIND_OF[url], "denied")
+    assert (row.channel, row.actor) == ("admin", "sam")
     assert nothing_changed()
 
 

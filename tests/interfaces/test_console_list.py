@@ -129,6 +129,15 @@ def test_a_search_is_carried_in_links_as_it_was_given(operator, settings):
     assert "?search=-&amp;state=closed&amp;page=2" in page
 
 
+@pytest.mark.usefixtures("mixed")
+def test_the_usual_order_goes_without_saying_and_a_search_for_its_name_does_not(operator):
+    trip("l.urgency")
+    page = operator.get(BREAKERS, {"sort": "urgency", "search": "urgency", "state": ""}).text
+    assert f'formaction="{BREAKERS}-/control/?search=urgency"' in page
+    page = operator.get(BREAKERS, {"sort": "name", "page": "1"}).text
+    assert f'formaction="{BREAKERS}-/control/?sort=name"' in page
+
+
 def test_a_breaker_that_would_have_opened_says_so_in_the_list(operator):
     set_breaker_control(name=trip("l.watched").name, control="metrics_only", actor=SHELL)
     assert "would have opened" not in operator.get(BREAKERS).text

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import re
+import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,13 +16,23 @@ from urllib.parse import urlsplit
 
 import pytest
 from celery import signals
+from django.core.management import call_command, get_commands
 from rest_framework.test import APIRequestFactory
 
-from analytics_admin.breakers import BreakerPolicy, CircuitOpenError
-from analytics_admin.breakers.exchange import SETTLING_INTERVALS
+from analytics_admin.breakers import BreakerPolicy, CircuitOpenError, circuit_breaker
+from analytics_admin.breakers.evidence import (
+    FAILURES_KEPT,
+    KEPT_FOR,
+    PERIOD,
+    PERIODS_KEPT,
+    TRANSITIONS_KEPT,
+)
+from analytics_admin.breakers.exchange import REFUSED_FOR, SETTLING_INTERVALS
 from analytics_admin.breakers.link import TOO_SLOW, WAIT_LIMIT
 from analytics_admin.breakers.snapshot import Control, State
-from analytics_admin.services import BreakerDetail, BreakerStatus
+from analytics_admin.breakers.store import MOST_NAMES
+from analytics_admin.conf import AppSettings
+from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
 from tests.separate_site import run_site
 
@@ -90,6 +102,7 @@ def breakers() -> Iterator[SimulatedBreakers]:
 def test_every_example_is_run_here() -> None:
     assert {heading for heading, blocks in BLOCKS.items() if blocks} == {
         "Choose a rule",
+        "Try a policy before it rejects calls",
         "When the store is away",
         "Answer without the backend",
         "requests",
@@ -124,6 +137,43 @@ def test_its_figures_are_the_engines() -> None:
     assert "twelve intervals (3 s)" in GUIDE
     assert f"store {WAIT_LIMIT} s at most" in GUIDE
     assert f"more than {TOO_SLOW * 1000:.0f} ms" in GUIDE
+    assert (FAILURES_KEPT, TRANSITIONS_KEPT, KEPT_FOR) == (10, 20, 7 * 86_400)
+    assert "| failures | the last ten | seven days" in GUIDE
+    assert "| transitions | the last twenty | seven days" in GUIDE
+    assert (PERIOD, PERIOD * PERIODS_KEPT) == (10, 300)
+    assert "| calls | by ten seconds | five minutes |" in GUIDE
+    assert AppSettings().retire_breakers_after == timedelta(days=30)
+    assert "for 30 days" in GUIDE
+    assert f"At most {MOST_NAMES:,} names" in GUIDE
+    assert REFUSED_FOR == 60
+    assert "asks again every minute" in GUIDE
+
+
+@pytest.mark.django_db
+def test_its_commands_work(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = re.findall(r"^python manage.py (.+)$", GUIDE, re.MULTILINE)
+    assert lines
+    circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
+    for line in lines:
+        call_command(*shlex.split(line))
+    assert "metrics_only" in capsys.readouterr().out
+
+
+def test_every_command_that_it_names_exists() -> None:
+    named = set(re.findall(r"manage\.py (\w+)", GUIDE))
+    assert named - get_commands().keys() == set()
+
+
+def test_the_receiver_of_what_would_have_opened(breakers: SimulatedBreakers, db: None) -> None:
+    heard = example("Try a policy before it rejects calls")["too_strict"]
+    tried = circuit_breaker("guide.tried", failure_threshold=2)
+    tried.acquire().succeed()
+    actor = Actor.system("root")
+    set_breaker_control(name="guide.tried", control="metrics_only", actor=actor)
+    for _ in range(4):
+        tried.acquire().fail()
+    assert heard == [("guide.tried", "consecutive_failures")]
+    tried.acquire().succeed()
 
 
 def test_the_rule_of_rates(breakers: SimulatedBreakers) -> None:

@@ -53,7 +53,9 @@ class Command(OperatorCommand):
         if options["watch"]:
             self._watch(options)
             return
-        breakers = self._show_one(options) if options["name"] else self._show_list(options)
+        # An empty name is one that nobody registered, say of a shell's unset variable.
+        asked_for_all = options["name"] is None
+        breakers = self._show_list(options) if asked_for_all else self._show_one(options)
         if options["fail_on_open"]:
             _fail_on_open(breakers, strict=options["strict"])
 
