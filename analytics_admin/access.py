@@ -11,6 +11,8 @@ class Act(StrEnum):
 
     VIEW_CONSOLE = "view_console"
     CLEAR_SEARCH_CACHE = "clear_search_cache"
+    UNDO_CLEAR = "undo_clear"
+    SWEEP_SEARCH_CACHE = "sweep_search_cache"
     RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers"
     CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers"
     FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker"
@@ -21,7 +23,11 @@ class Act(StrEnum):
 
 
 # The acts that have no permission of their own name.
-_PERMISSION_OF = {Act.FORGET_CIRCUIT_BREAKER: Act.CONTROL_CIRCUIT_BREAKERS}
+_PERMISSION_OF = {
+    Act.UNDO_CLEAR: Act.CLEAR_SEARCH_CACHE,
+    Act.SWEEP_SEARCH_CACHE: Act.CLEAR_SEARCH_CACHE,
+    Act.FORGET_CIRCUIT_BREAKER: Act.CONTROL_CIRCUIT_BREAKERS,
+}
 
 
 def is_operator(user: Any) -> bool:

@@ -24,6 +24,8 @@ MAX_REASON_LENGTH = 500
 # What the operator reads when an act fails; the reason is filled in by ActFailed.
 FAILURE = {
     Act.CLEAR_SEARCH_CACHE: "Failed to clear cache: {reason}",
+    Act.UNDO_CLEAR: "Failed to undo the clear: {reason}",
+    Act.SWEEP_SEARCH_CACHE: "Failed to sweep cache: {reason}",
     Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
     Act.CONTROL_CIRCUIT_BREAKERS: "Failed to control circuit breaker: {reason}",
     Act.FORGET_CIRCUIT_BREAKER: "Failed to forget circuit breaker: {reason}",
@@ -69,6 +71,7 @@ class ActRefused(Exception):
 
     def __init__(self, message: str, *, code: str) -> None:
         self.code = code
+        self.operation_id: UUID | None = None  # of the rare refusal in the middle of an act
         super().__init__(message)
 
 

@@ -159,6 +159,7 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "KEEP_EXCEPTION_TEXTS": _flag,
     "SEARCH_CACHE_DEDICATED": _flag,
     "SEARCH_CACHE_LEASE": _seconds,
+    "SEARCH_CACHE_SOFT_CLEAR": _seconds,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,

@@ -37,6 +37,8 @@ class AppSettings:
     """Seconds for which other callers leave the computation of a value to one."""
     search_cache_max_value_bytes: int = 1024 * 1024
     """Size of an encoded value above which it is not stored."""
+    search_cache_soft_clear: float = 60.0
+    """Seconds for which a result may be served as stale after a soft clear, at most."""
     require_model_permissions: bool = False
     """True: staff also need the permission of the act; superusers never do."""
     require_reason: bool = False

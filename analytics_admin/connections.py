@@ -56,6 +56,7 @@ _REASONS = {
 
 # Refusals for which the client has no class of their own.
 _REASONS_BY_WORD = {
+    "ACL failure in script": "the store's user lacks a permission that this needs",
     "MISCONF": "the store cannot write its data to disk",
     "MASTERDOWN": "the store is a replica that has lost its primary",
     "is busy running": "the store is busy with a script",

@@ -16,6 +16,8 @@ class Operation(models.Model):
 
     class Kind(models.TextChoices):
         CLEAR_SEARCH_CACHE = "clear_search_cache", _("Clear search cache")
+        UNDO_CLEAR = "undo_clear", _("Undo soft clear")
+        SWEEP_SEARCH_CACHE = "sweep_search_cache", _("Sweep search cache")
         RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
         CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")

@@ -1,21 +1,40 @@
-"""The operator's act on the search cache, and what is known of it.
+"""The operator's acts on the search cache: clear, undo, sweep; and what is known of it.
 
 Services offers them to every door; each act is permitted, put on record and announced here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from analytics_admin import audit
 from analytics_admin.access import Act
-from analytics_admin.acts import ActResult, authorize, failing_as
+from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
-from analytics_admin.caching import purge
+from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
+from analytics_admin.caching.soft_clear import NothingToUndo, UndoableClear
+from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.models import Operation
 from analytics_admin.signals import search_cache_cleared
+
+__all__ = [
+    "CLEAR_MODES",
+    "MOST_TAGS",
+    "SearchCacheStatus",
+    "UndoableClear",
+    "clear_search_cache",
+    "describe_search_cache",
+    "find_undoable_clear",
+    "sweep_search_cache",
+    "undo_clear",
+]
+
+CLEAR_MODES = ("hard", "soft")
+
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,27 +56,99 @@ class SearchCacheStatus:
 def clear_search_cache(
     *,
     actor: Actor,
+    mode: str = "hard",
+    tags: Sequence[str] | None = None,
     reason: str = "",
     dry_run: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> ActResult:
-    """Empty the search cache; ``on_progress`` is told how many keys are gone so far.
+    """Clear the search cache: all of it, or the results of some tags.
+
+    ``mode`` "hard" removes everything, and ``on_progress`` is told how many keys are gone so far.
+    "soft" removes nothing: results may be served as stale, for at most
+    ``SEARCH_CACHE_SOFT_CLEAR`` seconds, while they are computed anew, and it can be undone.
 
     Raises:
+        TypeError: an argument is of another type; ``tags`` is one text instead of several.
         ActDenied: the actor lacks the permission; nothing was done, a row says so.
         ActRefused: not asked for properly, or switched off; nothing was done or recorded.
         ActFailed: the store or the audit trail failed.
     """
     act = Act.CLEAR_SEARCH_CACHE
+    way = _way(mode, tags, on_progress)
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    if isinstance(way, ActRefused):
+        raise way
+    with failing_as(act) as attempt:
+        if dry_run:
+            return way.look()
+        targets = {"mode": mode, "tags": list(way.tags)}
+        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
+            attempt.operation_id = operation.pk
+            operation.outcome = {"mode": mode, **asdict(way.clear())}
+    search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
+    return ActResult(message=way.say(operation.outcome), operation_id=operation.pk)
+
+
+def undo_clear(*, actor: Actor, reason: str = "", dry_run: bool = False) -> ActResult:
+    """Take back the last soft clear: what it ended counts again, beside what was stored since.
+
+    Raises:
+        ActRefused: also if there is no soft clear within its bound (code "nothing_to_undo").
+        ActDenied, ActFailed: as for clear_search_cache.
+    """
+    act = Act.UNDO_CLEAR
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    with failing_as(act, passing=(ActRefused,)) as attempt:
+        if dry_run:
+            found = _require_undoable(soft_clear.find_undoable())
+            message = "Dry run: the last soft clear would be undone"
+            return ActResult(message=message, preview=asdict(found))
+        with suppress(StoreUnavailable):  # the act's to report, on record
+            _require_undoable(soft_clear.find_undoable())
+        try:
+            with audit.audited(act.value, actor=actor, reason=reason, targets={}) as operation:
+                attempt.operation_id = operation.pk
+                operation.outcome = asdict(soft_clear.undo())
+        except NothingToUndo as error:  # it ended in this very moment
+            raise ActRefused(str(error), code=error.code) from error
+    return ActResult(message="Soft clear undone", operation_id=operation.pk)
+
+
+def sweep_search_cache(
+    *,
+    actor: Actor,
+    reason: str = "",
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> ActResult:
+    """Remove the results that count no more; ``on_progress`` is told how many were looked at.
+
+    A sweep that was cut off is gone on with by the next one within an hour.
+
+    Raises:
+        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+    """
+    act = Act.SWEEP_SEARCH_CACHE
     reason = authorize(act, actor, reason, dry_run=dry_run)
     with failing_as(act) as attempt:
         if dry_run:
-            return _clear_preview()
+            plan = sweeping.preview()
+            message = f"Dry run: {plan.removed} of {plan.seen} results would be removed"
+            return ActResult(message=message, preview=asdict(plan))
         with audit.audited(act.value, actor=actor, reason=reason, targets={}) as operation:
             attempt.operation_id = operation.pk
-            operation.outcome = asdict(purge.clear(on_progress=on_progress))
-    search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
-    return ActResult(message="Search cache cleared", operation_id=operation.pk)
+            outcome = sweeping.sweep_leftovers(on_progress=on_progress)
+            operation.outcome = asdict(outcome)
+    message = f"Search cache swept: {outcome.removed} of {outcome.seen} results removed"
+    return ActResult(message=message, operation_id=operation.pk)
+
+
+def find_undoable_clear() -> UndoableClear | None:
+    """Return the soft clear that can be undone now; None without one, and with the store down."""
+    with suppress(StoreUnavailable):
+        return soft_clear.find_undoable()
+    return None
 
 
 def describe_search_cache() -> SearchCacheStatus:
@@ -76,8 +167,82 @@ def describe_search_cache() -> SearchCacheStatus:
     return SearchCacheStatus(**known, keys=preview.keys, exact=preview.exact)
 
 
-def _clear_preview() -> ActResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """One way to clear: how to look first, do it, and say what was done."""
+
+    look: Callable[[], ActResult]
+    clear: Callable[[], Any]
+    say: Callable[[Mapping[str, Any]], str]
+    tags: Sequence[str] = ()
+
+
+def _way(mode: str, tags: Sequence[str] | None, on_progress: Progress | None) -> _Way | ActRefused:
+    """Return the way that was asked for, or the refusal, which comes after that of the actor."""
+    if not isinstance(mode, str):
+        raise TypeError("mode has to be a str")
+    if mode not in CLEAR_MODES:
+        return ActRefused(f"mode: one of {', '.join(CLEAR_MODES)}", code="invalid")
+    if tags is not None:
+        return _way_by_tags(mode, tags)
+    if mode == "soft":
+        return _Way(look=_preview_soft, clear=soft_clear.clear_softly, say=_say_soft)
+    return _Way(
+        look=_preview_hard,
+        clear=lambda: purge.clear(on_progress=on_progress),
+        say=lambda outcome: "Search cache cleared",
+    )
+
+
+def _way_by_tags(mode: str, tags: Sequence[str]) -> _Way | ActRefused:
+    try:
+        named = tag_clear.check_tags(tags)
+    except ValueError as error:
+        return ActRefused(f"tags: {error}", code="invalid")
+    if not all(map(audit.is_storable, named)):
+        return ActRefused("tags: holds characters that are no text", code="invalid")
+    if mode != "hard":
+        return ActRefused("tags: a clear by tags is always hard", code="invalid")
+    return _Way(
+        look=lambda: _preview_tags(named),
+        clear=lambda: tag_clear.clear_tags(named),
+        say=lambda outcome: f"Search cache cleared for {_counted(outcome['tags'], 'tag')}",
+        tags=named,
+    )
+
+
+def _preview_hard() -> ActResult:
     preview = purge.preview()
     about = "" if preview.exact else "about "
     message = f"Dry run: {about}{preview.keys} keys would be removed"
     return ActResult(message=message, preview=asdict(preview))
+
+
+def _preview_soft() -> ActResult:
+    preview, stale_for = purge.preview(), float(app_settings().search_cache_soft_clear)
+    about = "" if preview.exact else "about "
+    return ActResult(
+        message=f"Dry run: {about}{preview.keys} keys would be stale, for at most {stale_for:g} s",
+        preview={**asdict(preview), "stale_for": stale_for},
+    )
+
+
+def _preview_tags(tags: Sequence[str]) -> ActResult:
+    preview = tag_clear.preview(tags)
+    message = f"Dry run: the results of {_counted(preview.tags, 'tag')} would be cleared"
+    return ActResult(message=message, preview=asdict(preview))
+
+
+def _say_soft(outcome: Mapping[str, Any]) -> str:
+    return f"Search cache cleared softly: stale results for at most {outcome['stale_for']:g} s"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _require_undoable(found: UndoableClear | None) -> UndoableClear:
+    if found is None:
+        nothing = NothingToUndo()
+        raise ActRefused(str(nothing), code=nothing.code)
+    return found

@@ -42,19 +42,27 @@ from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.search_cache_acts import (
+    CLEAR_MODES,
+    MOST_TAGS,
     SearchCacheStatus,
+    UndoableClear,
     clear_search_cache,
     describe_search_cache,
+    find_undoable_clear,
+    sweep_search_cache,
+    undo_clear,
 )
 
 __all__ = [
     "BREAKER_SORTS",
     "BREAKER_STATES",
+    "CLEAR_MODES",
     "CONTROLS",
     "DEFAULT_HOLD",
     "FAILURE",
     "LARGEST_PAGE",
     "MAX_REASON_LENGTH",
+    "MOST_TAGS",
     "Act",
     "ActDenied",
     "ActFailed",
@@ -70,12 +78,14 @@ __all__ = [
     "BreakerTransition",
     "SearchCacheStatus",
     "StoreUnavailable",
+    "UndoableClear",
     "UnknownBreakers",
     "as_plain",
     "clear_search_cache",
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "find_undoable_clear",
     "forget_breaker",
     "list_breakers",
     "look_up_breakers",
@@ -84,4 +94,6 @@ __all__ = [
     "reset_circuit_breakers",
     "set_breaker_control",
     "set_breaker_controls",
+    "sweep_search_cache",
+    "undo_clear",
 ]

@@ -123,4 +123,4 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     Exception: (500, _of_unforeseen),
 }
 # Codes whose answer is not that of their class.
-STATUS_BY_CODE = {"read_only": 403}
+STATUS_BY_CODE = {"read_only": 403, "nothing_to_undo": 409}

@@ -8,9 +8,11 @@ from rest_framework import serializers
 from analytics_admin.services import (
     BREAKER_SORTS,
     BREAKER_STATES,
+    CLEAR_MODES,
     CONTROLS,
     LARGEST_PAGE,
     MAX_REASON_LENGTH,
+    MOST_TAGS,
 )
 
 MAX_NAMES = 10_000
@@ -67,6 +69,18 @@ class ClearBody(StrictSerializer):
 
     reason = StrictText(required=False, allow_blank=True, max_length=MAX_REASON_LENGTH)
     dry_run = StrictBoolean(required=False)
+
+
+class ClearCacheBody(ClearBody):
+    """Options of a clear of the search cache."""
+
+    mode = serializers.ChoiceField(choices=CLEAR_MODES, required=False)
+    tags = serializers.ListField(
+        child=StrictText(trim_whitespace=False),
+        required=False,
+        allow_empty=False,
+        max_length=MOST_TAGS,
+    )
 
 
 class ResetBody(ClearBody):

@@ -13,10 +13,12 @@ from analytics_admin.api.views import (
     ResetCircuitBreakersView,
     TokenRefreshView,
     TokenView,
+    UndoClearView,
 )
 
 urlpatterns = [
     path("analytics/cache/clear", ClearSearchCacheView.as_view(), name="cache-clear"),
+    path("analytics/cache/undo", UndoClearView.as_view(), name="cache-undo"),
     path(
         "analytics/circuit-breakers/reset",
         ResetCircuitBreakersView.as_view(),

@@ -34,6 +34,7 @@ from analytics_admin.api.errors import answer
 from analytics_admin.api.permissions import IsAdminUser
 from analytics_admin.api.serializers import (
     ClearBody,
+    ClearCacheBody,
     RefreshBody,
     ResetBody,
     StrictSerializer,
@@ -48,6 +49,7 @@ from analytics_admin.services import (
     clear_search_cache,
     deny,
     reset_circuit_breakers,
+    undo_clear,
 )
 from analytics_admin.tokens import (
     OperatorRefreshToken,
@@ -174,8 +176,17 @@ class ClearSearchCacheView(OperatorView):
     failure = FAILURE[act]
 
     def post(self, request: Request) -> Response:
-        options = self.read_body(request, ClearBody)
+        options = self.read_body(request, ClearCacheBody)
         return report(clear_search_cache(actor=actor_of(request), **options))
+
+
+class UndoClearView(OperatorView):
+    act = Act.UNDO_CLEAR
+    failure = FAILURE[act]
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, ClearBody)
+        return report(undo_clear(actor=actor_of(request), **options))
 
 
 class ResetCircuitBreakersView(OperatorView):

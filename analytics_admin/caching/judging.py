@@ -18,6 +18,8 @@ class Finding(NamedTuple):
     """Seconds of the store's time when it was read."""
     damaged: bytes = b""
     """What lay in the record's place and is none."""
+    stale_until: float = 0.0
+    """Seconds of the store's time until which the stale value may be served."""
 
 
 NOTHING: frozenset[str] = frozenset()
@@ -44,14 +46,15 @@ def judge(reading: Reading, stale_for: float = 0) -> Finding:
         return Finding(None, None, stamps, reading.now)
     if entry.stamp in stamps and entry.fresh_until > reading.now:
         return Finding(entry, None, stamps, reading.now)
-    in_time = entry.fresh_until + stale_for > reading.now
-    if in_time and (entry.stamp in stamps or _is_servable(entry, record, tail, reading.now)):
-        return Finding(None, entry, stamps, reading.now)
+    until = entry.fresh_until + stale_for
+    if entry.stamp not in stamps:
+        until = min(until, _servable_until(entry, record, tail))
+    if until > reading.now:
+        return Finding(None, entry, stamps, reading.now, stale_until=until)
     return Finding(None, None, stamps, reading.now)
 
 
-def _is_servable(entry: Entry, record: TokenRecord, tail: str, now: float) -> bool:
+def _servable_until(entry: Entry, record: TokenRecord, tail: str) -> float:
     if not entry.stamp.endswith(tail):
-        return False
-    token = entry.stamp.removesuffix(tail)
-    return record.servable_until.get(token, 0) > now
+        return 0.0
+    return record.servable_until.get(entry.stamp.removesuffix(tail), 0.0)

@@ -24,6 +24,14 @@ class Keyspace:
     shape: re.Pattern[bytes]
     record: bytes
     """The token record, which a clear replaces rather than removes."""
+    entries: bytes
+    """Glob for SCAN that lets through every value that the search cache itself has stored."""
+    kinds: re.Pattern[bytes]
+
+    def kind_of(self, key: bytes) -> str:
+        """Return "value", "lease" or "tag" for a key of the search cache's own, else nothing."""
+        match = self.kinds.match(key)
+        return match[1].decode() if match else ""
 
     def owns(self, key: bytes) -> bool:
         """Say whether the key is a value of the alias, under any VERSION."""
@@ -46,10 +54,23 @@ def keyspace(alias: str) -> Keyspace:
     if not isinstance(cache, LocMemCache):
         _refuse_same_shape(shape, others)
     return Keyspace(
-        pattern=_GLOB.sub(r"\\\1", cache.key_prefix).encode() + b":*",
+        pattern=_glob(cache.key_prefix) + b":*",
         shape=shape,
         record=record_key(alias).encode(),
+        entries=_glob(cache.make_key("value:")) + b"[kh]:*",
+        kinds=_kinds(cache),
     )
+
+
+def _glob(text: str) -> bytes:
+    return _GLOB.sub(r"\\\1", text).encode()
+
+
+def _kinds(cache: BaseCache) -> re.Pattern[bytes]:
+    """Return the expression for what ``wiring`` and ``keys`` call the cache's own keys."""
+    start = re.escape(cache.make_key(""))
+    name = r"(?:k:[\x21-\x7e]{1,120}|h:[0-9a-f]{64})"
+    return re.compile(rf"{start}(value|lease|tag):{name}\Z".encode())
 
 
 def _shape(cache: BaseCache, others: list[BaseCache], *, spared: list[str]) -> re.Pattern[bytes]:

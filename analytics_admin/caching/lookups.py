@@ -121,7 +121,7 @@ class Lookups:
                 return (yield from self._go_on_without(flight, seen))
             flight.stamp = claim.stamp
             if claim.state == "granted":
-                return (yield from self._refresh(question, flight, seen, claim))
+                return (yield from self._refresh(question, flight, seen, claim, began))
             if claim.state == "fresh" and (entry := decode_entry(claim.entry)) is not None:
                 landing = _landing_of(entry, now=claim.now)
                 self.flights.end(flight, landing)
@@ -137,8 +137,13 @@ class Lookups:
             pause *= random.uniform(0.5, 1.5)
             yield Pause(min(pause, claim.left + 0.001, until - now))
 
-    def _refresh(self, question: Question, flight: Flight, seen: Finding, claim: Claim) -> Steps:
-        """Compute under the lease and store what comes, if the lease still holds then."""
+    def _refresh(
+        self, question: Question, flight: Flight, seen: Finding, claim: Claim, seen_at: float
+    ) -> Steps:
+        """Compute under the lease and store what comes, if the lease still holds then.
+
+        ``seen_at`` is this process' monotonic clock when ``seen`` was.
+        """
         place = question.place
         outcome = yield from self._compute_within(flight, claim)
         error, text = outcome.error, ""
@@ -150,7 +155,7 @@ class Lookups:
         if error is not None:
             yield Exchange(lambda store: store.release(place, claim))
             self.flights.end(flight)
-            return self._serve_despite(error, seen)
+            return self._serve_despite(error, seen, now=seen.now + time.monotonic() - seen_at)
         fits = _fits(text, question.max_bytes)
         stored: bool | None = yield Exchange(
             lambda store: store.fill(
@@ -212,13 +217,13 @@ class Lookups:
         self._statistics.add(stale_served=1, saved_seconds=entry.computed_in)
         return Lookup(decode(entry.text), "stale", max(0.0, now - entry.stored_at))
 
-    def _serve_despite(self, error: Exception, seen: Finding) -> Answer:
-        """Serve the stale value in place of the computation that failed, if there is one."""
-        if seen.stale is None or isinstance(error, UnstorableValue):
+    def _serve_despite(self, error: Exception, seen: Finding, *, now: float) -> Answer:
+        """Serve the stale value in place of the computation that failed, if it still may be."""
+        if seen.stale is None or seen.stale_until <= now or isinstance(error, UnstorableValue):
             self._statistics.add(misses=1)
             return error
         self._statistics.add(stale_on_error=1)
-        return self._serve_stale(seen.stale, now=seen.now)
+        return self._serve_stale(seen.stale, now=now)
 
     def _count(self, outcome: Outcome) -> None:
         self._statistics.add(

@@ -29,6 +29,11 @@ def after_fork() -> None:
     _lock = threading.RLock()
 
 
+def exclusively() -> threading.RLock:
+    """Return the lock under which nothing else changes what lies in memory."""
+    return _lock
+
+
 class MemoryStore:
     """The protocol over a LocMemCache. The keys of a Place are names before ``make_key``."""
 

@@ -4,15 +4,13 @@ The token record, read again, tells what became of a clear whose reply was lost.
 cache's own ``clear()`` or ``delete_pattern()``, nor any time-out or leniency of the alias.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.conf import settings
-from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching import local_memory, sweep
 from analytics_admin.caching.entries import (
@@ -24,9 +22,9 @@ from analytics_admin.caching.entries import (
     replace_record,
 )
 from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.caching.reach import TIMEOUT, failures_explained, settled
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import (
-    OutcomeUnknown,
     StoreUnavailable,
     act_client,
     explain,
@@ -35,10 +33,6 @@ from analytics_admin.connections import (
     shares_database,
 )
 
-TIMEOUT = 0.5
-"""Seconds a clear waits for connecting and for each reply."""
-SETTLE_TIMEOUT = 1.0
-"""Seconds a clear whose reply was lost waits to learn what became of it."""
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""
 COUNT_UP_TO = 10_000
@@ -86,7 +80,7 @@ def preview(*, exact: bool = False) -> ClearPreview:
     if is_local_memory(alias):
         keys = local_memory.count(alias, keyspace(alias))
         return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=True)
-    with _failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
         keys, is_exact = _count(client, alias, dedicated=dedicated, exact=exact)
     return ClearPreview(alias=alias, dedicated=dedicated, keys=keys, exact=is_exact)
 
@@ -103,7 +97,7 @@ def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
     if is_local_memory(alias):
         keys = local_memory.clear(alias, keyspace(alias))
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
-    with _failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
         if dedicated and (flushed := _flush(client, alias, on_progress or _ignore)) is not None:
             return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
         keys = _unlink(client, alias, on_progress or _ignore)
@@ -147,7 +141,7 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
     _refuse_sharers([a for a in other_addresses(alias) if _reads(a, key, before)])
     try:
         keys: int = client.dbsize() - 1  # the record stays
-        with _settled(alias, before):
+        with settled(alias, lambda now: now.replaces(before), act="clear"):
             transaction = client.pipeline(transaction=True)
             transaction.flushdb(asynchronous=True)
             replace_record(transaction, key, new_record())
@@ -165,7 +159,7 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
     """Renew the token, then remove the alias' keys one small step after the other."""
     keys, key = keyspace(alias), record_key(alias)
     before = draw_record(client, key)
-    with _settled(alias, before):
+    with settled(alias, lambda now: now.replaces(before), act="clear"):
         replace_record(client, key, new_record())
         _verify(client, key, before)
     removed = 0
@@ -184,31 +178,6 @@ def _verify(client: Any, key: str, before: TokenRecord) -> None:
     now = read_record(client, key)
     if now is None or not now.replaces(before):
         raise StoreUnavailable("the store did not keep the new token")
-
-
-@contextmanager
-def _settled(alias: str, before: TokenRecord) -> Iterator[None]:
-    """If the reply to the block's commands is lost, find out whether they were carried out.
-
-    Raises:
-        OutcomeUnknown: they may have been, or may yet be.
-    """
-    try:
-        yield
-    except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), act_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
-            now = read_record(afresh, record_key(alias))
-            if now is not None and now.replaces(before):
-                return
-        raise OutcomeUnknown("the store fell silent in the middle of the clear") from None
-
-
-@contextmanager
-def _failures_explained() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StoreUnavailable(explain(error)) from None
 
 
 def _refuse_sharers(aliases: list[str]) -> None:

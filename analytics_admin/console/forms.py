@@ -35,6 +35,50 @@ class ConfirmForm(forms.Form):
         self.fields["reason"].required = app_settings().require_reason
 
 
+CLEAR_MODES = [
+    ("hard", _("At once: every result is removed")),
+    ("soft", _("Softly: old results are served while new ones are computed, and it can be undone")),
+]
+
+
+class ConfirmClearForm(ConfirmForm):
+    """Also carries how the search cache is to be cleared, and of which tags; hard, and all of it,
+    if nothing is said."""
+
+    mode = forms.ChoiceField(
+        label=_("How"), choices=CLEAR_MODES, required=False, widget=forms.HiddenInput
+    )
+    tags = forms.CharField(label=_("Tags"), required=False, widget=forms.HiddenInput)
+
+    def clean_mode(self) -> str:
+        return self.cleaned_data["mode"] or "hard"
+
+    def clean_tags(self) -> list[str]:
+        """Return the tags that stand between commas."""
+        given = self.cleaned_data["tags"].split(",")
+        return [tag for each in given if (tag := each.strip())]
+
+
+class ClearForm(ConfirmClearForm):
+    """The same on the page that offers the clear."""
+
+    field_order = ("mode", "tags")
+
+    mode = forms.ChoiceField(
+        label=_("How"), choices=CLEAR_MODES, initial="hard", widget=forms.RadioSelect
+    )
+    tags = forms.CharField(
+        label=_("Tags"),
+        required=False,
+        help_text=_("Only results with one of these, separated by commas; empty: all results."),
+        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["reason"]  # the confirm page asks for it
+
+
 class ConfirmResetForm(ConfirmForm):
     """Also carries which breakers are meant: all, or the open ones."""
 

@@ -1,15 +1,20 @@
-"""The search cache's page: what it holds, when it was last cleared, and the button to clear it."""
+"""The search cache's page: what it holds, when it was last cleared, and its acts: clear, undo."""
 
 from typing import Any
 
+from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
+from django.utils.text import Truncator
 
 from analytics_admin import services
 from analytics_admin.console.acts import ConfirmedAct
+from analytics_admin.console.forms import ClearForm, ConfirmClearForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.console.wording import REACHABLE, UNKNOWN, count
 from analytics_admin.services import Act, ActResult
+
+TAGS_SHOWN = 500  # characters, on the confirm page
 
 
 class SearchCacheAdmin(DomainAdmin):
@@ -19,28 +24,60 @@ class SearchCacheAdmin(DomainAdmin):
         status = services.describe_search_cache()
         return {
             "act_url": self.url("clear"),
+            "form": ClearForm(),
             "hindrance": hindrance(request, Act.CLEAR_SEARCH_CACHE),
+            "undo_url": self.url("undo"),
+            # A store that has just kept the page waiting is not asked again.
+            "undoable": None if status.keys is None else services.find_undoable_clear(),
             "status": status,
             "store": REACHABLE if status.keys is not None else UNKNOWN,
             "keys": "" if status.keys is None else count(status.keys),
         }
 
     def further_urls(self) -> list[URLPattern]:
-        return [self.route("clear/", self.clear_view, "clear")]
+        return [
+            self.route("clear/", self.clear_view, "clear"),
+            self.route("undo/", self.undo_view, "undo"),
+        ]
 
     def clear_view(self, request: HttpRequest) -> HttpResponse:
         return Clear(self, request, url=self.url("clear"), back=self.url()).respond()
+
+    def undo_view(self, request: HttpRequest) -> HttpResponse:
+        return Undo(self, request, url=self.url("undo"), back=self.url()).respond()
 
 
 class Clear(ConfirmedAct):
     act = Act.CLEAR_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_clear.html"
+    form = ConfirmClearForm
+
+    def first_form(self) -> forms.Form:
+        """What the page asked for is taken over, and checked like the rest."""
+        return self.form(self.request.POST)
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         return services.clear_search_cache(
-            actor=self.actor, reason=options["reason"], dry_run=dry_run
+            actor=self.actor,
+            mode=options["mode"],
+            tags=options["tags"] or None,
+            reason=options["reason"],
+            dry_run=dry_run,
         )
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         preview = result.preview or {}
-        return {"preview": preview, "keys": count(preview["keys"])}
+        keys = preview.get("keys")
+        return {"preview": preview, "keys": "" if keys is None else count(keys)}
+
+    def describe(self) -> dict[str, Any]:
+        named = self.request.POST.get("tags", "")
+        return {"tags": Truncator(named).chars(TAGS_SHOWN)}
+
+
+class Undo(ConfirmedAct):
+    act = Act.UNDO_CLEAR
+    template = "admin/analytics_admin/confirm_undo.html"
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.undo_clear(actor=self.actor, reason=options["reason"], dry_run=dry_run)

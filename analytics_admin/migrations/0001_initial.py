@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
             name='Operation',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('clear_search_cache', 'Clear search cache'), ('reset_circuit_breakers', 'Reset circuit breakers'), ('control_circuit_breakers', 'Control circuit breakers'), ('forget_circuit_breaker', 'Forget circuit breaker')], max_length=40, verbose_name='act')),
+                ('kind', models.CharField(choices=[('clear_search_cache', 'Clear search cache'), ('undo_clear', 'Undo soft clear'), ('sweep_search_cache', 'Sweep search cache'), ('reset_circuit_breakers', 'Reset circuit breakers'), ('control_circuit_breakers', 'Control circuit breakers'), ('forget_circuit_breaker', 'Forget circuit breaker')], max_length=40, verbose_name='act')),
                 ('status', models.CharField(choices=[('started', 'Started'), ('done', 'Done'), ('failed', 'Failed'), ('unknown', 'Outcome unknown'), ('denied', 'Denied')], default='started', max_length=10, verbose_name='status')),
                 ('channel', models.CharField(choices=[('admin', 'Django admin'), ('api', 'REST API'), ('command', 'Command line'), ('code', 'Code')], max_length=10, verbose_name='channel')),
                 ('actor', models.CharField(max_length=254, verbose_name='actor')),

@@ -71,7 +71,9 @@ def by_console(act: Act, user: Any) -> str:
 def hidden_fields(page: str) -> dict[str, str]:
     tags = re.findall(r'<input type="hidden"[^>]*>', page)
     fields = [dict(re.findall(r'(name|value)="([^"]*)"', tag)) for tag in tags]
-    return {field["name"]: field["value"] for field in fields if field["name"] != "only_open"}
+    return {
+        field["name"]: field.get("value", "") for field in fields if field["name"] != "only_open"
+    }
 
 
 def by_command(act: Act, user: Any) -> str:

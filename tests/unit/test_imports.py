@@ -43,7 +43,8 @@ PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
     "breakers/redis_store.py",
-    *(f"caching/{name}.py" for name in ("entries", "purge", "redis_store", "wire")),
+    *(f"caching/{name}.py" for name in ("entries", "purge", "reach", "sweeping", "tag_clear")),
+    *(f"caching/{name}.py" for name in ("redis_store", "wire")),
 }
 
 

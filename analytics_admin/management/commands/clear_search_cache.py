@@ -1,5 +1,6 @@
 """``manage.py clear_search_cache``: the search cache's clear, from a shell."""
 
+from argparse import ArgumentParser
 from typing import Any
 
 from analytics_admin import services
@@ -8,8 +9,26 @@ from analytics_admin.services import ActResult
 
 
 class Command(ActCommand):
-    help = "Remove every cached search result."
+    help = "Remove every cached search result, or have those of some tags count no more."
     question = "Clear the search cache?"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--soft",
+            action="store_const",
+            dest="mode",
+            const="soft",
+            default="hard",
+            help="remove nothing: results may be served as stale for a while, see undo_clear",
+        )
+        parser.add_argument(
+            "--tag",
+            action="append",
+            dest="tags",
+            metavar="TAG",
+            help="only results with this tag; may be given several times",
+        )
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         if dry_run:
@@ -18,4 +37,10 @@ class Command(ActCommand):
             return self._clear(options, on_progress=on_progress)
 
     def _clear(self, options: dict[str, Any], **details: Any) -> ActResult:
-        return services.clear_search_cache(actor=operator(), reason=options["reason"], **details)
+        return services.clear_search_cache(
+            actor=operator(),
+            mode=options["mode"],
+            tags=options["tags"],
+            reason=options["reason"],
+            **details,
+        )

@@ -1,0 +1,178 @@
+"""Clear the search cache softly, and take that back: one step each, on the token record alone.
+
+What was cleared softly may be served as stale for a while; how, the record says. Removes no key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from analytics_admin.caching import local_memory
+from analytics_admin.caching.entries import TokenRecord, decode_record, draw_record, record_key
+from analytics_admin.caching.reach import TIMEOUT, failures_explained, settled
+from analytics_admin.conf import app_settings
+from analytics_admin.connections import StoreUnavailable, act_client, is_local_memory
+
+ATTEMPTS = 10
+"""Times a step is tried when others change the record between its reading and its writing."""
+
+Change = Callable[[TokenRecord, float], TokenRecord]
+"""Makes the next record of the present one and the store's time (seconds)."""
+
+# KEYS: the record. ARGV: what it was, what it is to be
+_REPLACE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class NothingToUndo(Exception):
+    """There is no soft clear within its bound; nothing was done."""
+
+    code = "nothing_to_undo"
+    reason = "there is no soft clear to undo"
+
+    def __init__(self) -> None:
+        super().__init__("There is no soft clear to undo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftClearOutcome:
+    """What a soft clear did."""
+
+    alias: str
+    stale_for: float
+    """Seconds for which what was cleared may still be served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoableClear:
+    """The soft clear that an undo takes back."""
+
+    alias: str
+    seconds_left: float
+    """Seconds until it can't be undone any more."""
+
+
+def clear_softly() -> SoftClearOutcome:
+    """Have no value count as fresh any more, and let them be served as stale for a bound.
+
+    Raises:
+        StoreUnavailable: the store refused or did not answer; nothing was cleared.
+        OutcomeUnknown: the store fell silent in the act.
+    """
+    site = app_settings()
+    bound = float(site.search_cache_soft_clear)
+    drawn = ""
+
+    def clear(record: TokenRecord, now: float) -> TokenRecord:
+        nonlocal drawn
+        cleared = record.soft_cleared(now=now, bound=bound)
+        drawn = cleared.current
+        return cleared
+
+    def is_done(now: TokenRecord) -> bool:
+        return drawn in now.accepted or drawn in now.servable_until
+
+    _change(site.search_cache, clear, is_done, act="soft clear", draws=True)
+    return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
+
+
+def undo() -> UndoableClear:
+    """Have the values of before the last soft clear count as fresh again, with those stored since.
+
+    Raises:
+        NothingToUndo: nothing was done.
+        StoreUnavailable: the store refused or did not answer; nothing was undone.
+        OutcomeUnknown: the store fell silent in the act.
+    """
+    alias = app_settings().search_cache
+    wanted: frozenset[str] = frozenset()
+    left = 0.0
+
+    def take_back(record: TokenRecord, now: float) -> TokenRecord:
+        nonlocal wanted, left
+        undone = record.undone(now=now)
+        if undone is None:
+            raise NothingToUndo
+        wanted, left = undone.accepted, _seconds_left(record, now)
+        return undone
+
+    _change(alias, take_back, lambda now: wanted <= now.accepted, act="undo", draws=False)
+    return UndoableClear(alias=alias, seconds_left=left)
+
+
+def find_undoable() -> UndoableClear | None:
+    """Return the soft clear that can be undone now, or None.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    alias = app_settings().search_cache
+    if is_local_memory(alias):
+        record, now = local_memory.read_record(alias)
+    else:
+        with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+            raw, now = _read(client, record_key(alias))
+        record = decode_record(raw)
+    if record is None or record.undone(now=now) is None:
+        return None
+    return UndoableClear(alias=alias, seconds_left=_seconds_left(record, now))
+
+
+def _seconds_left(record: TokenRecord, now: float) -> float:
+    return round(max(record.servable_until.values()) - now, 1)
+
+
+def _change(
+    alias: str, change: Change, is_done: Callable[[TokenRecord], bool], *, act: str, draws: bool
+) -> None:
+    """Replace the record in one step, and make sure that the store has kept the new one.
+
+    Without a record ``draws`` decides whether one is drawn first, or there is nothing to change.
+    """
+    if is_local_memory(alias):
+        _in_memory(alias, change, draws=draws)
+        return
+    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        key = record_key(alias)
+        if draws:
+            draw_record(client, key)
+        for _ in range(ATTEMPTS):
+            raw, now = _read(client, key)
+            before = decode_record(raw)
+            if before is None:
+                raise NothingToUndo if not draws else StoreUnavailable("the store lost the record")
+            after = change(before, now)
+            with settled(alias, is_done, act=act):
+                if not client.eval(_REPLACE, 1, key, raw, after.encode()):
+                    continue
+                _verify(client, key, before)
+            return
+    raise StoreUnavailable("others keep changing the cache's token; try again")
+
+
+def _read(client: Any, key: str) -> tuple[bytes | None, float]:
+    """Return what lies in the record's place, and the store's time."""
+    step = client.pipeline(transaction=False)
+    step.get(key)
+    step.time()
+    raw, time = step.execute(raise_on_error=False)
+    for reply in (raw, time):
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return (raw if isinstance(raw, bytes) else None), time[0] + time[1] / 1_000_000
+
+
+def _verify(client: Any, key: str, before: TokenRecord) -> None:
+    """Make sure that the record has changed; that of an act which came after ours may be there."""
+    raw, _ = _read(client, key)
+    now = decode_record(raw)
+    if now is None or now == before:
+        raise StoreUnavailable("the store did not keep the new token")
+
+
+def _in_memory(alias: str, change: Change, *, draws: bool) -> None:
+    if not local_memory.change_record(alias, change, draws=draws):
+        raise NothingToUndo

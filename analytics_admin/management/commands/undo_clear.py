@@ -1,0 +1,15 @@
+"""``manage.py undo_clear``: take back the last soft clear of the search cache, from a shell."""
+
+from typing import Any
+
+from analytics_admin import services
+from analytics_admin.management.base import ActCommand, operator
+from analytics_admin.services import ActResult
+
+
+class Command(ActCommand):
+    help = "Take back the last soft clear of the search cache while its results may be served."
+    question = "Undo the soft clear?"
+
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.undo_clear(actor=operator(), reason=options["reason"], dry_run=dry_run)

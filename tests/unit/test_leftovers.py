@@ -1,0 +1,60 @@
+"""Which keys a sweep or a clear may take: judged by how they begin, under the record as it is."""
+
+import pytest
+
+from analytics_admin.caching.entries import TokenRecord, entry_head
+from analytics_admin.caching.leftovers import is_needed
+
+RECORD = TokenRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
+
+
+def head(stamp: str) -> bytes:
+    return entry_head(stamp=stamp, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[:64]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "now", "needed"),
+    [
+        ("new", 0, True),
+        ("back", 0, True),
+        ("new,tag-token", 0, True),
+        ("new," + "t" * 500, 0, True),
+        ("soft", 99.9, True),
+        ("soft,tag-token", 99.9, True),
+        ("soft", 100.0, False),
+        ("old", 0, False),
+        ("old,new", 0, False),
+        ("newer", 0, False),
+    ],
+)
+def test_a_value_is_needed_while_its_token_is_accepted_or_servable(stamp, now, needed):
+    assert is_needed("value", head(stamp), RECORD, now=now) is needed
+
+
+@pytest.mark.parametrize("damage", [b"", b"new", b" new", b"\xff\xfe", b"\n", b",new"])
+def test_a_damaged_value_is_not_needed(damage):
+    assert not is_needed("value", damage, RECORD, now=0)
+
+
+def test_without_a_record_no_value_is_needed():
+    assert not is_needed("value", head("new"), None, now=0)
+
+
+@pytest.mark.parametrize(
+    ("lease", "needed"),
+    [
+        (b"fence 1700000000000 new", True),
+        (b"fence 1700000.25 new,tag", True),
+        (b"fence 1700000000000 old", False),
+        (b"fence new", False),
+        (b"", False),
+    ],
+)
+def test_a_lease_is_needed_while_its_token_is(lease, needed):
+    assert is_needed("lease", lease, RECORD, now=0) is needed
+
+
+def test_the_token_of_a_tag_is_needed_and_what_somebody_else_calls_a_tag_is_not():
+    assert is_needed("tag", b"abcdefghij-_", RECORD, now=0)
+    assert not is_needed("tag", b'"abcdefghij"', RECORD, now=0)
+    assert not is_needed("tag", b"", RECORD, now=0)
