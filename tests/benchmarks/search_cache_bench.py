@@ -60,11 +60,12 @@ def crew_at(url: str, number: int, **site: Any) -> Iterator[Crew]:
     os.sched_setaffinity(0, EVERY_CORE)
     with Crew(number, patient=False) as crew:
         for worker in crew.workers:
-            worker.ask(_configure_worker, url, site)
+            worker.ask(configure_worker, url, site)
         yield crew
 
 
-def _configure_worker(url: str, site: dict[str, Any]) -> None:
+def configure_worker(url: str, site: dict[str, Any]) -> None:
+    """Configure a process of the site, and have it connect."""
     from analytics_admin.caching import search_cache
 
     configure(url, **site)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.core.cache import caches
+from django.test import override_settings
 
 from analytics_admin.caching import purge
-from analytics_admin.caching.entries import draw_record, record_key, replace_record
-from tests.benchmarks.search_cache_bench import crew_at
+from analytics_admin.caching.soft_clear import clear_softly
+from tests.benchmarks import search_cache_bench as bench
 from tests.fleet import search_cache_traffic as traffic
 from tests.fleet.crew import Crew
 from tests.fleet.search_backend import Backend
@@ -40,6 +41,8 @@ class Way:
     name: str
     search: str
     clear: Callable[[], object]
+    refreshes: int = 0
+    """SEARCH_CACHE_BACKGROUND_REFRESHES."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,34 +62,33 @@ class Aftermath:
     bypassed: int
 
 
-def soft_clear() -> None:
-    client, key = caches["search"].client.get_client(write=True), record_key("search")
-    record = draw_record(client, key)
-    replace_record(client, key, record.soft_cleared(now=time.time(), bound=BOUND))
-
-
 def _flush(alias: str) -> None:
     caches[alias].clear()
 
 
-HARD, SOFT = "ours, hard", "ours, soft"
+HARD, SOFT, BEHIND = "ours, hard", "ours, soft", "ours, soft, refreshed behind"
 WAYS = (
     Way(name="unprotected, get and set", search="get and set", clear=partial(_flush, "plain")),
     Way(name="django-redis, herd client", search="herd client", clear=partial(_flush, "herd")),
     Way(name="Django's get_or_set", search="get_or_set", clear=partial(_flush, "plain")),
     Way(name=HARD, search="ours", clear=purge.clear),
-    Way(name=SOFT, search="ours", clear=soft_clear),
+    Way(name=SOFT, search="ours", clear=clear_softly),
+    Way(name=BEHIND, search="ours", clear=clear_softly, refreshes=4),
 )
 
 
 def clears(url: str) -> list[Aftermath]:
     """Clear a hot cache in each way."""
-    with crew_at(url, PROCESSES) as crew:
-        return [_clear(crew, way) for way in WAYS]
+    site = {"SEARCH_CACHE_DEDICATED": True, "SEARCH_CACHE_SOFT_CLEAR": BOUND}
+    with override_settings(ANALYTICS_ADMIN=site), bench.crew_at(url, PROCESSES) as crew:
+        return [_clear(url, crew, way) for way in WAYS]
 
 
-def _clear(crew: Crew, way: Way) -> Aftermath:
+def _clear(url: str, crew: Crew, way: Way) -> Aftermath:
     for worker in crew.workers:
+        worker.ask(
+            bench.configure_worker, url, {"SEARCH_CACHE_BACKGROUND_REFRESHES": way.refreshes}
+        )
         worker.ask(traffic.take_counts)
     with Backend(slots=SLOTS, seconds=SECONDS) as backend:
         start = time.monotonic() + 1.5
@@ -99,7 +101,7 @@ def _clear(crew: Crew, way: Way) -> Aftermath:
             queries=QUERIES,
             threads=THREADS,
         )
-        way.clear()
+        purge.clear() if way.search == "ours" else way.clear()
         crew.workers[0].ask(traffic.warm, plan)
         for worker in crew.workers:
             worker.tell(traffic.send, plan)
