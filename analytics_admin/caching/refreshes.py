@@ -23,9 +23,7 @@ class Refreshes:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lock = threading.Lock()
-        self._under_way = 0
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task of its own accord
+        self.after_fork()
 
     @property
     def are_on(self) -> bool:
@@ -60,7 +58,9 @@ class Refreshes:
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what was under way is its parent's."""
-        self.__init__(self._most)  # type: ignore[misc]
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task of its own accord
 
     def _work(self, walk: Callable[[], object]) -> None:
         try:

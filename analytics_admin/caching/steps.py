@@ -53,7 +53,7 @@ class Waited(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """Have these steps taken behind the caller's back; answered with whether they will be."""
+    """Have these steps taken while the caller goes on; answered with whether they will be."""
 
     refreshes: Refreshes
     steps: "Steps"
