@@ -174,6 +174,18 @@ def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_act(
             ACTS[act]()
 
 
+def test_a_store_that_says_yes_but_keeps_the_tags_fails_the_clear(
+    settings: Any, cache: SearchCache, store: StoreServer
+) -> None:
+    def keep(sent: bytes) -> bytes:
+        return sent.replace(b"$3\r\nDEL\r\n", b"$3\r\nGET\r\n")
+
+    with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep) as proxy:
+        use(settings, proxy.url)
+        with pytest.raises(StoreUnavailable, match="did not let go of the tags"):
+            ACTS["tags"]()
+
+
 def tag_key() -> str:
     return str(caches["search"].make_key('tag:k:"x"'))
 

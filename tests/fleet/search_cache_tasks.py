@@ -1,6 +1,7 @@
 """What processes of the site do with the search cache, told as figures."""
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analytics_admin.caching import SearchCache, purge
+from analytics_admin.caching import SearchCache, purge, soft_clear, sweeping
 from analytics_admin.caching.statistics import Counts
 
 THREADS = 50
@@ -170,3 +171,83 @@ def raise_version_and_clear(folder: str, version: int) -> None:
             act()
         (place / f"{name}.new").write_text(str(version))
         os.replace(place / f"{name}.new", place / name)
+
+
+def clear_softly() -> None:
+    soft_clear.clear_softly()
+
+
+def undo() -> None:
+    soft_clear.undo()
+
+
+def sweep() -> sweeping.SweepOutcome:
+    return sweeping.sweep_leftovers()
+
+
+def fill_each(keys: int) -> int:
+    """Fill so many keys one after the other; return how many were gone right after it."""
+    lost = 0
+    for key in range(keys):
+        value = _cache().get_or_compute(key, partial(str, key))
+        lost += _cache().get(key) != value
+    return lost
+
+
+def search_while_softly_cleared(seconds: float, folder: str, bound: float) -> dict[str, int]:
+    """Search from some threads for a while; count answers by state, and those that are too old.
+
+    Every fourth key's computation fails once there has been a clear, so that stale values stand in.
+    ``folder`` holds the files ``version``, the backend's data, and ``clears``: for each version
+    when the soft clear that made it the least fresh one had returned.
+    """
+    counted = {"hit": 0, "miss": 0, "stale": 0, "failed": 0, "outdated": 0, "overdue": 0}
+    lock = threading.Lock()
+    until = time.monotonic() + seconds
+    place = Path(folder)
+
+    def compute(key: int) -> int:
+        version = int((place / "version").read_text())
+        time.sleep(0.02)
+        if key % 4 == 0 and version:
+            raise LookupError
+        return version
+
+    def search(n: int) -> None:
+        while (now := time.monotonic()) < until:
+            n += 1
+            clears = json.loads((place / "clears").read_text())
+            fresh_from = max((version for version, _ in clears), default=0)
+            stale_from = max((version for version, at in clears if at + bound < now), default=0)
+            try:
+                seen = _cache().ask(("search", n % 20), partial(compute, n % 20))
+            except LookupError:
+                with lock:
+                    counted["failed"] += 1
+                continue
+            with lock:
+                counted[seen.state] += 1
+                counted["outdated"] += seen.state != "stale" and seen.value < fresh_from
+                counted["overdue"] += seen.value < stale_from
+
+    threads = [threading.Thread(target=search, args=(7 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counted
+
+
+def raise_version_and_clear_softly(folder: str, version: int) -> None:
+    """Change the backend's data, then clear softly, and note when that was done."""
+    place = Path(folder)
+    _replace(place / "version", str(version))
+    clear_softly()
+    clears = [*json.loads((place / "clears").read_text()), (version, time.monotonic())]
+    _replace(place / "clears", json.dumps(clears))
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)

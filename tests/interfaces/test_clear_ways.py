@@ -14,7 +14,9 @@ from analytics_admin.models import Operation
 from analytics_admin.services import ActDenied, Actor, ActRefused
 from analytics_admin.signals import search_cache_cleared
 from tests.contract.helpers import CLEAR, assert_error, call, nothing_changes
+from tests.contract.purging import LossyProxy
 from tests.interfaces.console_pages import asked, told
+from tests.servers import StoreServer
 
 pytestmark = pytest.mark.django_db
 
@@ -130,6 +132,33 @@ def test_a_soft_clear_that_ends_in_the_very_moment_of_its_undo_is_409_and_on_rec
     assert_error(answer, 409, "nothing_to_undo")
     assert answer.headers["X-Operation-Id"] == str(row.pk)
     assert (row.status, row.error) == ("failed", "there is no soft clear to undo")
+
+
+@pytest.mark.usefixtures("superuser")
+@pytest.mark.parametrize(
+    ("url", "body", "word", "sentence"),
+    [
+        (CLEAR, {"mode": "soft"}, b"EVAL", "Failed to clear cache: "),
+        (CLEAR, {"tags": ["x"]}, b"DEL", "Failed to clear cache: "),
+        (UNDO, {}, b"EVAL", "Failed to undo the clear: "),
+    ],
+)
+def test_an_act_whose_reply_is_lost_is_500_and_unknown_on_record(
+    client, mint, settings, url, body, word, sentence
+):
+    with StoreServer() as store, LossyProxy(store.socket_path, word, deliver=False) as proxy:
+        config = settings.CACHES["search"]
+        for location in (f"unix://{store.socket_path}?db=0", f"{proxy.url}/0"):
+            settings.CACHES = {**settings.CACHES, "search": {**config, "LOCATION": location}}
+            if location.startswith("unix"):
+                search_cache.set("q", 1, tags=["x"])
+                services.clear_search_cache(actor=SHELL, mode="soft")
+                search_cache.set("q", 2, tags=["x"])
+                Operation.objects.all().delete()
+        answer = call(client, url, mint(), body)
+    assert_error(answer, 500, "outcome_unknown", f"{sentence}the store fell silent in the middle")
+    row = Operation.objects.get()
+    assert (row.status, str(row.pk)) == ("unknown", answer.headers["X-Operation-Id"])
 
 
 # Looking first

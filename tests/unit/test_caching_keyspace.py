@@ -4,10 +4,12 @@ import fnmatch
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 
+from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.connections import StoreUnavailable, other_addresses, shares_database
-from tests.contract.purging import OTHER_DB, redis_alias, use_caches
+from tests.contract.purging import OTHER_DB, raw, redis_alias, use_caches
 
 
 def test_a_prefix_does_not_reach_into_a_longer_one(settings: Any) -> None:
@@ -134,3 +136,39 @@ def test_aliases_share_a_database_however_its_address_is_spelt(settings: Any) ->
     assert shares_database("search") == ["django", "same"]
     assert other_addresses("search") == ["elsewhere", "other_port"]
     assert shares_database("malformed") == shares_database("memory") == []
+
+
+HOSTILE = ["", "search", "a[b]*?\\\\", "ü:1", "value:k"]
+
+
+@pytest.mark.parametrize("prefix", HOSTILE)
+def test_the_search_caches_own_keys_are_told_by_kind(settings: Any, prefix: str) -> None:
+    use_caches(settings, search=redis_alias(prefix))
+    keys, full = keyspace("search"), caches["search"].make_key
+    for key in ("q", ("search", "ü", 1), "x" * 5000, {"a": None}):
+        for kind in ("value", "lease"):
+            assert keys.kind_of(full(f"{kind}:{name_key(key)}").encode()) == kind
+    assert keys.kind_of(full(f"tag:{name_tags(['ä b'])[0]}").encode()) == "tag"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "value", "value:", "value:k", "value:k:", "value:x:1", "values:k:1", "value:h:abc"]
+)
+def test_what_others_store_under_the_alias_is_of_no_kind(settings: Any, name: str) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    full = caches["search"].make_key
+    assert keyspace("search").kind_of(full(name).encode()) == ""
+    assert keyspace("search").kind_of(full("value:k:1", version=9).encode()) == ""
+
+
+@pytest.mark.parametrize("prefix", HOSTILE)
+def test_a_sweep_meets_every_value_and_nothing_of_another_version(
+    settings: Any, prefix: str
+) -> None:
+    use_caches(settings, search=redis_alias(prefix))
+    full = caches["search"].make_key
+    values = {full(f"value:{name_key(key)}") for key in ("q", 1, "x" * 5000)}
+    others = {full("lease:k:1"), full("tag:k:1"), full("value:k:1", version=9), "value:k:1"}
+    raw().mset(dict.fromkeys(values | others, "x"))
+    met = set(raw().scan_iter(match=keyspace("search").entries, count=1000))
+    assert met == {key.encode() for key in values}
