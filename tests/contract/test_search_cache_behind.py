@@ -135,3 +135,13 @@ def test_in_an_event_loop_a_task_computes(cache):
         return [*states, (await cache.aask("q", compute, stale_for=60)).state]
 
     assert asyncio.run(asyncio.wait_for(main(), 10)) == ["stale", "stale", "hit"]
+
+
+def test_refreshes_that_have_ended_make_room_for_others(cache):
+    async def main() -> None:
+        for key in "qrs":
+            assert await cache.aget_or_compute(key, Backend("fresh"), stale_for=60) == "stale"
+            while await cache.aget(key) is None:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
