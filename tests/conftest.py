@@ -55,7 +55,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(line, "WAIT_LIMIT", 10.0)
         monkeypatch.setattr(line, "TOO_SLOW", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
-        # Counts are told when the test says so: a thread of its own would write into the next one.
+    # Counts are told when the test says so: a thread of its own would write into the next one.
+    if not request.node.get_closest_marker("counting"):
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell

@@ -17,6 +17,8 @@ LOCAL = {
     "LOCATION": "search-cache-tests",
     "KEY_PREFIX": "s",
 }
+IN_LINE = {"SEARCH_CACHE_LEASE": 2, "SEARCH_CACHE_BACKGROUND_REFRESHES": 0}
+"""No caller has another do its work: what happens can be told step by step."""
 STORES = pytest.mark.parametrize("kind", ["redis", "memory"])
 """One contract over both stores."""
 
@@ -25,7 +27,7 @@ def use_store(settings: Any, kind: str, **options: Any) -> None:
     """Have the search alias be such a store, empty, with these settings of the app."""
     alias = redis_alias("s") if kind == "redis" else LOCAL
     use_caches(settings, search=alias)
-    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_LEASE": 2, **options}
+    settings.ANALYTICS_ADMIN = {**IN_LINE, **options}
     caches["search"].clear()
 
 

@@ -129,6 +129,7 @@ def test_a_flush_of_the_search_database_and_a_clear_leave_the_counts(crew):
     assert day().calls == PROCESSES * CALLS
 
 
+@pytest.mark.counting
 def test_with_the_breakers_alias_frozen_searches_wait_for_nothing_and_are_told_later(
     settings, monkeypatch
 ):
