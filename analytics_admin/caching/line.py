@@ -61,6 +61,7 @@ class Line:
         self._full_told_at = self._moved_at = -1e9
         self._slow = 0.0
         self._weighed_until = 0.0
+        self._quick_began = -1e9  # when the last of the quick answers was asked for
 
     @property
     def is_away(self) -> bool:
@@ -84,6 +85,8 @@ class Line:
             self._lose(store, reason)
             raise Away(reason) from None
         ended = time.monotonic()
+        if ended - began <= TOO_SLOW:
+            self._quick_began = began
         if self._slow or ended - began > TOO_SLOW:
             self._weigh(store, began, ended)
         return result
@@ -226,6 +229,8 @@ class Line:
         with self._lock:
             if ended - began <= TOO_SLOW:
                 self._slow = max(0.0, self._slow - TOO_SLOW)
+            elif self._quick_began > began:
+                return  # another was asked later and answered sooner: threads wait for their turn
             elif began >= self._weighed_until:
                 self._slow += ended - began
                 self._weighed_until = ended
