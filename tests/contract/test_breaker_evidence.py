@@ -138,11 +138,12 @@ def test_the_server_drops_old_periods_and_all_that_is_idle():
         assert KEPT_FOR - 5 < client.ttl(f"{store._key('a')}:{kind}") <= KEPT_FOR
 
 
-def test_a_breakers_evidence_takes_at_most_20_kilobytes():
+@pytest.mark.parametrize("sign", ["\U0001f4a5", "\x01", "\x01\U0001f4a5"])
+def test_a_breakers_evidence_takes_at_most_20_kilobytes(sign):
     store, client = RedisStore("breakers", timeout=2), caches["breakers"].client.get_client()
     name = "n" * 100
     snapshot = create(store, name)
-    error = type("E" * 200, (Exception,), {"__module__": "m" * 200})("\U0001f4a5" * 5000)
+    error = type("E" * 200, (Exception,), {"__module__": "m" * 200})(sign * 5000)
     for _ in range(40):
         note = note_failure(error, with_text=True)
         tell(store, snapshot.generation, name, failures=1, slow_failures=1, note=note)
