@@ -1,4 +1,4 @@
-"""The Redis store's scripts over the index of names: which are in use, which retire.
+"""The Redis store's scripts over the index of names: which are in use, which go.
 
 The index is a sorted set of names by when they were last used; beside it lies the hash of breakers
 that are not simply closed, which ``scripts`` keeps.
@@ -49,4 +49,15 @@ if oldest ~= '-inf' then
   end
 end
 return {{names, redis.call('HGETALL', KEYS[2])}}
+"""
+
+# Keys: index, those astir, the breaker's record, its other keys. Name, expected generation.
+FORGET = """
+local generation = redis.pcall('HGET', KEYS[3], 'g')
+if type(generation) == 'table' then generation = '' end
+if (generation or '') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('UNLINK', unpack(KEYS, 3))
+return 1
 """

@@ -108,9 +108,13 @@ class MemoryStore:
         with self._lock:
             return list(self._kept[name].transitions) if name in self._kept else []
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, *, generation: str) -> bool:
         with self._lock:
+            record = self._records.get(name)
+            if generation != (record.generation if record else ""):
+                return False
             self._forget(name)
+            return True
 
     def check_writable(self) -> None:
         return None

@@ -168,8 +168,11 @@ class BreakerStore(Protocol):
     def transitions(self, name: str) -> list[TransitionRecord]:
         """Return the last twenty transitions, newest first."""
 
-    def forget(self, name: str) -> None:
-        """Drop a name, its record and what is known of it."""
+    def forget(self, name: str, *, generation: str) -> bool:
+        """Drop a name, its record and what is known of it, and say whether that was done.
+
+        It is not while the record is of another generation ("": there is none).
+        """
 
     def check_writable(self) -> None:
         """Write something that nobody reads, to see whether the store takes it."""

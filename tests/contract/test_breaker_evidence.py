@@ -90,10 +90,11 @@ def test_calls_and_rejections_are_kept_by_the_period(store):
 def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
     created = create(store)
     tell(store, created.generation, failures=1, rejected=1, note=FailureNote(error="E"))
-    store.compare_and_set([Move(name="a", expected=created, new=new_record(), cause="reset")])
+    reset = new_record()
+    store.compare_and_set([Move(name="a", expected=created, new=reset, cause="reset")])
     kept = evidence(store)
     assert (len(kept.failures), len(kept.transitions), len(kept.periods)) == (1, 1, 1)
-    store.forget("a")
+    assert store.forget("a", generation=reset.generation)
     gone = store.inspect(Report(name="a"))
     assert (gone.snapshot, gone.seen_at) == (None, None)
     assert (gone.evidence.failures, gone.evidence.transitions, gone.evidence.periods) == (

@@ -86,7 +86,7 @@ def test_there_is_place_for_so_many_names_and_no_more(aging):
     assert aging.store.register(names, keep_for=MONTH) == []
     assert aging.store.register(["last", "beyond", names[5]], keep_for=MONTH) == ["beyond"]
     assert aging.store.register(["beyond", names[5]], keep_for=MONTH) == ["beyond"]
-    aging.store.forget(names[0])
+    assert aging.store.forget(names[0], generation="")
     assert aging.store.register(["beyond"], keep_for=MONTH) == []
     assert len(listed(aging.store)) == MOST_NAMES
 
@@ -172,6 +172,54 @@ def test_a_breaker_that_moved_is_not_forgotten():
     with pytest.raises(BreakerMoved):
         operations.forget("moved", expected={"moved": seen})
     assert "moved" in roster.registered_names()
+
+
+def test_a_breaker_of_another_generation_is_not_dropped(aging):
+    (created,) = create(aging.store, "here")
+    assert not aging.store.forget("here", generation="")
+    assert not aging.store.forget("here", generation=f"{created.generation}0")
+    assert listed(aging.store) == ["here"]
+    assert aging.store.forget("here", generation=created.generation)
+    assert listed(aging.store) == []
+
+
+def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
+    trip("raced")
+    store = act_store()
+    drop = store.forget
+
+    def hold_first(name, **options):
+        hold("raced")
+        return drop(name, **options)
+
+    monkeypatch.setattr(store, "forget", hold_first)
+    with pytest.raises(BreakerKept, match="release it first"):
+        operations.forget("raced")
+    assert store.load_many(["raced"]).snapshots["raced"].hold.actor == "sam"
+
+
+def test_a_breaker_forgotten_though_the_reply_was_lost_is_forgotten(monkeypatch):
+    trip("mistyped")
+    store = act_store()
+    drop = store.forget
+
+    def lose_the_reply(name, **options):
+        drop(name, **options)
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(store, "forget", lose_the_reply)
+    assert operations.forget("mistyped").to_state == "forgotten"
+
+
+def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
+    trip("mistyped")
+
+    def refuse(name, **_):
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(act_store(), "forget", refuse)
+    with pytest.raises(StoreUnavailable):
+        operations.forget("mistyped")
 
 
 def test_an_unknown_name_cannot_be_forgotten():
