@@ -9,7 +9,9 @@ from analytics_admin.breakers.scripts import NOW
 _RETIRED = """
 local HOLDS = {forced_open = true, disabled = true, metrics_only = true}
 local function is_held(name)
-  return HOLDS[redis.call('HGET', KEYS[2], name) or ''] ~= nil
+  local label = redis.call('HGET', KEYS[2], name) or ''
+  local control, ends = string.match(label, '^([^ ]*) ?(.*)$')
+  return HOLDS[control] ~= nil and (ends == '' or (tonumber(ends) or 0) > tonumber(now))
 end
 local oldest = ARGV[1] == '' and '-inf' or '(' .. string.format('%d', now - ARGV[1])
 """

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
 from analytics_admin.breakers.evidence import LONGEST_NAME, Keeper, TransitionRecord
-from analytics_admin.breakers.machine import count_run, first_generation, label
+from analytics_admin.breakers.machine import count_run, first_generation, held, label
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.breakers.store import (
@@ -126,7 +126,7 @@ class MemoryStore:
             for name, seen_at in self._seen.items()
             if keep_for is None
             or seen_at > now - keep_for
-            or (name in self._records and self._records[name].hold is not None)
+            or (name in self._records and held(self._records[name], now) is not Control.AUTOMATIC)
         }
 
     def _forget(self, name: str) -> None:

@@ -103,7 +103,7 @@ class RedisStore:
         (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
         return Survey(
             names=frozenset(map(rows.text, found)),
-            astir=rows.pairs(astir),
+            astir={name: told.partition(" ")[0] for name, told in rows.pairs(astir).items()},
             reading=_reading(batches, answers),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from analytics_admin.breakers.evidence import Evidence, TransitionRecord
-from analytics_admin.breakers.machine import label
+from analytics_admin.breakers.machine import held, label
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.connections import StoreUnavailable
@@ -126,7 +126,7 @@ class Inspection:
 
     def is_registered(self, keep_for: float | None) -> bool:
         """Say whether the name is in use, or held; a name unused for so long has retired."""
-        if self.snapshot is not None and self.snapshot.hold is not None:
+        if self.snapshot is not None and held(self.snapshot, self.now) is not Control.AUTOMATIC:
             return True
         if self.seen_at is None:
             return False

@@ -1,6 +1,7 @@
 """Which names are registered: they retire unused, are limited in number, and can be forgotten."""
 
 import logging
+import time
 
 import pytest
 from django.core.cache import caches
@@ -63,6 +64,19 @@ def test_a_held_breaker_does_not_retire(aging):
     assert listed(aging.store) == ["held"]
     assert aging.store.register(["another"], keep_for=MONTH) == []
     assert aging.store.load_many(["held"]).snapshots["held"].hold == hold
+
+
+@pytest.mark.parametrize("control", ["forced_open", "disabled", "metrics_only"])
+def test_a_hold_keeps_a_name_until_it_ends_and_no_longer(aging, control):
+    now = aging.store.load_many([]).now or time.time()
+    for name, until in (("held", now + 60), ("over", now - 60)):
+        create(aging.store, name, hold=Hold(control=Control(control), until=until, actor="sam"))
+        aging.age(name, MONTH + 60)
+    assert listed(aging.store) == ["held"]
+    inspected = {name: aging.store.inspect(Report(name=name)) for name in ("held", "over")}
+    assert [it.is_registered(MONTH) for it in inspected.values()] == [True, False]
+    assert aging.store.register(["another"], keep_for=MONTH) == []
+    assert listed(aging.store, keep_for=None) == ["another", "held"]
 
 
 def test_a_name_that_is_used_again_is_on_the_list_again_as_it_was(aging):
