@@ -3,6 +3,7 @@
 Plain values, bounded to about 20 KB a breaker. They lie apart from the record, which a call reads.
 """
 
+import json
 import os
 import socket
 from collections import deque
@@ -19,6 +20,8 @@ POLICIES_KEPT = 3
 KEPT_FOR = 7 * 86_400
 """Seconds after its last one that a breaker's failures, or its transitions, are dropped."""
 LONGEST_MESSAGE = 200
+LONGEST_WRITTEN = 4 * LONGEST_MESSAGE + 2
+"""Bytes of a message as it is stored."""
 LONGEST_NAME = 60
 """Characters of a class, a host, or an operator that are kept."""
 UNSPEAKABLE = "(its text cannot be had)"
@@ -145,4 +148,12 @@ def _text_of(error: BaseException) -> str:
     # The failed call's own code; whatever it raises must not take the place of the call's error.
     except Exception:
         return UNSPEAKABLE
-    return text.encode(errors="replace").decode()
+    text = text.encode(errors="replace").decode()
+    return text if text.isprintable() else _cut(text)
+
+
+def _cut(text: str) -> str:
+    """Cut what takes more room than other texts: a control character is written as six."""
+    while len(json.dumps(text, ensure_ascii=False).encode()) > LONGEST_WRITTEN:
+        text = text[:-10]
+    return text

@@ -1,4 +1,4 @@
-"""The Redis store's scripts over the index of names: which are in use, which retire.
+"""The Redis store's scripts over the index of names: which are in use, which go.
 
 The index is a sorted set of names by when they were last used; beside it lies the hash of breakers
 that are not simply closed, which ``scripts`` keeps.
@@ -9,7 +9,9 @@ from analytics_admin.breakers.scripts import NOW
 _RETIRED = """
 local HOLDS = {forced_open = true, disabled = true, metrics_only = true}
 local function is_held(name)
-  return HOLDS[redis.call('HGET', KEYS[2], name) or ''] ~= nil
+  local label = redis.call('HGET', KEYS[2], name) or ''
+  local control, ends = string.match(label, '^([^ ]*) ?(.*)$')
+  return HOLDS[control] ~= nil and (ends == '' or (tonumber(ends) or 0) > tonumber(now))
 end
 local oldest = ARGV[1] == '' and '-inf' or '(' .. string.format('%d', now - ARGV[1])
 """
@@ -49,4 +51,15 @@ if oldest ~= '-inf' then
   end
 end
 return {{names, redis.call('HGETALL', KEYS[2])}}
+"""
+
+# Keys: index, those astir, the breaker's record, its other keys. Name, expected generation.
+FORGET = """
+local generation = redis.pcall('HGET', KEYS[3], 'g')
+if type(generation) == 'table' then generation = '' end
+if (generation or '') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('UNLINK', unpack(KEYS, 3))
+return 1
 """

@@ -24,6 +24,8 @@ _Question = tuple[str | None, str, str, int | None, int | None]
 _read_before: dict[_Question, Sequence[str]] = {}
 QUESTIONS_KEPT = 50
 GUESSES_KEPT = 500
+MOST_READ = 500
+"""Breakers that are read to be told apart; among more of them, the store's word is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Pa
     told_apart: Collection[str] = found.held
     if state is not None or sort == "urgency":
         told_apart = {*found.held, *found.astir.keys() & names}
+        if len(told_apart) > MOST_READ:
+            told_apart = found.held
     found.read(told_apart)
     if state is not None:
         names = [name for name in names if found.state(name) == state]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
 from analytics_admin.breakers.evidence import LONGEST_NAME, Keeper, TransitionRecord
-from analytics_admin.breakers.machine import count_run, first_generation, label
+from analytics_admin.breakers.machine import count_run, first_generation, held, label
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.breakers.store import (
@@ -108,9 +108,13 @@ class MemoryStore:
         with self._lock:
             return list(self._kept[name].transitions) if name in self._kept else []
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, *, generation: str) -> bool:
         with self._lock:
+            record = self._records.get(name)
+            if generation != (record.generation if record else ""):
+                return False
             self._forget(name)
+            return True
 
     def check_writable(self) -> None:
         return None
@@ -122,7 +126,7 @@ class MemoryStore:
             for name, seen_at in self._seen.items()
             if keep_for is None
             or seen_at > now - keep_for
-            or (name in self._records and self._records[name].hold is not None)
+            or (name in self._records and held(self._records[name], now) is not Control.AUTOMATIC)
         }
 
     def _forget(self, name: str) -> None:

@@ -25,7 +25,7 @@ from analytics_admin.breakers.roster import (
     status_of,
 )
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
-from analytics_admin.breakers.store import MOST_NAMES, Move, Reading, StoreUnavailable
+from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
 
 ROUNDS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""
@@ -145,14 +145,22 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
         UnknownBreakers, BreakerKept, BreakerMoved: nothing was changed.
         StoreUnavailable
     """
-    change = plan_forget(name, expected=expected)
-    engine.act_store().forget(name)
-    engine.fleet.expire(name)
-    return change
+    for _ in range(ROUNDS):
+        change, generation = _forgettable(name, expected)
+        if _drop(name, generation):
+            engine.fleet.expire(name)
+            return change
+    raise StoreUnavailable(f"{name} changes faster than it can be forgotten")
 
 
 def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
     """Return what ``forget`` would do now, without doing it; raises as it does."""
+    change, _ = _forgettable(name, expected)
+    return change
+
+
+def _forgettable(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, str]:
+    """Return what forgetting the breaker comes to, and the generation at which it may be done."""
     require_known([name])
     reading = engine.act_store().load_many([name])
     require_unmoved(expected, reading)
@@ -161,7 +169,18 @@ def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> B
     status = status_of(name, reading.snapshots[name], reading.now)
     if status.control != Control.AUTOMATIC:
         raise BreakerKept(name, f"it is held {status.control}; release it first")
-    return BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
+    change = BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
+    return change, status.generation
+
+
+def _drop(name: str, generation: str) -> bool:
+    """Drop the breaker unless it has moved on; a lost reply is settled by looking."""
+    try:
+        return engine.act_store().forget(name, generation=generation)
+    except StoreUnavailable:
+        if name in registered_names():
+            raise
+        return True
 
 
 def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
@@ -215,9 +234,30 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
             from_state=shown(move.expected, reading.now),
             to_state=shown(outcome.snapshot, outcome.now),
         )
-        for move, outcome in zip(moves, store.compare_and_set(moves), strict=True)
+        for move, outcome in zip(moves, _control_outcomes(moves), strict=True)
         if outcome.won
     ]
+
+
+def _control_outcomes(moves: Sequence[Move]) -> list[Outcome]:
+    """Try the moves; if the reply is lost, what the store holds now tells whether all were made."""
+    store = engine.act_store()
+    try:
+        return store.compare_and_set(moves)
+    except StoreUnavailable:
+        reading = store.load_many([move.name for move in moves])
+        outcomes = [
+            Outcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
+            for move in moves
+        ]
+        if all(_is_held_so(it.snapshot, move) for it, move in zip(outcomes, moves, strict=True)):
+            return outcomes
+        raise
+
+
+def _is_held_so(now: Snapshot | None, move: Move) -> bool:
+    wanted = move.new
+    return now is not None and (now.generation, now.hold) == (wanted.generation, wanted.hold)
 
 
 def _announce_change(change: BreakerChange, cause: str) -> None:

@@ -103,7 +103,7 @@ class RedisStore:
         (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
         return Survey(
             names=frozenset(map(rows.text, found)),
-            astir=rows.pairs(astir),
+            astir={name: told.partition(" ")[0] for name, told in rows.pairs(astir).items()},
             reading=_reading(batches, answers),
         )
 
@@ -138,14 +138,9 @@ class RedisStore:
         return [rows.transition(row) for row in moves]
 
     @_store_errors
-    def forget(self, name: str) -> None:
-        (
-            self._client.pipeline(transaction=True)
-            .zrem(self._index, name)
-            .hdel(self._astir, name)
-            .unlink(*self._keys_of(name))
-            .execute()
-        )
+    def forget(self, name: str, *, generation: str) -> bool:
+        keys = [self._index, self._astir, *self._keys_of(name)]
+        return bool(self._run(index_scripts.FORGET, keys, [name, generation]))
 
     @_store_errors
     def check_writable(self) -> None:

@@ -14,7 +14,7 @@ For operators: ``<record>:moves`` is a list of transitions, ``<record>:failures`
 both newest first, and ``<record>:history`` a hash of "calls failures slow rejected" by the second
 at which each period begins; ``<record>:policies`` is a hash of policies told, by when. The index
 is a sorted set of names by when they were last used; ``<index>:astir`` is a hash of the breakers
-that are not simply closed, by name.
+that are not simply closed, by name: the state, or the hold and when it ends.
 """
 
 from analytics_admin.breakers.evidence import (
@@ -268,7 +268,8 @@ for i = 1, #KEYS - 2 do
       if ARGV[at + 18] == '1' then
         if old[2] ~= 'closed' or old[12] then redis.call('HDEL', astir, ARGV[at + 15]) end
       else
-        redis.call('HSET', astir, ARGV[at + 15], ARGV[at + 17])
+        local ends = ARGV[at + 12] ~= '' and ' ' .. ARGV[at + 12] or ''
+        redis.call('HSET', astir, ARGV[at + 15], ARGV[at + 17] .. ends)
       end
     end
     if old[1] and ARGV[at + 8] ~= '' then

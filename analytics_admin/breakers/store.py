@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from analytics_admin.breakers.evidence import Evidence, TransitionRecord
-from analytics_admin.breakers.machine import label
+from analytics_admin.breakers.machine import held, label
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
 from analytics_admin.connections import StoreUnavailable
@@ -126,7 +126,7 @@ class Inspection:
 
     def is_registered(self, keep_for: float | None) -> bool:
         """Say whether the name is in use, or held; a name unused for so long has retired."""
-        if self.snapshot is not None and self.snapshot.hold is not None:
+        if self.snapshot is not None and held(self.snapshot, self.now) is not Control.AUTOMATIC:
             return True
         if self.seen_at is None:
             return False
@@ -168,8 +168,11 @@ class BreakerStore(Protocol):
     def transitions(self, name: str) -> list[TransitionRecord]:
         """Return the last twenty transitions, newest first."""
 
-    def forget(self, name: str) -> None:
-        """Drop a name, its record and what is known of it."""
+    def forget(self, name: str, *, generation: str) -> bool:
+        """Drop a name, its record and what is known of it, and say whether that was done.
+
+        It is not while the record is of another generation ("": there is none).
+        """
 
     def check_writable(self) -> None:
         """Write something that nobody reads, to see whether the store takes it."""

@@ -10,6 +10,7 @@ from analytics_admin.breakers.changes import BreakerMoved
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control, Counts
+from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests.breakers import another, snapshot_of, state_now, trip
 
@@ -185,6 +186,36 @@ def test_an_emptied_store_gets_an_unexpired_hold_back_from_who_saw_it_last(name)
     time.sleep(breaker.fleet.interval)
     assert breaker.state == "forced_open"
     assert status_of(name).control == "forced_open"
+
+
+@pytest.mark.parametrize("control", ["forced_open", "metrics_only", "automatic"])
+def test_a_hold_whose_reply_was_lost_is_settled_by_reading(name, control, monkeypatch):
+    hold(name, "disabled")
+    store = act_store()
+    answer = store.compare_and_set
+
+    def lose_the_reply(moves):
+        answer(moves)
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(store, "compare_and_set", lose_the_reply)
+    (change,) = hold(name, control, None if control == "automatic" else 60.0)
+    assert change.from_state == "disabled"
+    assert change.to_state == state_now(another(name)) == status_of(name).state
+    assert status_of(name).control == control
+
+
+@pytest.mark.parametrize("control", ["disabled", "metrics_only"])
+def test_a_hold_that_was_not_made_is_not_claimed(name, control, monkeypatch):
+    hold(name, "disabled")
+    store = act_store()
+
+    def refuse(moves):
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(store, "compare_and_set", refuse)
+    with pytest.raises(StoreUnavailable):
+        hold(name, control, 90.0)
 
 
 def test_hostile_texts_come_back_as_they_were(name):

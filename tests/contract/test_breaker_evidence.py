@@ -90,10 +90,11 @@ def test_calls_and_rejections_are_kept_by_the_period(store):
 def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
     created = create(store)
     tell(store, created.generation, failures=1, rejected=1, note=FailureNote(error="E"))
-    store.compare_and_set([Move(name="a", expected=created, new=new_record(), cause="reset")])
+    reset = new_record()
+    store.compare_and_set([Move(name="a", expected=created, new=reset, cause="reset")])
     kept = evidence(store)
     assert (len(kept.failures), len(kept.transitions), len(kept.periods)) == (1, 1, 1)
-    store.forget("a")
+    assert store.forget("a", generation=reset.generation)
     gone = store.inspect(Report(name="a"))
     assert (gone.snapshot, gone.seen_at) == (None, None)
     assert (gone.evidence.failures, gone.evidence.transitions, gone.evidence.periods) == (
@@ -138,11 +139,12 @@ def test_the_server_drops_old_periods_and_all_that_is_idle():
         assert KEPT_FOR - 5 < client.ttl(f"{store._key('a')}:{kind}") <= KEPT_FOR
 
 
-def test_a_breakers_evidence_takes_at_most_20_kilobytes():
+@pytest.mark.parametrize("sign", ["\U0001f4a5", "\x01", "\x01\U0001f4a5"])
+def test_a_breakers_evidence_takes_at_most_20_kilobytes(sign):
     store, client = RedisStore("breakers", timeout=2), caches["breakers"].client.get_client()
     name = "n" * 100
     snapshot = create(store, name)
-    error = type("E" * 200, (Exception,), {"__module__": "m" * 200})("\U0001f4a5" * 5000)
+    error = type("E" * 200, (Exception,), {"__module__": "m" * 200})(sign * 5000)
     for _ in range(40):
         note = note_failure(error, with_text=True)
         tell(store, snapshot.generation, name, failures=1, slow_failures=1, note=note)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from django.core.cache import caches
@@ -9,9 +10,9 @@ from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import listing, operations
 from analytics_admin.breakers.engine import act_store
-from analytics_admin.breakers.machine import new_record
+from analytics_admin.breakers.machine import first_generation, new_record
 from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import Move
 from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
 from tests.breakers import another, state_now, trip
@@ -26,6 +27,11 @@ def create(*names):
     act_store().compare_and_set(
         [Move(name=name, expected=None, new=new_record()) for name in names]
     )
+
+
+def tripped(snapshot):
+    opened = replace(snapshot, generation=first_generation(), state=State.OPEN, wait=60.0)
+    return snapshot, opened
 
 
 def hold(name, control, seconds=None):
@@ -149,6 +155,34 @@ def test_a_page_among_ten_thousand_costs_one_round_trip_when_it_is_looked_at_aga
     trips, again = round_trips(lambda: page_breakers(**question))
     assert trips == 1
     assert names_of(again) == names_of(first)
+
+
+@pytest.mark.parametrize("question", [{"state": "open", "page": 5}, {"sort": "urgency"}])
+def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question, round_trips):
+    names = [f"b{number:04}" for number in range(1_000)]
+    create(*names)
+    opened = {name: tripped(old) for name, old in act_store().load_many(names).snapshots.items()}
+    act_store().compare_and_set(
+        [Move(name=n, expected=o, new=new) for n, (o, new) in opened.items()]
+    )
+    hold(names[0], "forced_open")
+    trips, first = round_trips(lambda: page_breakers(**question))
+    assert trips <= 3
+    trips, again = round_trips(lambda: page_breakers(**question))
+    assert trips == 1
+    assert names_of(again) == names_of(first)
+    assert (len(first.breakers), first.count >= 999) == (100, True)
+    assert first.states["open"] == 999
+
+
+@pytest.mark.usefixtures("sixty")
+@pytest.mark.parametrize("state", BREAKER_STATES)
+def test_those_too_many_to_be_read_are_told_apart_alike(state, monkeypatch):
+    read = page_breakers(state=state)
+    listing._read_before.clear()
+    monkeypatch.setattr(listing, "MOST_READ", 0)
+    assert names_of(page_breakers(state=state)) == names_of(read)
+    assert page_breakers(state=state).states == read.states
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Which names are registered: they retire unused, are limited in number, and can be forgotten."""
 
 import logging
+import time
 
 import pytest
 from django.core.cache import caches
@@ -65,6 +66,19 @@ def test_a_held_breaker_does_not_retire(aging):
     assert aging.store.load_many(["held"]).snapshots["held"].hold == hold
 
 
+@pytest.mark.parametrize("control", ["forced_open", "disabled", "metrics_only"])
+def test_a_hold_keeps_a_name_until_it_ends_and_no_longer(aging, control):
+    now = aging.store.load_many([]).now or time.time()
+    for name, until in (("held", now + 60), ("over", now - 60)):
+        create(aging.store, name, hold=Hold(control=Control(control), until=until, actor="sam"))
+        aging.age(name, MONTH + 60)
+    assert listed(aging.store) == ["held"]
+    inspected = {name: aging.store.inspect(Report(name=name)) for name in ("held", "over")}
+    assert [it.is_registered(MONTH) for it in inspected.values()] == [True, False]
+    assert aging.store.register(["another"], keep_for=MONTH) == []
+    assert listed(aging.store, keep_for=None) == ["another", "held"]
+
+
 def test_a_name_that_is_used_again_is_on_the_list_again_as_it_was(aging):
     (created,) = create(aging.store, "back")
     aging.age("back", MONTH + 60)
@@ -86,7 +100,7 @@ def test_there_is_place_for_so_many_names_and_no_more(aging):
     assert aging.store.register(names, keep_for=MONTH) == []
     assert aging.store.register(["last", "beyond", names[5]], keep_for=MONTH) == ["beyond"]
     assert aging.store.register(["beyond", names[5]], keep_for=MONTH) == ["beyond"]
-    aging.store.forget(names[0])
+    assert aging.store.forget(names[0], generation="")
     assert aging.store.register(["beyond"], keep_for=MONTH) == []
     assert len(listed(aging.store)) == MOST_NAMES
 
@@ -172,6 +186,54 @@ def test_a_breaker_that_moved_is_not_forgotten():
     with pytest.raises(BreakerMoved):
         operations.forget("moved", expected={"moved": seen})
     assert "moved" in roster.registered_names()
+
+
+def test_a_breaker_of_another_generation_is_not_dropped(aging):
+    (created,) = create(aging.store, "here")
+    assert not aging.store.forget("here", generation="")
+    assert not aging.store.forget("here", generation=f"{created.generation}0")
+    assert listed(aging.store) == ["here"]
+    assert aging.store.forget("here", generation=created.generation)
+    assert listed(aging.store) == []
+
+
+def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
+    trip("raced")
+    store = act_store()
+    drop = store.forget
+
+    def hold_first(name, **options):
+        hold("raced")
+        return drop(name, **options)
+
+    monkeypatch.setattr(store, "forget", hold_first)
+    with pytest.raises(BreakerKept, match="release it first"):
+        operations.forget("raced")
+    assert store.load_many(["raced"]).snapshots["raced"].hold.actor == "sam"
+
+
+def test_a_breaker_forgotten_though_the_reply_was_lost_is_forgotten(monkeypatch):
+    trip("mistyped")
+    store = act_store()
+    drop = store.forget
+
+    def lose_the_reply(name, **options):
+        drop(name, **options)
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(store, "forget", lose_the_reply)
+    assert operations.forget("mistyped").to_state == "forgotten"
+
+
+def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
+    trip("mistyped")
+
+    def refuse(name, **_):
+        raise StoreUnavailable("the store did not answer in time")
+
+    monkeypatch.setattr(act_store(), "forget", refuse)
+    with pytest.raises(StoreUnavailable):
+        operations.forget("mistyped")
 
 
 def test_an_unknown_name_cannot_be_forgotten():
