@@ -118,6 +118,12 @@ def _bytes(value: object) -> Complaint:
     return None if value > 0 else "must be more than 0 bytes"
 
 
+def _number(value: object) -> Complaint:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a whole number, not {_kind(value)}"
+    return None if value >= 0 else "must be at least 0"
+
+
 def _lifetime(value: object) -> Complaint:
     if value is None:
         return None
@@ -160,6 +166,7 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "SEARCH_CACHE_DEDICATED": _flag,
     "SEARCH_CACHE_LEASE": _seconds,
     "SEARCH_CACHE_SOFT_CLEAR": _seconds,
+    "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,

@@ -35,6 +35,9 @@ class AppSettings:
     """True: nothing else lives in the search alias' database; a clear flushes it whole."""
     search_cache_lease: float = 5.0
     """Seconds for which other callers leave the computation of a value to one."""
+    search_cache_background_refreshes: int = 0
+    """Stale values that a process computes anew at once behind its callers' backs; 0: a caller
+    does it itself."""
     search_cache_max_value_bytes: int = 1024 * 1024
     """Size of an encoded value above which it is not stored."""
     search_cache_soft_clear: float = 60.0

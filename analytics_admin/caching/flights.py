@@ -27,10 +27,12 @@ class Landing(NamedTuple):
 class Flight:
     """One caller's way to a value: its computation, or its wait for another process'."""
 
-    __slots__ = ("future", "loop", "place", "stamp")
+    __slots__ = ("future", "is_behind", "loop", "place", "stamp")
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.is_behind = False
+        """True: it is led behind the back of the caller, who was served."""
         self.stamp: str | None = None
         """What the value would carry, once that is known."""
         self.loop = running_loop()

@@ -1,14 +1,15 @@
 """Which keys of the search cache no generation of tokens needs any more, and their removal.
 
-A key is judged by how its value begins, and removed only if it still begins so: a value stored in
-between stays. Takes a connected client, and leaves its errors to the caller.
+A key is judged by how its value begins. The server judges and removes in one step, so that a value
+stored in between stays; ``is_needed`` says the same for the store in memory. Leaves the client's
+errors to the caller.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analytics_admin.caching.entries import TokenRecord, decode_record
+from analytics_admin.caching.entries import TokenRecord
 from analytics_admin.caching.keyspace import Keyspace
 
 HEAD_BYTES = 64
@@ -23,15 +24,35 @@ _HEADS = {
 }
 _TAG_TOKEN = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
 
-# KEYS: those to go. ARGV: what each began with
-_REMOVE = f"""
-local gone = 0
-for i, key in ipairs(KEYS) do
-  local head = redis.pcall('GETRANGE', key, 0, {HEAD_BYTES - 1})
-  if type(head) == 'table' then head = '' end
-  if head == ARGV[i] then gone = gone + redis.call('UNLINK', key) end
+# KEYS: the record, then keys of one kind. ARGV: the kind, 1 to remove those that are needed no
+# more. Answers how many these are.
+_JUDGE = f"""
+local record = redis.pcall('GET', KEYS[1])
+local known, accepted, servable = pcall(cjson.decode, type(record) == 'string' and record or '')
+local tokens = {{}}
+if known and type(accepted) == 'table' then
+  servable = type(accepted.servable_until) == 'table' and accepted.servable_until or {{}}
+  local now = redis.call('TIME')
+  now = now[1] + now[2] / 1000000
+  for token, till in pairs(servable) do tokens[token] = type(till) == 'number' and till > now end
+  if type(accepted.accepted) == 'table' then
+    for _, token in ipairs(accepted.accepted) do tokens[token] = true end
+  end
 end
-return gone
+local function is_needed(head)
+  if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
+  local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ [%d.]+ ([^%s,]+)'
+  return tokens[string.match(head, form) or ''] == true
+end
+local outdated = {{}}
+for i = 2, #KEYS do
+  local head = redis.pcall('GETRANGE', KEYS[i], 0, {HEAD_BYTES - 1})
+  if not is_needed(type(head) == 'string' and head or '') then
+    outdated[#outdated + 1] = KEYS[i]
+  end
+end
+if #outdated == 0 then return 0 end
+return redis.call(ARGV[2] == '1' and 'UNLINK' or 'EXISTS', unpack(outdated))
 """
 
 
@@ -49,42 +70,14 @@ def is_needed(kind: str, head: bytes, record: TokenRecord | None, *, now: float)
     return token in record.accepted or record.servable_until.get(token, 0) > now
 
 
-def remove_outdated(client: Any, keys: Keyspace, suspects: Sequence[bytes]) -> int:
-    """Unlink those of the keys that are needed no more; return how many."""
-    doomed = find_outdated(client, keys, suspects)
-    removed = 0
-    for start in range(0, len(doomed), BATCH):
-        batch = doomed[start : start + BATCH]
-        names, heads = zip(*batch, strict=True)
-        removed += client.eval(_REMOVE, len(names), *names, *heads)
-    return removed
+def judge(
+    pipeline: Any, keys: Keyspace, suspects: Mapping[str, Sequence[bytes]], *, remove: bool
+) -> None:
+    """Have the pipeline count those of the keys that are needed no more, and remove them if asked.
 
-
-def find_outdated(
-    client: Any, keys: Keyspace, suspects: Sequence[bytes]
-) -> list[tuple[bytes, bytes]]:
-    """Return the keys that are needed no more, each with its head."""
-    if not suspects:
-        return []
-    step = client.pipeline(transaction=False)
-    for key in suspects:
-        step.getrange(key, 0, HEAD_BYTES - 1)
-    # After the heads: a token that was drawn in between must not look unknown.
-    step.get(keys.record)
-    step.time()
-    *heads, raw, (seconds, micros) = map(_text_or_nothing, step.execute(raise_on_error=False))
-    record, now = decode_record(raw or None), seconds + micros / 1_000_000
-    return [
-        (key, head)
-        for key, head in zip(suspects, heads, strict=True)
-        if not is_needed(keys.kind_of(key), head, record, now=now)
-    ]
-
-
-def _text_or_nothing(reply: Any) -> Any:
-    """Take a key of another type, which nothing of ours has, for an empty one."""
-    if not isinstance(reply, Exception):
-        return reply
-    if str(reply).startswith("WRONGTYPE"):
-        return b""
-    raise reply
+    ``suspects`` are by their kind. Each of the pipeline's further replies is such a number.
+    """
+    for kind, found in suspects.items():
+        for start in range(0, len(found), BATCH):
+            batch = found[start : start + BATCH]
+            pipeline.eval(_JUDGE, 1 + len(batch), keys.record, *batch, kind, int(remove))

@@ -92,6 +92,7 @@ class Line:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._present()
         sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
+        sent.add_done_callback(_note_exception)
         while True:
             try:
                 return await asyncio.wait_for(asyncio.shield(sent), self.patience() or WAIT_LIMIT)
@@ -241,6 +242,12 @@ def _is_quick(store: Store) -> bool:
         store.check_writable()
         durations.append(time.monotonic() - began)
     return statistics.median(durations) <= TOO_SLOW
+
+
+def _note_exception(sent: "asyncio.Future[T]") -> None:
+    """Keep asyncio from reporting what nobody waits for any more."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 def never_cancelled() -> "Future[T]":

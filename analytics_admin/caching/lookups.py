@@ -18,10 +18,12 @@ from analytics_admin.caching.entries import Entry, decode_entry
 from analytics_admin.caching.flights import Flight, Flights, Landing, is_computing, within
 from analytics_admin.caching.judging import Finding, judge
 from analytics_admin.caching.line import Line
+from analytics_admin.caching.refreshes import Refreshes
 from analytics_admin.caching.statistics import Statistics
 from analytics_admin.caching.steps import (
     Answer,
     AnyStep,
+    Behind,
     Compute,
     Exchange,
     Lookup,
@@ -38,6 +40,8 @@ PATIENCE = 2.0
 MOST_FRUITLESS = 2
 """Computations of others that a call sees bring nothing before it computes for itself: behind a
 backend that is down, callers must not fail one after the other."""
+NOBODY = Lookup(None, "stale", 0.0)
+"""The answer of a refresh to the caller that it has not."""
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 0.1
 """Seconds between two looks at what another process does."""
@@ -65,9 +69,10 @@ class Question:
 class Lookups:
     """The lookups of one process against one store."""
 
-    def __init__(self, line: Line, statistics: Statistics) -> None:
+    def __init__(self, line: Line, statistics: Statistics, *, refreshes: int = 0) -> None:
         self._line = line
         self._statistics = statistics
+        self._refreshes = Refreshes(refreshes)
         self.flights = Flights()
 
     def resolve(self, question: Question, seen: Finding) -> Steps:
@@ -78,7 +83,9 @@ class Lookups:
         fruitless = 0
         while True:
             flight, is_own = self.flights.join(question.place, stamps=seen.stamps)
-            if is_own:
+            if is_own and seen.stale is not None and self._refreshes.are_on:
+                yield from self._refresh_behind(question, flight, seen)
+            elif is_own:
                 try:
                     return (yield from self._lead(question, flight, seen, until))
                 finally:
@@ -97,6 +104,31 @@ class Lookups:
     def after_fork(self) -> None:
         """Begin anew in a forked child: what was under way is its parent's."""
         self.flights = Flights()
+        self._refreshes.after_fork()
+
+    def _refresh_behind(
+        self, question: Question, flight: Flight, seen: Finding
+    ) -> Generator[AnyStep, Any, None]:
+        """Have the flight led behind the caller's back, unless too many are already."""
+        flight.is_behind = True
+        is_taken = False
+        try:
+            is_taken = yield Behind(self._refreshes, self._lead_behind(question, flight, seen))
+        finally:
+            if not is_taken:  # then a later caller will try
+                self.flights.end(flight)
+
+    def _lead_behind(self, question: Question, flight: Flight, seen: Finding) -> Steps:
+        """Compute anew what is served meanwhile, unless another process is at it."""
+        began = time.monotonic()
+        try:
+            claim: Claim | None = yield Exchange(_claiming(question, flight, seen.damaged))
+            if claim is not None and claim.state == "granted":
+                flight.stamp = claim.stamp
+                return (yield from self._refresh(question, flight, seen, claim, began))
+            return NOBODY
+        finally:
+            self.flights.end(flight)
 
     def _follow(
         self, question: Question, flight: Flight, until: float
@@ -166,6 +198,8 @@ class Lookups:
         if error is not None:
             yield Exchange(lambda store: store.release(place, claim))
             self.flights.end(flight)
+            if flight.is_behind:
+                return error
             return self._serve_despite(error, seen, now=seen.now + time.monotonic() - seen_at)
         fits = _fits(text, question.max_bytes)
         stored: bool | None = yield Exchange(
@@ -180,7 +214,7 @@ class Lookups:
         if stored:
             self.flights.end(flight, Landing(text, time.monotonic(), outcome.seconds))
         self._statistics.add(
-            misses=1,
+            misses=not flight.is_behind,
             fills=bool(stored and fits),
             too_large=not fits,
             refused_fills=stored is False,

@@ -45,7 +45,8 @@ class SearchCache(Connected):
         Of all callers in the fleet that find no value one computes, for which it has
         ``SEARCH_CACHE_LEASE`` seconds; the others wait for it, at most twice as long, and then
         compute for themselves. With ``stale_for`` a value past its timeout is served that many
-        seconds longer to those others, and when ``compute`` raises.
+        seconds longer to those others, and when ``compute`` raises; to all of them, with
+        SEARCH_CACHE_BACKGROUND_REFRESHES: then ``compute`` runs in another thread.
 
         A value computed before the cache, or one of the ``tags``, was cleared is returned to the
         caller that computed it and to nobody else. With the store away, ``compute`` is called.

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from analytics_admin.caching.flights import Flight, Landing, running_loop
 from analytics_admin.caching.line import Away, Line, Step
+from analytics_admin.caching.refreshes import Refreshes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,13 @@ class Waited(NamedTuple):
     landing: Landing | None
 
 
+class Behind(NamedTuple):
+    """Have these steps taken while the caller goes on; answered with whether they will be."""
+
+    refreshes: Refreshes
+    steps: "Steps"
+
+
 class Compute(NamedTuple):
     """Compute the value; answered with an Outcome."""
 
@@ -62,7 +71,7 @@ class Outcome(NamedTuple):
 
 Answer = Lookup | Exception
 """The end of a lookup; an exception is the computation's own, or says that its result cannot be."""
-AnyStep = Exchange | Pause | Wait | Compute
+AnyStep = Exchange | Pause | Wait | Behind | Compute
 Steps = Generator[AnyStep, Any, Answer]
 
 
@@ -105,6 +114,8 @@ def _do(step: AnyStep, line: Line, compute: Callable[[], Any]) -> Any:
             time.sleep(seconds)
         case Wait(flight, seconds):
             return _wait(flight, seconds)
+        case Behind(refreshes, steps):
+            return refreshes.begin(partial(take, steps, line, compute))
         case Compute():
             return _compute(compute)
     return None
@@ -136,6 +147,8 @@ async def _ado(step: AnyStep, line: Line, compute: Callable[[], Any]) -> Any:
             await asyncio.sleep(seconds)
         case Wait(flight, seconds):
             return await _await(flight, seconds)
+        case Behind(refreshes, steps):
+            return refreshes.abegin(partial(atake, steps, line, compute))
         case Compute():
             return await _acompute(compute)
     return None

@@ -39,7 +39,9 @@ class Wiring:
         self._alias = alias
         self._record = self._full(RECORD_NAME)
         self.line = Line(self._connect, retry_interval=lambda: app_settings().store_retry_interval)
-        self.lookups = Lookups(self.line, statistics)
+        self.lookups = Lookups(
+            self.line, statistics, refreshes=site.search_cache_background_refreshes
+        )
 
     def question(self, key: object, *, timeout: Any, stale_for: Any, tags: Any) -> Question:
         """Return the terms of a call.

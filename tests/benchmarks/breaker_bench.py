@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 # A process that a benchmark starts inherits the client's core as its only one.
 SERVER_CORE, *_, CLIENT_CORE = sorted(os.sched_getaffinity(0)) * 2
+VERDICTS = {None: "", True: "holds", False: "MISSED"}
 SYNC_INTERVAL = engine.fleet.interval
 # What our scripts run inside the server, and what sets a connection up or asks for these figures:
 # the other commands are those that a client waited for.
@@ -54,6 +55,31 @@ class Line:
         if self.bound is None or not self.values:
             return None
         return self.value == self.bound if self.exact else self.value <= self.bound
+
+
+def cells(line: Line) -> Sequence[str]:
+    """Return a row of the table: measure, value, from, to, bound, verdict."""
+    if not line.values:
+        return line.measure, "not measured", "", "", _bound(line), ""
+    spread = line.spread or line.values
+    return (
+        line.measure,
+        f"{_figure(line.value)} {line.unit}".strip(),
+        _figure(min(spread)),
+        _figure(max(spread)),
+        _bound(line),
+        VERDICTS[line.holds],
+    )
+
+
+def _bound(line: Line) -> str:
+    if line.bound is None:
+        return ""
+    return f"{'=' if line.exact else '≤'} {line.bound:,} {line.unit}".strip()
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def pin(pid: int, core: int) -> None:

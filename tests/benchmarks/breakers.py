@@ -15,6 +15,7 @@ from tests.benchmarks.breaker_bench import (
     SERVER_CORE,
     Line,
     RoundTrips,
+    cells,
     pin,
     set_up,
     undisturbed,
@@ -33,8 +34,6 @@ from tests.benchmarks.breaker_memory import idle_breakers
 from tests.benchmarks.breaker_peers import installed
 from tests.benchmarks.breaker_reset import resets
 from tests.servers import StoreServer, free_port
-
-VERDICTS = {None: "", True: "holds", False: "MISSED"}
 
 
 def main() -> None:
@@ -71,7 +70,7 @@ def _report(lines: list[Line], of_peers: list[PeerLine], rounds: int) -> None:
     for column in ("measure", "value", "from", "to", "bound", "verdict"):
         ours.add_column(column, justify="left" if column == "measure" else "right")
     for line in lines:
-        ours.add_row(*_cells(line))
+        ours.add_row(*cells(line))
     console.print(ours)
     theirs = Table(title="The peers: added to a closed call, and round trips for each call")
     for column in (
@@ -88,30 +87,6 @@ def _report(lines: list[Line], of_peers: list[PeerLine], rounds: int) -> None:
     for line in of_peers:
         theirs.add_row(*_peer_cells(line))
     console.print(theirs)
-
-
-def _cells(line: Line) -> Sequence[str]:
-    if not line.values:
-        return line.measure, "not measured", "", "", _bound(line), ""
-    spread = line.spread or line.values
-    return (
-        line.measure,
-        f"{_figure(line.value)} {line.unit}".strip(),
-        _figure(min(spread)),
-        _figure(max(spread)),
-        _bound(line),
-        VERDICTS[line.holds],
-    )
-
-
-def _bound(line: Line) -> str:
-    if line.bound is None:
-        return ""
-    return f"{'=' if line.exact else '≤'} {line.bound:,} {line.unit}".strip()
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _peer_cells(line: PeerLine) -> Sequence[str]:

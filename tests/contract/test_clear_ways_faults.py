@@ -268,17 +268,15 @@ def test_two_sweeps_at_once_remove_all_and_end_well(cache: SearchCache) -> None:
 def test_a_value_stored_between_the_look_and_the_removal_stays(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analytics_admin.caching import leftovers
+    judge = sweep.judge
 
-    found = leftovers.find_outdated
+    def fill_then_judge(pipeline: Any, keys: Any, suspects: Any, **how: Any) -> None:
+        for key in suspects["value"]:
+            if (name := key.rpartition(b":")[2]).isdigit():
+                cache.set(int(name), "filled")
+        judge(pipeline, keys, suspects, **how)
 
-    def look_then_fill(*arguments: Any) -> Any:
-        outdated = found(*arguments)
-        for key, _ in outdated:
-            cache.set(int(key.rpartition(b":")[2]), "filled")
-        return outdated
-
-    monkeypatch.setattr(leftovers, "find_outdated", look_then_fill)
+    monkeypatch.setattr(sweep, "judge", fill_then_judge)
     assert sweeping.sweep_leftovers().removed == 0
     assert cache.get_many(range(1, 11)) == dict.fromkeys(range(1, 11), "filled")
 

@@ -92,10 +92,10 @@ def test_clearing_no_tags_does_nothing(cache):
 def test_a_tags_token_outlives_every_value_that_has_it(cache, kind):
     if kind == "memory":  # there it never expires
         return
-    for timeout in (10, 1000, 100):
+    for timeout in (10, 100_000, 100):
         cache.set("q", 1, timeout=timeout, stale_for=timeout, tags=["x"])
         (name,) = raw().keys("s:1:tag:*")
         assert raw().ttl(name) > 1.9 * timeout
-    assert raw().ttl(name) > 1900
+    assert raw().ttl(name) > 190_000 * 0.9
     cache.get_or_compute("r", Backend(), timeout=None, tags=["x"])
     assert raw().ttl(name) == -1

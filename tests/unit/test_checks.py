@@ -100,6 +100,12 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
     [
         ("STORE_RETRY_INTERVAL", 0, "more than 0 seconds"),
         ("SYNC_INTERVAL", 0, "more than 0 seconds"),
+        ("SEARCH_CACHE_LEASE", 0, "more than 0 seconds"),
+        ("SEARCH_CACHE_BACKGROUND_REFRESHES", -1, "at least 0"),
+        ("SEARCH_CACHE_BACKGROUND_REFRESHES", True, "a whole number, not a value of type bool"),
+        ("SEARCH_CACHE_MAX_VALUE_BYTES", 0, "more than 0 bytes"),
+        ("SEARCH_CACHE_MAX_VALUE_BYTES", 1.5, "whole number of bytes"),
+        ("SEARCH_CACHE_MAX_VALUE_BYTES", True, "whole number of bytes"),
         ("SYNC_INTERVAL", -1.0, "more than 0 seconds"),
         ("SYNC_INTERVAL", float("nan"), "more than 0 seconds"),
         ("SYNC_INTERVAL", True, "number of seconds"),
