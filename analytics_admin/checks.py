@@ -8,6 +8,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -106,10 +107,12 @@ def _flag(value: object) -> Complaint:
     return None if isinstance(value, bool) else f"must be True or False, not {_kind(value)}"
 
 
-def _seconds(value: object) -> Complaint:
+def _seconds(value: object, least: float = 0.0, most: float = math.inf) -> Complaint:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number of seconds, not {_kind(value)}"
-    return None if math.isfinite(value) and value > 0 else "must be more than 0 seconds"
+    if not math.isfinite(value) or value <= 0:
+        return "must be more than 0 seconds"
+    return None if least <= value <= most else f"must be {least:g} to {most:g} seconds"
 
 
 def _bytes(value: object) -> Complaint:
@@ -164,8 +167,8 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "RETIRE_BREAKERS_AFTER": _lifetime,
     "KEEP_EXCEPTION_TEXTS": _flag,
     "SEARCH_CACHE_DEDICATED": _flag,
-    "SEARCH_CACHE_LEASE": _seconds,
-    "SEARCH_CACHE_SOFT_CLEAR": _seconds,
+    "SEARCH_CACHE_LEASE": partial(_seconds, least=0.01, most=3600),
+    "SEARCH_CACHE_SOFT_CLEAR": partial(_seconds, least=0.01, most=86400),
     "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,

@@ -41,6 +41,8 @@ class Decorator:
     def __call__(self, function: Callable[P, R]) -> "CachedFunction[P, R]":
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError("what a generator yields cannot be cached; return a list")
+        if getattr(function, "__name__", "<lambda>") == "<lambda>":
+            raise TypeError("a cached function needs a name, which is in its keys; define it")
         return CachedFunction(self._cache, function, self._tags, self._terms)
 
 

@@ -37,6 +37,9 @@ from analytics_admin.caching.store import Claim, Life, Place, Store
 
 PATIENCE = 2.0
 """Times the lease that a call waits for others at most: one may be killed, and one take over."""
+MOST_FRUITLESS = 2
+"""Computations of others that a call sees bring nothing before it computes for itself: behind a
+backend that is down, callers must not fail one after the other."""
 NOBODY = Lookup(None, "stale", 0.0)
 """The answer of a refresh to the caller that it has not."""
 SHORTEST_PAUSE = 0.01
@@ -77,6 +80,7 @@ class Lookups:
         if is_computing(question.place):  # it would wait for itself
             return (yield from self._compute_alone("miss"))
         until = time.monotonic() + PATIENCE * question.lease
+        fruitless = 0
         while True:
             flight, is_own = self.flights.join(question.place, stamps=seen.stamps)
             if is_own and seen.stale is not None and self._refreshes.are_on:
@@ -91,6 +95,10 @@ class Lookups:
             found = yield from self._follow(question, flight, until)
             if not isinstance(found, Finding):
                 return found
+            # Under other stamps it was a clear that took the result.
+            fruitless = fruitless + 1 if found.stamps == seen.stamps else 0
+            if fruitless >= MOST_FRUITLESS and found.stale is None:
+                return (yield from self._compute_alone("miss"))
             seen = found
 
     def after_fork(self) -> None:
@@ -147,6 +155,7 @@ class Lookups:
     def _lead(self, question: Question, flight: Flight, seen: Finding, until: float) -> Steps:
         """Compute on behalf of this process, or watch the process that does."""
         began = time.monotonic()
+        last, fruitless = None, 0
         while True:
             claim: Claim | None = yield Exchange(_claiming(question, flight, seen.damaged))
             if claim is None:
@@ -160,8 +169,10 @@ class Lookups:
                 return self._serve_landing(landing)
             if seen.stale is not None:
                 return self._serve_stale(seen.stale, now=seen.now)
-            now = time.monotonic()
-            if now >= until:
+            if last is not None and last.stamp == claim.stamp and last.left < claim.left:
+                fruitless += 1  # another has the lease now
+            last, now = claim, time.monotonic()
+            if now >= until or fruitless >= MOST_FRUITLESS:
                 self.flights.end(flight)
                 return (yield from self._compute_alone("miss"))
             # The longer it takes, the less a longer pause matters; jitter parts the processes.

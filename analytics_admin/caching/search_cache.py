@@ -125,8 +125,9 @@ class SearchCache(Connected):
         """Return a decorator that caches what a function returns, by its arguments.
 
         It works on ``def`` and ``async def``. ``f(1)``, ``f(query=1)`` and, with that default,
-        ``f()`` are one key, with the function's module and qualified name. ``tags`` may be a
-        function of the same arguments.
+        ``f()`` are one key, with the function's module and qualified name; what a function defined
+        within another has captured is no part of it. ``tags`` may be a function of the same
+        arguments.
 
         Of the object of a method its class enters the key, and the object's attribute
         ``search_cache_key``, which says all that the result depends on; without one the call
@@ -136,7 +137,7 @@ class SearchCache(Connected):
         function's arguments (a method's object first).
 
         Raises:
-            TypeError: the function is a generator.
+            TypeError: the function is a generator, or has no name, as a lambda.
         """
         return Decorator(self, timeout=timeout, stale_for=stale_for, tags=tags)
 

@@ -1,6 +1,7 @@
 """The search cache in event loops: nothing blocks, and a cancelled task leaves no lease behind."""
 
 import asyncio
+import functools
 import inspect
 import time
 from collections.abc import Callable, Coroutine
@@ -273,3 +274,10 @@ def test_generators_cannot_be_cached(cache):
     with pytest.raises(TypeError, match="generator"):
         cache.cached()(generate)
     assert inspect.isgeneratorfunction(generate)
+
+
+@pytest.mark.parametrize("nameless", [lambda query: query, functools.partial(max, 1)])
+def test_a_function_without_a_name_cannot_be_cached(cache, nameless):
+    """Two of them in one place would be one key."""
+    with pytest.raises(TypeError, match="name"):
+        cache.cached()(nameless)

@@ -157,6 +157,24 @@ def test_a_computation_that_raises_lets_the_next_waiter_try(cache, other, slow, 
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("same_process", [True, False])
+def test_behind_a_backend_that_is_down_callers_do_not_fail_one_after_the_other(
+    kind, cache, same_process
+):
+    def fail() -> None:
+        time.sleep(0.15)
+        raise Down
+
+    caches = [cache if same_process else another() for _ in range(20)]
+    began = time.monotonic()
+    calls = [InThread(lambda c=each: c.get_or_compute("q", fail)) for each in caches]
+    for call in calls:
+        with pytest.raises(Down):
+            call.result()
+    assert time.monotonic() - began < 1.5  # one by one it is 3 s
+    assert sum(each.statistics.take().compute_errors for each in set(caches)) == 20
+
+
 def test_a_lease_whose_time_is_up_is_taken_over_and_the_first_result_fills(
     settings, kind, cache, other, slow
 ):
