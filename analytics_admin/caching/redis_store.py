@@ -74,6 +74,7 @@ class RedisStore:
     @_store_errors
     def claim(self, place: Place, life: Life, *, lease: float, damaged: bytes = b"") -> Claim:
         lease_ms = round(lease * 1000)
+        sent_at = time.monotonic()
         state, now, stamp, more = self._run(
             scripts.CLAIM,
             _keys(place),
@@ -85,7 +86,7 @@ class RedisStore:
             lease_ms * FENCE_LIFE,
             *_tag_tokens(place),
         )
-        self._set_clock(now)
+        self._set_clock(now, sent_at=sent_at)
         at, under = now / 1000, stamp.decode()
         if state == b"held":
             return Claim(state="held", now=at, stamp=under, left=more / 1000)
@@ -97,6 +98,7 @@ class RedisStore:
     def fill(
         self, place: Place, claim: Claim, text: str | None, life: Life, *, computed_in: float
     ) -> bool:
+        sent_at = time.monotonic()
         stored, now = self._run(
             scripts.FILL,
             _keys(place),
@@ -107,7 +109,7 @@ class RedisStore:
             round(computed_in * 1000),
             *([] if text is None else [text]),
         )
-        self._set_clock(now)
+        self._set_clock(now, sent_at=sent_at)
         return bool(stored)
 
     @_store_errors
@@ -116,6 +118,7 @@ class RedisStore:
 
     @_store_errors
     def put(self, place: Place, text: str, life: Life) -> None:
+        sent_at = time.monotonic()
         _, now = self._run(
             scripts.PUT,
             _keys(place),
@@ -126,7 +129,7 @@ class RedisStore:
             text,
             *_tag_tokens(place),
         )
-        self._set_clock(now)
+        self._set_clock(now, sent_at=sent_at)
 
     @_store_errors
     def remove(self, place: Place) -> bool:
@@ -150,14 +153,16 @@ class RedisStore:
         if time.monotonic() < self._reckoned_until:
             found: list[Any] = self._wire.call("MGET", *names)
             return found
+        sent_at = time.monotonic()
         found, (seconds, micros) = self._wire.call_all([("MGET", *names), ("TIME",)])
-        self._set_clock(int(seconds) * 1000 + int(micros) / 1000)
+        self._set_clock(int(seconds) * 1000 + int(micros) / 1000, sent_at=sent_at)
         return found
 
-    def _set_clock(self, now_ms: float) -> None:
-        here = time.monotonic()
-        self._ahead = now_ms / 1000 - here
-        self._reckoned_until = here + CLOCK_LIFE
+    def _set_clock(self, now_ms: float, *, sent_at: float) -> None:
+        # By when it was asked, not answered: however late the answer was, the reckoned time is not
+        # behind the store's, and nothing is served beyond its bound.
+        self._ahead = now_ms / 1000 - sent_at
+        self._reckoned_until = sent_at + CLOCK_LIFE
 
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""

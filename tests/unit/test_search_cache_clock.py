@@ -1,0 +1,32 @@
+"""The store's time as a process reckons it between two looks at the store's clock."""
+
+import time
+from typing import Any
+
+from analytics_admin.caching.redis_store import RedisStore
+from analytics_admin.caching.store import Place
+
+LATE = 0.04  # seconds
+
+
+class LateWire:
+    """A store that looks at its clock at once and answers late."""
+
+    def call(self, *command: Any) -> list[None]:
+        return [None, None]
+
+    def call_all(self, commands: Any) -> list[Any]:
+        now = time.time()
+        time.sleep(LATE)
+        return [[None, None], (int(now), int(now % 1 * 1_000_000))]
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_answer_that_comes_late_does_not_leave_the_reckoned_time_behind():
+    """Else a value would be served beyond its bound by that much."""
+    store = RedisStore(LateWire(), probe="probe")  # type: ignore[arg-type]
+    place = Place("record", "entry", "lease", ())
+    for _ in range(2):  # the second is reckoned
+        assert abs(store.read(place).now - time.time()) < LATE / 2
