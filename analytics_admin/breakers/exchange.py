@@ -55,6 +55,13 @@ class StateChange:
     cause: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChange:
+    """The store was lost, for this reason, or is back (None)."""
+
+    reason: str | None
+
+
 class Exchange:
     """The jobs; ``made`` is told of each transition that this process makes."""
 

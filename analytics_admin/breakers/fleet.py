@@ -10,11 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange
+from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange, StoreChange
 from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
 from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -29,13 +28,6 @@ T = TypeVar("T")
 
 USED_LATELY = 2.0
 """A breaker that nobody asked for this many seconds is no longer synchronised."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreChange:
-    """The store was lost, for this reason, or is back (None)."""
-
-    reason: str | None
 
 
 class Fleet:
