@@ -29,6 +29,9 @@ process no more than that in all."""
 TOO_SLOW = 0.05
 """Seconds: an answer that takes longer is slow."""
 
+LATE = 0.015
+"""Seconds by which a thread, or an event loop, that comes later than it should is starved."""
+
 TOO_SLOWLY = "the store answers too slowly"
 _SILENT = "the store did not answer in time"
 
@@ -97,12 +100,14 @@ class Line:
         sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
         sent.add_done_callback(_note_exception)
         while True:
+            until = time.monotonic() + (limit := self.patience() or WAIT_LIMIT)
             try:
-                return await asyncio.wait_for(asyncio.shield(sent), self.patience() or WAIT_LIMIT)
+                return await asyncio.wait_for(asyncio.shield(sent), limit)
             except Dismissed:
                 raise Away from None
             except TimeoutError:
-                if self._is_moving():
+                # A loop that comes late has kept the courier's threads from running, too.
+                if self._is_moving() or time.monotonic() - until > LATE:
                     continue
                 self._lose(store, _SILENT)
                 raise Away(_SILENT) from None
@@ -226,6 +231,8 @@ class Line:
 
         Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up.
         """
+        if ended - began > TOO_SLOW and _is_starved():
+            return
         with self._lock:
             if ended - began <= TOO_SLOW:
                 self._slow = max(0.0, self._slow - TOO_SLOW)
@@ -237,6 +244,13 @@ class Line:
             spent = self._slow >= WAIT_LIMIT
         if spent:
             self._lose(store, TOO_SLOWLY)
+
+
+def _is_starved() -> bool:
+    """Say whether this thread waits for its turn to run, so that it cannot tell who was slow."""
+    began = time.monotonic()
+    time.sleep(0.001)
+    return time.monotonic() - began > LATE
 
 
 def _is_quick(store: Store) -> bool:
