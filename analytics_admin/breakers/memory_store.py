@@ -140,10 +140,11 @@ class MemoryStore:
             return None
         if report.used_under is not None:
             self._seen[report.name] = now
-            self._kept[report.name].hear(report.used_under, now)
+            if not self._stands_in:  # what a stand-in would keep, no operator ever sees
+                self._kept[report.name].hear(report.used_under, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
-        if counted or results.rejected:
+        if (counted or results.rejected) and not self._stands_in:
             self._kept[report.name].add(results, now, counted=counted)
         if counted:
             current = self._records[report.name] = _counted(current, results, now)
@@ -174,7 +175,7 @@ class MemoryStore:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new
         self._seen.setdefault(move.name, now)
-        if current is not None and move.cause:
+        if current is not None and move.cause and not self._stands_in:
             self._record(move, current, now)
         return Outcome(won=True, now=now, snapshot=new)
 
