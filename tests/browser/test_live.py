@@ -1,4 +1,4 @@
-"""Open pages of the console: kept up to date by themselves, honest about their age when they are not."""
+"""Open pages of the console: kept up to date by themselves, and honest about their age if not."""
 
 import re
 import signal
