@@ -65,7 +65,7 @@ class Site:
         self.log = folder / "server.log"
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.browser.site_settings",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
             "DEBUG": "on",
             "SECRET_KEY": "browser-tests-" + "0123456789" * 5,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
