@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.operation_words import (
@@ -82,6 +82,14 @@ class CutList:
 
     shown: Sequence[Any]
     unshown: int
+
+    @property
+    def more(self) -> str:
+        """How many are left out, in words; empty for none."""
+        if not self.unshown:
+            return ""
+        words = ngettext("and %(number)s more", "and %(number)s more", self.unshown)
+        return words % {"number": count(self.unshown)}
 
 
 def cut(items: Any, whole: Any = 0) -> CutList:

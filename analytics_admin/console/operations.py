@@ -23,6 +23,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from analytics_admin.console.instants import moment
 from analytics_admin.console.operation_export import answer_export
 from analytics_admin.console.operation_filters import (
     ActorFilter,
@@ -32,7 +33,7 @@ from analytics_admin.console.operation_filters import (
 )
 from analytics_admin.console.operation_page import describe_operation
 from analytics_admin.console.operation_words import aim_words, duration_words
-from analytics_admin.console.pages import STYLE_SHEET, DomainAdmin, ReadOnlyAdmin
+from analytics_admin.console.pages import STYLE_SHEET, DomainAdmin, ReadOnlyAdmin, common_context
 from analytics_admin.console.wording import status_badge
 from analytics_admin.models import Operation
 
@@ -44,7 +45,7 @@ class OperationAdmin(DomainAdmin):
 
     change_list_template = "admin/analytics_admin/operations.html"
     list_display = (
-        "started_at",
+        "began_shown",
         "status_shown",
         "kind_shown",
         "actor_shown",
@@ -83,7 +84,8 @@ class OperationAdmin(DomainAdmin):
         """Show the admin's own list, with the way to take it along."""
         chosen = what_is_chosen(request.GET)
         export_url = self.url("export") + (f"?{chosen}" if chosen else "")
-        context = {"export_url": export_url, **(extra_context or {})}
+        context = {**common_context(), "export_url": export_url, **(extra_context or {})}
+        del context["media"]  # the list has more to load
         return ReadOnlyAdmin.changelist_view(self, request, context)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -145,6 +147,10 @@ class OperationAdmin(DomainAdmin):
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.url())
         return answer_export(request, changelist.queryset)
+
+    @admin.display(description=_("began"), ordering="started_at")
+    def began_shown(self, operation: Operation) -> SafeString:
+        return moment(operation.started_at)
 
     @admin.display(description=_("status"), ordering="status")
     def status_shown(self, operation: Operation) -> SafeString:
