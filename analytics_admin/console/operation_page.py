@@ -33,7 +33,7 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "for_seconds": _("For at most"),
     "mode": _("Way of clearing"),
     "count": _("Circuit breakers"),
-    "moved": _("Of these in another state now"),
+    "moved": _("Of these changed state"),
     "alias": _("Cache"),
     "dedicated": _("Has a database of its own"),
     "keys": _("Keys removed"),

@@ -19,7 +19,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -84,7 +84,9 @@ class OperationAdmin(DomainAdmin):
         """Show the admin's own list, with the way to take it along."""
         chosen = what_is_chosen(request.GET)
         export_url = self.url("export") + (f"?{chosen}" if chosen else "")
-        context = {**common_context(), "export_url": export_url, **(extra_context or {})}
+        title = capfirst(str(self.opts.verbose_name_plural))
+        own = {**common_context(), "title": title, "export_url": export_url}
+        context = {**own, **(extra_context or {})}
         del context["media"]  # the list has more to load
         return ReadOnlyAdmin.changelist_view(self, request, context)
 

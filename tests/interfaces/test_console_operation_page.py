@@ -158,7 +158,7 @@ def test_a_reset_shows_each_breaker_before_and_after_and_leads_to_it(operator, a
         assert f'<a href="{BREAKER}{name}/"><bdi>{name}</bdi></a>' in row
         assert row.index("Open</span>") < row.index("Closed</span>")
         assert operator.get(f"{BREAKER}{name}/").status_code == 200
-    assert figures(text, "aa-outcome")["Of these in another state now"] == "2"
+    assert figures(text, "aa-outcome")["Of these changed state"] == "2"
 
 
 @pytest.mark.parametrize(
