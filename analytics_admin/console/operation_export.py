@@ -90,8 +90,8 @@ def _read(rows: Iterator[Operation], exported: int) -> list[Operation]:
         return list(islice(rows, ROWS_AT_ONCE))
     except DatabaseError as error:
         reason = describe_database_error(error)
-        logger.error("export of operations cut off after %d rows: %s", exported, reason)
-        raise ExportCutOff(reason) from None
+    logger.error("export of operations cut off after %d rows: %s", exported, reason)
+    raise ExportCutOff(reason)  # without the driver's error, which would keep its cursor open
 
 
 async def _one_by_one(parts: Iterator[str]) -> AsyncIterator[str]:

@@ -1,7 +1,9 @@
 """The filters beside the audit trail, and which addresses of it are understood at all."""
 
+from datetime import UTC
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.options import (
     IS_FACETS_VAR,
@@ -16,6 +18,7 @@ from django.contrib.admin.views.main import (
     PAGE_VAR,
     SEARCH_VAR,
 )
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.http.request import HttpRequest
@@ -29,6 +32,7 @@ ROWS_ASKED_FOR_ACTORS = 500
 ACTORS_SHOWN = 20
 LONGEST_VALUE = 254  # as long as an actor's name can be
 
+INSTANTS = ("started_at__gte", "started_at__lt")
 # What chooses rows, and what only says how they are shown.
 CHOOSING = {
     SEARCH_VAR,
@@ -37,8 +41,7 @@ CHOOSING = {
     "actor",
     "kind__exact",
     "channel__exact",
-    "started_at__gte",
-    "started_at__lt",
+    *INSTANTS,
 }
 SHOWING = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR}
 
@@ -54,8 +57,27 @@ def require_understood(sent: QueryDict) -> None:
     for name, values in sent.lists():
         if name not in CHOOSING | SHOWING:
             raise IncorrectLookupParameters(f"no such filter: {name}")
-        if any("\0" in value or len(value) > LONGEST_VALUE for value in values):
+        if not all(_is_usable(name, value) for value in values):
             raise IncorrectLookupParameters(f"no value for a filter: {name}")
+
+
+def _is_usable(name: str, value: str) -> bool:
+    if "\0" in value or len(value) > LONGEST_VALUE:
+        return False
+    return name not in INSTANTS or _is_instant(value)
+
+
+def _is_instant(value: str) -> bool:
+    """Say whether every database takes such a time, in whatever zone it keeps its own."""
+    try:
+        at = Operation._meta.get_field("started_at").to_python(value)
+        if timezone.is_aware(at):
+            at.astimezone(UTC)
+            return settings.USE_TZ
+        timezone.make_aware(at).astimezone(UTC)
+    except (ValidationError, OverflowError):
+        return False
+    return True
 
 
 def what_is_chosen(sent: QueryDict) -> str:

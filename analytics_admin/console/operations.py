@@ -99,7 +99,7 @@ class OperationAdmin(DomainAdmin):
         try:
             require_understood(request.GET)
             return super().get_changelist_instance(request)
-        except (IncorrectLookupParameters, OverflowError) as error:  # a date at the end of time
+        except IncorrectLookupParameters as error:
             words = gettext(
                 "The address asks for what is no filter here: these are all operations."
             )

@@ -1,7 +1,7 @@
 """The audit trail is filtered and searched; an address that asks for nonsense breaks nothing."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from html import unescape
 
 import pytest
@@ -145,6 +145,15 @@ def test_an_address_that_asks_for_nonsense_leads_to_the_whole_list_and_says_so(
     assert shown(answer) == [row.pk]
     (message,) = answer.context["messages"]
     assert str(message) == "The address asks for what is no filter here: these are all operations."
+
+
+def test_a_site_without_time_zones_is_asked_for_times_without_one(operator, settings):
+    settings.USE_TZ = False
+    row = record(started_at=datetime(2026, 7, 1, 22, 30))  # noqa: DTZ001
+    assert found(operator, started_at__gte="2026-07-01 22:00:00") == {row.pk}
+    answer = operator.get(LIST, {"started_at__gte": "2026-07-01 22:00:00+00:00"}, follow=True)
+    assert answer.redirect_chain == [(f"{LIST}?e=1", 302)]
+    assert operator.get(EXPORT).status_code == operator.get(page_of(row)).status_code == 200
 
 
 @pytest.mark.parametrize("query", ODD, ids=[json.dumps(query)[:40] for query in ODD])
