@@ -62,7 +62,7 @@ def sign_in(page: Page) -> None:
 def take(page: Page, path: Path) -> None:
     page.wait_for_timeout(200)
     page.screenshot(path=path, full_page=True)
-    print(path)
+    sys.stdout.write(f"{path}\n")
 
 
 if __name__ == "__main__":
