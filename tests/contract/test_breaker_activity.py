@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.cache import caches
 
+from analytics_admin.breaker_evidence import as_activities
 from analytics_admin.breakers import circuit_breaker, engine, listing
-from analytics_admin.breakers.evidence import PERIOD, PERIODS_KEPT, Period
+from analytics_admin.breakers.evidence import PERIOD, PERIODS_KEPT, Activity, Period
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import Counts, FailureNote, Results
-from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.store import Move, Reading, Report
 from analytics_admin.services import UnknownBreakers, describe_breaker, page_breakers
 from tests.breakers import another, round_trips, snapshot_of
 
@@ -163,6 +164,16 @@ def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
     activity = page_breakers(search="odd.", activity=True).activity
     assert [activity[name].failure_rate for name in sorted(activity)] == [None, 25.0, 25.0]
     assert [it.last_change is not None for it in activity.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize("periods_away", [-PERIODS_KEPT, -PERIODS_KEPT - 5, 1])
+def test_calls_of_another_time_than_the_readings_are_no_part_of_the_history(periods_away):
+    now = 1_000_000.0  # as when the clock went on, or was set back, between two round trips
+    seen = Activity(tallies=[(int(now) + periods_away * PERIOD, 5, 5, 5, 5)])
+    reading = Reading(now=now, snapshots={"a": None}, activity={"a": seen})
+    history = as_activities(reading, ["a"])["a"].history
+    assert len(history) == PERIODS_KEPT
+    assert not any(period.counts.calls or period.rejected for period in history)
 
 
 def test_the_stores_clock_is_told_with_what_was_read(site):
