@@ -16,6 +16,7 @@ from django.http import (
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -88,7 +89,17 @@ class OperationAdmin(DomainAdmin):
         own = {**common_context(), "title": title, "export_url": export_url}
         context = {**own, **(extra_context or {})}
         del context["media"]  # the list has more to load
-        return ReadOnlyAdmin.changelist_view(self, request, context)
+        response = ReadOnlyAdmin.changelist_view(self, request, context)
+        if not isinstance(response, TemplateResponse):  # the address asks for what is none
+            return response
+        page: dict[str, Any] = response.context_data or {}
+
+        def respond(live: dict[str, Any]) -> HttpResponse:
+            page.update(live)
+            return response
+
+        rows = [as_seen(operation) for operation in page["cl"].result_list]
+        return self.answer_live(request, (page["cl"].result_count, rows), respond)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list as its address asks for it.
@@ -126,9 +137,10 @@ class OperationAdmin(DomainAdmin):
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),
+            "seen": as_seen(operation),
             **describe_operation(operation),
         }
-        return self.render(request, "admin/analytics_admin/operation.html", context)
+        return self.render_live(request, "admin/analytics_admin/operation.html", context)
 
     def stock_address_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
         """Lead on to the permalink from where the admin has a row's page otherwise."""
@@ -176,6 +188,11 @@ class OperationAdmin(DomainAdmin):
     @admin.display(description=_("duration"), ordering="duration_ms", empty_value="-")
     def duration_shown(self, operation: Operation) -> str | None:
         return duration_words(operation.duration_ms)
+
+
+def as_seen(operation: Operation) -> tuple[Any, ...]:
+    """Return what changes of an operation: its end, also if nobody ever reports it."""
+    return (operation.pk, operation.status, operation.error, operation.is_interrupted)
 
 
 def _two_lines(first: str, second: str) -> SafeString:
