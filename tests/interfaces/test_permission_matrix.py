@@ -3,10 +3,8 @@
 The addresses are read from the URLs: one without a row fails here, and so does a row without one.
 """
 
-import json
 from io import StringIO
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -15,11 +13,20 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.test import Client
 
-from analytics_admin.models import Operation
-from analytics_admin.services import Act, Actor, clear_search_cache, describe_breaker, list_breakers
+from analytics_admin.services import Act, describe_breaker
 from analytics_admin.tokens import issue_access_token, issue_refresh_token
-from tests.breakers import trip
-from tests.interfaces.addresses import API, SECTION, api_routes, console_routes, example
+from tests.interfaces.acting import (
+    BODIES,
+    CLICKS,
+    METHODS,
+    call,
+    click,
+    denied,
+    everything_that_acts_want,
+    stage,
+    state,
+)
+from tests.interfaces.addresses import SECTION, api_routes, console_routes, example
 
 # By column: not staff and therefore out of the admin; staff with the permissions named; superuser.
 WHO = {
@@ -91,13 +98,6 @@ auth/token                                      POST          A       A       A 
 auth/token/refresh                              POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 """  # noqa: E501
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-CLICKS = [*METHODS, "CONFIRM"]  # the confirm page sent back: the only one that may act
-BODIES = {
-    "analytics/circuit-breakers/<str:name>/control": {"control": "disabled"},
-    "auth/token": {"username": "super", "password": "pw"},
-}
-
 
 def read(table: str) -> dict[tuple[str, str], dict[str, str]]:
     """Return a table's cells by row (its first two words) and column."""
@@ -144,28 +144,6 @@ def make(who: str, options: dict[str, Any]) -> Any:
 def rights(cells: dict[str, str], *, required: bool) -> dict[str, str]:
     """Return a row's cells as the setting has them."""
     return cells if required else cells | dict.fromkeys(STAFF, cells["super"])
-
-
-def stage() -> Any:
-    """Have something that each act would change; return the id of an operation on record."""
-    Operation.objects.all().delete()
-    caches["default"].client.get_client(write=True).flushall()
-    caches["search"].set("query", "answer")
-    clear_search_cache(actor=Actor.system("stage"), mode="soft")
-    trip("guarded")
-    return Operation.objects.get().pk
-
-
-def state() -> Any:
-    """Return all that an act would change, and the acts on record but for the refused ones."""
-    breakers = {it.name: (it.state, it.control, it.generation) for it in list_breakers()}
-    acts = Operation.objects.exclude(status=Operation.Status.DENIED)
-    return caches["search"].get("query"), breakers, list(acts.values_list("pk", flat=True))
-
-
-def denied() -> int:
-    """Take the rows of refused acts away; return how many there were."""
-    return Operation.objects.filter(status=Operation.Status.DENIED).delete()[0]
 
 
 def test_every_address_of_the_console_has_a_row():
@@ -215,25 +193,6 @@ def expected_of_console(kind: str, right: str, method: str) -> str:
     return {"GET": look, "HEAD": look, "POST": press, "CONFIRM": confirm}.get(method, other)
 
 
-def everything_that_acts_want() -> dict[str, Any]:
-    generation = describe_breaker("guarded").status.generation
-    return {
-        "names": ["guarded"],
-        "generations": [generation],
-        "expected_generation": generation,
-        "control": "disabled",
-        "for_seconds": "900",
-    }
-
-
-def click(client: Client, method: str, url: str, sent: dict[str, Any]) -> Any:
-    """Send it; by the methods that are not to act, in the address, and as if it were confirmed."""
-    confirmed = {**sent, "confirmed": "yes"} if sent else {}
-    if method in {"POST", "CONFIRM"}:
-        return client.post(url, confirmed if method == "CONFIRM" else sent)
-    return client.generic(method, f"{url}?{urlencode(confirmed, doseq=True)}")
-
-
 def outcome(answer: Any) -> str:
     if answer.status_code in {301, 302}:
         return "login" if answer.url.startswith("/admin/login/?next=") else "away"
@@ -261,12 +220,6 @@ def test_the_rest_api_answers_whom_the_table_says(who, users, required):
             if acted:
                 before = stage() and state()
     assert wrong == []
-
-
-def call(method: str, address: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
-    sent = json.dumps(body) if body and method in {"POST", "PUT"} else ""
-    url, kind = API + example(address), "application/json"
-    return Client().generic(method, url, sent, content_type=kind, headers=headers)
 
 
 def right_in_rest(address: str, method: str, who: str, *, required: bool) -> str:
