@@ -5,10 +5,7 @@ secret, so a LOCATION is never shown.
 """
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,15 +16,9 @@ from django.utils.module_loading import import_string
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import validate_name
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.conf import (
-    DEFAULT_THROTTLE_RATES,
-    KEYS,
-    SETTING,
-    AppSettings,
-    app_settings,
-    parse_rate,
-)
+from analytics_admin.conf import KEYS, SETTING, AppSettings, app_settings
 from analytics_admin.connections import StoreUnavailable, own_client, shares_database
+from analytics_admin.setting_rules import RULES, Complaint, kind_of
 
 TAG = "analytics_admin"
 LONGEST_TIMEOUT = 5.0
@@ -35,15 +26,13 @@ LONGEST_TIMEOUT = 5.0
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 PICKLE = "django_redis.serializers.pickle.PickleSerializer"
 
-Complaint = str | None
-
 
 @register(TAG)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Find keys of ``ANALYTICS_ADMIN`` that do not exist, and values that can't be used."""
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
-        text = f"{SETTING} must be a dict, not {_kind(given)}"
+        text = f"{SETTING} must be a dict, not {kind_of(given)}"
         return [_error("E001", text, f"Write {SETTING} = {{}} or leave it out.")]
     found: list[CheckMessage] = []
     for key, value in given.items():
@@ -84,99 +73,10 @@ def _warning(number: str, text: str, hint: str) -> Warning:
     return Warning(f"{text}.", hint=hint, id=f"{TAG}.{number}")
 
 
-def _kind(value: object) -> str:
-    return f"a value of type {type(value).__name__}"
-
-
 def _unknown_key(key: object) -> Error:
     near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(KEYS))}."
     return _error("E002", f"{SETTING} has no setting {str(key)!r}", hint)
-
-
-# What each setting must be; every key of AppSettings has its rule.
-
-
-def _alias(value: object) -> Complaint:
-    if isinstance(value, str) and value:
-        return None
-    return f"must be the name of a cache alias, not {_kind(value)}"
-
-
-def _flag(value: object) -> Complaint:
-    return None if isinstance(value, bool) else f"must be True or False, not {_kind(value)}"
-
-
-def _seconds(value: object, least: float = 0.0, most: float = math.inf) -> Complaint:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a number of seconds, not {_kind(value)}"
-    if not math.isfinite(value) or value <= 0:
-        return "must be more than 0 seconds"
-    return None if least <= value <= most else f"must be {least:g} to {most:g} seconds"
-
-
-def _bytes(value: object) -> Complaint:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be a whole number of bytes, not {_kind(value)}"
-    return None if value > 0 else "must be more than 0 bytes"
-
-
-def _number(value: object) -> Complaint:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be a whole number, not {_kind(value)}"
-    return None if value >= 0 else "must be at least 0"
-
-
-def _lifetime(value: object) -> Complaint:
-    if value is None:
-        return None
-    return _seconds(value.total_seconds() if isinstance(value, timedelta) else value)
-
-
-def _mapping(value: object) -> Complaint:
-    return None if isinstance(value, Mapping) else f"must be a dict, not {_kind(value)}"
-
-
-def _breakers(value: object) -> Complaint:
-    if not isinstance(value, Mapping):
-        return _mapping(value)
-    wrong = [name for name, options in value.items() if not isinstance(options, Mapping)]
-    return f"must map each name to a dict of options; {wrong[0]!r} does not" if wrong else None
-
-
-def _rates(value: object) -> Complaint:
-    if not isinstance(value, Mapping):
-        return _mapping(value)
-    for scope, rate in value.items():
-        if scope not in DEFAULT_THROTTLE_RATES:
-            return f"has no scope {scope!r}; there are: {', '.join(DEFAULT_THROTTLE_RATES)}"
-        try:
-            parse_rate(rate)
-        except ValueError:
-            return f"['{scope}'] must be None or like '30/min' (s, min, hour, day), at least 1"
-    return None
-
-
-RULES: dict[str, Callable[[object], Complaint]] = {
-    "SEARCH_CACHE": _alias,
-    "BREAKER_CACHE": _alias,
-    "BREAKERS": _breakers,
-    "BREAKER_DEFAULTS": _mapping,
-    "SYNC_INTERVAL": _seconds,
-    "STORE_RETRY_INTERVAL": _seconds,
-    "RETIRE_BREAKERS_AFTER": _lifetime,
-    "KEEP_EXCEPTION_TEXTS": _flag,
-    "SEARCH_CACHE_DEDICATED": _flag,
-    "SEARCH_CACHE_LEASE": partial(_seconds, least=0.01, most=3600),
-    "SEARCH_CACHE_SOFT_CLEAR": partial(_seconds, least=0.01, most=86400),
-    "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
-    "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
-    "REQUIRE_MODEL_PERMISSIONS": _flag,
-    "REQUIRE_REASON": _flag,
-    "READ_ONLY": _flag,
-    "EXTERNAL_TOKEN_MAX_LIFETIME": _lifetime,
-    "THROTTLE_RATES": _rates,
-}
 
 
 def _policies(site: AppSettings) -> Iterator[Error]:

@@ -9,6 +9,8 @@ from typing import Any
 from django.conf import settings
 
 SETTING = "ANALYTICS_ADMIN"
+ENVIRONMENT_COLORS = ("gray", "red", "orange", "green", "blue", "purple")
+LONGEST_ENVIRONMENT_NAME = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,12 @@ class AppSettings:
     """Longest time a token minted elsewhere may still live (seconds or timedelta)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)
     """Requests per time by scope ("write", "login"); None switches one off."""
+    console_refresh_seconds: float | None = 5.0
+    """Seconds between looks of an open console page at what is new; None: it stays as it is."""
+    environment_name: str = ""
+    """Which site this is, such as "production"; said on every page of the console."""
+    environment_color: str = "gray"
+    """Of that badge, one of ENVIRONMENT_COLORS."""
 
     @property
     def seconds_to_keep_breakers(self) -> float | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from project import environment
@@ -40,11 +41,13 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",  # static files are served alike under every server
     "django.contrib.staticfiles",
     "rest_framework",
+    "csp",
     "analytics_admin",
     "project",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -84,7 +87,23 @@ STORAGES = {
     },
 }
 REST_FRAMEWORK = {"NUM_PROXIES": environment.number("NUM_PROXIES", default=0)}
-ANALYTICS_ADMIN = {"SEARCH_CACHE_DEDICATED": True}
+ANALYTICS_ADMIN = {
+    "SEARCH_CACHE_DEDICATED": True,
+    "ENVIRONMENT_NAME": environment.read("ENVIRONMENT_NAME"),
+    "ENVIRONMENT_COLOR": environment.read("ENVIRONMENT_COLOR") or "gray",
+}
+
+# Browsers load and run what this site itself serves, and nothing that stands in a page
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "object-src": [NONE],
+    }
+}
 
 # The demonstration search; anybody may use it, so a site in production has none unless it says so
 

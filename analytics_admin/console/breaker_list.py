@@ -1,6 +1,7 @@
 """The list of circuit breakers: what its address asks for, its page, the verdict on all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
 from analytics_admin.console.wording import count, state_badge
-from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage
+from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage, BreakerStatus
 
 REFUSING_CALLS = ("open", "forced_open")
 FIRST_SORT = "urgency"
@@ -56,6 +57,7 @@ def describe_list(request: HttpRequest) -> dict[str, Any]:
     leaves = Paginator(range(found.count), LARGEST_PAGE).page(found.page)
     kept = _encoded(asked)
     return {
+        "seen": (asked, found.page, found.count, found.states, as_seen(found.breakers)),
         "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or FIRST_SORT}),
         "complaint": "" if form.is_valid() else gettext("No such filter: all are listed."),
         "filtered": bool(asked["search"] or asked["state"]),
@@ -67,6 +69,14 @@ def describe_list(request: HttpRequest) -> dict[str, Any]:
         "verdict": verdict(found.states),
         "tone": tone(found.states),
     }
+
+
+def as_seen(statuses: Sequence[BreakerStatus]) -> list[BreakerStatus]:
+    """Return what a page tells of breakers but for the seconds that are left, which it counts."""
+    return [
+        replace(status, retry_after=None if status.retry_after is None else 0.0)
+        for status in statuses
+    ]
 
 
 def verdict(states: Mapping[str, int]) -> str:

@@ -1,11 +1,13 @@
 """One circuit breaker's own page: what is known of it, in words, and the form to hold it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404
 
 from analytics_admin import services
+from analytics_admin.console.breaker_list import as_seen
 from analytics_admin.console.forms import ControlForm
 from analytics_admin.console.wording import (
     UNKNOWN,
@@ -34,10 +36,16 @@ def describe_breaker(name: str) -> dict[str, Any]:
     try:
         detail = services.describe_breaker(name)
     except StoreUnavailable as error:
-        return {"unavailable": error.reason, "badge": UNKNOWN, "form": ControlForm()}
+        return {
+            "unavailable": error.reason,
+            "badge": UNKNOWN,
+            "form": ControlForm(),
+            "seen": error.reason,
+        }
     except UnknownBreakers as error:
         raise Http404(str(error)) from error
     return {
+        "seen": replace(detail, status=as_seen([detail.status])[0]),
         "detail": detail,
         "status": detail.status,
         "badge": state_badge(detail.status.state),

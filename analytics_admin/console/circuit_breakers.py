@@ -39,7 +39,7 @@ class CircuitBreakerAdmin(DomainAdmin):
         try:
             return {**context, **describe_list(request)}
         except StoreUnavailable as error:
-            return {**context, "unavailable": error.reason}
+            return {**context, "unavailable": error.reason, "seen": error.reason}
 
     def further_urls(self) -> list[URLPattern]:
         return [
@@ -82,7 +82,7 @@ class CircuitBreakerAdmin(DomainAdmin):
             "forget_hindrance": hindrance(request, Act.FORGET_CIRCUIT_BREAKER),
             **describe_breaker(name),
         }
-        return self.render(request, "admin/analytics_admin/circuit_breaker.html", context)
+        return self.render_live(request, "admin/analytics_admin/circuit_breaker.html", context)
 
     def control_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
         url, back = self.url("control_breaker", name), self.url("breaker", name)

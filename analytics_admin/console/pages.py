@@ -3,6 +3,8 @@
 Knows no act and no domain: each page says what it shows and which acts it offers.
 """
 
+import hashlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -10,11 +12,17 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseNotModified,
+)
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.text import capfirst
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 
 from analytics_admin import services
 from analytics_admin.conf import app_settings
@@ -26,6 +34,10 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 STYLE_SHEET = "analytics_admin/console.css"
+WHOLE_PAGE = "admin/base_site.html"
+CONTENT_ALONE = "admin/analytics_admin/content.html"
+REFRESH_HEADER = "X-Console-Refresh"
+"""Sent by an open page that looks what is new: it wants the content alone, or a 304."""
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -55,7 +67,10 @@ class DomainAdmin(ReadOnlyAdmin):
     page_template: ClassVar[str]
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the first page's own context; never fails because a store is down."""
+        """Return the first page's own context, with ``seen`` as ``render_live`` wants it.
+
+        Never fails because a store is down.
+        """
         raise NotImplementedError
 
     def further_urls(self) -> list[URLPattern]:
@@ -83,9 +98,8 @@ class DomainAdmin(ReadOnlyAdmin):
         """Show the first page."""
         if refusal := self.refuse_to_show(request):
             return refusal
-        return self.render(
-            request, self.page_template, {**self.describe(request), **(extra_context or {})}
-        )
+        context = {**self.describe(request), **(extra_context or {})}
+        return self.render_live(request, self.page_template, context)
 
     def refuse_to_show(self, request: HttpRequest) -> HttpResponse | None:
         """Return the answer to a method that a page does not take.
@@ -99,22 +113,63 @@ class DomainAdmin(ReadOnlyAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         return None
 
+    def render_live(
+        self, request: HttpRequest, template: str, context: dict[str, Any]
+    ) -> HttpResponse:
+        """Return a page that keeps itself up to date; to one that does so, what is new in it.
+
+        ``seen`` in the context is all that the page tells, as plain data whose ``repr`` differs
+        when the page has to. What only time changes, such as an age, is no part of it: pages
+        count on by themselves.
+        """
+        tag = fingerprint(request, context.pop("seen"))
+        asked_again = REFRESH_HEADER in request.headers
+        if asked_again and request.headers.get("If-None-Match") == tag:
+            response: HttpResponse = HttpResponseNotModified()
+        else:
+            context |= {"refresh_seconds": app_settings().console_refresh_seconds, "tag": tag}
+            frame = CONTENT_ALONE if asked_again else WHOLE_PAGE
+            response = self.render(request, template, {**context, "frame": frame})
+        response["ETag"] = tag
+        response["Vary"] = REFRESH_HEADER
+        return response
+
     def render(
         self, request: HttpRequest, template: str, context: dict[str, Any]
     ) -> TemplateResponse:
         """Return a page in the admin's frame."""
         request.current_app = self.admin_site.name
+        whole = context.get("frame", WHOLE_PAGE) == WHOLE_PAGE
         context = {
-            **self.admin_site.each_context(request),
+            **(self.admin_site.each_context(request) if whole else {}),
+            **common_context(),
             "opts": self.opts,
             "title": capfirst(str(self.opts.verbose_name_plural)),
-            "media": forms.Media(css={"all": [STYLE_SHEET]}),
             **context,
         }
         return TemplateResponse(request, template, context)
 
     def _url_name(self, name: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+
+
+def common_context() -> dict[str, Any]:
+    """Return what every page of the console shows or loads."""
+    settings = app_settings()
+    return {
+        "frame": WHOLE_PAGE,
+        "media": forms.Media(css={"all": [STYLE_SHEET]}),
+        "environment": settings.environment_name,
+        "environment_color": settings.environment_color,
+        "now": datetime.now(UTC),
+    }
+
+
+def fingerprint(request: HttpRequest, seen: object) -> str:
+    """Return the ETag of a page: other facts, another reader or other settings make another."""
+    reader = (request.user.pk, get_language(), timezone.get_current_timezone_name())
+    told = repr((reader, app_settings(), seen))
+    return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 
 def hindrance(request: HttpRequest, act: Act) -> str:

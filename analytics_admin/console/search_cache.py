@@ -24,6 +24,7 @@ class SearchCacheAdmin(DomainAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         status = services.describe_search_cache()
         return {
+            "seen": status,
             "act_url": self.url("clear"),
             "form": ClearForm(),
             "hindrance": hindrance(request, Act.CLEAR_SEARCH_CACHE),

@@ -12,8 +12,9 @@ from django.test import override_settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from analytics_admin.checks import RULES, TAG
+from analytics_admin.checks import TAG
 from analytics_admin.conf import KEYS
+from analytics_admin.setting_rules import RULES
 
 PASSWORD = "hunter2-hunter2"
 LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
@@ -127,6 +128,11 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
         ("BREAKERS", ["catalog"], "dict"),
         ("BREAKERS", {"catalog": 5}, "'catalog' does not"),
         ("BREAKER_DEFAULTS", 5, "dict"),
+        ("CONSOLE_REFRESH_SECONDS", 0.5, "1 to 3600 seconds"),
+        ("CONSOLE_REFRESH_SECONDS", "5", "number of seconds"),
+        ("ENVIRONMENT_NAME", None, "a text, not a value of type NoneType"),
+        ("ENVIRONMENT_NAME", "p" * 41, "at most 40 characters"),
+        ("ENVIRONMENT_COLOR", "crimson", "one of gray, red"),
         ("THROTTLE_RATES", "30/min", "dict"),
         ("THROTTLE_RATES", {"write": "often"}, "30/min"),
         ("THROTTLE_RATES", {"write": "0/min"}, "at least 1"),

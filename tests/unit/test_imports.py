@@ -16,7 +16,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob(
 # Imports run downward: wiring > interfaces > services > domains > ground. Rooms of one level do
 # not know each other, but for the services.
 LEVELS = {
-    4: {"admin", "urls", "apps", "testing"},
+    4: {"admin", "urls", "apps", "testing", "templatetags"},
     3: {"api", "console", "management"},
     2: {
         "services",
@@ -33,6 +33,7 @@ LEVELS = {
         "tokens",
         "rate_limits",
         "checks",
+        "setting_rules",
         "token_checks",
         "store_checks",
         "middleware",

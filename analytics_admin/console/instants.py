@@ -1,0 +1,70 @@
+"""How instants read: in words, and exact on hover; console.js puts them in the viewer's zone.
+
+Each is a ``<time>`` whose ``data-aa-as`` says how it reads, so that pages can go on counting.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext
+
+COUNTED_DOWN = timedelta(days=1)
+
+
+def moment(at: datetime) -> SafeString:
+    """Return the day and time, to the second, with its zone."""
+    local = timezone.localtime(_aware(at))
+    words = f"{date_format(local, 'DATE_FORMAT')}, {date_format(local, 'H:i:s T')}"
+    return _element(at, "moment", words)
+
+
+def clock(at: datetime) -> SafeString:
+    """Return the time of day, for what is at most hours away."""
+    return _element(at, "clock", date_format(timezone.localtime(_aware(at)), "H:i:s"))
+
+
+def ago(at: datetime) -> SafeString:
+    """Return how long ago it was."""
+    words = gettext("%(age)s ago") % {"age": timesince(_aware(at), timezone.now())}
+    return _element(at, "ago", words)
+
+
+def left(at: datetime, over: str = "") -> SafeString:
+    """Return the time until then as h:mm:ss, counting down; ``over`` is what it ends in."""
+    remaining = _aware(at) - timezone.now()
+    if remaining <= timedelta(0):
+        words = over or "0:00"
+    elif remaining < COUNTED_DOWN:
+        words = as_clock(remaining)
+    else:
+        words = timeuntil(_aware(at), timezone.now())
+    return _element(at, "left", words, over)
+
+
+def as_clock(span: timedelta) -> str:
+    """Return whole seconds, rounded up, as m:ss or h:mm:ss."""
+    seconds = -int(-span.total_seconds() // 1)
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    tail = f"{seconds % 60:02}"
+    return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def _element(at: datetime, kind: str, words: str, over: str = "") -> SafeString:
+    exact = _aware(at).astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{} UTC" data-aa-as="{}"{}>{}</time>',
+        exact.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        f"{exact:%Y-%m-%d %H:%M:%S}.{exact.microsecond // 1000:03}",
+        kind,
+        format_html(' data-aa-over="{}"', over) if over else "",
+        words,
+    )
+
+
+def _aware(at: datetime) -> datetime:
+    """With USE_TZ off a host's own instants know no zone: they are of the current one."""
+    return at if timezone.is_aware(at) else timezone.make_aware(at)
