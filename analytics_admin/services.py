@@ -24,6 +24,7 @@ from analytics_admin.breaker_acts import (
     set_breaker_controls,
 )
 from analytics_admin.breaker_answers import (
+    BreakerActivity,
     BreakerDetail,
     BreakerPage,
     BreakerPeriod,
@@ -79,6 +80,7 @@ __all__ = [
     "ActResult",
     "Actor",
     "AlreadyOnRecord",
+    "BreakerActivity",
     "BreakerDetail",
     "BreakerKept",
     "BreakerMoved",
