@@ -90,6 +90,7 @@ analytics/circuit-breakers/<str:name>           GET,HEAD      -       x       - 
 analytics/circuit-breakers/<str:name>           DELETE        -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>/reset     POST          -       x       -       A        x    x     x     A      x        x       A        x        A
 analytics/circuit-breakers/<str:name>/control   PUT           -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/circuit-breakers/<str:name>/probe     POST          -       x       -       A        x    x     x     x      A        x       x        A        A
 auth/token                                      POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token/refresh                              POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 """  # noqa: E501

@@ -25,6 +25,7 @@ LEVELS = {
         "breaker_answers",
         "breaker_arguments",
         "breaker_evidence",
+        "breaker_outcomes",
         "breaker_reports",
         "search_cache_acts",
         "search_cache_reports",
