@@ -21,6 +21,7 @@ class Operation(models.Model):
         RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
         CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
+        ALLOW_PROBE = "allow_probe", _("Let one probe through")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")
@@ -51,6 +52,9 @@ class Operation(models.Model):
         related_name="+",
     )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
+    message = models.CharField(  # db_default: for processes that run the release before
+        _("message"), max_length=500, blank=True, default="", db_default=""
+    )
     targets = models.JSONField(_("targets"), default=dict, help_text=_("What the act was aimed at"))
     outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What the act has done"))
     error = models.CharField(_("error"), max_length=500, blank=True)
@@ -83,7 +87,10 @@ class Operation(models.Model):
 
 
 class TablelessManager(models.Manager[models.Model]):
-    """Answers with nothing, so that dumpdata and friends never look for a table."""
+    """Answers with nothing, so that dumpdata and friends never look for a table.
+
+    Also as the base manager: ``dumpdata --all`` and the admin's "view on site" ask that one.
+    """
 
     def get_queryset(self) -> models.QuerySet[models.Model]:
         return super().get_queryset().none()
@@ -96,6 +103,7 @@ class SearchCache(models.Model):
 
     class Meta:
         managed = False
+        base_manager_name = "objects"
         verbose_name = _("search cache")
         verbose_name_plural = _("search cache")
         default_permissions = ()
@@ -115,6 +123,7 @@ class CircuitBreaker(models.Model):
 
     class Meta:
         managed = False
+        base_manager_name = "objects"
         verbose_name = _("circuit breaker")
         verbose_name_plural = _("circuit breakers")
         default_permissions = ()

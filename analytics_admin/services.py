@@ -14,15 +14,17 @@ from analytics_admin.acts import (
     ActResult,
     deny,
 )
-from analytics_admin.audit import Actor
+from analytics_admin.audit import Actor, AlreadyOnRecord
 from analytics_admin.breaker_acts import (
     CONTROLS,
+    allow_probe,
     forget_breaker,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
 )
 from analytics_admin.breaker_answers import (
+    BreakerActivity,
     BreakerDetail,
     BreakerPage,
     BreakerPeriod,
@@ -38,7 +40,7 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
-from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
+from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
@@ -77,9 +79,12 @@ __all__ = [
     "ActRefused",
     "ActResult",
     "Actor",
+    "AlreadyOnRecord",
+    "BreakerActivity",
     "BreakerDetail",
     "BreakerKept",
     "BreakerMoved",
+    "BreakerNotOpen",
     "BreakerPage",
     "BreakerPeriod",
     "BreakerStatus",
@@ -89,6 +94,7 @@ __all__ = [
     "StoreUnavailable",
     "UndoableClear",
     "UnknownBreakers",
+    "allow_probe",
     "as_plain",
     "clear_search_cache",
     "deny",

@@ -4,6 +4,7 @@ Knows no act and no domain: each page says what it shows and which acts it offer
 """
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ from django.http import (
     HttpResponseNotAllowed,
     HttpResponseNotModified,
 )
+from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -122,14 +124,24 @@ class DomainAdmin(ReadOnlyAdmin):
         when the page has to. What only time changes, such as an age, is no part of it: pages
         count on by themselves.
         """
-        tag = fingerprint(request, context.pop("seen"))
-        asked_again = REFRESH_HEADER in request.headers
-        if asked_again and request.headers.get("If-None-Match") == tag:
+        seen = context.pop("seen")
+        frame = CONTENT_ALONE if REFRESH_HEADER in request.headers else WHOLE_PAGE
+        return self.answer_live(
+            request,
+            seen,
+            lambda live: self.render(request, template, {**context, **live, "frame": frame}),
+        )
+
+    def answer_live(
+        self, request: HttpRequest, seen: object, respond: Callable[[dict[str, Any]], HttpResponse]
+    ) -> HttpResponse:
+        """Return what ``respond`` makes of the context that a live page needs; or a 304."""
+        tag = fingerprint(request, seen)
+        if REFRESH_HEADER in request.headers and request.headers.get("If-None-Match") == tag:
             response: HttpResponse = HttpResponseNotModified()
         else:
-            context |= {"refresh_seconds": app_settings().console_refresh_seconds, "tag": tag}
-            frame = CONTENT_ALONE if asked_again else WHOLE_PAGE
-            response = self.render(request, template, {**context, "frame": frame})
+            settings = app_settings()
+            response = respond({"tag": tag, "refresh_seconds": settings.console_refresh_seconds})
         response["ETag"] = tag
         response["Vary"] = REFRESH_HEADER
         return response
@@ -166,8 +178,16 @@ def common_context() -> dict[str, Any]:
 
 
 def fingerprint(request: HttpRequest, seen: object) -> str:
-    """Return the ETag of a page: other facts, another reader or other settings make another."""
-    reader = (request.user.pk, get_language(), timezone.get_current_timezone_name())
+    """Return the ETag of a page: other facts, another reader or other settings make another.
+
+    So do other rights, which switch buttons, and another sign-in, after which the page's forms
+    want other tokens.
+    """
+    user = request.user
+    rights = [services.may(user, act) for act in Act]
+    get_token(request)  # every page has a form; without this its first ETag would know of none
+    signed_in = request.META["CSRF_COOKIE"]
+    reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
     told = repr((reader, app_settings(), seen))
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 

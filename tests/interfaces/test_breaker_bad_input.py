@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from inspect import signature
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -61,7 +62,13 @@ SECONDS = {
 CHOICE = {ValueError: ("", "ajar", "OPEN", 5, True, ["open"], b"open", HALF_A_PAIR)}
 NUMBER = {TypeError: ("1", "", 1.5, None, True, [], math.nan), ValueError: (0, -1, -(10**30))}
 SEARCH = {TypeError: NO_TEXTS}
-COMMON = {"reason": REASON, "dry_run": FLAG, "expected_generation": GENERATION}
+OPERATION_ID = {TypeError: ("", "abc", str(uuid4()), 5, True, uuid4().bytes, [uuid4()])}
+COMMON = {
+    "reason": REASON,
+    "dry_run": FLAG,
+    "expected_generation": GENERATION,
+    "operation_id": OPERATION_ID,
+}
 
 SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "list_breakers": ({}, {"state": CHOICE, "search": SEARCH, "sort": CHOICE}),
@@ -73,6 +80,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "sort": {ValueError: (*CHOICE[ValueError], None)},
             "page": NUMBER,
             "page_size": {**NUMBER, ValueError: (0, -1, 101, 10**30)},
+            "activity": FLAG,
         },
     ),
     "describe_breaker": ({}, {"name": NAMED}),
@@ -94,6 +102,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "forget_breaker": ({"name": NAME, "actor": SHELL}, {"name": NAMED, **COMMON}),
+    "allow_probe": ({"name": NAME, "actor": SHELL}, {"name": NAMED, **COMMON}),
 }
 
 
@@ -131,7 +140,8 @@ def test_a_service_says_what_is_wrong_and_does_nothing(service, given, parameter
 
 @pytest.mark.parametrize("generation", ["stale", "", "\0", "'; --", "x" * 5000, HALF_A_PAIR])
 @pytest.mark.parametrize(
-    "service", ["reset_circuit_breakers", "set_breaker_control", "forget_breaker"]
+    "service",
+    ["reset_circuit_breakers", "set_breaker_control", "forget_breaker", "allow_probe"],
 )
 def test_a_generation_that_the_breaker_is_not_at_moves_nothing_and_is_on_record(
     service, generation
@@ -174,6 +184,7 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], dict[str, tuple[Any, ...]]]
             "for_seconds": (None, "900", "", "EVER", True, [], {}, 0, -1, 1e9, 10**400),
         },
     ),
+    "probe": ("POST", f"{LIST}/{NAME}/probe", {}, {**BODY, "names": ([NAME],)}),
     "forget": ("DELETE", f"{LIST}/{NAME}", {}, {**BODY, "names": ([NAME],)}),
 }
 
@@ -203,7 +214,7 @@ def test_an_endpoint_names_the_wrong_field_and_does_nothing(send, settings, endp
             assert_error(answer, 400, "invalid", parameter)
 
 
-@pytest.mark.parametrize("endpoint", ["reset", "control", "forget"])
+@pytest.mark.parametrize("endpoint", ["reset", "control", "probe", "forget"])
 def test_an_endpoint_says_so_when_if_match_means_nothing(send, settings, endpoint):
     settings.ANALYTICS_ADMIN = {"THROTTLE_RATES": {"write": None}}
     method, path, given, _ = ENDPOINTS[endpoint]
