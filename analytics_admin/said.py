@@ -14,26 +14,46 @@ if TYPE_CHECKING:
 class Said(str):
     """An English sentence that remembers what it was made of.
 
-    ``words`` is a lazy translation with ``%(name)s`` places, or ``%(number)d`` ones of a lazy
-    plural; what is given for them may itself be ``Said``.
+    ``words`` is a text marked by ``gettext_noop``, or a plural made by ``ngettext_lazy``; it has
+    ``%(name)s`` places for what is ``given``, which may itself be ``Said``.
     """
 
     __slots__ = ("_given", "_words")
 
-    def __new__(cls, words: "_StrPromise", **given: Any) -> Self:
-        with translation.override(None):
-            said = super().__new__(cls, words % given if given else str(words))
+    _given: dict[str, Any]
+    _words: "str | _StrPromise"
+
+    def __new__(cls, words: "str | _StrPromise", **given: Any) -> Self:
+        said = super().__new__(cls, _in_english(words, given))
         said._words = words
         said._given = given
         return said
 
     def here(self) -> str:
         """Return the sentence in the language that is active now."""
-        if not self._given:
-            return str(self._words)
-        return self._words % {name: here(value) for name, value in self._given.items()}
+        return _filled(
+            translation.gettext(self._words) if isinstance(self._words, str) else self._words,
+            {name: here(value) for name, value in self._given.items()},
+        )
 
 
 def here(text: Any) -> Any:
     """Return the text in the language that is active now; any other value as it is."""
     return text.here() if isinstance(text, Said) else text
+
+
+def words_of(error: Exception) -> str:
+    """Return what the exception says, still translatable where it is: str() has the English."""
+    said = error.args[0] if error.args else ""
+    return said if isinstance(said, Said) else str(error)
+
+
+def _in_english(words: "str | _StrPromise", given: dict[str, Any]) -> str:
+    if isinstance(words, str):  # asks no catalogue: a call in an outage must not wait for one
+        return _filled(words, given)
+    with translation.override(None):
+        return _filled(words, given)
+
+
+def _filled(words: "str | _StrPromise", given: dict[str, Any]) -> str:
+    return str(words % given if given else words)

@@ -13,6 +13,7 @@ from analytics_admin.acts import (
     ActRefused,
     ActResult,
     deny,
+    failure_said,
 )
 from analytics_admin.audit import Actor, AlreadyOnRecord
 from analytics_admin.breaker_acts import (
@@ -100,6 +101,7 @@ __all__ = [
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "failure_said",
     "find_undoable_clear",
     "forget_breaker",
     "list_breakers",

@@ -15,6 +15,7 @@ from analytics_admin.console.wording import (
     rule_words,
     state_badge,
 )
+from analytics_admin.said import here
 from analytics_admin.services import (
     BreakerDetail,
     BreakerPeriod,
@@ -37,7 +38,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
         detail = services.describe_breaker(name)
     except StoreUnavailable as error:
         return {
-            "unavailable": error.reason,
+            "unavailable": here(error.reason),
             "badge": UNKNOWN,
             "form": ControlForm(),
             "seen": error.reason,

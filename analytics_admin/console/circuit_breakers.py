@@ -11,6 +11,7 @@ from analytics_admin.console.breaker_page import describe_breaker
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.console.selected_breakers import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.console.wording import BULK
+from analytics_admin.said import here
 from analytics_admin.services import Act, StoreUnavailable
 
 RESET_PATH = "reset"
@@ -39,7 +40,7 @@ class CircuitBreakerAdmin(DomainAdmin):
         try:
             return {**context, **describe_list(request)}
         except StoreUnavailable as error:
-            return {**context, "unavailable": error.reason, "seen": error.reason}
+            return {**context, "unavailable": here(error.reason), "seen": error.reason}
 
     def further_urls(self) -> list[URLPattern]:
         return [
