@@ -9,6 +9,7 @@ from typing import Any
 
 from analytics_admin.audit import is_storable
 from analytics_admin.breaker_answers import (
+    BreakerActivity,
     BreakerDetail,
     BreakerFailure,
     BreakerPage,
@@ -63,8 +64,11 @@ def page_breakers(
     sort: str = "name",
     page: int = 1,
     page_size: int = LARGEST_PAGE,
+    activity: bool = False,
 ) -> BreakerPage:
     """Return a page of what list_breakers lists; one beyond the last is empty.
+
+    With ``activity`` it also says what the page's breakers have been doing lately.
 
     Raises:
         TypeError, ValueError: also for a page below 1 and a size that is not 1 to 100.
@@ -75,11 +79,19 @@ def page_breakers(
         raise TypeError("page and page_size have to be whole numbers")
     if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
         raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
+    if not isinstance(activity, bool):
+        raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
     part = list_part(state=state, search=search, sort=sort, bounds=bounds)
     pages = max(1, -(-part.count // page_size))
     return BreakerPage(
-        count=part.count, page=page, pages=pages, breakers=part.breakers, states=part.states
+        count=part.count,
+        page=page,
+        pages=pages,
+        breakers=part.breakers,
+        states=part.states,
+        at=_time(part.now),
+        activity={s.name: _activity(s.name) for s in part.breakers} if activity else {},
     )
 
 
@@ -125,6 +137,7 @@ def _detail(
     transitions = [_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
+        at=_time(found.now),
         since=_time(known.entered_at) if known.entered_at else None,
         policy=policies[0],
         other_policies=policies[1:],
@@ -136,6 +149,16 @@ def _detail(
         failures=[_failure(record) for record in evidence.failures],
         history=_history(evidence.periods, found.now),
         transitions=transitions,
+    )
+
+
+def _activity(name: str) -> BreakerActivity:
+    found = engine.act_store().inspect(Report(name=name))
+    moves, entered_at = found.evidence.transitions, found.snapshot and found.snapshot.entered_at
+    return BreakerActivity(
+        last_change=_transition(moves[0]) if moves else None,
+        since=_time(entered_at) if entered_at else None,
+        history=_history(found.evidence.periods, found.now),
     )
 
 

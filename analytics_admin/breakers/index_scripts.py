@@ -50,7 +50,7 @@ if oldest ~= '-inf' then
     if is_held(name) then names[#names + 1] = name end
   end
 end
-return {{names, redis.call('HGETALL', KEYS[2])}}
+return {{now, names, redis.call('HGETALL', KEYS[2])}}
 """
 
 # Keys: index, those astir, the breaker's record, its other keys. Name, expected generation.

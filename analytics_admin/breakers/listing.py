@@ -35,6 +35,8 @@ class Part:
     count: int
     breakers: Sequence[BreakerStatus]
     states: Mapping[str, int]
+    now: float
+    """Of the store."""
 
 
 def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Part:
@@ -62,7 +64,7 @@ def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Pa
     found.read(page)
     _remember(question, {*told_apart, *page})
     statuses = [found.status(name) for name in page]
-    return Part(count=len(names), breakers=statuses, states=found.states())
+    return Part(count=len(names), breakers=statuses, states=found.states(), now=found.now)
 
 
 class _Found:
@@ -73,7 +75,7 @@ class _Found:
         self.astir = {name: it for name, it in survey.astir.items() if name in self.names}
         # Only reading them tells whether the hold is over.
         self.held = [name for name, label in self.astir.items() if label in HOLDS]
-        self._now = survey.reading.now
+        self.now = survey.reading.now
         self._snapshots = dict(survey.reading.snapshots)
 
     def read(self, names: Iterable[str]) -> None:
@@ -81,13 +83,13 @@ class _Found:
         missing = [name for name in names if name not in self._snapshots]
         if missing:
             reading = engine.act_store().load_many(missing)
-            self._now = reading.now
+            self.now = reading.now
             self._snapshots |= reading.snapshots
 
     def state(self, name: str) -> str:
         """Return what calls meet; one that was not read is as the store lists it, or closed."""
         if name in self._snapshots:
-            return shown(self._snapshots[name], self._now)
+            return shown(self._snapshots[name], self.now)
         label = self.astir.get(name, State.CLOSED.value)
         return label if label in LABELS else State.UNKNOWN.value
 
@@ -98,7 +100,7 @@ class _Found:
         return dict(found)
 
     def status(self, name: str) -> BreakerStatus:
-        return status_of(name, self._snapshots[name], self._now)
+        return status_of(name, self._snapshots[name], self.now)
 
 
 def _remember(question: _Question, read: Collection[str]) -> None:

@@ -5,6 +5,7 @@ Each primitive is one round trip per batch; the scripts compare and count, the r
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, wraps
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
@@ -100,11 +101,11 @@ class RedisStore:
         index = [self._index, self._astir]
         calls = [(index_scripts.NAMES, index, ["" if keep_for is None else keep_for])]
         batches = _questions(names)
-        (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
+        (now, found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
         return Survey(
             names=frozenset(map(rows.text, found)),
             astir={name: told.partition(" ")[0] for name, told in rows.pairs(astir).items()},
-            reading=_reading(batches, answers),
+            reading=replace(_reading(batches, answers), now=float(now)),
         )
 
     @_store_errors
