@@ -16,6 +16,7 @@ class Act(StrEnum):
     RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers"
     CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers"
     FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker"
+    ALLOW_PROBE = "allow_probe"
 
     @property
     def permission(self) -> str:
@@ -27,6 +28,7 @@ _PERMISSION_OF = {
     Act.UNDO_CLEAR: Act.CLEAR_SEARCH_CACHE,
     Act.SWEEP_SEARCH_CACHE: Act.CLEAR_SEARCH_CACHE,
     Act.FORGET_CIRCUIT_BREAKER: Act.CONTROL_CIRCUIT_BREAKERS,
+    Act.ALLOW_PROBE: Act.CONTROL_CIRCUIT_BREAKERS,
 }
 
 

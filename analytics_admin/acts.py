@@ -13,9 +13,10 @@ from uuid import UUID
 
 from analytics_admin import audit
 from analytics_admin.access import Act, may
-from analytics_admin.audit import Actor, AuditUnavailable
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.models import Operation
 
 logger = logging.getLogger("analytics_admin.services")
 
@@ -29,6 +30,7 @@ FAILURE = {
     Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
     Act.CONTROL_CIRCUIT_BREAKERS: "Failed to control circuit breaker: {reason}",
     Act.FORGET_CIRCUIT_BREAKER: "Failed to forget circuit breaker: {reason}",
+    Act.ALLOW_PROBE: "Failed to let a probe through: {reason}",
 }
 
 
@@ -81,7 +83,7 @@ def deny(act: Act, *, actor: Actor) -> ActDenied:
     Raises:
         ActFailed: the audit trail can't be written.
     """
-    with failing_as(act):
+    with failing_as(act, actor=actor):
         return ActDenied(audit.record_denied(act.value, actor=actor).pk)
 
 
@@ -109,20 +111,66 @@ def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
     return reason
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Attempt:
+    """One try at an act; ``asked_id`` is the id that its caller wants it to have on record."""
+
+    act: Act
+    actor: Actor
+    asked_id: UUID | None = None
     operation_id: UUID | None = None
+
+    @contextmanager
+    def on_record(
+        self, *, reason: str, targets: Mapping[str, Any] | None = None
+    ) -> Iterator[Operation]:
+        """Keep the act's row round the block; see ``audit.audited``."""
+        with audit.audited(
+            self.act.value,
+            actor=self.actor,
+            reason=reason,
+            targets=targets or {},
+            operation_id=self.asked_id,
+        ) as operation:
+            self.operation_id = operation.pk
+            yield operation
+
+    def require_first(self) -> None:
+        """Raise AlreadyOnRecord where somebody is ahead with the id that was asked for.
+
+        What is refused before there is a row may be so because the first one has done it.
+        """
+        if self.asked_id is None or self.operation_id is not None:
+            return
+        if first := audit.find_on_record(self.asked_id, self.act.value, actor=self.actor):
+            raise first
 
 
 @contextmanager
-def failing_as(act: Act, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[Attempt]:
+def failing_as(
+    act: Act,
+    *,
+    actor: Actor,
+    passing: tuple[type[Exception], ...] = (),
+    operation_id: UUID | None = None,
+) -> Iterator[Attempt]:
     """Turn whatever goes wrong in the block into ActFailed, in words that hold no secret.
 
-    Exceptions of the classes ``passing``, which say that nothing was done, are left as they are.
+    Exceptions of the classes ``passing``, which say that nothing was done, are left as they are,
+    unless the act is on record under ``operation_id``: then that is what is said.
+
+    Raises:
+        TypeError: ``operation_id`` is no UUID.
+        AlreadyOnRecord, ActFailed
     """
-    attempt = Attempt()
+    if operation_id is not None and not isinstance(operation_id, UUID):
+        raise TypeError("operation_id has to be a UUID")
+    attempt = Attempt(act=act, actor=actor, asked_id=operation_id)
     try:
-        yield attempt
+        with _told_if_repeated(attempt, passing):
+            yield attempt
+    except AlreadyOnRecord:
+        raise
     except passing as error:
         if hasattr(error, "operation_id"):
             error.operation_id = attempt.operation_id
@@ -136,6 +184,15 @@ def failing_as(act: Act, *, passing: tuple[type[Exception], ...] = ()) -> Iterat
         logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
         reason = f"unexpected error ({type(error).__name__})"
         raise _failed(act, reason, "internal_error", attempt) from None
+
+
+@contextmanager
+def _told_if_repeated(attempt: Attempt, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+    try:
+        yield
+    except refusals:
+        attempt.require_first()
+        raise
 
 
 def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> ActFailed:

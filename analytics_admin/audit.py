@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db import Error as DatabaseError
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
 from analytics_admin.connections import OutcomeUnknown
@@ -32,6 +33,20 @@ class AuditUnavailable(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class AlreadyOnRecord(Exception):
+    """An act was begun under this id before; nothing was done now.
+
+    ``first`` is its row, for the one who began it; None for anybody else, and for another act.
+    """
+
+    code = "already_on_record"
+
+    def __init__(self, operation_id: UUID, first: Operation | None) -> None:
+        self.operation_id = operation_id
+        self.first = first
+        super().__init__("An act is on record under this id already: nothing was done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +89,28 @@ def is_storable(text: str) -> bool:
 
 @contextmanager
 def audited(
-    kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]
+    kind: str,
+    *,
+    actor: Actor,
+    reason: str,
+    targets: Mapping[str, Any],
+    operation_id: UUID | None = None,
 ) -> Iterator[Operation]:
     """Keep one row round the block, which sets ``operation.outcome`` as it learns it.
 
+    ``operation.message`` is what the act says to its operator once it is done.
+
+    ``operation_id`` is the row's key; of several acts under one id the database lets one in.
+
     Raises:
+        AlreadyOnRecord: there is a row of this id; the block was not entered.
         AuditUnavailable: the row could not be written, or only inside a transaction whose
             rollback would take it; the block was not entered.
     """
     operation = _new(kind, actor=actor, reason=reason, targets=targets)
-    _insert(operation)
+    if operation_id is not None:
+        operation.pk = operation_id
+    _insert(operation, actor)
     began = time.monotonic()
     try:
         yield operation
@@ -107,8 +134,25 @@ def record_denied(
     operation = _new(kind, actor=actor, reason=reason, targets=targets or {})
     operation.status = Status.DENIED
     operation.finished_at = operation.started_at
-    _insert(operation)
+    _insert(operation, actor)
     return operation
+
+
+def find_on_record(operation_id: UUID, kind: str, *, actor: Actor) -> AlreadyOnRecord | None:
+    """Return the exception that says so when an act is on record under this id.
+
+    Raises:
+        AuditUnavailable: the audit trail can't be read.
+    """
+    rows = Operation.objects.using(router.db_for_write(Operation))
+    try:
+        first = rows.filter(pk=operation_id).first()
+    except DatabaseError as error:
+        raise AuditUnavailable(describe_database_error(error)) from error
+    if first is None:
+        return None
+    same = first.kind == kind and _is_by(first, actor)
+    return AlreadyOnRecord(operation_id, first if same else None)
 
 
 def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) -> Operation:
@@ -122,7 +166,15 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
     )
 
 
-def _insert(operation: Operation) -> None:
+def _is_by(operation: Operation, actor: Actor) -> bool:
+    """Say whether the row is this actor's; the account counts, for names can be given anew."""
+    if actor.user is not None:
+        return bool(operation.user_id == actor.user.pk)
+    signed = (operation.user_id, operation.channel, operation.actor)
+    return signed == (None, actor.channel, actor.name[:LONGEST_NAME])
+
+
+def _insert(operation: Operation, actor: Actor) -> None:
     """Write the row so that no later rollback can take it."""
     try:
         with transaction.atomic(using=router.db_for_write(Operation), durable=True):
@@ -130,6 +182,9 @@ def _insert(operation: Operation) -> None:
     except RuntimeError as error:  # what durable=True raises inside another transaction
         raise AuditUnavailable("an act cannot run inside a database transaction") from error
     except DatabaseError as error:
+        taken = isinstance(error, IntegrityError)
+        if taken and (first := find_on_record(operation.pk, operation.kind, actor=actor)):
+            raise first from None
         reason = describe_database_error(error)
         logger.error("operation not recorded, so not done: %s", reason)
         raise AuditUnavailable(reason) from error
@@ -139,9 +194,10 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
     """Finish the row. The act is over: a database that fails now changes nothing of its answer."""
     operation.status = status
     operation.error = error[:500]
+    operation.message = operation.message[:500] if status == Status.DONE else ""
     operation.duration_ms = (time.monotonic() - began) * 1000
     operation.finished_at = timezone.now()
-    fields = ["status", "outcome", "error", "finished_at", "duration_ms"]
+    fields = ["status", "message", "outcome", "error", "finished_at", "duration_ms"]
     try:
         with transaction.atomic(using=router.db_for_write(Operation)):
             operation.save(update_fields=fields)

@@ -1,13 +1,12 @@
-"""The operator's acts on circuit breakers: reset, hold, release, forget.
+"""The operator's acts on circuit breakers: reset, hold, release, forget, let one probe through.
 
 Services offers them to every door; each is permitted, put on record and announced here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from uuid import UUID
 
-from analytics_admin import audit
 from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
@@ -18,8 +17,9 @@ from analytics_admin.breaker_arguments import (
     require_flag,
     require_names,
 )
-from analytics_admin.breakers import operations, roster
-from analytics_admin.breakers.changes import BreakerChange, BreakerKept, BreakerMoved
+from analytics_admin.breaker_outcomes import name_breakers, report_done, report_plan, sum_up
+from analytics_admin.breakers import operations, probing, roster
+from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
@@ -40,10 +40,11 @@ def reset_circuit_breakers(
     reason: str = "",
     dry_run: bool = False,
     expected_generation: Generations = None,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
-    ``only_open`` leaves the closed ones alone.
+    ``only_open`` leaves the closed ones alone. The act is done once under one ``operation_id``.
 
     Raises:
         TypeError: an argument is of another type; ``names`` is one text instead of several.
@@ -60,32 +61,25 @@ def reset_circuit_breakers(
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
         raise ActRefused("names: at least one name is needed", code="invalid")
-    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
+    passing = (UnknownBreakers, BreakerMoved)
+    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_reset(names, only_open=only_open, expected=expected)
-            return ActResult(
-                message=f"Dry run: {len(plan)} circuit breakers would be reset",
-                preview=_plan(plan),
-            )
+            return report_plan(f"{len(plan)} circuit breakers would be reset", plan)
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
         lost = _look_first(names)
-        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
-            attempt.operation_id = operation.pk
+        with attempt.on_record(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             with _reached_on_record(operation):
                 resets = operations.reset(names, only_open=only_open, expected=expected)
-            operation.outcome = _outcome(resets)
-    if names is None and not only_open:
-        message = "All circuit breakers reset successfully"
-        return ActResult(message=message, operation_id=operation.pk)
-    return ActResult(
-        message=f"{len(resets)} circuit breakers reset successfully",
-        operation_id=operation.pk,
-        results=[_as_row(reset) for reset in resets],
-    )
+            operation.outcome = sum_up(resets)
+            chosen = names is not None or only_open
+            which = f"{len(resets)}" if chosen else "All"
+            operation.message = f"{which} circuit breakers reset successfully"
+    return report_done(operation, resets if chosen else None)
 
 
-def set_breaker_control(
+def set_breaker_control(  # noqa: PLR0913  each by its name
     *,
     name: str,
     control: str,
@@ -94,6 +88,7 @@ def set_breaker_control(
     reason: str = "",
     expected_generation: str | None = None,
     dry_run: bool = False,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Hold a breaker forced_open, disabled or metrics_only, or release it (automatic).
 
@@ -112,10 +107,11 @@ def set_breaker_control(
         reason=reason,
         expected_generation=expected_generation,
         dry_run=dry_run,
+        operation_id=operation_id,
     )
 
 
-def set_breaker_controls(
+def set_breaker_controls(  # noqa: PLR0913  each by its name
     *,
     names: Sequence[str],
     control: str,
@@ -124,6 +120,7 @@ def set_breaker_controls(
     reason: str = "",
     expected_generation: Generations = None,
     dry_run: bool = False,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Do to each of the breakers what set_breaker_control does to one, as one act on record.
 
@@ -140,14 +137,15 @@ def set_breaker_controls(
     if not names:
         raise ActRefused("names: at least one name is needed", code="invalid")
     wanted, seconds = hold_asked_for(control, for_seconds)
-    with failing_as(act, passing=(UnknownBreakers, BreakerMoved)) as attempt:
+    passing = (UnknownBreakers, BreakerMoved)
+    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
-            return _preview(plan, f"would be set to {wanted.value}")
+            words = f"{name_breakers(plan, first='circuit')} would be set to {wanted.value}"
+            return report_plan(words, plan)
         lost = _look_first(names)
         targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
-        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
-            attempt.operation_id = operation.pk
+        with attempt.on_record(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             with _reached_on_record(operation):
                 changes = operations.set_control(
@@ -158,12 +156,9 @@ def set_breaker_controls(
                     reason=reason,
                     expected=expected,
                 )
-            operation.outcome = _outcome(changes)
-    return ActResult(
-        message=f"{_named(changes)} set to {wanted.value}",
-        operation_id=operation.pk,
-        results=[_as_row(change) for change in changes],
-    )
+            operation.outcome = sum_up(changes)
+            operation.message = f"{name_breakers(changes)} set to {wanted.value}"
+    return report_done(operation, changes)
 
 
 def forget_breaker(
@@ -173,6 +168,7 @@ def forget_breaker(
     reason: str = "",
     expected_generation: str | None = None,
     dry_run: bool = False,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Take a mistyped or retired name off the list, with all that is known of the breaker.
 
@@ -187,23 +183,59 @@ def forget_breaker(
     expected = expectations([name], expected_generation)
     act = Act.FORGET_CIRCUIT_BREAKER
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    with failing_as(act, passing=(UnknownBreakers, BreakerMoved, BreakerKept)) as attempt:
+    passing = (UnknownBreakers, BreakerMoved, BreakerKept)
+    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
-            return _preview([operations.plan_forget(name, expected=expected)], "would be forgotten")
+            plan = operations.plan_forget(name, expected=expected)
+            return report_plan(f"circuit breaker {name} would be forgotten", [plan])
         lost = _look_first(
             [name], lambda names: operations.plan_forget(names[0], expected=expected)
         )
         targets = {"names": [name]}
-        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
-            attempt.operation_id = operation.pk
+        with attempt.on_record(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             change = operations.forget(name, expected=expected)
-            operation.outcome = _outcome([change])
-    return ActResult(
-        message=f"{_named([change])} forgotten",
-        operation_id=operation.pk,
-        results=[_as_row(change)],
-    )
+            operation.outcome = sum_up([change])
+            operation.message = f"Circuit breaker {name} forgotten"
+    return report_done(operation, [change])
+
+
+def allow_probe(
+    *,
+    name: str,
+    actor: Actor,
+    reason: str = "",
+    expected_generation: str | None = None,
+    dry_run: bool = False,
+    operation_id: UUID | None = None,
+) -> ActResult:
+    """Let one probe through an open breaker now, instead of at the end of its wait.
+
+    It is half-open then: the next calls probe, as many as its policy permits, and what they come
+    to closes it or opens it again.
+
+    Raises:
+        UnknownBreakers: nothing was done or recorded.
+        BreakerNotOpen: it is closed, half-open or held; nothing was done or recorded.
+        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        ActDenied, ActRefused, AlreadyOnRecord, ActFailed: as for clear_search_cache.
+    """
+    require_names([name])
+    expected = expectations([name], expected_generation)
+    act = Act.ALLOW_PROBE
+    reason = authorize(act, actor, reason, dry_run=dry_run)
+    passing = (UnknownBreakers, BreakerMoved, BreakerNotOpen)
+    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+        if dry_run:
+            plan = probing.plan_probe(name, expected=expected)
+            return report_plan(f"circuit breaker {name} would let a probe through", [plan])
+        lost = _look_first([name], lambda names: probing.plan_probe(names[0], expected=expected))
+        with attempt.on_record(reason=reason, targets={"names": [name]}) as operation:
+            _stop_if(lost)
+            change = probing.allow_probe(name, actor=actor.name, expected=expected)
+            operation.outcome = sum_up([change])
+            operation.message = f"Circuit breaker {name} lets a probe through"
+    return report_done(operation, [change])
 
 
 def _look_first(names: Sequence[str] | None, look: Look = roster.require_known) -> Lost:
@@ -236,30 +268,3 @@ def _reached_on_record(operation: Operation) -> Iterator[None]:
 def _stop_if(lost: Lost) -> None:
     if lost is not None:
         raise lost
-
-
-def _named(changes: Sequence[BreakerChange], *, first: str = "Circuit") -> str:
-    if len(changes) == 1:
-        return f"{first} breaker {changes[0].name}"
-    return f"{len(changes)} circuit breakers"
-
-
-def _preview(plan: Sequence[BreakerChange], words: str) -> ActResult:
-    return ActResult(
-        message=f"Dry run: {_named(plan, first='circuit')} {words}",
-        preview=_plan(plan),
-    )
-
-
-def _plan(plan: Sequence[BreakerChange]) -> dict[str, Any]:
-    return {"count": len(plan), "breakers": [_as_row(change) for change in plan]}
-
-
-def _outcome(changes: Sequence[BreakerChange]) -> dict[str, Any]:
-    """Keep the row small: how many, and the first hundred that were moved."""
-    moved = [_as_row(change) for change in changes if change.from_state != change.to_state]
-    return {"count": len(changes), "moved": len(moved), "results": moved[:100]}
-
-
-def _as_row(change: BreakerChange) -> dict[str, str]:
-    return {"name": change.name, "from": change.from_state, "to": change.to_state}

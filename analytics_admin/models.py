@@ -21,6 +21,7 @@ class Operation(models.Model):
         RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
         CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
+        ALLOW_PROBE = "allow_probe", _("Let one probe through")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")
@@ -51,6 +52,9 @@ class Operation(models.Model):
         related_name="+",
     )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
+    message = models.CharField(  # db_default: for processes that run the release before
+        _("message"), max_length=500, blank=True, default="", db_default=""
+    )
     targets = models.JSONField(_("targets"), default=dict, help_text=_("What the act was aimed at"))
     outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What the act has done"))
     error = models.CharField(_("error"), max_length=500, blank=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 from analytics_admin import audit
 from analytics_admin.access import Act
@@ -42,17 +43,20 @@ def clear_search_cache(
     reason: str = "",
     dry_run: bool = False,
     on_progress: Progress | None = None,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Clear the search cache: all of it, or the results of some tags.
 
     ``mode`` "hard" removes everything, and ``on_progress`` is told how many keys are gone so far.
     "soft" removes nothing: results may be served as stale, for at most
     ``SEARCH_CACHE_SOFT_CLEAR`` seconds, while they are computed anew, and it can be undone.
+    The act is done once under one ``operation_id``, which becomes the key of its row.
 
     Raises:
         TypeError: an argument is of another type; ``tags`` is one text instead of several.
         ActDenied: the actor lacks the permission; nothing was done, a row says so.
         ActRefused: not asked for properly, or switched off; nothing was done or recorded.
+        AlreadyOnRecord: an act was begun under ``operation_id`` before; nothing was done now.
         ActFailed: the store or the audit trail failed.
     """
     act = Act.CLEAR_SEARCH_CACHE
@@ -60,18 +64,24 @@ def clear_search_cache(
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if isinstance(way, ActRefused):
         raise way
-    with failing_as(act) as attempt:
+    with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
             return way.look()
         targets = {"mode": mode, "tags": list(way.tags)}
-        with audit.audited(act.value, actor=actor, reason=reason, targets=targets) as operation:
-            attempt.operation_id = operation.pk
+        with attempt.on_record(reason=reason, targets=targets) as operation:
             operation.outcome = {"mode": mode, **asdict(way.clear())}
+            operation.message = way.say(operation.outcome)
     search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
-    return ActResult(message=way.say(operation.outcome), operation_id=operation.pk)
+    return ActResult(message=operation.message, operation_id=operation.pk)
 
 
-def undo_clear(*, actor: Actor, reason: str = "", dry_run: bool = False) -> ActResult:
+def undo_clear(
+    *,
+    actor: Actor,
+    reason: str = "",
+    dry_run: bool = False,
+    operation_id: UUID | None = None,
+) -> ActResult:
     """Take back the last soft clear: what it ended counts again, beside what was stored since.
 
     Raises:
@@ -80,7 +90,8 @@ def undo_clear(*, actor: Actor, reason: str = "", dry_run: bool = False) -> ActR
     """
     act = Act.UNDO_CLEAR
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    with failing_as(act, passing=(ActRefused,)) as attempt:
+    passing = (ActRefused,)
+    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             found = _require_undoable(soft_clear.find_undoable())
             message = "Dry run: the last soft clear would be undone"
@@ -88,12 +99,12 @@ def undo_clear(*, actor: Actor, reason: str = "", dry_run: bool = False) -> ActR
         with suppress(StoreUnavailable):  # the act's to report, on record
             _require_undoable(soft_clear.find_undoable())
         try:
-            with audit.audited(act.value, actor=actor, reason=reason, targets={}) as operation:
-                attempt.operation_id = operation.pk
+            with attempt.on_record(reason=reason) as operation:
                 operation.outcome = asdict(soft_clear.undo())
+                operation.message = "Soft clear undone"
         except NothingToUndo as error:  # it ended in this very moment
             raise ActRefused(str(error), code=error.code) from error
-    return ActResult(message="Soft clear undone", operation_id=operation.pk)
+    return ActResult(message=operation.message, operation_id=operation.pk)
 
 
 def sweep_search_cache(
@@ -102,6 +113,7 @@ def sweep_search_cache(
     reason: str = "",
     dry_run: bool = False,
     on_progress: Progress | None = None,
+    operation_id: UUID | None = None,
 ) -> ActResult:
     """Remove the results that count no more; ``on_progress`` is told how many were looked at.
 
@@ -112,17 +124,18 @@ def sweep_search_cache(
     """
     act = Act.SWEEP_SEARCH_CACHE
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    with failing_as(act) as attempt:
+    with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
             plan = sweeping.preview()
             message = f"Dry run: {plan.removed} of {plan.seen} results would be removed"
             return ActResult(message=message, preview=asdict(plan))
-        with audit.audited(act.value, actor=actor, reason=reason, targets={}) as operation:
-            attempt.operation_id = operation.pk
+        with attempt.on_record(reason=reason) as operation:
             outcome = sweeping.sweep_leftovers(on_progress=on_progress)
             operation.outcome = asdict(outcome)
-    message = f"Search cache swept: {outcome.removed} of {outcome.seen} results removed"
-    return ActResult(message=message, operation_id=operation.pk)
+            operation.message = (
+                f"Search cache swept: {outcome.removed} of {outcome.seen} results removed"
+            )
+    return ActResult(message=operation.message, operation_id=operation.pk)
 
 
 def find_undoable_clear() -> UndoableClear | None:

@@ -14,9 +14,10 @@ from analytics_admin.acts import (
     ActResult,
     deny,
 )
-from analytics_admin.audit import Actor
+from analytics_admin.audit import Actor, AlreadyOnRecord
 from analytics_admin.breaker_acts import (
     CONTROLS,
+    allow_probe,
     forget_breaker,
     reset_circuit_breakers,
     set_breaker_control,
@@ -39,7 +40,7 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
-from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
+from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
@@ -78,10 +79,12 @@ __all__ = [
     "ActRefused",
     "ActResult",
     "Actor",
+    "AlreadyOnRecord",
     "BreakerActivity",
     "BreakerDetail",
     "BreakerKept",
     "BreakerMoved",
+    "BreakerNotOpen",
     "BreakerPage",
     "BreakerPeriod",
     "BreakerStatus",
@@ -91,6 +94,7 @@ __all__ = [
     "StoreUnavailable",
     "UndoableClear",
     "UnknownBreakers",
+    "allow_probe",
     "as_plain",
     "clear_search_cache",
     "deny",

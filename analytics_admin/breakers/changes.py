@@ -45,6 +45,17 @@ class BreakerKept(Exception):
         super().__init__(f"Circuit breaker {name} cannot be forgotten: {reason}")
 
 
+class BreakerNotOpen(Exception):
+    """No probe can be let through: the breaker is not open by its own rules."""
+
+    code = "breaker_not_open"
+
+    def __init__(self, name: str, state: str) -> None:
+        self.reason = f"it is {state}, not open"
+        self.operation_id: UUID | None = None
+        super().__init__(f"Circuit breaker {name} can let no probe through: {self.reason}")
+
+
 def require_unmoved(
     expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
 ) -> None:

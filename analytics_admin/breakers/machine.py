@@ -33,10 +33,10 @@ PROBES_SUCCEEDED = "probes_succeeded"
 RESET = "reset"
 CONTROL = "control"
 HOLD_OVER = "hold_over"
+PROBE_ALLOWED = "probe_allowed"
 
 HOLD_RETRY = 60.0
 """Seconds after which to look again at a breaker that is held open until further notice."""
-
 
 _PASSING = (State.CLOSED, State.UNKNOWN)
 
@@ -167,6 +167,13 @@ def due_transition(
 def reset(snapshot: Snapshot) -> Snapshot:
     """Return the breaker closed and automatic, with zero counts, in a new generation."""
     return _enter(snapshot, State.CLOSED)
+
+
+def allow_probe(snapshot: Snapshot) -> Snapshot | None:
+    """Return the breaker half-open ahead of its time; None unless it is open by its own rules."""
+    if snapshot.hold is not None or snapshot.state is not State.OPEN:
+        return None
+    return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts)
 
 
 def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:

@@ -74,7 +74,7 @@ def reset(
             return list(resets.values())
         tried, waiting = waiting, _reset_round(waiting)
         for name in [name for name in tried if name not in waiting]:
-            _announce_change(resets[name], RESET)
+            announce_change(resets[name], RESET)
         reached = found.keys() - waiting.keys()
         require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
@@ -110,7 +110,7 @@ def set_control(
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
         won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)
         for change in won:
-            _announce_change(change, CONTROL)
+            announce_change(change, CONTROL)
         changes |= {change.name: change for change in won}
         waiting = [name for name in waiting if name not in changes]
         if not waiting:
@@ -260,7 +260,7 @@ def _is_held_so(now: Snapshot | None, move: Move) -> bool:
     return now is not None and (now.generation, now.hold) == (wanted.generation, wanted.hold)
 
 
-def _announce_change(change: BreakerChange, cause: str) -> None:
+def announce_change(change: BreakerChange, cause: str) -> None:
     """Tell of a breaker that an act has changed; on a healthy one a reset moves nothing."""
     engine.fleet.expire(change.name)
     before, after = change.from_state, change.to_state

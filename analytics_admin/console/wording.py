@@ -141,6 +141,7 @@ _CAUSES = {
     "reset": _("Reset"),
     "control": _("Held or released"),
     "hold_over": _("The hold ended"),
+    "probe_allowed": _("An operator let a probe through"),
     "local": _("Seen by one process alone"),
 }
 

@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.machine import reset
+from analytics_admin.breakers.exchange import StateChange
+from analytics_admin.breakers.machine import allow_probe, reset
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move
@@ -32,6 +33,7 @@ HALF_OPEN_WAIT = 7.0
 LAWFUL = {
     ("closed", "open", "consecutive_failures"),
     ("open", "half_open", "wait_over"),
+    ("open", "half_open", "probe_allowed"),
     ("half_open", "open", "probe_failed"),
     ("half_open", "closed", "probes_succeeded"),
 }
@@ -70,6 +72,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.last = self.record()
         self.seen_generations = [self.last.generation]
         self.probes_out: Counter[str] = Counter()  # by half-open round
+        self.ahead_of_time: set[str] = set()  # rounds that an operator began
 
     def teardown(self) -> None:
         if hasattr(self, "_time"):
@@ -176,11 +179,43 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def operator_resets(self) -> None:
+        self.operator_moves(reset(self.record()))
+
+    @rule()
+    def operator_allows_a_probe(self) -> None:
+        current = self.record()
+        allowed = allow_probe(current)
+        if current.state is not State.OPEN:
+            assert allowed is None
+            return
+        assert allowed is not None
+        self.operator_moves(allowed, cause="probe_allowed")
+        after = self.record()
+        assert (after.state, after.permits) == (State.HALF_OPEN, 0)
+        assert after.attempts == current.attempts
+        self.ahead_of_time.add(after.generation)
+
+    @precondition(lambda self: self.record().generation in self.ahead_of_time)
+    @rule(number=st.integers(0, PROCESSES - 1))
+    def the_next_call_probes(self, number: int) -> None:
+        self.site.clock.now += 1  # so that nobody goes by an old view
+        before, free = self.record(), self.permits - self.record().permits
+        if free:
+            permit = self.processes[number].acquire()
+            assert self.record().permits == before.permits + 1
+            permit.release()
+
+    def operator_moves(self, new: Snapshot, *, cause: str = "") -> None:
+        attempt = f"operator {len(self.site.news)} {new.generation}"
         current = self.record()
         (outcome,) = self.site.store.compare_and_set(
-            [Move(name=NAME, expected=current, new=reset(current))]
+            [Move(name=NAME, expected=current, new=new, cause=cause, attempt=attempt)]
         )
         assert outcome.won
+        if cause:
+            self.site.news.append(
+                StateChange(name=NAME, from_state=current.state, to_state=new.state, cause=cause)
+            )
 
     @rule(number=st.integers(0, PROCESSES - 1))
     def process_looks(self, number: int) -> None:
@@ -198,7 +233,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert now.generation not in self.seen_generations
             self.seen_generations.append(now.generation)
             assert now.consecutive_failures == now.counts.calls == 0
-            if now.state is State.HALF_OPEN:
+            if now.state is State.HALF_OPEN and now.generation not in self.ahead_of_time:
                 wait = OPEN_WAIT if self.last.state is State.OPEN else HALF_OPEN_WAIT
                 assert now.entered_at >= self.last.entered_at + wait
                 assert now.attempts == self.last.attempts

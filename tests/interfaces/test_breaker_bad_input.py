@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from inspect import signature
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -61,7 +62,13 @@ SECONDS = {
 CHOICE = {ValueError: ("", "ajar", "OPEN", 5, True, ["open"], b"open", HALF_A_PAIR)}
 NUMBER = {TypeError: ("1", "", 1.5, None, True, [], math.nan), ValueError: (0, -1, -(10**30))}
 SEARCH = {TypeError: NO_TEXTS}
-COMMON = {"reason": REASON, "dry_run": FLAG, "expected_generation": GENERATION}
+OPERATION_ID = {TypeError: ("", "abc", str(uuid4()), 5, True, uuid4().bytes, [uuid4()])}
+COMMON = {
+    "reason": REASON,
+    "dry_run": FLAG,
+    "expected_generation": GENERATION,
+    "operation_id": OPERATION_ID,
+}
 
 SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "list_breakers": ({}, {"state": CHOICE, "search": SEARCH, "sort": CHOICE}),
@@ -95,6 +102,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "forget_breaker": ({"name": NAME, "actor": SHELL}, {"name": NAMED, **COMMON}),
+    "allow_probe": ({"name": NAME, "actor": SHELL}, {"name": NAMED, **COMMON}),
 }
 
 
@@ -132,7 +140,8 @@ def test_a_service_says_what_is_wrong_and_does_nothing(service, given, parameter
 
 @pytest.mark.parametrize("generation", ["stale", "", "\0", "'; --", "x" * 5000, HALF_A_PAIR])
 @pytest.mark.parametrize(
-    "service", ["reset_circuit_breakers", "set_breaker_control", "forget_breaker"]
+    "service",
+    ["reset_circuit_breakers", "set_breaker_control", "forget_breaker", "allow_probe"],
 )
 def test_a_generation_that_the_breaker_is_not_at_moves_nothing_and_is_on_record(
     service, generation

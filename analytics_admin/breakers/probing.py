@@ -1,0 +1,78 @@
+"""What an operator does to an open breaker whose backend is back: let a probe through now.
+
+Compared and set like every act: a breaker that moves meanwhile is judged anew.
+"""
+
+import secrets
+from collections.abc import Mapping
+
+from analytics_admin.breakers import engine, machine
+from analytics_admin.breakers.changes import BreakerChange, BreakerNotOpen, require_unmoved
+from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce_change
+from analytics_admin.breakers.roster import require_known, shown
+from analytics_admin.breakers.snapshot import Snapshot
+from analytics_admin.breakers.store import Move, StoreUnavailable
+
+
+def allow_probe(
+    name: str, *, actor: str, expected: Mapping[str, str] = NO_EXPECTATION
+) -> BreakerChange:
+    """Have an open breaker half-open at once, so that the next call probes.
+
+    Raises:
+        UnknownBreakers, BreakerNotOpen, BreakerMoved: nothing was changed.
+        StoreUnavailable
+    """
+    for _ in range(ROUNDS):
+        change, old, new = _allowed(name, expected)
+        if _was_made(name, old, new, actor):
+            announce_change(change, machine.PROBE_ALLOWED)
+            return change
+    raise StoreUnavailable(f"{name} changes faster than a probe can be let through")
+
+
+def plan_probe(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+    """Return what ``allow_probe`` would do now, without doing it; raises as it does."""
+    change, _, _ = _allowed(name, expected)
+    return change
+
+
+def _allowed(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, Snapshot, Snapshot]:
+    """Return what the act comes to, and the breaker before and after it."""
+    require_known([name])
+    reading = engine.act_store().load_many([name])
+    require_unmoved(expected, reading)
+    old = reading.snapshots[name]
+    new = None if old is None else machine.allow_probe(old)
+    if old is None or new is None:
+        raise BreakerNotOpen(name, shown(old, reading.now))
+    change = BreakerChange(
+        name=name, from_state=shown(old, reading.now), to_state=shown(new, reading.now)
+    )
+    return change, old, new
+
+
+def _was_made(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
+    """Try the move; if the reply is lost, what the store holds now tells whether it was made."""
+    store = engine.act_store()
+    move = Move(
+        name=name,
+        expected=old,
+        new=new,
+        cause=machine.PROBE_ALLOWED,
+        attempt=secrets.token_hex(8),
+        actor=actor,
+    )
+    try:
+        (outcome,) = store.compare_and_set([move])
+    except StoreUnavailable:
+        if _is_on_its_record(move):
+            return True
+        raise
+    return outcome.won
+
+
+def _is_on_its_record(move: Move) -> bool:
+    """Say whether the breaker's transitions hold this very move, whatever came after it."""
+    transitions = engine.act_store().transitions(move.name)
+    return any(transition.attempt == move.attempt for transition in transitions)
