@@ -7,7 +7,7 @@ from typing import Any
 from django.http import Http404
 
 from analytics_admin import services
-from analytics_admin.console.breaker_list import as_seen
+from analytics_admin.console.breaker_facts import as_seen, next_probe_words
 from analytics_admin.console.forms import ControlForm
 from analytics_admin.console.wording import (
     UNKNOWN,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern
+from django.urls import NoReverseMatch, URLPattern
 
 from analytics_admin.console.breaker_acts import ControlOne, ForgetOne, ResetMany, ResetOne
 from analytics_admin.console.breaker_list import describe_list, list_address
@@ -24,22 +24,30 @@ class CircuitBreakerAdmin(DomainAdmin):
         """The verdict is on all of them; those that need a look are on the first page."""
         reset = hindrance(request, Act.RESET_CIRCUIT_BREAKERS)
         control = hindrance(request, Act.CONTROL_CIRCUIT_BREAKERS)
-        listed = list_address(request.GET)
+        listed, selectable = list_address(request.GET), not (reset and control)
         context = {
             "act_url": self.url("reset"),
             "list_url": self.url(),
             "hindrance": reset,
             "control_hindrance": control,
-            "unselectable": bool(reset and control),
+            "unselectable": not selectable,
             "reset_selected_url": with_query(self.url("reset_selected"), listed),
             "control_selected_url": with_query(self.url("control_selected"), listed),
             "reset_selected": BULK["reset"].choice,
             "controls": [(key, it.choice) for key, it in BULK.items() if key != "reset"],
         }
         try:
-            return {**context, **describe_list(request)}
+            found = describe_list(request, self._address_of, selectable=selectable)
+            return {**context, **found}
         except StoreUnavailable as error:
             return {**context, "unavailable": error.reason, "seen": error.reason}
+
+    def _address_of(self, name: str) -> str:
+        """A name that no release of ours has made may fit into no address."""
+        try:
+            return self.url("breaker", name)
+        except NoReverseMatch:
+            return ""
 
     def further_urls(self) -> list[URLPattern]:
         return [
