@@ -3,7 +3,8 @@
 Services offers these to every door; nothing here changes anything.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,16 +22,17 @@ from analytics_admin.breakers.evidence import (
     PERIOD,
     FailureRecord,
     Period,
+    Tally,
     TransitionRecord,
     first_period,
 )
 from analytics_admin.breakers.exchange import SEEN_EVERY
-from analytics_admin.breakers.listing import SORTS, list_part
+from analytics_admin.breakers.listing import SORTS, Part, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import Control, Snapshot, State
-from analytics_admin.breakers.store import WOULD_OPEN, Inspection, Report
+from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Counts, Snapshot, State
+from analytics_admin.breakers.store import WOULD_OPEN, Inspection
 from analytics_admin.breakers.told_policy import heard, plain_policy
 
 BREAKER_STATES = (
@@ -39,6 +41,8 @@ BREAKER_STATES = (
 )
 """What calls can meet: a state, or a hold in force."""
 LARGEST_PAGE = 100
+_Policy = tuple[BreakerPolicy, dict[str, Any]]
+"""To judge by, and with all its options as JSON says them."""
 
 
 def list_breakers(
@@ -82,7 +86,7 @@ def page_breakers(
     if not isinstance(activity, bool):
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    part = list_part(state=state, search=search, sort=sort, bounds=bounds)
+    part = list_part(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
     pages = max(1, -(-part.count // page_size))
     return BreakerPage(
         count=part.count,
@@ -90,8 +94,8 @@ def page_breakers(
         pages=pages,
         breakers=part.breakers,
         states=part.states,
-        at=_time(part.now),
-        activity={s.name: _activity(s.name) for s in part.breakers} if activity else {},
+        at=_time(part.reading.now),
+        activity=_activity(part) if activity else {},
     )
 
 
@@ -117,31 +121,26 @@ def describe_breaker(name: str) -> BreakerDetail:
     if not is_storable(name):
         raise UnknownBreakers([name])
     policy = effective_policy(name)
-    found = engine.act_store().inspect(Report(name=name, window=policy.window))
+    found = engine.act_store().inspect(name, policy.window)
     if not found.is_registered(engine.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
-    in_use = _policies_in_use(found) or [(policy, plain_policy(policy))]
-    if in_use[0][0].window != policy.window:  # this process has not the code, say
-        policy = in_use[0][0]
-        found = engine.act_store().inspect(Report(name=name, window=policy.window))
-    return _detail(name, found, [plain for _, plain in in_use], in_use[0][0])
+    return _detail(name, found, _policies_in_use(found) or [(policy, plain_policy(policy))])
 
 
-def _detail(
-    name: str, found: Inspection, policies: Sequence[Mapping[str, Any]], policy: BreakerPolicy
-) -> BreakerDetail:
-    snapshot, evidence = found.snapshot, found.evidence
-    known = snapshot or Snapshot(generation="")
-    judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None
-    status = roster.status_of(name, snapshot, found.now, policy)
+def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
+    policy, evidence = in_use[0][0], found.evidence
+    window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
+    known = replace(found.snapshot or Snapshot(generation=""), window=window)
+    judged = window if policy.window and window.calls >= policy.calls_needed else None
+    status = roster.status_of(name, known, found.now, policy)
     transitions = [_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
         at=_time(found.now),
         since=_time(known.entered_at) if known.entered_at else None,
-        policy=policies[0],
-        other_policies=policies[1:],
-        window=known.window if policy.window else None,
+        policy=in_use[0][1],
+        other_policies=[plain for _, plain in in_use[1:]],
+        window=window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,
         opened=_opened(status, transitions),
@@ -152,17 +151,34 @@ def _detail(
     )
 
 
-def _activity(name: str) -> BreakerActivity:
-    found = engine.act_store().inspect(Report(name=name))
-    moves, entered_at = found.evidence.transitions, found.snapshot and found.snapshot.entered_at
-    return BreakerActivity(
-        last_change=_transition(moves[0]) if moves else None,
-        since=_time(entered_at) if entered_at else None,
-        history=_history(found.evidence.periods, found.now),
-    )
+def _activity(part: Part) -> dict[str, BreakerActivity]:
+    reading = part.reading
+    quiet = _history([], reading.now)
+    found = {}
+    for name in (status.name for status in part.breakers):
+        seen, snapshot = reading.activity[name], reading.snapshots[name]
+        found[name] = BreakerActivity(
+            last_change=_transition(seen.last_change) if seen.last_change else None,
+            since=_time(snapshot.entered_at) if snapshot and snapshot.entered_at else None,
+            history=_with_calls(quiet, seen.tallies) if seen.tallies else quiet,
+        )
+    return found
 
 
-def _policies_in_use(found: Inspection) -> list[tuple[BreakerPolicy, dict[str, Any]]]:
+def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> list[BreakerPeriod]:
+    """Return the periods with these calls; what is equal is shared, for a list has many rows."""
+    history, first = list(quiet), round(quiet[0].at.timestamp())
+    for at, calls, failures, slow, rejected in tallies:
+        place = (at - first) // PERIOD
+        history[place] = BreakerPeriod(
+            at=quiet[place].at,
+            counts=Counts(calls=calls, failures=failures, slow=slow),
+            rejected=rejected,
+        )
+    return history
+
+
+def _policies_in_use(found: Inspection) -> list[_Policy]:
     """Return the policies that processes told, newest first; older ones while they may be in use.
 
     Each process tells its own once an hour.
