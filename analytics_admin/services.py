@@ -14,7 +14,7 @@ from analytics_admin.acts import (
     ActResult,
     deny,
 )
-from analytics_admin.audit import Actor, AlreadyOnRecord
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -32,6 +32,7 @@ from analytics_admin.breaker_answers import (
     as_plain,
 )
 from analytics_admin.breaker_arguments import DEFAULT_HOLD
+from analytics_admin.breaker_policies import PolicyOption, explain_policy
 from analytics_admin.breaker_reports import (
     BREAKER_STATES,
     LARGEST_PAGE,
@@ -40,6 +41,7 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
+from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -80,8 +82,10 @@ __all__ = [
     "ActResult",
     "Actor",
     "AlreadyOnRecord",
+    "AuditUnavailable",
     "BreakerActivity",
     "BreakerDetail",
+    "BreakerEvent",
     "BreakerKept",
     "BreakerMoved",
     "BreakerNotOpen",
@@ -89,6 +93,7 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "PolicyOption",
     "SearchCacheCounts",
     "SearchCacheStatus",
     "StoreUnavailable",
@@ -100,8 +105,10 @@ __all__ = [
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "explain_policy",
     "find_undoable_clear",
     "forget_breaker",
+    "list_acts_on_breaker",
     "list_breakers",
     "look_up_breakers",
     "may",
@@ -111,5 +118,6 @@ __all__ = [
     "set_breaker_control",
     "set_breaker_controls",
     "sweep_search_cache",
+    "tell_timeline",
     "undo_clear",
 ]
