@@ -1,4 +1,4 @@
-"""The endpoints of circuit breakers: the list, one in full, its reset, control and end."""
+"""The endpoints of circuit breakers: the list, one in full, its reset, control, probe and end."""
 
 from contextlib import suppress
 from typing import Any
@@ -22,6 +22,7 @@ from analytics_admin.services import (
     FAILURE,
     Act,
     StoreUnavailable,
+    allow_probe,
     as_plain,
     describe_breaker,
     forget_breaker,
@@ -118,6 +119,18 @@ class BreakerControlView(OperatorView):
             set_breaker_control(
                 name=name, actor=actor_of(request), expected_generation=expected, **options
             )
+        )
+
+
+class BreakerProbeView(OperatorView):
+    act = Act.ALLOW_PROBE
+    failure = FAILURE[act]
+
+    def post(self, request: Request, name: str) -> Response:
+        options = self.read_body(request, ClearBody)
+        expected = _expected_generation(request, name)
+        return report(
+            allow_probe(name=name, actor=actor_of(request), expected_generation=expected, **options)
         )
 
 

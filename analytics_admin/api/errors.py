@@ -24,6 +24,7 @@ from analytics_admin.services import (
     ActRefused,
     BreakerKept,
     BreakerMoved,
+    BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
 )
@@ -114,6 +115,7 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     ActFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
     BreakerKept: (409, _of_act),
+    BreakerNotOpen: (409, _of_act),
     BreakerMoved: (412, _of_act),
     StoreUnavailable: (503, _of_store),
     ValidationError: (400, _of_validation),

@@ -5,6 +5,7 @@ from django.urls import path
 from analytics_admin.api.breakers import (
     BreakerControlView,
     BreakerListView,
+    BreakerProbeView,
     BreakerResetView,
     BreakerView,
 )
@@ -37,6 +38,11 @@ urlpatterns = [
         "analytics/circuit-breakers/<str:name>/control",
         BreakerControlView.as_view(),
         name="circuit-breaker-control",
+    ),
+    path(
+        "analytics/circuit-breakers/<str:name>/probe",
+        BreakerProbeView.as_view(),
+        name="circuit-breaker-probe",
     ),
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/token/refresh", TokenRefreshView.as_view(), name="token-refresh"),

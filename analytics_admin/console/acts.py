@@ -6,6 +6,7 @@ Knows no act: each says which service it calls, on which words, and where its pa
 import logging
 from contextlib import suppress
 from typing import Any, ClassVar
+from uuid import UUID, uuid4
 
 from django import forms
 from django.contrib import messages
@@ -21,20 +22,24 @@ from analytics_admin.console.forms import ConfirmForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.models import Operation
 from analytics_admin.services import (
+    FAILURE,
     Act,
     ActDenied,
     ActFailed,
     Actor,
     ActRefused,
     ActResult,
+    AlreadyOnRecord,
     BreakerKept,
     BreakerMoved,
+    BreakerNotOpen,
     UnknownBreakers,
 )
 
 logger = logging.getLogger("analytics_admin.console")
 
 CONFIRMED = "confirmed"
+ATTEMPT = "attempt"
 LONGEST_MESSAGE = 500
 
 
@@ -52,13 +57,14 @@ class ConfirmedAct:
         self.url = url
         self.back = back
         self.done_url = back  # where the act leads once it is done
+        self.operation_id: UUID | None = None  # the confirm page's, once it is sent back
 
     def first_form(self) -> forms.Form:
         """Return the confirm page's form as the pressed button has filled it."""
         return self.form()
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        """Call the service of the act; ``options`` are the confirm form's fields."""
+        """Call the service of the act under ``operation_id``; ``options`` are the form's fields."""
         raise NotImplementedError
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
@@ -73,6 +79,15 @@ class ConfirmedAct:
         """Answer an act that was not done, because a breaker is not what its operator saw."""
         return self.go_back(moved_words(error))
 
+    def answer_repeated(self, first: Operation | None) -> HttpResponse:
+        """Answer a confirm page that was sent before: say what came of it, and do nothing.
+
+        ``first`` is None where the one who asks is not the one who sent it.
+        """
+        level, words = repeated_words(first)
+        messages.add_message(self.request, level, Truncator(words).chars(LONGEST_MESSAGE))
+        return HttpResponseRedirect(self.back if level == messages.ERROR else self.done_url)
+
     def respond(self) -> HttpResponse:
         """Ask for confirmation; once confirmed, act and go back to the page with a message."""
         if self.request.method != "POST":
@@ -86,7 +101,9 @@ class ConfirmedAct:
             raise PermissionDenied from error
         except BreakerMoved as error:
             return self.go_back(moved_words(error))
-        except (ActRefused, UnknownBreakers, BreakerKept, ActFailed) as error:
+        except AlreadyOnRecord as error:
+            return self.answer_repeated(error.first)
+        except (ActRefused, UnknownBreakers, BreakerKept, BreakerNotOpen, ActFailed) as error:
             return self.go_back(Truncator(str(error)).chars(LONGEST_MESSAGE))
 
     @property
@@ -110,6 +127,8 @@ class ConfirmedAct:
 
     def _confirm_or_act(self) -> HttpResponse:
         confirmed = CONFIRMED in self.request.POST
+        if confirmed:
+            self.operation_id = attempt_of(self.request)
         form = self.form(self.request.POST) if confirmed else self.first_form()
         if unusable := unseen_errors(form):
             return self.go_back(unusable)
@@ -125,9 +144,11 @@ class ConfirmedAct:
 
     def confirm(self, form: forms.Form) -> HttpResponse:
         """Ask; a preview that fails is told and stops nobody: the act itself may well succeed."""
+        self.operation_id = None  # whatever was sent before, this page is a new attempt
         options = form.cleaned_data if form.is_bound else form.initial
         context: dict[str, Any] = {
             "form": form,
+            "attempt": uuid4(),
             "actor": self.request.user.get_username(),
             "act_url": self.url,
             "back_url": self.back,
@@ -164,6 +185,37 @@ class ConfirmedAct:
                 operation_id,
                 type(error).__name__,
             )
+
+
+def attempt_of(request: HttpRequest) -> UUID | None:
+    """Return the id that the confirm page was given, so that it is an act once; a script has none.
+
+    Raises:
+        ActRefused: it is none that a confirm page ever had.
+    """
+    given = request.POST.getlist(ATTEMPT)
+    if not given:
+        return None
+    with suppress(ValueError):
+        if str(found := UUID(given[0])) == given[0] and len(given) == 1:
+            return found
+    words = gettext("The confirm page was sent back damaged: nothing was done.")
+    raise ActRefused(words, code="invalid")
+
+
+def repeated_words(first: Operation | None) -> tuple[int, str]:
+    """Return how grave it is that an act is asked for twice, and what its operator reads."""
+    if first is None:
+        return messages.ERROR, gettext("This page was sent before: nothing was done now.")
+    if first.status == Operation.Status.DONE:
+        done = first.message or first.get_kind_display()
+        return messages.SUCCESS, gettext("This was already done: %(message)s") % {"message": done}
+    if first.is_interrupted:
+        return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
+    if first.status == Operation.Status.STARTED:
+        return messages.INFO, gettext("This is under way already.")
+    failure = FAILURE[Act(first.kind)].format(reason=first.error)
+    return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 
 def moved_words(error: BreakerMoved) -> str:

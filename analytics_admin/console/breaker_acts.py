@@ -38,6 +38,7 @@ class ResetMany(ConfirmedAct):
             only_open=options["only_open"],
             reason=options["reason"],
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
@@ -111,6 +112,7 @@ class ControlOne(OneBreakerAct):
             reason=options["reason"],
             expected_generation=options["expected_generation"],
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ class ResetOne(OneBreakerAct):
             reason=options["reason"],
             expected_generation=options["expected_generation"],
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
 
@@ -154,4 +157,5 @@ class ForgetOne(OneBreakerAct):
             reason=options["reason"],
             expected_generation=options["expected_generation"],
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )

@@ -64,6 +64,7 @@ class Clear(ConfirmedAct):
             tags=options["tags"] or None,
             reason=options["reason"],
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
@@ -85,4 +86,9 @@ class Undo(ConfirmedAct):
     template = "admin/analytics_admin/confirm_undo.html"
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.undo_clear(actor=self.actor, reason=options["reason"], dry_run=dry_run)
+        return services.undo_clear(
+            actor=self.actor,
+            reason=options["reason"],
+            dry_run=dry_run,
+            operation_id=self.operation_id,
+        )

@@ -114,6 +114,7 @@ class ResetSelected(SelectedAct):
             reason=options["reason"],
             expected_generation=seen,
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
 
@@ -149,6 +150,7 @@ class ControlSelected(SelectedAct):
             reason=options["reason"],
             expected_generation=seen,
             dry_run=dry_run,
+            operation_id=self.operation_id,
         )
 
 

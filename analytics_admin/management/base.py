@@ -23,6 +23,7 @@ from analytics_admin.services import (
     ActResult,
     BreakerKept,
     BreakerMoved,
+    BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
 )
@@ -38,6 +39,7 @@ ERRORS = (
     ActRefused,
     BreakerKept,
     BreakerMoved,
+    BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
 )

@@ -63,9 +63,10 @@ class Site:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
+        self.server: subprocess.Popen[bytes]
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.browser.site_settings",
             "DEBUG": "on",
             "SECRET_KEY": "browser-tests-" + "0123456789" * 5,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
@@ -89,13 +90,13 @@ class Site:
         self.manage("migrate", "--verbosity", "0")
         command = [sys.executable, str(MANAGE), "runserver", "--noreload", str(self.port)]
         with self.log.open("w") as log:
-            server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            self.server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         try:
-            self._wait_until_ready(server)
+            self._wait_until_ready(self.server)
             yield self
         finally:
-            server.terminate()
-            server.wait(timeout=10)
+            self.server.terminate()
+            self.server.wait(timeout=10)
 
     def _wait_until_ready(self, server: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + 30
@@ -141,7 +142,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
+def expected_complaints() -> list[str]:
+    """What the browser's console says in this test because it has to; none, unless it adds some."""
+    return []
+
+
+@pytest.fixture
+def open_page(
+    browser: Browser, site: Site, expected_complaints: list[str]
+) -> Iterator[Callable[..., Page]]:
     """Open a page of the site in a window of its own; whatever its console complains of fails."""
     complaints: list[str] = []
     contexts = []
@@ -149,6 +158,8 @@ def open_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
     def note(message: ConsoleMessage) -> None:
         address = str(message.location.get("url"))
         if address == f"{site.url}/favicon.ico":  # the browser's own wish; the site has none
+            return
+        if any(words in message.text for words in expected_complaints):
             return
         if message.type in {"error", "warning"}:
             complaints.append(f"{message.type}: {message.text} ({address})")

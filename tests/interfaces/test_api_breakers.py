@@ -18,14 +18,23 @@ LIST = "/api/v1/analytics/circuit-breakers"
 ONE = f"{LIST}/api.open"
 RESET = f"{ONE}/reset"
 CONTROL = f"{ONE}/control"
+PROBE = f"{ONE}/probe"
 READS = [LIST, ONE]
 HOLD = {"control": "disabled", "for_seconds": 900, "reason": "deploy"}
 ACTS = {
     "reset": ("POST", RESET, {}),
     "control": ("PUT", CONTROL, HOLD),
+    "probe": ("POST", PROBE, {}),
     "forget": ("DELETE", ONE, {}),
 }
-ROUTES = [("GET", LIST), ("GET", ONE), ("POST", RESET), ("PUT", CONTROL), ("DELETE", ONE)]
+ROUTES = [
+    ("GET", LIST),
+    ("GET", ONE),
+    ("POST", RESET),
+    ("PUT", CONTROL),
+    ("POST", PROBE),
+    ("DELETE", ONE),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +185,8 @@ def test_an_option_on_one_breaker_is_400(send):
     "name", ["api.nope", "api.open%0A", "api.open%00", "%3Cscript%3E", "x" * 300, "..", "%ff"]
 )
 @pytest.mark.parametrize(
-    ("method", "path", "body"), [("GET", "", None), ("POST", "/reset", {}), ("DELETE", "", {})]
+    ("method", "path", "body"),
+    [("GET", "", None), ("POST", "/reset", {}), ("POST", "/probe", {}), ("DELETE", "", {})],
 )
 def test_an_unknown_name_is_404_and_is_created_nowhere(send, name, method, path, body):
     with nothing_changes():
@@ -372,6 +382,7 @@ def test_who_is_no_operator_is_403_and_only_a_refused_act_leaves_a_row(send, met
         ("GET", ONE, None, "view_console"),
         ("POST", RESET, {}, "reset_circuit_breakers"),
         ("PUT", CONTROL, HOLD, "control_circuit_breakers"),
+        ("POST", PROBE, {}, "control_circuit_breakers"),
         ("DELETE", ONE, {}, "control_circuit_breakers"),
     ],
 )
@@ -386,7 +397,13 @@ def test_with_model_permissions_staff_need_the_one_of_the_endpoint(
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [(LIST, "GET, HEAD"), (ONE, "GET, HEAD, DELETE"), (RESET, "POST"), (CONTROL, "PUT")],
+    [
+        (LIST, "GET, HEAD"),
+        (ONE, "GET, HEAD, DELETE"),
+        (RESET, "POST"),
+        (CONTROL, "PUT"),
+        (PROBE, "POST"),
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_a_method_that_is_not_allowed_does_nothing(send, path, allowed, method):

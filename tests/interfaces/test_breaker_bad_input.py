@@ -184,6 +184,7 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], dict[str, tuple[Any, ...]]]
             "for_seconds": (None, "900", "", "EVER", True, [], {}, 0, -1, 1e9, 10**400),
         },
     ),
+    "probe": ("POST", f"{LIST}/{NAME}/probe", {}, {**BODY, "names": ([NAME],)}),
     "forget": ("DELETE", f"{LIST}/{NAME}", {}, {**BODY, "names": ([NAME],)}),
 }
 
@@ -213,7 +214,7 @@ def test_an_endpoint_names_the_wrong_field_and_does_nothing(send, settings, endp
             assert_error(answer, 400, "invalid", parameter)
 
 
-@pytest.mark.parametrize("endpoint", ["reset", "control", "forget"])
+@pytest.mark.parametrize("endpoint", ["reset", "control", "probe", "forget"])
 def test_an_endpoint_says_so_when_if_match_means_nothing(send, settings, endpoint):
     settings.ANALYTICS_ADMIN = {"THROTTLE_RATES": {"write": None}}
     method, path, given, _ = ENDPOINTS[endpoint]

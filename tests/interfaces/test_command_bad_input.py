@@ -59,6 +59,14 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[list[str], ...]]] = {
             [NAME, "automatic", "--for", "1h"],
         ),
     ),
+    "probe": (
+        ("allow_probe", NAME, *ACT),
+        (["--dry-run=yes"], ["--if-generation"], ["bad.two"], *BAD_REASONS),
+    ),
+    "probe what": (
+        ("allow_probe", *ACT),
+        (*([name] for name in (*NO_NAMES, "\udcff")), []),
+    ),
     "forget": (
         ("forget_circuit_breaker", NAME, *ACT),
         (["--dry-run=yes"], ["--if-generation"], ["bad.two"], *BAD_REASONS),

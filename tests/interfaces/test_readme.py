@@ -38,6 +38,8 @@ def test_every_command_line_works(line, superuser, capsys):
     if line.startswith("undo_clear"):
         call_command("clear_search_cache", "--no-input", "--soft")
         capsys.readouterr()
+    if line.startswith("allow_probe"):
+        trip("catalog")
     call_command(*shlex.split(line))
     assert capsys.readouterr().err == ""
 

@@ -294,6 +294,68 @@ def test_an_actor_remembers_name_channel_and_user(staff_user):
     assert isinstance(Operation().pk, uuid.UUID)
 
 
+ACTS_ONCE = {
+    "clear": clear_search_cache,
+    "undo": services.undo_clear,
+    "sweep": services.sweep_search_cache,
+    "reset": lambda **options: reset_circuit_breakers(names=["one"], **options),
+    "hold": lambda **options: services.set_breaker_control(
+        name="one", control="disabled", **options
+    ),
+    "probe": lambda **options: services.allow_probe(name="one", **options),
+    "forget": lambda **options: services.forget_breaker(name="one", **options),
+}
+
+
+@pytest.mark.parametrize("act", ACTS_ONCE.values(), ids=ACTS_ONCE)
+def test_under_one_id_an_act_is_done_once_also_where_the_first_has_made_it_impossible(act):
+    trip("one")
+    clear_search_cache(actor=SHELL, mode="soft")
+    asked_id = uuid.uuid4()
+    assert act(actor=SHELL, operation_id=asked_id).operation_id == asked_id
+    rows = Operation.objects.count()
+    with pytest.raises(services.AlreadyOnRecord) as caught:
+        act(actor=SHELL, operation_id=asked_id)
+    assert (caught.value.operation_id, caught.value.first.pk) == (asked_id, asked_id)
+    assert caught.value.first.status == "done"
+    assert Operation.objects.count() == rows
+    with pytest.raises(services.AlreadyOnRecord) as caught:
+        act(actor=Actor.system("somebody else", channel="command"), operation_id=asked_id)
+    assert caught.value.first is None
+
+
+def test_a_dry_run_uses_no_id_up():
+    asked_id = uuid.uuid4()
+    clear_search_cache(actor=SHELL, operation_id=asked_id, dry_run=True)
+    clear_search_cache(actor=SHELL, operation_id=asked_id)
+    assert clear_search_cache(actor=SHELL, operation_id=asked_id, dry_run=True).preview
+
+
+def test_a_refusal_before_the_row_leaves_the_id_to_the_next_try():
+    asked_id = uuid.uuid4()
+    for _ in range(2):
+        with pytest.raises(services.UnknownBreakers):
+            services.forget_breaker(name="nope", actor=SHELL, operation_id=asked_id)
+    clear_search_cache(actor=SHELL, operation_id=asked_id)
+
+
+def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
+    asked_id = uuid.uuid4()
+    clear_search_cache(actor=SHELL, operation_id=asked_id)
+    refuse = connection.execute_wrapper(_refuse("SELECT", "database is locked"))
+    with refuse, pytest.raises(services.ActFailed, match="the database is locked"):
+        clear_search_cache(actor=SHELL, operation_id=asked_id)
+
+
+def test_the_message_of_an_act_is_on_record_and_a_failed_one_has_none(monkeypatch):
+    assert clear_search_cache(actor=SHELL).message == Operation.objects.get().message
+    Operation.objects.all().delete()
+    monkeypatch.setattr(search_cache_acts.purge, "clear", _unreachable)
+    with pytest.raises(services.ActFailed):
+        clear_search_cache(actor=SHELL)
+    assert Operation.objects.get().message == ""
+
+
 def _unreachable(**_):
     raise services.StoreUnavailable("the store cannot be reached")
 

@@ -1,0 +1,27 @@
+"""``manage.py allow_probe``: a probe through an open breaker ahead of its time, from a shell."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from analytics_admin import services
+from analytics_admin.management.base import ActCommand, add_if_generation, operator
+from analytics_admin.services import ActResult
+
+
+class Command(ActCommand):
+    help = "Let a probe through an open circuit breaker now, instead of at the end of its wait."
+    question = "Let a probe through this circuit breaker?"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", metavar="NAME")
+        add_if_generation(parser)
+
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        return services.allow_probe(
+            name=options["name"],
+            actor=operator(),
+            reason=options["reason"],
+            expected_generation=options["if_generation"],
+            dry_run=dry_run,
+        )
