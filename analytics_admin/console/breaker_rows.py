@@ -115,9 +115,7 @@ class RowWriter:
         for status in page.breakers:
             yield self._row(status, recent[status.name], next_probe_words(status, page.at))
 
-    def _row(
-        self, status: BreakerStatus, recent: Recent, probe: SafeString | str
-    ) -> SafeString:
+    def _row(self, status: BreakerStatus, recent: Recent, probe: SafeString | str) -> SafeString:
         rate = self._failure_rate(recent) + self._run(status.consecutive_failures)
         hold = "" if status.control == "automatic" else hold_words(status)
         change = self._change(recent.last_change) if recent.last_change else ""
@@ -127,7 +125,7 @@ class RowWriter:
             name=escape(status.name),
             selecting=self._selecting % {"name": status.name},
             link=self._link(status.name),
-            state=self._badge(status.state) + (self._would_open if status.would_open else ""),
+            state=self._badge(status.state) + (self._would_open if status.would_open else ABSENT),
             rate=rate or NOTHING,
             calls=SafeString(count(round(recent.calls_a_minute))),
             rejected=SafeString(count(recent.rejected)),
@@ -182,7 +180,9 @@ class RowWriter:
             '{} <span class="aa-cause">{}</span>{}',
             ago(move.at),
             self._cause(move.cause),
-            format_html(' <bdi class="aa-by">{}</bdi>', move.actor) if move.actor else "",
+            format_html(' <span class="aa-by"><bdi>{}</bdi></span>', move.actor)
+            if move.actor
+            else "",
         )
 
 

@@ -97,9 +97,7 @@ def _fill() -> None:
     commands.execute()
 
 
-def _measure(
-    application: Callable[..., Any], cookie: str, rounds: int
-) -> dict[str, list[float]]:
+def _measure(application: Callable[..., Any], cookie: str, rounds: int) -> dict[str, list[float]]:
     """Take turns, each round beginning with another; return what each took (seconds)."""
     seen: dict[str, list[float]] = {name: [] for name in PATHS}
     names = list(PATHS)
