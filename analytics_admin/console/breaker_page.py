@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from django.http import Http404
@@ -31,6 +32,7 @@ from analytics_admin.services import (
 
 CHART_HEIGHT = 40
 BAR_WIDTH = 8
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def describe_breaker(name: str) -> dict[str, Any]:
@@ -73,8 +75,8 @@ def detail_seen(detail: BreakerDetail) -> tuple[Any, ...]:
     """Return what the page tells of the breaker, which stays the same while only time goes on."""
     calm = not any(period.counts.calls or period.rejected for period in detail.history)
     status, probe_at = as_seen(detail.status, detail.at)
-    told = replace(detail, status=status, at=None, history=() if calm else detail.history)
-    return told, probe_at
+    history = () if calm else detail.history  # what is told of calm minutes has no times
+    return replace(detail, status=status, at=detail.since or EARLIEST, history=history), probe_at
 
 
 def why_no_probe(status: BreakerStatus) -> str:

@@ -26,7 +26,7 @@ from analytics_admin.services import (
     BreakerTransition,
 )
 
-NOTHING, EMPTY, ABSENT = SafeString("–"), SafeString(" aa-empty"), SafeString("")
+NOTHING, EMPTY, ABSENT = SafeString("\u2013"), SafeString(" aa-empty"), SafeString("")
 REASON_SHOWN = 80  # characters; the breaker's own page has all of it
 
 ROW = """<tr data-key="{name}">
@@ -152,10 +152,10 @@ class RowWriter:
         rate = round(100 * recent.failures / recent.calls, 1)
         if 0 < recent.failures < recent.calls:
             rate = min(max(rate, 0.1), 99.9)
-        return format_html("{} %", number_format(rate) if rate % 1 else int(rate))
+        return format_html("{}&nbsp;%", number_format(rate) if rate % 1 else int(rate))
 
     def _run(self, failures: int) -> SafeString:
-        if failures < 2:  # noqa: PLR2004
+        if failures < 2:
             return ABSENT
         words = self._in_a_row % {"number": count(failures)}
         return format_html(' <span class="aa-run">{}</span>', words)

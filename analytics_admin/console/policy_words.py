@@ -1,6 +1,6 @@
 """How a breaker's policy reads: each option in words, its value with its unit, who chose it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,44 +73,52 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
 def value_words(option: str, value: Any, policy: Mapping[str, Any]) -> str:
     """Return the value with its unit; the window's size has that of its type in ``policy``."""
     kind = OPTIONS[option][1] if option in OPTIONS else ""
+    timed = policy["sliding_window_type"] == "time_based"
     if kind == "size":
-        kind = "seconds" if policy["sliding_window_type"] == "time_based" else "calls"
+        kind = "seconds" if timed else "calls"
     if value is None:
-        return _without_value(kind)
-    if kind == "names":
-        return ", ".join(value if isinstance(value, list) else [value]) or gettext("none")
-    if kind == "window":
-        return gettext("the last seconds") if value == "time_based" else gettext("the last calls")
-    return _with_unit(kind, value)
+        return str(_WITHOUT_VALUE.get(kind, _("none")))
+    return _READ_AS.get(kind, str)(value)
 
 
-def _without_value(kind: str) -> str:
-    words = {"rule": gettext("no such rule"), "rate": gettext("no such rule")}
-    words |= {"longest": gettext("no limit"), "names": gettext("none")}
-    return words.get(kind, "–")
-
-
-def _with_unit(kind: str, value: Any) -> str:
-    if kind in ("rule", "number"):
-        return count(value)
-    if kind == "calls":
-        return ngettext("%(number)s call", "%(number)s calls", value) % {"number": count(value)}
-    if kind == "spread":
-        return (
-            gettext("± %(number)s %%") % {"number": _number(100 * value)}
-            if value
-            else gettext("none")
-        )
-    if kind == "rate":
-        return f"{_number(value)} %"
-    if kind == "times":
-        return f"× {_number(value)}"
-    if kind in ("seconds", "longest"):
-        return gettext("%(number)s s") % {"number": _number(value)}
-    return str(value)
+_WITHOUT_VALUE = {"rule": _("no such rule"), "rate": _("no such rule"), "longest": _("no limit")}
 
 
 def _number(value: float) -> str:
     whole = float(value).is_integer()
     number = int(value) if whole else round(value, 6)
     return str(number_format(number, use_l10n=True, force_grouping=True))
+
+
+def _seconds(value: float) -> str:
+    return gettext("%(number)s s") % {"number": _number(value)}
+
+
+def _calls(value: int) -> str:
+    return ngettext("%(number)s call", "%(number)s calls", value) % {"number": count(value)}
+
+
+def _spread(value: float) -> str:
+    return f"\u00b1 {_number(100 * value)} %" if value else gettext("none")
+
+
+def _names(value: Any) -> str:
+    return ", ".join(value if isinstance(value, list) else [value]) or gettext("none")
+
+
+def _window(value: str) -> str:
+    return gettext("the last seconds") if value == "time_based" else gettext("the last calls")
+
+
+_READ_AS: dict[str, Callable[[Any], str]] = {
+    "rule": count,
+    "number": count,
+    "calls": _calls,
+    "rate": lambda value: f"{_number(value)} %",
+    "times": lambda value: f"\u00d7 {_number(value)}",
+    "seconds": _seconds,
+    "longest": _seconds,
+    "spread": _spread,
+    "names": _names,
+    "window": _window,
+}

@@ -230,6 +230,6 @@ def status_badge(operation: Operation) -> Badge:
 
 def count(number: int) -> str:
     """Return the number with the locale's thousands separators."""
-    if 0 <= number < 1000:  # noqa: PLR2004  no locale groups what is less, and many are
+    if 0 <= number < 1000:  # no locale groups what is less, and many are
         return str(number)
     return str(number_format(number, use_l10n=True, force_grouping=True))

@@ -61,7 +61,7 @@ def fill_table(number: int) -> None:
             rejected=index % 7,
             history="M0 24v-12h3v12z" * 10,
             next_probe=None if index % 200 else BEGAN + timedelta(seconds=index),
-            hold="–",
+            hold="none",
             changed_at=BEGAN + timedelta(seconds=index),
         )
         for index in range(number)
