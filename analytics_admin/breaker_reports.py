@@ -5,34 +5,27 @@ Services offers these to every door; nothing here changes anything.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from analytics_admin.audit import is_storable
-from analytics_admin.breaker_answers import (
-    BreakerActivity,
-    BreakerDetail,
-    BreakerFailure,
-    BreakerPage,
-    BreakerPeriod,
-    BreakerTransition,
+from analytics_admin.breaker_answers import BreakerDetail, BreakerPage
+from analytics_admin.breaker_evidence import (
+    as_activities,
+    as_failure,
+    as_history,
+    as_time,
+    as_transition,
+    entered_at,
+    find_opening,
 )
 from analytics_admin.breakers import engine, roster
-from analytics_admin.breakers.evidence import (
-    PERIOD,
-    FailureRecord,
-    Period,
-    Tally,
-    TransitionRecord,
-    first_period,
-)
 from analytics_admin.breakers.exchange import SEEN_EVERY
-from analytics_admin.breakers.listing import SORTS, Part, list_part
+from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Counts, Snapshot, State
-from analytics_admin.breakers.store import WOULD_OPEN, Inspection
+from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Snapshot, State
+from analytics_admin.breakers.store import Inspection
 from analytics_admin.breakers.told_policy import heard, plain_policy
 
 BREAKER_STATES = (
@@ -87,6 +80,7 @@ def page_breakers(
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
     part = list_part(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    listed = [status.name for status in part.breakers]
     pages = max(1, -(-part.count // page_size))
     return BreakerPage(
         count=part.count,
@@ -94,8 +88,8 @@ def page_breakers(
         pages=pages,
         breakers=part.breakers,
         states=part.states,
-        at=_time(part.reading.now),
-        activity=_activity(part) if activity else {},
+        at=as_time(part.reading.now),
+        activity=as_activities(part.reading, listed) if activity else {},
     )
 
 
@@ -133,49 +127,22 @@ def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerD
     known = replace(found.snapshot or Snapshot(generation=""), window=window)
     judged = window if policy.window and window.calls >= policy.calls_needed else None
     status = roster.status_of(name, known, found.now, policy)
-    transitions = [_transition(record) for record in evidence.transitions]
+    transitions = [as_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
-        at=_time(found.now),
-        since=_time(known.entered_at) if known.entered_at else None,
+        at=as_time(found.now),
+        since=entered_at(known),
         policy=in_use[0][1],
         other_policies=[plain for _, plain in in_use[1:]],
         window=window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,
-        opened=_opened(status, transitions),
-        last_used=_time(found.seen_at) if found.seen_at else None,
-        failures=[_failure(record) for record in evidence.failures],
-        history=_history(evidence.periods, found.now),
+        opened=find_opening(status, transitions),
+        last_used=as_time(found.seen_at) if found.seen_at else None,
+        failures=[as_failure(record) for record in evidence.failures],
+        history=as_history(evidence.periods, found.now),
         transitions=transitions,
     )
-
-
-def _activity(part: Part) -> dict[str, BreakerActivity]:
-    reading = part.reading
-    quiet = _history([], reading.now)
-    found = {}
-    for name in (status.name for status in part.breakers):
-        seen, snapshot = reading.activity[name], reading.snapshots[name]
-        found[name] = BreakerActivity(
-            last_change=_transition(seen.last_change) if seen.last_change else None,
-            since=_time(snapshot.entered_at) if snapshot and snapshot.entered_at else None,
-            history=_with_calls(quiet, seen.tallies) if seen.tallies else quiet,
-        )
-    return found
-
-
-def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> list[BreakerPeriod]:
-    """Return the periods with these calls; what is equal is shared, for a list has many rows."""
-    history, first = list(quiet), round(quiet[0].at.timestamp())
-    for at, calls, failures, slow, rejected in tallies:
-        place = (at - first) // PERIOD
-        history[place] = BreakerPeriod(
-            at=quiet[place].at,
-            counts=Counts(calls=calls, failures=failures, slow=slow),
-            rejected=rejected,
-        )
-    return history
 
 
 def _policies_in_use(found: Inspection) -> list[_Policy]:
@@ -202,53 +169,3 @@ def _require_filters(state: str | None, search: str, sort: str) -> None:
 def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
     if given not in choices:
         raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
-
-
-def _transition(record: TransitionRecord) -> BreakerTransition:
-    return BreakerTransition(
-        at=_time(record.at),
-        from_state=record.from_state,
-        to_state=record.to_state,
-        cause=record.cause,
-        actor=record.actor,
-        consecutive_failures=record.consecutive_failures,
-        counts=record.counts,
-    )
-
-
-def _opened(
-    status: BreakerStatus, transitions: Sequence[BreakerTransition]
-) -> BreakerTransition | None:
-    """Return the newest move into open, if that is still why calls meet what they meet."""
-    if status.would_open:
-        wanted = WOULD_OPEN
-    elif status.state in (State.OPEN, State.HALF_OPEN):
-        wanted = State.OPEN.value
-    else:
-        return None
-    return next((move for move in transitions if move.to_state == wanted), None)
-
-
-def _failure(record: FailureRecord) -> BreakerFailure:
-    return BreakerFailure(
-        at=_time(record.at),
-        error=record.error,
-        message=record.message,
-        host=record.host,
-        pid=record.pid,
-    )
-
-
-def _history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
-    """Return every period of the five minutes, also those without calls."""
-    found = {period.at: period for period in periods}
-    every = range(first_period(now), int(now) + 1, PERIOD)
-    return [
-        BreakerPeriod(at=_time(at), counts=period.calls, rejected=period.rejected)
-        for at in every
-        for period in [found.get(at) or Period(at=at)]
-    ]
-
-
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)

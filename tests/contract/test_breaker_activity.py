@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers import engine, listing
-from analytics_admin.breakers.evidence import PERIOD, PERIODS_KEPT, Period
+from analytics_admin.breaker_evidence import as_activities
+from analytics_admin.breakers import circuit_breaker, engine, listing
+from analytics_admin.breakers.evidence import PERIOD, PERIODS_KEPT, Activity, Period
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
-from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.snapshot import Counts, FailureNote, Results
-from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.store import Move, Reading, Report
 from analytics_admin.services import UnknownBreakers, describe_breaker, page_breakers
 from tests.breakers import another, round_trips, snapshot_of
 
@@ -73,6 +73,18 @@ def test_a_page_has_the_activity_of_its_breakers_when_it_is_asked_for_and_of_no_
     assert set(page_breakers(**asked, activity=True, page=2).activity) == {"act.c"}
 
 
+def test_a_survey_of_few_reads_the_activity_of_all_and_one_of_many_of_those_asked_for(site):
+    for name in "abc":
+        site.create(name)
+    asked = {"names": ["a", "b"], "activity_of": ["a"], "keep_for": None}
+    few = site.store.survey(**asked, all_up_to=3).reading
+    many = site.store.survey(**asked, all_up_to=2).reading
+    assert (set(few.snapshots), set(few.activity)) == (set("abc"), set("abc"))
+    assert (set(many.snapshots), set(many.activity)) == (set("ab"), {"a"})
+    plain = site.store.survey(["a"], keep_for=None, all_up_to=3).reading
+    assert (set(plain.snapshots), plain.activity) == (set("abc"), {})
+
+
 def test_it_says_what_the_breakers_own_page_says(site):
     created = site.create("same")
     note = FailureNote(error="E")
@@ -109,7 +121,7 @@ def test_the_calls_of_a_minute_are_those_of_the_newest_that_is_over(site):
     now = site.this_period()
     site.past("rate", *((now - age * PERIOD, (10**age, 0, 0, 1)) for age in range(8, -1, -1)))
     page = page_breakers(search="rate", activity=True)
-    ended = round(page.at.timestamp()) // PERIOD * PERIOD
+    ended = int(page.at.timestamp()) // PERIOD * PERIOD
     ages = range(1, 7) if ended == now else range(6)  # the period has just ended
     assert page.activity["rate"].calls_per_minute == sum(10**age for age in ages)
     assert page.activity["rate"].rejected == 9
@@ -134,8 +146,8 @@ def test_of_a_breaker_without_calls_no_rate_is_known(site):
 
 
 def test_one_that_is_declared_and_not_used_has_a_history_too(site):
-    name = min(declared_names())
-    unused = activity_of(name)
+    circuit_breaker("act.unused")
+    unused = activity_of("act.unused")
     assert (unused.since, unused.last_change) == (None, None)
     assert len(unused.history) == PERIODS_KEPT
 
@@ -152,6 +164,16 @@ def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
     activity = page_breakers(search="odd.", activity=True).activity
     assert [activity[name].failure_rate for name in sorted(activity)] == [None, 25.0, 25.0]
     assert [it.last_change is not None for it in activity.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize("periods_away", [-PERIODS_KEPT, -PERIODS_KEPT - 5, 1])
+def test_calls_of_another_time_than_the_readings_are_no_part_of_the_history(periods_away):
+    now = 1_000_000.0  # as when the clock went on, or was set back, between two round trips
+    seen = Activity(tallies=[(int(now) + periods_away * PERIOD, 5, 5, 5, 5)])
+    reading = Reading(now=now, snapshots={"a": None}, activity={"a": seen})
+    history = as_activities(reading, ["a"])["a"].history
+    assert len(history) == PERIODS_KEPT
+    assert not any(period.counts.calls or period.rejected for period in history)
 
 
 def test_the_stores_clock_is_told_with_what_was_read(site):

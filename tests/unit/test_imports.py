@@ -24,6 +24,7 @@ LEVELS = {
         "breaker_acts",
         "breaker_answers",
         "breaker_arguments",
+        "breaker_evidence",
         "breaker_outcomes",
         "breaker_policies",
         "breaker_reports",
