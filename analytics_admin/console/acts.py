@@ -18,6 +18,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 
 from analytics_admin import services
+from analytics_admin.console.act_lines import command_lines, curl_lines
 from analytics_admin.console.forms import ConfirmForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.models import Operation
@@ -63,9 +64,26 @@ class ConfirmedAct:
         """Return the confirm page's form as the pressed button has filled it."""
         return self.form()
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        """Call the service of the act under ``operation_id``; ``options`` are the form's fields."""
+    def service(self, **arguments: Any) -> ActResult:
+        """Call the service of the act."""
         raise NotImplementedError
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what the service is called with beside actor, reason, dry run and id.
+
+        ``options`` are the confirm form's fields.
+        """
+        return {}
+
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+        """Do what the confirm form's fields ask for, once under its ``operation_id``."""
+        return self.service(
+            **self.arguments(options),
+            actor=self.actor,
+            reason=options["reason"],
+            dry_run=dry_run,
+            operation_id=self.operation_id,
+        )
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         """Return the confirm page's words about a dry run."""
@@ -145,7 +163,7 @@ class ConfirmedAct:
     def confirm(self, form: forms.Form) -> HttpResponse:
         """Ask; a preview that fails is told and stops nobody: the act itself may well succeed."""
         self.operation_id = None  # whatever was sent before, this page is a new attempt
-        options = form.cleaned_data if form.is_bound else form.initial
+        options = dict(form.cleaned_data if form.is_bound else form.initial)
         context: dict[str, Any] = {
             "form": form,
             "attempt": uuid4(),
@@ -153,6 +171,7 @@ class ConfirmedAct:
             "act_url": self.url,
             "back_url": self.back,
             "options": options,
+            "lines": self._lines(options),
             **self.describe(),
         }
         try:
@@ -161,6 +180,12 @@ class ConfirmedAct:
         except ActFailed as error:
             context["preview_failure"] = error.reason
         return self.page.render(self.request, self.template, context)
+
+    def _lines(self, options: dict[str, Any]) -> dict[str, str]:
+        """Return the same act as the other doors are asked for it."""
+        asked_for = {**self.arguments(options), "reason": options.get("reason", "")}
+        curl = curl_lines(self.act, asked_for, absolute=self.request.build_absolute_uri)
+        return {"curl": "\n".join(curl), "command": "\n".join(command_lines(self.act, asked_for))}
 
     def go_back(self, complaint: str) -> HttpResponse:
         """Return to the page that offers the act, with the complaint."""

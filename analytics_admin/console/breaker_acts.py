@@ -32,14 +32,11 @@ class ResetMany(ConfirmedAct):
     def first_form(self) -> forms.Form:
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.reset_circuit_breakers(
-            actor=self.actor,
-            only_open=options["only_open"],
-            reason=options["reason"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.reset_circuit_breakers(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"only_open": options["only_open"]}
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         """Breakers that will move come first; the rest of a long list is only counted."""
@@ -76,19 +73,14 @@ class OneBreakerAct(ConfirmedAct):
         """What the breaker's page asked for is taken over, and checked like the rest."""
         return self.form(self.request.POST)
 
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"name": self.name, "expected_generation": options["expected_generation"]}
+
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         try:
-            return self.carry_out_on(self.name, options, dry_run=dry_run)
+            return super().carry_out(options, dry_run=dry_run)
         except UnknownBreakers as error:
             raise Http404(str(error)) from error
-
-    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        """Call the service of the act.
-
-        Raises:
-            UnknownBreakers, BreakerMoved: nothing was done.
-        """
-        raise NotImplementedError
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         (row,) = (result.preview or {})["breakers"]
@@ -106,18 +98,16 @@ class ControlOne(OneBreakerAct):
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
 
-    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def service(self, **arguments: Any) -> ActResult:
+        return services.set_breaker_control(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         released = options["control"] == AUTOMATIC
-        return services.set_breaker_control(
-            name=name,
-            control=options["control"],
-            actor=self.actor,
-            for_seconds=None if released else options["for_seconds"],
-            reason=options["reason"],
-            expected_generation=options["expected_generation"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+        return {
+            **super().arguments(options),
+            "control": options["control"],
+            "for_seconds": None if released else options["for_seconds"],
+        }
 
     def describe(self) -> dict[str, Any]:
         """The duration in the words in which it was chosen."""
@@ -132,15 +122,11 @@ class ControlOne(OneBreakerAct):
 class ResetOne(OneBreakerAct):
     act = Act.RESET_CIRCUIT_BREAKERS
 
-    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.reset_circuit_breakers(
-            actor=self.actor,
-            names=[name],
-            reason=options["reason"],
-            expected_generation=options["expected_generation"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.reset_circuit_breakers(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"names": [self.name], "expected_generation": options["expected_generation"]}
 
 
 class ProbeOne(OneBreakerAct):
@@ -166,12 +152,5 @@ class ForgetOne(OneBreakerAct):
         super().__init__(page, request, name, url=url, back=back)
         self.done_url = page.url()  # the breaker's own page is gone then
 
-    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.forget_breaker(
-            name=name,
-            actor=self.actor,
-            reason=options["reason"],
-            expected_generation=options["expected_generation"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.forget_breaker(**arguments)

@@ -57,15 +57,11 @@ class Clear(ConfirmedAct):
         """What the page asked for is taken over, and checked like the rest."""
         return self.form(self.request.POST)
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.clear_search_cache(
-            actor=self.actor,
-            mode=options["mode"],
-            tags=options["tags"] or None,
-            reason=options["reason"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.clear_search_cache(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"mode": options["mode"], "tags": options["tags"] or None}
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         preview = result.preview or {}
@@ -85,10 +81,5 @@ class Undo(ConfirmedAct):
     act = Act.UNDO_CLEAR
     template = "admin/analytics_admin/confirm_undo.html"
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.undo_clear(
-            actor=self.actor,
-            reason=options["reason"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.undo_clear(**arguments)

@@ -4,7 +4,6 @@ Each is done to the breakers as the confirm page showed them: if one has moved s
 done and the page is shown again.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -75,19 +74,14 @@ class SelectedAct(ConfirmedAct):
         if not names:
             words = gettext("No circuit breaker is selected: tick at least one.")
             raise ActRefused(words, code="invalid")
-        seen = None if dry_run else dict(zip(names, options["generations"], strict=True))
-        return self.carry_out_on(list(dict.fromkeys(names)), seen, options, dry_run=dry_run)
+        if dry_run:  # the form may still ask for how long
+            options = {**options, "generations": None, "for_seconds": None}
+        return super().carry_out(options, dry_run=dry_run)
 
-    def carry_out_on(
-        self,
-        names: list[str],
-        seen: Mapping[str, str] | None,
-        options: dict[str, Any],
-        *,
-        dry_run: bool,
-    ) -> ActResult:
-        """Call the service of the act; ``seen`` are the generations that it insists on."""
-        raise NotImplementedError
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        names, seen = options["names"], options["generations"]
+        expected = None if seen is None else dict(zip(names, seen, strict=True))
+        return {"names": list(dict.fromkeys(names)), "expected_generation": expected}
 
 
 class ResetSelected(SelectedAct):
@@ -100,22 +94,8 @@ class ResetSelected(SelectedAct):
         effect = gettext("They will be closed with zero counts, and holds end. Calls pass again.")
         return {**super().describe(), "effect": effect}
 
-    def carry_out_on(
-        self,
-        names: list[str],
-        seen: Mapping[str, str] | None,
-        options: dict[str, Any],
-        *,
-        dry_run: bool,
-    ) -> ActResult:
-        return services.reset_circuit_breakers(
-            actor=self.actor,
-            names=names,
-            reason=options["reason"],
-            expected_generation=seen,
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.reset_circuit_breakers(**arguments)
 
 
 class ControlSelected(SelectedAct):
@@ -134,24 +114,13 @@ class ControlSelected(SelectedAct):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
 
-    def carry_out_on(
-        self,
-        names: list[str],
-        seen: Mapping[str, str] | None,
-        options: dict[str, Any],
-        *,
-        dry_run: bool,
-    ) -> ActResult:
-        return services.set_breaker_controls(
-            names=names,
-            control=options["control"],
-            actor=self.actor,
-            for_seconds=None if dry_run else options.get("for_seconds"),
-            reason=options["reason"],
-            expected_generation=seen,
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.set_breaker_controls(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        seconds = options.get("for_seconds")  # as it was sent, when the page is shown again
+        held = {"control": options["control"], "for_seconds": float(seconds) if seconds else None}
+        return {**super().arguments(options), **held}
 
 
 def generations_now(names: list[str]) -> dict[str, str]:

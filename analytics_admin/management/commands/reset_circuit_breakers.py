@@ -3,8 +3,15 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, operator
+from analytics_admin.management.base import (
+    EXIT_USAGE,
+    ActCommand,
+    add_if_generation,
+    operator,
+)
 from analytics_admin.services import ActResult
 
 
@@ -18,6 +25,13 @@ class Command(ActCommand):
         parser.add_argument(
             "--only-open", action="store_true", help="leave the closed breakers alone"
         )
+        add_if_generation(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["if_generation"] is not None and len(set(options["names"])) != 1:
+            words = "--if-generation is that of one circuit breaker: name it"
+            raise CommandError(words, returncode=EXIT_USAGE)
+        super().handle(*args, **options)
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         return services.reset_circuit_breakers(
@@ -25,5 +39,6 @@ class Command(ActCommand):
             names=options["names"] or None,
             only_open=options["only_open"],
             reason=options["reason"],
+            expected_generation=options["if_generation"],
             dry_run=dry_run,
         )

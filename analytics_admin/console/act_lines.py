@@ -1,0 +1,194 @@
+"""The act in other words: the lines that a user would type to do it by REST or from a shell.
+
+Knows what the two doors are called and take, and nothing of what the acts do. An act is given as
+its service is called: by the same names, without actor and dry run.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import ngettext
+
+from analytics_admin.services import Act
+
+MOST_LINES = 20
+"""Lines of one act on many breakers; the others are only counted."""
+SECONDS = {"d": 86_400, "h": 3600, "m": 60}
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    method: str = "POST"
+    view: str
+    name: str | None = None
+    body: Options = field(default_factory=dict)
+
+
+def curl_lines(act: Act, options: Options, *, absolute: Callable[[str], str]) -> list[str]:
+    """Return what asks the REST API for the act; nothing where it is not mounted, or has none.
+
+    ``absolute`` makes an address of a path.
+    """
+    if act is Act.SWEEP_SEARCH_CACHE:
+        return []
+    try:
+        return _as_lines([_curl(_REQUESTS[act](one), one, absolute) for one in _each(options)])
+    except NoReverseMatch:
+        return []
+
+
+def command_lines(act: Act, options: Options) -> list[str]:
+    """Return what does the act from a shell, in the folder of ``manage.py``."""
+    return _as_lines([_command(_COMMANDS[act](one), one) for one in _each(options)])
+
+
+def _as_lines(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - MOST_LINES
+    if more <= 0:
+        return list(lines)
+    words = ngettext("and %(number)d more", "and %(number)d more", more)
+    return [*lines[:MOST_LINES], f"# … {words % {'number': more}}"]
+
+
+def _each(options: Options) -> list[Options]:
+    """Return the act as both doors know it: a hold is one breaker's there."""
+    if "control" not in options:
+        return [options]
+    return [{**options, "names": [name]} for name in _names(options)]
+
+
+def _names(options: Options) -> list[str]:
+    return [options["name"]] if "name" in options else list(options.get("names") or ())
+
+
+def _name(options: Options) -> str:
+    (name,) = _names(options)
+    return name
+
+
+def _generation(options: Options) -> str | None:
+    """Return the generation that is insisted on; acts on several at once know none."""
+    names, expected = _names(options), options.get("expected_generation")
+    if expected is None or len(names) != 1:
+        return None
+    return expected if isinstance(expected, str) else expected.get(names[0])
+
+
+def _curl(request: _Request, options: Options, absolute: Callable[[str], str]) -> str:
+    names = [] if request.name is None else [request.name]
+    url = absolute(reverse(f"analytics_admin:{request.view}", args=names))
+    words = ["curl", "-X", request.method, shlex.quote(url), '-H "Authorization: Bearer $TOKEN"']
+    generation = None if request.name is None else _generation(options)
+    if generation is not None:
+        words += ["-H", shlex.quote(f'If-Match: "{quote(generation, safe=":")}"')]
+    body = {**request.body, **_given(options, "reason")}
+    if body:
+        words += ["-H", shlex.quote("Content-Type: application/json")]
+        words += ["-d", shlex.quote(json.dumps(body))]
+    return " ".join(words)
+
+
+def _command(arguments: Sequence[str], options: Options) -> str:
+    words = ["python", "manage.py", *arguments]
+    generation = _generation(options)
+    words += [] if generation is None else [_option("--if-generation", generation)]
+    words += ["--no-input", *(_option("--reason", it) for it in _given(options, "reason").values())]
+    return " ".join(words)
+
+
+def _option(name: str, value: str) -> str:
+    """Return the option as one word, lest a value that begins with a dash be taken for one."""
+    return f"{name}={shlex.quote(value)}"
+
+
+def _given(options: Options, *keys: str) -> dict[str, Any]:
+    """Return those of the options that say anything."""
+    return {key: options[key] for key in keys if options.get(key)}
+
+
+def _ask_to_clear(options: Options) -> _Request:
+    soft = {"mode": "soft"} if options.get("mode") == "soft" else {}
+    return _Request(view="cache-clear", body={**soft, **_given(options, "tags")})
+
+
+def _ask_to_reset(options: Options) -> _Request:
+    names = _names(options)
+    if len(names) == 1 and not options.get("only_open"):
+        return _Request(view="circuit-breaker-reset", name=names[0])
+    named = {"names": names} if names else {}
+    return _Request(view="circuit-breakers-reset", body={**named, **_given(options, "only_open")})
+
+
+def _ask_to_hold(options: Options) -> _Request:
+    seconds = options.get("for_seconds")
+    lasts = {} if seconds is None else {"for_seconds": _json_seconds(seconds)}
+    body = {"control": options["control"], **lasts}
+    return _Request(method="PUT", view="circuit-breaker-control", name=_name(options), body=body)
+
+
+def _json_seconds(seconds: float) -> float | str:
+    if seconds == math.inf:
+        return "ever"
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+_REQUESTS: dict[Act, Callable[[Options], _Request]] = {
+    Act.CLEAR_SEARCH_CACHE: _ask_to_clear,
+    Act.UNDO_CLEAR: lambda options: _Request(view="cache-undo"),
+    Act.RESET_CIRCUIT_BREAKERS: _ask_to_reset,
+    Act.CONTROL_CIRCUIT_BREAKERS: _ask_to_hold,
+    Act.ALLOW_PROBE: lambda options: _Request(view="circuit-breaker-probe", name=_name(options)),
+    Act.FORGET_CIRCUIT_BREAKER: lambda options: _Request(
+        method="DELETE", view="circuit-breaker", name=_name(options)
+    ),
+}
+
+
+def _clear(options: Options) -> list[str]:
+    soft = ["--soft"] if options.get("mode") == "soft" else []
+    return [
+        "clear_search_cache",
+        *soft,
+        *(_option("--tag", it) for it in options.get("tags") or ()),
+    ]
+
+
+def _reset(options: Options) -> list[str]:
+    only = ["--only-open"] if options.get("only_open") else []
+    return ["reset_circuit_breakers", *map(shlex.quote, _names(options)), *only]
+
+
+def _hold(options: Options) -> list[str]:
+    seconds = options.get("for_seconds")
+    lasts = [] if seconds is None else [_option("--for", _duration(seconds))]
+    return ["set_circuit_breaker", shlex.quote(_name(options)), options["control"], *lasts]
+
+
+def _duration(seconds: float) -> str:
+    """Return the seconds as the command line says them: "15m"."""
+    if seconds == math.inf:
+        return "ever"
+    unit = next((unit for unit, size in SECONDS.items() if seconds % size == 0), "s")
+    return f"{seconds / SECONDS.get(unit, 1):.9f}".rstrip("0").rstrip(".") + unit
+
+
+_COMMANDS: dict[Act, Callable[[Options], list[str]]] = {
+    Act.CLEAR_SEARCH_CACHE: _clear,
+    Act.UNDO_CLEAR: lambda options: ["undo_clear"],
+    Act.SWEEP_SEARCH_CACHE: lambda options: ["sweep_search_cache"],
+    Act.RESET_CIRCUIT_BREAKERS: _reset,
+    Act.CONTROL_CIRCUIT_BREAKERS: _hold,
+    Act.ALLOW_PROBE: lambda options: ["allow_probe", shlex.quote(_name(options))],
+    Act.FORGET_CIRCUIT_BREAKER: lambda options: [
+        "forget_circuit_breaker",
+        shlex.quote(_name(options)),
+    ],
+}
