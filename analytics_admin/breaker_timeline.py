@@ -58,12 +58,15 @@ def list_acts_on_breaker(name: str) -> list[Operation]:
 
 
 def tell_timeline(
-    transitions: Sequence[BreakerTransition], acts: Sequence[Operation]
+    name: str, transitions: Sequence[BreakerTransition], acts: Sequence[Operation]
 ) -> list[BreakerEvent]:
-    """Return both, newest first; a transition and the act that made it are one event."""
+    """Return the breaker's transitions and the acts on it, newest first.
+
+    A transition and the act that made it are one event.
+    """
     left, events = list(acts), []
     for move in transitions:
-        act = _act_behind(move, left)
+        act = _act_behind(name, move, left)
         if act is not None:
             left.remove(act)
         events.append(BreakerEvent(at=move.at, transition=move, act=act))
@@ -78,13 +81,18 @@ def _concerns(act: Operation, name: str) -> bool:
         return name in names
     if not act.targets.get("only_open"):
         return True
+    return _has_moved(act, name)
+
+
+def _has_moved(act: Operation, name: str) -> bool:
     return any(row.get("name") == name for row in act.outcome.get("results", ()))
 
 
-def _act_behind(move: BreakerTransition, acts: Sequence[Operation]) -> Operation | None:
+def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -> Operation | None:
     """Return the act that ran when the transition was made, and makes such ones, if there is one.
 
-    Of several, the nearest; a reset's transition does not say whose it was.
+    Of several, one that says that it moved the breaker, and the nearest of those; a reset's
+    transition does not say whose it was.
     """
     possible = [
         act
@@ -93,7 +101,11 @@ def _act_behind(move: BreakerTransition, acts: Sequence[Operation]) -> Operation
         and move.actor in ("", act.actor[:LONGEST_NAME])
         and _aware(act.started_at) - CLOCKS_DIFFER <= move.at <= _ended_at(act) + CLOCKS_DIFFER
     ]
-    return min(possible, key=lambda act: abs(_aware(act.started_at) - move.at), default=None)
+    return min(
+        possible,
+        key=lambda act: (not _has_moved(act, name), abs(_aware(act.started_at) - move.at)),
+        default=None,
+    )
 
 
 def _ended_at(act: Operation) -> datetime:

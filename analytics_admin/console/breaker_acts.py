@@ -132,15 +132,8 @@ class ResetOne(OneBreakerAct):
 class ProbeOne(OneBreakerAct):
     act = Act.ALLOW_PROBE
 
-    def carry_out_on(self, name: str, options: dict[str, Any], *, dry_run: bool) -> ActResult:
-        return services.allow_probe(
-            name=name,
-            actor=self.actor,
-            reason=options["reason"],
-            expected_generation=options["expected_generation"],
-            dry_run=dry_run,
-            operation_id=self.operation_id,
-        )
+    def service(self, **arguments: Any) -> ActResult:
+        return services.allow_probe(**arguments)
 
 
 class ForgetOne(OneBreakerAct):

@@ -97,7 +97,7 @@ def describe_past(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
         acts, missing = services.list_acts_on_breaker(name), ""
     except AuditUnavailable as error:
         acts, missing = [], error.reason
-    events = services.tell_timeline(detail.transitions if detail else [], acts)
+    events = services.tell_timeline(name, detail.transitions if detail else [], acts)
     return {
         "timeline": [describe_event(event) for event in events],
         "acts_missing": missing,
