@@ -1,4 +1,4 @@
-"""A breaker's page: its past as one line, its policy option by option, the probe let through now."""
+"""A breaker's page: its past as one line, its policy option by option, the probe let through."""
 
 import re
 from html import unescape
