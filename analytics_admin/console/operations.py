@@ -2,91 +2,183 @@
 
 import json
 from typing import Any, ClassVar
+from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils import timezone
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.pages import STYLE_SHEET, ReadOnlyAdmin
-from analytics_admin.console.wording import INTERRUPTED, status_badge
-from analytics_admin.models import INTERRUPTED_AFTER, Operation
+from analytics_admin.console.instants import moment
+from analytics_admin.console.operation_export import answer_export
+from analytics_admin.console.operation_filters import (
+    ActorFilter,
+    StatusFilter,
+    require_understood,
+    what_is_chosen,
+)
+from analytics_admin.console.operation_page import describe_operation
+from analytics_admin.console.operation_words import aim_words, duration_words
+from analytics_admin.console.pages import STYLE_SHEET, DomainAdmin, ReadOnlyAdmin, common_context
+from analytics_admin.console.wording import status_badge
+from analytics_admin.models import Operation
 
 REASON_SHOWN = 80  # characters, in the list
 
 
-class StatusFilter(admin.SimpleListFilter):
-    """The stored statuses, and "interrupted", which is read from a row's age."""
+class OperationAdmin(DomainAdmin):
+    """The list is the admin's own; the rest of its pages gives way to those made for the trail."""
 
-    title = _("status")
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [*Operation.Status.choices, ("interrupted", INTERRUPTED.word)]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Operation]
-    ) -> QuerySet[Operation] | None:
-        status, limit = self.value(), timezone.now() - INTERRUPTED_AFTER
-        if status == "interrupted":
-            return queryset.filter(status=Operation.Status.STARTED, started_at__lt=limit)
-        if status == Operation.Status.STARTED:
-            return queryset.filter(status=status, started_at__gte=limit)
-        return queryset.filter(status=status) if status in Operation.Status.values else None
-
-
-class OperationAdmin(ReadOnlyAdmin):
+    change_list_template = "admin/analytics_admin/operations.html"
     list_display = (
-        "started_at",
+        "began_shown",
         "status_shown",
-        "kind",
+        "kind_shown",
         "actor_shown",
         "duration_shown",
         "reason_shown",
     )
-    list_filter = (StatusFilter, "kind", "channel", "started_at")
-    search_fields = ("actor", "reason", "id")
-    search_help_text = _("Searches actor, reason and id.")
+    list_filter = (StatusFilter, "kind", "channel", "started_at", ActorFilter)
+    search_fields = (
+        "actor",
+        "reason",
+        "error",
+        "id",
+        "targets__names",
+        "targets__tags",
+        "outcome__results",
+    )
+    search_help_text = _("Searches actor, reason, error, circuit breakers, tags and id.")
     list_per_page = 50
     show_full_result_count = False  # counting a long trail twice tells nobody anything
     ordering = ("-started_at", "-id")
-    fields = (
-        "id",
-        "kind",
-        "status_shown",
-        "actor",
-        "user",
-        "channel",
-        "reason",
-        "started_at",
-        "finished_at",
-        "duration_shown",
-        "targets_shown",
-        "outcome_shown",
-        "error",
-    )
-    readonly_fields = fields
 
     class Media:
         css: ClassVar = {"all": [STYLE_SHEET]}
+
+    def further_urls(self) -> list[URLPattern]:
+        """The admin links to "change" from its lists: here it is the permalink."""
+        return [
+            self.route("export/", self.export_view, "export"),
+            self.route("<uuid:operation_id>/", self.operation_view, "change"),
+            self.route("<uuid:operation_id>/change/", self.stock_address_view, "stock_change"),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the admin's own list, with the way to take it along."""
+        chosen = what_is_chosen(request.GET)
+        export_url = self.url("export") + (f"?{chosen}" if chosen else "")
+        title = capfirst(str(self.opts.verbose_name_plural))
+        own = {**common_context(), "title": title, "export_url": export_url}
+        context = {**own, **(extra_context or {})}
+        del context["media"]  # the list has more to load
+        response = ReadOnlyAdmin.changelist_view(self, request, context)
+        if not isinstance(response, TemplateResponse):  # the address asks for what is none
+            return response
+        page: dict[str, Any] = response.context_data or {}
+
+        def respond(live: dict[str, Any]) -> HttpResponse:
+            page.update(live)
+            return response
+
+        rows = [as_seen(operation) for operation in page["cl"].result_list]
+        return self.answer_live(request, (page["cl"].result_count, rows), respond)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list as its address asks for it.
+
+        Raises:
+            IncorrectLookupParameters: it asks for what is none, and a message says so.
+        """
+        try:
+            require_understood(request.GET)
+            return super().get_changelist_instance(request)
+        except IncorrectLookupParameters as error:
+            words = gettext(
+                "The address asks for what is no filter here: these are all operations."
+            )
+            messages.error(request, words)
+            raise IncorrectLookupParameters from error
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search for words of other alphabets also as SQLite has them in its JSON."""
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term.isascii():
+            return found, duplicates
+        escaped = json.dumps(search_term)[1:-1].replace('\\"', '"')
+        also, _more = super().get_search_results(request, queryset, escaped)
+        return found | also, duplicates
+
+    def operation_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
+        """Show one operation."""
+        if refusal := self.refuse_to_show(request):
+            return refusal
+        rows: QuerySet[Any] = self.get_queryset(request)
+        operation: Operation = get_object_or_404(rows, pk=operation_id)
+        context = {
+            "title": operation.get_kind_display(),
+            "preserved_filters": self.get_preserved_filters(request),
+            "seen": as_seen(operation),
+            **describe_operation(operation),
+        }
+        return self.render_live(request, "admin/analytics_admin/operation.html", context)
+
+    def stock_address_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
+        """Lead on to the permalink from where the admin has a row's page otherwise."""
+        if refusal := self.refuse_to_show(request):
+            return refusal
+        query = request.GET.urlencode()
+        url = self.url("change", str(operation_id))
+        return HttpResponseRedirect(f"{url}?{query}" if query else url)
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Send the list's rows, all pages of them, as JSON; a wrong address leads to the list."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        try:
+            changelist = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.url())
+        return answer_export(request, changelist.queryset)
+
+    @admin.display(description=_("began"), ordering="started_at")
+    def began_shown(self, operation: Operation) -> SafeString:
+        return moment(operation.started_at)
 
     @admin.display(description=_("status"), ordering="status")
     def status_shown(self, operation: Operation) -> SafeString:
         return status_badge(operation).__html__()
 
+    @admin.display(description=_("act"), ordering="kind")
+    def kind_shown(self, operation: Operation) -> SafeString:
+        """What was done, and to what, in one column: the list has to fit beside its filter."""
+        return _two_lines(operation.get_kind_display(), aim_words(operation))
+
     @admin.display(description=_("actor"), ordering="actor")
     def actor_shown(self, operation: Operation) -> SafeString:
-        """Who, and through which door, in one column: the list has to fit beside its filter."""
-        return format_html(
-            '{}<span class="aa-channel">{}</span>',
-            operation.actor,
-            operation.get_channel_display(),
-        )
+        """Who, and through which door."""
+        return _two_lines(operation.actor, operation.get_channel_display())
 
     @admin.display(description=_("reason"), ordering="reason")
     def reason_shown(self, operation: Operation) -> str:
@@ -95,22 +187,15 @@ class OperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("duration"), ordering="duration_ms", empty_value="-")
     def duration_shown(self, operation: Operation) -> str | None:
-        if operation.duration_ms is None:
-            return None
-        if operation.duration_ms < 1000:
-            return gettext("%(milliseconds).0f ms") % {"milliseconds": operation.duration_ms}
-        return gettext("%(seconds).1f s") % {"seconds": operation.duration_ms / 1000}
-
-    @admin.display(description=_("targets"))
-    def targets_shown(self, operation: Operation) -> SafeString:
-        return readable_json(operation.targets)
-
-    @admin.display(description=_("outcome"))
-    def outcome_shown(self, operation: Operation) -> SafeString:
-        return readable_json(operation.outcome)
+        return duration_words(operation.duration_ms)
 
 
-def readable_json(value: Any) -> SafeString:
-    """Return the value indented, as text that the browser takes for text."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-    return format_html('<pre class="aa-json">{}</pre>', text)
+def as_seen(operation: Operation) -> tuple[Any, ...]:
+    """Return what changes of an operation: its end, also if nobody ever reports it."""
+    return (operation.pk, operation.status, operation.error, operation.is_interrupted)
+
+
+def _two_lines(first: str, second: str) -> SafeString:
+    if not second:
+        return format_html("<bdi>{}</bdi>", first)
+    return format_html('<bdi>{}</bdi><span class="aa-channel"><bdi>{}</bdi></span>', first, second)

@@ -4,6 +4,7 @@ Knows no act and no domain: each page says what it shows and which acts it offer
 """
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -122,14 +123,24 @@ class DomainAdmin(ReadOnlyAdmin):
         when the page has to. What only time changes, such as an age, is no part of it: pages
         count on by themselves.
         """
-        tag = fingerprint(request, context.pop("seen"))
-        asked_again = REFRESH_HEADER in request.headers
-        if asked_again and request.headers.get("If-None-Match") == tag:
+        seen = context.pop("seen")
+        frame = CONTENT_ALONE if REFRESH_HEADER in request.headers else WHOLE_PAGE
+        return self.answer_live(
+            request,
+            seen,
+            lambda live: self.render(request, template, {**context, **live, "frame": frame}),
+        )
+
+    def answer_live(
+        self, request: HttpRequest, seen: object, respond: Callable[[dict[str, Any]], HttpResponse]
+    ) -> HttpResponse:
+        """Return what ``respond`` makes of the context that a live page needs; or a 304."""
+        tag = fingerprint(request, seen)
+        if REFRESH_HEADER in request.headers and request.headers.get("If-None-Match") == tag:
             response: HttpResponse = HttpResponseNotModified()
         else:
-            context |= {"refresh_seconds": app_settings().console_refresh_seconds, "tag": tag}
-            frame = CONTENT_ALONE if asked_again else WHOLE_PAGE
-            response = self.render(request, template, {**context, "frame": frame})
+            settings = app_settings()
+            response = respond({"tag": tag, "refresh_seconds": settings.console_refresh_seconds})
         response["ETag"] = tag
         response["Vary"] = REFRESH_HEADER
         return response

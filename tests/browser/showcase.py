@@ -103,7 +103,7 @@ PAGES: dict[str, Callable[[Page], Any]] = {
     "confirm-clear": confirm(SEARCH_CACHE, "Clear search cache"),
     "confirm-undo": confirm(SEARCH_CACHE, "Undo the soft clear"),
     "operations": to(OPERATIONS),
-    "operations-filtered": to(f"{OPERATIONS}?status__exact=done&q=ada"),
+    "operations-filtered": to(f"{OPERATIONS}?status=done&q=ada"),
     "operation": newest_operation,
 }
 WITH_STORE_DOWN = {

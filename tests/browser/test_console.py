@@ -174,7 +174,7 @@ def test_hostile_names_and_reasons_are_shown_as_text(sign_in):
     expect(page.locator("#aa-last-clear")).to_contain_text(f"by {name}: {reason}")
     expect(page.locator("#hostile")).to_have_count(0)
     page.locator("#aa-last-clear a").click()
-    expect(page.locator(".field-reason .readonly")).to_have_text(reason)
+    expect(page.locator("#aa-reason")).to_have_text(reason)
     expect(page.locator("#hostile")).to_have_count(0)
     page.goto("/admin/analytics_admin/operation/")
     expect(page.locator("td.field-reason_shown")).to_have_text(reason)
@@ -192,7 +192,9 @@ def test_the_operations_are_found_and_read(site, sign_in):
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     page.locator("#result_list tbody a").first.click()
-    expect(page.locator(".field-outcome_shown pre")).to_contain_text('"keys": 5')
+    expect(page.locator("#aa-outcome")).to_contain_text("Keys removed")
+    page.get_by_text("as they are on record").click()
+    expect(page.locator("#aa-record pre")).to_contain_text('"keys": 5')
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
 
 

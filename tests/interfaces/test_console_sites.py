@@ -9,6 +9,7 @@ from analytics_admin.console.circuit_breakers import CircuitBreakerAdmin
 from analytics_admin.console.operations import OperationAdmin
 from analytics_admin.console.search_cache import SearchCacheAdmin
 from analytics_admin.models import CircuitBreaker, Operation, SearchCache
+from tests.interfaces.operations import record
 
 ops_site = admin.AdminSite(name="ops")
 ops_site.register(SearchCache, SearchCacheAdmin)
@@ -18,10 +19,14 @@ ops_site.register(Operation, OperationAdmin)
 cache_site = admin.AdminSite(name="cache_only")
 cache_site.register(SearchCache, SearchCacheAdmin)
 
+trail_site = admin.AdminSite(name="trail_only")
+trail_site.register(Operation, OperationAdmin)
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("internal/ops/", ops_site.urls),
     path("internal/cache/", cache_site.urls),
+    path("internal/trail/", trail_site.urls),
 ]
 
 SECTION = "/internal/ops/analytics_admin/"
@@ -74,3 +79,20 @@ def test_a_page_works_in_a_site_that_lacks_the_others(operator):
     text = operator.get(page).text
     assert "stale" in text
     assert "operation/" not in text
+
+
+@pytest.mark.parametrize("site", ["/internal/ops/", "/internal/trail/"])
+def test_an_operation_and_the_export_stay_within_their_site(operator, site):
+    kept = {"names": ["catalog"]}
+    moved = {"results": [{"name": "catalog", "from": "open", "to": "closed"}]}
+    row = record(kind="reset_circuit_breakers", status="unknown", targets=kept, outcome=moved)
+    trail = f"{site}analytics_admin/operation/"
+    listed = operator.get(trail).text
+    assert f'href="{trail}export/"' in listed
+    assert f'href="{trail}{row.pk}/"' in listed
+    text = operator.get(f"{trail}{row.pk}/").text
+    assert f'href="{trail}?actor=ada"' in text
+    assert ("circuitbreaker/catalog/" in text) is (site == "/internal/ops/")
+    assert '"/admin/' not in text + listed
+    assert operator.get(f"{trail}export/?status=nonsense").url == trail
+    assert operator.get(f"{trail}{row.pk}/change/").url == f"{trail}{row.pk}/"

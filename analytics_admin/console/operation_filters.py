@@ -1,0 +1,132 @@
+"""The filters beside the audit trail, and which addresses of it are understood at all."""
+
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.admin.options import (
+    IS_FACETS_VAR,
+    IS_POPUP_VAR,
+    TO_FIELD_VAR,
+    IncorrectLookupParameters,
+)
+from django.contrib.admin.views.main import (
+    ALL_VAR,
+    ERROR_FLAG,
+    ORDER_VAR,
+    PAGE_VAR,
+    SEARCH_VAR,
+)
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import QueryDict
+from django.http.request import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from analytics_admin.console.wording import INTERRUPTED
+from analytics_admin.models import INTERRUPTED_AFTER, Operation
+
+ROWS_ASKED_FOR_ACTORS = 500
+ACTORS_SHOWN = 20
+LONGEST_VALUE = 254  # as long as an actor's name can be
+
+INSTANTS = ("started_at__gte", "started_at__lt")
+# What chooses rows, and what only says how they are shown.
+CHOOSING = {
+    SEARCH_VAR,
+    ORDER_VAR,
+    "status",
+    "actor",
+    "kind__exact",
+    "channel__exact",
+    *INSTANTS,
+}
+SHOWING = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR}
+
+
+def require_understood(sent: QueryDict) -> None:
+    """Refuse an address with a lookup of its own, or with a value that no database may be asked.
+
+    The admin would pass on any lookup of any field, and some of them break in the database.
+
+    Raises:
+        IncorrectLookupParameters
+    """
+    for name, values in sent.lists():
+        if name not in CHOOSING | SHOWING:
+            raise IncorrectLookupParameters(f"no such filter: {name}")
+        if not all(_is_usable(name, value) for value in values):
+            raise IncorrectLookupParameters(f"no value for a filter: {name}")
+
+
+def _is_usable(name: str, value: str) -> bool:
+    if "\0" in value or len(value) > LONGEST_VALUE:
+        return False
+    return name not in INSTANTS or _is_instant(value)
+
+
+def _is_instant(value: str) -> bool:
+    """Say whether every database takes such a time, in whatever zone it keeps its own."""
+    try:
+        at = Operation._meta.get_field("started_at").to_python(value)
+        if timezone.is_aware(at):
+            at.astimezone(UTC)
+            return settings.USE_TZ
+        timezone.make_aware(at).astimezone(UTC)
+    except (ValidationError, OverflowError):
+        return False
+    return True
+
+
+def what_is_chosen(sent: QueryDict) -> str:
+    """Return the part of the list's address that says which rows are in it, in which order."""
+    chosen = sent.copy()
+    for name in SHOWING:
+        chosen.pop(name, None)
+    return chosen.urlencode()
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """The stored statuses, and "interrupted", which is read from a row's age."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [*Operation.Status.choices, ("interrupted", INTERRUPTED.word)]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Operation]
+    ) -> QuerySet[Operation] | None:
+        status, limit = self.value(), timezone.now() - INTERRUPTED_AFTER
+        if not status:
+            return None
+        if status == "interrupted":
+            return queryset.filter(status=Operation.Status.STARTED, started_at__lt=limit)
+        if status == Operation.Status.STARTED:
+            return queryset.filter(status=status, started_at__gte=limit)
+        if status in Operation.Status.values:
+            return queryset.filter(status=status)
+        raise IncorrectLookupParameters(f"no such status: {status}")
+
+
+class ActorFilter(admin.SimpleListFilter):
+    """Who has acted lately; the address can name anybody."""
+
+    title = _("actor")
+    parameter_name = "actor"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """The newest rows alone are asked: a long trail is not gone through for its actors."""
+        rows = model_admin.get_queryset(request).order_by("-started_at", "-id")
+        recent = rows.values_list("actor", flat=True)[:ROWS_ASKED_FOR_ACTORS]
+        chosen = [self.value()] if self.value() else []
+        shown = list(dict.fromkeys([*chosen, *recent]))[:ACTORS_SHOWN]
+        return [(actor, actor) for actor in sorted(shown, key=str.casefold)]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Operation]
+    ) -> QuerySet[Operation] | None:
+        return queryset.filter(actor=self.value()) if self.value() else None
