@@ -2,11 +2,6 @@
 
 from django.contrib import admin
 
-from analytics_admin.console.circuit_breakers import CircuitBreakerAdmin
-from analytics_admin.console.operations import OperationAdmin
-from analytics_admin.console.search_cache import SearchCacheAdmin
-from analytics_admin.models import CircuitBreaker, Operation, SearchCache
+from analytics_admin.console import register
 
-admin.site.register(SearchCache, SearchCacheAdmin)
-admin.site.register(CircuitBreaker, CircuitBreakerAdmin)
-admin.site.register(Operation, OperationAdmin)
+register(admin.site)

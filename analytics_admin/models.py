@@ -87,7 +87,10 @@ class Operation(models.Model):
 
 
 class TablelessManager(models.Manager[models.Model]):
-    """Answers with nothing, so that dumpdata and friends never look for a table."""
+    """Answers with nothing, so that dumpdata and friends never look for a table.
+
+    Also as the base manager: ``dumpdata --all`` and the admin's "view on site" ask that one.
+    """
 
     def get_queryset(self) -> models.QuerySet[models.Model]:
         return super().get_queryset().none()
@@ -100,6 +103,7 @@ class SearchCache(models.Model):
 
     class Meta:
         managed = False
+        base_manager_name = "objects"
         verbose_name = _("search cache")
         verbose_name_plural = _("search cache")
         default_permissions = ()
@@ -119,6 +123,7 @@ class CircuitBreaker(models.Model):
 
     class Meta:
         managed = False
+        base_manager_name = "objects"
         verbose_name = _("circuit breaker")
         verbose_name_plural = _("circuit breakers")
         default_permissions = ()

@@ -1,1 +1,22 @@
 """The console: the app's pages in the Django admin. Asks and acts through the services alone."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.contrib.admin import AdminSite
+
+
+def register(site: "AdminSite") -> None:
+    """Put the console's pages into an admin site; the default one has them already.
+
+    Raises:
+        AlreadyRegistered: the site has them.
+    """
+    from analytics_admin.console.circuit_breakers import CircuitBreakerAdmin
+    from analytics_admin.console.operations import OperationAdmin
+    from analytics_admin.console.search_cache import SearchCacheAdmin
+    from analytics_admin.models import CircuitBreaker, Operation, SearchCache
+
+    site.register(SearchCache, SearchCacheAdmin)
+    site.register(CircuitBreaker, CircuitBreakerAdmin)
+    site.register(Operation, OperationAdmin)

@@ -131,7 +131,9 @@ class ConfirmedAct:
     def _answer_harmlessly(self) -> HttpResponse:
         if not self.page.has_view_permission(self.request):
             raise PermissionDenied
-        if self.request.method in {"GET", "HEAD"}:  # a reload, or back from a login in between
+        if self.request.method == "GET":  # a reload, or back from a login in between
+            messages.info(self.request, gettext("Nothing was done: press the button once more."))
+        if self.request.method in {"GET", "HEAD"}:
             return HttpResponseRedirect(self.back)
         return HttpResponseNotAllowed(["POST"])
 

@@ -6,14 +6,8 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import (
-    HttpRequest,
-    HttpResponse,
-    HttpResponseNotAllowed,
-    HttpResponseRedirect,
-)
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -152,10 +146,8 @@ class OperationAdmin(DomainAdmin):
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Send the list's rows, all pages of them, as JSON; a wrong address leads to the list."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+        if refusal := self.refuse_to_show(request):
+            return refusal
         try:
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:

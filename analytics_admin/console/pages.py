@@ -19,6 +19,7 @@ from django.http import (
     HttpResponseNotAllowed,
     HttpResponseNotModified,
 )
+from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -177,8 +178,16 @@ def common_context() -> dict[str, Any]:
 
 
 def fingerprint(request: HttpRequest, seen: object) -> str:
-    """Return the ETag of a page: other facts, another reader or other settings make another."""
-    reader = (request.user.pk, get_language(), timezone.get_current_timezone_name())
+    """Return the ETag of a page: other facts, another reader or other settings make another.
+
+    So do other rights, which switch buttons, and another sign-in, after which the page's forms
+    want other tokens.
+    """
+    user = request.user
+    rights = [services.may(user, act) for act in Act]
+    get_token(request)  # every page has a form; without this its first ETag would know of none
+    signed_in = request.META["CSRF_COOKIE"]
+    reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
     told = repr((reader, app_settings(), seen))
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 

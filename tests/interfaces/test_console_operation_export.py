@@ -210,11 +210,11 @@ def test_the_password_of_a_store_is_not_in_it(operator, settings, superuser):
     assert "hunter2" not in json.dumps(row)
 
 
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "head", "options"])
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_only_get_exports(operator, method):
     record()
     answer = getattr(operator, method)(EXPORT)
-    assert (answer.status_code, answer["Allow"]) == (405, "GET")
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
 
 
 def test_only_those_who_may_see_the_console_export(client, plain_user, staff_user, settings):

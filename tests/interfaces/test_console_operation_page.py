@@ -1,5 +1,6 @@
 """One operation's page: who, when, why, what its status means, and what was before and after."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from uuid import uuid4
@@ -231,7 +232,8 @@ def test_long_lists_are_cut_and_say_how_many_are_left_out(operator):
     assert text.split('id="aa-changes"')[1].split("</table>")[0].count("<tr>") == 101
     cut_by_the_act = record(outcome={"count": 500, "moved": 250, "results": results[:100]})
     assert page(operator, cut_by_the_act.pk).count("and 150 more") == 1
-    assert "more" not in page(operator, record(outcome={"results": results[:100]}).pk)
+    whole = page(operator, record(outcome={"results": results[:100]}).pk)
+    assert not re.search(r"and [\d,]+ more", whole)
 
 
 @pytest.mark.parametrize("results", [5, "text", [5, None, {}], {"a": 1}, [{"name": None}]])
