@@ -3,9 +3,10 @@
 The store keeps transitions, the audit trail acts; what an act brought about is told with the act.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django.utils import timezone
@@ -76,16 +77,22 @@ def tell_timeline(
 
 def _concerns(act: Operation, name: str) -> bool:
     """A reset of the open ones concerns those that it moved, of which a hundred are on record."""
-    names = act.targets.get("names", ())
+    targets = _mapping(act.targets)
+    names = targets.get("names")
     if names != "all":
-        return name in names
-    if not act.targets.get("only_open"):
-        return True
-    return _has_moved(act, name)
+        return isinstance(names, list) and name in names
+    return not targets.get("only_open") or _has_moved(act, name)
 
 
 def _has_moved(act: Operation, name: str) -> bool:
-    return any(row.get("name") == name for row in act.outcome.get("results", ()))
+    results = _mapping(act.outcome).get("results")
+    rows = results if isinstance(results, list) else []
+    return any(_mapping(row).get("name") == name for row in rows)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Rows are written by every release that the site had, and by hand: they may hold anything."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -> Operation | None:

@@ -61,6 +61,7 @@ circuitbreaker/-/control/               act       -       -       -       -     
 circuitbreaker/<str:name>/              page      -       -       -       -        x    r     x     x      x        r       r        r        r
 circuitbreaker/<str:name>/control/      act       -       -       -       -        x    r     x     x      x        r       r        A        A
 circuitbreaker/<str:name>/reset/        act       -       -       -       -        x    r     x     x      x        r       A        r        A
+circuitbreaker/<str:name>/probe/        act       -       -       -       -        x    r     x     x      x        r       r        A        A
 circuitbreaker/<str:name>/forget/       act       -       -       -       -        x    r     x     x      x        r       r        A        A
 operation/                              list      -       -       -       -        x    r     x     x      x        r       r        r        r
 operation/export/                       rows      -       -       -       -        x    r     x     x      x        r       r        r        r
@@ -90,6 +91,7 @@ analytics/circuit-breakers/<str:name>           GET,HEAD      -       x       - 
 analytics/circuit-breakers/<str:name>           DELETE        -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>/reset     POST          -       x       -       A        x    x     x     A      x        x       A        x        A
 analytics/circuit-breakers/<str:name>/control   PUT           -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/circuit-breakers/<str:name>/probe     POST          -       x       -       A        x    x     x     x      A        x       x        A        A
 auth/token                                      POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token/refresh                              POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 """  # noqa: E501

@@ -27,6 +27,7 @@ COMMANDS = {
     Act.SWEEP_SEARCH_CACHE: ["sweep_search_cache"],
     Act.RESET_CIRCUIT_BREAKERS: ["reset_circuit_breakers"],
     Act.CONTROL_CIRCUIT_BREAKERS: ["set_circuit_breaker", "guarded", "disabled"],
+    Act.ALLOW_PROBE: ["allow_probe", "guarded"],
     Act.FORGET_CIRCUIT_BREAKER: ["forget_circuit_breaker", "guarded"],
 }
 
@@ -86,7 +87,7 @@ def test_no_command_acts(command):
 
 def test_every_button_that_leads_to_an_act_is_disabled_and_says_why(operator):
     seen = 0
-    for route in console_routes():
+    for route in [each for each in console_routes() if each != "operation/export/"]:
         page = operator.get(SECTION + example(route, operator.operation), follow=True).text
         content = page[page.find('id="content-main"') :]
         for form in re.findall(r'<form method="post".*?</form>', content, re.DOTALL):

@@ -6,6 +6,7 @@ import pytest
 
 from analytics_admin.breakers.machine import (
     Verdict,
+    allow_probe,
     count_run,
     due_transition,
     first_generation,
@@ -19,7 +20,7 @@ from analytics_admin.breakers.machine import (
     return_permit,
 )
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.snapshot import Counts, Results, Snapshot, State
+from analytics_admin.breakers.snapshot import Control, Counts, Hold, Results, Snapshot, State
 
 POLICY = BreakerPolicy(
     failure_threshold=3,
@@ -227,3 +228,26 @@ def test_the_wait_is_spread_evenly_about_its_length():
 def test_a_new_record_is_closed_and_counts_nothing():
     record = new_record()
     assert (record.state, record.counts, record.permits) == (State.CLOSED, Counts(), 0)
+
+
+def test_an_allowed_probe_passes_at_once_in_a_generation_of_its_own_and_the_opening_still_counts():
+    allowed = allow_probe(OPEN)
+    assert allowed is not None
+    assert judge(OPEN, POLICY, now=101.0) is Verdict.REJECTED
+    assert judge(allowed, POLICY, now=101.0) is Verdict.PROBES
+    assert (allowed.generation, allowed.attempts, allowed.counts) == ("g:5", 1, Counts())
+    failed = replace(allowed, permits=1, counts=Counts(calls=1, failures=1))
+    due = due_transition(failed, POLICY, now=102.0, settling=0)
+    assert due is not None
+    assert (due.new.state, due.new.attempts) == (State.OPEN, 2)
+
+
+@pytest.mark.parametrize("control", sorted(set(Control) - {Control.AUTOMATIC}))
+@pytest.mark.parametrize("until", [None, 50.0])
+def test_a_hold_even_one_that_is_over_leaves_no_probe_to_allow(control, until):
+    assert allow_probe(replace(OPEN, hold=Hold(control=control, until=until))) is None
+
+
+@pytest.mark.parametrize("snapshot", [closed(), HALF_OPEN, replace(OPEN, state=State.UNKNOWN)])
+def test_a_probe_is_allowed_through_an_open_breaker_alone(snapshot):
+    assert allow_probe(snapshot) is None
