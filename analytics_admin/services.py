@@ -15,7 +15,7 @@ from analytics_admin.acts import (
     deny,
     failure_said,
 )
-from analytics_admin.audit import Actor, AlreadyOnRecord
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -33,6 +33,7 @@ from analytics_admin.breaker_answers import (
     as_plain,
 )
 from analytics_admin.breaker_arguments import DEFAULT_HOLD
+from analytics_admin.breaker_policies import PolicyOption, explain_policy
 from analytics_admin.breaker_reports import (
     BREAKER_STATES,
     LARGEST_PAGE,
@@ -41,6 +42,7 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
+from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -81,8 +83,10 @@ __all__ = [
     "ActResult",
     "Actor",
     "AlreadyOnRecord",
+    "AuditUnavailable",
     "BreakerActivity",
     "BreakerDetail",
+    "BreakerEvent",
     "BreakerKept",
     "BreakerMoved",
     "BreakerNotOpen",
@@ -90,6 +94,7 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "PolicyOption",
     "SearchCacheCounts",
     "SearchCacheStatus",
     "StoreUnavailable",
@@ -101,9 +106,11 @@ __all__ = [
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "explain_policy",
     "failure_said",
     "find_undoable_clear",
     "forget_breaker",
+    "list_acts_on_breaker",
     "list_breakers",
     "look_up_breakers",
     "may",
@@ -113,5 +120,6 @@ __all__ = [
     "set_breaker_control",
     "set_breaker_controls",
     "sweep_search_cache",
+    "tell_timeline",
     "undo_clear",
 ]
