@@ -26,6 +26,7 @@ LEVELS = {
         "breaker_arguments",
         "breaker_reports",
         "search_cache_acts",
+        "search_cache_clears",
         "search_cache_reports",
         "audit",
         "access",
