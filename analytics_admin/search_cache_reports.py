@@ -128,12 +128,12 @@ class SearchCacheStatus:
     """As many minutes as were asked for, oldest first; the newest is not over yet."""
 
 
-def describe_search_cache(*, minutes: int = 0, survey_age: float = 0.0) -> SearchCacheStatus:
+def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> SearchCacheStatus:
     """Return all that is known of the search cache, also when a store is down.
 
-    ``minutes`` is how many of the last minutes are told one by one. What a survey of the database
-    has found in this process may be told again for ``survey_age`` seconds, which spares the store
-    a sample.
+    ``minutes`` is how many of the last minutes are told one by one. What a survey of the database,
+    and of minutes long past, has found in this process may be told again for ``told_again``
+    seconds: that spares the stores most of the work.
 
     Raises:
         TypeError, ValueError: ``minutes`` is no whole number from 0 to 1440.
@@ -145,7 +145,7 @@ def describe_search_cache(*, minutes: int = 0, survey_age: float = 0.0) -> Searc
     settings = app_settings()
     courier = Courier(threads=1)  # the two stores are asked at the same time: both may be silent
     try:
-        statistics = courier.submit(lambda: _describe_statistics(minutes))
+        statistics = courier.submit(lambda: _describe_statistics(minutes, told_again))
         return SearchCacheStatus(
             alias=settings.search_cache,
             dedicated=settings.search_cache_dedicated,
@@ -153,7 +153,7 @@ def describe_search_cache(*, minutes: int = 0, survey_age: float = 0.0) -> Searc
             **_describe_store(
                 settings.search_cache,
                 dedicated=settings.search_cache_dedicated,
-                survey_age=survey_age,
+                survey_age=told_again,
             ),
             **_in_time(statistics, minutes),
         )
@@ -203,10 +203,10 @@ def _sweep(found: SweepProgress) -> SearchCacheSweep:
     )
 
 
-def _describe_statistics(minutes: int) -> dict[str, Any]:
+def _describe_statistics(minutes: int, told_again: float) -> dict[str, Any]:
     now = time.time()
     try:
-        figures = read_figures(minutes=minutes, now=now)
+        figures = read_figures(minutes=minutes, now=now, age=told_again)
     except StoreUnavailable as error:
         return _unknown_statistics(error.reason, minutes)
     return {

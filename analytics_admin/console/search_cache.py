@@ -22,8 +22,8 @@ from analytics_admin.console.search_cache_facts import (
 )
 from analytics_admin.services import LONGEST_HISTORY, LONGEST_TAG, Act, SearchCacheStatus
 
-SURVEY_AGE = 30.0
-"""Seconds for which a sample of a large database is shown again: one costs the store some 20 ms."""
+TOLD_AGAIN = 30.0
+"""Seconds for which a sample of a large database, and hours long past, are shown again."""
 CLEARS_SHOWN = 5
 
 
@@ -33,7 +33,7 @@ class SearchCacheAdmin(DomainAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         hours, complaint = hours_asked(request.GET)
         minutes = min(60 * hours + 1, LONGEST_HISTORY)
-        status = services.describe_search_cache(minutes=minutes, survey_age=SURVEY_AGE)
+        status = services.describe_search_cache(minutes=minutes, told_again=TOLD_AGAIN)
         hindered = hindrance(request, Act.CLEAR_SEARCH_CACHE)
         told = {
             **describe_facts(status),

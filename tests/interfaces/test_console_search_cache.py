@@ -427,9 +427,41 @@ def test_after_a_clear_nothing_found_before_it_is_told_again(operator):
     assert "No result in the store has a tag." in part(page, "aa-tags")
 
 
+def test_after_a_clear_a_large_shared_database_is_looked_at_anew(operator, settings):
+    settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "SEARCH_CACHE_DEDICATED": False}
+    step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
+    for n in range(1500):
+        step.set(f"session:{n}", 1)
+    step.execute()
+    for n in range(500):
+        search_cache.set(n, 1)
+    assert '<dd id="aa-keys">500</dd>' in operator.get(PAGE).text
+    services.clear_search_cache(actor=SHELL)
+    assert '<dd id="aa-keys">0</dd>' in operator.get(PAGE).text
+
+
+def test_a_day_is_read_once_in_a_while_and_its_last_half_hour_each_time(operator, clock):
+    tell((100, Counts(hits=5)), (10, Counts(hits=3)), now=clock[0])
+    client = caches["breakers"].client.get_client(write=True)
+    address = f"{PAGE}?hours=24"
+    operator.get(PAGE)  # somebody else looks at fewer hours
+    assert "8 calls in the last 24 hours" in operator.get(address).text
+    client.config_resetstat()
+    tell((9, Counts(hits=1)), now=clock[0])
+    assert "9 calls in the last 24 hours" in operator.get(address).text
+    assert client.info("commandstats")["cmdstat_hmget"]["calls"] < 150
+    assert services.describe_search_cache(minutes=200).history[-101].counts.hits == 5
+
+
+def test_hours_read_a_while_ago_are_no_gap_in_a_longer_period(operator, clock):
+    tell((100, Counts(hits=5)), (1000, Counts(hits=3)), now=clock[0])
+    for hours, calls in ((1, 0), (3, 5), (24, 8), (6, 5)):
+        assert f"{calls} calls in" in operator.get(f"{PAGE}?hours={hours}").text
+
+
 def test_who_does_not_ask_for_an_old_survey_gets_none():
     leave_behind(2000)
-    services.describe_search_cache(survey_age=30)
+    services.describe_search_cache(told_again=30)
     caches["search"].client.get_client(write=True).set("session:1", 1)
     fresh = services.describe_search_cache()
     assert [kind.prefix for kind in fresh.foreign] == ["session:"]
