@@ -81,10 +81,10 @@ def read_figures(*, minutes: int = 0, now: float | None = None, age: float = 0.0
         raise ValueError(f"minutes must be 0 to {MINUTES_KEPT}, not {minutes}")
     last = int((time.time() if now is None else now) // 60)
     periods = {name: list(_spans(last - length + 1, last)) for name, length in PERIODS.items()}
-    single = [Span("m", last - age) for age in reversed(range(minutes))]
+    single = [Span("m", last - ago) for ago in reversed(range(minutes))]
     asked = list(dict.fromkeys([*single, *(span for spans in periods.values() for span in spans)]))
     settings = app_settings()
-    of = repr(site.CACHES[settings.breaker_cache]), settings.search_cache
+    of = repr(site.CACHES.get(settings.breaker_cache)), settings.search_cache
     known = _known(of, age)
     fresh = [span for span in asked if span not in known]
     ledger = open_ledger(settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT)

@@ -118,7 +118,7 @@ def _survey(
     client: Any, alias: str, answer: _Answer, *, dedicated: bool, age: float
 ) -> tuple[Survey | None, Mapping[str, Any]]:
     global _kept  # noqa: PLW0603 - one per process
-    of = (alias, dedicated, repr(settings.CACHES[alias]), answer.record)
+    of = (alias, dedicated, repr(settings.CACHES.get(alias)), answer.record)
     if (kept := _kept) is not None and kept.of == of and time.monotonic() - kept.at < age:
         found, size = kept.found, answer.size
         if found is None or found.size == size:
