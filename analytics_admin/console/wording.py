@@ -189,3 +189,10 @@ def status_badge(operation: Operation) -> Badge:
 def count(number: int) -> str:
     """Return the number with the locale's thousands separators."""
     return str(number_format(number, use_l10n=True, force_grouping=True))
+
+
+def share(part: float) -> str:
+    """Return a share, from 0 to 1, as a percentage in the locale's way."""
+    return gettext("%(number)s %%") % {
+        "number": number_format(round(100 * part, 1), 1, use_l10n=True)
+    }

@@ -28,6 +28,7 @@ LEVELS = {
         "breaker_outcomes",
         "breaker_reports",
         "search_cache_acts",
+        "search_cache_clears",
         "search_cache_reports",
         "audit",
         "access",
