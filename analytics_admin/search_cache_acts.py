@@ -17,7 +17,9 @@ from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
+from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.caching.soft_clear import NothingToUndo, UndoableClear
+from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
 from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
@@ -26,10 +28,9 @@ from analytics_admin.signals import search_cache_cleared
 
 __all__ = [
     "CLEAR_MODES",
+    "LONGEST_TAG",
     "MOST_TAGS",
-    "UndoableClear",
     "clear_search_cache",
-    "find_undoable_clear",
     "sweep_search_cache",
     "undo_clear",
 ]
@@ -118,10 +119,13 @@ def sweep_search_cache(
     dry_run: bool = False,
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
+    seconds: float | None = None,
 ) -> ActResult:
     """Remove the results that count no more; ``on_progress`` is told how many were looked at.
 
-    A sweep that was cut off is gone on with by the next one within an hour.
+    A sweep that was cut off is gone on with by the next one within an hour. After ``seconds`` it
+    stops by itself, for a caller that may not last as long as it does; a dry run then infers the
+    rest from what it has seen.
 
     Raises:
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
@@ -130,23 +134,13 @@ def sweep_search_cache(
     reason = authorize(act, actor, reason, dry_run=dry_run)
     with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
-            plan = sweeping.preview()
-            message = f"Dry run: {plan.removed} of {plan.seen} results would be removed"
-            return ActResult(message=message, preview=asdict(plan))
+            plan = sweeping.preview(seconds=seconds)
+            return ActResult(message=_say_plan(plan), preview=asdict(plan))
         with attempt.on_record(reason=reason) as operation:
-            outcome = sweeping.sweep_leftovers(on_progress=on_progress)
+            outcome = sweeping.sweep_leftovers(on_progress=on_progress, seconds=seconds)
             operation.outcome = asdict(outcome)
-            operation.message = (
-                f"Search cache swept: {outcome.removed} of {outcome.seen} results removed"
-            )
+            operation.message = _say_swept(outcome)
     return ActResult(message=operation.message, operation_id=operation.pk)
-
-
-def find_undoable_clear() -> UndoableClear | None:
-    """Return the soft clear that can be undone now; None without one, and with the store down."""
-    with suppress(StoreUnavailable):
-        return soft_clear.find_undoable()
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +247,41 @@ def _say_tags(outcome: Mapping[str, Any]) -> str:
         "number",
     )
     return Said(words, number=outcome["tags"])
+
+
+def _say_plan(plan: SweepPlan) -> str:
+    if plan.exact:
+        words = ngettext_lazy(
+            "Dry run: %(removed)d of %(seen)d results would be removed",
+            "Dry run: %(removed)d of %(seen)d results would be removed",
+            "removed",
+        )
+    else:
+        words = ngettext_lazy(
+            "Dry run: about %(removed)d of %(seen)d results would be removed",
+            "Dry run: about %(removed)d of %(seen)d results would be removed",
+            "removed",
+        )
+    return Said(words, removed=plan.removed, seen=plan.seen)
+
+
+def _say_swept(outcome: SweepOutcome) -> str:
+    if outcome.finished:
+        words = ngettext_lazy(
+            "Search cache swept: %(removed)d of %(seen)d results removed",
+            "Search cache swept: %(removed)d of %(seen)d results removed",
+            "removed",
+        )
+    else:
+        words = ngettext_lazy(
+            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
+            " Go on with it",
+            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
+            " Go on with it",
+            "removed",
+        )
+    share = f"{outcome.progress:.0%}"
+    return Said(words, removed=outcome.removed, seen=outcome.seen, share=share)
 
 
 def _require_undoable(found: UndoableClear | None) -> UndoableClear:
