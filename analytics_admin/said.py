@@ -42,6 +42,14 @@ def here(text: Any) -> Any:
     return text.here() if isinstance(text, Said) else text
 
 
+def from_record(text: str) -> str:
+    """Return English words that were put on record in the language that is active now.
+
+    Words that hold data stay as they are: a record does not tell which.
+    """
+    return translation.gettext(text) if text else text
+
+
 def words_of(error: Exception) -> str:
     """Return what the exception says, still translatable where it is: str() has the English."""
     said = error.args[0] if error.args else ""

@@ -22,7 +22,7 @@ from analytics_admin.console.act_lines import command_lines, curl_lines
 from analytics_admin.console.forms import ConfirmForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.models import Operation
-from analytics_admin.said import here, words_of
+from analytics_admin.said import from_record, here, words_of
 from analytics_admin.services import (
     Act,
     ActDenied,
@@ -236,13 +236,13 @@ def repeated_words(first: Operation | None) -> tuple[int, str]:
     if first is None:
         return messages.ERROR, gettext("This page was sent before: nothing was done now.")
     if first.status == Operation.Status.DONE:
-        done = first.message or first.get_kind_display()
+        done = from_record(first.message) or first.get_kind_display()
         return messages.SUCCESS, gettext("This was already done: %(message)s") % {"message": done}
     if first.is_interrupted:
         return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
     if first.status == Operation.Status.STARTED:
         return messages.INFO, gettext("This is under way already.")
-    failure = here(failure_said(Act(first.kind), first.error))
+    failure = here(failure_said(Act(first.kind), from_record(first.error)))
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 

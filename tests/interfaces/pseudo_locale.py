@@ -1,6 +1,7 @@
-"""A language that no program knows by heart: every translated text stands between ⟦ and ⟧.
+"""A language that no program knows by heart: what was translated stands between ⟦ and ⟧.
 
-What a page shows outside of such brackets was not translated, or is data.
+Only the words of a text do, not what is put into its places: that is data, or has to be translated
+itself. What a page shows outside of such brackets was not translated, unless it is marked as data.
 """
 
 import re
@@ -12,10 +13,22 @@ from typing import Any
 from django.utils import translation
 from django.utils.translation import trans_real
 
-PSEUDO = "de"  # one that Django knows, whose own words are replaced for a while
+PSEUDO = "he"  # one that Django knows, and that is written from right to left
+PLACES = re.compile(r"(%(?:\(\w+\))?[-0-9.]*[a-z]|\{\w*\})")
+
 READ_ALOUD = {"alt", "aria-description", "aria-label", "placeholder", "title"}
-UNSEEN = {"script", "style", "template", "head"}
+"""Attributes that people read, beside those that begin with ``data-``, from which scripts speak."""
+CODE = {
+    *("data-aa-as", "data-key", "data-now", "data-seconds", "data-tag"),
+    *("data-filter-title",),  # Django's own list: by it a filter stays open
+}
+"""Attributes of that kind that only programs read."""
+DATA = {"bdi", "code", "pre", "q", "time"}
+"""Elements whose text is nobody's to translate."""
+UNSEEN = {"script", "style", "template"}
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
+INLINE = {"a", "b", "bdi", "code", "em", "q", "span", "strong", "time"}
+BUTTONS = {"submit", "button", "reset"}
 
 
 class _Pseudo:
@@ -30,7 +43,11 @@ class _Pseudo:
         return getattr(self._real, name)
 
     def gettext(self, message: str) -> str:
-        return f"⟦{message.rsplit(chr(4), 1)[-1]}⟧" if message.strip() else message
+        words = message.rsplit(chr(4), 1)[-1]  # what stands before it is the context
+        return "".join(
+            part if PLACES.fullmatch(part) or not part.strip() else f"⟦{part}⟧"
+            for part in PLACES.split(words)
+        )
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:
         return self.gettext(singular if number == 1 else plural)
@@ -49,47 +66,61 @@ def pseudo_locale() -> Iterator[str]:
 
 
 class _Texts(HTMLParser):
+    """Finds the texts of a page, each as a whole: a sentence may hold a link or a number."""
+
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self._open: list[tuple[str, bool]] = []
+        self._open: list[str] = []
         self._text: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self._end_text(tag)
-        for name, value in attributes:
-            button = tag == "input" and ("type", "submit") in attributes and name == "value"
-            if (name in READ_ALOUD or button or name.startswith("data-aa-over")) and value:
-                self.found.append(value)
+        self._begin_or_end(tag)
+        given = dict(attributes)
+        told = {name for name in given if name.startswith("data-")} - CODE
+        told |= READ_ALOUD.intersection(given) if tag != "time" else set()
+        if tag == "input" and given.get("type") in BUTTONS:
+            told.add("value")
+        self.found += [given[name] or "" for name in sorted(told)]
         if tag not in VOID:
-            self._open.append((tag, any(name == "data-verbatim" for name, _ in attributes)))
+            self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        self._end_text(tag)
-        while self._open and self._open.pop()[0] != tag:
+        self._begin_or_end(tag)
+        while self._open and self._open.pop() != tag:
             pass
 
     def handle_data(self, data: str) -> None:
-        if not any(tag in UNSEEN for tag, _ in self._open):
-            self._text.append(data)
+        unread = (UNSEEN | DATA).intersection(self._open)
+        self._text.append(data if not unread else " ")
 
-    def _end_text(self, tag: str) -> None:
-        """Words go on within a line: a sentence may hold a link, a name or a number."""
-        if tag not in {"a", "bdi", "code", "em", "q", "span", "strong", "time"}:
+    def close(self) -> None:
+        super().close()
+        self._begin_or_end("")
+
+    def _begin_or_end(self, tag: str) -> None:
+        if tag not in INLINE:
             self.found.append("".join(self._text))
             self._text = []
 
 
-def untranslated(page: str) -> list[str]:
-    """Return the texts of a page, seen or read aloud, that have letters outside of brackets."""
+def texts(page: str) -> list[str]:
+    """Return the texts of a page, seen or read aloud or said by its scripts, without data."""
     parser = _Texts()
     parser.feed(page)
     parser.close()
-    left = (_outside(text) for text in parser.found)
-    return sorted({text for text in left if re.search(r"[^\W\d_]{2}", text)})
+    return [" ".join(text.split()) for text in parser.found]
+
+
+def untranslated(page: str) -> list[str]:
+    """Return the texts of a page that have letters, or a per cent sign, outside of brackets.
+
+    Names of programs' own, with a dot or an underscore in them, are data wherever they stand, and
+    so are the places that scripts fill.
+    """
+    return sorted({text for text in map(_outside, texts(page)) if re.search(r"[^\W\d_]|%", text)})
 
 
 def _outside(text: str) -> str:
-    while (shorter := re.sub(r"⟦[^⟦⟧]*⟧", " ", text)) != text:
-        text = shorter
-    return " ".join(text.split())
+    bare = re.sub(r"⟦[^⟦⟧]*⟧", " ", text)
+    return " ".join(re.sub(r"\b\w+([._]\w+)+\b|\{\w+\}", " ", bare).split())

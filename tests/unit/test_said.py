@@ -31,22 +31,22 @@ def test_it_is_english_whatever_language_is_active():
 def test_here_it_is_in_the_language_that_is_active():
     assert here(LOST) == "the store lost it"
     with pseudo_locale():
-        assert here(LOST) == "⟦the store lost it⟧"
+        assert here(LOST) == "⟦the store lost ⟧it"
         assert here(Said(gettext_noop("Reset"))) == "⟦Reset⟧"
     assert here(LOST) == "the store lost it"
 
 
 def test_the_number_decides_between_singular_and_plural_in_each_language():
     with pseudo_locale():
-        assert here(keys(1)) == "⟦1 key: none⟧"
-        assert here(keys(5)) == "⟦5 keys: none⟧"
+        assert here(keys(1)) == "1⟦ key: ⟧none"
+        assert here(keys(5)) == "5⟦ keys: ⟧none"
 
 
 def test_a_sentence_within_a_sentence_is_translated_with_it():
     outer = Said(gettext_noop("Failed: %(reason)s"), reason=keys(2, reason=LOST))
     assert outer == "Failed: 2 keys: the store lost it"
     with pseudo_locale():
-        assert here(outer) == "⟦Failed: ⟦2 keys: ⟦the store lost it⟧⟧⟧"
+        assert here(outer) == "⟦Failed: ⟧2⟦ keys: ⟧⟦the store lost ⟧it"
 
 
 @pytest.mark.parametrize("data", ["100 %", "%s %(name)s", "%%", "{reason}"])
@@ -65,7 +65,7 @@ def test_a_copy_says_the_same_and_keeps_its_translation(copied):
     with pseudo_locale():
         twin = copied(keys(2, reason=LOST))
         assert twin == "2 keys: the store lost it"
-        assert here(twin) == "⟦2 keys: ⟦the store lost it⟧⟧"
+        assert here(twin) == "2⟦ keys: ⟧⟦the store lost ⟧it"
 
 
 def test_to_json_it_is_a_text():
