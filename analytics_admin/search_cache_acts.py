@@ -14,7 +14,9 @@ from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
+from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.caching.soft_clear import NothingToUndo, UndoableClear
+from analytics_admin.caching.sweeping import SweepOutcome
 from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
@@ -22,10 +24,9 @@ from analytics_admin.signals import search_cache_cleared
 
 __all__ = [
     "CLEAR_MODES",
+    "LONGEST_TAG",
     "MOST_TAGS",
-    "UndoableClear",
     "clear_search_cache",
-    "find_undoable_clear",
     "sweep_search_cache",
     "undo_clear",
 ]
@@ -114,10 +115,13 @@ def sweep_search_cache(
     dry_run: bool = False,
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
+    seconds: float | None = None,
 ) -> ActResult:
     """Remove the results that count no more; ``on_progress`` is told how many were looked at.
 
-    A sweep that was cut off is gone on with by the next one within an hour.
+    A sweep that was cut off is gone on with by the next one within an hour. After ``seconds`` it
+    stops by itself, for a caller that may not last as long as it does; a dry run then infers the
+    rest from what it has seen.
 
     Raises:
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
@@ -126,23 +130,15 @@ def sweep_search_cache(
     reason = authorize(act, actor, reason, dry_run=dry_run)
     with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
-            plan = sweeping.preview()
-            message = f"Dry run: {plan.removed} of {plan.seen} results would be removed"
+            plan = sweeping.preview(seconds=seconds)
+            about = "" if plan.exact else "about "
+            message = f"Dry run: {about}{plan.removed} of {plan.seen} results would be removed"
             return ActResult(message=message, preview=asdict(plan))
         with attempt.on_record(reason=reason) as operation:
-            outcome = sweeping.sweep_leftovers(on_progress=on_progress)
+            outcome = sweeping.sweep_leftovers(on_progress=on_progress, seconds=seconds)
             operation.outcome = asdict(outcome)
-            operation.message = (
-                f"Search cache swept: {outcome.removed} of {outcome.seen} results removed"
-            )
+            operation.message = _say_swept(outcome)
     return ActResult(message=operation.message, operation_id=operation.pk)
-
-
-def find_undoable_clear() -> UndoableClear | None:
-    """Return the soft clear that can be undone now; None without one, and with the store down."""
-    with suppress(StoreUnavailable):
-        return soft_clear.find_undoable()
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +211,13 @@ def _preview_tags(tags: Sequence[str]) -> ActResult:
 
 def _say_soft(outcome: Mapping[str, Any]) -> str:
     return f"Search cache cleared softly: stale results for at most {outcome['stale_for']:g} s"
+
+
+def _say_swept(outcome: SweepOutcome) -> str:
+    removed = f"{outcome.removed} of {outcome.seen} results removed"
+    if outcome.finished:
+        return f"Search cache swept: {removed}"
+    return f"Search cache swept in part, about {outcome.progress:.0%}: {removed}. Go on with it"
 
 
 def _counted(number: int, thing: str) -> str:

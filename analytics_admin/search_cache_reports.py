@@ -17,10 +17,12 @@ from analytics_admin.caching.inspection import inspect
 from analytics_admin.caching.ledger import MINUTES_KEPT
 from analytics_admin.caching.statistics import FIGURES, Counts
 from analytics_admin.caching.survey import ForeignKeys
+from analytics_admin.caching.sweep_progress import SweepProgress
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.courier import Courier
 from analytics_admin.models import Operation
+from analytics_admin.search_cache_clears import clear_mode_of
 
 LONGEST_HISTORY = MINUTES_KEPT
 LONGEST_WAIT = 1.0
@@ -69,6 +71,21 @@ class LastClear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCacheSweep:
+    """A sweep that has begun and is not over."""
+
+    progress: float
+    """The share of the work that is done, from 0 to 1."""
+    seen: int
+    """Values that it has looked at."""
+    removed: int
+    last_step_at: datetime
+    under_way: bool
+    """False: it was cut off, and can be gone on with until ``resumable_until``."""
+    resumable_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCacheStatus:
     """What is known of the search cache now; None is what is not known."""
 
@@ -84,6 +101,12 @@ class SearchCacheStatus:
     """About the memory that these keys take."""
     foreign: Sequence[ForeignKeys] | None = None
     """The ten most frequent kinds of keys in the database that are not the search cache's."""
+    tags: Sequence[str] | None = None
+    """Up to 100 tags in use, by name."""
+    all_tags: bool = False
+    """False: there may be others, which a sample has missed, or whose names are hashed."""
+    looked_at: int | None = None
+    """Keys of the database that ``tags`` and ``foreign`` are told from."""
     server_bytes: int | None = None
     """Memory that the whole server uses, whatever else it holds."""
     server_bytes_limit: int | None = None
@@ -92,6 +115,8 @@ class SearchCacheStatus:
     """None: there was none yet."""
     undo_until: datetime | None = None
     """Until when the last soft clear can be undone; None: there is nothing to undo, or unknown."""
+    sweep: SearchCacheSweep | None = None
+    """None: none has begun that is not over, or unknown."""
     statistics_unavailable: str = ""
     """Why the counts below are not known; empty where they are."""
     last_5_minutes: SearchCacheCounts | None = None
@@ -103,10 +128,12 @@ class SearchCacheStatus:
     """As many minutes as were asked for, oldest first; the newest is not over yet."""
 
 
-def describe_search_cache(*, minutes: int = 0) -> SearchCacheStatus:
+def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> SearchCacheStatus:
     """Return all that is known of the search cache, also when a store is down.
 
-    ``minutes`` is how many of the last minutes are told one by one.
+    ``minutes`` is how many of the last minutes are told one by one. What a survey of the database,
+    and of minutes long past, has found in this process may be told again for ``told_again``
+    seconds: that spares the stores most of the work.
 
     Raises:
         TypeError, ValueError: ``minutes`` is no whole number from 0 to 1440.
@@ -118,12 +145,16 @@ def describe_search_cache(*, minutes: int = 0) -> SearchCacheStatus:
     settings = app_settings()
     courier = Courier(threads=1)  # the two stores are asked at the same time: both may be silent
     try:
-        statistics = courier.submit(lambda: _describe_statistics(minutes))
+        statistics = courier.submit(lambda: _describe_statistics(minutes, told_again))
         return SearchCacheStatus(
             alias=settings.search_cache,
             dedicated=settings.search_cache_dedicated,
             last_clear=_last_clear(),
-            **_describe_store(settings.search_cache, dedicated=settings.search_cache_dedicated),
+            **_describe_store(
+                settings.search_cache,
+                dedicated=settings.search_cache_dedicated,
+                survey_age=told_again,
+            ),
             **_in_time(statistics, minutes),
         )
     finally:
@@ -136,9 +167,9 @@ def plain_search_cache(status: SearchCacheStatus) -> dict[str, Any]:
     return plain
 
 
-def _describe_store(alias: str, *, dedicated: bool) -> dict[str, Any]:
+def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[str, Any]:
     try:
-        found = inspect(alias, dedicated=dedicated)
+        found = inspect(alias, dedicated=dedicated, survey_age=survey_age)
     except StoreUnavailable as error:
         return {"reachable": False, "unavailable": error.reason}
     about: dict[str, Any] = {
@@ -146,6 +177,7 @@ def _describe_store(alias: str, *, dedicated: bool) -> dict[str, Any]:
         "server_bytes": found.server_bytes,
         "server_bytes_limit": found.server_bytes_limit,
         "undo_until": None if found.undo_until is None else _time(found.undo_until),
+        "sweep": None if found.sweep is None else _sweep(found.sweep),
     }
     if (survey := found.survey) is not None:
         about |= {
@@ -153,14 +185,28 @@ def _describe_store(alias: str, *, dedicated: bool) -> dict[str, Any]:
             "exact": survey.exact,
             "bytes": survey.bytes,
             "foreign": survey.foreign,
+            "tags": survey.tags,
+            "all_tags": survey.all_tags,
+            "looked_at": survey.looked_at,
         }
     return about
 
 
-def _describe_statistics(minutes: int) -> dict[str, Any]:
+def _sweep(found: SweepProgress) -> SearchCacheSweep:
+    return SearchCacheSweep(
+        progress=found.progress,
+        seen=found.seen,
+        removed=found.removed,
+        last_step_at=_time(found.last_step_at),
+        under_way=found.under_way,
+        resumable_until=_time(found.resumable_until),
+    )
+
+
+def _describe_statistics(minutes: int, told_again: float) -> dict[str, Any]:
     now = time.time()
     try:
-        figures = read_figures(minutes=minutes, now=now)
+        figures = read_figures(minutes=minutes, now=now, age=told_again)
     except StoreUnavailable as error:
         return _unknown_statistics(error.reason, minutes)
     return {
@@ -194,7 +240,7 @@ def _last_clear() -> LastClear | None:
         at=row.started_at,
         actor=row.actor,
         channel=row.channel,
-        mode="tags" if row.targets.get("tags") else row.targets.get("mode", "hard"),
+        mode=clear_mode_of(row),
         reason=row.reason,
         operation_id=row.pk,
     )

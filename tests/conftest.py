@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 
 from analytics_admin.breakers import engine, fleet, link, rounds
-from analytics_admin.caching import line, reporter, search_cache, wiring
+from analytics_admin.caching import figures, inspection, line, reporter, search_cache, wiring
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
@@ -39,6 +39,8 @@ def _clean_store() -> None:
     """Every test begins with an empty store."""
     client = caches["default"].client.get_client(write=True)
     client.flushall()
+    figures.forget()
+    inspection.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,9 @@ Knows nothing of how the counts got there.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.conf import settings as site
 
 from analytics_admin.caching.ledger import MINUTES_KEPT, Span, open_ledger, total
 from analytics_admin.caching.statistics import Counts
@@ -15,6 +18,8 @@ READ_TIMEOUT = 0.3
 """Seconds that a reader waits for connecting and for each reply."""
 PERIODS: Mapping[str, int] = {"last_5_minutes": 5, "last_hour": 60, "last_day": MINUTES_KEPT}
 """In minutes; the newest of them is the one under way."""
+SETTLED = 30
+"""Minutes after which hardly anybody tells of a minute any more: only who has lost the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,22 @@ class Load:
     compute_seconds_after: float
 
 
-def read_figures(*, minutes: int = 0, now: float | None = None) -> Figures:
+class _Kept(NamedTuple):
+    """The settled minutes that this process has read last."""
+
+    of: tuple[str, str]
+    at: float
+    found: Mapping[Span, Counts]
+
+
+_kept: _Kept | None = None
+
+
+def read_figures(*, minutes: int = 0, now: float | None = None, age: float = 0.0) -> Figures:
     """Return the figures of the periods, and of the last minutes one by one; one round trip.
+
+    Minutes long past may be told again as this process has read them in the last ``age`` seconds:
+    a day of them is a thousand times the work of the last few.
 
     Raises:
         ValueError: ``minutes`` is not 0 to 1440.
@@ -62,15 +81,40 @@ def read_figures(*, minutes: int = 0, now: float | None = None) -> Figures:
         raise ValueError(f"minutes must be 0 to {MINUTES_KEPT}, not {minutes}")
     last = int((time.time() if now is None else now) // 60)
     periods = {name: list(_spans(last - length + 1, last)) for name, length in PERIODS.items()}
-    single = [Span("m", last - age) for age in reversed(range(minutes))]
+    single = [Span("m", last - ago) for ago in reversed(range(minutes))]
     asked = list(dict.fromkeys([*single, *(span for spans in periods.values() for span in spans)]))
     settings = app_settings()
+    of = repr(site.CACHES.get(settings.breaker_cache)), settings.search_cache
+    known = _known(of, age)
+    fresh = [span for span in asked if span not in known]
     ledger = open_ledger(settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT)
-    found = dict(zip(asked, ledger.read(asked), strict=True))
+    found = {**known, **dict(zip(fresh, ledger.read(fresh), strict=True))}
+    if age:
+        _keep(of, {span: found[span] for span in single if span.number < last - SETTLED}, known)
     return Figures(
         periods={name: total([found[span] for span in spans]) for name, spans in periods.items()},
         minutes=tuple(Minute(at=span.number * 60, counts=found[span]) for span in single),
     )
+
+
+def forget() -> None:
+    """Have the next look read everything."""
+    global _kept  # noqa: PLW0603 - one per process
+    _kept = None
+
+
+def _known(of: tuple[str, str], age: float) -> Mapping[Span, Counts]:
+    kept = _kept
+    is_of_use = kept is not None and kept.of == of and time.monotonic() - kept.at < age
+    return kept.found if kept is not None and is_of_use else {}
+
+
+def _keep(of: tuple[str, str], found: Mapping[Span, Counts], known: Mapping[Span, Counts]) -> None:
+    """Keep what was found beside what was known, which grows no younger by it."""
+    global _kept  # noqa: PLW0603 - one per process
+    kept = _kept
+    at = kept.at if known and kept is not None else time.monotonic()
+    _kept = _Kept(of, at, {**known, **found})
 
 
 def load_of(figures: Figures, *, now: float) -> Load:

@@ -3,6 +3,7 @@
 Knows nothing of Redis, and nothing of what is done with the keys.
 """
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -32,6 +33,17 @@ class Keyspace:
         """Return "value", "lease" or "tag" for a key of the search cache's own, else nothing."""
         match = self.kinds.match(key)
         return match[1].decode() if match else ""
+
+    def tag_of(self, key: bytes) -> str | None:
+        """Return the tag whose token the key is; None for other keys, and for a hashed name."""
+        if self.kind_of(key) != "tag":
+            return None
+        _, _, name = key.partition(b"tag:k:")
+        try:
+            tag = json.loads(name)
+        except ValueError:
+            return None
+        return tag if isinstance(tag, str) else None
 
     def owns(self, key: bytes) -> bool:
         """Say whether the key is a value of the alias, under any VERSION."""

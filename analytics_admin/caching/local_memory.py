@@ -35,6 +35,14 @@ def count(alias: str, keys: Keyspace) -> int:
         return len(_owned(cache, keys))
 
 
+def tags(alias: str, keys: Keyspace) -> list[str | None]:
+    """Return the tags in use; None for each whose name is hashed."""
+    cache = _cache(alias)
+    with cache._lock:
+        ours = [key.encode() for key in _owned(cache, keys)]
+    return [keys.tag_of(key) for key in ours if keys.kind_of(key) == "tag"]
+
+
 def read_record(alias: str) -> tuple[TokenRecord | None, float]:
     """Return the token record, None for a missing or damaged one, and the time."""
     raw = caches[alias].get(RECORD_NAME)

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.exceptions import NoPermissionError
@@ -27,6 +27,7 @@ SAMPLE_OF_DEDICATED = 1000
 WEIGHED = 200
 """Keys whose size is asked for."""
 PREFIXES = 10
+TAGS = 100
 _STEP = 500
 _LONGEST_PREFIX = 60
 
@@ -54,6 +55,14 @@ class Survey:
     """About the memory that these keys take, from the sizes of some."""
     foreign: tuple[ForeignKeys, ...] | None
     """The ten most frequent prefixes."""
+    tags: tuple[str, ...] = ()
+    """Up to 100 tags whose tokens were met, by name."""
+    all_tags: bool = False
+    """False: there may be others, which were not met, or whose names are hashed."""
+    looked_at: int = 0
+    """Keys that were met."""
+    size: int | None = None
+    """Keys of the whole database, whosever they are; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +93,27 @@ def survey(client: Any, alias: str, *, dedicated: bool, exact: bool = False) -> 
     if ours is not None:
         strange = (key for key in sighting.met if key != record and not ours.owns(key))
         foreign = _by_prefix(strange, sighting)
-    return Survey(keys=keys, exact=is_exact, bytes=_weigh(client, own, keys), foreign=foreign)
+    tags, all_tags = _tags(sighting, ours)
+    return Survey(
+        keys=keys,
+        exact=is_exact,
+        bytes=_weigh(client, own, keys),
+        foreign=foreign,
+        tags=tags,
+        all_tags=all_tags,
+        looked_at=len(sighting.met),
+        size=size,
+    )
+
+
+def resized(found: Survey, size: int, *, dedicated: bool) -> Survey:
+    """Return what was found as of a database that has come to hold ``size`` keys since."""
+    if not found.size or size == found.size:
+        return found
+    grown = found.keys + size - found.size
+    keys = grown if dedicated else _rounded(found.keys * size / found.size)
+    weight = None if found.bytes is None else _rounded(found.bytes * keys / max(1, found.keys))
+    return replace(found, keys=keys, exact=dedicated, bytes=weight, size=size)
 
 
 def _is_cleared(key: bytes, ours: Keyspace, dedicated: bool) -> bool:
@@ -142,8 +171,21 @@ def _walk(client: Any) -> list[bytes]:
 def _scaled(number: int, sighting: _Sighting) -> int:
     if sighting.exact or not sighting.met:
         return number
-    # Rounded to what the sample can tell, so that the figure does not look exact.
-    return int(float(f"{sighting.size * number / len(sighting.met):.3g}"))
+    return _rounded(sighting.size * number / len(sighting.met))
+
+
+def _rounded(estimate: float) -> int:
+    """Round to what a sample can tell, so that the figure does not look exact."""
+    return int(float(f"{estimate:.3g}"))
+
+
+def _tags(sighting: _Sighting, ours: Keyspace | None) -> tuple[tuple[str, ...], bool]:
+    """Return the tags met, and whether they are all."""
+    if ours is None:
+        return (), False
+    met = {key for key in sighting.met if ours.kind_of(key) == "tag"}
+    named = sorted(tag for key in met if (tag := ours.tag_of(key)) is not None)[:TAGS]
+    return tuple(named), sighting.exact and len(named) == len(met)
 
 
 def _by_prefix(strange: Iterable[bytes], sighting: _Sighting) -> tuple[ForeignKeys, ...]:
@@ -170,5 +212,5 @@ def _weigh(client: Any, own: Sequence[bytes], keys: int) -> int | None:
             step.execute_command(*measure.split(), key)
         sizes = [size for size in step.execute(raise_on_error=False) if isinstance(size, int)]
         if sizes:
-            return int(float(f"{keys * sum(sizes) / len(sizes):.3g}"))
+            return _rounded(keys * sum(sizes) / len(sizes))
     return None

@@ -3,7 +3,7 @@
 How far a sweep has come lies in the store, so that one which was cut off is gone on with.
 """
 
-import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +15,15 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from analytics_admin.caching import local_memory, sweep
 from analytics_admin.caching.keyspace import Keyspace, keyspace
 from analytics_admin.caching.reach import TIMEOUT, failures_explained
+from analytics_admin.caching.sweep_progress import (
+    POSITION_LIFE,
+    POSITION_NAME,
+    SweepPosition,
+    decode_position,
+    share_walked,
+)
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable, act_client, explain, is_local_memory
-
-POSITION_NAME = "analytics_admin:sweep"
-POSITION_LIFE = 3600
-"""Seconds for which a sweep that was cut off can be gone on with; then one begins anew."""
 
 Progress = Callable[[int], None]
 
@@ -35,10 +38,32 @@ class SweepOutcome:
     removed: int
     resumed: bool
     """True: it went on where one was cut off."""
+    finished: bool = True
+    """False: its time was over; the next one goes on from there."""
+    progress: float = 1.0
+    """The share of the key table walked by now, with what it went on from, 0 to 1."""
 
 
-def sweep_leftovers(*, on_progress: Progress | None = None) -> SweepOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """What a sweep would do if it began now."""
+
+    alias: str
+    seen: int
+    """Values that it would look at."""
+    removed: int
+    exact: bool
+    """False: both are estimates, from a part of the key table."""
+    progress: float = 0.0
+    """Over 0: one was cut off so far, from 0 to 1, and would be gone on with."""
+
+
+def sweep_leftovers(
+    *, on_progress: Progress | None = None, seconds: float | None = None
+) -> SweepOutcome:
     """Remove the values that count no more; ``on_progress`` is told how many were looked at.
+
+    After ``seconds`` it stops, if it is not over.
 
     Raises:
         StoreUnavailable: the store refused or did not answer; the next sweep goes on from there.
@@ -49,11 +74,14 @@ def sweep_leftovers(*, on_progress: Progress | None = None) -> SweepOutcome:
         seen, removed = local_memory.remove_leftovers(alias, keys)
         return SweepOutcome(alias=alias, seen=seen, removed=removed, resumed=False)
     with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
-        return _sweep(client, alias, keys, on_progress or _ignore)
+        return _sweep(client, alias, keys, on_progress or _ignore, _deadline(seconds))
 
 
-def preview() -> SweepOutcome:
-    """Say of how many values a sweep would remove how many; changes nothing, walks over all.
+def preview(*, seconds: float | None = None) -> SweepPlan:
+    """Say of how many values a sweep would remove how many; changes nothing.
+
+    Walks over all of them, or for ``seconds``, and infers the rest: SCAN's order is that of
+    hashes, so what it has walked is a sample.
 
     Raises:
         StoreUnavailable: the store does not answer.
@@ -62,49 +90,86 @@ def preview() -> SweepOutcome:
     keys = keyspace(alias)
     if is_local_memory(alias):
         seen, outdated = local_memory.count_leftovers(alias, keys)
-        return SweepOutcome(alias=alias, seen=seen, removed=outdated, resumed=False)
+        return SweepPlan(alias=alias, seen=seen, removed=outdated, exact=True)
+    deadline = _deadline(seconds)
+    seen = outdated = cursor = 0
     with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
-        pages = sweep.count_leftovers(client, keys)
-        seen, outdated = map(sum, zip(*((page.seen, page.removed) for page in pages), strict=True))
-    return SweepOutcome(alias=alias, seen=seen, removed=outdated, resumed=False)
+        before = _read_position(client, caches[alias].make_key(POSITION_NAME))
+        for page in sweep.count_leftovers(client, keys):
+            seen, outdated, cursor = seen + page.seen, outdated + page.removed, page.cursor
+            if time.monotonic() >= deadline:
+                break
+    share = share_walked(cursor)
+    seen, outdated = (_scaled(number, share) for number in (seen, outdated))
+    return SweepPlan(
+        alias=alias,
+        seen=seen,
+        removed=outdated,
+        exact=not cursor,
+        progress=round(share_walked(before.cursor), 4) if before.cursor else 0.0,
+    )
 
 
-def _sweep(client: Any, alias: str, keys: Keyspace, on_progress: Progress) -> SweepOutcome:
-    position = caches[alias].make_key(POSITION_NAME)
-    start = _read_position(client, position)
+def _sweep(
+    client: Any, alias: str, keys: Keyspace, on_progress: Progress, deadline: float
+) -> SweepOutcome:
+    place = caches[alias].make_key(POSITION_NAME)
+    before = _read_position(client, place)
     seen = removed = 0
+    cursor = before.cursor
     try:
-        for page in sweep.remove_leftovers(client, keys, start=start):
-            seen += page.seen
-            removed += page.removed
-            _save_position(client, position, page.cursor)
+        for page in sweep.remove_leftovers(client, keys, start=cursor):
+            seen, removed, cursor = seen + page.seen, removed + page.removed, page.cursor
+            is_over = time.monotonic() >= deadline
+            position = SweepPosition(
+                cursor=cursor,
+                seen=before.seen + seen,
+                removed=before.removed + removed,
+                moving=not is_over,
+            )
+            _save_position(client, place, position)
             on_progress(seen)
+            if is_over:
+                break
     except RedisError as error:
         reason = f"{explain(error)}; {removed} keys were removed before that"
         raise StoreUnavailable(reason) from None
-    return SweepOutcome(alias=alias, seen=seen, removed=removed, resumed=bool(start))
+    return SweepOutcome(
+        alias=alias,
+        seen=seen,
+        removed=removed,
+        resumed=bool(before.cursor),
+        finished=not cursor,
+        progress=round(share_walked(cursor), 4),
+    )
 
 
-def _read_position(client: Any, key: str) -> int:
-    """Return the cursor to begin with; 0, the beginning, unless a sweep was cut off."""
+def _read_position(client: Any, key: str) -> SweepPosition:
+    """Return where to begin: at the beginning, unless a sweep was cut off."""
     try:
-        found = json.loads(client.get(key) or b"0")
-    except ValueError:  # covers bytes that are no UTF-8
-        return 0
+        return decode_position(client.get(key)) or SweepPosition(cursor=0)
     except ResponseError as error:
         if str(error).startswith("WRONGTYPE"):
-            return 0
+            return SweepPosition(cursor=0)
         raise
-    return found if type(found) is int and 0 <= found < 1 << 64 else 0
 
 
-def _save_position(client: Any, key: str, cursor: int) -> None:
-    """Keep the cursor; a store that is out of memory is swept all the same, which makes room."""
-    if not cursor:
+def _save_position(client: Any, key: str, position: SweepPosition) -> None:
+    """Keep it; a store that is out of memory is swept all the same, which makes room."""
+    if not position.cursor:
         client.unlink(key)
         return
     with suppress(OutOfMemoryError):
-        client.set(key, cursor, ex=POSITION_LIFE)
+        client.set(key, position.encode(), ex=POSITION_LIFE)
+
+
+def _deadline(seconds: float | None) -> float:
+    return float("inf") if seconds is None else time.monotonic() + seconds
+
+
+def _scaled(number: int, share: float) -> int:
+    # Rounded to what the sample can tell, so that the figure does not look exact.
+    return number if share == 1 else int(float(f"{number / share:.3g}"))
 
 
 def _ignore(_: int) -> None:

@@ -1,14 +1,18 @@
 """The confirm page's forms: what an operator is asked before an act."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
 from analytics_admin.console.wording import CONTROLS
-from analytics_admin.services import DEFAULT_HOLD, MAX_REASON_LENGTH
+from analytics_admin.services import DEFAULT_HOLD, LONGEST_TAG, MAX_REASON_LENGTH, MOST_TAGS
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 AUTOMATIC = "automatic"
 HOLD_FOR = [
@@ -38,6 +42,7 @@ class ConfirmForm(forms.Form):
 CLEAR_MODES = [
     ("hard", _("At once: every result is removed")),
     ("soft", _("Softly: old results are served while new ones are computed, and it can be undone")),
+    ("tags", _("By tag: only results that carry one named below are removed")),
 ]
 
 
@@ -50,13 +55,34 @@ class ConfirmClearForm(ConfirmForm):
     )
     tags = forms.CharField(label=_("Tags"), required=False, widget=forms.HiddenInput)
 
-    def clean_mode(self) -> str:
-        return self.cleaned_data["mode"] or "hard"
-
     def clean_tags(self) -> list[str]:
         """Return the tags that stand between commas."""
         given = self.cleaned_data["tags"].split(",")
         return [tag for each in given if (tag := each.strip())]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse tags that the way to clear has no use for: nothing else than was meant is done."""
+        cleaned = super().clean() or {}
+        if "mode" not in cleaned:
+            return cleaned
+        tags = cleaned.get("tags", [])
+        cleaned["mode"] = cleaned["mode"] or ("tags" if tags else "hard")
+        if complaint := _wrong_tags(cleaned["mode"], tags):
+            self.add_error("tags", complaint)
+        return cleaned
+
+
+def _wrong_tags(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
+    if mode != "tags":
+        words = _("All results are cleared this way. Leave this empty, or choose “By tag”.")
+        return words if tags else ""
+    if not tags:
+        return _("Name at least one tag.")
+    if len(set(tags)) > MOST_TAGS:
+        return _("At most %(number)d tags.") % {"number": MOST_TAGS}
+    if any(len(tag) > LONGEST_TAG for tag in tags):
+        return _("A tag has at most %(number)d characters.") % {"number": LONGEST_TAG}
+    return ""
 
 
 class ClearForm(ConfirmClearForm):
@@ -70,7 +96,7 @@ class ClearForm(ConfirmClearForm):
     tags = forms.CharField(
         label=_("Tags"),
         required=False,
-        help_text=_("Only results with one of these, separated by commas; empty: all results."),
+        help_text=_("For “By tag”: one or more, separated by commas."),
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
     )
 

@@ -1,85 +1,125 @@
-"""The search cache's page: what it holds, when it was last cleared, and its acts: clear, undo."""
+"""The search cache's page: what it holds, its last hours, its clears, and the acts on it."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import URLPattern
-from django.utils.text import Truncator
+from django.utils.translation import gettext, ngettext
 
 from analytics_admin import services
-from analytics_admin.console.acts import ConfirmedAct
-from analytics_admin.console.forms import ClearForm, ConfirmClearForm
+from analytics_admin.console.forms import ClearForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
-from analytics_admin.console.search_cache_facts import describe_facts, describe_radius
-from analytics_admin.console.wording import count
-from analytics_admin.services import Act, ActResult
+from analytics_admin.console.search_cache_acts import Clear, Sweep, Undo
+from analytics_admin.console.search_cache_charts import DEFAULT_HOURS, SCALES, describe_charts
+from analytics_admin.console.search_cache_facts import (
+    describe_clears,
+    describe_facts,
+    describe_load,
+    describe_sweep,
+    describe_tags,
+)
+from analytics_admin.services import LONGEST_HISTORY, LONGEST_TAG, Act, SearchCacheStatus
 
-TAGS_SHOWN = 500  # characters, on the confirm page
+TOLD_AGAIN = 30.0
+"""Seconds for which a sample of a large database, and hours long past, are shown again."""
+CLEARS_SHOWN = 5
 
 
 class SearchCacheAdmin(DomainAdmin):
     page_template = "admin/analytics_admin/search_cache.html"
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        status = services.describe_search_cache()
-        return {
-            "seen": status,
-            "act_url": self.url("clear"),
-            "form": ClearForm(),
-            "hindrance": hindrance(request, Act.CLEAR_SEARCH_CACHE),
-            "undo_url": self.url("undo"),
-            # A store that has just kept the page waiting is not asked again.
-            "undoable": None if status.keys is None else services.find_undoable_clear(),
-            "status": status,
+        hours, complaint = hours_asked(request.GET)
+        minutes = min(60 * hours + 1, LONGEST_HISTORY)
+        status = services.describe_search_cache(minutes=minutes, told_again=TOLD_AGAIN)
+        hindered = hindrance(request, Act.CLEAR_SEARCH_CACHE)
+        told = {
             **describe_facts(status),
+            "charts": describe_history(status, hours),
+            "clears": describe_clears(services.list_recent_clears(CLEARS_SHOWN)),
+            "tags": describe_tags(status, self.url() + kept(hours)),
+            "sweep": describe_sweep(status.sweep),
+            "complaint": complaint,
+            "hindrance": hindered,
+        }
+        return {
+            # The load falls while a minute goes on; it is told anew whenever the counts are.
+            "seen": (told, status.undo_until, status.exact, status.all_tags),
+            "status": status,
+            "load": describe_load(asdict(status.load)) if status.load else {},
+            "periods": [(each, period_words(each), each == hours) for each in SCALES],
+            "period": period_words(hours),
+            "form": first_form(request.GET),
+            "act_url": self.url("clear") + kept(hours),
+            "undo_url": self.url("undo") + kept(hours),
+            "sweep_url": self.url("sweep") + kept(hours),
+            **told,
         }
 
     def further_urls(self) -> list[URLPattern]:
         return [
             self.route("clear/", self.clear_view, "clear"),
             self.route("undo/", self.undo_view, "undo"),
+            self.route("sweep/", self.sweep_view, "sweep"),
         ]
 
     def clear_view(self, request: HttpRequest) -> HttpResponse:
-        return Clear(self, request, url=self.url("clear"), back=self.url()).respond()
+        return Clear(self, request, **self._addresses(request, "clear")).respond()
 
     def undo_view(self, request: HttpRequest) -> HttpResponse:
-        return Undo(self, request, url=self.url("undo"), back=self.url()).respond()
+        return Undo(self, request, **self._addresses(request, "undo")).respond()
+
+    def sweep_view(self, request: HttpRequest) -> HttpResponse:
+        return Sweep(self, request, **self._addresses(request, "sweep")).respond()
+
+    def show_again(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
+        """Show the page with a form that was filled in wrongly, and what is wrong in its place.
+
+        It does not keep itself up to date: its address is that of the act.
+        """
+        wrong = next(name for name in form.fields if form.errors.get(name))
+        form.fields[wrong].widget.attrs["autofocus"] = True
+        context = {**self.describe(request), "form": form}
+        del context["seen"]
+        return self.render(request, self.page_template, context)
+
+    def _addresses(self, request: HttpRequest, act: str) -> dict[str, str]:
+        """An act leads back to the hours from which it was asked for."""
+        hours, _complaint = hours_asked(request.GET)
+        return {"url": self.url(act) + kept(hours), "back": self.url() + kept(hours)}
 
 
-class Clear(ConfirmedAct):
-    act = Act.CLEAR_SEARCH_CACHE
-    template = "admin/analytics_admin/confirm_clear.html"
-    form = ConfirmClearForm
-
-    def first_form(self) -> forms.Form:
-        """What the page asked for is taken over, and checked like the rest."""
-        return self.form(self.request.POST)
-
-    def service(self, **arguments: Any) -> ActResult:
-        return services.clear_search_cache(**arguments)
-
-    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {"mode": options["mode"], "tags": options["tags"] or None}
-
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        preview = result.preview or {}
-        keys = preview.get("keys")
-        return {
-            "preview": preview,
-            "keys": "" if keys is None else count(keys),
-            **describe_radius(preview),
-        }
-
-    def describe(self) -> dict[str, Any]:
-        named = self.request.POST.get("tags", "")
-        return {"tags": Truncator(named).chars(TAGS_SHOWN)}
+def hours_asked(sent: QueryDict) -> tuple[int, str]:
+    """Return the hours that an address asks for, and what is wrong with it."""
+    given = sent.get("hours", str(DEFAULT_HOURS))
+    known = {str(hours): hours for hours in SCALES}
+    if given in known:
+        return known[given], ""
+    words = gettext("There is no such period. This is %(period)s.")
+    return DEFAULT_HOURS, words % {"period": period_words(DEFAULT_HOURS)}
 
 
-class Undo(ConfirmedAct):
-    act = Act.UNDO_CLEAR
-    template = "admin/analytics_admin/confirm_undo.html"
+def kept(hours: int) -> str:
+    """Return what an address ends in that keeps the hours."""
+    return "" if hours == DEFAULT_HOURS else f"?hours={hours}"
 
-    def service(self, **arguments: Any) -> ActResult:
-        return services.undo_clear(**arguments)
+
+def period_words(hours: int) -> str:
+    words = ngettext("the last hour", "the last %(hours)d hours", hours)
+    return words % {"hours": hours}
+
+
+def first_form(sent: QueryDict) -> ClearForm:
+    """Return the form for a clear; a link to a tag has filled it in."""
+    tag = sent.get("tag", "")[:LONGEST_TAG]
+    return ClearForm(initial={"mode": "tags", "tags": tag} if tag else None)
+
+
+def describe_history(status: SearchCacheStatus, hours: int) -> dict[str, Any] | None:
+    """Return the drawings of the last hours; None while their counts are unknown."""
+    if not status.history:
+        return None
+    clears = services.list_clears_since(status.history[0].at)
+    return describe_charts(status.history, clears, hours=hours)

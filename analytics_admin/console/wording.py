@@ -233,3 +233,10 @@ def count(number: int) -> str:
     if 0 <= number < 1000:  # no locale groups what is less, and many are
         return str(number)
     return str(number_format(number, use_l10n=True, force_grouping=True))
+
+
+def share(part: float) -> str:
+    """Return a share, from 0 to 1, as a percentage in the locale's way."""
+    return gettext("%(number)s %%") % {
+        "number": number_format(round(100 * part, 1), 1, use_l10n=True)
+    }

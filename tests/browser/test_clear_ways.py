@@ -33,6 +33,7 @@ def test_a_soft_clear_is_undone_from_the_admin(sign_in, javascript, how):
 def test_the_results_of_tags_are_cleared_from_the_admin(sign_in, javascript, how):
     page = sign_in(java_script_enabled=javascript)
     page.goto("/admin/analytics_admin/searchcache/")
+    page.get_by_role("radio", name="By tag").check()
     page.get_by_label("Tags").fill("products, prices")
     press(page, "Clear search cache", how=how)
     expect(page.locator("#aa-preview")).to_contain_text("products, prices")

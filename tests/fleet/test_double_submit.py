@@ -29,7 +29,9 @@ class Case:
 CASES = {
     "clear": Case(path=f"{CACHE}/clear/", message="Search cache cleared"),
     "clear tags": Case(
-        path=f"{CACHE}/clear/", pressed=(("tags", "a"),), message="Search cache cleared for 1 tag"
+        path=f"{CACHE}/clear/",
+        pressed=(("mode", "tags"), ("tags", "a")),
+        message="Search cache cleared for 1 tag",
     ),
     "undo": Case(path=f"{CACHE}/undo/", message="Soft clear undone"),
     "reset all": Case(path=f"{BREAKERS}/reset/", message="All circuit breakers reset successfully"),

@@ -1,6 +1,7 @@
 """What the doors of soft clear, undo, clear by tags and sweep take, refuse, show and announce."""
 
 import json
+import re
 from io import StringIO
 from typing import Any
 
@@ -274,7 +275,8 @@ def test_a_sweep_says_what_it_removed_and_is_on_record(settings):
     assert (code, json.loads(out)["message"]) == (0, "Search cache swept: 1 of 2 results removed")
     row = Operation.objects.get(kind="sweep_search_cache")
     assert (row.status, row.reason, row.targets) == ("done", "room", {})
-    assert row.outcome == {"alias": "search", "seen": 2, "removed": 1, "resumed": False}
+    did = {"alias": "search", "seen": 2, "removed": 1, "resumed": False}
+    assert row.outcome == {**did, "finished": True, "progress": 1.0}
 
 
 def test_a_sweep_that_is_interrupted_is_exit_code_1_and_says_that_it_can_go_on(monkeypatch):
@@ -342,22 +344,58 @@ def test_the_confirm_page_says_what_this_way_does_and_does_nothing(operator, for
     assert "<b>" not in page.text
 
 
-@pytest.mark.parametrize("confirmed", [{}, {"confirmed": "yes"}])
-@pytest.mark.parametrize(
-    "form",
-    [
-        {"mode": "gentle"},
-        {"mode": "soft", "tags": "x"},
-        {"tags": "x" * 501},
-        {"tags": ",".join(map(str, range(101)))},
-    ],
-)
-def test_what_is_no_way_to_clear_leads_back_with_a_complaint(operator, form, confirmed):
+WRONG_WAYS = {
+    "an unknown way": ({"mode": "gentle"}, "Select a valid choice"),
+    "soft with tags": ({"mode": "soft", "tags": "x"}, "All results are cleared this way."),
+    "hard with tags": ({"mode": "hard", "tags": "x"}, "All results are cleared this way."),
+    "by tag without one": ({"mode": "tags", "tags": " , "}, "Name at least one tag."),
+    "a tag too long": ({"mode": "tags", "tags": "x" * 501}, "at most 500 characters"),
+    "too many tags": ({"mode": "tags", "tags": ",".join(map(str, range(101)))}, "At most 100 tags"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WAYS)
+def test_what_is_no_way_to_clear_is_said_in_the_form_and_nothing_is_asked(operator, case):
+    form, complaint = WRONG_WAYS[case]
     with nothing_changes():
-        answer = operator.post(f"{PAGE}clear/", {**form, **confirmed}, follow=True)
+        page = operator.post(f"{PAGE}clear/", form)
+    clear = re.search(r'<form[^>]* id="aa-clear".*?</form>', page.text, re.DOTALL)[0]
+    assert complaint in clear
+    assert "autofocus" in clear
+    assert f'value="{form["tags"]}"' in clear if "tags" in form else True
+    assert "Nothing was done yet." in page.text
+    assert 'name="confirmed"' not in page.text
+    assert 'id="aa-live"' not in page.text  # it would look at an address that leads elsewhere
+
+
+@pytest.mark.parametrize("case", WRONG_WAYS)
+def test_a_forged_confirmation_of_no_way_to_clear_leads_back_with_a_complaint(operator, case):
+    with nothing_changes():
+        confirmed = {**WRONG_WAYS[case][0], "confirmed": "yes"}
+        answer = operator.post(f"{PAGE}clear/", confirmed, follow=True)
+    ((level, message),) = told(answer)
+    assert (level, answer.redirect_chain) == ("error", [(PAGE, 302)])
+    assert WRONG_WAYS[case][1] in message
+
+
+@pytest.mark.parametrize("confirmed", [{}, {"confirmed": "yes"}])
+@pytest.mark.parametrize("tags", ["x" * 501, ",".join(map(str, range(101)))])
+def test_wrong_tags_without_a_way_lead_back_with_a_complaint(operator, tags, confirmed):
+    with nothing_changes():
+        answer = operator.post(f"{PAGE}clear/", {"tags": tags, **confirmed}, follow=True)
     ((level, message),) = told(answer)
     assert (level, answer.redirect_chain) == ("error", [(PAGE, 302)])
     assert message
+
+
+def test_a_clear_by_tag_is_on_record_as_the_hard_one_that_it_is(operator):
+    search_cache.set("q", 1, tags=["x"])
+    search_cache.set("other", 1)
+    confirm = operator.post(f"{PAGE}clear/", {"mode": "tags", "tags": "x"})
+    answer = operator.post(f"{PAGE}clear/", asked(confirm, f"{PAGE}clear/"), follow=True)
+    assert told(answer) == [("success", "Search cache cleared for 1 tag")]
+    assert Operation.objects.get().targets == {"mode": "hard", "tags": ["x"]}
+    assert (search_cache.get("q", tags=["x"]), search_cache.get("other")) == (None, 1)
 
 
 def test_the_confirm_page_of_an_undo_says_how_long_it_can_be_done(operator):

@@ -192,7 +192,7 @@ CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 PAGES = {
     "clear": (f"{CACHE}clear/", {"mode": "soft", "reason": HOSTILE}),
-    "tags": (f"{CACHE}clear/", {"mode": "hard", "tags": "a b, 'c'", "reason": HOSTILE}),
+    "tags": (f"{CACHE}clear/", {"mode": "tags", "tags": "a b, 'c'", "reason": HOSTILE}),
     "reset all": (f"{BREAKERS}reset/", {}),
     "reset one": (f"{BREAKERS}said.1/reset/", {"reason": HOSTILE}),
     "hold one": (

@@ -14,7 +14,8 @@ from django.test import Client
 from django.utils import timezone
 
 from analytics_admin import search_cache_acts, services
-from analytics_admin.console import acts, breaker_acts, search_cache, selected_breakers
+from analytics_admin.console import acts, breaker_acts, selected_breakers
+from analytics_admin.console import search_cache_acts as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.breakers import trip
@@ -46,18 +47,24 @@ class Case:
 TICKED = {"names": ["once.1", "once.2"]}
 CASES = {
     "clear": Case(
-        act=search_cache.Clear,
+        act=console_acts.Clear,
         url=f"{CACHE}clear/",
         back=CACHE,
         pressed={"mode": "hard"},
         message="Search cache cleared",
     ),
     "undo": Case(
-        act=search_cache.Undo,
+        act=console_acts.Undo,
         url=f"{CACHE}undo/",
         back=CACHE,
         message="Soft clear undone",
         before=soft_clear,
+    ),
+    "sweep": Case(
+        act=console_acts.Sweep,
+        url=f"{CACHE}sweep/",
+        back=CACHE,
+        message="Search cache swept: 0 of 0 results removed",
     ),
     "reset all": Case(
         act=breaker_acts.ResetMany,

@@ -30,6 +30,7 @@ LEVELS = {
         "breaker_reports",
         "breaker_timeline",
         "search_cache_acts",
+        "search_cache_clears",
         "search_cache_reports",
         "audit",
         "access",

@@ -1,0 +1,100 @@
+"""The acts on the search cache: clear, undo, sweep."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.text import Truncator
+
+from analytics_admin import services
+from analytics_admin.console.acts import CONFIRMED, ConfirmedAct
+from analytics_admin.console.forms import ClearForm, ConfirmClearForm
+from analytics_admin.console.search_cache_facts import describe_radius
+from analytics_admin.console.wording import count
+from analytics_admin.services import Act, ActResult
+
+if TYPE_CHECKING:
+    from analytics_admin.console.search_cache import SearchCacheAdmin
+
+TAGS_SHOWN = 500  # characters, on the confirm page
+SWEEP_SECONDS = 10.0
+"""How long one press sweeps: web servers end requests that last, many of them after 30 s."""
+PREVIEW_SECONDS = 0.5
+
+
+class Clear(ConfirmedAct):
+    act = Act.CLEAR_SEARCH_CACHE
+    template = "admin/analytics_admin/confirm_clear.html"
+    form = ConfirmClearForm
+    page: "SearchCacheAdmin"
+
+    def first_form(self) -> forms.Form:
+        """What the page asked for is taken over, and checked like the rest."""
+        return self.form(self.request.POST)
+
+    def go_back(self, complaint: str) -> HttpResponse:
+        """What was filled in wrongly is said in its place, before anything else is asked."""
+        form = ClearForm(self.request.POST)
+        if CONFIRMED in self.request.POST or "mode" not in form.data or form.is_valid():
+            return super().go_back(complaint)
+        return self.page.show_again(self.request, form)
+
+    def service(self, **arguments: Any) -> ActResult:
+        return services.clear_search_cache(**arguments)
+
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        by_tags = options["mode"] == "tags"
+        return {
+            "mode": "hard" if by_tags else options["mode"],
+            "tags": options["tags"] if by_tags else None,
+        }
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        preview = result.preview or {}
+        keys = preview.get("keys")
+        return {
+            "preview": preview,
+            "keys": "" if keys is None else count(keys),
+            **describe_radius(preview),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        named = self.request.POST.get("tags", "")
+        return {"tags": Truncator(named).chars(TAGS_SHOWN)}
+
+
+class Undo(ConfirmedAct):
+    act = Act.UNDO_CLEAR
+    template = "admin/analytics_admin/confirm_undo.html"
+
+    def service(self, **arguments: Any) -> ActResult:
+        return services.undo_clear(**arguments)
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        left = (result.preview or {})["seconds_left"]
+        return {"undo_until": timezone.now() + timedelta(seconds=left)}
+
+
+class Sweep(ConfirmedAct):
+    """Sweeps for some seconds; what is left then, the next press goes on with."""
+
+    act = Act.SWEEP_SEARCH_CACHE
+    template = "admin/analytics_admin/confirm_sweep.html"
+
+    def service(self, **arguments: Any) -> ActResult:
+        seconds = PREVIEW_SECONDS if arguments["dry_run"] else SWEEP_SECONDS
+        return services.sweep_search_cache(**arguments, seconds=seconds)
+
+    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        preview = result.preview or {}
+        return {
+            "preview": preview,
+            "removed": count(preview["removed"]),
+            "results": count(preview["seen"]),
+            "percent": int(100 * preview["progress"]),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        return {"seconds": round(SWEEP_SECONDS)}

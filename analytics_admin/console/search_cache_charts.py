@@ -1,0 +1,209 @@
+"""The search cache's last hours as drawings, and as the table that says the same in numbers.
+
+Turns the minutes that the service tells into paths; knows nothing of pages and colours.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from analytics_admin.console.wording import count, share
+from analytics_admin.services import SearchCacheMinute
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+WIDTH = 720
+HEIGHT = 120
+DEFAULT_HOURS = 3
+SERIES: Sequence[tuple[str, "_StrPromise"]] = (
+    ("hits", _("Hits")),
+    ("misses", _("Misses")),
+    ("stale_served", _("Stale values served")),
+    ("bypassed", _("Calls with the store away")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How finely some hours are told, in minutes."""
+
+    drawn: int
+    """Per step of the drawing."""
+    listed: int
+    """Per row of the table, of which there are at most 37."""
+
+
+SCALES = {
+    1: Scale(drawn=1, listed=5),
+    3: Scale(drawn=3, listed=5),
+    6: Scale(drawn=5, listed=10),
+    24: Scale(drawn=20, listed=60),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Some minutes that follow one another, from ``at`` on."""
+
+    at: datetime
+    minutes: int
+    hits: int
+    misses: int
+    stale_served: int
+    bypassed: int
+
+    @property
+    def calls(self) -> int:
+        return self.hits + self.misses + self.stale_served + self.bypassed
+
+    @property
+    def hit_ratio(self) -> float | None:
+        asked = self.calls - self.bypassed
+        return self.hits / asked if asked else None
+
+    def per_minute(self, name: str) -> float:
+        number: int = getattr(self, name)
+        return number / self.minutes
+
+
+def describe_charts(
+    history: Sequence[SearchCacheMinute], clears: Sequence[datetime], *, hours: int
+) -> dict[str, Any]:
+    """Return the drawings and their table; the minute under way, the newest, is left out.
+
+    ``clears`` are those since the oldest minute.
+    """
+    minutes, scale = history[:-1], SCALES[hours]
+    begin, end = history[0].at, history[-1].at
+    steps = list(stretches(minutes, scale.drawn))
+    whole = total(minutes)
+    most = max((step.per_minute("calls") for step in steps), default=0.0)
+    top = round_up(most)
+    axis = Axis(begin=begin, end=end, top=top)
+    return {
+        "hours": hours,
+        "begin": begin,
+        "middle": begin + (end - begin) / 2,
+        "end": end,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "top": number_format(top, use_l10n=True, force_grouping=True),
+        "calls": count(whole.calls),
+        "most": number_format(
+            round(most, 1 if most % 1 else None), use_l10n=True, force_grouping=True
+        ),
+        "ratio": ratio_words(whole.hit_ratio),
+        "areas": [
+            {"name": name, "path": path} for name, path in axis.areas(steps) if path and most
+        ],
+        "line": axis.line(steps),
+        "legend": [
+            {"name": name, "words": words, "number": count(getattr(whole, name))}
+            for name, words in SERIES
+        ],
+        "marks": [f"{axis.x(at):.1f}" for at in clears],
+        "rows": list(table_rows(minutes, scale.listed, clears)),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """Where an instant and a number lie in the drawing."""
+
+    begin: datetime
+    end: datetime
+    top: float
+
+    def x(self, at: datetime) -> float:
+        return min(max(0.0, (at - self.begin) / (self.end - self.begin)), 1.0) * WIDTH
+
+    def y(self, number: float) -> float:
+        return HEIGHT * (1 - number / self.top)
+
+    def areas(self, steps: Sequence[Stretch]) -> Iterator[tuple[str, str]]:
+        """Yield each series' name and path, one upon the other; where no call was is a gap."""
+        feet = [0.0] * len(steps)
+        for name, _words in SERIES:
+            heads = [foot + step.per_minute(name) for foot, step in zip(feet, steps, strict=True)]
+            parts = [
+                self._area([(steps[n], feet[n], heads[n]) for n in run])
+                for run in runs([head > foot for head, foot in zip(heads, feet, strict=True)])
+            ]
+            yield name, "".join(parts)
+            feet = heads
+
+    def line(self, steps: Sequence[Stretch]) -> str:
+        """Return the path of the hit ratio; where there is none is a gap."""
+        path = ""
+        for run in runs([step.hit_ratio is not None for step in steps]):
+            for place, n in enumerate(run):
+                height = HEIGHT * (1 - (steps[n].hit_ratio or 0))
+                start = f"V{height:.1f}" if place else f"M{self.x(steps[n].at):.1f} {height:.1f}"
+                path += f"{start}H{self._end(steps[n]):.1f}"
+        return path
+
+    def _area(self, parts: Sequence[tuple[Stretch, float, float]]) -> str:
+        first, foot, _head = parts[0]
+        path = f"M{self.x(first.at):.1f} {self.y(foot):.1f}"
+        for step, _foot, head in parts:
+            path += f"V{self.y(head):.1f}H{self._end(step):.1f}"
+        for step, foot, _head in reversed(parts):
+            path += f"V{self.y(foot):.1f}H{self.x(step.at):.1f}"
+        return f"{path}Z"
+
+    def _end(self, step: Stretch) -> float:
+        return self.x(step.at + timedelta(minutes=step.minutes))
+
+
+def stretches(minutes: Sequence[SearchCacheMinute], length: int) -> Iterator[Stretch]:
+    """Yield the minutes by stretches that begin at the same minutes whenever one looks."""
+    for _number, group in groupby(minutes, lambda minute: minute.at.timestamp() // 60 // length):
+        yield total(list(group))
+
+
+def total(minutes: Sequence[SearchCacheMinute]) -> Stretch:
+    sums = {
+        name: sum(getattr(minute.counts, name) for minute in minutes) for name, _words in SERIES
+    }
+    return Stretch(at=minutes[0].at, minutes=len(minutes), **sums)
+
+
+def runs(flags: Sequence[bool]) -> Iterator[list[int]]:
+    """Yield the places of the true ones, those that follow one another together."""
+    for flag, places in groupby(range(len(flags)), flags.__getitem__):
+        if flag:
+            yield list(places)
+
+
+def round_up(number: float) -> float:
+    """Return the next 1, 2 or 5 with zeros, at least 1: what an axis ends in."""
+    top = 1
+    while top < number:
+        top = top * 5 // 2 if str(top)[0] == "2" else top * 2
+    return top
+
+
+def table_rows(
+    minutes: Sequence[SearchCacheMinute], length: int, clears: Sequence[datetime]
+) -> Iterator[dict[str, Any]]:
+    """Yield what the drawings show, newest first."""
+    for part in reversed(list(stretches(minutes, length))):
+        end = part.at + timedelta(minutes=part.minutes)
+        yield {
+            "at": part.at,
+            "values": [(words, count(getattr(part, name))) for name, words in SERIES],
+            "calls": count(part.calls),
+            "ratio": ratio_words(part.hit_ratio),
+            "clears": count(sum(part.at <= at < end for at in clears)),
+        }
+
+
+def ratio_words(ratio: float | None) -> str:
+    return gettext("none") if ratio is None else share(ratio)

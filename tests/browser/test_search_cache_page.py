@@ -1,0 +1,217 @@
+"""The search cache's page in a browser: charts, tags, the sweep; live, by keyboard, on a phone."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.test_clear_ways import WAYS
+from tests.browser.test_console import press
+
+PAGE = "/admin/analytics_admin/searchcache/"
+
+# Two hours of calls, with a quarter of an hour without any.
+CALLS = """
+import time
+from analytics_admin.caching.ledger import Batch, open_ledger
+from analytics_admin.caching.statistics import Counts
+
+now = int(time.time() // 60)
+counts = Counts(hits=90, misses=20, stale_served=5, bypassed=3, saved_seconds=30.0)
+minutes = [ago for ago in range(1, 120) if not 40 < ago < 55]
+open_ledger("breakers", "search", timeout=5).tell(
+    "seed", [Batch(str(ago), now - ago, counts) for ago in minutes]
+)
+"""
+
+LEFTOVERS = """
+from django.core.cache import caches
+from analytics_admin.caching import search_cache
+
+search_cache.set("fresh", 1)
+step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
+for n in range(5000):
+    step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\\n1")
+step.execute()
+"""
+
+CUT_OFF = """
+from analytics_admin.caching import sweeping
+sweeping.sweep_leftovers(seconds=0)
+"""
+
+TAGGED = """
+from analytics_admin.caching import search_cache
+search_cache.set("q", 1, tags=["shop:oslo"])
+search_cache.set("r", 1, tags=["shop:<b/id=hostile>bergen</b>"])
+"""
+
+
+def no_sideways_scrolling(page):
+    widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    return widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_the_charts_are_drawn_and_said_in_words_and_a_period_is_one_click_away(
+    sign_in, site, javascript
+):
+    site.run(CALLS)
+    page = sign_in(java_script_enabled=javascript)
+    page.goto(PAGE)
+    calls = page.get_by_role("img", name=re.compile("calls in the last 3 hours, at most 118"))
+    expect(calls).to_be_visible()
+    expect(calls.locator(".aa-area")).to_have_count(4)
+    expect(page.get_by_role("img", name="Hit ratio in the last 3 hours: 78.3 %.")).to_be_visible()
+    page.get_by_text("The same as a table").click()
+    expect(page.locator("#aa-chart-table tbody tr").first).to_be_visible()
+    page.get_by_role("link", name="the last 24 hours").click()
+    expect(page).to_have_url(re.compile(r"\?hours=24$"))
+    expect(page.get_by_role("link", name="the last 24 hours")).to_have_attribute(
+        "aria-current", "true"
+    )
+    expect(page.get_by_role("img", name=re.compile("calls in the last 24 hours"))).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_and_fills_stand_out_from_the_page_by_three_to_one(sign_in, site, scheme):
+    site.run(CALLS)
+    page = sign_in(color_scheme=scheme)
+    page.goto(PAGE)
+    drawn = {
+        ".aa-area-hits": "fill",
+        ".aa-area-misses": "stroke",
+        ".aa-hatch-misses": "stroke",
+        ".aa-area-stale_served": "stroke",
+        ".aa-dots-stale_served": "fill",
+        ".aa-area-bypassed": "stroke",
+        ".aa-hatch-bypassed": "stroke",
+        ".aa-line": "stroke",
+        ".aa-mark": "stroke",
+    }
+    behind = luminance(page, "body", "backgroundColor")
+    for selector, colour in drawn.items():
+        lighter, darker = sorted([luminance(page, selector, colour), behind], reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, selector
+
+
+def luminance(page, selector, colour):
+    """WCAG's relative luminance of an element's computed colour."""
+    text = page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e)[name]", colour)
+    parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@WAYS
+def test_a_sweep_is_done_from_the_admin(sign_in, site, javascript, how):
+    site.run(LEFTOVERS)
+    page = sign_in(java_script_enabled=javascript)
+    page.goto(PAGE)
+    press(page, "Sweep search cache", how=how)
+    expect(page.locator("#aa-preview")).to_contain_text("results count no more")
+    press(page, "Yes, sweep the search cache", how=how)
+    expect(page.locator(".messagelist .success")).to_contain_text(
+        "Search cache swept: 5000 of 5001 results removed"
+    )
+
+
+@WAYS
+def test_a_sweep_that_was_cut_off_is_gone_on_with_from_the_top_of_the_page(
+    sign_in, site, javascript, how
+):
+    site.run(LEFTOVERS + CUT_OFF)
+    page = sign_in(java_script_enabled=javascript)
+    page.goto(PAGE)
+    expect(page.get_by_role("progressbar", name=re.compile("% done: .* looked at"))).to_be_visible()
+    first = page.locator("#content-main button").first
+    expect(first).to_have_text("Continue the sweep")
+    press(page, "Continue the sweep", how=how)
+    expect(page.locator("#aa-preview")).to_contain_text("This goes on from there.")
+    press(page, "Yes, continue the sweep", how=how)
+    expect(page.locator(".messagelist .success")).to_contain_text("Search cache swept: ")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+
+
+def test_the_progress_of_another_process_is_seen_without_a_reload(sign_in, site):
+    page = sign_in()
+    page.goto(PAGE)
+    page.evaluate("window.notReloaded = true")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+    site.run(LEFTOVERS + CUT_OFF)
+    expect(page.get_by_role("progressbar")).to_be_visible(timeout=15_000)
+    before = int(page.get_by_role("progressbar").get_attribute("value"))
+    site.run(CUT_OFF)
+    bar = page.locator(f'progress:not([value="{before}"])')
+    expect(bar).to_be_visible(timeout=15_000)
+    assert int(bar.get_attribute("value")) > before
+    assert page.evaluate("window.notReloaded")
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_tag_of_the_list_is_cleared_with_two_more_clicks(sign_in, site, javascript):
+    site.run(TAGGED)
+    page = sign_in(java_script_enabled=javascript)
+    page.goto(PAGE)
+    expect(page.locator("#aa-tags li")).to_have_text(["shop:<b/id=hostile>bergen</b>", "shop:oslo"])
+    expect(page.locator("#hostile")).to_have_count(0)
+    page.get_by_role("link", name="shop:oslo").click()
+    expect(page.get_by_label("Tags")).to_have_value("shop:oslo")
+    expect(page.get_by_role("radio", name="By tag")).to_be_checked()
+    press(page, "Clear search cache", how="click")
+    expect(page.locator("#aa-preview")).to_contain_text("1 of 1 tag is in use")
+    press(page, "Yes, clear the search cache", how="click")
+    expect(page.locator(".messagelist .success")).to_have_text("Search cache cleared for 1 tag")
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_tags_with_another_way_are_complained_of_in_place(sign_in, javascript):
+    page = sign_in(java_script_enabled=javascript)
+    page.goto(PAGE)
+    page.get_by_role("radio", name="Softly").check()
+    page.get_by_label("Tags").fill("products")
+    press(page, "Clear search cache", how="click")
+    field = page.get_by_label("Tags")
+    expect(field).to_have_value("products")
+    expect(field).to_be_focused()
+    expect(field).to_have_accessible_description(re.compile("All results are cleared this way"))
+    expect(page.get_by_role("radio", name="Softly")).to_be_checked()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done yet.")
+    field.fill("")
+    press(page, "Clear search cache", how="click")
+    expect(page.locator("#aa-preview")).to_contain_text("for at most 60 s")
+
+
+def test_the_page_fits_a_phone_with_all_that_it_can_show(sign_in, site):
+    site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
+    page = sign_in(viewport={"width": 320, "height": 640})
+    page.goto(PAGE)
+    page.get_by_text("The same as a table").click()
+    assert no_sideways_scrolling(page)
+    press(page, "Continue the sweep", how="click")
+    expect(page.get_by_role("button", name="Yes, continue the sweep")).to_be_visible()
+    assert no_sideways_scrolling(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page_and_on_what_its_forms_lead_to(sign_in, site, scheme):
+    site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
+    page = sign_in(color_scheme=scheme)
+    page.goto(PAGE)
+    page.get_by_text("The same as a table").click()
+    assert violations(page) == []
+    press(page, "Continue the sweep", how="click")
+    expect(page.get_by_role("button", name="Yes, continue the sweep")).to_be_visible()
+    assert violations(page) == []
+    page.goto(PAGE)
+    page.get_by_role("radio", name="Softly").check()
+    page.get_by_label("Tags").fill("products")
+    press(page, "Clear search cache", how="click")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert violations(page) == []
+
+
+def violations(page):
+    found = Axe().run(page, context="#content-main").response["violations"]
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
