@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
+from xdist import is_xdist_controller
 
 from analytics_admin.breakers import engine, fleet, link, rounds
 from analytics_admin.caching import line, reporter, search_cache, wiring
@@ -22,11 +24,27 @@ from tests.settings import STORE_FOLDER
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
-def pytest_sessionstart() -> None:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the tests among the cores, but not the few of some files, nor whole sites' own waits."""
+    chosen = config.option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    if chosen or any("fleet" in Path(argument).parts for argument in config.args):
+        return 0
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # pytest-django keeps the database from every other test.
+    asked_for = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    if asked_for or item.get_closest_marker("django_db"):
+        item.add_marker("database")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     # A shell's background job ignores Ctrl-C, and so would every program that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.mkdir(STORE_FOLDER, mode=0o700)
-    _store.start()
+    if not is_xdist_controller(session):  # that one runs no test itself
+        os.mkdir(STORE_FOLDER, mode=0o700)
+        _store.start()
 
 
 def pytest_sessionfinish() -> None:

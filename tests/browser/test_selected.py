@@ -150,6 +150,7 @@ def test_hostile_texts_stay_text_and_break_no_layout(site, sign_in, scheme, widt
     page = sign_in(color_scheme=scheme, viewport={"width": width, "height": 700})
 
     def check():
+        page.wait_for_load_state()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(LOWEST_CONTRAST) >= 4.5
         expect(page.locator("#hostile")).to_have_count(0)
