@@ -5,8 +5,13 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from analytics_admin.breakers.evidence import PERIOD
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.breakers.snapshot import Counts
+
+PERIODS_A_MINUTE = 60 // PERIOD
+NOT_SAID = ("status", "at")
+"""Parts of a detail that JSON says otherwise, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,10 @@ class BreakerPage:
     breakers: Sequence[BreakerStatus]
     states: Mapping[str, int]
     """How many of all the site's breakers are in each state, listed or not."""
+    at: datetime
+    """When the store was read, by its clock: ``retry_after`` counts from then on."""
+    activity: "Mapping[str, BreakerActivity]"
+    """Of each of ``breakers`` by name, if it was asked for; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +67,42 @@ class BreakerPeriod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerActivity:
+    """What a listed breaker has been doing lately."""
+
+    last_change: BreakerTransition | None
+    """The newest of its transitions that is kept; None: none is."""
+    since: datetime | None
+    """When it came to be so; None for one that nobody has used yet."""
+    history: Sequence[BreakerPeriod]
+    """The last five minutes, oldest first, without gaps; the newest period is not over yet."""
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Per cent of the calls in ``history``; None without any."""
+        calls = sum(period.counts.calls for period in self.history)
+        failures = sum(period.counts.failures for period in self.history)
+        return 100 * failures / calls if calls else None
+
+    @property
+    def calls_per_minute(self) -> float:
+        """Calls of the newest minute whose periods are all over, those rejected not among them."""
+        minute = self.history[-1 - PERIODS_A_MINUTE : -1]
+        return float(sum(period.counts.calls for period in minute))
+
+    @property
+    def rejected(self) -> int:
+        """Calls that were rejected in ``history``."""
+        return sum(period.rejected for period in self.history)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerDetail:
     """All that is known of one breaker."""
 
     status: BreakerStatus
+    at: datetime
+    """When the store was read, by its clock: ``retry_after`` counts from then on."""
     since: datetime | None
     """When it came to be so; None for one that nobody has used yet."""
     policy: Mapping[str, Any]
@@ -92,7 +133,7 @@ def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
     rest = {
         item.name: _plain(getattr(about, item.name))
         for item in fields(about)
-        if item.name != "status"
+        if item.name not in NOT_SAID
     }
     return {**as_plain(about.status), **rest}
 

@@ -3,33 +3,29 @@
 Services offers these to every door; nothing here changes anything.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from analytics_admin.audit import is_storable
-from analytics_admin.breaker_answers import (
-    BreakerDetail,
-    BreakerFailure,
-    BreakerPage,
-    BreakerPeriod,
-    BreakerTransition,
+from analytics_admin.breaker_answers import BreakerDetail, BreakerPage
+from analytics_admin.breaker_evidence import (
+    as_activities,
+    as_failure,
+    as_history,
+    as_time,
+    as_transition,
+    entered_at,
+    find_opening,
 )
 from analytics_admin.breakers import engine, roster
-from analytics_admin.breakers.evidence import (
-    PERIOD,
-    FailureRecord,
-    Period,
-    TransitionRecord,
-    first_period,
-)
 from analytics_admin.breakers.exchange import SEEN_EVERY
 from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import Control, Snapshot, State
-from analytics_admin.breakers.store import WOULD_OPEN, Inspection, Report
+from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Snapshot, State
+from analytics_admin.breakers.store import Inspection
 from analytics_admin.breakers.told_policy import heard, plain_policy
 
 BREAKER_STATES = (
@@ -38,6 +34,8 @@ BREAKER_STATES = (
 )
 """What calls can meet: a state, or a hold in force."""
 LARGEST_PAGE = 100
+_Policy = tuple[BreakerPolicy, dict[str, Any]]
+"""To judge by, and with all its options as JSON says them."""
 
 
 def list_breakers(
@@ -63,8 +61,11 @@ def page_breakers(
     sort: str = "name",
     page: int = 1,
     page_size: int = LARGEST_PAGE,
+    activity: bool = False,
 ) -> BreakerPage:
     """Return a page of what list_breakers lists; one beyond the last is empty.
+
+    With ``activity`` it also says what the page's breakers have been doing lately.
 
     Raises:
         TypeError, ValueError: also for a page below 1 and a size that is not 1 to 100.
@@ -75,11 +76,20 @@ def page_breakers(
         raise TypeError("page and page_size have to be whole numbers")
     if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
         raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
+    if not isinstance(activity, bool):
+        raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    part = list_part(state=state, search=search, sort=sort, bounds=bounds)
+    part = list_part(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    listed = [status.name for status in part.breakers]
     pages = max(1, -(-part.count // page_size))
     return BreakerPage(
-        count=part.count, page=page, pages=pages, breakers=part.breakers, states=part.states
+        count=part.count,
+        page=page,
+        pages=pages,
+        breakers=part.breakers,
+        states=part.states,
+        at=as_time(part.reading.now),
+        activity=as_activities(part.reading, listed) if activity else {},
     )
 
 
@@ -105,41 +115,37 @@ def describe_breaker(name: str) -> BreakerDetail:
     if not is_storable(name):
         raise UnknownBreakers([name])
     policy = effective_policy(name)
-    found = engine.act_store().inspect(Report(name=name, window=policy.window))
+    found = engine.act_store().inspect(name, policy.window)
     if not found.is_registered(engine.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
-    in_use = _policies_in_use(found) or [(policy, plain_policy(policy))]
-    if in_use[0][0].window != policy.window:  # this process has not the code, say
-        policy = in_use[0][0]
-        found = engine.act_store().inspect(Report(name=name, window=policy.window))
-    return _detail(name, found, [plain for _, plain in in_use], in_use[0][0])
+    return _detail(name, found, _policies_in_use(found) or [(policy, plain_policy(policy))])
 
 
-def _detail(
-    name: str, found: Inspection, policies: Sequence[Mapping[str, Any]], policy: BreakerPolicy
-) -> BreakerDetail:
-    snapshot, evidence = found.snapshot, found.evidence
-    known = snapshot or Snapshot(generation="")
-    judged = known.window if policy.window and known.window.calls >= policy.calls_needed else None
-    status = roster.status_of(name, snapshot, found.now, policy)
-    transitions = [_transition(record) for record in evidence.transitions]
+def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
+    policy, evidence = in_use[0][0], found.evidence
+    window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
+    known = replace(found.snapshot or Snapshot(generation=""), window=window)
+    judged = window if policy.window and window.calls >= policy.calls_needed else None
+    status = roster.status_of(name, known, found.now, policy)
+    transitions = [as_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
-        since=_time(known.entered_at) if known.entered_at else None,
-        policy=policies[0],
-        other_policies=policies[1:],
-        window=known.window if policy.window else None,
+        at=as_time(found.now),
+        since=entered_at(known),
+        policy=in_use[0][1],
+        other_policies=[plain for _, plain in in_use[1:]],
+        window=window if policy.window else None,
         failure_rate=judged.failure_rate() if judged else None,
         slow_call_rate=judged.slow_rate() if judged else None,
-        opened=_opened(status, transitions),
-        last_used=_time(found.seen_at) if found.seen_at else None,
-        failures=[_failure(record) for record in evidence.failures],
-        history=_history(evidence.periods, found.now),
+        opened=find_opening(status, transitions),
+        last_used=as_time(found.seen_at) if found.seen_at else None,
+        failures=[as_failure(record) for record in evidence.failures],
+        history=as_history(evidence.periods, found.now),
         transitions=transitions,
     )
 
 
-def _policies_in_use(found: Inspection) -> list[tuple[BreakerPolicy, dict[str, Any]]]:
+def _policies_in_use(found: Inspection) -> list[_Policy]:
     """Return the policies that processes told, newest first; older ones while they may be in use.
 
     Each process tells its own once an hour.
@@ -163,53 +169,3 @@ def _require_filters(state: str | None, search: str, sort: str) -> None:
 def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
     if given not in choices:
         raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
-
-
-def _transition(record: TransitionRecord) -> BreakerTransition:
-    return BreakerTransition(
-        at=_time(record.at),
-        from_state=record.from_state,
-        to_state=record.to_state,
-        cause=record.cause,
-        actor=record.actor,
-        consecutive_failures=record.consecutive_failures,
-        counts=record.counts,
-    )
-
-
-def _opened(
-    status: BreakerStatus, transitions: Sequence[BreakerTransition]
-) -> BreakerTransition | None:
-    """Return the newest move into open, if that is still why calls meet what they meet."""
-    if status.would_open:
-        wanted = WOULD_OPEN
-    elif status.state in (State.OPEN, State.HALF_OPEN):
-        wanted = State.OPEN.value
-    else:
-        return None
-    return next((move for move in transitions if move.to_state == wanted), None)
-
-
-def _failure(record: FailureRecord) -> BreakerFailure:
-    return BreakerFailure(
-        at=_time(record.at),
-        error=record.error,
-        message=record.message,
-        host=record.host,
-        pid=record.pid,
-    )
-
-
-def _history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
-    """Return every period of the five minutes, also those without calls."""
-    found = {period.at: period for period in periods}
-    every = range(first_period(now), int(now) + 1, PERIOD)
-    return [
-        BreakerPeriod(at=_time(at), counts=period.calls, rejected=period.rejected)
-        for at in every
-        for period in [found.get(at) or Period(at=at)]
-    ]
-
-
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)

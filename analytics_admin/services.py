@@ -23,6 +23,7 @@ from analytics_admin.breaker_acts import (
     set_breaker_controls,
 )
 from analytics_admin.breaker_answers import (
+    BreakerActivity,
     BreakerDetail,
     BreakerPage,
     BreakerPeriod,
@@ -77,6 +78,7 @@ __all__ = [
     "ActRefused",
     "ActResult",
     "Actor",
+    "BreakerActivity",
     "BreakerDetail",
     "BreakerKept",
     "BreakerMoved",

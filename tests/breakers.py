@@ -1,6 +1,12 @@
 """Breakers as other processes of the fleet hold them, for tests within one process."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
+
+from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
 from analytics_admin.breakers.fleet import Fleet
@@ -48,3 +54,17 @@ def state_now(breaker: CircuitBreaker) -> str:
 def names_in(store):
     """Return the names registered in the store, sorted."""
     return sorted(store.survey([], keep_for=None).names)
+
+
+@contextmanager
+def round_trips() -> Iterator[Counter[str]]:
+    """Count what is sent to any store in the block: its "trips"."""
+    sent: Counter[str] = Counter()
+    real = AbstractConnection.send_packed_command
+
+    def counting(connection, command, check_health=True):
+        sent["trips"] += 1
+        return real(connection, command, check_health)
+
+    with patch.object(AbstractConnection, "send_packed_command", counting):
+        yield sent

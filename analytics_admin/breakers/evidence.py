@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from analytics_admin.breakers.snapshot import NO_COUNTS, Counts, FailureNote, Results
@@ -59,6 +60,19 @@ class Period:
     rejected: int = 0
 
 
+Tally = tuple[int, int, int, int, int]
+"""Of one period: the second at which it begins, calls, failures, slow calls, rejected calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What a list tells of one breaker: many are read at once, so it is cheap to read."""
+
+    last_change: TransitionRecord | None = None
+    tallies: Sequence[Tally] = ()
+    """The periods in which there were calls, oldest first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that is kept of one breaker: failures and transitions newest first, periods oldest first.
@@ -103,13 +117,25 @@ class Keeper:
             del self.policies[min(self.policies, key=self.policies.__getitem__)]
 
     def evidence(self, now: float) -> Evidence:
-        oldest = first_period(now)
         return Evidence(
             failures=list(self.failures),
             transitions=list(self.transitions),
-            periods=[period for period in self.periods if oldest <= period.at <= now],
+            periods=self._periods(now),
             policies=dict(self.policies),
         )
+
+    def activity(self, now: float) -> Activity:
+        return Activity(
+            last_change=self.transitions[0] if self.transitions else None,
+            tallies=[
+                (it.at, it.calls.calls, it.calls.failures, it.calls.slow, it.rejected)
+                for it in self._periods(now)
+            ],
+        )
+
+    def _periods(self, now: float) -> list[Period]:
+        oldest = first_period(now)
+        return [period for period in self.periods if oldest <= period.at <= now]
 
     def _tally(self, calls: Counts, rejected: int, now: float) -> None:
         at = int(now) // PERIOD * PERIOD

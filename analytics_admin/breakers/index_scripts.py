@@ -6,7 +6,8 @@ that are not simply closed, which ``scripts`` keeps.
 
 from analytics_admin.breakers.scripts import NOW
 
-_RETIRED = """
+# The first argument: seconds for which an unused name is kept, or "" for ever.
+RETIRED = """
 local HOLDS = {forced_open = true, disabled = true, metrics_only = true}
 local function is_held(name)
   local label = redis.call('HGET', KEYS[2], name) or ''
@@ -17,7 +18,7 @@ local oldest = ARGV[1] == '' and '-inf' or '(' .. string.format('%d', now - ARGV
 """
 
 # Keys: index, those astir. Seconds for which an unused name is kept or "", most names, names.
-REGISTER = f"""{NOW}{_RETIRED}
+REGISTER = f"""{NOW}{RETIRED}
 local retired, refused = {{}}, {{}}
 if oldest ~= '-inf' then
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
@@ -40,17 +41,6 @@ for i = 3, #ARGV do
   end
 end
 return {{refused, retired}}
-"""
-
-# Keys: index, those astir. Seconds for which an unused name is kept, or "".
-NAMES = f"""{NOW}{_RETIRED}
-local names = redis.call('ZRANGEBYSCORE', KEYS[1], oldest, '+inf')
-if oldest ~= '-inf' then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])) do
-    if is_held(name) then names[#names + 1] = name end
-  end
-end
-return {{names, redis.call('HGETALL', KEYS[2])}}
 """
 
 # Keys: index, those astir, the breaker's record, its other keys. Name, expected generation.

@@ -11,19 +11,23 @@ from analytics_admin.breakers import engine
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.roster import BreakerStatus, shown, status_of
 from analytics_admin.breakers.snapshot import Control, State
-from analytics_admin.breakers.store import Survey
+from analytics_admin.breakers.store import Reading, Survey
 
 SORTS = ("name", "urgency")
 HOLDS = frozenset(control.value for control in Control if control is not Control.AUTOMATIC)
 LABELS = {*State, *HOLDS}
 _URGENCY: Mapping[str, int] = {State.OPEN: 0, Control.FORCED_OPEN: 0, State.CLOSED: 2}
 
-# What each question read the last time, to be asked for in the first round trip of the next: the
-# console asks the same again and again. A wrong guess costs a second one.
+# What each question read the last time, to tell breakers apart and for its page, to be asked for in
+# the first round trip of the next: the console asks the same again and again. A wrong guess costs a
+# second one.
 _Question = tuple[str | None, str, str, int | None, int | None]
-_read_before: dict[_Question, Sequence[str]] = {}
+_Guess = tuple[Sequence[str], Sequence[str]]
+_read_before: dict[_Question, _Guess] = {}
 QUESTIONS_KEPT = 50
 GUESSES_KEPT = 500
+READ_AT_ONCE = 100
+"""Of so many breakers all are read in the first round trip, and nothing is to be guessed."""
 MOST_READ = 500
 """Breakers that are read to be told apart; among more of them, the store's word is taken."""
 
@@ -35,18 +39,23 @@ class Part:
     count: int
     breakers: Sequence[BreakerStatus]
     states: Mapping[str, int]
+    reading: Reading
+    """What of the store it was taken from."""
 
 
-def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Part:
+def list_part(
+    *, state: str | None, search: str, sort: str, bounds: slice, activity: bool = False
+) -> Part:
     """Return the breakers in the state whose names hold ``search``: those within the bounds.
+
+    With ``activity`` the reading holds that of each of them.
 
     Raises:
         StoreUnavailable
     """
     wanted = search.strip().casefold()
     question = (state, wanted, sort, bounds.start, bounds.stop)
-    guess = _read_before.get(question, ())
-    found = _Found(engine.act_store().survey(guess, keep_for=engine.keep_for()))
+    found = _Found(_survey(*(_read_before.get(question) or _declared()), activity=activity))
     names = sorted(name for name in found.names if wanted in name.casefold())
     told_apart: Collection[str] = found.held
     if state is not None or sort == "urgency":
@@ -59,10 +68,23 @@ def list_part(*, state: str | None, search: str, sort: str, bounds: slice) -> Pa
     if sort == "urgency":
         names.sort(key=lambda name: (_URGENCY.get(found.state(name), 1), name))
     page = names[bounds]
-    found.read(page)
-    _remember(question, {*told_apart, *page})
-    statuses = [found.status(name) for name in page]
-    return Part(count=len(names), breakers=statuses, states=found.states())
+    found.read(page, activity=activity)
+    _remember(question, told_apart, page)
+    return Part(
+        count=len(names),
+        breakers=[found.status(name) for name in page],
+        states=found.states(),
+        reading=found.reading,
+    )
+
+
+def _survey(told_apart: Sequence[str], page: Sequence[str], *, activity: bool) -> Survey:
+    return engine.act_store().survey(
+        [*told_apart, *page],
+        keep_for=engine.keep_for(),
+        activity_of=page if activity else None,
+        all_up_to=READ_AT_ONCE,
+    )
 
 
 class _Found:
@@ -73,36 +95,47 @@ class _Found:
         self.astir = {name: it for name, it in survey.astir.items() if name in self.names}
         # Only reading them tells whether the hold is over.
         self.held = [name for name, label in self.astir.items() if label in HOLDS]
-        self._now = survey.reading.now
-        self._snapshots = dict(survey.reading.snapshots)
+        self.reading = survey.reading
 
-    def read(self, names: Iterable[str]) -> None:
+    def read(self, names: Iterable[str], *, activity: bool = False) -> None:
         """Read those that are not read yet."""
-        missing = [name for name in names if name not in self._snapshots]
+        known = self.reading.activity if activity else self.reading.snapshots
+        missing = [name for name in names if name not in known]
         if missing:
-            reading = engine.act_store().load_many(missing)
-            self._now = reading.now
-            self._snapshots |= reading.snapshots
+            found = engine.act_store().load_many(missing, activity_of=missing if activity else ())
+            self.reading = Reading(
+                now=found.now,
+                snapshots=self.reading.snapshots | found.snapshots,
+                activity=self.reading.activity | found.activity,
+            )
 
     def state(self, name: str) -> str:
         """Return what calls meet; one that was not read is as the store lists it, or closed."""
-        if name in self._snapshots:
-            return shown(self._snapshots[name], self._now)
+        if name in self.reading.snapshots:
+            return shown(self.reading.snapshots[name], self.reading.now)
         label = self.astir.get(name, State.CLOSED.value)
         return label if label in LABELS else State.UNKNOWN.value
 
     def states(self) -> dict[str, int]:
         """Count all breakers by state."""
-        found = Counter(self.state(name) for name in {*self.astir, *self._snapshots} & self.names)
+        found = Counter(
+            self.state(name) for name in {*self.astir, *self.reading.snapshots} & self.names
+        )
         found[State.CLOSED.value] += len(self.names) - found.total()
         return dict(found)
 
     def status(self, name: str) -> BreakerStatus:
-        return status_of(name, self._snapshots[name], self._now)
+        return status_of(name, self.reading.snapshots[name], self.reading.now)
 
 
-def _remember(question: _Question, read: Collection[str]) -> None:
-    if len(read) <= GUESSES_KEPT:
-        _read_before[question] = tuple(read)
+def _declared() -> _Guess:
+    """Guess that those count which need not be in the store, if they are few."""
+    names = tuple(declared_names())
+    return ((), names) if len(names) <= READ_AT_ONCE else ((), ())
+
+
+def _remember(question: _Question, told_apart: Collection[str], page: Sequence[str]) -> None:
+    if len({*told_apart, *page}) <= GUESSES_KEPT:
+        _read_before[question] = (tuple(told_apart), tuple(page))
         while len(_read_before) > QUESTIONS_KEPT:
             _read_before.pop(next(iter(_read_before)), None)

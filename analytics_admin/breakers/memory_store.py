@@ -59,8 +59,9 @@ class MemoryStore:
             snapshots = {report.name: self._add(report, now) for report in reports}
             return Reading(now=now, snapshots=snapshots)
 
-    def load_many(self, names: Sequence[str]) -> Reading:
-        return self.add([Report(name=name) for name in names])
+    def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
+        with self._lock:
+            return self._read(names, activity_of, self._clock())
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
         with self._lock:
@@ -79,34 +80,50 @@ class MemoryStore:
                     refused.append(name)
             return refused
 
-    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
+    def survey(
+        self,
+        names: Sequence[str],
+        *,
+        keep_for: float | None,
+        activity_of: Sequence[str] | None = None,
+        all_up_to: int = 0,
+    ) -> Survey:
         with self._lock:
             now = self._clock()
+            in_use = self._in_use(keep_for, now)
+            active: Sequence[str] = activity_of or ()
+            if len(in_use) <= all_up_to:
+                names = [*names, *in_use]
+                active = () if activity_of is None else names
             return Survey(
-                names=frozenset(self._in_use(keep_for, now)),
+                names=frozenset(in_use),
                 astir={
                     name: label(snapshot)
                     for name, snapshot in self._records.items()
                     if snapshot.state is not State.CLOSED or snapshot.hold is not None
                 },
-                reading=Reading(
-                    now=now, snapshots={name: self._records.get(name) for name in names}
-                ),
+                reading=self._read(names, active, now),
             )
 
-    def inspect(self, report: Report) -> Inspection:
+    def inspect(self, name: str, window: Window | None = None) -> Inspection:
         with self._lock:
-            now, name = self._clock(), report.name
+            now, record = self._clock(), self._records.get(name)
+            kept = {its for whose, its in self._windows if whose == name} | {window}
             return Inspection(
                 now=now,
-                snapshot=self._add(report, now),
+                snapshot=record,
                 seen_at=self._seen.get(name),
-                evidence=(self._kept[name] if name in self._kept else Keeper()).evidence(now),
+                evidence=self._keeper(name).evidence(now),
+                windows={
+                    its: self._window(name, its, record).counts(now)
+                    for its in kept
+                    if its is not None and record is not None
+                },
             )
 
     def transitions(self, name: str) -> list[TransitionRecord]:
         with self._lock:
-            return list(self._kept[name].transitions) if name in self._kept else []
+            return list(self._keeper(name).transitions)
 
     def forget(self, name: str, *, generation: str) -> bool:
         with self._lock:
@@ -118,6 +135,16 @@ class MemoryStore:
 
     def check_writable(self) -> None:
         return None
+
+    def _read(self, names: Sequence[str], activity_of: Sequence[str], now: float) -> Reading:
+        return Reading(
+            now=now,
+            snapshots={name: self._records.get(name) for name in names},
+            activity={name: self._keeper(name).activity(now) for name in activity_of},
+        )
+
+    def _keeper(self, name: str) -> Keeper:
+        return self._kept[name] if name in self._kept else Keeper()
 
     def _in_use(self, keep_for: float | None, now: float) -> set[str]:
         """Return the names used of late, and those that an operator holds."""

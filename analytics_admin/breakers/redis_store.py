@@ -4,7 +4,8 @@ Each primitive is one round trip per batch; the scripts compare and count, the r
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, wraps
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
@@ -12,9 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers import index_scripts, rows, scripts
+from analytics_admin.breakers import index_scripts, reading_scripts, rows, scripts
 from analytics_admin.breakers.evidence import Evidence, TransitionRecord
-from analytics_admin.breakers.snapshot import Snapshot
+from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.store import (
     MOST_NAMES,
     Inspection,
@@ -32,6 +33,8 @@ R = TypeVar("R")
 
 BATCH = 500
 """Breakers per script call: keeps one call under about 5 ms of the server's time."""
+ANY_NAME = ("Aa0._:-" * 15)[:100]
+"""Stands for a name where only the form of its key matters: all that a name can have is in it."""
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """A script, its keys, its arguments."""
 
@@ -62,13 +65,27 @@ class RedisStore:
 
     @_store_errors
     def add(self, reports: Sequence[Report]) -> Reading:
-        batches = list(_batched(reports, BATCH))
-        return _reading(batches, [self._run(*self._adding(batch)) for batch in batches])
+        reading = Reading(now=0.0, snapshots={})
+        for batch in _batched(reports, BATCH):
+            now, *found = self._run(*self._adding(batch))
+            reading = replace(reading, now=float(now))
+            for report, row in zip(batch, found, strict=True):
+                reading.snapshots[report.name] = rows.snapshot(row)
+        return reading
 
     @_store_errors
-    def load_many(self, names: Sequence[str]) -> Reading:
-        batches = _questions(names)
-        return _reading(batches, self._run_all([self._adding(batch) for batch in batches]))
+    def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
+        reading = Reading(now=0.0, snapshots={})
+        batches = list(_batched(_first(activity_of, names), BATCH))
+        calls: list[Call] = [
+            (reading_scripts.LOOK, self._keys(batch), [max(0, len(activity_of) - start * BATCH)])
+            for start, batch in enumerate(batches)
+        ]
+        for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
+            reading = replace(reading, now=float(now))
+            for name, row in zip(batch, found, strict=True):
+                _take(reading, name, *row)
+        return reading
 
     @_store_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
@@ -96,40 +113,57 @@ class RedisStore:
         return [rows.text(name) for name in refused]
 
     @_store_errors
-    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
-        index = [self._index, self._astir]
-        calls = [(index_scripts.NAMES, index, ["" if keep_for is None else keep_for])]
-        batches = _questions(names)
-        (found, astir), *answers = self._run_all([*calls, *map(self._adding, batches)])
+    def survey(
+        self,
+        names: Sequence[str],
+        *,
+        keep_for: float | None,
+        activity_of: Sequence[str] | None = None,
+        all_up_to: int = 0,
+    ) -> Survey:
+        names = _first(activity_of or (), names)
+        head, is_plain, tail = self._key(ANY_NAME).partition(ANY_NAME)
+        now, registered, astir, looks = self._run(
+            reading_scripts.SURVEY,
+            [self._index, self._astir, *self._keys(names)],
+            [
+                "" if keep_for is None else keep_for,
+                all_up_to if is_plain else -1,  # no script knows the site's own KEY_FUNCTION
+                head,
+                tail,
+                -1 if activity_of is None else len(activity_of),
+                *names,
+            ],
+        )
+        reading = Reading(now=float(now), snapshots={})
+        for name, *row in looks:
+            _take(reading, rows.text(name), *row)
         return Survey(
-            names=frozenset(map(rows.text, found)),
+            names=frozenset(map(rows.text, registered)),
             astir={name: told.partition(" ")[0] for name, told in rows.pairs(astir).items()},
-            reading=_reading(batches, answers),
+            reading=reading,
         )
 
     @_store_errors
-    def inspect(self, report: Report) -> Inspection:
-        key = self._key(report.name)
-        calls = [self._adding([report])]
-        answer, seen_at, moves, failures, history, policies = self._run_all(
-            calls,
-            lambda pipeline: (
-                pipeline.zscore(self._index, report.name)
-                .lrange(f"{key}:moves", 0, -1)
-                .lrange(f"{key}:failures", 0, -1)
-                .hgetall(f"{key}:history")
-                .hgetall(f"{key}:policies")
-            ),
+    def inspect(self, name: str, window: Window | None = None) -> Inspection:
+        at, row, seen_at, moves, failures, history, policies, windows = self._run(
+            reading_scripts.INSPECT,
+            [self._key(name), self._index],
+            [name, *rows.of_window(window)],
         )
-        now = float(answer[0])
+        now = float(at)
         evidence = Evidence(
             failures=[rows.failure(row) for row in failures],
             transitions=[rows.transition(row) for row in moves],
             periods=rows.periods(history, now),
-            policies={rows.text(policy): float(at) for policy, at in policies.items()},
+            policies={policy: float(at) for policy, at in rows.pairs(policies).items()},
         )
         return Inspection(
-            now=now, snapshot=rows.snapshot(answer[1]), seen_at=seen_at, evidence=evidence
+            now=now,
+            snapshot=rows.snapshot(row),
+            seen_at=None if seen_at is None else float(seen_at),
+            evidence=evidence,
+            windows=rows.windows(windows),
         )
 
     @_store_errors
@@ -163,6 +197,9 @@ class RedisStore:
     def _key(self, name: str) -> str:
         return str(self._cache.make_key(f"breaker:{{{name}}}"))
 
+    def _keys(self, names: Sequence[str]) -> list[str]:
+        return [self._key(name) for name in names]
+
     def _keys_of(self, name: str) -> list[str]:
         """Return the keys that stay until somebody removes them, or for long."""
         key = self._key(name)
@@ -174,28 +211,26 @@ class RedisStore:
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
-        sha = _sha(script)
         try:
-            return self._client.evalsha(sha, len(keys), *keys, *arguments)
+            return self._client.evalsha(_sha(script), len(keys), *keys, *arguments)
         except NoScriptError:  # refused before it ran, so asking again repeats nothing
-            self._client.script_load(script)
-        return self._client.evalsha(sha, len(keys), *keys, *arguments)
+            return self._pipe([(script, keys, arguments)], telling={script})[0]
 
-    def _run_all(
-        self, calls: Sequence[Call], and_then: Callable[[Any], Any] = lambda pipeline: pipeline
-    ) -> list[Any]:
-        """Run scripts that only read, and what else the pipeline is given, in one round trip."""
+    def _run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts that only read, in one round trip."""
+        try:
+            return self._pipe(calls)
+        except NoScriptError:
+            return self._pipe(calls, telling={script for script, _, _ in calls})
+
+    def _pipe(self, calls: Sequence[Call], telling: Collection[str] = ()) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
+        for script in telling:
+            pipeline.script_load(script)
         for script, keys, arguments in calls:
             pipeline.evalsha(_sha(script), len(keys), *keys, *arguments)
-        and_then(pipeline)
-        try:
-            answers: list[Any] = pipeline.execute()
-        except NoScriptError:
-            for script in {script for script, _, _ in calls}:
-                self._client.script_load(script)
-            return self._run_all(calls, and_then)
-        return answers
+        answers: list[Any] = pipeline.execute()
+        return answers[len(telling) :]
 
 
 @cache
@@ -206,18 +241,17 @@ def _sha(script: str) -> str:
 T = TypeVar("T")
 
 
-def _questions(names: Sequence[str]) -> list[list[Report]]:
-    """Return what asks of breakers by name, without results to be counted."""
-    return list(_batched([Report(name=name) for name in names], BATCH))
+def _first(some: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the names, each once, some of them first."""
+    return list(dict.fromkeys((*some, *names)))
 
 
-def _reading(batches: Sequence[Sequence[Report]], answers: Sequence[Sequence[Any]]) -> Reading:
-    now, snapshots = 0.0, dict[str, Snapshot | None]()
-    for batch, answer in zip(batches, answers, strict=True):
-        now = float(answer[0])
-        for report, row in zip(batch, answer[1:], strict=True):
-            snapshots[report.name] = rows.snapshot(row)
-    return Reading(now=now, snapshots=snapshots)
+def _take(
+    reading: Reading, name: str, row: Sequence[Any], activity: Sequence[bytes] | None
+) -> None:
+    reading.snapshots[name] = rows.snapshot(row)
+    if activity is not None:
+        reading.activity[name] = rows.activity(activity, reading.now)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,16 +5,18 @@ Knows the order of their arguments and rows, and no connection.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analytics_admin.breakers.evidence import (
     LONGEST_NAME,
+    Activity,
     FailureRecord,
     Period,
     TransitionRecord,
     first_period,
 )
+from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import (
     NO_COUNTS,
     Control,
@@ -28,14 +30,13 @@ from analytics_admin.breakers.store import Move, Report
 
 
 def of_report(report: Report) -> Iterator[Any]:
-    results, window = report.results, report.window
+    results = report.results
     yield report.name if report.used_under is not None else ""
     yield report.used_under or ""
     yield results.rejected
     yield _written(results.note) if results.note else ""
     yield report.generation
-    yield "" if window is None else "time" if window.timed else "count"
-    yield 0 if window is None else window.size
+    yield from of_window(report.window)
     yield results.newest_success_at
     yield results.slow_successes
     yield results.failures
@@ -85,6 +86,19 @@ def snapshot(row: Sequence[Any]) -> Snapshot | None:
             state=State.UNKNOWN,
             permits=int(permits) if permits.isdigit() else 0,
         )
+
+
+def windows(found: Sequence[Sequence[Any]]) -> dict[Window, Counts]:
+    return {
+        Window(timed=kind == b"time", size=size): Counts(calls=calls, failures=failures, slow=slow)
+        for kind, size, calls, failures, slow in found
+    }
+
+
+def of_window(window: Window | None) -> tuple[str, int]:
+    if window is None:
+        return "", 0
+    return "time" if window.timed else "count", window.size
 
 
 def _readable(row: Sequence[Any]) -> Snapshot:
@@ -139,15 +153,29 @@ def failure(row: bytes) -> FailureRecord:
     return FailureRecord(at=float(at), error=error, message=message, host=host, pid=pid)
 
 
-def periods(history: Mapping[bytes, bytes], now: float) -> list[Period]:
+def periods(history: Sequence[bytes], now: float) -> list[Period]:
     """Return the periods of the last five minutes in which there were calls, oldest first."""
     found = []
-    for at, row in history.items():
+    for at, row in pairs(history).items():
         if first_period(now) <= int(at) <= now:
             calls, failures, slow, rejected = map(int, row.split())
             counts = Counts(calls=calls, failures=failures, slow=slow)
             found.append(Period(at=int(at), calls=counts, rejected=rejected))
     return sorted(found, key=lambda period: period.at)
+
+
+def activity(row: Sequence[bytes], now: float) -> Activity:
+    """Return a breaker's activity; of one that cannot be read nothing is known."""
+    move, history = row
+    numbers, oldest = map(int, history.split()), first_period(now)
+    try:
+        tallies = zip(*[numbers] * 5, strict=True)
+        return Activity(
+            last_change=transition(move) if move else None,
+            tallies=sorted(tally for tally in tallies if oldest <= tally[0] <= now),
+        )
+    except ValueError:
+        return Activity()
 
 
 def pairs(row: Sequence[bytes]) -> dict[str, str]:

@@ -3,14 +3,14 @@
 A store decides nothing; every answer carries the whole snapshot and the store's own clock.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from analytics_admin.breakers.evidence import Evidence, TransitionRecord
+from analytics_admin.breakers.evidence import Activity, Evidence, TransitionRecord
 from analytics_admin.breakers.machine import held, label
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
+from analytics_admin.breakers.snapshot import Control, Counts, Results, Snapshot, State
 from analytics_admin.connections import StoreUnavailable
 
 __all__ = [
@@ -56,6 +56,8 @@ class Reading:
 
     now: float
     snapshots: dict[str, Snapshot | None]
+    activity: dict[str, Activity] = field(default_factory=dict)
+    """Of those whose activity was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class Outcome:
 class Survey:
     """The registered names, and by name the label of each breaker that is not simply closed.
 
-    ``reading`` holds those that were asked for, registered or not.
+    ``reading`` holds those that were asked for, registered or not; all of them where they are few.
     """
 
     names: frozenset[str]
@@ -123,6 +125,8 @@ class Inspection:
     snapshot: Snapshot | None
     seen_at: float | None
     evidence: Evidence
+    windows: Mapping[Window, Counts]
+    """What is in the window that was asked for, and in those of the policies told."""
 
     def is_registered(self, keep_for: float | None) -> bool:
         """Say whether the name is in use, or held; a name unused for so long has retired."""
@@ -142,8 +146,8 @@ class BreakerStore(Protocol):
     def add(self, reports: Sequence[Report]) -> Reading:
         """Count the results of each report whose generation is the record's, and read them all."""
 
-    def load_many(self, names: Sequence[str]) -> Reading:
-        """Read the named breakers, without windows; changes nothing."""
+    def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
+        """Read the named breakers, without windows, and the activity of some; changes nothing."""
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
         """Make each move that still applies, in order; the names of new records are registered.
@@ -159,10 +163,21 @@ class BreakerStore(Protocol):
         with their records, unless an operator holds the breaker.
         """
 
-    def survey(self, names: Sequence[str], *, keep_for: float | None) -> Survey:
-        """Return the names in use or held, and the breakers of these names, without windows."""
+    def survey(
+        self,
+        names: Sequence[str],
+        *,
+        keep_for: float | None,
+        activity_of: Sequence[str] | None = None,
+        all_up_to: int = 0,
+    ) -> Survey:
+        """Return the names in use or held, and the breakers of these names, without windows.
 
-    def inspect(self, report: Report) -> Inspection:
+        Where at most ``all_up_to`` names are in use or held, their breakers are read too, and the
+        activity of every one that is read unless ``activity_of`` is None.
+        """
+
+    def inspect(self, name: str, window: Window | None = None) -> Inspection:
         """Return all that there is to know of one breaker."""
 
     def transitions(self, name: str) -> list[TransitionRecord]:

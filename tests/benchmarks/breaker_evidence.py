@@ -35,6 +35,7 @@ def views(rounds: int) -> list[Line]:
     questions: dict[str, Callable[[], object]] = {
         f"first page {of}, first look": lambda: (listing._read_before.clear(), page_breakers()),
         f"first page {of}": page_breakers,
+        f"first page {of}, with activity": lambda: page_breakers(activity=True),
         f"the open ones {of}": lambda: page_breakers(state="open"),
         f"by urgency {of}": lambda: page_breakers(sort="urgency"),
         f"by a part of the name {of}": lambda: page_breakers(search="99"),

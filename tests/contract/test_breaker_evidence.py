@@ -51,7 +51,7 @@ def tell(store, generation, name="a", **results):
 
 
 def evidence(store, name="a"):
-    return store.inspect(Report(name=name)).evidence
+    return store.inspect(name).evidence
 
 
 def test_the_last_ten_failures_are_kept_newest_first(store):
@@ -95,7 +95,7 @@ def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
     kept = evidence(store)
     assert (len(kept.failures), len(kept.transitions), len(kept.periods)) == (1, 1, 1)
     assert store.forget("a", generation=reset.generation)
-    gone = store.inspect(Report(name="a"))
+    gone = store.inspect("a")
     assert (gone.snapshot, gone.seen_at) == (None, None)
     assert (gone.evidence.failures, gone.evidence.transitions, gone.evidence.periods) == (
         [],

@@ -1,12 +1,12 @@
 """The list of breakers among many: what is on a page, and what it costs to learn it."""
 
+import hashlib
 import random
 import time
 from dataclasses import replace
 
 import pytest
 from django.core.cache import caches
-from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import listing, operations
 from analytics_admin.breakers.engine import act_store
@@ -15,7 +15,7 @@ from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import Move
 from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
-from tests.breakers import another, state_now, trip
+from tests.breakers import another, round_trips, state_now, trip
 
 
 @pytest.fixture(autouse=True)
@@ -141,24 +141,28 @@ def test_what_changed_between_two_looks_at_a_page_is_seen_at_the_second():
         {"state": "closed", "page": 40},
         {"sort": "urgency"},
         {"search": "9"},
+        {"sort": "urgency", "activity": True},
+        {"state": "closed", "page": 40, "activity": True},
     ],
 )
 def test_a_page_among_ten_thousand_costs_one_round_trip_when_it_is_looked_at_again(
-    question, round_trips
+    question,
 ):
     names = [f"b{number:05}" for number in range(9_000)]
     create(*names)
     for name in random.Random(5).sample(names, 40):
         trip(name)
-    trips, first = round_trips(lambda: page_breakers(**question))
-    assert trips <= 3
-    trips, again = round_trips(lambda: page_breakers(**question))
-    assert trips == 1
+    with round_trips() as sent:
+        first = page_breakers(**question)
+    assert sent["trips"] <= 3
+    with round_trips() as sent:
+        again = page_breakers(**question)
+    assert sent["trips"] == 1
     assert names_of(again) == names_of(first)
 
 
 @pytest.mark.parametrize("question", [{"state": "open", "page": 5}, {"sort": "urgency"}])
-def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question, round_trips):
+def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question):
     names = [f"b{number:04}" for number in range(1_000)]
     create(*names)
     opened = {name: tripped(old) for name, old in act_store().load_many(names).snapshots.items()}
@@ -166,13 +170,55 @@ def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question, round_tr
         [Move(name=n, expected=o, new=new) for n, (o, new) in opened.items()]
     )
     hold(names[0], "forced_open")
-    trips, first = round_trips(lambda: page_breakers(**question))
-    assert trips <= 3
-    trips, again = round_trips(lambda: page_breakers(**question))
-    assert trips == 1
+    with round_trips() as sent:
+        first = page_breakers(**question)
+    assert sent["trips"] <= 3
+    with round_trips() as sent:
+        again = page_breakers(**question)
+    assert sent["trips"] == 1
     assert names_of(again) == names_of(first)
     assert (len(first.breakers), first.count >= 999) == (100, True)
     assert first.states["open"] == 999
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"activity": True}, {"state": "open", "activity": True}, {"sort": "urgency", "page": 2}],
+)
+@pytest.mark.parametrize("how_many", [3, 37, 100])
+def test_a_hundred_breakers_cost_one_round_trip_at_the_first_look(how_many, question, monkeypatch):
+    monkeypatch.setattr(listing, "declared_names", lambda: frozenset({"b00", "unused"}))
+    names = [f"b{number:02}" for number in range(how_many)]
+    create(*names)
+    trip(names[1])
+    hold(names[2], "forced_open")
+    page_breakers(search="tells the server the script")
+    with round_trips() as sent:
+        page = page_breakers(**question, page_size=40)
+    assert sent["trips"] == 1
+    assert sum(page.states.values()) == how_many + 1
+    assert set(page.activity) == (set(names_of(page)) if "activity" in question else set())
+    with round_trips() as sent:
+        assert names_of(page_breakers(**question, page_size=40)) == names_of(page)
+    assert sent["trips"] == 1
+
+
+def lowered(key, prefix, version):
+    return f"{prefix}/{version}/{key}".lower()
+
+
+def hashed(key, prefix, version):
+    return hashlib.sha1(key.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("make_key", [lowered, hashed])
+def test_keys_of_the_sites_own_making_are_found(make_key, settings):
+    breakers = {**settings.CACHES["breakers"], "KEY_FUNCTION": make_key}
+    settings.CACHES = {**settings.CACHES, "breakers": breakers}
+    create("b.One", "b.two")
+    trip("b.One")
+    states = {it.name: it.state for it in page_breakers(search="b.", activity=True).breakers}
+    assert states == {"b.One": "open", "b.two": "closed"}
 
 
 @pytest.mark.usefixtures("sixty")
@@ -183,23 +229,3 @@ def test_those_too_many_to_be_read_are_told_apart_alike(state, monkeypatch):
     monkeypatch.setattr(listing, "MOST_READ", 0)
     assert names_of(page_breakers(state=state)) == names_of(read)
     assert page_breakers(state=state).states == read.states
-
-
-@pytest.fixture
-def round_trips(monkeypatch):
-    """Return a function that counts how often something is sent to the server."""
-    sent = []
-    send = AbstractConnection.send_packed_command
-
-    def counted_send(self, *args, **options):
-        sent.append(self)
-        return send(self, *args, **options)
-
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted_send)
-
-    def counted(question):
-        sent.clear()
-        answer = question()
-        return len(sent), answer
-
-    return counted

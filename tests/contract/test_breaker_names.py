@@ -73,7 +73,7 @@ def test_a_hold_keeps_a_name_until_it_ends_and_no_longer(aging, control):
         create(aging.store, name, hold=Hold(control=Control(control), until=until, actor="sam"))
         aging.age(name, MONTH + 60)
     assert listed(aging.store) == ["held"]
-    inspected = {name: aging.store.inspect(Report(name=name)) for name in ("held", "over")}
+    inspected = {name: aging.store.inspect(name) for name in ("held", "over")}
     assert [it.is_registered(MONTH) for it in inspected.values()] == [True, False]
     assert aging.store.register(["another"], keep_for=MONTH) == []
     assert listed(aging.store, keep_for=None) == ["another", "held"]

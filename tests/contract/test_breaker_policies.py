@@ -106,4 +106,4 @@ def test_only_the_last_few_are_kept(kind):
     store.compare_and_set([Move(name="a", expected=None, new=new_record())])
     for number in range(9):
         store.add([Report(name="a", used_under=json.dumps({"failure_threshold": number + 1}))])
-    assert len(store.inspect(Report(name="a")).evidence.policies) == 3
+    assert len(store.inspect("a").evidence.policies) == 3

@@ -73,6 +73,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "sort": {ValueError: (*CHOICE[ValueError], None)},
             "page": NUMBER,
             "page_size": {**NUMBER, ValueError: (0, -1, 101, 10**30)},
+            "activity": FLAG,
         },
     ),
     "describe_breaker": ({}, {"name": NAMED}),

@@ -10,8 +10,7 @@ from django.core.management import CommandError, call_command
 from analytics_admin.breakers import engine
 from analytics_admin.management.breaker_tables import COLOURS
 from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
-from tests.breakers import another
-from tests.interfaces.test_breaker_reports import round_trips
+from tests.breakers import another, round_trips
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db

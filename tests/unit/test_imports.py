@@ -24,6 +24,7 @@ LEVELS = {
         "breaker_acts",
         "breaker_answers",
         "breaker_arguments",
+        "breaker_evidence",
         "breaker_reports",
         "search_cache_acts",
         "search_cache_reports",

@@ -1,0 +1,75 @@
+"""What bars people from the console: found by axe-core on every page, in both themes; and phones.
+
+What stock admin itself does on pages that are its own is listed; nothing else is let through.
+"""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.showcase import PAGES, SCENE, WITH_STORE_DOWN
+
+RULES = {
+    "preload": False,  # what it would load, the content policy forbids
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    },
+}
+# Of stock admin's own making: the links of its breadcrumbs on the section's index, and the label of
+# a list's search field, which is an image.
+STOCK = {"link-in-text-block: .breadcrumbs", "label-title-only: #searchbar"}
+OF_STOCK_ADMIN = ("index", "operations")
+SIDEWAYS = """() => [...document.querySelectorAll('#content *')]
+  .filter(node => node.getBoundingClientRect().right > innerWidth + 1)
+  .map(node => node.outerHTML.slice(0, 120)).slice(0, 5)"""
+
+
+def violations(name, page):
+    """Return what axe finds on the page, as one line per element."""
+    stock = tuple(STOCK) if name.startswith(OF_STOCK_ADMIN) else ()
+    found = Axe().run(page, options=RULES).response["violations"]
+    lines = [
+        f"{rule['id']}: {node['target'][0]} {node['html'][:160]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+    return [line for line in lines if not line.startswith(stock)]
+
+
+@pytest.fixture
+def bad_night(site):
+    site.run(SCENE)
+    return site
+
+
+def test_no_page_bars_anybody_in_either_theme(bad_night, sign_in):
+    page = sign_in(bypass_csp=True)  # axe-core measures with inline styles
+    found = {}
+
+    def examine(pages, when=""):
+        for name, go in pages.items():
+            go(page)
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                page.wait_for_timeout(200)  # the admin's links change their colour slowly
+                found[f"{name}{when}, {theme}"] = violations(name, page)
+
+    examine(PAGES)
+    bad_night.store.freeze()
+    try:
+        examine(WITH_STORE_DOWN, ", store down")
+    finally:
+        bad_night.store.thaw()
+    assert not any(found.values()), "\n".join(
+        f"{name}: {line}" for name, lines in found.items() for line in lines
+    )
+
+
+def test_no_page_scrolls_sideways_on_a_narrow_phone(bad_night, sign_in):
+    page = sign_in(viewport={"width": 320, "height": 640}, is_mobile=True)
+    found = {}
+    for name, go in PAGES.items():
+        go(page)
+        if page.evaluate("document.documentElement.scrollWidth") > 320:
+            found[name] = page.evaluate(SIDEWAYS)
+    assert not found
