@@ -1,7 +1,7 @@
 """A process of the site that runs code in copies of itself: each as if it had just started.
 
-Starting Python and Django takes most of a second, a copy some milliseconds. Run as a program it is
-the site's process: each line of its input is some code and two files, each of its output an exit code.
+Starting Python and Django takes most of a second, a copy some milliseconds. As a program it is the
+site's process: a line of its input is some code and two files, one of its output an exit code.
 """
 
 import json
