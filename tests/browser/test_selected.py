@@ -55,6 +55,7 @@ def test_the_ticked_breakers_are_held_open_and_released(site, sign_in, javascrip
     tick(page, "payment:provider", how=how)
     press(page, "Release selected", how=how)
     press(page, "Release 1 circuit breaker", how=how)
+    expect(page.locator(".messagelist .success")).to_be_visible()
     assert states(site) == {"catalog.search": "forced_open", "payment:provider": "half_open"}
 
 
