@@ -51,7 +51,7 @@ def test_a_countdown_goes_on_by_itself_and_ends_in_ready_to_probe(site, open_lis
     page.on("request", lambda request: asked.append(request.url))
     probe = row(page, "brief").locator(".aa-probe")
     expect(probe).to_have_text(re.compile(r"0:0\d|ready to probe"))
-    expect(probe).to_contain_text("ready to probe")
+    expect(probe).to_contain_text("ready to probe", timeout=9_000)
     assert asked == []
     expect(row(page, "catalog.search").locator(".aa-probe")).to_have_text(re.compile(r"9:\d\d"))
     page.goto(f"{LIST}brief/")
