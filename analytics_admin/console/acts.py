@@ -258,7 +258,7 @@ def moved_words(error: BreakerMoved) -> str:
 def unseen_errors(form: forms.Form) -> str:
     """Return what is wrong with the fields that the confirm page does not show; mostly nothing."""
     errors = [
-        f"{field.label}: {error}"
+        gettext("%(field)s: %(error)s") % {"field": field.label, "error": error}
         for field in form.hidden_fields()
         if form.is_bound
         for error in field.errors

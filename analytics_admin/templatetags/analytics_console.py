@@ -3,7 +3,7 @@
 from django import template
 
 from analytics_admin.console import instants
-from analytics_admin.said import here
+from analytics_admin.said import from_record, here
 
 register = template.Library()
 
@@ -12,3 +12,4 @@ register.filter(instants.clock)
 register.filter(instants.ago)
 register.filter(instants.left)
 register.filter(here)
+register.filter(from_record)

@@ -77,6 +77,8 @@ ACTS: dict[str, dict[str, Pressed]] = {
 Walk = Callable[[Any, str, Pressed], list[Any]]
 """Presses an act's button, goes on from there, and returns the pages on the way."""
 WALKS: dict[str, Walk] = {}
+IN_EVERY_WAY = {"done_and_sent_again"}
+"""The walks whose pages say how the act was asked for; on the others' it makes no difference."""
 
 
 def walk(steps: Walk) -> Walk:

@@ -43,7 +43,7 @@ CACHE, OPERATIONS = "searchcache/", "operation/"
 OPERATION = "operation/<uuid:operation_id>/"
 
 
-class E1(Exception):  # noqa: N818  a name of letters would have to be told from words
+class E1(Exception):
     """What the protected calls fail with."""
 
 
@@ -334,6 +334,13 @@ def with_its_environment(client: Any) -> Any:
         return all_pages(client, record())
 
 
+@state("the pages of the admin that the section is on")
+def with_recent_actions(client: Any) -> Any:
+    sent = {"confirmed": "yes", "mode": "hard", "reason": REASON}
+    client.post(url("searchcache/clear/"), sent)
+    return [client.get("/admin/"), client.get(url(""))]
+
+
 # What stages them
 
 
@@ -445,6 +452,6 @@ def leave_a_sweep(*, moving: bool) -> None:
 
 
 def sign_in_with(client: Any, *permissions: str) -> None:
-    user = get_user_model().objects.create_user("1", is_staff=True)
+    user, _ = get_user_model().objects.get_or_create(username="1", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client.force_login(user)

@@ -23,7 +23,7 @@ CODE = {
     *("data-filter-title",),  # Django's own list: by it a filter stays open
 }
 """Attributes of that kind that only programs read."""
-DATA = {"bdi", "code", "pre", "q", "time"}
+DATA = {"code", "pre", "q", "time"}
 """Elements whose text is nobody's to translate."""
 UNSEEN = {"script", "style", "template"}
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
