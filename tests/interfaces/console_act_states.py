@@ -14,7 +14,7 @@ from analytics_admin import services
 from analytics_admin.models import Operation
 from tests.breakers import trip
 from tests.interfaces.console_pages import inputs
-from tests.interfaces.console_states import (
+from tests.interfaces.console_staging import (
     AWAY,
     REASON,
     SHELL,

@@ -12,7 +12,8 @@ from django.utils import translation
 from analytics_admin.breakers import evidence, registry
 from tests.interfaces.addresses import console_routes
 from tests.interfaces.console_act_states import ACTS, IN_EVERY_WAY, WALKS, stage
-from tests.interfaces.console_states import STATES, breaker_in, fill_the_cache, url
+from tests.interfaces.console_staging import breaker_in, fill_the_cache, url
+from tests.interfaces.console_states import STATES
 from tests.interfaces.pseudo_locale import pseudo_locale, untranslated
 
 DJANGOS_OWN = {
