@@ -15,4 +15,9 @@ class Migration(migrations.Migration):
             name='message',
             field=models.CharField(blank=True, db_default='', default='', max_length=500, verbose_name='message'),
         ),
+        migrations.AlterField(
+            model_name='operation',
+            name='kind',
+            field=models.CharField(choices=[('clear_search_cache', 'Clear search cache'), ('undo_clear', 'Undo soft clear'), ('sweep_search_cache', 'Sweep search cache'), ('reset_circuit_breakers', 'Reset circuit breakers'), ('control_circuit_breakers', 'Control circuit breakers'), ('forget_circuit_breaker', 'Forget circuit breaker'), ('allow_probe', 'Let one probe through')], max_length=40, verbose_name='act'),
+        ),
     ]
