@@ -6,12 +6,11 @@ Must not ask a store or the database: it has the row alone, and copes with any t
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from django.utils.formats import number_format
 from django.utils.text import Truncator
 from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count, state_badge
+from analytics_admin.console.wording import count, state_badge, tenths
 from analytics_admin.models import Operation
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def seconds_words(seconds: float) -> str:
     for size, words in _UNITS:
         if seconds >= size and seconds % size == 0:
             return words % {"number": int(seconds // size)}
-    return gettext("%(seconds)s s") % {"seconds": number_format(seconds, 1, use_l10n=True)}
+    return gettext("%(seconds)s s") % {"seconds": tenths(seconds)}
 
 
 def duration_words(duration_ms: float | None) -> str | None:
@@ -100,8 +99,8 @@ def duration_words(duration_ms: float | None) -> str | None:
     if duration_ms is None:
         return None
     if duration_ms < 1000:
-        return gettext("%(milliseconds).0f ms") % {"milliseconds": duration_ms}
-    return gettext("%(seconds).1f s") % {"seconds": duration_ms / 1000}
+        return gettext("%(milliseconds)s ms") % {"milliseconds": count(round(duration_ms))}
+    return gettext("%(seconds)s s") % {"seconds": tenths(duration_ms / 1000)}
 
 
 def status_meaning(operation: Operation) -> str:

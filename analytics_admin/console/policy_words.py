@@ -87,7 +87,7 @@ _WITHOUT_VALUE = {"rule": _("no such rule"), "rate": _("no such rule"), "longest
 def _number(value: float) -> str:
     whole = float(value).is_integer()
     number = int(value) if whole else round(value, 6)
-    return str(number_format(number, use_l10n=True, force_grouping=True))
+    return str(number_format(number, force_grouping=True))
 
 
 def _seconds(value: float) -> str:

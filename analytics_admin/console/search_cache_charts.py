@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from django.utils.formats import number_format
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count, share
+from analytics_admin.console.wording import count, share, tenths
 from analytics_admin.services import SearchCacheMinute
 
 if TYPE_CHECKING:
@@ -94,11 +93,9 @@ def describe_charts(
         "end": end,
         "width": WIDTH,
         "height": HEIGHT,
-        "top": number_format(top, use_l10n=True, force_grouping=True),
+        "top": count(top),
         "calls": count(whole.calls),
-        "most": number_format(
-            round(most, 1 if most % 1 else None), use_l10n=True, force_grouping=True
-        ),
+        "most": tenths(most) if most % 1 else count(round(most)),
         "ratio": ratio_words(whole.hit_ratio),
         "areas": [
             {"name": name, "path": path} for name, path in axis.areas(steps) if path and most
@@ -182,7 +179,7 @@ def runs(flags: Sequence[bool]) -> Iterator[list[int]]:
             yield list(places)
 
 
-def round_up(number: float) -> float:
+def round_up(number: float) -> int:
     """Return the next 1, 2 or 5 with zeros, at least 1: what an axis ends in."""
     top = 1
     while top < number:

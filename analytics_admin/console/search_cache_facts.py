@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.template.defaultfilters import filesizeformat
-from django.utils.formats import number_format
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
-from analytics_admin.console.wording import REACHABLE, UNKNOWN, count, share, status_badge
+from analytics_admin.console.wording import REACHABLE, UNKNOWN, count, share, status_badge, tenths
 from analytics_admin.models import Operation
 from analytics_admin.said import here
 from analytics_admin.services import SearchCacheCounts, SearchCacheStatus, SearchCacheSweep
@@ -134,11 +133,7 @@ def describe_sweep(sweep: SearchCacheSweep | None) -> dict[str, Any] | None:
 
 def describe_load(load: Mapping[str, Any]) -> dict[str, str]:
     """Return the words about what comes per second, and what would after a clear."""
-    told = {
-        name: number_format(round(value, 1), 1, use_l10n=True)
-        for name, value in load.items()
-        if value is not None
-    }
+    told = {name: tenths(value) for name, value in load.items() if value is not None}
     if load["hit_ratio"] is not None:
         told["hit_ratio"] = share(load["hit_ratio"])
     return told
@@ -174,7 +169,7 @@ def _shown(figure: str, value: float | None) -> str:
     if figure == "hit_ratio":
         return share(value)
     if figure.endswith("seconds"):
-        return gettext("%(seconds)s s") % {"seconds": number_format(value, 1, use_l10n=True)}
+        return gettext("%(seconds)s s") % {"seconds": tenths(value)}
     return count(int(value))
 
 

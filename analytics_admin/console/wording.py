@@ -210,11 +210,11 @@ def rule_words(cause: str, consecutive_failures: int) -> str:
     """Return the rule that opened a breaker, as a sentence."""
     if cause == "consecutive_failures":
         words = ngettext(
-            "%(number)d failure in a row reached the threshold.",
-            "%(number)d failures in a row reached the threshold.",
+            "%(number)s failure in a row reached the threshold.",
+            "%(number)s failures in a row reached the threshold.",
             consecutive_failures,
         )
-        return words % {"number": consecutive_failures}
+        return words % {"number": count(consecutive_failures)}
     sentences = {
         "failure_rate": gettext("The failure rate reached its threshold."),
         "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
@@ -232,12 +232,17 @@ def count(number: int) -> str:
     """Return the number with the locale's thousands separators."""
     if 0 <= number < 1000:  # no locale groups what is less, and many are
         return str(number)
-    return str(number_format(number, use_l10n=True, force_grouping=True))
+    return str(number_format(number, force_grouping=True))
+
+
+def tenths(number: float) -> str:
+    """Return the number with one decimal, with the locale's separators."""
+    return str(number_format(round(number, 1), 1, force_grouping=True))
 
 
 def share(part: float) -> str:
     """Return a share, from 0 to 1, as a percentage in the locale's way."""
-    return per_cent(str(number_format(round(100 * part, 1), 1, use_l10n=True)))
+    return per_cent(tenths(100 * part))
 
 
 def per_cent(number: str) -> str:

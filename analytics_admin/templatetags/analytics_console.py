@@ -1,8 +1,8 @@
-"""What the console's templates say instants with, ``{{ at|moment }}`` and the like; ``|here``."""
+"""The filters of the console's templates: instants, numbers, and what was said or put on record."""
 
 from django import template
 
-from analytics_admin.console import instants
+from analytics_admin.console import instants, wording
 from analytics_admin.said import from_record, here
 
 register = template.Library()
@@ -11,5 +11,6 @@ register.filter(instants.moment)
 register.filter(instants.clock)
 register.filter(instants.ago)
 register.filter(instants.left)
+register.filter(wording.count)
 register.filter(here)
 register.filter(from_record)

@@ -10,6 +10,8 @@ from django.test import override_settings
 from django.utils import translation
 
 from analytics_admin.breakers import evidence, registry
+from analytics_admin.console.operation_words import duration_words
+from tests.breakers import another
 from tests.interfaces.addresses import console_routes
 from tests.interfaces.console_act_states import ACTS, IN_EVERY_WAY, WALKS, stage
 from tests.interfaces.console_staging import breaker_in, fill_the_cache, url
@@ -102,3 +104,24 @@ def test_numbers_are_written_as_the_language_writes_them(client):
         page = client.get(url("searchcache/")).text
     assert "16.000" in page  # hits of the last hour's two minutes
     assert "88,9 %" in page
+
+
+def test_counts_of_a_breaker_are_grouped_as_the_language_groups_them(client):
+    breaker = another("busy", failure_threshold=1200)
+    for _ in range(1200):
+        breaker.acquire().fail(None)
+    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
+        page = client.get(url("circuitbreaker/busy/")).text
+    assert "1.200 failures in a row reached the threshold." in page
+    assert "Counted until then: 1.200 (failed: 1.200, slow: 0)." in page
+    assert re.search(r"Calls: 1\.200 \(failed: 1\.200,", page)
+
+
+def test_durations_are_written_as_the_language_writes_them():
+    with translation.override("de"):
+        assert [duration_words(ms) for ms in (0.4, 999, 1500, 3_600_000)] == [
+            "0 ms",
+            "999 ms",
+            "1,5 s",
+            "3.600,0 s",
+        ]
