@@ -55,6 +55,7 @@ from analytics_admin.search_cache_acts import (
 )
 from analytics_admin.search_cache_clears import (
     clear_mode_of,
+    clear_tags_of,
     list_clears_since,
     list_recent_clears,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "as_plain",
     "clear_mode_of",
     "clear_search_cache",
+    "clear_tags_of",
     "deny",
     "describe_breaker",
     "describe_search_cache",
