@@ -14,7 +14,7 @@ from analytics_admin.acts import (
     ActResult,
     deny,
 )
-from analytics_admin.audit import Actor, AlreadyOnRecord
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -32,6 +32,7 @@ from analytics_admin.breaker_answers import (
     as_plain,
 )
 from analytics_admin.breaker_arguments import DEFAULT_HOLD
+from analytics_admin.breaker_policies import PolicyOption, explain_policy
 from analytics_admin.breaker_reports import (
     BREAKER_STATES,
     LARGEST_PAGE,
@@ -40,6 +41,7 @@ from analytics_admin.breaker_reports import (
     look_up_breakers,
     page_breakers,
 )
+from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -88,8 +90,10 @@ __all__ = [
     "ActResult",
     "Actor",
     "AlreadyOnRecord",
+    "AuditUnavailable",
     "BreakerActivity",
     "BreakerDetail",
+    "BreakerEvent",
     "BreakerKept",
     "BreakerMoved",
     "BreakerNotOpen",
@@ -97,6 +101,7 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "PolicyOption",
     "SearchCacheCounts",
     "SearchCacheMinute",
     "SearchCacheStatus",
@@ -111,7 +116,9 @@ __all__ = [
     "deny",
     "describe_breaker",
     "describe_search_cache",
+    "explain_policy",
     "forget_breaker",
+    "list_acts_on_breaker",
     "list_breakers",
     "list_clears_since",
     "list_recent_clears",
@@ -123,5 +130,6 @@ __all__ = [
     "set_breaker_control",
     "set_breaker_controls",
     "sweep_search_cache",
+    "tell_timeline",
     "undo_clear",
 ]

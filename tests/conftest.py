@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -12,21 +13,58 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
+from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import engine, fleet, link, rounds
 from analytics_admin.caching import figures, inspection, line, reporter, search_cache, wiring
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
+from tests.turns import Turns
 
+_turns = pytest.StashKey[Turns]()
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
-def pytest_sessionstart() -> None:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the tests among the cores, but not those of a few files, nor a fleet's real waits."""
+    chosen = config.option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    if chosen or any("fleet" in Path(argument).parts for argument in config.args):
+        return 0
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["turns"] = STORE_FOLDER
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """Run a hurried test while no other process of this run has one."""
+    turns = item.config.stash.get(_turns, None)
+    if turns is None:
+        return (yield)
+    with turns.turn(alone=item.get_closest_marker("hurried") is not None):
+        return (yield)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # pytest-django keeps the database from every other test.
+    asked_for = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    if asked_for or item.get_closest_marker("django_db"):
+        item.add_marker("database")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     # A shell's background job ignores Ctrl-C, and so would every program that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.mkdir(STORE_FOLDER, mode=0o700)
+    if is_xdist_controller(session):  # it runs no test itself
+        return
     _store.start()
+    if is_xdist_worker(session):
+        session.config.stash[_turns] = Turns(Path(session.config.workerinput["turns"]))
 
 
 def pytest_sessionfinish() -> None:

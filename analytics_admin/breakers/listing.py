@@ -56,7 +56,7 @@ def list_part(
     wanted = search.strip().casefold()
     question = (state, wanted, sort, bounds.start, bounds.stop)
     found = _Found(_survey(*(_read_before.get(question) or _declared()), activity=activity))
-    names = sorted(name for name in found.names if wanted in name.casefold())
+    names = sorted(name for name in found.names if not wanted or wanted in name.casefold())
     told_apart: Collection[str] = found.held
     if state is not None or sort == "urgency":
         told_apart = {*found.held, *found.astir.keys() & names}
@@ -66,7 +66,7 @@ def list_part(
     if state is not None:
         names = [name for name in names if found.state(name) == state]
     if sort == "urgency":
-        names.sort(key=lambda name: (_URGENCY.get(found.state(name), 1), name))
+        names = found.urgent_first(names)
     page = names[bounds]
     found.read(page, activity=activity)
     _remember(question, told_apart, page)
@@ -115,6 +115,16 @@ class _Found:
             return shown(self.reading.snapshots[name], self.reading.now)
         label = self.astir.get(name, State.CLOSED.value)
         return label if label in LABELS else State.UNKNOWN.value
+
+    def urgent_first(self, names: Sequence[str]) -> list[str]:
+        """Sort names that are in order by urgency; most are closed, and stay where they are."""
+        moved = self.astir.keys() | self.reading.snapshots.keys()
+        urgent = [
+            name for name in names if name in moved and self.state(name) != State.CLOSED.value
+        ]
+        urgent.sort(key=lambda name: _URGENCY.get(self.state(name), 1))
+        first = frozenset(urgent)
+        return [*urgent, *(name for name in names if name not in first)]
 
     def states(self) -> dict[str, int]:
         """Count all breakers by state."""

@@ -109,6 +109,18 @@ def declared_names() -> set[str]:
     return {*_breakers, *app_settings().breakers}
 
 
+def choosers(name: str) -> dict[str, str]:
+    """Return, by option that is no default, which layer decides it: "BREAKER_DEFAULTS", "code"
+    (of this process) or "BREAKERS"."""
+    settings = app_settings()
+    layers: dict[str, Mapping[str, Any]] = {
+        "BREAKER_DEFAULTS": settings.breaker_defaults,
+        "code": _options.get(name, {}),
+        "BREAKERS": settings.breakers.get(name, {}),
+    }
+    return {option: layer for layer, options in layers.items() for option in options}
+
+
 def overridden_options() -> dict[str, list[str]]:
     """Return, by name, the options that code declares and BREAKERS sets otherwise."""
     overridden = {}

@@ -1,4 +1,4 @@
-"""The acts on circuit breakers as a whole, and on one: reset, hold, release, forget it."""
+"""The acts on circuit breakers as a whole, and on one: reset, hold, release, probe, forget it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from analytics_admin.console.forms import (
     ConfirmResetForm,
 )
 from analytics_admin.console.pages import DomainAdmin
-from analytics_admin.console.wording import CONTROLS, state_badge
+from analytics_admin.console.wording import CONTROLS, ON_ONE, state_badge
 from analytics_admin.services import Act, ActResult, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
@@ -60,6 +60,7 @@ def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 class OneBreakerAct(ConfirmedAct):
     """An act on one breaker, by somebody who has seen it at one generation."""
 
+    template = "admin/analytics_admin/confirm_one.html"
     form = ConfirmBreakerForm
 
     def __init__(
@@ -86,7 +87,10 @@ class OneBreakerAct(ConfirmedAct):
         return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name}
+        """A control has words, and a template, of its own."""
+        words = ON_ONE.get(self.act)
+        question = words.question % {"name": self.name} if words else ""
+        return {"name": self.name, "words": words, "question": question}
 
 
 class ControlOne(OneBreakerAct):
@@ -117,7 +121,6 @@ class ControlOne(OneBreakerAct):
 
 class ResetOne(OneBreakerAct):
     act = Act.RESET_CIRCUIT_BREAKERS
-    template = "admin/analytics_admin/confirm_reset_one.html"
 
     def service(self, **arguments: Any) -> ActResult:
         return services.reset_circuit_breakers(**arguments)
@@ -126,9 +129,15 @@ class ResetOne(OneBreakerAct):
         return {"names": [self.name], "expected_generation": options["expected_generation"]}
 
 
+class ProbeOne(OneBreakerAct):
+    act = Act.ALLOW_PROBE
+
+    def service(self, **arguments: Any) -> ActResult:
+        return services.allow_probe(**arguments)
+
+
 class ForgetOne(OneBreakerAct):
     act = Act.FORGET_CIRCUIT_BREAKER
-    template = "admin/analytics_admin/confirm_forget.html"
 
     def __init__(
         self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str

@@ -1,7 +1,6 @@
 """The list of circuit breakers: what its address asks for, its page, the verdict on all."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,8 +11,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
+from analytics_admin.console.breaker_rows import RowWriter, column_headings, seen_of, sum_up
 from analytics_admin.console.wording import count, state_badge
-from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage, BreakerStatus
+from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage
 
 REFUSING_CALLS = ("open", "forced_open")
 FIRST_SORT = "urgency"
@@ -45,8 +45,13 @@ def list_address(sent: QueryDict) -> str:
     return _encoded({**_asked(ListForm(sent)), "page": "" if page == 1 else page})
 
 
-def describe_list(request: HttpRequest) -> dict[str, Any]:
+def describe_list(
+    request: HttpRequest, address_of: Callable[[str], str], *, selectable: bool
+) -> dict[str, Any]:
     """Return the list as its address asks for it; all breakers, when it asks for what is none.
+
+    ``address_of`` returns the address of a breaker's own page; ``selectable`` says whether the
+    reader may act on what is ticked.
 
     Raises:
         StoreUnavailable
@@ -55,13 +60,17 @@ def describe_list(request: HttpRequest) -> dict[str, Any]:
     asked = _asked(form)
     found = _page_of(asked, _page_asked_for(request.GET))
     leaves = Paginator(range(found.count), LARGEST_PAGE).page(found.page)
+    recent = {name: sum_up(activity) for name, activity in found.activity.items()}
     kept = _encoded(asked)
     return {
-        "seen": (asked, found.page, found.count, found.states, as_seen(found.breakers)),
+        "seen": (asked, found.page, found.count, found.states, seen_of(found, recent)),
         "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or FIRST_SORT}),
         "complaint": "" if form.is_valid() else gettext("No such filter: all are listed."),
         "filtered": bool(asked["search"] or asked["state"]),
-        "rows": [{"status": it, "badge": state_badge(it.state)} for it in found.breakers],
+        "listing": bool(found.breakers),
+        "headings": column_headings(),
+        # Written when the template asks for them: a page that is not new needs none.
+        "rows": RowWriter(address_of, selectable=selectable).write(found, recent),
         "page": leaves,
         "page_range": leaves.paginator.get_elided_page_range(found.page),
         "page_address": f"?{kept}&page=" if kept else "?page=",
@@ -69,14 +78,6 @@ def describe_list(request: HttpRequest) -> dict[str, Any]:
         "verdict": verdict(found.states),
         "tone": tone(found.states),
     }
-
-
-def as_seen(statuses: Sequence[BreakerStatus]) -> list[BreakerStatus]:
-    """Return what a page tells of breakers but for the seconds that are left, which it counts."""
-    return [
-        replace(status, retry_after=None if status.retry_after is None else 0.0)
-        for status in statuses
-    ]
 
 
 def verdict(states: Mapping[str, int]) -> str:
@@ -117,6 +118,7 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
         "state": asked["state"] or None,
         "search": asked["search"],
         "sort": asked["sort"] or FIRST_SORT,
+        "activity": True,
     }
     found = services.page_breakers(**wanted, page=number)
     if number <= found.pages:

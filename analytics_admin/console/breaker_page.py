@@ -2,29 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from django.http import Http404
+from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.breaker_list import as_seen
+from analytics_admin.console.breaker_facts import as_seen, next_probe_words
 from analytics_admin.console.forms import ControlForm
+from analytics_admin.console.policy_words import policy_rows
 from analytics_admin.console.wording import (
     UNKNOWN,
     cause_words,
     rule_words,
     state_badge,
+    status_badge,
 )
+from analytics_admin.models import Operation
 from analytics_admin.services import (
+    AuditUnavailable,
     BreakerDetail,
+    BreakerEvent,
     BreakerPeriod,
-    BreakerTransition,
+    BreakerStatus,
     StoreUnavailable,
     UnknownBreakers,
 )
 
 CHART_HEIGHT = 40
 BAR_WIDTH = 8
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def describe_breaker(name: str) -> dict[str, Any]:
@@ -36,25 +44,90 @@ def describe_breaker(name: str) -> dict[str, Any]:
     try:
         detail = services.describe_breaker(name)
     except StoreUnavailable as error:
+        past = describe_past(name, None)
         return {
             "unavailable": error.reason,
             "badge": UNKNOWN,
             "form": ControlForm(),
-            "seen": error.reason,
+            **past,
+            "seen": (error.reason, past["seen"]),
         }
     except UnknownBreakers as error:
         raise Http404(str(error)) from error
+    past, status = describe_past(name, detail), detail.status
     return {
-        "seen": replace(detail, status=as_seen([detail.status])[0]),
         "detail": detail,
-        "status": detail.status,
-        "badge": state_badge(detail.status.state),
+        "status": status,
+        "badge": state_badge(status.state),
+        "next_probe": next_probe_words(status, detail.at),
+        "unprobeable": why_no_probe(status),
         "would_open": state_badge("would_open"),
         "opened": describe_opening(detail),
-        "transitions": [describe_transition(move) for move in detail.transitions],
+        "policy": policy_rows(services.explain_policy(name, detail.policy)),
         "chart": draw(detail.history),
-        "form": ControlForm(initial={"expected_generation": detail.status.generation}),
+        "form": ControlForm(initial={"expected_generation": status.generation}),
+        **past,
+        "seen": (detail_seen(detail), past["seen"]),
     }
+
+
+def detail_seen(detail: BreakerDetail) -> tuple[Any, ...]:
+    """Return what the page tells of the breaker, which stays the same while only time goes on."""
+    calm = not any(period.counts.calls or period.rejected for period in detail.history)
+    status, probe_at = as_seen(detail.status, detail.at)
+    history = () if calm else detail.history  # what is told of calm minutes has no times
+    return replace(detail, status=status, at=detail.since or EARLIEST, history=history), probe_at
+
+
+def why_no_probe(status: BreakerStatus) -> str:
+    """Return why no probe can be let through now; empty if one can."""
+    if status.control != "automatic":
+        return gettext("It is held: release it first.")
+    if status.state == "half_open":
+        return gettext("It is half open: probes pass already.")
+    return "" if status.state == "open" else gettext("It is not open: calls pass.")
+
+
+def describe_past(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
+    """Return the breaker's transitions and the acts on it as one line, and what of it is missing.
+
+    Without ``detail`` there are the acts alone.
+    """
+    try:
+        acts, missing = services.list_acts_on_breaker(name), ""
+    except AuditUnavailable as error:
+        acts, missing = [], error.reason
+    events = services.tell_timeline(name, detail.transitions if detail else [], acts)
+    return {
+        "timeline": [describe_event(event) for event in events],
+        "acts_missing": missing,
+        "seen": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
+    }
+
+
+def describe_event(event: BreakerEvent) -> dict[str, Any]:
+    """An act that is done needs no status, and one whose transition is told no other words."""
+    act, move = event.act, event.transition
+    done = act is not None and act.status == Operation.Status.DONE
+    return {
+        "at": event.at,
+        "act": act,
+        "words": act_words(act) if act else cause_words(move.cause) if move else "",
+        "status": None if act is None or done else status_badge(act),
+        "from": state_badge(move.from_state) if move else None,
+        "to": state_badge(move.to_state) if move else None,
+        "actor": act.actor if act else move.actor if move else "",
+    }
+
+
+def act_words(act: Operation) -> str:
+    """Return what an operator did, from the view of one of the breakers that it was aimed at."""
+    control = act.targets.get("control")
+    if act.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and control:
+        return gettext("Released") if control == "automatic" else gettext("Held")
+    if act.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
+        return gettext("Reset") if act.targets.get("names") != "all" else gettext("Reset of all")
+    return str(act.get_kind_display())
 
 
 def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:
@@ -63,15 +136,6 @@ def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:
     if move is None:
         return None
     return {"rule": rule_words(move.cause, move.consecutive_failures), "move": move}
-
-
-def describe_transition(move: BreakerTransition) -> dict[str, Any]:
-    return {
-        "transition": move,
-        "from": state_badge(move.from_state),
-        "to": state_badge(move.to_state),
-        "cause": cause_words(move.cause),
-    }
 
 
 def draw(history: Sequence[BreakerPeriod]) -> dict[str, Any]:

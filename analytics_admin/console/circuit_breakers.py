@@ -3,9 +3,15 @@
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern
+from django.urls import NoReverseMatch, URLPattern
 
-from analytics_admin.console.breaker_acts import ControlOne, ForgetOne, ResetMany, ResetOne
+from analytics_admin.console.breaker_acts import (
+    ControlOne,
+    ForgetOne,
+    ProbeOne,
+    ResetMany,
+    ResetOne,
+)
 from analytics_admin.console.breaker_list import describe_list, list_address
 from analytics_admin.console.breaker_page import describe_breaker
 from analytics_admin.console.pages import DomainAdmin, hindrance
@@ -24,22 +30,30 @@ class CircuitBreakerAdmin(DomainAdmin):
         """The verdict is on all of them; those that need a look are on the first page."""
         reset = hindrance(request, Act.RESET_CIRCUIT_BREAKERS)
         control = hindrance(request, Act.CONTROL_CIRCUIT_BREAKERS)
-        listed = list_address(request.GET)
+        listed, selectable = list_address(request.GET), not (reset and control)
         context = {
             "act_url": self.url("reset"),
             "list_url": self.url(),
             "hindrance": reset,
             "control_hindrance": control,
-            "unselectable": bool(reset and control),
+            "unselectable": not selectable,
             "reset_selected_url": with_query(self.url("reset_selected"), listed),
             "control_selected_url": with_query(self.url("control_selected"), listed),
             "reset_selected": BULK["reset"].choice,
             "controls": [(key, it.choice) for key, it in BULK.items() if key != "reset"],
         }
         try:
-            return {**context, **describe_list(request)}
+            found = describe_list(request, self._address_of, selectable=selectable)
+            return {**context, **found}
         except StoreUnavailable as error:
             return {**context, "unavailable": error.reason, "seen": error.reason}
+
+    def _address_of(self, name: str) -> str:
+        """A name that no release of ours has made may fit into no address."""
+        try:
+            return self.url("breaker", name)
+        except NoReverseMatch:
+            return ""
 
     def further_urls(self) -> list[URLPattern]:
         return [
@@ -49,6 +63,7 @@ class CircuitBreakerAdmin(DomainAdmin):
             self.route("<str:name>/", self.breaker_view, "breaker"),
             self.route("<str:name>/control/", self.control_breaker_view, "control_breaker"),
             self.route("<str:name>/reset/", self.reset_breaker_view, "reset_breaker"),
+            self.route("<str:name>/probe/", self.probe_breaker_view, "probe_breaker"),
             self.route("<str:name>/forget/", self.forget_breaker_view, "forget_breaker"),
         ]
 
@@ -78,6 +93,8 @@ class CircuitBreakerAdmin(DomainAdmin):
             "control_hindrance": hindrance(request, Act.CONTROL_CIRCUIT_BREAKERS),
             "reset_url": self.url("reset_breaker", name),
             "reset_hindrance": hindrance(request, Act.RESET_CIRCUIT_BREAKERS),
+            "probe_url": self.url("probe_breaker", name),
+            "probe_hindrance": hindrance(request, Act.ALLOW_PROBE),
             "forget_url": self.url("forget_breaker", name),
             "forget_hindrance": hindrance(request, Act.FORGET_CIRCUIT_BREAKER),
             **describe_breaker(name),
@@ -91,6 +108,10 @@ class CircuitBreakerAdmin(DomainAdmin):
     def reset_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
         url, back = self.url("reset_breaker", name), self.url("breaker", name)
         return ResetOne(self, request, name, url=url, back=back).respond()
+
+    def probe_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        url, back = self.url("probe_breaker", name), self.url("breaker", name)
+        return ProbeOne(self, request, name, url=url, back=back).respond()
 
     def forget_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
         url, back = self.url("forget_breaker", name), self.url("breaker", name)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.models import Operation
+from analytics_admin.services import Act
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -131,6 +132,47 @@ BULK = {
     ),
 }
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneWords:
+    """How an act on one breaker reads; its ``question`` takes the breaker's ``name``."""
+
+    title: "_StrPromise | str"
+    question: "_StrPromise | str"
+    effect: "_StrPromise | str"
+    button: "_StrPromise | str"
+
+
+ON_ONE = {
+    Act.RESET_CIRCUIT_BREAKERS: OneWords(
+        title=_("Reset"),
+        question=_("Reset the circuit breaker %(name)s?"),
+        effect=_(
+            "It will be closed with zero counts, and a hold ends. Calls pass again at once, also to"
+            " a service that still fails."
+        ),
+        button=_("Yes, reset it"),
+    ),
+    Act.ALLOW_PROBE: OneWords(
+        title=_("Probe"),
+        question=_("Let a probe through the circuit breaker %(name)s?"),
+        effect=_(
+            "The next calls pass as probes, as many as its policy permits, instead of after the"
+            " wait. If they succeed it closes; if one fails it opens again."
+        ),
+        button=_("Yes, let it through"),
+    ),
+    Act.FORGET_CIRCUIT_BREAKER: OneWords(
+        title=_("Forget"),
+        question=_("Forget the circuit breaker %(name)s?"),
+        effect=_(
+            "Its name, its counts and what is known of its failures are dropped. A process that"
+            " still uses it registers it again, as closed."
+        ),
+        button=_("Yes, forget it"),
+    ),
+}
+
 _CAUSES = {
     "consecutive_failures": _("Failures in a row"),
     "failure_rate": _("Failure rate"),
@@ -188,6 +230,8 @@ def status_badge(operation: Operation) -> Badge:
 
 def count(number: int) -> str:
     """Return the number with the locale's thousands separators."""
+    if 0 <= number < 1000:  # no locale groups what is less, and many are
+        return str(number)
     return str(number_format(number, use_l10n=True, force_grouping=True))
 
 

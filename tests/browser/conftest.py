@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from tests.browser.site_process import SiteProcess
 from tests.servers import StoreServer, free_port
 
 CHROMIUM_SWITCHES = [
@@ -64,6 +65,7 @@ class Site:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         self.server: subprocess.Popen[bytes]
+        self.further: SiteProcess
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.browser.site_settings",
@@ -83,7 +85,7 @@ class Site:
         return ended.stdout.strip()
 
     def run(self, code: str) -> str:
-        return self.manage("shell", "--no-imports", "--command", code)
+        return self.further.run(code)
 
     @contextmanager
     def serving(self) -> Iterator["Site"]:
@@ -92,8 +94,12 @@ class Site:
         with self.log.open("w") as log:
             self.server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         try:
-            self._wait_until_ready(self.server)
-            yield self
+            self.further = SiteProcess(self.environment)
+            try:
+                self._wait_until_ready(self.server)
+                yield self
+            finally:
+                self.further.close()
         finally:
             self.server.terminate()
             self.server.wait(timeout=10)

@@ -68,6 +68,7 @@ def confirm(path: str, button: str, **ticks: list[str]) -> Callable[[Page], Any]
             page.get_by_label(f"Select {name}", exact=True).check()
         page.get_by_role("button", name=button, exact=True).click()
         page.locator("#aa-preview").wait_for()
+        page.wait_for_load_state()  # with its style sheets
 
     return go
 
@@ -77,6 +78,7 @@ def hold(page: Page) -> None:
     page.get_by_label("Control").select_option("disabled")
     page.get_by_role("button", name="Set control").click()
     page.locator("#aa-preview").wait_for()
+    page.wait_for_load_state()
 
 
 def newest_operation(page: Page) -> None:
@@ -97,6 +99,7 @@ PAGES: dict[str, Callable[[Page], Any]] = {
     "confirm-selected": confirm(BREAKERS, "Force open selected", names=["mail:outbox", "catalog"]),
     "confirm-hold": hold,
     "confirm-reset-one": confirm(f"{BREAKERS}catalog/", "Reset this circuit breaker"),
+    "confirm-probe": confirm(f"{BREAKERS}catalog/", "Let one probe through now"),
     "confirm-forget": confirm(f"{BREAKERS}mail:outbox/", "Forget this circuit breaker"),
     "search-cache": to(SEARCH_CACHE),
     "confirm-clear": confirm(SEARCH_CACHE, "Clear search cache"),

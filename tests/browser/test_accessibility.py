@@ -70,6 +70,7 @@ def test_no_page_scrolls_sideways_on_a_narrow_phone(bad_night, sign_in):
     found = {}
     for name, go in PAGES.items():
         go(page)
+        page.wait_for_load_state()
         if page.evaluate("document.documentElement.scrollWidth") > 320:
             found[name] = page.evaluate(SIDEWAYS)
     assert not found

@@ -91,7 +91,7 @@ def test_focus_ticks_selected_text_and_scroll_stay_while_the_page_changes(site, 
     ) == ["search", "half a na", 2, 6, 120]
 
 
-@pytest.mark.parametrize("path", [LIST, f"{LIST}catalog.search/"])
+@pytest.mark.parametrize("path", FACTS)
 def test_a_page_in_which_nothing_is_new_is_answered_with_304(watched, path):
     page = watched(path)
     some_time(page, seconds=4.5)
@@ -168,6 +168,13 @@ def test_a_page_whose_breaker_is_gone_says_so(site, watched, expected_complaints
         "forget_breaker(name='payment:provider', actor=Actor.system('somebody else'))"
     )
     expect(page.get_by_role("alert")).to_contain_text("This page cannot be shown any more")
+
+
+def test_times_are_the_viewers_own_and_exact_on_hover(watched):
+    page = watched(f"{LIST}catalog.search/", timezone_id="Asia/Tokyo", locale="en-US")
+    told = page.locator("time[data-aa-as=moment]").first
+    expect(told).to_contain_text("GMT+9")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC", told.get_attribute("title"))
 
 
 def test_without_javascript_a_page_says_of_when_it_is(watched):

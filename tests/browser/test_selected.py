@@ -55,6 +55,7 @@ def test_the_ticked_breakers_are_held_open_and_released(site, sign_in, javascrip
     tick(page, "payment:provider", how=how)
     press(page, "Release selected", how=how)
     press(page, "Release 1 circuit breaker", how=how)
+    expect(page.locator(".messagelist .success")).to_be_visible()
     assert states(site) == {"catalog.search": "forced_open", "payment:provider": "half_open"}
 
 
@@ -150,6 +151,7 @@ def test_hostile_texts_stay_text_and_break_no_layout(site, sign_in, scheme, widt
     page = sign_in(color_scheme=scheme, viewport={"width": width, "height": 700})
 
     def check():
+        page.wait_for_load_state()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(LOWEST_CONTRAST) >= 4.5
         expect(page.locator("#hostile")).to_have_count(0)

@@ -77,7 +77,7 @@ def test_visitors_are_sent_to_the_login_and_forgers_stopped(client, superuser, u
 def test_a_read_only_site_says_so_and_does_nothing(operator, settings, breaker):
     wanted = {"control": "disabled", "for_seconds": "900", **asked(operator.get(PAGE), CONTROL)}
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
-    assert operator.get(PAGE).text.count("This site is read-only") == 3
+    assert operator.get(PAGE).text.count("This site is read-only") == 4
     answer = operator.post(CONTROL, {**wanted, "confirmed": "yes"}, follow=True)
     assert told(answer) == [("error", "This site is read-only: acts are switched off.")]
     assert state_now(breaker) == "open"

@@ -86,6 +86,13 @@ CASES = {
         pressed={"expected_generation": ..., "control": "disabled", "for_seconds": "900"},
         message="Circuit breaker once.1 set to disabled",
     ),
+    "probe one": Case(
+        act=breaker_acts.ProbeOne,
+        url=f"{ONE}probe/",
+        back=ONE,
+        pressed={"expected_generation": ...},
+        message="Circuit breaker once.1 lets a probe through",
+    ),
     "forget one": Case(
         act=breaker_acts.ForgetOne,
         url=f"{ONE}forget/",

@@ -62,6 +62,7 @@ circuitbreaker/-/control/               act       -       -       -       -     
 circuitbreaker/<str:name>/              page      -       -       -       -        x    r     x     x      x        r       r        r        r
 circuitbreaker/<str:name>/control/      act       -       -       -       -        x    r     x     x      x        r       r        A        A
 circuitbreaker/<str:name>/reset/        act       -       -       -       -        x    r     x     x      x        r       A        r        A
+circuitbreaker/<str:name>/probe/        act       -       -       -       -        x    r     x     x      x        r       r        A        A
 circuitbreaker/<str:name>/forget/       act       -       -       -       -        x    r     x     x      x        r       r        A        A
 operation/                              list      -       -       -       -        x    r     x     x      x        r       r        r        r
 operation/export/                       rows      -       -       -       -        x    r     x     x      x        r       r        r        r
