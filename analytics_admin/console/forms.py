@@ -105,6 +105,14 @@ class ClearForm(ConfirmClearForm):
         del self.fields["reason"]  # the confirm page asks for it
 
 
+class ConfirmUndoForm(ConfirmForm):
+    """Also carries which clear is to be undone: no other one is."""
+
+    clear = forms.CharField(
+        label=_("Clear"), required=False, max_length=100, widget=forms.HiddenInput
+    )
+
+
 class ConfirmResetForm(ConfirmForm):
     """Also carries which breakers are meant: all, or the open ones."""
 
