@@ -5,12 +5,13 @@ operator says what that was.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerKept,
+    require_seen,
     require_unmoved,
 )
 from analytics_admin.breakers.exchange import StateChange
@@ -52,12 +53,16 @@ def plan_reset(
 
 
 def reset(
-    names: Sequence[str] | None, *, only_open: bool, expected: Mapping[str, str] = NO_EXPECTATION
+    names: Sequence[str] | None,
+    *,
+    only_open: bool,
+    expected: Mapping[str, str] = NO_EXPECTATION,
+    seen: Collection[str] | None = None,
 ) -> list[BreakerChange]:
     """Return breakers to closed with zero counts in a new generation: all, or those named.
 
     ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then,
-    unless ``expected`` names the generation that it must be at.
+    unless ``expected`` names the generation that it must be at. ``seen`` are all that it may be.
 
     Raises:
         UnknownBreakers: nothing was reset or created.
@@ -66,6 +71,7 @@ def reset(
     """
     selected = _selected(names, only_open)
     require_unmoved(expected, selected)
+    require_seen(seen, selected)
     now, found = selected.now, selected.snapshots
     resets = {name: _reset_of(name, snapshot, now) for name, snapshot in found.items()}
     waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}

@@ -114,9 +114,10 @@ class ConfirmUndoForm(ConfirmForm):
 
 
 class ConfirmResetForm(ConfirmForm):
-    """Also carries which breakers are meant: all, or the open ones."""
+    """Also carries which breakers are meant: all, or the open ones, with those that were listed."""
 
     only_open = forms.BooleanField(required=False, widget=forms.HiddenInput)
+    seen = forms.CharField(label=_("Circuit breakers"), required=False, widget=forms.HiddenInput)
 
 
 class ConfirmSelectedForm(ConfirmForm):

@@ -5,13 +5,16 @@ from django.test import Client
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache, soft_clear
+from analytics_admin.console import breaker_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
+from tests.breakers import trip
 from tests.interfaces.console_pages import asked, told
 from tests.interfaces.search_cache_pages import PAGE
 
 SHELL = Actor.system("root", channel="command")
 UNDO = f"{PAGE}undo/"
+RESET = "/admin/analytics_admin/circuitbreaker/reset/"
 ANOTHER = ("error", "The last soft clear is another one by now: nothing was undone")
 
 
@@ -77,3 +80,77 @@ def test_the_page_of_an_undo_that_asks_again_for_a_reason_still_means_the_first_
     search_cache.set("kept", 1)
     services.clear_search_cache(actor=SHELL, mode="soft", reason="x")
     assert told(operator.post(UNDO, {**again, "reason": "y"}, follow=True)) == [ANOTHER]
+
+
+# Reset the open ones
+
+
+def open_now():
+    return sorted(it.name for it in services.list_breakers() if it.state == "open")
+
+
+def test_a_breaker_that_opened_after_the_page_is_not_reset_by_it(operator):
+    trip("a.seen")
+    sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
+    trip("b.new")
+    again = operator.post(RESET, {**sent, "reason": "backend is back"})
+    assert again.status_code == 200
+    assert told(again) == [
+        (
+            "error",
+            "Circuit breaker b.new has changed meanwhile: nothing was done. "
+            "Look at it as it is now, then decide anew.",
+        )
+    ]
+    assert open_now() == ["a.seen", "b.new"]
+    assert "Yes, reset 2 circuit breakers" in again.text
+    fresh = asked(again, RESET)
+    assert fresh["reason"] == "backend is back"
+    answer = operator.post(RESET, fresh, follow=True)
+    assert told(answer) == [("success", "2 circuit breakers reset successfully")]
+    assert open_now() == []
+
+
+def test_one_that_has_closed_since_holds_nobody_up(operator):
+    trip("a.seen")
+    trip("b.seen")
+    sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
+    services.reset_circuit_breakers(actor=SHELL, names=["a.seen"])
+    answer = operator.post(RESET, sent, follow=True)
+    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
+
+
+def test_where_the_page_had_nothing_to_reset_nothing_is(operator):
+    sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
+    trip("b.new")
+    assert "Yes, reset 1 circuit breaker" in operator.post(RESET, sent).text
+    assert open_now() == ["b.new"]
+
+
+def test_sent_twice_the_second_is_told_of_the_first_whatever_has_opened_since(operator):
+    trip("a.seen")
+    sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
+    operator.post(RESET, sent, follow=True)
+    trip("b.new")
+    answer = operator.post(RESET, sent, follow=True)
+    done = "This was already done: 1 circuit breakers reset successfully"
+    assert told(answer) == [("success", done)]
+    assert open_now() == ["b.new"]
+
+
+def test_a_reset_of_all_is_one_of_all_whatever_opens_meanwhile(operator):
+    trip("a.seen")
+    sent = asked(operator.post(RESET), RESET)
+    trip("b.new")
+    answer = operator.post(RESET, sent, follow=True)
+    assert told(answer) == [("success", "All circuit breakers reset successfully")]
+    assert open_now() == []
+
+
+def test_more_names_than_a_form_takes_are_not_carried(operator, monkeypatch):
+    monkeypatch.setattr(breaker_acts, "MOST_CARRIED", 5)
+    trip("a.seen")
+    sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
+    assert sent["seen"] == ""
+    answer = operator.post(RESET, sent, follow=True)
+    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
