@@ -14,7 +14,7 @@ from analytics_admin.acts import (
     ActResult,
     deny,
 )
-from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable, outside_transactions
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -124,6 +124,7 @@ __all__ = [
     "list_recent_clears",
     "look_up_breakers",
     "may",
+    "outside_transactions",
     "page_breakers",
     "plain_search_cache",
     "reset_circuit_breakers",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Model
 from django.http import (
     HttpRequest,
@@ -85,7 +84,7 @@ class DomainAdmin(ReadOnlyAdmin):
 
     def route(self, pattern: str, view: Any, name: str) -> URLPattern:
         """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        guarded = transaction.non_atomic_requests(self.admin_site.admin_view(view))
+        guarded = services.outside_transactions(self.admin_site.admin_view(view))
         url: URLPattern = path(pattern, guarded, name=self._url_name(name))
         return url
 
