@@ -164,7 +164,8 @@ def first_period(now: float) -> int:
 
 def _class_of(error: BaseException) -> str:
     cls = type(error)
-    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    home = getattr(cls, "__module__", "builtins")  # code that runs in no module makes such classes
+    module = "" if home == "builtins" else f"{home}."
     return f"{module}{cls.__qualname__}"[-LONGEST_NAME:]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern
+from django.utils.translation import gettext
 
 from analytics_admin.console.breaker_acts import (
     ControlOne,
@@ -46,7 +47,9 @@ class CircuitBreakerAdmin(DomainAdmin):
             found = describe_list(request, self._address_of, selectable=selectable)
             return {**context, **found}
         except StoreUnavailable as error:
-            return {**context, "unavailable": error.reason, "seen": error.reason}
+            unknown = gettext("Unknown: %(reason)s") % {"reason": error.reason}
+            told = {"verdict": unknown, "tone": "quiet", "seen": error.reason}
+            return {**context, **told, "unavailable": error.reason}
 
     def _address_of(self, name: str) -> str:
         """A name that no release of ours has made may fit into no address."""

@@ -83,7 +83,7 @@ def describe_charts(
     minutes, scale = history[:-1], SCALES[hours]
     begin, end = history[0].at, history[-1].at
     steps = list(stretches(minutes, scale.drawn))
-    whole = total(minutes)
+    whole = total(history)  # the running minute, too, which is not drawn yet
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
     axis = Axis(begin=begin, end=end, top=top)

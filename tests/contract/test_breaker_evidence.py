@@ -197,6 +197,15 @@ def test_texts_are_cut_and_made_storable(error, kept):
     assert describe_breaker("cut").failures[0].message == kept
 
 
+def test_an_exception_of_no_module_counts_like_any_other():
+    home: dict = {}
+    exec("Homeless = type('Homeless', (Exception,), {})", home)
+    breaker = another("catalog")
+    with pytest.raises(home["Homeless"]), breaker:
+        raise home["Homeless"]
+    assert describe_breaker("catalog").failures[0].error == "Homeless"
+
+
 def test_a_site_can_keep_texts_out():
     with override_settings(ANALYTICS_ADMIN={"KEEP_EXCEPTION_TEXTS": False}):
         breaker = another("private")
