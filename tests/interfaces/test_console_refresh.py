@@ -105,3 +105,24 @@ def test_a_refresh_is_for_no_cache_in_between(operator, url):
     for answer in (operator.get(url), look(operator, url, tag_of(operator, url))):
         assert {"no-store", "private"} <= set(answer.headers["Cache-Control"].split(", "))
         assert {"X-Console-Refresh", "Cookie"} <= set(answer.headers["Vary"].split(", "))
+
+
+@pytest.mark.parametrize("url", [PAGE, BREAKERS, LIST])
+def test_all_processes_of_a_site_give_a_page_the_same_tag(operator, settings, url):
+    tags = set()
+    for _process in range(3):
+        settings.ANALYTICS_ADMIN = {
+            **settings.ANALYTICS_ADMIN,
+            "BREAKER_DEFAULTS": {"record_result": lambda result: result is None},
+        }
+        tags.add(tag_of(operator, url))
+    assert len(tags) == 1
+    settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
+    assert tag_of(operator, url) not in tags
+
+
+@pytest.mark.parametrize("url", [PAGE, BREAKERS, LIST])
+def test_where_nothing_is_new_no_cookie_is_set_which_another_tab_may_have_replaced(operator, url):
+    tag = tag_of(operator, url)
+    unchanged = look(operator, url, tag)
+    assert (unchanged.status_code, list(unchanged.cookies)) == (304, [])
