@@ -28,7 +28,7 @@ from analytics_admin.breaker_outcomes import (
     set_said,
     sum_up,
 )
-from analytics_admin.breakers import operations, probing, roster
+from analytics_admin.breakers import forgetting, operations, probing, roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
@@ -203,16 +203,16 @@ def forget_breaker(
     passing = (UnknownBreakers, BreakerMoved, BreakerKept)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
-            plan = operations.plan_forget(name, expected=expected)
+            plan = forgetting.plan_forget(name, expected=expected)
             words = _("circuit breaker %(name)s would be forgotten")
             return report_plan(Said(words, name=name), [plan])
         lost = _look_first(
-            [name], lambda names: operations.plan_forget(names[0], expected=expected)
+            [name], lambda names: forgetting.plan_forget(names[0], expected=expected)
         )
         targets = {"names": [name]}
         with attempt.on_record(reason=reason, targets=targets) as operation:
             _stop_if(lost)
-            change = operations.forget(name, expected=expected)
+            change = forgetting.forget(name, expected=expected)
             operation.outcome = sum_up([change])
             operation.message = Said(_("Circuit breaker %(name)s forgotten"), name=name)
     return report_done(operation, [change])

@@ -3,41 +3,24 @@
 Services offers them to every door; each act is permitted, put on record and announced here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 from uuid import UUID
 
 from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin import audit
 from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
-from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
-from analytics_admin.caching.keys import LONGEST_TAG
+from analytics_admin.caching import soft_clear, sweeping
 from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
-from analytics_admin.caching.tag_clear import MOST_TAGS
-from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.said import Said, words_of
+from analytics_admin.search_cache_ways import Progress, way_to_clear
 from analytics_admin.signals import search_cache_cleared
-
-__all__ = [
-    "CLEAR_MODES",
-    "LONGEST_TAG",
-    "MOST_TAGS",
-    "clear_search_cache",
-    "sweep_search_cache",
-    "undo_clear",
-]
-
-CLEAR_MODES = ("hard", "soft")
-
-Progress = Callable[[int], None]
 
 
 def clear_search_cache(
@@ -65,7 +48,7 @@ def clear_search_cache(
         ActFailed: the store or the audit trail failed.
     """
     act = Act.CLEAR_SEARCH_CACHE
-    way = _way(mode, tags, on_progress)
+    way = way_to_clear(mode, tags, on_progress)
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if isinstance(way, ActRefused):
         raise way
@@ -146,112 +129,6 @@ def sweep_search_cache(
             operation.outcome = asdict(outcome)
             operation.message = _say_swept(outcome)
     return ActResult(message=operation.message, operation_id=operation.pk)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
-    """One way to clear: how to look first, do it, and say what was done."""
-
-    look: Callable[[], ActResult]
-    clear: Callable[[], Any]
-    say: Callable[[Mapping[str, Any]], str]
-    tags: Sequence[str] = ()
-
-
-def _way(mode: str, tags: Sequence[str] | None, on_progress: Progress | None) -> _Way | ActRefused:
-    """Return the way that was asked for, or the refusal, which comes after that of the actor."""
-    if not isinstance(mode, str):
-        raise TypeError("mode has to be a str")
-    if mode not in CLEAR_MODES:
-        words = _("mode: one of %(choices)s")
-        return ActRefused(Said(words, choices=", ".join(CLEAR_MODES)), code="invalid")
-    if tags is not None:
-        return _way_by_tags(mode, tags)
-    if mode == "soft":
-        return _Way(look=_preview_soft, clear=soft_clear.clear_softly, say=_say_soft)
-    return _Way(
-        look=_preview_hard,
-        clear=lambda: purge.clear(on_progress=on_progress),
-        say=lambda outcome: Said(_("Search cache cleared")),
-    )
-
-
-def _way_by_tags(mode: str, tags: Sequence[str]) -> _Way | ActRefused:
-    try:
-        named = tag_clear.check_tags(tags)
-    except ValueError as error:
-        return ActRefused(Said(_("tags: %(fault)s"), fault=words_of(error)), code="invalid")
-    if not all(map(audit.is_storable, named)):
-        return ActRefused(Said(_("tags: holds characters that are no text")), code="invalid")
-    if mode != "hard":
-        return ActRefused(Said(_("tags: a clear by tags is always hard")), code="invalid")
-    return _Way(
-        look=lambda: _preview_tags(named),
-        clear=lambda: tag_clear.clear_tags(named),
-        say=_say_tags,
-        tags=named,
-    )
-
-
-def _preview_hard() -> ActResult:
-    preview = purge.preview()
-    if preview.exact:
-        words = ngettext_lazy(
-            "Dry run: %(number)d keys would be removed",
-            "Dry run: %(number)d keys would be removed",
-            "number",
-        )
-    else:
-        words = ngettext_lazy(
-            "Dry run: about %(number)d keys would be removed",
-            "Dry run: about %(number)d keys would be removed",
-            "number",
-        )
-    return ActResult(message=Said(words, number=preview.keys), preview=asdict(preview))
-
-
-def _preview_soft() -> ActResult:
-    preview, stale_for = purge.preview(), float(app_settings().search_cache_soft_clear)
-    if preview.exact:
-        words = ngettext_lazy(
-            "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",
-            "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",
-            "number",
-        )
-    else:
-        words = ngettext_lazy(
-            "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
-            "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
-            "number",
-        )
-    told = {**asdict(preview), "stale_for": stale_for}
-    del told["foreign"]  # it removes nobody's keys
-    message = Said(words, number=preview.keys, seconds=f"{stale_for:g}")
-    return ActResult(message=message, preview=told)
-
-
-def _preview_tags(tags: Sequence[str]) -> ActResult:
-    preview = tag_clear.preview(tags)
-    words = ngettext_lazy(
-        "Dry run: the results of %(number)d tag would be cleared",
-        "Dry run: the results of %(number)d tags would be cleared",
-        "number",
-    )
-    return ActResult(message=Said(words, number=preview.tags), preview=asdict(preview))
-
-
-def _say_soft(outcome: Mapping[str, Any]) -> str:
-    words = _("Search cache cleared softly: stale results for at most %(seconds)s s")
-    return Said(words, seconds=f"{outcome['stale_for']:g}")
-
-
-def _say_tags(outcome: Mapping[str, Any]) -> str:
-    words = ngettext_lazy(
-        "Search cache cleared for %(number)d tag",
-        "Search cache cleared for %(number)d tags",
-        "number",
-    )
-    return Said(words, number=outcome["tags"])
 
 
 def _say_plan(plan: SweepPlan) -> str:

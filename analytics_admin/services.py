@@ -47,15 +47,10 @@ from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerN
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
+from analytics_admin.caching.keys import LONGEST_TAG
+from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.connections import StoreUnavailable
-from analytics_admin.search_cache_acts import (
-    CLEAR_MODES,
-    LONGEST_TAG,
-    MOST_TAGS,
-    clear_search_cache,
-    sweep_search_cache,
-    undo_clear,
-)
+from analytics_admin.search_cache_acts import clear_search_cache, sweep_search_cache, undo_clear
 from analytics_admin.search_cache_clears import (
     clear_mode_of,
     clear_tags_of,
@@ -71,6 +66,7 @@ from analytics_admin.search_cache_reports import (
     describe_search_cache,
     plain_search_cache,
 )
+from analytics_admin.search_cache_ways import CLEAR_MODES
 
 __all__ = [
     "BREAKER_SORTS",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers import listing, operations
+from analytics_admin.breakers import forgetting, listing, operations
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import first_generation, new_record
 from analytics_admin.breakers.registry import declared_names
@@ -119,7 +119,7 @@ def test_a_name_that_comes_or_goes_between_two_looks_is_seen():
     create("b", "c")
     assert names_of(page_breakers(search="")) == sorted({"b", "c"} | declared_names())
     create("a")
-    operations.forget("c")
+    forgetting.forget("c")
     assert names_of(page_breakers(search="")) == sorted({"a", "b"} | declared_names())
 
 

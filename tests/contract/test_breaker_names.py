@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from analytics_admin.breakers import operations, roster
+from analytics_admin.breakers import forgetting, operations, roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
 from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import control, new_record
@@ -151,7 +151,7 @@ def test_an_act_on_a_retired_name_is_one_on_an_unknown_name():
 def test_a_forgotten_breaker_leaves_nothing_behind():
     client = caches["breakers"].client.get_client()
     trip("mistyped")
-    change = operations.forget("mistyped")
+    change = forgetting.forget("mistyped")
     assert (change.from_state, change.to_state) == ("open", "forgotten")
     assert "mistyped" not in roster.registered_names()
     assert not list(client.scan_iter("*mistyped*"))
@@ -160,7 +160,7 @@ def test_a_forgotten_breaker_leaves_nothing_behind():
 
 def test_a_process_that_still_uses_a_forgotten_breaker_registers_it_as_closed():
     breaker = trip("in-use")
-    operations.forget("in-use")
+    forgetting.forget("in-use")
     assert state_now(breaker) == "closed"
     assert "in-use" in roster.registered_names()
 
@@ -169,14 +169,14 @@ def test_a_held_breaker_is_not_forgotten():
     trip("held")
     hold("held")
     with pytest.raises(BreakerKept, match="release it first"):
-        operations.forget("held")
+        forgetting.forget("held")
     assert "held" in roster.registered_names()
 
 
 def test_a_declared_breaker_is_not_forgotten():
     declared = override_settings(ANALYTICS_ADMIN={"BREAKERS": {"declared": {}}})
     with declared, pytest.raises(BreakerKept, match="declare"):
-        operations.forget("declared")
+        forgetting.forget("declared")
 
 
 def test_a_breaker_that_moved_is_not_forgotten():
@@ -184,7 +184,7 @@ def test_a_breaker_that_moved_is_not_forgotten():
     seen = snapshot_of(breaker).generation
     operations.reset(["moved"], only_open=False)
     with pytest.raises(BreakerMoved):
-        operations.forget("moved", expected={"moved": seen})
+        forgetting.forget("moved", expected={"moved": seen})
     assert "moved" in roster.registered_names()
 
 
@@ -208,7 +208,7 @@ def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
 
     monkeypatch.setattr(store, "forget", hold_first)
     with pytest.raises(BreakerKept, match="release it first"):
-        operations.forget("raced")
+        forgetting.forget("raced")
     assert store.load_many(["raced"]).snapshots["raced"].hold.actor == "sam"
 
 
@@ -222,7 +222,7 @@ def test_a_breaker_forgotten_though_the_reply_was_lost_is_forgotten(monkeypatch)
         raise StoreUnavailable("the store did not answer in time")
 
     monkeypatch.setattr(store, "forget", lose_the_reply)
-    assert operations.forget("mistyped").to_state == "forgotten"
+    assert forgetting.forget("mistyped").to_state == "forgotten"
 
 
 def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
@@ -233,12 +233,12 @@ def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
 
     monkeypatch.setattr(act_store(), "forget", refuse)
     with pytest.raises(StoreUnavailable):
-        operations.forget("mistyped")
+        forgetting.forget("mistyped")
 
 
 def test_an_unknown_name_cannot_be_forgotten():
     with pytest.raises(UnknownBreakers):
-        operations.forget("nope")
+        forgetting.forget("nope")
 
 
 def hold(name):

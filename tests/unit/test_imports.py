@@ -32,6 +32,7 @@ LEVELS = {
         "search_cache_acts",
         "search_cache_clears",
         "search_cache_reports",
+        "search_cache_ways",
         "audit",
         "access",
         "tokens",

@@ -1,0 +1,74 @@
+"""What operators do to names that were mistyped or are used no more: take them off the list.
+
+What the site declares stays, and what an operator holds.
+"""
+
+from collections.abc import Mapping
+
+from django.utils.translation import gettext_noop
+
+from analytics_admin.breakers import engine
+from analytics_admin.breakers.changes import (
+    BreakerChange,
+    BreakerKept,
+    require_unmoved,
+    state_said,
+)
+from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS
+from analytics_admin.breakers.registry import declared_names
+from analytics_admin.breakers.roster import registered_names, require_known, status_of
+from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers.store import StoreUnavailable
+from analytics_admin.said import Said
+
+FORGOTTEN = "forgotten"
+"""What a breaker comes to that is taken off the list."""
+
+
+def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+    """Take a name off the list, with its record and what is known of it.
+
+    A process that still uses it registers it again, as closed.
+
+    Raises:
+        UnknownBreakers, BreakerKept, BreakerMoved: nothing was changed.
+        StoreUnavailable
+    """
+    for _ in range(ROUNDS):
+        change, generation = _forgettable(name, expected)
+        if _drop(name, generation):
+            engine.fleet.expire(name)
+            return change
+    words = gettext_noop("%(name)s changes faster than it can be forgotten")
+    raise StoreUnavailable(Said(words, name=name))
+
+
+def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+    """Return what ``forget`` would do now, without doing it; raises as it does."""
+    change, _ = _forgettable(name, expected)
+    return change
+
+
+def _forgettable(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, str]:
+    """Return what forgetting the breaker comes to, and the generation at which it may be done."""
+    require_known([name])
+    reading = engine.act_store().load_many([name])
+    require_unmoved(expected, reading)
+    if name in declared_names():
+        raise BreakerKept(name, Said(gettext_noop("this site's code or settings declare it")))
+    status = status_of(name, reading.snapshots[name], reading.now)
+    if status.control != Control.AUTOMATIC:
+        words = gettext_noop("it is held %(control)s; release it first")
+        raise BreakerKept(name, Said(words, control=state_said(status.control)))
+    change = BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
+    return change, status.generation
+
+
+def _drop(name: str, generation: str) -> bool:
+    """Drop the breaker unless it has moved on; a lost reply is settled by looking."""
+    try:
+        return engine.act_store().forget(name, generation=generation)
+    except StoreUnavailable:
+        if name in registered_names():
+            raise
+        return True
