@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error as DatabaseError
-from django.utils import timezone
 
 from analytics_admin.audit import AuditUnavailable, describe_database_error
 from analytics_admin.breaker_answers import BreakerTransition
 from analytics_admin.breakers.evidence import LONGEST_NAME
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, with_zone
 
 Kind = Operation.Kind
 
@@ -71,7 +70,7 @@ def tell_timeline(
         if act is not None:
             left.remove(act)
         events.append(BreakerEvent(at=move.at, transition=move, act=act))
-    events += [BreakerEvent(at=_aware(act.started_at), act=act) for act in left]
+    events += [BreakerEvent(at=with_zone(act.started_at), act=act) for act in left]
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 
@@ -106,19 +105,14 @@ def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -
         for act in acts
         if CAUSE_OF[act.kind] == move.cause
         and move.actor in ("", act.actor[:LONGEST_NAME])
-        and _aware(act.started_at) - CLOCKS_DIFFER <= move.at <= _ended_at(act) + CLOCKS_DIFFER
+        and with_zone(act.started_at) - CLOCKS_DIFFER <= move.at <= _ended_at(act) + CLOCKS_DIFFER
     ]
     return min(
         possible,
-        key=lambda act: (not _has_moved(act, name), abs(_aware(act.started_at) - move.at)),
+        key=lambda act: (not _has_moved(act, name), abs(with_zone(act.started_at) - move.at)),
         default=None,
     )
 
 
 def _ended_at(act: Operation) -> datetime:
-    return _aware(act.finished_at or act.started_at + LONGEST_ACT)
-
-
-def _aware(at: datetime) -> datetime:
-    """With USE_TZ off a host's rows know no zone: they are of the current one."""
-    return at if timezone.is_aware(at) else timezone.make_aware(at)
+    return with_zone(act.finished_at or act.started_at + LONGEST_ACT)

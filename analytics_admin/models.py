@@ -1,7 +1,7 @@
 """The audit trail, and two table-less models that give the console its entries and permissions."""
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models
@@ -134,3 +134,8 @@ class CircuitBreaker(models.Model):
 
     def __str__(self) -> str:
         return str(self._meta.verbose_name)
+
+
+def with_zone(at: datetime) -> datetime:
+    """Return a row's instant with its zone: the current one where USE_TZ is off."""
+    return at if timezone.is_aware(at) else timezone.make_aware(at)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from analytics_admin.access import Act
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, with_zone
 
 MOST_MARKS = 100
 
@@ -29,13 +29,8 @@ def list_clears_since(at: datetime) -> list[datetime]:
     clears = Operation.objects.filter(
         kind=Act.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
     )
-    return sorted(map(began_at, clears.only("started_at")[:MOST_MARKS]))
-
-
-def began_at(clear: Operation) -> datetime:
-    """Return when the clear began, with its zone also where the site's rows have none."""
-    began = clear.started_at
-    return began if timezone.is_aware(began) else timezone.make_aware(began)
+    newest = clears.values_list("started_at", flat=True)[:MOST_MARKS]
+    return sorted(map(with_zone, newest))
 
 
 def clear_mode_of(clear: Operation) -> str:

@@ -60,6 +60,7 @@ class ConfirmedAct:
         self.back = back
         self.done_url = back  # where the act leads once it is done
         self.operation_id: UUID | None = None  # the confirm page's, once it is sent back
+        self.shown: forms.Form  # by the confirm page; a preview may still fill it in
 
     def first_form(self) -> forms.Form:
         """Return the confirm page's form as the pressed button has filled it."""
@@ -166,6 +167,7 @@ class ConfirmedAct:
     def confirm(self, form: forms.Form) -> HttpResponse:
         """Ask; a preview that fails is told and stops nobody: the act itself may well succeed."""
         self.operation_id = None  # whatever was sent before, this page is a new attempt
+        self.shown = form
         options = dict(form.cleaned_data if form.is_bound else form.initial)
         context: dict[str, Any] = {
             "form": form,

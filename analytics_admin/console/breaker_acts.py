@@ -36,11 +36,6 @@ class ResetMany(ConfirmedAct):
     def first_form(self) -> forms.Form:
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
-    def confirm(self, form: forms.Form) -> HttpResponse:
-        """The preview says which breakers the page lists."""
-        self.shown = form
-        return super().confirm(form)
-
     def answer_moved(self, error: BreakerMoved) -> HttpResponse:
         """Show the page again with the new list, and with the reason that was given."""
         messages.error(self.request, moved_words(error))
@@ -58,7 +53,10 @@ class ResetMany(ConfirmedAct):
         }
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        """Breakers that will move come first; the rest of a long list is only counted."""
+        """Breakers that will move come first; the rest of a long list is only counted.
+
+        Of the open ones the form carries those that the page lists.
+        """
         preview = result.preview or {}
         if self.shown.initial.get("only_open"):
             self.shown.initial["seen"] = names_of(preview["breakers"])
@@ -115,9 +113,15 @@ class OneBreakerAct(ConfirmedAct):
 
     def describe(self) -> dict[str, Any]:
         """A control has words, and a template, of its own."""
-        words = ON_ONE.get(self.act)
-        question = words.question % {"name": self.name} if words else ""
-        return {"name": self.name, "words": words, "question": question}
+        if (words := ON_ONE.get(self.act)) is None:
+            return {"name": self.name}
+        return {
+            "name": self.name,
+            "act_name": words.title,
+            "question": words.question % {"name": self.name},
+            "effect": words.effect,
+            "button": words.button,
+        }
 
 
 class ControlOne(OneBreakerAct):

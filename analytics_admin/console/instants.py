@@ -12,36 +12,38 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext
 
+from analytics_admin.models import with_zone
+
 COUNTED_DOWN = timedelta(days=1)
 
 
 def moment(at: datetime) -> SafeString:
     """Return the day and time, to the second, with its zone."""
-    local = timezone.localtime(_aware(at))
+    local = timezone.localtime(with_zone(at))
     words = f"{date_format(local, 'DATE_FORMAT')}, {date_format(local, 'H:i:s T')}"
     return _element(at, "moment", words)
 
 
 def clock(at: datetime) -> SafeString:
     """Return the time of day, for what is at most hours away."""
-    return _element(at, "clock", date_format(timezone.localtime(_aware(at)), "H:i:s"))
+    return _element(at, "clock", date_format(timezone.localtime(with_zone(at)), "H:i:s"))
 
 
 def ago(at: datetime) -> SafeString:
     """Return how long ago it was."""
-    words = gettext("%(age)s ago") % {"age": timesince(_aware(at), _aware(timezone.now()))}
+    words = gettext("%(age)s ago") % {"age": timesince(with_zone(at), with_zone(timezone.now()))}
     return _element(at, "ago", words)
 
 
 def left(at: datetime, over: str = "") -> SafeString:
     """Return the time until then as h:mm:ss, counting down; ``over`` is what it ends in."""
-    remaining = _aware(at) - _aware(timezone.now())
+    remaining = with_zone(at) - with_zone(timezone.now())
     if remaining <= timedelta(0):
         words = over or "0:00"
     elif remaining < COUNTED_DOWN:
         words = as_clock(remaining)
     else:
-        words = timeuntil(_aware(at), _aware(timezone.now()))
+        words = timeuntil(with_zone(at), with_zone(timezone.now()))
     return _element(at, "left", words, over)
 
 
@@ -54,7 +56,7 @@ def as_clock(span: timedelta) -> str:
 
 
 def _element(at: datetime, kind: str, words: str, over: str = "") -> SafeString:
-    exact = _aware(at).astimezone(UTC)
+    exact = with_zone(at).astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC" data-aa-as="{}"{}>{}</time>',
         exact.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -63,8 +65,3 @@ def _element(at: datetime, kind: str, words: str, over: str = "") -> SafeString:
         format_html(' data-aa-over="{}"', over) if over else "",
         words,
     )
-
-
-def _aware(at: datetime) -> datetime:
-    """With USE_TZ off a host's own instants know no zone: they are of the current one."""
-    return at if timezone.is_aware(at) else timezone.make_aware(at)

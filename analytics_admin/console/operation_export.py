@@ -18,7 +18,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 
 from analytics_admin.audit import describe_database_error
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, with_zone
 
 logger = logging.getLogger("analytics_admin.console")
 
@@ -81,8 +81,7 @@ def instant(at: datetime | None) -> str | None:
     """Return a time as ISO 8601 in UTC, to the microsecond."""
     if at is None:
         return None
-    aware = at if timezone.is_aware(at) else timezone.make_aware(at)  # USE_TZ = False
-    return aware.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return with_zone(at).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _read(rows: Iterator[Operation], exported: int) -> list[Operation]:

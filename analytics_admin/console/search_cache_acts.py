@@ -72,11 +72,6 @@ class Undo(ConfirmedAct):
     template = "admin/analytics_admin/confirm_undo.html"
     form = ConfirmUndoForm
 
-    def confirm(self, form: forms.Form) -> HttpResponse:
-        """The preview says which clear it is."""
-        self.shown = form
-        return super().confirm(form)
-
     def service(self, **arguments: Any) -> ActResult:
         return services.undo_clear(**arguments)
 
@@ -84,6 +79,7 @@ class Undo(ConfirmedAct):
         return {"expected_clear": options.get("clear") or None}
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        """The form carries which clear it is."""
         preview = result.preview or {}
         self.shown.initial["clear"] = preview["clear"]
         return {"undo_until": timezone.now() + timedelta(seconds=preview["seconds_left"])}
