@@ -36,9 +36,7 @@ def row(page, name):
 @pytest.fixture
 def open_list(sign_in):
     def open_list(path=LIST, **options):
-        page = sign_in(**options)
-        page.goto(path)
-        return page
+        return sign_in(at=path, **options)
 
     return open_list
 

@@ -12,8 +12,7 @@ WAYS = pytest.mark.parametrize(
 
 @WAYS
 def test_a_soft_clear_is_undone_from_the_admin(sign_in, javascript, how):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto("/admin/analytics_admin/searchcache/")
+    page = sign_in(java_script_enabled=javascript, at="/admin/analytics_admin/searchcache/")
     expect(page.get_by_role("button", name="Undo the soft clear")).to_have_count(0)
     expect(page.get_by_role("radio", name="At once")).to_be_checked()
     page.get_by_role("radio", name="Softly").check()
@@ -31,8 +30,7 @@ def test_a_soft_clear_is_undone_from_the_admin(sign_in, javascript, how):
 
 @WAYS
 def test_the_results_of_tags_are_cleared_from_the_admin(sign_in, javascript, how):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto("/admin/analytics_admin/searchcache/")
+    page = sign_in(java_script_enabled=javascript, at="/admin/analytics_admin/searchcache/")
     page.get_by_role("radio", name="By tag").check()
     page.get_by_label("Tags").fill("products, prices")
     press(page, "Clear search cache", how=how)

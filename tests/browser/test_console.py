@@ -114,8 +114,7 @@ def test_all_breakers_are_reset_from_the_admin(site, sign_in, javascript, how):
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_only_the_open_breakers_are_reset(site, sign_in, javascript):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto("/admin/analytics_admin/circuitbreaker/")
+    page = sign_in(java_script_enabled=javascript, at="/admin/analytics_admin/circuitbreaker/")
     page.get_by_role("button", name="Reset only open ones").click()
     expect(page.locator("#aa-preview tbody tr")).to_have_count(1)
     page.get_by_role("button", name="Yes, reset 1 circuit breaker").click()
@@ -126,8 +125,7 @@ def test_only_the_open_breakers_are_reset(site, sign_in, javascript):
 
 
 def test_going_back_changes_nothing(site, sign_in):
-    page = sign_in()
-    page.goto("/admin/analytics_admin/searchcache/")
+    page = sign_in(at="/admin/analytics_admin/searchcache/")
     page.get_by_role("button", name="Clear search cache").click()
     page.get_by_role("link", name="No, go back").click()
     expect(page.locator("#aa-keys")).to_have_text("5")
@@ -165,8 +163,7 @@ def test_with_a_frozen_store_the_page_says_unknown_and_the_act_says_why(
 
 def test_hostile_names_and_reasons_are_shown_as_text(sign_in):
     name, reason = "<b id=hostile>eve</b>", "<img id=hostile src=x onerror=alert(1)>"
-    page = sign_in(name)
-    page.goto("/admin/analytics_admin/searchcache/")
+    page = sign_in(name, at="/admin/analytics_admin/searchcache/")
     page.get_by_role("button", name="Clear search cache").click()
     expect(page.get_by_text(f"done by {name}")).to_be_visible()
     page.get_by_label("Reason").fill(reason)
@@ -224,8 +221,7 @@ def test_the_operations_show_every_column_beside_their_filter(site, sign_in, wid
         "clear_search_cache("
         f"actor=Actor.system('nightly-import@shop.example.com'), reason={reason!r})"
     )
-    page = sign_in(viewport={"width": width, "height": 700})
-    page.goto("/admin/analytics_admin/operation/")
+    page = sign_in(viewport={"width": width, "height": 700}, at="/admin/analytics_admin/operation/")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     cut = page.evaluate(
         "(it => it.scrollWidth - it.clientWidth)(document.querySelector('.results'))"
@@ -242,8 +238,7 @@ def test_very_many_breakers_are_leafed_through(site, sign_in, javascript):
         "    with circuit_breaker(f'many-{number:03}'):\n"
         "        pass\n"
     )
-    page = sign_in(java_script_enabled=javascript)
-    page.goto("/admin/analytics_admin/circuitbreaker/")
+    page = sign_in(java_script_enabled=javascript, at="/admin/analytics_admin/circuitbreaker/")
     expect(page.locator("#aa-breakers tbody tr")).to_have_count(100)
     expect(page.locator("#aa-breakers tbody tr").first).to_contain_text("catalog.search")
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="2").click()

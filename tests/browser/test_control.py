@@ -27,8 +27,7 @@ WAYS = pytest.mark.parametrize(
 
 @WAYS
 def test_a_breaker_held_open_by_clicks_is_open_in_other_processes(site, sign_in, javascript, how):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(LIST)
+    page = sign_in(java_script_enabled=javascript, at=LIST)
     page.get_by_role("link", name="payment:provider").click()
     expect(page.locator("#aa-state")).to_contain_text("Closed")
     page.get_by_label("Control").select_option("forced_open")
@@ -68,8 +67,7 @@ def test_of_two_windows_the_later_one_is_told_that_the_breaker_has_moved(sign_in
 
 
 def test_one_breaker_is_reset_on_its_page(sign_in):
-    page = sign_in()
-    page.goto(f"{LIST}catalog.search/")
+    page = sign_in(at=f"{LIST}catalog.search/")
     page.get_by_role("button", name="Reset this circuit breaker").click()
     page.get_by_role("button", name="Yes, reset it").click()
     expect(page.locator("#aa-state")).to_contain_text("Closed")
@@ -83,8 +81,7 @@ def test_a_held_breakers_pages_fit_the_screen_and_can_be_read(site, sign_in, sch
         "set_breaker_control(name='catalog.search', control='forced_open', reason='r' * 500,\n"
         "    actor=Actor.system('nightly-import-of-prices@shop.example.com'))"
     )
-    page = sign_in(color_scheme=scheme, viewport={"width": width, "height": 700})
-    page.goto(LIST)
+    page = sign_in(color_scheme=scheme, viewport={"width": width, "height": 700}, at=LIST)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(LOWEST_CONTRAST) >= 4.5
     for button in ["Set control", "Reset this circuit breaker"]:

@@ -7,6 +7,8 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import log_in
+
 LIST = "/admin/analytics_admin/circuitbreaker/"
 FACTS = {
     LIST: "#aa-verdict",
@@ -39,8 +41,7 @@ def watched(sign_in):
     """Open a page, and keep what it has asked the server since."""
 
     def watched(path=LIST, **options):
-        page = sign_in(**options)
-        page.goto(path)
+        page = sign_in(at=path, **options)
         page.answers = []
         page.on("response", lambda response: page.answers.append(response.status))
         return page
@@ -154,9 +155,7 @@ def test_who_is_signed_out_meanwhile_is_told_and_comes_back_to_the_page(site, wa
     site.run(SIGN_OUT_EVERYBODY)
     expect(page.get_by_role("alert")).to_contain_text("You are signed out")
     page.get_by_role("link", name="Load the page again").click()
-    page.get_by_label("Username").fill("ada")
-    page.get_by_label("Password").fill("pw-of-an-operator")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page)
     expect(page.locator("#aa-verdict")).to_have_text("1 of 2 breakers open")
 
 

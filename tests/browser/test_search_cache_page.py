@@ -58,8 +58,7 @@ def test_the_charts_are_drawn_and_said_in_words_and_a_period_is_one_click_away(
     sign_in, site, javascript
 ):
     site.run(CALLS)
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(PAGE)
+    page = sign_in(java_script_enabled=javascript, at=PAGE)
     calls = page.get_by_role("img", name=re.compile("calls in the last 3 hours, at most 118"))
     expect(calls).to_be_visible()
     expect(calls.locator(".aa-area")).to_have_count(4)
@@ -77,8 +76,7 @@ def test_the_charts_are_drawn_and_said_in_words_and_a_period_is_one_click_away(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_lines_and_fills_stand_out_from_the_page_by_three_to_one(sign_in, site, scheme):
     site.run(CALLS)
-    page = sign_in(color_scheme=scheme)
-    page.goto(PAGE)
+    page = sign_in(color_scheme=scheme, at=PAGE)
     drawn = {
         ".aa-area-hits": "fill",
         ".aa-area-misses": "stroke",
@@ -107,8 +105,7 @@ def luminance(page, selector, colour):
 @WAYS
 def test_a_sweep_is_done_from_the_admin(sign_in, site, javascript, how):
     site.run(LEFTOVERS)
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(PAGE)
+    page = sign_in(java_script_enabled=javascript, at=PAGE)
     press(page, "Sweep search cache", how=how)
     expect(page.locator("#aa-preview")).to_contain_text("results count no more")
     press(page, "Yes, sweep the search cache", how=how)
@@ -122,8 +119,7 @@ def test_a_sweep_that_was_cut_off_is_gone_on_with_from_the_top_of_the_page(
     sign_in, site, javascript, how
 ):
     site.run(LEFTOVERS + CUT_OFF)
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(PAGE)
+    page = sign_in(java_script_enabled=javascript, at=PAGE)
     expect(page.get_by_role("progressbar", name=re.compile("% done: .* looked at"))).to_be_visible()
     first = page.locator("#content-main button").first
     expect(first).to_have_text("Continue the sweep")
@@ -135,8 +131,7 @@ def test_a_sweep_that_was_cut_off_is_gone_on_with_from_the_top_of_the_page(
 
 
 def test_the_progress_of_another_process_is_seen_without_a_reload(sign_in, site):
-    page = sign_in()
-    page.goto(PAGE)
+    page = sign_in(at=PAGE)
     page.evaluate("window.notReloaded = true")
     expect(page.get_by_role("progressbar")).to_have_count(0)
     site.run(LEFTOVERS + CUT_OFF)
@@ -152,8 +147,7 @@ def test_the_progress_of_another_process_is_seen_without_a_reload(sign_in, site)
 @pytest.mark.parametrize("javascript", [True, False])
 def test_a_tag_of_the_list_is_cleared_with_two_more_clicks(sign_in, site, javascript):
     site.run(TAGGED)
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(PAGE)
+    page = sign_in(java_script_enabled=javascript, at=PAGE)
     expect(page.locator("#aa-tags li")).to_have_text(["shop:<b/id=hostile>bergen</b>", "shop:oslo"])
     expect(page.locator("#hostile")).to_have_count(0)
     page.get_by_role("link", name="shop:oslo").click()
@@ -167,8 +161,7 @@ def test_a_tag_of_the_list_is_cleared_with_two_more_clicks(sign_in, site, javasc
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_tags_with_another_way_are_complained_of_in_place(sign_in, javascript):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(PAGE)
+    page = sign_in(java_script_enabled=javascript, at=PAGE)
     page.get_by_role("radio", name="Softly").check()
     page.get_by_label("Tags").fill("products")
     press(page, "Clear search cache", how="click")
@@ -185,8 +178,7 @@ def test_tags_with_another_way_are_complained_of_in_place(sign_in, javascript):
 
 def test_the_page_fits_a_phone_with_all_that_it_can_show(sign_in, site):
     site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
-    page = sign_in(viewport={"width": 320, "height": 640})
-    page.goto(PAGE)
+    page = sign_in(viewport={"width": 320, "height": 640}, at=PAGE)
     page.get_by_text("The same as a table").click()
     assert no_sideways_scrolling(page)
     press(page, "Continue the sweep", how="click")
@@ -197,8 +189,7 @@ def test_the_page_fits_a_phone_with_all_that_it_can_show(sign_in, site):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_page_and_on_what_its_forms_lead_to(sign_in, site, scheme):
     site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
-    page = sign_in(color_scheme=scheme)
-    page.goto(PAGE)
+    page = sign_in(color_scheme=scheme, at=PAGE)
     page.get_by_text("The same as a table").click()
     assert violations(page) == []
     press(page, "Continue the sweep", how="click")

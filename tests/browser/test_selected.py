@@ -35,8 +35,7 @@ def states(site):
 
 @WAYS
 def test_the_ticked_breakers_are_held_open_and_released(site, sign_in, javascript, how):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(LIST)
+    page = sign_in(java_script_enabled=javascript, at=LIST)
     tick(page, "catalog.search", how=how)
     tick(page, "payment:provider", how=how)
     press(page, "Force open selected", how=how)
@@ -61,8 +60,7 @@ def test_the_ticked_breakers_are_held_open_and_released(site, sign_in, javascrip
 
 @WAYS
 def test_a_breaker_is_found_by_the_filter_ticked_and_reset(site, sign_in, javascript, how):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(LIST)
+    page = sign_in(java_script_enabled=javascript, at=LIST)
     page.get_by_label("Name contains").fill("cat")
     page.get_by_label("State").select_option("open")
     press(page, "Show", how=how)
@@ -82,8 +80,7 @@ def test_a_breaker_is_found_by_the_filter_ticked_and_reset(site, sign_in, javasc
 def test_where_a_ticked_breaker_has_moved_nothing_is_done_until_it_was_seen(
     site, sign_in, javascript
 ):
-    page = sign_in(java_script_enabled=javascript)
-    page.goto(LIST)
+    page = sign_in(java_script_enabled=javascript, at=LIST)
     for name in ("catalog.search", "payment:provider"):
         page.get_by_label(f"Select {name}").check()
     page.get_by_role("button", name="Disable selected").click()
@@ -100,8 +97,7 @@ def test_where_a_ticked_breaker_has_moved_nothing_is_done_until_it_was_seen(
 
 
 def test_nothing_ticked_is_told(site, sign_in):
-    page = sign_in()
-    page.goto(LIST)
+    page = sign_in(at=LIST)
     page.get_by_role("button", name="Disable selected").click()
     expect(page.locator(".messagelist .error")).to_contain_text("tick at least one")
 
@@ -112,8 +108,7 @@ def test_a_mistyped_breaker_is_forgotten_on_its_page(site, sign_in):
         "with circuit_breaker('catalgo'):\n"
         "    pass"
     )
-    page = sign_in()
-    page.goto(f"{LIST}catalgo/")
+    page = sign_in(at=f"{LIST}catalgo/")
     page.get_by_role("button", name="Forget this circuit breaker").click()
     page.get_by_role("button", name="Yes, forget it").click()
     expect(page.locator(".messagelist .success")).to_have_text("Circuit breaker catalgo forgotten")
