@@ -85,6 +85,8 @@ class Site:
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "REDIS_URL": store.url,
             "ALLOWED_HOSTS": "127.0.0.1",
+            "ENVIRONMENT_NAME": "Rehearsal",
+            "ENVIRONMENT_COLOR": "orange",
         }
 
     def manage(self, *arguments: str) -> str:

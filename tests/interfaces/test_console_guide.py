@@ -35,7 +35,7 @@ def test_every_permission_is_explained_and_no_other():
 
 def test_every_setting_that_it_names_exists():
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", GUIDE)) - {"LOCALE_PATHS"}
-    assert named - KEYS == set()
+    assert named - set(KEYS) == set()
     assert {"CONSOLE_REFRESH_SECONDS", "ENVIRONMENT_NAME", "READ_ONLY", "REQUIRE_REASON"} <= named
 
 
