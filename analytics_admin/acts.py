@@ -11,26 +11,29 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext_noop as _
+
 from analytics_admin import audit
 from analytics_admin.access import Act, may
 from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
 from analytics_admin.models import Operation
+from analytics_admin.said import Said
 
 logger = logging.getLogger("analytics_admin.services")
 
 MAX_REASON_LENGTH = 500
 
-# What the operator reads when an act fails; the reason is filled in by ActFailed.
+# What the operator reads when an act fails; made into a sentence by ``failure_said``.
 FAILURE = {
-    Act.CLEAR_SEARCH_CACHE: "Failed to clear cache: {reason}",
-    Act.UNDO_CLEAR: "Failed to undo the clear: {reason}",
-    Act.SWEEP_SEARCH_CACHE: "Failed to sweep cache: {reason}",
-    Act.RESET_CIRCUIT_BREAKERS: "Failed to reset circuit breakers: {reason}",
-    Act.CONTROL_CIRCUIT_BREAKERS: "Failed to control circuit breaker: {reason}",
-    Act.FORGET_CIRCUIT_BREAKER: "Failed to forget circuit breaker: {reason}",
-    Act.ALLOW_PROBE: "Failed to let a probe through: {reason}",
+    Act.CLEAR_SEARCH_CACHE: _("Failed to clear cache: %(reason)s"),
+    Act.UNDO_CLEAR: _("Failed to undo the clear: %(reason)s"),
+    Act.SWEEP_SEARCH_CACHE: _("Failed to sweep cache: %(reason)s"),
+    Act.RESET_CIRCUIT_BREAKERS: _("Failed to reset circuit breakers: %(reason)s"),
+    Act.CONTROL_CIRCUIT_BREAKERS: _("Failed to control circuit breaker: %(reason)s"),
+    Act.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
+    Act.ALLOW_PROBE: _("Failed to let a probe through: %(reason)s"),
 }
 
 
@@ -48,6 +51,11 @@ class ActResult:
     results: Sequence[Mapping[str, Any]] | None = None
 
 
+def failure_said(act: Act, reason: str) -> Said:
+    """Return what the operator reads when an act fails."""
+    return Said(FAILURE[act], reason=reason)
+
+
 class ActFailed(Exception):
     """The act was tried, or could not be put on record, and is not known to be done."""
 
@@ -55,7 +63,7 @@ class ActFailed(Exception):
         self.reason = reason
         self.code = code
         self.operation_id = operation_id
-        super().__init__(FAILURE[act].format(reason=reason))
+        super().__init__(failure_said(act, reason))
 
 
 class ActDenied(Exception):
@@ -65,7 +73,7 @@ class ActDenied(Exception):
 
     def __init__(self, operation_id: UUID) -> None:
         self.operation_id = operation_id
-        super().__init__("Not authorized")
+        super().__init__(Said(_("Not authorized")))
 
 
 class ActRefused(Exception):
@@ -101,13 +109,16 @@ def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
     settings = app_settings()
     reason = reason.strip()
     if not audit.is_storable(reason):
-        raise ActRefused("reason: holds characters that are no text", code="invalid")
+        raise ActRefused(Said(_("reason: holds characters that are no text")), code="invalid")
     if len(reason) > MAX_REASON_LENGTH:
-        raise ActRefused(f"reason: at most {MAX_REASON_LENGTH} characters", code="invalid")
+        words = _("reason: at most %(most)s characters")
+        raise ActRefused(Said(words, most=MAX_REASON_LENGTH), code="invalid")
     if settings.read_only and not dry_run:
-        raise ActRefused("This site is read-only: acts are switched off", code="read_only")
+        words = _("This site is read-only: acts are switched off")
+        raise ActRefused(Said(words), code="read_only")
     if settings.require_reason and not reason and not dry_run:
-        raise ActRefused("reason: this site asks for a reason", code="reason_required")
+        words = _("reason: this site asks for a reason")
+        raise ActRefused(Said(words), code="reason_required")
     return reason
 
 
@@ -182,7 +193,7 @@ def failing_as(
     except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
-        reason = f"unexpected error ({type(error).__name__})"
+        reason = Said(_("unexpected error (%(error)s)"), error=type(error).__name__)
         raise _failed(act, reason, "internal_error", attempt) from None
 
 

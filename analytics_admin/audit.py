@@ -14,14 +14,17 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from analytics_admin.connections import OutcomeUnknown
 from analytics_admin.models import Operation
+from analytics_admin.said import Said
 from analytics_admin.signals import operation_finished
 
 logger = logging.getLogger("analytics_admin.audit")
 
 Status = Operation.Status
+AT_RISK = Said(_("an act cannot run inside a database transaction"))
 LONGEST_NAME = 254  # of the row; a host's own user model may allow longer ones
 
 
@@ -46,7 +49,7 @@ class AlreadyOnRecord(Exception):
     def __init__(self, operation_id: UUID, first: Operation | None) -> None:
         self.operation_id = operation_id
         self.first = first
-        super().__init__("An act is on record under this id already: nothing was done")
+        super().__init__(Said(_("An act is on record under this id already: nothing was done")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +75,14 @@ def describe_database_error(error: DatabaseError) -> str:
     """Return words for an operator; driver texts can name hosts and users, so none is passed on."""
     text = str(error).lower()
     if "locked" in text or "lock timeout" in text:
-        return "the database is locked"
+        return Said(_("the database is locked"))
     if "readonly" in text or "read-only" in text:
-        return "the database is read-only"
+        return Said(_("the database is read-only"))
     if "no such table" in text or "does not exist" in text:
-        return "the database is not migrated"
+        return Said(_("the database is not migrated"))
     if "full" in text or "no space" in text:
-        return "the database has no space left"
-    return "the database does not answer"
+        return Said(_("the database has no space left"))
+    return Said(_("the database does not answer"))
 
 
 def is_storable(text: str) -> bool:
@@ -180,7 +183,7 @@ def _insert(operation: Operation, actor: Actor) -> None:
         with transaction.atomic(using=router.db_for_write(Operation), durable=True):
             operation.save(force_insert=True)
     except RuntimeError as error:  # what durable=True raises inside another transaction
-        raise AuditUnavailable("an act cannot run inside a database transaction") from error
+        raise AuditUnavailable(AT_RISK) from error
     except DatabaseError as error:
         taken = isinstance(error, IntegrityError)
         if taken and (first := find_on_record(operation.pk, operation.kind, actor=actor)):
@@ -194,7 +197,7 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
     """Finish the row. The act is over: a database that fails now changes nothing of its answer."""
     operation.status = status
     operation.error = error[:500]
-    operation.message = operation.message[:500] if status == Status.DONE else ""
+    operation.message = operation.message if status == Status.DONE else ""
     operation.duration_ms = (time.monotonic() - began) * 1000
     operation.finished_at = timezone.now()
     fields = ["status", "message", "outcome", "error", "finished_at", "duration_ms"]

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+from django.utils.translation import gettext_noop as _
+from django.utils.translation import ngettext_lazy
+
 from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
@@ -17,13 +20,21 @@ from analytics_admin.breaker_arguments import (
     require_flag,
     require_names,
 )
-from analytics_admin.breaker_outcomes import name_breakers, report_done, report_plan, sum_up
+from analytics_admin.breaker_outcomes import (
+    plan_said,
+    report_done,
+    report_plan,
+    reset_said,
+    set_said,
+    sum_up,
+)
 from analytics_admin.breakers import operations, probing, roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.models import Operation
+from analytics_admin.said import Said
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""
@@ -60,12 +71,17 @@ def reset_circuit_breakers(
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
-        raise ActRefused("names: at least one name is needed", code="invalid")
+        raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
     passing = (UnknownBreakers, BreakerMoved)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_reset(names, only_open=only_open, expected=expected)
-            return report_plan(f"{len(plan)} circuit breakers would be reset", plan)
+            words = ngettext_lazy(
+                "%(number)d circuit breakers would be reset",
+                "%(number)d circuit breakers would be reset",
+                "number",
+            )
+            return report_plan(Said(words, number=len(plan)), plan)
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
         lost = _look_first(names)
         with attempt.on_record(reason=reason, targets=targets) as operation:
@@ -74,8 +90,7 @@ def reset_circuit_breakers(
                 resets = operations.reset(names, only_open=only_open, expected=expected)
             operation.outcome = sum_up(resets)
             chosen = names is not None or only_open
-            which = f"{len(resets)}" if chosen else "All"
-            operation.message = f"{which} circuit breakers reset successfully"
+            operation.message = reset_said(resets if chosen else None)
     return report_done(operation, resets if chosen else None)
 
 
@@ -135,14 +150,13 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
     act = Act.CONTROL_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if not names:
-        raise ActRefused("names: at least one name is needed", code="invalid")
+        raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
     wanted, seconds = hold_asked_for(control, for_seconds)
     passing = (UnknownBreakers, BreakerMoved)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
-            words = f"{name_breakers(plan, first='circuit')} would be set to {wanted.value}"
-            return report_plan(words, plan)
+            return report_plan(plan_said(plan, wanted), plan)
         lost = _look_first(names)
         targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
         with attempt.on_record(reason=reason, targets=targets) as operation:
@@ -157,7 +171,7 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
                     expected=expected,
                 )
             operation.outcome = sum_up(changes)
-            operation.message = f"{name_breakers(changes)} set to {wanted.value}"
+            operation.message = set_said(changes, wanted)
     return report_done(operation, changes)
 
 
@@ -187,7 +201,8 @@ def forget_breaker(
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_forget(name, expected=expected)
-            return report_plan(f"circuit breaker {name} would be forgotten", [plan])
+            words = _("circuit breaker %(name)s would be forgotten")
+            return report_plan(Said(words, name=name), [plan])
         lost = _look_first(
             [name], lambda names: operations.plan_forget(names[0], expected=expected)
         )
@@ -196,7 +211,7 @@ def forget_breaker(
             _stop_if(lost)
             change = operations.forget(name, expected=expected)
             operation.outcome = sum_up([change])
-            operation.message = f"Circuit breaker {name} forgotten"
+            operation.message = Said(_("Circuit breaker %(name)s forgotten"), name=name)
     return report_done(operation, [change])
 
 
@@ -228,13 +243,15 @@ def allow_probe(
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = probing.plan_probe(name, expected=expected)
-            return report_plan(f"circuit breaker {name} would let a probe through", [plan])
+            words = _("circuit breaker %(name)s would let a probe through")
+            return report_plan(Said(words, name=name), [plan])
         lost = _look_first([name], lambda names: probing.plan_probe(names[0], expected=expected))
         with attempt.on_record(reason=reason, targets={"names": [name]}) as operation:
             _stop_if(lost)
             change = probing.allow_probe(name, actor=actor.name, expected=expected)
             operation.outcome = sum_up([change])
-            operation.message = f"Circuit breaker {name} lets a probe through"
+            words = _("Circuit breaker %(name)s lets a probe through")
+            operation.message = Said(words, name=name)
     return report_done(operation, [change])
 
 

@@ -8,8 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
+
 from analytics_admin.acts import ActRefused
 from analytics_admin.breakers.snapshot import Control
+from analytics_admin.said import Said
 
 DEFAULT_HOLD = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""
@@ -64,18 +67,20 @@ def hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, fl
         ActRefused: there is no such control, or it does not hold for so long.
     """
     if not isinstance(control, str) or control not in set(Control):
-        choices = ", ".join(Control)
-        raise ActRefused(f"control: one of {choices}", code="invalid")
+        words = _("control: one of %(choices)s")
+        raise ActRefused(Said(words, choices=", ".join(Control)), code="invalid")
     wanted = Control(control)
     if wanted is Control.AUTOMATIC:
         if for_seconds is not None:
-            raise ActRefused("for_seconds: a release has no end", code="invalid")
+            words = _("for_seconds: a release has no end")
+            raise ActRefused(Said(words), code="invalid")
         return wanted, None
     seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ActRefused("for_seconds: has to be a number", code="invalid")
+        raise ActRefused(Said(_("for_seconds: has to be a number")), code="invalid")
     if seconds == math.inf:
         return wanted, None
     if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
-        raise ActRefused(f"for_seconds: more than 0, at most {LONGEST_HOLD:.0f}", code="invalid")
+        words = _("for_seconds: more than 0, at most %(most)s")
+        raise ActRefused(Said(words, most=f"{LONGEST_HOLD:.0f}"), code="invalid")
     return wanted, float(seconds)

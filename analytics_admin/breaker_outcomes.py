@@ -6,9 +6,13 @@ Knows what became of each breaker, and not how.
 from collections.abc import Sequence
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
+from django.utils.translation import ngettext_lazy
+
 from analytics_admin.acts import ActResult
-from analytics_admin.breakers.changes import BreakerChange
+from analytics_admin.breakers.changes import BreakerChange, state_said
 from analytics_admin.models import Operation
+from analytics_admin.said import Said
 
 
 def report_done(operation: Operation, changes: Sequence[BreakerChange] | None) -> ActResult:
@@ -20,17 +24,49 @@ def report_done(operation: Operation, changes: Sequence[BreakerChange] | None) -
     )
 
 
-def report_plan(message: str, changes: Sequence[BreakerChange]) -> ActResult:
+def report_plan(plan: str, changes: Sequence[BreakerChange]) -> ActResult:
     """Return what the act's dry run says."""
     rows = [_row(change) for change in changes]
-    return ActResult(message=f"Dry run: {message}", preview={"count": len(rows), "breakers": rows})
+    message = Said(_("Dry run: %(plan)s"), plan=plan)
+    return ActResult(message=message, preview={"count": len(rows), "breakers": rows})
 
 
-def name_breakers(changes: Sequence[BreakerChange], *, first: str = "Circuit") -> str:
-    """Return the subject of a sentence: the one breaker by its name, or how many they are."""
+def plan_said(changes: Sequence[BreakerChange], control: str) -> Said:
+    """Return what a dry run says of setting breakers: the one by its name, or how many."""
     if len(changes) == 1:
-        return f"{first} breaker {changes[0].name}"
-    return f"{len(changes)} circuit breakers"
+        words = _("circuit breaker %(name)s would be set to %(control)s")
+        return Said(words, name=changes[0].name, control=state_said(control))
+    several = ngettext_lazy(
+        "%(number)d circuit breakers would be set to %(control)s",
+        "%(number)d circuit breakers would be set to %(control)s",
+        "number",
+    )
+    return Said(several, number=len(changes), control=state_said(control))
+
+
+def set_said(changes: Sequence[BreakerChange], control: str) -> Said:
+    """Return what is said of breakers that were set: the one by its name, or how many."""
+    if len(changes) == 1:
+        words = _("Circuit breaker %(name)s set to %(control)s")
+        return Said(words, name=changes[0].name, control=state_said(control))
+    several = ngettext_lazy(
+        "%(number)d circuit breakers set to %(control)s",
+        "%(number)d circuit breakers set to %(control)s",
+        "number",
+    )
+    return Said(several, number=len(changes), control=state_said(control))
+
+
+def reset_said(changes: Sequence[BreakerChange] | None) -> Said:
+    """Return what is said of a reset; ``changes`` of None are all breakers, and not counted."""
+    if changes is None:
+        return Said(_("All circuit breakers reset successfully"))
+    words = ngettext_lazy(
+        "%(number)d circuit breakers reset successfully",
+        "%(number)d circuit breakers reset successfully",
+        "number",
+    )
+    return Said(words, number=len(changes))
 
 
 def sum_up(changes: Sequence[BreakerChange]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop as _
+
+from analytics_admin.said import Said
 
 
 class StoreUnavailable(Exception):
@@ -40,26 +43,26 @@ class OutcomeUnknown(Exception):
 # By exception class name, nearest class first. Driver texts can hold a URL with its password, so
 # none of them is ever passed on.
 _REASONS = {
-    "AuthenticationError": "the store refused the user name or password",
-    "AuthenticationWrongNumberOfArgsError": "the store refused the user name or password",
-    "AuthorizationError": "the store's user lacks a permission that this needs",
-    "NoPermissionError": "the store's user lacks a permission that this needs",
-    "OutOfMemoryError": "the store is out of memory",
-    "ReadOnlyError": "the store is a read-only replica",
-    "BusyLoadingError": "the store is loading its data",
-    "MaxConnectionsError": "the store has no connection left",
-    "TimeoutError": "the store did not answer in time",
-    "ConnectionError": "the store cannot be reached",
-    "ResponseError": "the store refused the command",
-    "OSError": "the store cannot be reached",
+    "AuthenticationError": Said(_("the store refused the user name or password")),
+    "AuthenticationWrongNumberOfArgsError": Said(_("the store refused the user name or password")),
+    "AuthorizationError": Said(_("the store's user lacks a permission that this needs")),
+    "NoPermissionError": Said(_("the store's user lacks a permission that this needs")),
+    "OutOfMemoryError": Said(_("the store is out of memory")),
+    "ReadOnlyError": Said(_("the store is a read-only replica")),
+    "BusyLoadingError": Said(_("the store is loading its data")),
+    "MaxConnectionsError": Said(_("the store has no connection left")),
+    "TimeoutError": Said(_("the store did not answer in time")),
+    "ConnectionError": Said(_("the store cannot be reached")),
+    "ResponseError": Said(_("the store refused the command")),
+    "OSError": Said(_("the store cannot be reached")),
 }
 
 # Refusals for which the client has no class of their own.
 _REASONS_BY_WORD = {
-    "ACL failure in script": "the store's user lacks a permission that this needs",
-    "MISCONF": "the store cannot write its data to disk",
-    "MASTERDOWN": "the store is a replica that has lost its primary",
-    "is busy running": "the store is busy with a script",
+    "ACL failure in script": Said(_("the store's user lacks a permission that this needs")),
+    "MISCONF": Said(_("the store cannot write its data to disk")),
+    "MASTERDOWN": Said(_("the store is a replica that has lost its primary")),
+    "is busy running": Said(_("the store is busy with a script")),
 }
 
 
@@ -74,7 +77,7 @@ _UNUSABLE = (
 )
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException) -> Said:
     """Return an operator's words for an exception of the redis client, without its text."""
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
@@ -85,7 +88,7 @@ def explain(error: BaseException) -> str:
     for cls in type(error).__mro__:
         if cls.__name__ in _REASONS:
             return _REASONS[cls.__name__]
-    return "the store's settings are not usable"
+    return Said(_("the store's settings are not usable"))
 
 
 def is_local_memory(alias: str) -> bool:
@@ -192,5 +195,5 @@ def _shared_client(cache: BaseCache) -> Any:
         return cache._cache.get_client(write=True)
     client = getattr(cache, "client", None)
     if client is None:
-        raise StoreUnavailable("the cache alias is not a django-redis cache")
+        raise StoreUnavailable(Said(_("the cache alias is not a django-redis cache")))
     return client.get_client(write=True)

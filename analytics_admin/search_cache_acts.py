@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext_noop as _
+from django.utils.translation import ngettext_lazy
+
 from analytics_admin import audit
 from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
@@ -16,10 +19,11 @@ from analytics_admin.audit import Actor
 from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
 from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.caching.soft_clear import NothingToUndo, UndoableClear
-from analytics_admin.caching.sweeping import SweepOutcome
+from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
 from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
+from analytics_admin.said import Said, words_of
 from analytics_admin.signals import search_cache_cleared
 
 __all__ = [
@@ -95,16 +99,16 @@ def undo_clear(
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             found = _require_undoable(soft_clear.find_undoable())
-            message = "Dry run: the last soft clear would be undone"
+            message = Said(_("Dry run: the last soft clear would be undone"))
             return ActResult(message=message, preview=asdict(found))
         with suppress(StoreUnavailable):  # the act's to report, on record
             _require_undoable(soft_clear.find_undoable())
         try:
             with attempt.on_record(reason=reason) as operation:
                 operation.outcome = asdict(soft_clear.undo())
-                operation.message = "Soft clear undone"
+                operation.message = Said(_("Soft clear undone"))
         except NothingToUndo as error:  # it ended in this very moment
-            raise ActRefused(str(error), code=error.code) from error
+            raise ActRefused(words_of(error), code=error.code) from error
     return ActResult(message=operation.message, operation_id=operation.pk)
 
 
@@ -131,9 +135,7 @@ def sweep_search_cache(
     with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
             plan = sweeping.preview(seconds=seconds)
-            about = "" if plan.exact else "about "
-            message = f"Dry run: {about}{plan.removed} of {plan.seen} results would be removed"
-            return ActResult(message=message, preview=asdict(plan))
+            return ActResult(message=_say_plan(plan), preview=asdict(plan))
         with attempt.on_record(reason=reason) as operation:
             outcome = sweeping.sweep_leftovers(on_progress=on_progress, seconds=seconds)
             operation.outcome = asdict(outcome)
@@ -156,7 +158,8 @@ def _way(mode: str, tags: Sequence[str] | None, on_progress: Progress | None) ->
     if not isinstance(mode, str):
         raise TypeError("mode has to be a str")
     if mode not in CLEAR_MODES:
-        return ActRefused(f"mode: one of {', '.join(CLEAR_MODES)}", code="invalid")
+        words = _("mode: one of %(choices)s")
+        return ActRefused(Said(words, choices=", ".join(CLEAR_MODES)), code="invalid")
     if tags is not None:
         return _way_by_tags(mode, tags)
     if mode == "soft":
@@ -164,7 +167,7 @@ def _way(mode: str, tags: Sequence[str] | None, on_progress: Progress | None) ->
     return _Way(
         look=_preview_hard,
         clear=lambda: purge.clear(on_progress=on_progress),
-        say=lambda outcome: "Search cache cleared",
+        say=lambda outcome: Said(_("Search cache cleared")),
     )
 
 
@@ -172,60 +175,117 @@ def _way_by_tags(mode: str, tags: Sequence[str]) -> _Way | ActRefused:
     try:
         named = tag_clear.check_tags(tags)
     except ValueError as error:
-        return ActRefused(f"tags: {error}", code="invalid")
+        return ActRefused(Said(_("tags: %(fault)s"), fault=words_of(error)), code="invalid")
     if not all(map(audit.is_storable, named)):
-        return ActRefused("tags: holds characters that are no text", code="invalid")
+        return ActRefused(Said(_("tags: holds characters that are no text")), code="invalid")
     if mode != "hard":
-        return ActRefused("tags: a clear by tags is always hard", code="invalid")
+        return ActRefused(Said(_("tags: a clear by tags is always hard")), code="invalid")
     return _Way(
         look=lambda: _preview_tags(named),
         clear=lambda: tag_clear.clear_tags(named),
-        say=lambda outcome: f"Search cache cleared for {_counted(outcome['tags'], 'tag')}",
+        say=_say_tags,
         tags=named,
     )
 
 
 def _preview_hard() -> ActResult:
     preview = purge.preview()
-    about = "" if preview.exact else "about "
-    message = f"Dry run: {about}{preview.keys} keys would be removed"
-    return ActResult(message=message, preview=asdict(preview))
+    if preview.exact:
+        words = ngettext_lazy(
+            "Dry run: %(number)d keys would be removed",
+            "Dry run: %(number)d keys would be removed",
+            "number",
+        )
+    else:
+        words = ngettext_lazy(
+            "Dry run: about %(number)d keys would be removed",
+            "Dry run: about %(number)d keys would be removed",
+            "number",
+        )
+    return ActResult(message=Said(words, number=preview.keys), preview=asdict(preview))
 
 
 def _preview_soft() -> ActResult:
     preview, stale_for = purge.preview(), float(app_settings().search_cache_soft_clear)
-    about = "" if preview.exact else "about "
+    if preview.exact:
+        words = ngettext_lazy(
+            "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",
+            "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",
+            "number",
+        )
+    else:
+        words = ngettext_lazy(
+            "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
+            "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
+            "number",
+        )
     told = {**asdict(preview), "stale_for": stale_for}
     del told["foreign"]  # it removes nobody's keys
-    return ActResult(
-        message=f"Dry run: {about}{preview.keys} keys would be stale, for at most {stale_for:g} s",
-        preview=told,
-    )
+    message = Said(words, number=preview.keys, seconds=f"{stale_for:g}")
+    return ActResult(message=message, preview=told)
 
 
 def _preview_tags(tags: Sequence[str]) -> ActResult:
     preview = tag_clear.preview(tags)
-    message = f"Dry run: the results of {_counted(preview.tags, 'tag')} would be cleared"
-    return ActResult(message=message, preview=asdict(preview))
+    words = ngettext_lazy(
+        "Dry run: the results of %(number)d tag would be cleared",
+        "Dry run: the results of %(number)d tags would be cleared",
+        "number",
+    )
+    return ActResult(message=Said(words, number=preview.tags), preview=asdict(preview))
 
 
 def _say_soft(outcome: Mapping[str, Any]) -> str:
-    return f"Search cache cleared softly: stale results for at most {outcome['stale_for']:g} s"
+    words = _("Search cache cleared softly: stale results for at most %(seconds)s s")
+    return Said(words, seconds=f"{outcome['stale_for']:g}")
+
+
+def _say_tags(outcome: Mapping[str, Any]) -> str:
+    words = ngettext_lazy(
+        "Search cache cleared for %(number)d tag",
+        "Search cache cleared for %(number)d tags",
+        "number",
+    )
+    return Said(words, number=outcome["tags"])
+
+
+def _say_plan(plan: SweepPlan) -> str:
+    if plan.exact:
+        words = ngettext_lazy(
+            "Dry run: %(removed)d of %(seen)d results would be removed",
+            "Dry run: %(removed)d of %(seen)d results would be removed",
+            "removed",
+        )
+    else:
+        words = ngettext_lazy(
+            "Dry run: about %(removed)d of %(seen)d results would be removed",
+            "Dry run: about %(removed)d of %(seen)d results would be removed",
+            "removed",
+        )
+    return Said(words, removed=plan.removed, seen=plan.seen)
 
 
 def _say_swept(outcome: SweepOutcome) -> str:
-    removed = f"{outcome.removed} of {outcome.seen} results removed"
     if outcome.finished:
-        return f"Search cache swept: {removed}"
-    return f"Search cache swept in part, about {outcome.progress:.0%}: {removed}. Go on with it"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+        words = ngettext_lazy(
+            "Search cache swept: %(removed)d of %(seen)d results removed",
+            "Search cache swept: %(removed)d of %(seen)d results removed",
+            "removed",
+        )
+    else:
+        words = ngettext_lazy(
+            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
+            " Go on with it",
+            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
+            " Go on with it",
+            "removed",
+        )
+    share = f"{outcome.progress:.0%}"
+    return Said(words, removed=outcome.removed, seen=outcome.seen, share=share)
 
 
 def _require_undoable(found: UndoableClear | None) -> UndoableClear:
     if found is None:
         nothing = NothingToUndo()
-        raise ActRefused(str(nothing), code=nothing.code)
+        raise ActRefused(words_of(nothing), code=nothing.code)
     return found

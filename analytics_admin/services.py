@@ -13,6 +13,7 @@ from analytics_admin.acts import (
     ActRefused,
     ActResult,
     deny,
+    failure_said,
 )
 from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.breaker_acts import (
@@ -115,6 +116,7 @@ __all__ = [
     "describe_breaker",
     "describe_search_cache",
     "explain_policy",
+    "failure_said",
     "forget_breaker",
     "list_acts_on_breaker",
     "list_breakers",

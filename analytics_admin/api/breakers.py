@@ -38,7 +38,7 @@ class ReadView(OperatorView):
     http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
     act = Act.VIEW_CONSOLE
-    failure = "The state is unknown: {reason}"
+    failure = "The state is unknown: %(reason)s"
 
     def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
         """Return the options in the URL, checked; those that were not given are missing."""

@@ -37,7 +37,7 @@ MAX_LISTED = 20
 def answer(error: Exception, *, failure: str) -> Response:
     """Return the answer to a request that ended in this error.
 
-    ``failure`` is the view's sentence with ``{reason}``, for errors that no service foresaw.
+    ``failure`` is the view's sentence with ``%(reason)s``, for errors that no service foresaw.
     """
     status, describe = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
     code, detail = describe(error, failure)
@@ -70,7 +70,7 @@ def _of_unknown(error: UnknownBreakers, failure: str) -> tuple[str, str]:
 
 
 def _of_store(error: StoreUnavailable, failure: str) -> tuple[str, str]:
-    return error.code, failure.format(reason=error.reason)
+    return error.code, failure % {"reason": error.reason}
 
 
 def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def _of_validation(error: ValidationError, failure: str) -> tuple[str, str]:
 def _of_database(error: Exception, failure: str) -> tuple[str, str]:
     reason = describe_database_error(DatabaseError(*error.args))
     logger.warning("request failed: %s", reason)
-    return "database_unavailable", failure.format(reason=reason)
+    return "database_unavailable", failure % {"reason": reason}
 
 
 def _of_unforeseen(error: Exception, failure: str) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def _of_unforeseen(error: Exception, failure: str) -> tuple[str, str]:
     places = "".join(traceback.format_tb(error.__traceback__))
     logger.error("request broke: %s\n%s", type(error).__name__, places)
     reason = f"unexpected error ({type(error).__name__})"
-    return "internal_error", failure.format(reason=reason)
+    return "internal_error", failure % {"reason": reason}
 
 
 def _flatten(detail: Any, place: str = "") -> Iterator[str]:

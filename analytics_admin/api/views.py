@@ -90,7 +90,7 @@ class ApiView(APIView):
     versioning_class = None
     http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
-    failure: str = "Failed to answer: {reason}"
+    failure: str = "Failed to answer: %(reason)s"
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -202,7 +202,7 @@ class TokenView(ApiView):
     """Sign in with user name and password for a pair of tokens."""
 
     throttle_classes = (LoginThrottle,)
-    failure = "Failed to sign in: {reason}"
+    failure = "Failed to sign in: %(reason)s"
 
     def post(self, request: Request) -> Response:
         given = self.read_body(request, TokenBody)
@@ -217,7 +217,7 @@ class TokenRefreshView(ApiView):
     """Exchange a refresh token for a new access token."""
 
     throttle_classes = (LoginThrottle,)
-    failure = "Failed to refresh the token: {reason}"
+    failure = "Failed to refresh the token: %(reason)s"
 
     def post(self, request: Request) -> Response:
         given = self.read_body(request, RefreshBody)

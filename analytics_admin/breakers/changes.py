@@ -4,8 +4,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.utils.translation import gettext_noop as _
+
 from analytics_admin.breakers.roster import BreakerStatus, status_of
 from analytics_admin.breakers.store import Reading
+from analytics_admin.said import Said
+
+# Translators: what programs call states and controls, in the midst of a sentence.
+_STATES = {
+    "automatic": Said(_("automatic")),
+    "closed": Said(_("closed")),
+    "open": Said(_("open")),
+    "half_open": Said(_("half_open")),
+    "forced_open": Said(_("forced_open")),
+    "disabled": Said(_("disabled")),
+    "metrics_only": Said(_("metrics_only")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +38,18 @@ class BreakerMoved(Exception):
     """
 
     code = "breaker_moved"
-    reason = "the breaker has changed meanwhile"
+    reason = Said(_("the breaker has changed meanwhile"))
 
     def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
         self.status = status
         self.reached = tuple(reached)
         self.operation_id: UUID | None = None
-        done = f"; changed before it: {len(self.reached)}" if reached else ""
-        super().__init__(f"Circuit breaker {name} has changed meanwhile{done}")
+        words = _("Circuit breaker %(name)s has changed meanwhile")
+        if reached:
+            words = _(
+                "Circuit breaker %(name)s has changed meanwhile; changed before it: %(number)s"
+            )
+        super().__init__(Said(words, name=name, number=len(self.reached)))
 
 
 class BreakerKept(Exception):
@@ -42,7 +60,8 @@ class BreakerKept(Exception):
     def __init__(self, name: str, reason: str) -> None:
         self.reason = reason
         self.operation_id: UUID | None = None
-        super().__init__(f"Circuit breaker {name} cannot be forgotten: {reason}")
+        words = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
+        super().__init__(Said(words, name=name, reason=reason))
 
 
 class BreakerNotOpen(Exception):
@@ -51,9 +70,15 @@ class BreakerNotOpen(Exception):
     code = "breaker_not_open"
 
     def __init__(self, name: str, state: str) -> None:
-        self.reason = f"it is {state}, not open"
+        self.reason = Said(_("it is %(state)s, not open"), state=state_said(state))
         self.operation_id: UUID | None = None
-        super().__init__(f"Circuit breaker {name} can let no probe through: {self.reason}")
+        words = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
+        super().__init__(Said(words, name=name, reason=self.reason))
+
+
+def state_said(state: str) -> str:
+    """Return the state or control as a sentence has it; one that is not known here as it is."""
+    return _STATES.get(state, state)
 
 
 def require_unmoved(

@@ -15,10 +15,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from django.utils.translation import gettext_noop
+
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.said import Said
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -32,7 +35,7 @@ TOO_SLOW = 0.05
 """Seconds: an answer that takes longer is slow. A store that goes on like that is as good as away.
 """
 
-TOO_SLOWLY = "the store answers too slowly"
+TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
 _LOST = (StoreUnavailable, TimeoutError, Dismissed)
 
 

@@ -7,11 +7,14 @@ operator says what that was.
 import secrets
 from collections.abc import Mapping, Sequence
 
+from django.utils.translation import gettext_noop
+
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerKept,
     require_unmoved,
+    state_said,
 )
 from analytics_admin.breakers.exchange import StateChange
 from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
@@ -26,6 +29,7 @@ from analytics_admin.breakers.roster import (
 )
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
+from analytics_admin.said import Said
 
 ROUNDS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""
@@ -78,7 +82,8 @@ def reset(
         reached = found.keys() - waiting.keys()
         require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
-    raise StoreUnavailable(f"{min(waiting)} changes faster than it can be reset")
+    words = gettext_noop("%(name)s changes faster than it can be reset")
+    raise StoreUnavailable(Said(words, name=min(waiting)))
 
 
 def set_control(
@@ -115,7 +120,8 @@ def set_control(
         waiting = [name for name in waiting if name not in changes]
         if not waiting:
             return list(changes.values())
-    raise StoreUnavailable(f"{waiting[0]} changes faster than it can be held")
+    words = gettext_noop("%(name)s changes faster than it can be held")
+    raise StoreUnavailable(Said(words, name=waiting[0]))
 
 
 def plan_control(
@@ -150,7 +156,8 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
         if _drop(name, generation):
             engine.fleet.expire(name)
             return change
-    raise StoreUnavailable(f"{name} changes faster than it can be forgotten")
+    words = gettext_noop("%(name)s changes faster than it can be forgotten")
+    raise StoreUnavailable(Said(words, name=name))
 
 
 def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
@@ -165,10 +172,11 @@ def _forgettable(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange,
     reading = engine.act_store().load_many([name])
     require_unmoved(expected, reading)
     if name in declared_names():
-        raise BreakerKept(name, "this site's code or settings declare it")
+        raise BreakerKept(name, Said(gettext_noop("this site's code or settings declare it")))
     status = status_of(name, reading.snapshots[name], reading.now)
     if status.control != Control.AUTOMATIC:
-        raise BreakerKept(name, f"it is held {status.control}; release it first")
+        words = gettext_noop("it is held %(control)s; release it first")
+        raise BreakerKept(name, Said(words, control=state_said(status.control)))
     change = BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
     return change, status.generation
 
@@ -220,7 +228,8 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
     store, moves = engine.act_store(), []
     fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if fresh and store.register(fresh, keep_for=engine.keep_for()):
-        raise StoreUnavailable(f"{MOST_NAMES:,} names are registered, there is no place for more")
+        words = gettext_noop("%(number)s names are registered, there is no place for more")
+        raise StoreUnavailable(Said(words, number=f"{MOST_NAMES:,}"))
     for name, old in reading.snapshots.items():
         new = change_control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL

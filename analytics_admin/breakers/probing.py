@@ -6,12 +6,15 @@ Compared and set like every act: a breaker that moves meanwhile is judged anew.
 import secrets
 from collections.abc import Mapping
 
+from django.utils.translation import gettext_noop
+
 from analytics_admin.breakers import engine, machine
 from analytics_admin.breakers.changes import BreakerChange, BreakerNotOpen, require_unmoved
 from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce_change
 from analytics_admin.breakers.roster import require_known, shown
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Move, StoreUnavailable
+from analytics_admin.said import Said
 
 
 def allow_probe(
@@ -28,7 +31,8 @@ def allow_probe(
         if _was_made(name, old, new, actor):
             announce_change(change, machine.PROBE_ALLOWED)
             return change
-    raise StoreUnavailable(f"{name} changes faster than a probe can be let through")
+    words = gettext_noop("%(name)s changes faster than a probe can be let through")
+    raise StoreUnavailable(Said(words, name=name))
 
 
 def plan_probe(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from django.core.cache import caches
+from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoScriptError, RedisError
 
 from analytics_admin.breakers import index_scripts, reading_scripts, rows, scripts
@@ -27,6 +28,7 @@ from analytics_admin.breakers.store import (
     Survey,
 )
 from analytics_admin.connections import explain, own_client
+from analytics_admin.said import Said
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +51,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain(error)) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreUnavailable("the store's answer cannot be read") from error
+            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
 
     return wrapper
 

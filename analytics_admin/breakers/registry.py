@@ -8,12 +8,14 @@ from typing import Any
 
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from django.utils.translation import gettext_noop as _
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
+from analytics_admin.said import Said
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
@@ -29,7 +31,8 @@ class UnknownBreakers(LookupError):
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = sorted(names)
-        super().__init__("Unknown circuit breakers: " + ", ".join(self.names))
+        words = _("Unknown circuit breakers: %(names)s")
+        super().__init__(Said(words, names=", ".join(self.names)))
 
 
 def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:

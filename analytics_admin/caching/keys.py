@@ -12,6 +12,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext_noop as _
+
+from analytics_admin.said import Said
+
 LONGEST_NAME = 120
 """Characters of a canonical form that still is the name itself; a longer one is hashed."""
 LONGEST_TAG = 500
@@ -50,7 +54,8 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
         raise TypeError(f"tags must be several texts, as in ({tags!r},), not one")
     names = {_name(_canonical(_checked_tag(tag), "tag")) for tag in tags}
     if len(names) > MOST_TAGS:
-        raise ValueError(f"a value has at most {MOST_TAGS} tags, not {len(names)}")
+        words = _("a value has at most %(most)s tags, not %(number)s")
+        raise ValueError(Said(words, most=MOST_TAGS, number=len(names)))
     return tuple(sorted(names))
 
 
@@ -58,7 +63,8 @@ def _checked_tag(tag: object) -> str:
     if not isinstance(tag, str):
         raise TypeError(f"a tag must be text, not {type(tag).__name__}")
     if not 0 < len(tag) <= LONGEST_TAG:
-        raise ValueError(f"a tag has 1 to {LONGEST_TAG} characters, not {len(tag)}")
+        words = _("a tag has 1 to %(most)s characters, not %(number)s")
+        raise ValueError(Said(words, most=LONGEST_TAG, number=len(tag)))
     return tag
 
 

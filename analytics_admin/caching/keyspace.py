@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.utils.translation import gettext_noop as _
 
 from analytics_admin.caching.entries import record_key
 from analytics_admin.connections import StoreUnavailable, shares_database
+from analytics_admin.said import Said
 
 _GLOB = re.compile(r"([\\*?\[\]])")
 
@@ -123,16 +125,18 @@ def _refuse_other_shapes(cache: BaseCache) -> None:
     for version in (1, 2, cache.version):
         start = f"{cache.key_prefix}:{version}:"
         if not str(cache.make_key("probe", version=version)).startswith(start):
-            raise StoreUnavailable(
+            words = _(
                 "the search cache's KEY_FUNCTION does not keep the form prefix:version:key, "
                 "so its keys cannot be told from others"
             )
+            raise StoreUnavailable(Said(words))
 
 
 def _refuse_same_shape(shape: re.Pattern[bytes], others: list[str]) -> None:
     for other in others:
         if shape.match(str(caches[other].make_key("probe")).encode()):
-            raise StoreUnavailable(
-                f"the cache alias '{other}' has the same key prefix in the same database, "
+            words = _(
+                "the cache alias '%(alias)s' has the same key prefix in the same database, "
                 "so its keys would be removed too"
             )
+            raise StoreUnavailable(Said(words, alias=other))

@@ -12,10 +12,12 @@ from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from django.core.cache import caches
+from django.utils.translation import gettext_noop as _
 from redis.exceptions import RedisError
 
 from analytics_admin.caching.statistics import FIGURES, Counts
 from analytics_admin.connections import StoreUnavailable, explain, is_local_memory, own_client
+from analytics_admin.said import Said
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60
@@ -126,7 +128,7 @@ class RedisLedger:
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain(error)) from None
         except ValueError as error:
-            raise StoreUnavailable("the store's answer cannot be read") from error
+            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
         finally:
             self.close()  # once in ten seconds: no connection lies idle meanwhile
 

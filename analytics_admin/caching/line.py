@@ -15,8 +15,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from django.utils.translation import gettext_noop
+
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.said import Said
 
 logger = logging.getLogger("analytics_admin.caching")
 
@@ -32,14 +35,16 @@ TOO_SLOW = 0.05
 LATE = 0.015
 """Seconds by which a thread, or an event loop, that comes later than it should is starved."""
 
-TOO_SLOWLY = "the store answers too slowly"
-_SILENT = "the store did not answer in time"
+TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
+_SILENT = Said(gettext_noop("the store did not answer in time"))
+
+LOST = Said(gettext_noop("the store was lost and is not back yet"))
 
 
 class Away(Exception):
     """The store is away, or has no room: the call goes on without it. ``reason`` says why."""
 
-    def __init__(self, reason: str = "the store was lost and is not back yet") -> None:
+    def __init__(self, reason: str = LOST) -> None:
         self.reason = reason
         super().__init__(reason)
 

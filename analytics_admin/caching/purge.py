@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.conf import settings
+from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from analytics_admin.caching import local_memory, sweep
@@ -23,17 +24,23 @@ from analytics_admin.caching.entries import (
 )
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.preview import ClearPreview, foresee
-from analytics_admin.caching.reach import TIMEOUT, failures_explained, settled
+from analytics_admin.caching.reach import (
+    SILENT_IN_CLEAR,
+    TIMEOUT,
+    cut_off,
+    failures_explained,
+    settled,
+)
 from analytics_admin.caching.survey import Survey, survey
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import (
     StoreUnavailable,
     act_client,
-    explain,
     is_local_memory,
     other_addresses,
     shares_database,
 )
+from analytics_admin.said import Said
 
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""
@@ -104,9 +111,9 @@ def _target() -> tuple[str, bool]:
     if is_local_memory(alias):
         return alias, dedicated
     if alias == now.breaker_cache:
-        raise StoreUnavailable("the circuit breakers live in the same cache alias")
+        raise StoreUnavailable(Said(_("the circuit breakers live in the same cache alias")))
     if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
-        raise StoreUnavailable("the sessions live in the same cache alias")
+        raise StoreUnavailable(Said(_("the sessions live in the same cache alias")))
     if dedicated:
         _refuse_sharers(shares_database(alias))
     return alias, dedicated
@@ -119,7 +126,7 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
     _refuse_sharers([a for a in other_addresses(alias) if _reads(a, key, before)])
     try:
         keys: int = client.dbsize() - 1  # the record stays
-        with settled(alias, lambda now: now.replaces(before), act="clear"):
+        with settled(alias, lambda now: now.replaces(before), silent=SILENT_IN_CLEAR):
             transaction = client.pipeline(transaction=True)
             transaction.flushdb(asynchronous=True)
             replace_record(transaction, key, new_record())
@@ -137,7 +144,7 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
     """Renew the token, then remove the alias' keys one small step after the other."""
     keys, key = keyspace(alias), record_key(alias)
     before = draw_record(client, key)
-    with settled(alias, lambda now: now.replaces(before), act="clear"):
+    with settled(alias, lambda now: now.replaces(before), silent=SILENT_IN_CLEAR):
         replace_record(client, key, new_record())
         _verify(client, key, before)
     removed = 0
@@ -146,8 +153,7 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
             removed += step
             on_progress(removed)
     except RedisError as error:
-        reason = f"{explain(error)}; {removed} keys were removed before that"
-        raise StoreUnavailable(reason) from None
+        raise cut_off(error, removed) from None
     return removed
 
 
@@ -155,15 +161,16 @@ def _verify(client: Any, key: str, before: TokenRecord) -> None:
     """Make sure that no token of before is accepted; a clear that came after ours may have won."""
     now = read_record(client, key)
     if now is None or not now.replaces(before):
-        raise StoreUnavailable("the store did not keep the new token")
+        raise StoreUnavailable(Said(_("the store did not keep the new token")))
 
 
 def _refuse_sharers(aliases: list[str]) -> None:
     if aliases:
         names = ", ".join(f"'{alias}'" for alias in aliases)
-        raise StoreUnavailable(
-            f"SEARCH_CACHE_DEDICATED is set, but the cache alias {names} shares the database"
+        words = _(
+            "SEARCH_CACHE_DEDICATED is set, but the cache alias %(names)s shares the database"
         )
+        raise StoreUnavailable(Said(words, names=names))
 
 
 def _reads(alias: str, key: str, record: TokenRecord) -> bool:

@@ -6,17 +6,25 @@ Uses none of the cache's own connections and leniency. Knows nothing of what the
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from django.utils.translation import gettext_noop as _
+from django.utils.translation import ngettext_lazy
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.entries import TokenRecord, read_record, record_key
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable, act_client, explain
+from analytics_admin.said import Said
 
 TIMEOUT = 0.5
 """Seconds an act waits for connecting and for each reply."""
 SETTLE_TIMEOUT = 1.0
 """Seconds an act whose reply was lost waits to learn what became of it."""
+
+
+SILENT_IN_CLEAR = Said(_("the store fell silent in the middle of the clear"))
+SILENT_IN_SOFT_CLEAR = Said(_("the store fell silent in the middle of the soft clear"))
+SILENT_IN_UNDO = Said(_("the store fell silent in the middle of the undo"))
 
 
 @contextmanager
@@ -28,9 +36,21 @@ def failures_explained() -> Iterator[None]:
         raise StoreUnavailable(explain(error)) from None
 
 
+def cut_off(error: RedisError, removed: int) -> StoreUnavailable:
+    """Return what is raised when the store fails after so many keys were removed."""
+    words = ngettext_lazy(
+        "%(reason)s; %(number)d keys were removed before that",
+        "%(reason)s; %(number)d keys were removed before that",
+        "number",
+    )
+    return StoreUnavailable(Said(words, reason=explain(error), number=removed))
+
+
 @contextmanager
-def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, act: str) -> Iterator[None]:
+def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, silent: str) -> Iterator[None]:
     """If the reply to the block's commands is lost, read the record to learn what became of them.
+
+    ``silent`` is what is said where that stays unknown.
 
     Raises:
         OutcomeUnknown: they may have been carried out, or may yet be.
@@ -42,4 +62,4 @@ def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, act: str) -> 
             now = read_record(afresh, record_key(alias))
             if now is not None and is_done(now):
                 return
-        raise OutcomeUnknown(f"the store fell silent in the middle of the {act}") from None
+        raise OutcomeUnknown(silent) from None

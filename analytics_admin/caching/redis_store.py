@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
+from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from analytics_admin.caching import scripts
@@ -22,6 +23,7 @@ from analytics_admin.caching.store import (
 )
 from analytics_admin.caching.wire import Wire
 from analytics_admin.connections import explain
+from analytics_admin.said import Said
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +45,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
             kind = StoreFull if "out of memory" in explain(error) else StoreUnavailable
             raise kind(explain(error)) from None
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise StoreUnavailable("the store's answer cannot be read") from error
+            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
 
     return wrapper
 

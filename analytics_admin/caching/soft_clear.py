@@ -7,11 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from analytics_admin.caching import local_memory
 from analytics_admin.caching.entries import TokenRecord, decode_record, draw_record, record_key
-from analytics_admin.caching.reach import TIMEOUT, failures_explained, settled
+from analytics_admin.caching.reach import (
+    SILENT_IN_SOFT_CLEAR,
+    SILENT_IN_UNDO,
+    TIMEOUT,
+    failures_explained,
+    settled,
+)
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable, act_client, is_local_memory
+from analytics_admin.said import Said
 
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""
@@ -31,10 +40,10 @@ class NothingToUndo(Exception):
     """There is no soft clear within its bound; nothing was done."""
 
     code = "nothing_to_undo"
-    reason = "there is no soft clear to undo"
+    reason = Said(gettext_noop("there is no soft clear to undo"))
 
     def __init__(self) -> None:
-        super().__init__("There is no soft clear to undo")
+        super().__init__(Said(gettext_noop("There is no soft clear to undo")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,7 @@ def clear_softly() -> SoftClearOutcome:
     def is_done(now: TokenRecord) -> bool:
         return drawn in now.accepted or drawn in now.servable_until
 
-    _change(site.search_cache, clear, is_done, act="soft clear", draws=True)
+    _change(site.search_cache, clear, is_done, silent=SILENT_IN_SOFT_CLEAR, draws=True)
     return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
 
 
@@ -99,7 +108,9 @@ def undo() -> UndoableClear:
         wanted, left = undone.accepted, _seconds_left(record, now)
         return undone
 
-    _change(alias, take_back, lambda now: wanted <= now.accepted, act="undo", draws=False)
+    _change(
+        alias, take_back, lambda now: wanted <= now.accepted, silent=SILENT_IN_UNDO, draws=False
+    )
     return UndoableClear(alias=alias, seconds_left=left)
 
 
@@ -126,7 +137,7 @@ def _seconds_left(record: TokenRecord, now: float) -> float:
 
 
 def _change(
-    alias: str, change: Change, is_done: Callable[[TokenRecord], bool], *, act: str, draws: bool
+    alias: str, change: Change, is_done: Callable[[TokenRecord], bool], *, silent: str, draws: bool
 ) -> None:
     """Replace the record in one step, and make sure that the store has kept the new one.
 
@@ -143,14 +154,15 @@ def _change(
             raw, now = _read(client, key)
             before = decode_record(raw)
             if before is None:
-                raise NothingToUndo if not draws else StoreUnavailable("the store lost the record")
+                lost = StoreUnavailable(Said(gettext_noop("the store lost the record")))
+                raise lost if draws else NothingToUndo
             after = change(before, now)
-            with settled(alias, is_done, act=act):
+            with settled(alias, is_done, silent=silent):
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue
                 _verify(client, key, before)
             return
-    raise StoreUnavailable("others keep changing the cache's token; try again")
+    raise StoreUnavailable(Said(gettext_noop("others keep changing the cache's token; try again")))
 
 
 def _read(client: Any, key: str) -> tuple[bytes | None, float]:
@@ -170,7 +182,7 @@ def _verify(client: Any, key: str, before: TokenRecord) -> None:
     raw, _ = _read(client, key)
     now = decode_record(raw)
     if now is None or now == before:
-        raise StoreUnavailable("the store did not keep the new token")
+        raise StoreUnavailable(Said(gettext_noop("the store did not keep the new token")))
 
 
 def _in_memory(alias: str, change: Change, *, draws: bool) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from analytics_admin.caching import local_memory, sweep
 from analytics_admin.caching.keyspace import Keyspace, keyspace
-from analytics_admin.caching.reach import TIMEOUT, failures_explained
+from analytics_admin.caching.reach import TIMEOUT, cut_off, failures_explained
 from analytics_admin.caching.sweep_progress import (
     POSITION_LIFE,
     POSITION_NAME,
@@ -23,7 +23,7 @@ from analytics_admin.caching.sweep_progress import (
     share_walked,
 )
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import StoreUnavailable, act_client, explain, is_local_memory
+from analytics_admin.connections import act_client, is_local_memory
 
 Progress = Callable[[int], None]
 
@@ -132,8 +132,7 @@ def _sweep(
             if is_over:
                 break
     except RedisError as error:
-        reason = f"{explain(error)}; {removed} keys were removed before that"
-        raise StoreUnavailable(reason) from None
+        raise cut_off(error, removed) from None
     return SweepOutcome(
         alias=alias,
         seen=seen,

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import caches
+from django.utils.translation import gettext_noop as _
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching import local_memory
 from analytics_admin.caching.keys import name_tags
-from analytics_admin.caching.reach import SETTLE_TIMEOUT, TIMEOUT, failures_explained
+from analytics_admin.caching.reach import (
+    SETTLE_TIMEOUT,
+    SILENT_IN_CLEAR,
+    TIMEOUT,
+    failures_explained,
+)
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import (
     OutcomeUnknown,
@@ -23,6 +29,7 @@ from analytics_admin.connections import (
     act_client,
     is_local_memory,
 )
+from analytics_admin.said import Said
 
 MOST_TAGS = 100
 
@@ -49,7 +56,8 @@ def check_tags(tags: Sequence[str]) -> list[str]:
     for tag in found:
         name_tags([tag])
     if not 0 < len(set(found)) <= MOST_TAGS:
-        raise ValueError(f"name 1 to {MOST_TAGS} tags, not {len(set(found))}")
+        words = _("name 1 to %(most)s tags, not %(number)s")
+        raise ValueError(Said(words, most=MOST_TAGS, number=len(set(found))))
     return sorted(set(found))
 
 
@@ -96,9 +104,9 @@ def _delete(client: Any, alias: str, keys: list[str]) -> int:
         with suppress(RedisError), act_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
             if _are_gone(before, _tokens(afresh, keys)):
                 return sum(token is not None for token in before)
-        raise OutcomeUnknown("the store fell silent in the middle of the clear") from None
+        raise OutcomeUnknown(SILENT_IN_CLEAR) from None
     if not _are_gone(before, after):
-        raise StoreUnavailable("the store did not let go of the tags")
+        raise StoreUnavailable(Said(_("the store did not let go of the tags")))
     return removed
 
 

@@ -22,8 +22,8 @@ from analytics_admin.console.act_lines import command_lines, curl_lines
 from analytics_admin.console.forms import ConfirmForm
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.models import Operation
+from analytics_admin.said import from_record, here, words_of
 from analytics_admin.services import (
-    FAILURE,
     Act,
     ActDenied,
     ActFailed,
@@ -35,6 +35,7 @@ from analytics_admin.services import (
     BreakerMoved,
     BreakerNotOpen,
     UnknownBreakers,
+    failure_said,
 )
 
 logger = logging.getLogger("analytics_admin.console")
@@ -122,7 +123,7 @@ class ConfirmedAct:
         except AlreadyOnRecord as error:
             return self.answer_repeated(error.first)
         except (ActRefused, UnknownBreakers, BreakerKept, BreakerNotOpen, ActFailed) as error:
-            return self.go_back(Truncator(str(error)).chars(LONGEST_MESSAGE))
+            return self.go_back(Truncator(here(words_of(error))).chars(LONGEST_MESSAGE))
 
     @property
     def actor(self) -> Actor:
@@ -158,7 +159,7 @@ class ConfirmedAct:
             result = self.carry_out(form.cleaned_data, dry_run=False)
         except BreakerMoved as error:
             return self.answer_moved(error)
-        messages.success(self.request, result.message)
+        messages.success(self.request, here(result.message))
         self._mirror(result)
         return HttpResponseRedirect(self.done_url)
 
@@ -180,7 +181,7 @@ class ConfirmedAct:
             result = self.carry_out({**options, "reason": ""}, dry_run=True)
             context |= self.describe_preview(result)
         except ActFailed as error:
-            context["preview_failure"] = error.reason
+            context["preview_failure"] = here(error.reason)
         return self.page.render(self.request, self.template, context)
 
     def _lines(self, options: dict[str, Any]) -> dict[str, str]:
@@ -235,13 +236,13 @@ def repeated_words(first: Operation | None) -> tuple[int, str]:
     if first is None:
         return messages.ERROR, gettext("This page was sent before: nothing was done now.")
     if first.status == Operation.Status.DONE:
-        done = first.message or first.get_kind_display()
+        done = from_record(first.message) or first.get_kind_display()
         return messages.SUCCESS, gettext("This was already done: %(message)s") % {"message": done}
     if first.is_interrupted:
         return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
     if first.status == Operation.Status.STARTED:
         return messages.INFO, gettext("This is under way already.")
-    failure = FAILURE[Act(first.kind)].format(reason=first.error)
+    failure = here(failure_said(Act(first.kind), from_record(first.error)))
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 
@@ -251,13 +252,13 @@ def moved_words(error: BreakerMoved) -> str:
         words = gettext("%(event)s. Look at them as they are now, then decide anew.")
     else:
         words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
-    return words % {"event": error}
+    return words % {"event": here(words_of(error))}
 
 
 def unseen_errors(form: forms.Form) -> str:
     """Return what is wrong with the fields that the confirm page does not show; mostly nothing."""
     errors = [
-        f"{field.label}: {error}"
+        gettext("%(field)s: %(error)s") % {"field": field.label, "error": error}
         for field in form.hidden_fields()
         if form.is_bound
         for error in field.errors

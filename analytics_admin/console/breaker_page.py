@@ -20,6 +20,7 @@ from analytics_admin.console.wording import (
     status_badge,
 )
 from analytics_admin.models import Operation
+from analytics_admin.said import here
 from analytics_admin.services import (
     AuditUnavailable,
     BreakerDetail,
@@ -46,7 +47,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
     except StoreUnavailable as error:
         past = describe_past(name, None)
         return {
-            "unavailable": error.reason,
+            "unavailable": here(error.reason),
             "badge": UNKNOWN,
             "form": ControlForm(),
             **past,
@@ -100,7 +101,7 @@ def describe_past(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
     events = services.tell_timeline(name, detail.transitions if detail else [], acts)
     return {
         "timeline": [describe_event(event) for event in events],
-        "acts_missing": missing,
+        "acts_missing": here(missing),
         "seen": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
     }
 

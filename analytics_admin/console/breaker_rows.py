@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from django.utils.formats import number_format
-from django.utils.html import escape, format_html
+from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
@@ -103,6 +103,7 @@ class RowWriter:
             },
         }
         self._selecting = gettext("Select %(name)s")
+        self._per_cent = gettext("%(number)s %%").replace(" ", "\N{NO-BREAK SPACE}")
         self._in_a_row = gettext("%(number)s in a row")
         self._said = gettext("Calls: %(calls)s, failed: %(failed)s, rejected: %(rejected)s")
         self._would_open = format_html(
@@ -152,7 +153,8 @@ class RowWriter:
         rate = round(100 * recent.failures / recent.calls, 1)
         if 0 < recent.failures < recent.calls:
             rate = min(max(rate, 0.1), 99.9)
-        return format_html("{}&nbsp;%", number_format(rate) if rate % 1 else int(rate))
+        number = number_format(rate) if rate % 1 else int(rate)
+        return conditional_escape(self._per_cent % {"number": number})
 
     def _run(self, failures: int) -> SafeString:
         if failures < 2:

@@ -18,6 +18,7 @@ from analytics_admin.console.breaker_page import describe_breaker
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.console.selected_breakers import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.console.wording import BULK
+from analytics_admin.said import here
 from analytics_admin.services import Act, StoreUnavailable
 
 RESET_PATH = "reset"
@@ -47,9 +48,9 @@ class CircuitBreakerAdmin(DomainAdmin):
             found = describe_list(request, self._address_of, selectable=selectable)
             return {**context, **found}
         except StoreUnavailable as error:
-            unknown = gettext("Unknown: %(reason)s") % {"reason": error.reason}
+            unknown = gettext("Unknown: %(reason)s") % {"reason": here(error.reason)}
             told = {"verdict": unknown, "tone": "quiet", "seen": error.reason}
-            return {**context, **told, "unavailable": error.reason}
+            return {**context, **told, "unavailable": here(error.reason)}
 
     def _address_of(self, name: str) -> str:
         """A name that no release of ours has made may fit into no address."""

@@ -8,7 +8,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count
+from analytics_admin.console.wording import count, per_cent
 from analytics_admin.services import PolicyOption
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ def _calls(value: int) -> str:
 
 
 def _spread(value: float) -> str:
-    return f"\u00b1 {_number(100 * value)} %" if value else gettext("none")
+    if not value:
+        return gettext("none")
+    # Translators: a number that is spread at random, by so many per cent to both sides.
+    return gettext("\u00b1 %(number)s %%") % {"number": _number(100 * value)}
 
 
 def _names(value: Any) -> str:
@@ -114,7 +117,7 @@ _READ_AS: dict[str, Callable[[Any], str]] = {
     "rule": count,
     "number": count,
     "calls": _calls,
-    "rate": lambda value: f"{_number(value)} %",
+    "rate": lambda value: per_cent(_number(value)),
     "times": lambda value: f"\u00d7 {_number(value)}",
     "seconds": _seconds,
     "longest": _seconds,

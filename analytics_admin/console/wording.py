@@ -237,6 +237,9 @@ def count(number: int) -> str:
 
 def share(part: float) -> str:
     """Return a share, from 0 to 1, as a percentage in the locale's way."""
-    return gettext("%(number)s %%") % {
-        "number": number_format(round(100 * part, 1), 1, use_l10n=True)
-    }
+    return per_cent(str(number_format(round(100 * part, 1), 1, use_l10n=True)))
+
+
+def per_cent(number: str) -> str:
+    """Return the number, in the locale's way already, as a percentage."""
+    return gettext("%(number)s %%") % {"number": number}

@@ -43,7 +43,17 @@ LEVELS = {
         "middleware",
     },
     1: {"breakers", "caching"},
-    0: {"conf", "connections", "courier", "lifetime", "models", "migrations", "signals", ""},
+    0: {
+        "conf",
+        "connections",
+        "courier",
+        "lifetime",
+        "models",
+        "migrations",
+        "said",
+        "signals",
+        "",
+    },
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
 BEHIND_SERVICES = {"breakers", "caching", "connections"}

@@ -1,0 +1,67 @@
+"""What is said to operators: English wherever programs read it, translatable where people do.
+
+The API, logs and audit rows hold the English text; the console shows it in its reader's language.
+"""
+
+from typing import TYPE_CHECKING, Any, Self
+
+from django.utils import translation
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+
+class Said(str):
+    """An English sentence that remembers what it was made of.
+
+    ``words`` is a text marked by ``gettext_noop``, or a plural made by ``ngettext_lazy``; it has
+    ``%(name)s`` places for what is ``given``, which may itself be ``Said``.
+    """
+
+    __slots__ = ("_given", "_words")
+
+    _given: dict[str, Any]
+    _words: "str | _StrPromise"
+
+    def __new__(cls, words: "str | _StrPromise", **given: Any) -> Self:
+        said = super().__new__(cls, _in_english(words, given))
+        said._words = words
+        said._given = given
+        return said
+
+    def here(self) -> str:
+        """Return the sentence in the language that is active now."""
+        return _filled(
+            translation.gettext(self._words) if isinstance(self._words, str) else self._words,
+            {name: here(value) for name, value in self._given.items()},
+        )
+
+
+def here(text: Any) -> Any:
+    """Return the text in the language that is active now; any other value as it is."""
+    return text.here() if isinstance(text, Said) else text
+
+
+def from_record(text: str) -> str:
+    """Return English words that were put on record in the language that is active now.
+
+    Words that hold data stay as they are: a record does not tell which.
+    """
+    return translation.gettext(text) if text else text
+
+
+def words_of(error: Exception) -> str:
+    """Return what the exception says, still translatable where it is: str() has the English."""
+    said = error.args[0] if error.args else ""
+    return said if isinstance(said, Said) else str(error)
+
+
+def _in_english(words: "str | _StrPromise", given: dict[str, Any]) -> str:
+    if isinstance(words, str):  # asks no catalogue: a call in an outage must not wait for one
+        return _filled(words, given)
+    with translation.override(None):
+        return _filled(words, given)
+
+
+def _filled(words: "str | _StrPromise", given: dict[str, Any]) -> str:
+    return str(words % given if given else words)
