@@ -86,6 +86,7 @@ def describe_charts(
     whole = total(history)  # the running minute, too, which is not drawn yet
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
+    told = max(most, float(total(history[-1:]).calls))
     axis = Axis(begin=begin, end=end, top=top)
     return {
         "hours": hours,
@@ -97,7 +98,7 @@ def describe_charts(
         "top": number_format(top, use_l10n=True, force_grouping=True),
         "calls": count(whole.calls),
         "most": number_format(
-            round(most, 1 if most % 1 else None), use_l10n=True, force_grouping=True
+            round(told, 1 if told % 1 else None), use_l10n=True, force_grouping=True
         ),
         "ratio": ratio_words(whole.hit_ratio),
         "areas": [
