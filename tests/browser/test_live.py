@@ -92,12 +92,12 @@ def test_focus_ticks_selected_text_and_scroll_stay_while_the_page_changes(site, 
     ) == ["search", "half a na", 2, 6, 120]
 
 
-@pytest.mark.parametrize("path", FACTS)
-def test_a_page_in_which_nothing_is_new_is_answered_with_304(watched, path):
-    page = watched(path)
-    some_time(page, seconds=4.5)
-    assert len(page.answers) >= 2
-    assert page.answers.count(304) >= len(page.answers) - 1, page.answers
+def test_a_page_in_which_nothing_is_new_is_answered_with_304(watched):
+    pages = [watched(path) for path in FACTS]
+    some_time(pages[-1], seconds=4.5)
+    for page in pages:
+        assert len(page.answers) >= 2
+        assert page.answers.count(304) >= len(page.answers) - 1, (page.url, page.answers)
 
 
 def test_a_hidden_tab_asks_nothing_and_is_up_to_date_when_it_is_seen_again(site, watched):

@@ -26,9 +26,10 @@ def acted(site):
 
 
 @pytest.mark.usefixtures("acted")
-@pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme", "javascript"),
+    [(320, "light", False), (320, "dark", True), (1280, "light", True), (1280, "dark", True)],
+)
 def test_each_page_fits_the_screen_and_can_be_read(sign_in, width, scheme, javascript):
     page = sign_in(
         at=LIST,
