@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
@@ -88,6 +88,16 @@ def describe_database_error(error: DatabaseError) -> str:
 def is_storable(text: str) -> bool:
     """Say whether a row can hold the text on every database: no NUL, no half surrogate pair."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def outside_transactions(view: Any) -> Any:
+    """Keep a view out of ATOMIC_REQUESTS, of whichever database: its rollback would take the row.
+
+    A router may have put the audit trail into any of them.
+    """
+    for alias in connections:
+        view = transaction.non_atomic_requests(alias)(view)
+    return view
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Services offers them to every door; each is permitted, put on record and announced here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -43,7 +43,7 @@ Look = Callable[[Sequence[str]], object]
 Lost = StoreUnavailable | None
 
 
-def reset_circuit_breakers(
+def reset_circuit_breakers(  # noqa: PLR0913  each by its name
     *,
     actor: Actor,
     names: Sequence[str] | None = None,
@@ -52,16 +52,19 @@ def reset_circuit_breakers(
     dry_run: bool = False,
     expected_generation: Generations = None,
     operation_id: UUID | None = None,
+    seen: Collection[str] | None = None,
 ) -> ActResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
     ``only_open`` leaves the closed ones alone. The act is done once under one ``operation_id``.
+    With ``seen``, the names that a preview has listed, no other one is reset.
 
     Raises:
         TypeError: an argument is of another type; ``names`` is one text instead of several.
         ValueError: ``expected_generation`` without the one name whose it is.
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
-        BreakerMoved: one is not at its ``expected_generation`` any more; nothing was reset.
+        BreakerMoved: one is not at its ``expected_generation`` any more, or would be reset and is
+            none of those ``seen``; nothing was reset.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
     require_flag("only_open", only_open)
@@ -87,7 +90,7 @@ def reset_circuit_breakers(
         with attempt.on_record(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             with _reached_on_record(operation):
-                resets = operations.reset(names, only_open=only_open, expected=expected)
+                resets = operations.reset(names, only_open=only_open, expected=expected, seen=seen)
             operation.outcome = sum_up(resets)
             chosen = names is not None or only_open
             operation.message = reset_said(resets if chosen else None)

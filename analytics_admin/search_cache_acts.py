@@ -18,7 +18,7 @@ from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.caching import purge, soft_clear, sweeping, tag_clear
 from analytics_admin.caching.keys import LONGEST_TAG
-from analytics_admin.caching.soft_clear import NothingToUndo, UndoableClear
+from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
 from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.conf import app_settings
@@ -86,11 +86,15 @@ def undo_clear(
     reason: str = "",
     dry_run: bool = False,
     operation_id: UUID | None = None,
+    expected_clear: str | None = None,
 ) -> ActResult:
     """Take back the last soft clear: what it ended counts again, beside what was stored since.
 
+    ``expected_clear`` is the ``clear`` of a preview that somebody has seen.
+
     Raises:
-        ActRefused: also if there is no soft clear within its bound (code "nothing_to_undo").
+        ActRefused: also if there is no soft clear within its bound (code "nothing_to_undo"), or
+            the last one is not the one expected (code "another_clear").
         ActDenied, ActFailed: as for clear_search_cache.
     """
     act = Act.UNDO_CLEAR
@@ -98,16 +102,17 @@ def undo_clear(
     passing = (ActRefused,)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
-            found = _require_undoable(soft_clear.find_undoable())
+            found = _require_undoable(soft_clear.find_undoable(), expected_clear)
             message = Said(_("Dry run: the last soft clear would be undone"))
             return ActResult(message=message, preview=asdict(found))
         with suppress(StoreUnavailable):  # the act's to report, on record
-            _require_undoable(soft_clear.find_undoable())
+            _require_undoable(soft_clear.find_undoable(), expected_clear)
         try:
             with attempt.on_record(reason=reason) as operation:
-                operation.outcome = asdict(soft_clear.undo())
+                undone = soft_clear.undo(expected_clear)
+                operation.outcome = {"alias": undone.alias, "seconds_left": undone.seconds_left}
                 operation.message = Said(_("Soft clear undone"))
-        except NothingToUndo as error:  # it ended in this very moment
+        except (NothingToUndo, AnotherClear) as error:  # it ended in this very moment
             raise ActRefused(words_of(error), code=error.code) from error
     return ActResult(message=operation.message, operation_id=operation.pk)
 
@@ -284,8 +289,11 @@ def _say_swept(outcome: SweepOutcome) -> str:
     return Said(words, removed=outcome.removed, seen=outcome.seen, share=share)
 
 
-def _require_undoable(found: UndoableClear | None) -> UndoableClear:
+def _require_undoable(found: UndoableClear | None, expected: str | None) -> UndoableClear:
     if found is None:
         nothing = NothingToUndo()
         raise ActRefused(words_of(nothing), code=nothing.code)
+    if expected not in {None, found.clear}:
+        another = AnotherClear()
+        raise ActRefused(words_of(another), code=another.code)
     return found

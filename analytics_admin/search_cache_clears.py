@@ -3,7 +3,12 @@
 Services offers this to every door; nothing here changes anything.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
 
 from analytics_admin.access import Act
 from analytics_admin.models import Operation
@@ -20,13 +25,35 @@ def list_recent_clears(number: int) -> list[Operation]:
 
 def list_clears_since(at: datetime) -> list[datetime]:
     """Return when the search cache was cleared, or may have been, oldest first; at most 100."""
+    since = at if settings.USE_TZ else timezone.make_naive(at)  # as the rows have it
     clears = Operation.objects.filter(
-        kind=Act.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=at
+        kind=Act.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
     )
-    return sorted(clears.values_list("started_at", flat=True)[:MOST_MARKS])
+    return sorted(map(began_at, clears.only("started_at")[:MOST_MARKS]))
+
+
+def began_at(clear: Operation) -> datetime:
+    """Return when the clear began, with its zone also where the site's rows have none."""
+    began = clear.started_at
+    return began if timezone.is_aware(began) else timezone.make_aware(began)
 
 
 def clear_mode_of(clear: Operation) -> str:
-    """Return ``hard``, ``soft``, or ``tags`` for a clear of some tags' values alone."""
-    mode: str = "tags" if clear.targets.get("tags") else clear.targets.get("mode", "hard")
-    return mode
+    """Return ``hard``, ``soft``, or ``tags`` for a clear of some tags' values alone.
+
+    A row that does not say it, whatever wrote it, is one of a hard clear: the first kind there was.
+    """
+    if clear_tags_of(clear):
+        return "tags"
+    mode = _targets(clear).get("mode")
+    return mode if isinstance(mode, str) else "hard"
+
+
+def clear_tags_of(clear: Operation) -> list[str]:
+    """Return the tags whose values a clear was of; none for a clear of everything."""
+    tags = _targets(clear).get("tags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+def _targets(clear: Operation) -> Mapping[str, Any]:
+    return clear.targets if isinstance(clear.targets, dict) else {}

@@ -22,7 +22,7 @@ from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.courier import Courier
 from analytics_admin.models import Operation
-from analytics_admin.search_cache_clears import clear_mode_of
+from analytics_admin.search_cache_clears import began_at, clear_mode_of
 
 LONGEST_HISTORY = MINUTES_KEPT
 LONGEST_WAIT = 1.0
@@ -237,7 +237,7 @@ def _last_clear() -> LastClear | None:
     if row is None:
         return None
     return LastClear(
-        at=row.started_at,
+        at=began_at(row),
         actor=row.actor,
         channel=row.channel,
         mode=clear_mode_of(row),

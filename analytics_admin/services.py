@@ -15,7 +15,7 @@ from analytics_admin.acts import (
     deny,
     failure_said,
 )
-from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
+from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable, outside_transactions
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -58,6 +58,7 @@ from analytics_admin.search_cache_acts import (
 )
 from analytics_admin.search_cache_clears import (
     clear_mode_of,
+    clear_tags_of,
     list_clears_since,
     list_recent_clears,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "as_plain",
     "clear_mode_of",
     "clear_search_cache",
+    "clear_tags_of",
     "deny",
     "describe_breaker",
     "describe_search_cache",
@@ -124,6 +126,7 @@ __all__ = [
     "list_recent_clears",
     "look_up_breakers",
     "may",
+    "outside_transactions",
     "page_breakers",
     "plain_search_cache",
     "reset_circuit_breakers",

@@ -5,7 +5,6 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from django.contrib.auth import authenticate, get_user_model
-from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import translation
@@ -48,6 +47,7 @@ from analytics_admin.services import (
     ActResult,
     clear_search_cache,
     deny,
+    outside_transactions,
     reset_circuit_breakers,
     undo_clear,
 )
@@ -95,7 +95,7 @@ class ApiView(APIView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Return the view outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        return transaction.non_atomic_requests(super().as_view(**initkwargs))
+        return outside_transactions(super().as_view(**initkwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer in English whoever asks.

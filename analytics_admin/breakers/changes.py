@@ -89,3 +89,10 @@ def require_unmoved(
         generation = "" if snapshot is None else snapshot.generation
         if expected.get(name, generation) != generation:
             raise BreakerMoved(name, status_of(name, snapshot, reading.now), reached)
+
+
+def require_seen(seen: Collection[str] | None, reading: Reading) -> None:
+    """Raise BreakerMoved where the reading has a breaker that is none of those seen, if any are."""
+    for name, snapshot in reading.snapshots.items():
+        if seen is not None and name not in seen:
+            raise BreakerMoved(name, status_of(name, snapshot, reading.now))

@@ -1,11 +1,10 @@
 """What operators do to breakers: reset them, hold and release them, take names off the list.
 
-Each act is compared and set, so none overwrites a change that its operator has not seen, when the
-operator says what that was.
+Each is compared and set: it overwrites nothing that its operator has not seen, where they say so.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from django.utils.translation import gettext_noop
 
@@ -13,6 +12,7 @@ from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerKept,
+    require_seen,
     require_unmoved,
     state_said,
 )
@@ -21,12 +21,7 @@ from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
 from analytics_admin.breakers.machine import control as change_control
 from analytics_admin.breakers.machine import reset as reset_snapshot
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names
-from analytics_admin.breakers.roster import (
-    registered_names,
-    require_known,
-    shown,
-    status_of,
-)
+from analytics_admin.breakers.roster import registered_names, require_known, shown, status_of
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
 from analytics_admin.said import Said
@@ -56,12 +51,16 @@ def plan_reset(
 
 
 def reset(
-    names: Sequence[str] | None, *, only_open: bool, expected: Mapping[str, str] = NO_EXPECTATION
+    names: Sequence[str] | None,
+    *,
+    only_open: bool,
+    expected: Mapping[str, str] = NO_EXPECTATION,
+    seen: Collection[str] | None = None,
 ) -> list[BreakerChange]:
     """Return breakers to closed with zero counts in a new generation: all, or those named.
 
     ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then,
-    unless ``expected`` names the generation that it must be at.
+    unless ``expected`` names the generation that it must be at. Of ``seen`` it has to be one.
 
     Raises:
         UnknownBreakers: nothing was reset or created.
@@ -70,6 +69,7 @@ def reset(
     """
     selected = _selected(names, only_open)
     require_unmoved(expected, selected)
+    require_seen(seen, selected)
     now, found = selected.now, selected.snapshots
     resets = {name: _reset_of(name, snapshot, now) for name, snapshot in found.items()}
     waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}

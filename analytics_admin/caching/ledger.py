@@ -127,7 +127,7 @@ class RedisLedger:
             yield
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain(error)) from None
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
         finally:
             self.close()  # once in ten seconds: no connection lies idle meanwhile

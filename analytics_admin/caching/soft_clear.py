@@ -46,6 +46,17 @@ class NothingToUndo(Exception):
         super().__init__(Said(gettext_noop("There is no soft clear to undo")))
 
 
+class AnotherClear(Exception):
+    """The last soft clear is not the one that was to be undone; nothing was done."""
+
+    code = "another_clear"
+    reason = Said(gettext_noop("the last soft clear is another one by now"))
+
+    def __init__(self) -> None:
+        words = gettext_noop("The last soft clear is another one by now: nothing was undone")
+        super().__init__(Said(words))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftClearOutcome:
     """What a soft clear did."""
@@ -62,6 +73,8 @@ class UndoableClear:
     alias: str
     seconds_left: float
     """Seconds until it can't be undone any more."""
+    clear: str
+    """Which one it is: another soft clear has another."""
 
 
 def clear_softly() -> SoftClearOutcome:
@@ -88,30 +101,34 @@ def clear_softly() -> SoftClearOutcome:
     return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
 
 
-def undo() -> UndoableClear:
+def undo(clear: str | None = None) -> UndoableClear:
     """Have the values of before the last soft clear count as fresh again, with those stored since.
 
+    With ``clear`` only if that one is the last: whoever has looked at it undoes no other.
+
     Raises:
-        NothingToUndo: nothing was done.
+        NothingToUndo, AnotherClear: nothing was done.
         StoreUnavailable: the store refused or did not answer; nothing was undone.
         OutcomeUnknown: the store fell silent in the act.
     """
     alias = app_settings().search_cache
     wanted: frozenset[str] = frozenset()
-    left = 0.0
+    found = UndoableClear(alias=alias, seconds_left=0.0, clear="")
 
     def take_back(record: TokenRecord, now: float) -> TokenRecord:
-        nonlocal wanted, left
+        nonlocal wanted, found
         undone = record.undone(now=now)
         if undone is None:
             raise NothingToUndo
-        wanted, left = undone.accepted, _seconds_left(record, now)
+        wanted, found = undone.accepted, _last_clear(alias, record, now)
+        if clear not in {None, found.clear}:
+            raise AnotherClear
         return undone
 
     _change(
         alias, take_back, lambda now: wanted <= now.accepted, silent=SILENT_IN_UNDO, draws=False
     )
-    return UndoableClear(alias=alias, seconds_left=left)
+    return found
 
 
 def find_undoable() -> UndoableClear | None:
@@ -129,11 +146,13 @@ def find_undoable() -> UndoableClear | None:
         record = decode_record(raw)
     if record is None or record.undone(now=now) is None:
         return None
-    return UndoableClear(alias=alias, seconds_left=_seconds_left(record, now))
+    return _last_clear(alias, record, now)
 
 
-def _seconds_left(record: TokenRecord, now: float) -> float:
-    return round(max(record.servable_until.values()) - now, 1)
+def _last_clear(alias: str, record: TokenRecord, now: float) -> UndoableClear:
+    """Return the last soft clear, which is known by the instant at which its bound ends."""
+    until = max(record.servable_until.values())
+    return UndoableClear(alias=alias, seconds_left=round(until - now, 1), clear=repr(until))
 
 
 def _change(

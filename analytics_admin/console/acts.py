@@ -12,7 +12,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
-from django.db import Error, transaction
+from django.db import Error, router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils.text import Truncator
 from django.utils.translation import gettext
@@ -199,11 +199,12 @@ class ConfirmedAct:
         """Put the act among the admin's recent actions; it is done, whatever becomes of this."""
         user_id: Any = self.request.user.pk
         operation_id: Any = result.operation_id
+        rows = Operation.objects.using(router.db_for_write(Operation))  # a replica may be behind
         try:
-            with transaction.atomic():
+            with transaction.atomic(using=router.db_for_write(LogEntry)):
                 LogEntry.objects.log_actions(
                     user_id,
-                    Operation.objects.filter(pk=operation_id),
+                    rows.filter(pk=operation_id),
                     CHANGE,
                     change_message=result.message,
                 )
@@ -233,7 +234,7 @@ def attempt_of(request: HttpRequest) -> UUID | None:
 
 def repeated_words(first: Operation | None) -> tuple[int, str]:
     """Return how grave it is that an act is asked for twice, and what its operator reads."""
-    if first is None:
+    if first is None or first.status == Operation.Status.DENIED:
         return messages.ERROR, gettext("This page was sent before: nothing was done now.")
     if first.status == Operation.Status.DONE:
         done = from_record(first.message) or first.get_kind_display()

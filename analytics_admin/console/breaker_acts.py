@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
-from django.http import Http404, HttpRequest
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
 
 from analytics_admin import services
-from analytics_admin.console.acts import ConfirmedAct
+from analytics_admin.console.acts import ConfirmedAct, moved_words
 from analytics_admin.console.forms import (
     AUTOMATIC,
     HOLD_FOR,
@@ -17,13 +18,16 @@ from analytics_admin.console.forms import (
 )
 from analytics_admin.console.pages import DomainAdmin
 from analytics_admin.console.wording import CONTROLS, ON_ONE, state_badge
-from analytics_admin.services import Act, ActResult, UnknownBreakers
+from analytics_admin.services import Act, ActResult, BreakerMoved, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
+NO_NAME = "-"
+MOST_CARRIED = 1_000_000
+"""Characters; Django takes forms of up to 2.5 MB."""
 
 
 class ResetMany(ConfirmedAct):
-    """Reset all breakers, or the open ones."""
+    """Reset all breakers; or the open ones, none that has opened since the confirm page."""
 
     act = Act.RESET_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_reset.html"
@@ -32,21 +36,44 @@ class ResetMany(ConfirmedAct):
     def first_form(self) -> forms.Form:
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
+    def confirm(self, form: forms.Form) -> HttpResponse:
+        """The preview says which breakers the page lists."""
+        self.shown = form
+        return super().confirm(form)
+
+    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+        """Show the page again with the new list, and with the reason that was given."""
+        messages.error(self.request, moved_words(error))
+        reason = self.request.POST.get("reason", "")
+        return self.confirm(self.form(initial={"only_open": True, "reason": reason}))
+
     def service(self, **arguments: Any) -> ActResult:
         return services.reset_circuit_breakers(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {"only_open": options["only_open"]}
+        listed = str(options.get("seen") or "").split()
+        return {
+            "only_open": options["only_open"],
+            "seen": frozenset(listed) if options["only_open"] and listed else None,
+        }
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
         """Breakers that will move come first; the rest of a long list is only counted."""
         preview = result.preview or {}
+        if self.shown.initial.get("only_open"):
+            self.shown.initial["seen"] = names_of(preview["breakers"])
         breakers = movers_first(preview["breakers"])
         return {
             "preview": preview,
             "shown": breakers[:LISTED_IN_PREVIEW],
             "unshown": len(breakers[LISTED_IN_PREVIEW:]),
         }
+
+
+def names_of(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a preview's names as a form carries them; nothing if they are too many for one."""
+    names = " ".join(row["name"] for row in rows) or NO_NAME
+    return names if len(names) <= MOST_CARRIED else ""
 
 
 def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

@@ -105,10 +105,19 @@ class ClearForm(ConfirmClearForm):
         del self.fields["reason"]  # the confirm page asks for it
 
 
+class ConfirmUndoForm(ConfirmForm):
+    """Also carries which clear is to be undone: no other one is."""
+
+    clear = forms.CharField(
+        label=_("Clear"), required=False, max_length=100, widget=forms.HiddenInput
+    )
+
+
 class ConfirmResetForm(ConfirmForm):
-    """Also carries which breakers are meant: all, or the open ones."""
+    """Also carries which breakers are meant: all, or the open ones, with those that were listed."""
 
     only_open = forms.BooleanField(required=False, widget=forms.HiddenInput)
+    seen = forms.CharField(label=_("Circuit breakers"), required=False, widget=forms.HiddenInput)
 
 
 class ConfirmSelectedForm(ConfirmForm):

@@ -29,19 +29,19 @@ def clock(at: datetime) -> SafeString:
 
 def ago(at: datetime) -> SafeString:
     """Return how long ago it was."""
-    words = gettext("%(age)s ago") % {"age": timesince(_aware(at), timezone.now())}
+    words = gettext("%(age)s ago") % {"age": timesince(_aware(at), _aware(timezone.now()))}
     return _element(at, "ago", words)
 
 
 def left(at: datetime, over: str = "") -> SafeString:
     """Return the time until then as h:mm:ss, counting down; ``over`` is what it ends in."""
-    remaining = _aware(at) - timezone.now()
+    remaining = _aware(at) - _aware(timezone.now())
     if remaining <= timedelta(0):
         words = over or "0:00"
     elif remaining < COUNTED_DOWN:
         words = as_clock(remaining)
     else:
-        words = timeuntil(_aware(at), timezone.now())
+        words = timeuntil(_aware(at), _aware(timezone.now()))
     return _element(at, "left", words, over)
 
 

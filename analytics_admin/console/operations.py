@@ -28,7 +28,13 @@ from analytics_admin.console.operation_filters import (
 )
 from analytics_admin.console.operation_page import describe_operation
 from analytics_admin.console.operation_words import aim_words, duration_words
-from analytics_admin.console.pages import STYLE_SHEET, DomainAdmin, ReadOnlyAdmin, common_context
+from analytics_admin.console.pages import (
+    REFRESH_HEADER,
+    STYLE_SHEET,
+    DomainAdmin,
+    ReadOnlyAdmin,
+    common_context,
+)
 from analytics_admin.console.wording import status_badge
 from analytics_admin.models import Operation
 
@@ -87,6 +93,8 @@ class OperationAdmin(DomainAdmin):
         if not isinstance(response, TemplateResponse):  # the address asks for what is none
             return response
         page: dict[str, Any] = response.context_data or {}
+        if REFRESH_HEADER in request.headers:
+            page["messages"] = ()  # they are for the page that its reader loads next
 
         def respond(live: dict[str, Any]) -> HttpResponse:
             page.update(live)
@@ -183,8 +191,9 @@ class OperationAdmin(DomainAdmin):
 
 
 def as_seen(operation: Operation) -> tuple[Any, ...]:
-    """Return what changes of an operation: its end, also if nobody ever reports it."""
-    return (operation.pk, operation.status, operation.error, operation.is_interrupted)
+    """Return what changes of an operation: its end, also if nobody reports it, and its account."""
+    ended = (operation.status, operation.error, operation.is_interrupted)
+    return (operation.pk, *ended, operation.user_id)
 
 
 def _two_lines(first: str, second: str) -> SafeString:

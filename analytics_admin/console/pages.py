@@ -4,6 +4,7 @@ Knows no act and no domain: each page says what it shows and which acts it offer
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Model
 from django.http import (
     HttpRequest,
@@ -40,6 +40,8 @@ WHOLE_PAGE = "admin/base_site.html"
 CONTENT_ALONE = "admin/analytics_admin/content.html"
 REFRESH_HEADER = "X-Console-Refresh"
 """Sent by an open page that looks what is new: it wants the content alone, or a 304."""
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Where a function among the settings lies, which is elsewhere in each process of the site."""
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -85,7 +87,7 @@ class DomainAdmin(ReadOnlyAdmin):
 
     def route(self, pattern: str, view: Any, name: str) -> URLPattern:
         """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        guarded = transaction.non_atomic_requests(self.admin_site.admin_view(view))
+        guarded = services.outside_transactions(self.admin_site.admin_view(view))
         url: URLPattern = path(pattern, guarded, name=self._url_name(name))
         return url
 
@@ -139,6 +141,8 @@ class DomainAdmin(ReadOnlyAdmin):
         tag = fingerprint(request, seen)
         if REFRESH_HEADER in request.headers and request.headers.get("If-None-Match") == tag:
             response: HttpResponse = HttpResponseNotModified()
+            # The reader has this cookie; if it is replaced meanwhile, the new one is to stay.
+            request.META["CSRF_COOKIE_NEEDS_UPDATE"] = False
         else:
             settings = app_settings()
             response = respond({"tag": tag, "refresh_seconds": settings.console_refresh_seconds})
@@ -188,7 +192,7 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
     get_token(request)  # every page has a form; without this its first ETag would know of none
     signed_in = request.META["CSRF_COOKIE"]
     reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
-    told = repr((reader, app_settings(), seen))
+    told = repr((reader, ADDRESS.sub("", repr(app_settings())), seen))
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 

@@ -1,6 +1,6 @@
 """The search cache's page: what it holds, its last hours, its clears, and the acts on it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from django import forms
@@ -46,7 +46,7 @@ class SearchCacheAdmin(DomainAdmin):
         }
         return {
             # The load falls while a minute goes on; it is told anew whenever the counts are.
-            "seen": (told, status.undo_until, status.exact, status.all_tags),
+            "seen": (told, replace(status, load=None, history=None, server_bytes=None, bytes=None)),
             "status": status,
             "load": describe_load(asdict(status.load)) if status.load else {},
             "periods": [(each, period_words(each), each == hours) for each in SCALES],

@@ -10,7 +10,7 @@ from django.utils.text import Truncator
 
 from analytics_admin import services
 from analytics_admin.console.acts import CONFIRMED, ConfirmedAct
-from analytics_admin.console.forms import ClearForm, ConfirmClearForm
+from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.search_cache_facts import describe_radius
 from analytics_admin.console.wording import count
 from analytics_admin.services import Act, ActResult
@@ -66,15 +66,27 @@ class Clear(ConfirmedAct):
 
 
 class Undo(ConfirmedAct):
+    """Undoes the clear that the confirm page was about, and no other that is the last by then."""
+
     act = Act.UNDO_CLEAR
     template = "admin/analytics_admin/confirm_undo.html"
+    form = ConfirmUndoForm
+
+    def confirm(self, form: forms.Form) -> HttpResponse:
+        """The preview says which clear it is."""
+        self.shown = form
+        return super().confirm(form)
 
     def service(self, **arguments: Any) -> ActResult:
         return services.undo_clear(**arguments)
 
+    def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"expected_clear": options.get("clear") or None}
+
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
-        left = (result.preview or {})["seconds_left"]
-        return {"undo_until": timezone.now() + timedelta(seconds=left)}
+        preview = result.preview or {}
+        self.shown.initial["clear"] = preview["clear"]
+        return {"undo_until": timezone.now() + timedelta(seconds=preview["seconds_left"])}
 
 
 class Sweep(ConfirmedAct):

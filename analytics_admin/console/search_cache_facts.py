@@ -86,7 +86,7 @@ def describe_clears(rows: Sequence[Operation]) -> list[dict[str, Any]]:
             "at": row.started_at,
             "status": status_badge(row),
             "mode": mode_words(services.clear_mode_of(row)),
-            "tags": row.targets.get("tags") or [],
+            "tags": services.clear_tags_of(row),
             "actor": row.actor,
             "reason": row.reason,
             "error": row.error,

@@ -313,3 +313,15 @@ def eventually(holds: Any) -> bool:
     from tests.fleet.sites import eventually
 
     return bool(eventually(holds))
+
+
+@pytest.mark.parametrize("value", ["x", "nan", "1.5", "9" * 400])
+def test_figures_that_nobody_can_have_told_are_an_answer(value):
+    now = time.time()
+    ledger = open_ledger("breakers", "search", timeout=5)
+    ledger.tell("test", [Batch("1", int(now // 60), Counts(hits=1, saved_seconds=1.0))])
+    store = caches["breakers"].client.get_client(write=True)
+    for key in store.scan_iter(_type="hash"):
+        store.hset(key, "saved_seconds", value)
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        read_figures(minutes=1, now=now)

@@ -126,7 +126,7 @@ def test_an_undo_answers_with_its_message_and_its_row(client, mint):
 def test_a_soft_clear_that_ends_in_the_very_moment_of_its_undo_is_409_and_on_record(
     client, mint, superuser, monkeypatch
 ):
-    found = soft_clear.UndoableClear(alias="search", seconds_left=0.1)
+    found = soft_clear.UndoableClear(alias="search", seconds_left=0.1, clear="1.5")
     monkeypatch.setattr(soft_clear, "find_undoable", lambda: found)
     answer = call(client, UNDO, mint())
     row = Operation.objects.get()

@@ -274,6 +274,17 @@ def test_the_id_of_another_act_is_no_leave_and_no_claim_that_this_one_is_done(op
     assert services.describe_breaker("once.1").status.state == "open"
 
 
+def test_the_id_of_a_refused_act_is_no_leave_and_nobody_is_told_that_it_was_tried(
+    operator, superuser
+):
+    refused = Operation.objects.create(
+        kind="clear_search_cache", status="denied", user=superuser, channel="admin", actor="admin"
+    )
+    data = filled_in(press(operator, CLEAR), CLEAR, attempt=str(refused.pk))
+    answer = operator.post(CLEAR.url, data, follow=True)
+    assert told(answer) == [("error", "This page was sent before: nothing was done now.")]
+
+
 def test_the_buttons_of_the_pages_carry_no_attempt(operator):
     for page in (CACHE, BREAKERS, ONE):
         assert not re.search(r'name="attempt"', operator.get(page).text)
