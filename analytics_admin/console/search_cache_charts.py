@@ -85,6 +85,7 @@ def describe_charts(
     whole = total(history)  # the running minute, too, which is not drawn yet
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
+    told = max(most, float(total(history[-1:]).calls))
     axis = Axis(begin=begin, end=end, top=top)
     return {
         "hours": hours,
@@ -95,7 +96,7 @@ def describe_charts(
         "height": HEIGHT,
         "top": count(top),
         "calls": count(whole.calls),
-        "most": tenths(most) if most % 1 else count(round(most)),
+        "most": tenths(told) if told % 1 else count(round(told)),
         "ratio": ratio_words(whole.hit_ratio),
         "areas": [
             {"name": name, "path": path} for name, path in axis.areas(steps) if path and most

@@ -1,5 +1,6 @@
 """A real site in a process of its own, and the system's Chromium in front of it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,19 +31,27 @@ CHROMIUM_SWITCHES = [
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 PASSWORD = "pw-of-an-operator"
 
-# Everything anew: the users, a few cached searches, one breaker open and one closed.
+HOSTILE_USER = "<b id=hostile>eve</b>"
+
+# Everything anew: the users, a few cached searches, one breaker open and one closed. Says the
+# users' sessions.
 SEED = f"""
+import json
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.cache import caches
+from django.test import Client
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.models import Operation
 
 Session.objects.all().delete()
 Operation.objects.all().delete()
 get_user_model().objects.all().delete()
-get_user_model().objects.create_superuser("ada", password={PASSWORD!r})
-get_user_model().objects.create_superuser("<b id=hostile>eve</b>", password={PASSWORD!r})
+sessions = {{}}
+for username in ("ada", {HOSTILE_USER!r}):
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser(username, password={PASSWORD!r}))
+    sessions[username] = client.session.session_key
 caches["default"].client.get_client(write=True).flushall()
 caches["search"].set_many({{f"query-{{n}}": n for n in range(5)}}, timeout=None)
 circuit_breaker("catalog.search", wait_duration_in_open_state=600, failure_threshold=1)
@@ -53,6 +62,7 @@ for name, down in [("catalog.search", True), ("payment:provider", False)]:
                 raise ConnectionError
     except ConnectionError:
         pass
+print(json.dumps(sessions))
 """
 
 
@@ -64,6 +74,7 @@ class Site:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
+        self.sessions: dict[str, str] = {}  # of the users, by name
         self.server: subprocess.Popen[bytes]
         self.further: SiteProcess
         self.environment = {
@@ -74,6 +85,8 @@ class Site:
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "REDIS_URL": store.url,
             "ALLOWED_HOSTS": "127.0.0.1",
+            "ENVIRONMENT_NAME": "Rehearsal",
+            "ENVIRONMENT_COLOR": "orange",
         }
 
     def manage(self, *arguments: str) -> str:
@@ -131,7 +144,7 @@ def running_site() -> Iterator[Site]:
 @pytest.fixture
 def site(running_site: Site) -> Site:
     """The site, with everything in it as SEED says."""
-    running_site.run(SEED)
+    running_site.sessions = json.loads(running_site.run(SEED))
     return running_site
 
 
@@ -170,9 +183,11 @@ def open_page(
         if message.type in {"error", "warning"}:
             complaints.append(f"{message.type}: {message.text} ({address})")
 
-    def open_page(path: str = "/admin/", **options: Any) -> Page:
+    def open_page(path: str = "/admin/", *, session: str = "", **options: Any) -> Page:
         context = browser.new_context(base_url=site.url, **options)
         contexts.append(context)
+        if session:
+            context.add_cookies([{"name": "sessionid", "value": session, "url": site.url}])
         context.set_default_timeout(10_000)
         page = context.new_page()
         page.on("console", note)
@@ -187,14 +202,17 @@ def open_page(
 
 
 @pytest.fixture
-def sign_in(open_page: Callable[..., Page]) -> Callable[..., Page]:
-    """Open the admin as its users do: by its login page."""
+def sign_in(open_page: Callable[..., Page], site: Site) -> Callable[..., Page]:
+    """Open a page as a user who has signed in; ``log_in`` does that by hand."""
 
-    def sign_in(username: str = "ada", **options: Any) -> Page:
-        page = open_page("/admin/", **options)
-        page.get_by_label("Username").fill(username)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        return page
+    def sign_in(username: str = "ada", *, at: str = "/admin/", **options: Any) -> Page:
+        return open_page(at, session=site.sessions[username], **options)
 
     return sign_in
+
+
+def log_in(page: Page, username: str = "ada") -> None:
+    """Fill in the admin's login page, and leave it."""
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()

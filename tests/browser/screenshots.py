@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.conftest import CHROMIUM_SWITCHES, PASSWORD, SEED, Site
+from tests.browser.conftest import CHROMIUM_SWITCHES, SEED, Site, log_in
 from tests.browser.showcase import PAGES, SCENE, WITH_STORE_DOWN
 from tests.servers import StoreServer
 
@@ -53,9 +53,7 @@ def take_all(site: Site, folder: Path) -> None:
 
 def sign_in(page: Page) -> None:
     page.goto("/admin/")
-    page.get_by_label("Username").fill("ada")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    log_in(page)
     page.wait_for_load_state()
 
 

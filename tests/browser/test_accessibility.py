@@ -65,12 +65,16 @@ def test_no_page_bars_anybody_in_either_theme(bad_night, sign_in):
     )
 
 
-def test_no_page_scrolls_sideways_on_a_narrow_phone(bad_night, sign_in):
+def test_on_a_narrow_phone_no_page_scrolls_sideways_and_each_says_which_site_it_is(
+    bad_night, sign_in
+):
     page = sign_in(viewport={"width": 320, "height": 640}, is_mobile=True)
     found = {}
     for name, go in PAGES.items():
         go(page)
         page.wait_for_load_state()
+        if name != "index":  # that page is the admin's own
+            assert "Rehearsal" in page.locator("#aa-environment").inner_text(), name
         if page.evaluate("document.documentElement.scrollWidth") > 320:
             found[name] = page.evaluate(SIDEWAYS)
     assert not found

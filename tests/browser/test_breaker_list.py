@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST, NEWEST_ROW, WAYS, press
+from tests.browser.test_console import LOWEST_CONTRAST, NEWEST_ROW
 
 LIST = "/admin/analytics_admin/circuitbreaker/"
 FAIL = """
@@ -36,9 +36,7 @@ def row(page, name):
 @pytest.fixture
 def open_list(sign_in):
     def open_list(path=LIST, **options):
-        page = sign_in(**options)
-        page.goto(path)
-        return page
+        return sign_in(at=path, **options)
 
     return open_list
 
@@ -99,14 +97,13 @@ def test_without_javascript_there_is_nothing_that_needs_it(open_list):
     expect(page.locator("#aa-preview tbody tr")).to_have_count(1)
 
 
-@WAYS
-def test_one_probe_is_let_through_and_told_in_the_timeline(site, open_list, javascript, how):
-    page = open_list(f"{LIST}catalog.search/", java_script_enabled=javascript)
-    press(page, "Let one probe through now", how=how)
+def test_one_probe_is_let_through_and_told_in_the_timeline(site, open_list):
+    page = open_list(f"{LIST}catalog.search/")
+    page.get_by_role("button", name="Let one probe through now").click()
     expect(page.locator("#aa-preview")).to_contain_text("The next calls pass as probes")
     page.get_by_label("Reason").fill("they say it is back")
     assert json.loads(site.run(STATES))["catalog.search"] == "open"
-    press(page, "Yes, let it through", how=how)
+    page.get_by_role("button", name="Yes, let it through").click()
     expect(page.locator(".messagelist .success")).to_have_text(
         "Circuit breaker catalog.search lets a probe through"
     )

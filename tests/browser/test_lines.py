@@ -20,13 +20,13 @@ print(json.dumps(Operation.objects.count()))
 @pytest.mark.parametrize("javascript", [True, False])
 def test_the_lines_open_by_keyboard_and_fit_a_phone(sign_in, scheme, javascript):
     page = sign_in(
+        at=LIST,
         color_scheme=scheme,
         viewport={"width": 320, "height": 640},
         is_mobile=True,
         java_script_enabled=javascript,
         bypass_csp=javascript,  # axe-core measures with inline styles
     )
-    page.goto(LIST)
     page.get_by_role("button", name="Reset all circuit breakers").click()
     command = page.locator("#aa-command")
     expect(command).not_to_be_visible()
@@ -42,8 +42,7 @@ def test_the_lines_open_by_keyboard_and_fit_a_phone(sign_in, scheme, javascript)
 
 
 def test_a_button_pressed_twice_acts_once(site, sign_in):
-    page = sign_in()
-    page.goto(LIST)
+    page = sign_in(at=LIST)
     page.get_by_role("button", name="Reset all circuit breakers").click()
     page.get_by_role("button", name="Yes, reset").dblclick()
     expect(page.locator(".messagelist li")).to_contain_text(

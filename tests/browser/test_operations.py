@@ -26,16 +26,17 @@ def acted(site):
 
 
 @pytest.mark.usefixtures("acted")
-@pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme", "javascript"),
+    [(320, "light", False), (320, "dark", True), (1280, "light", True), (1280, "dark", True)],
+)
 def test_each_page_fits_the_screen_and_can_be_read(sign_in, width, scheme, javascript):
     page = sign_in(
+        at=LIST,
         color_scheme=scheme,
         viewport={"width": width, "height": 700},
         java_script_enabled=javascript,
     )
-    page.goto(LIST)
     links = page.locator("#result_list tbody th a")
     expect(links).to_have_count(4)
     addresses = [link.get_attribute("href") for link in links.all()]
@@ -51,8 +52,7 @@ def test_each_page_fits_the_screen_and_can_be_read(sign_in, width, scheme, javas
 
 @pytest.mark.usefixtures("acted")
 def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
-    page = sign_in()
-    page.goto(LIST)
+    page = sign_in(at=LIST)
     page.locator("#searchbar").fill("payment")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
@@ -72,8 +72,7 @@ def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
 
 @pytest.mark.usefixtures("acted")
 def test_the_list_is_taken_along_as_a_file(sign_in):
-    page = sign_in()
-    page.goto(f"{LIST}?q=prices")
+    page = sign_in(at=f"{LIST}?q=prices")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export 1 operation as JSON").click()
     document = json.loads(Path(download.value.path()).read_text())

@@ -72,10 +72,11 @@ def test_a_stretch_without_data_is_a_gap_in_both_charts(operator, clock):
         assert found[1].count("M") == 2
 
 
-def test_the_minute_under_way_is_in_no_chart(operator, clock):
-    tell((0, Counts(hits=700)), now=clock[0])
+def test_the_minute_under_way_is_counted_and_not_drawn_yet(operator, clock):
+    tell((0, Counts(hits=9)), now=clock[0])
     charts = part(operator.get(PAGE), "aa-charts")
-    assert "0 calls in the last 3 hours" in charts
+    assert "9 calls in the last 3 hours, at most 9 per minute; 0 clears." in charts
+    assert "the minute under way is not drawn yet" in charts
     assert "aa-line" not in charts
 
 

@@ -113,6 +113,7 @@ let looking = false;
 
 function complain(trouble) {
   const element = part("trouble");
+  if (!trouble && element.hidden) return;
   const told = trouble && element.dataset[trouble].replace("{time}", formats.clock.format(updated));
   if (element.textContent !== told) element.textContent = told;
   element.hidden = part("reload").hidden = !trouble;
