@@ -68,8 +68,9 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
     require_flag("only_open", only_open)
-    if names is not None:
-        require_names(names)
+    for given in (names, seen):
+        if given is not None:
+            require_names(given)
     expected = expectations(names or (), expected_generation)
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)

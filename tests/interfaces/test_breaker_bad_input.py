@@ -86,7 +86,12 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "describe_breaker": ({}, {"name": NAMED}),
     "reset_circuit_breakers": (
         {"names": [NAME], "actor": SHELL},
-        {"names": SEVERAL, "only_open": FLAG, **COMMON},
+        {
+            "names": SEVERAL,
+            "only_open": FLAG,
+            "seen": {TypeError: SEVERAL[TypeError]},
+            **COMMON,
+        },
     ),
     "set_breaker_control": (
         {"name": NAME, "control": "disabled", "actor": SHELL},
