@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.utils.translation import gettext_noop as _
-
 from analytics_admin import audit
 from analytics_admin.access import Act, may
 from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
@@ -20,6 +18,7 @@ from analytics_admin.conf import app_settings
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
 from analytics_admin.models import Operation
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 logger = logging.getLogger("analytics_admin.services")
 

@@ -14,11 +14,11 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
-from django.utils.translation import gettext_noop as _
 
 from analytics_admin.connections import OutcomeUnknown
 from analytics_admin.models import Operation
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 from analytics_admin.signals import operation_finished
 
 logger = logging.getLogger("analytics_admin.audit")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
-from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
 from analytics_admin.access import Act
@@ -35,6 +34,7 @@ from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.models import Operation
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""

@@ -8,11 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.utils.translation import gettext_noop as _
-
 from analytics_admin.acts import ActRefused
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 DEFAULT_HOLD = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""

@@ -6,13 +6,13 @@ Knows what became of each breaker, and not how.
 from collections.abc import Sequence
 from typing import Any
 
-from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
 from analytics_admin.acts import ActResult
 from analytics_admin.breakers.changes import BreakerChange, state_said
 from analytics_admin.models import Operation
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 
 def report_done(operation: Operation, changes: Sequence[BreakerChange] | None) -> ActResult:

@@ -15,9 +15,9 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.translation import gettext_noop as _
 
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 
 class StoreUnavailable(Exception):

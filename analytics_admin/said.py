@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 
+def gettext_noop(words: str) -> str:
+    """Mark words for makemessages. Django's own reads the settings, which no import may need."""
+    return words
+
+
 class Said(str):
     """An English sentence that remembers what it was made of.
 

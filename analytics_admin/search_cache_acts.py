@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from uuid import UUID
 
-from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
 from analytics_admin.access import Act
@@ -19,6 +18,7 @@ from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, Undo
 from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.said import Said, words_of
+from analytics_admin.said import gettext_noop as _
 from analytics_admin.search_cache_ways import Progress, way_to_clear
 from analytics_admin.signals import search_cache_cleared
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 
 from analytics_admin import audit
@@ -15,6 +14,7 @@ from analytics_admin.acts import ActRefused, ActResult
 from analytics_admin.caching import purge, soft_clear, tag_clear
 from analytics_admin.conf import app_settings
 from analytics_admin.said import Said, words_of
+from analytics_admin.said import gettext_noop as _
 
 CLEAR_MODES = ("hard", "soft")
 

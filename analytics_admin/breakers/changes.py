@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.utils.translation import gettext_noop as _
-
 from analytics_admin.breakers.roster import BreakerStatus, status_of
 from analytics_admin.breakers.store import Reading
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 # Translators: what programs call states and controls, in the midst of a sentence.
 _STATES = {

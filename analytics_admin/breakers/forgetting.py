@@ -5,8 +5,6 @@ What the site declares stays, and what an operator holds.
 
 from collections.abc import Mapping
 
-from django.utils.translation import gettext_noop
-
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import (
     BreakerChange,
@@ -19,7 +17,7 @@ from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.roster import registered_names, require_known, status_of
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.breakers.store import StoreUnavailable
-from analytics_admin.said import Said
+from analytics_admin.said import Said, gettext_noop
 
 FORGOTTEN = "forgotten"
 """What a breaker comes to that is taken off the list."""

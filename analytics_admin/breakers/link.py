@@ -15,13 +15,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from django.utils.translation import gettext_noop
-
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
-from analytics_admin.said import Said
+from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.breakers")
 

@@ -6,8 +6,6 @@ Each is compared and set: it overwrites nothing that its operator has not seen, 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 
-from django.utils.translation import gettext_noop
-
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import BreakerChange, require_seen, require_unmoved
 from analytics_admin.breakers.exchange import StateChange
@@ -18,7 +16,7 @@ from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import registered_names, require_known, shown
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
-from analytics_admin.said import Said
+from analytics_admin.said import Said, gettext_noop
 
 ROUNDS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""

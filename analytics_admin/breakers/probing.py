@@ -6,15 +6,13 @@ Compared and set like every act: a breaker that moves meanwhile is judged anew.
 import secrets
 from collections.abc import Mapping
 
-from django.utils.translation import gettext_noop
-
 from analytics_admin.breakers import engine, machine
 from analytics_admin.breakers.changes import BreakerChange, BreakerNotOpen, require_unmoved
 from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce_change
 from analytics_admin.breakers.roster import require_known, shown
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Move, StoreUnavailable
-from analytics_admin.said import Said
+from analytics_admin.said import Said, gettext_noop
 
 
 def allow_probe(

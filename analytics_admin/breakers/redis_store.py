@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from django.core.cache import caches
-from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoScriptError, RedisError
 
 from analytics_admin.breakers import index_scripts, reading_scripts, rows, scripts
@@ -29,6 +28,7 @@ from analytics_admin.breakers.store import (
 )
 from analytics_admin.connections import explain, own_client
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 P = ParamSpec("P")
 R = TypeVar("R")

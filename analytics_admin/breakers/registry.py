@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from django.utils.translation import gettext_noop as _
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.breaker import CircuitBreaker
@@ -16,6 +15,7 @@ from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 

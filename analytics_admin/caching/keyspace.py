@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
-from django.utils.translation import gettext_noop as _
 
 from analytics_admin.caching.entries import record_key
 from analytics_admin.connections import StoreUnavailable, shares_database
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 _GLOB = re.compile(r"([\\*?\[\]])")
 

@@ -15,11 +15,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from django.utils.translation import gettext_noop
-
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
-from analytics_admin.said import Said
+from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.caching")
 

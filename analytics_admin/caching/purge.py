@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.conf import settings
-from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from analytics_admin.caching import local_memory, sweep
@@ -41,6 +40,7 @@ from analytics_admin.connections import (
     shares_database,
 )
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""

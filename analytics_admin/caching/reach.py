@@ -6,7 +6,6 @@ Uses none of the cache's own connections and leniency. Knows nothing of what the
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from django.utils.translation import gettext_noop as _
 from django.utils.translation import ngettext_lazy
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
@@ -15,6 +14,7 @@ from redis.exceptions import TimeoutError as StoreTimeout
 from analytics_admin.caching.entries import TokenRecord, read_record, record_key
 from analytics_admin.connections import OutcomeUnknown, StoreUnavailable, act_client, explain
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 TIMEOUT = 0.5
 """Seconds an act waits for connecting and for each reply."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from django.utils.translation import gettext_noop as _
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from analytics_admin.caching import scripts
@@ -24,6 +23,7 @@ from analytics_admin.caching.store import (
 from analytics_admin.caching.wire import Wire
 from analytics_admin.connections import explain
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import caches
-from django.utils.translation import gettext_noop as _
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
@@ -30,6 +29,7 @@ from analytics_admin.connections import (
     is_local_memory,
 )
 from analytics_admin.said import Said
+from analytics_admin.said import gettext_noop as _
 
 MOST_TAGS = 100
 

@@ -162,3 +162,19 @@ def test_importing_everything_touches_no_store_no_database_and_no_setting() -> N
         check=False,
     )
     assert (answer.returncode, answer.stdout) == (0, "imported\n"), answer.stderr
+
+
+def test_breakers_and_caching_are_imported_before_there_are_any_settings() -> None:
+    asked = "import analytics_admin.breakers, analytics_admin.caching.search_cache\n"
+    told = "from django.conf import settings\nprint(settings.configured)"
+    bare = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    answer = subprocess.run(
+        [sys.executable, "-c", asked + told],
+        cwd=ROOT,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.stdout == "False\n", answer.stderr
