@@ -80,7 +80,10 @@ def test_with_a_frozen_store_the_act_says_why_and_the_page_is_unknown(
     site, sign_in, path, button, failure
 ):
     page = sign_in(at=path)
-    begin, confirm = page.get_by_role("button", name=button), page.locator(".aa-confirm .aa-danger")
+    begin, confirm = (
+        page.get_by_role("button", name=button),
+        page.locator("form:has([name=confirmed]) .aa-danger"),
+    )
     error = page.locator(".messagelist .error")
     begin.click()
     expect(confirm).to_be_visible()
