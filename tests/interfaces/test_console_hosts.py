@@ -83,7 +83,12 @@ def second_database(transactional_db, tmp_path):
     made = []
 
     def make(alias, **options):
-        file = {**connections.databases["default"], "NAME": str(tmp_path / "db.sqlite3")}
+        sqlite = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}  # whatever the site's is
+        file = {
+            **connections.databases["default"],
+            **sqlite,
+            "NAME": str(tmp_path / "db.sqlite3"),
+        }
         connections.databases[alias] = {**file, "TEST": {"NAME": None}, **options}
         made.append(alias)
         connections[alias].connect()  # tests may open none but their own

@@ -29,7 +29,7 @@ ODD = [
     {"names": {"a": 1}},
     {"names": [None, 1, {}]},
     {"control": 5, "names": []},
-    {"for_seconds": 1e300, "seconds_left": -1},
+    {"for_seconds": 1e22, "seconds_left": -1},
     {"results": [None, [], {"name": []}], "moved": -5, "": ""},
 ]
 
