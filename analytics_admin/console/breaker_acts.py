@@ -18,7 +18,7 @@ from analytics_admin.console.forms import (
 )
 from analytics_admin.console.pages import DomainAdmin
 from analytics_admin.console.wording import CONTROLS, ON_ONE, state_badge
-from analytics_admin.services import Act, ActResult, BreakerMoved, UnknownBreakers
+from analytics_admin.services import Act, ActResult, BreakerMoved, StoreUnavailable, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
 NO_NAME = "-"
@@ -100,6 +100,18 @@ class OneBreakerAct(ConfirmedAct):
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"name": self.name, "expected_generation": options["expected_generation"]}
+
+    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+        """Show the confirm page again, with the breaker as it is now and the words given."""
+        try:
+            (now,) = services.look_up_breakers([self.name])
+        except (StoreUnavailable, UnknownBreakers):
+            return super().answer_moved(error)
+        form = self.form({**self.request.POST.dict(), "expected_generation": now.generation})
+        if not form.is_valid():
+            return super().answer_moved(error)
+        messages.error(self.request, moved_words(error))
+        return self.confirm(form)
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         try:

@@ -34,6 +34,8 @@ def test_of_two_operators_the_later_one_is_told_and_sees_what_the_other_did(site
     expect(watching.locator("#aa-breakers")).to_contain_text("by ada")
     eve.get_by_role("button", name="Yes, hold it").click()
     expect(eve.locator(".messagelist .error")).to_contain_text("nothing was done")
+    expect(eve.locator("#aa-preview")).to_be_visible()  # the question again, as things are now
+    eve.get_by_role("link", name="No, go back").click()
     expect(eve.locator("#aa-hold")).to_contain_text("by ada")
     expect(eve.locator("#aa-timeline")).to_contain_text("ada")
     state, *acts = json.loads(site.run(SEEN))

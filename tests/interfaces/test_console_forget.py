@@ -76,7 +76,7 @@ def test_a_breaker_that_has_moved_since_is_not_forgotten(operator, confirmed):
     data = asked(operator.get(PAGE), FORGET)
     services.reset_circuit_breakers(names=["typo:1"], actor=SHELL)
     answer = operator.post(FORGET, {**data, **confirmed}, follow=True)
-    assert answer.redirect_chain == [(PAGE, 302)]
+    assert answer.redirect_chain == ([] if confirmed else [(PAGE, 302)])
     assert "Circuit breaker typo:1 has changed meanwhile: nothing was done." in told(answer)[0][1]
     assert listed() == ["typo:1"]
 
