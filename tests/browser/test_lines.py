@@ -36,6 +36,7 @@ def test_the_lines_open_by_keyboard_and_fit_a_phone(sign_in, scheme, javascript)
     expect(command).to_be_visible()
     expect(page.locator("#aa-curl")).to_contain_text("/api/v1/analytics/circuit-breakers/reset")
     if javascript:
+        page.wait_for_load_state()  # before that a phone may still show a page 980 px wide
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         assert page.evaluate(LOWEST_CONTRAST) >= 4.5
         assert Axe().run(page, context=".aa-lines").response["violations"] == []
