@@ -30,6 +30,9 @@ process no more than that in all."""
 TOO_SLOW = 0.05
 """Seconds: an answer that takes longer is slow."""
 
+BUSY = 0.8
+"""Share of a core used meanwhile from which on a process' threads have waited for each other."""
+
 LATE = 0.015
 """Seconds by which a thread, or an event loop, that comes later than it should is starved."""
 
@@ -80,7 +83,7 @@ class Line:
             Away: the store did not do it, or is known to be away.
         """
         store = self._store or self._present()
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         try:
             result = step(store)
         except StoreFull as error:
@@ -94,7 +97,8 @@ class Line:
         if ended - began <= TOO_SLOW:
             self._quick_began = began
         if self._slow or ended - began > TOO_SLOW:
-            self._weigh(store, began, ended)
+            busy = time.process_time() - used > BUSY * (ended - began)
+            self._weigh(store, began, ended, busy=busy)
         return result
 
     async def arun(self, step: Step[T]) -> T:
@@ -229,12 +233,13 @@ class Line:
             self._full_told_at = now
         logger.error("search cache: %s; results are not stored", error.reason)
 
-    def _weigh(self, store: Store, began: float, ended: float) -> None:
+    def _weigh(self, store: Store, began: float, ended: float, *, busy: bool) -> None:
         """Charge a slow answer to the process' patience; those that overlap delay calls but once.
 
-        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up.
+        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up. A process
+        that was ``busy`` all the while has kept the answer waiting itself.
         """
-        if ended - began > TOO_SLOW and _is_starved():
+        if ended - began > TOO_SLOW and (busy or _is_starved()):
             return
         with self._lock:
             if ended - began <= TOO_SLOW:
