@@ -273,12 +273,12 @@ def test_gunicorn_preload_counts_every_request_and_the_preload_once(tmp_path: Pa
     def ask_often() -> None:
         answers.extend(filter(None, (ask(port) for _ in range(25))))
 
-    def several_workers_served() -> bool:
+    def every_worker_served() -> bool:  # one that is asked to end while it begins does not hear it
         in_threads(8, ask_often)
-        return len(set(answers)) > 1
+        return len(set(answers)) == 4
 
     try:
-        assert eventually(several_workers_served, seconds=PATIENCE)
+        assert eventually(every_worker_served, seconds=PATIENCE)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=PATIENCE)
