@@ -1,8 +1,8 @@
 """Connections of the app's own to the server behind a cache alias.
 
 django-redis shares one pool per URL, so the time-outs of whichever alias connected first hold for
-all; here each caller states its own and nothing is retried. Needs no redis import: it copies what
-the alias' client was built from.
+all; here each caller states its own and nothing is retried. It copies what the alias' client was
+built from.
 """
 
 import os
@@ -16,6 +16,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
+from analytics_admin.packing import Packer
 from analytics_admin.said import Said
 from analytics_admin.said import gettext_noop as _
 
@@ -130,6 +131,7 @@ def own_client(alias: str, *, timeout: float) -> Any:
         # The third costs greetings, each a round trip, and lets a server stretch the time-outs.
         kwargs["protocol"] = 2
         kwargs["decode_responses"] = False
+        kwargs["command_packer"] = Packer()
         own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
         return type(shared)(connection_pool=own_pool)
     except _UNUSABLE as e:

@@ -51,6 +51,7 @@ LEVELS = {
         "lifetime",
         "models",
         "migrations",
+        "packing",
         "said",
         "signals",
         "",
@@ -61,6 +62,7 @@ BEHIND_SERVICES = {"breakers", "caching", "connections"}
 PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy", "snapshot"))
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
+    "packing.py",
     "breakers/redis_store.py",
     *(f"caching/{name}.py" for name in ("entries", "inspection", "ledger", "purge", "reach")),
     *(f"caching/{name}.py" for name in ("redis_store", "survey", "sweeping", "tag_clear", "wire")),
