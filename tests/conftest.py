@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,8 @@ _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share the tests among the cores, but not those of a few files, nor a fleet's real waits."""
-    chosen = config.option.keyword or not all(Path(argument).is_dir() for argument in config.args)
-    if chosen or any("fleet" in Path(argument).parts for argument in config.args):
+    """Share the tests among the cores, but not those of a few files."""
+    if config.option.keyword or not all(Path(argument).is_dir() for argument in config.args):
         return 0
     return min(4, len(os.sched_getaffinity(0)))
 
@@ -45,7 +45,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
     turns = item.config.stash.get(_turns, None)
     if turns is None:
         return (yield)
-    with turns.turn(alone=item.get_closest_marker("hurried") is not None):
+    with turns.turn(alone=_is_hurried(item)):
         return (yield)
 
 
@@ -54,6 +54,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     asked_for = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     if asked_for or item.get_closest_marker("django_db"):
         item.add_marker("database")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take long files first, so that no process is left with one; and hurried tests at the end."""
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (_is_hurried(item), -sizes[item.path], item.path))
+
+
+def _is_hurried(item: pytest.Item) -> bool:
+    return item.get_closest_marker("hurried") is not None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -87,7 +97,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
     What a test has lost must not come back, and write, in the next one.
     """
-    if "fleet" not in request.path.parts and not request.node.get_closest_marker("hurried"):
+    if "fleet" not in request.path.parts and not _is_hurried(request.node):
         for module in (link, fleet, rounds):
             monkeypatch.setattr(module, "WAIT_LIMIT", 10.0)
         monkeypatch.setattr(link, "TOO_SLOW", 10.0)

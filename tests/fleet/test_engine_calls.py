@@ -9,6 +9,8 @@ import pytest
 
 from tests.breakers import another
 
+pytestmark = pytest.mark.hurried
+
 CALLS = 8
 SECONDS = 0.05
 LIMIT = 0.07

@@ -9,6 +9,8 @@ import pytest
 from tests.fleet import outage
 from tests.fleet.faults import FAULTS, Account, Fault, Scene, suffer
 
+pytestmark = pytest.mark.hurried
+
 LIMIT = 0.15
 """Seconds that an outage may cost a process' calls."""
 SLACK = 0.15

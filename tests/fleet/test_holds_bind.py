@@ -12,6 +12,8 @@ from tests.fleet.crew import Crew, sleep_until
 from tests.fleet.deployments import Deployment
 from tests.fleet.doors import Admin, Rest
 
+pytestmark = pytest.mark.hurried
+
 LIMIT = 0.25 + 0.05
 """Seconds from an operator's answer to the last call that does not obey: an interval and a bit."""
 SECONDS = 1.2

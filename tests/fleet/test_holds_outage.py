@@ -13,6 +13,8 @@ from tests.fleet.deployments import Deployment
 from tests.fleet.doors import Rest
 from tests.servers import StoreServer
 
+pytestmark = pytest.mark.hurried
+
 SECONDS = 1.8
 """Seconds that a hold of the tests lasts."""
 BOUND = 0.4

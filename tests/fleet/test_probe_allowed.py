@@ -13,6 +13,8 @@ from tests.fleet.crew import Crew
 from tests.fleet.deployments import Deployment
 from tests.fleet.doors import API
 
+pytestmark = pytest.mark.hurried
+
 PROCESSES = 3
 CALLS = 20
 WAIT = 600.0

@@ -5,6 +5,8 @@ import pytest
 from tests.fleet.faults import FAULTS, Fault
 from tests.fleet.search_cache_faults import Account, suffer
 
+pytestmark = pytest.mark.hurried
+
 LIMIT = 0.15
 """Seconds that an outage may cost a process' calls."""
 SLACK = 0.15

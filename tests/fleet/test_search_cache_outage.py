@@ -20,6 +20,8 @@ from tests.fleet.proxies import Proxy
 from tests.fleet.sites import eventually
 from tests.servers import StoreServer
 
+pytestmark = pytest.mark.hurried
+
 LIMIT = 0.15
 """Seconds that an outage may cost a process' calls."""
 SLACK = 0.15
