@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
+from analytics_admin.audit import describe_database_error
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import (
     ActDenied,
@@ -54,11 +56,15 @@ class OperatorCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except ERRORS as error:
-            if options.get("json"):
-                self.say_json(_as_failure(error))
-            raise CommandError(printable(_sentence(error)), returncode=_exit_code(error)) from None
+            failure, code = _as_failure(error), _exit_code(error)
+        except DatabaseError as error:  # a question's; an act says itself what it failed to do
+            detail = f"The state is unknown: {describe_database_error(error)}"
+            failure, code = {"detail": detail, "code": "database_unavailable"}, EXIT_FAILED
         except KeyboardInterrupt:
             raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
+        if options.get("json"):
+            self.say_json(failure)
+        raise CommandError(printable(failure["detail"]), returncode=code)
 
     def say(self, text: str) -> None:
         """Write to stdout; a reader that went away (``| head``) is no error."""

@@ -141,6 +141,14 @@ def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(
     assert tripped_still("shell.kept")
 
 
+def test_without_its_table_a_question_is_exit_code_1_and_one_line(environment, tmp_path):
+    bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
+    code, out, err = shell(bare, "search_cache", "--json")
+    detail = "The state is unknown: the database is not migrated"
+    assert (code, json.loads(out)) == (1, {"detail": detail, "code": "database_unavailable"})
+    assert err == f"CommandError: {detail}\n"
+
+
 def tripped(name: str) -> None:
     trip(name)
 
