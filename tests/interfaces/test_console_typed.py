@@ -6,21 +6,17 @@ from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.core.cache import caches
 from django.core.management import call_command
 from django.test import Client
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor
 from tests.breakers import trip
 from tests.interfaces.console_pages import told
-from tests.interfaces.console_staging import leave_a_sweep
-from tests.interfaces.search_cache_pages import leave_behind
-from tests.interfaces.test_console_once import CASES, filled_in, press
+from tests.interfaces.test_console_once import filled_in, press
+from tests.interfaces.typed_acts import SHELL, TYPED, assert_done, rest, standing, typed
 
-SHELL = Actor.system("root", channel="command")
 NAME = "production"
 CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
@@ -29,55 +25,6 @@ ERROR = re.compile(r'<ul class="errorlist" id="(\w+)_error"><li>(.*?)</li></ul>'
 MISSING = "This field is required."
 WRONG = "This environment has another name: nothing was done."
 
-
-def hold() -> None:
-    for name in ("once.1", "once.2"):
-        services.set_breaker_control(name=name, control="disabled", actor=SHELL)
-    Operation.objects.all().delete()
-
-
-HOLD, TICKED = CASES["hold one"], CASES["hold ticked"]
-RELEASE = {"control": "automatic"}
-TYPED = {
-    **CASES,
-    "clear softly": replace(
-        CASES["clear"],
-        pressed={"mode": "soft"},
-        message="Search cache cleared softly: stale results for at most 60 s",
-    ),
-    "clear by tags": replace(
-        CASES["clear"],
-        pressed={"mode": "tags", "tags": "a, b"},
-        message="Search cache cleared for 2 tags",
-    ),
-    "sweep": replace(
-        CASES["sweep"],
-        before=lambda: leave_behind(3),
-        message="Search cache swept: 3 of 5 results removed",
-    ),
-    "continue a sweep": replace(
-        CASES["sweep"],
-        before=lambda: leave_a_sweep(moving=False),
-        message="Search cache swept: 3 of 5 results removed",
-    ),
-    "reset the open ones": replace(
-        CASES["reset all"],
-        pressed={"only_open": "True"},
-        message="2 circuit breakers reset successfully",
-    ),
-    "release one": replace(
-        HOLD,
-        pressed=HOLD.pressed | RELEASE,
-        before=hold,
-        message="Circuit breaker once.1 set to automatic",
-    ),
-    "release ticked": replace(
-        TICKED,
-        pressed=TICKED.pressed | RELEASE,
-        before=hold,
-        message="2 circuit breakers set to automatic",
-    ),
-}
 every_act = pytest.mark.parametrize("case", TYPED.values(), ids=TYPED)
 
 
@@ -94,23 +41,6 @@ def operator(client, superuser, settings):
 def call_it(settings, name):
     asked = {"ENVIRONMENT_NAME": name, "REQUIRE_ENVIRONMENT_NAME": True}
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, **asked}
-
-
-def standing():
-    """Return all that an act could change or leave behind."""
-    client = caches["search"].client.get_client(write=True)
-    return (
-        {key: client.dump(key) for key in client.keys("*")},
-        [(it.name, it.state, it.control, it.generation) for it in services.list_breakers()],
-        Operation.objects.count(),
-        LogEntry.objects.count(),
-    )
-
-
-def typed(page, case, name, **more):
-    """Return what the confirm page sends; without the field where the name is None."""
-    sent = filled_in(page, case, **more) | {"environment_name": name}
-    return {key: value for key, value in sent.items() if value is not None}
 
 
 @every_act
@@ -153,13 +83,8 @@ def test_without_the_name_nothing_is_done_or_on_record_and_the_rest_stays_filled
     if "<select" in again.text:
         assert '<option value="28800" selected>' in again.text
     answer = operator.post(case.url, typed(again, case, NAME), follow=True)
-    assert told(answer) == [("success", case.message)]
+    assert_done(answer, case)
     assert Operation.objects.get().reason == "ticket 7"
-
-
-def rest(sent):
-    """Return what is to be kept: each page is an attempt of its own, and wants the name anew."""
-    return {key: it for key, it in sent.items() if key not in {"attempt", "environment_name"}}
 
 
 @pytest.mark.parametrize(
@@ -191,8 +116,8 @@ def test_nothing_but_the_name_will_do_and_what_was_typed_is_not_shown(operator, 
 def test_with_the_name_an_act_is_done_once(operator, case, name):
     sent = typed(press(operator, case), case, name)
     first, second = (operator.post(case.url, sent, follow=True) for _ in range(2))
-    assert told(first) == [("success", case.message)]
-    assert told(second) == [("success", f"This was already done: {case.message}")]
+    assert_done(first, case)
+    assert_done(second, case, before="This was already done: ")
     assert Operation.objects.get().status == "done"
     assert LogEntry.objects.count() == 1
 
@@ -216,7 +141,7 @@ def test_a_site_that_does_not_ask_neither_shows_the_field_nor_heeds_it(
     page = press(operator, case)
     assert "environment_name" not in page.text
     sent = typed(page, case, "staging")
-    assert told(operator.post(case.url, sent, follow=True)) == [("success", case.message)]
+    assert_done(operator.post(case.url, sent, follow=True), case)
 
 
 def test_the_pages_with_the_buttons_do_not_ask(operator):
@@ -244,7 +169,7 @@ def test_a_page_shown_again_because_it_was_stale_wants_the_name_typed_anew(opera
     assert ERROR.findall(refused.text) == [("id_environment_name", MISSING)]
     assert standing() == before
     answer = operator.post(case.url, typed(refused, case, NAME), follow=True)
-    assert told(answer) == [("success", case.message)]
+    assert_done(answer, case)
 
 
 def test_so_does_the_page_of_the_open_ones_once_there_are_others(operator):
@@ -298,7 +223,7 @@ def test_whatever_the_name_is_it_is_shown_as_text_and_can_be_typed(
     assert ERROR.findall(wrong.text) == [("id_environment_name", WRONG)]
     assert "<script>alert" not in wrong.text
     answer = operator.post(case.url, typed(wrong, case, accepted), follow=True)
-    assert told(answer) == [("success", case.message)]
+    assert_done(answer, case)
 
 
 @pytest.mark.parametrize("typed_name", [None, "", " ", "None", "production"])
