@@ -154,6 +154,16 @@ def test_the_pages_with_the_buttons_do_not_ask(operator):
     assert "environment_name" not in wrongly.text
 
 
+def test_a_button_that_is_off_by_now_leads_back_and_misses_no_name(operator, settings):
+    settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
+    for case in TYPED.values():
+        assert press(operator, replace(case, before=nothing)).status_code == 302
+
+
+def nothing():
+    """Leave it as it is."""
+
+
 @pytest.mark.parametrize("name", ["reset one", "hold one", "reset ticked", "hold ticked"])
 def test_a_page_shown_again_because_it_was_stale_wants_the_name_typed_anew(operator, name):
     case = TYPED[name]
