@@ -41,7 +41,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         elif complaint := RULES[key](value):
             hint = f"Correct {SETTING}['{key}'], or leave it out for its default."
             found.append(_error("E003", f"{SETTING}['{key}'] {complaint}", hint))
-    return found or list(_policies(app_settings()))
+    return found or [*_environment(app_settings()), *_policies(app_settings())]
 
 
 @register(TAG)
@@ -77,6 +77,14 @@ def _unknown_key(key: object) -> Error:
     near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(KEYS))}."
     return _error("E002", f"{SETTING} has no setting {str(key)!r}", hint)
+
+
+def _environment(site: AppSettings) -> Iterator[Error]:
+    """Find that operators are to type a name that there is not: they could do nothing."""
+    if site.require_environment_name and not site.environment_name.strip():
+        text = f"{SETTING}['REQUIRE_ENVIRONMENT_NAME'] is on, and ENVIRONMENT_NAME is empty"
+        hint = "Say in ENVIRONMENT_NAME which site this is, or leave REQUIRE_ENVIRONMENT_NAME out."
+        yield _error("E011", text, hint)
 
 
 def _policies(site: AppSettings) -> Iterator[Error]:

@@ -48,6 +48,8 @@ class AppSettings:
     """True: staff also need the permission of the act; superusers never do."""
     require_reason: bool = False
     """True: an act without a reason is refused."""
+    require_environment_name: bool = False
+    """True: in the admin's console an act is done once ENVIRONMENT_NAME was typed."""
     read_only: bool = False
     """True: every act is refused, in all doors."""
     external_token_max_lifetime: timedelta | float | None = None

@@ -112,6 +112,7 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,
     "REQUIRE_REASON": _flag,
+    "REQUIRE_ENVIRONMENT_NAME": _flag,
     "READ_ONLY": _flag,
     "EXTERNAL_TOKEN_MAX_LIFETIME": _lifetime,
     "THROTTLE_RATES": _rates,

@@ -19,7 +19,7 @@ from django.utils.translation import gettext
 
 from analytics_admin import services
 from analytics_admin.console.act_lines import command_lines, curl_lines
-from analytics_admin.console.forms import ConfirmForm
+from analytics_admin.console.forms import ConfirmForm, drop_untimely_errors
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.models import Operation
 from analytics_admin.said import from_record, here, words_of
@@ -154,6 +154,8 @@ class ConfirmedAct:
         form = self.form(self.request.POST) if confirmed else self.first_form()
         if unusable := unseen_errors(form):
             return self.go_back(unusable)
+        if not confirmed:
+            drop_untimely_errors(form)
         if not confirmed or not form.is_valid():
             return self.confirm(form)
         try:

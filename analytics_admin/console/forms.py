@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
+from analytics_admin.console.environment_name import EnvironmentNameField
 from analytics_admin.console.wording import CONTROLS
 from analytics_admin.services import DEFAULT_HOLD, LONGEST_TAG, MAX_REASON_LENGTH, MOST_TAGS
 
@@ -25,7 +26,11 @@ HOLD_FOR = [
 
 
 class ConfirmForm(forms.Form):
-    """Asks for the reason, which is required where ``REQUIRE_REASON`` says so."""
+    """Asks for the reason, which is required where ``REQUIRE_REASON`` says so, and, last of all,
+    for the name of this environment where ``REQUIRE_ENVIRONMENT_NAME`` is on."""
+
+    confirms: ClassVar[bool] = True
+    """Whether the act follows; a page that leads to the confirm page asks for no name."""
 
     reason = forms.CharField(
         label=_("Reason"),
@@ -36,7 +41,10 @@ class ConfirmForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["reason"].required = app_settings().require_reason
+        settings = app_settings()
+        self.fields["reason"].required = settings.require_reason
+        if self.confirms and settings.require_environment_name:
+            self.fields["environment_name"] = EnvironmentNameField(settings.environment_name)
 
 
 CLEAR_MODES = [
@@ -88,6 +96,7 @@ def _wrong_tags(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
 class ClearForm(ConfirmClearForm):
     """The same on the page that offers the clear."""
 
+    confirms = False
     field_order = ("mode", "tags")
 
     mode = forms.ChoiceField(
@@ -149,6 +158,7 @@ class ConfirmBreakerForm(ConfirmForm):
 class ControlForm(ConfirmBreakerForm):
     """Asks how the breaker is to be held, and for how long."""
 
+    confirms = False
     field_order = ("control", "for_seconds", "reason")
 
     control = forms.ChoiceField(
@@ -166,6 +176,7 @@ class ControlForm(ConfirmBreakerForm):
 class ConfirmControlForm(ControlForm):
     """The same on the confirm page, where they are decided already."""
 
+    confirms = True
     control = forms.ChoiceField(
         label=_("Control"),
         choices=[(key, it.choice) for key, it in CONTROLS.items()],
@@ -198,3 +209,10 @@ class ConfirmControlSelectedForm(ConfirmSelectedForm):
         super().__init__(*args, **kwargs)
         if self["control"].value() == AUTOMATIC:
             del self.fields["for_seconds"]
+
+
+def drop_untimely_errors(form: forms.Form) -> None:
+    """Have the form not complain, when it is first shown, of fields that nobody has seen yet."""
+    for field in form.visible_fields():
+        if field.name not in form.data:
+            form.errors.pop(field.name, None)

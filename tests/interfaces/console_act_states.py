@@ -100,6 +100,14 @@ def without_its_reason(client: Any, address: str, pressed: Pressed) -> list[Any]
 
 
 @walk
+def without_the_name_of_its_environment(client: Any, address: str, pressed: Pressed) -> list[Any]:
+    with changed(REQUIRE_ENVIRONMENT_NAME=True, ENVIRONMENT_NAME="1"):
+        question, sent = press(client, address, pressed)
+        typed = [confirm(client, address, {**sent, "environment_name": it}) for it in ("", "8")]
+        return [question, *typed]
+
+
+@walk
 def with_a_reason_that_is_none(client: Any, address: str, pressed: Pressed) -> list[Any]:
     _, sent = press(client, address, pressed)
     return [confirm(client, address, {**sent, "reason": reason}) for reason in ("1" * 501, "\0")]

@@ -119,6 +119,7 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
         ("SEARCH_CACHE_DEDICATED", "yes", "True or False"),
         ("REQUIRE_MODEL_PERMISSIONS", 1, "True or False"),
         ("REQUIRE_REASON", None, "True or False"),
+        ("REQUIRE_ENVIRONMENT_NAME", "yes", "True or False"),
         ("READ_ONLY", "off", "True or False"),
         ("EXTERNAL_TOKEN_MAX_LIFETIME", "1h", "number of seconds"),
         ("RETIRE_BREAKERS_AFTER", "30d", "number of seconds"),
@@ -183,6 +184,19 @@ def test_an_unusable_policy_is_an_error_that_names_the_breaker_and_the_option(
     with site(**settings):
         assert ids() == ["E004"]
         assert all(word in text() for word in words)
+
+
+@pytest.mark.parametrize("name", ["", " \t "])
+def test_a_name_that_is_to_be_typed_and_is_empty_is_an_error_with_a_hint(name: str) -> None:
+    with site(REQUIRE_ENVIRONMENT_NAME=True, ENVIRONMENT_NAME=name):
+        assert ids() == ["E011"]
+        assert "ENVIRONMENT_NAME is empty. Say in ENVIRONMENT_NAME which site this is" in text()
+
+
+def test_a_name_that_is_to_be_typed_is_fine_and_so_is_one_that_is_only_shown() -> None:
+    for required in (True, False):
+        with site(REQUIRE_ENVIRONMENT_NAME=required, ENVIRONMENT_NAME="production"):
+            assert issues() == []
 
 
 @pytest.mark.parametrize("alias", ["search", "breakers"])
