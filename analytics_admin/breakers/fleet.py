@@ -13,8 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from analytics_admin import patience
 from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange, StoreChange
-from analytics_admin.breakers.link import WAIT_LIMIT, Job, Link
+from analytics_admin.breakers.link import Job, Link
 from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.rounds import Rounds
@@ -228,7 +229,7 @@ class Fleet:
             if self._will_do(view):
                 return
             try:
-                running.result(timeout=WAIT_LIMIT)
+                running.result(timeout=patience.WAIT_LIMIT)
             except TimeoutError:
                 return
 
@@ -244,7 +245,7 @@ class Fleet:
             if self._will_do(view):
                 return
             try:
-                await asyncio.wait_for(asyncio.wrap_future(running), WAIT_LIMIT)
+                await asyncio.wait_for(asyncio.wrap_future(running), patience.WAIT_LIMIT)
             except TimeoutError:
                 return
 

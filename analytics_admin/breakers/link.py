@@ -15,23 +15,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from analytics_admin import patience
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.patience import Asked, Patience, Turn
 from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.breakers")
 
 T = TypeVar("T")
 Job = Callable[[BreakerStore], T]
-
-WAIT_LIMIT = 0.15
-"""Seconds that a call waits for the store at most; slow answers that follow one another cost a
-process no more than that in all."""
-TOO_SLOW = 0.05
-"""Seconds: an answer that takes longer is slow. A store that goes on like that is as good as away.
-"""
 
 TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
 _LOST = (StoreUnavailable, TimeoutError, Dismissed)
@@ -64,10 +59,9 @@ class Link:
         self._lock = threading.Lock()
         self._courier = Courier()  # another one after each loss, so late jobs are told apart
         self._carrying = threading.local()  # the courier whose job the thread carries
-        self._posted: tuple[Future[None] | None, float] = (None, 0.0)
+        self._posted: tuple[Future[None], Turn] | None = None
         self._returning: tuple[MemoryStore | None, threading.Thread | None] = (None, None)
-        self._slow = 0.0
-        self._weighed_until = 0.0
+        self._patience = Patience()
 
     def in_use(self, store: BreakerStore) -> bool:
         """Say whether what this store answers still counts.
@@ -79,11 +73,11 @@ class Link:
         return sent_by is self._courier and store is (self.stand_in or self._shared)
 
     def run(self, job: Job[T]) -> T:
-        """Run the job and return what it returns; never waits longer than WAIT_LIMIT."""
+        """Run the job and return what it returns; never waits longer than WAIT_LIMIT for it."""
         courier, local = self._courier, self._local()
         if local is None:
             try:
-                return self._send(courier, job).result(timeout=self._patience())
+                return self._wait_for(*self._send(courier, job))
             except _LOST as error:
                 local = self._lose(courier, error)
         return job(local)
@@ -93,8 +87,7 @@ class Link:
         courier, local = self._courier, self._local()
         if local is None:
             try:
-                sent = asyncio.wrap_future(self._send(courier, job))
-                return await asyncio.wait_for(sent, self._patience())
+                return await self._await(*self._send(courier, job))
             except _LOST as error:
                 local = self._lose(courier, error)
         return job(local)
@@ -103,12 +96,12 @@ class Link:
         """Have the job run soon; nobody waits. While the last one is on its way, do nothing."""
         courier, local = self._courier, self._local()
         if local is None:
-            last, since = self._posted
-            if last is None or last.done():
-                self._posted = self._send(courier, job), time.monotonic()
-                self._posted[0].add_done_callback(partial(self._note_loss, courier))
+            last = self._posted
+            if last is None or last[0].done():
+                self._posted = last = self._send(courier, job)
+                last[0].add_done_callback(partial(self._note_loss, courier))
                 return
-            if time.monotonic() - since < WAIT_LIMIT:
+            if last[1].goes_on(time.monotonic()):
                 return
             local = self._lose(courier, TimeoutError())
         job(local)
@@ -117,7 +110,7 @@ class Link:
         """Run the job if the shared store is there; one lost now is not: for a process' end."""
         try:
             if self._local() is None and not isinstance(self._store(), MemoryStore):
-                self._send(self._courier, job).result(timeout=WAIT_LIMIT)
+                self._send(self._courier, job)[0].result(timeout=patience.WAIT_LIMIT)
         except _LOST as error:
             # Not louder: at the end of a test run the log's own stream may be closed already.
             logger.debug("circuit breakers: %s; last results are lost", _reason(error))
@@ -148,38 +141,44 @@ class Link:
             self._shared = self._connect()
         return self._shared
 
-    def _send(self, courier: Courier, job: Job[T]) -> "Future[T]":
-        return courier.submit(partial(self._run_timed, courier, job))
+    def _send(self, courier: Courier, job: Job[T]) -> "tuple[Future[T], Turn]":
+        turn = Turn(self._patience)
+        return courier.submit(partial(self._run_timed, courier, job, turn)), turn
 
-    def _run_timed(self, courier: Courier, job: Job[T]) -> T:
+    def _wait_for(self, sent: "Future[T]", turn: Turn) -> T:
+        while True:
+            until = time.monotonic() + (limit := max(0.0, turn.left))
+            try:
+                return sent.result(timeout=limit)
+            except TimeoutError:
+                if not turn.goes_on(until):
+                    raise
+
+    async def _await(self, sent: "Future[T]", turn: Turn) -> T:
+        wrapped = asyncio.wrap_future(sent)
+        while True:
+            until = time.monotonic() + (limit := max(0.0, turn.left))
+            try:
+                return await asyncio.wait_for(asyncio.shield(wrapped), limit)
+            except TimeoutError:
+                if not turn.goes_on(until):
+                    wrapped.cancel()
+                    raise
+
+    def _run_timed(self, courier: Courier, job: Job[T], turn: Turn) -> T:
         store = self._store()
-        began = time.monotonic()
+        turn.begin()
+        asked = Asked()
         self._carrying.courier = courier
         try:
             result = job(store)
         finally:
             del self._carrying.courier
         if courier is self._courier:
-            self._weigh(began, time.monotonic())
+            self._patience.note_move()
+            if self._patience.weigh(asked):
+                raise StoreUnavailable(TOO_SLOWLY)
         return result
-
-    def _weigh(self, began: float, ended: float) -> None:
-        """Charge a slow answer to the process' patience; those that overlap delay calls but once.
-
-        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up.
-        """
-        with self._lock:
-            if ended - began <= TOO_SLOW:
-                self._slow = max(0.0, self._slow - TOO_SLOW)
-            elif began >= self._weighed_until:
-                self._slow += ended - began
-                self._weighed_until = ended
-            spent = self._slow >= WAIT_LIMIT
-        if spent:
-            raise StoreUnavailable(TOO_SLOWLY)
-
-    def _patience(self) -> float:
-        return max(0.0, WAIT_LIMIT - self._slow)
 
     def _lose(self, courier: Courier, error: BaseException) -> MemoryStore:
         """Go on in memory, from what was last known; the first to notice says so."""
@@ -187,7 +186,7 @@ class Link:
             if courier is not self._courier:  # noticed already, or the settings have changed
                 return self.stand_in or self._make_stand_in()
             reason = _reason(error)
-            if self._slow and isinstance(error, TimeoutError):
+            if self._patience.is_tried and isinstance(error, TimeoutError):
                 reason = TOO_SLOWLY
             stand_in = self.stand_in = self._make_stand_in()
             self._begin_anew()
@@ -209,7 +208,7 @@ class Link:
     def _begin_anew(self) -> Courier:
         """Put another courier in place; return the one that was."""
         courier, self._courier = self._courier, Courier()
-        self._slow = 0.0
+        self._patience, self._posted = Patience(), None
         return courier
 
     def _see_to_return(self, stand_in: MemoryStore) -> None:
@@ -246,7 +245,7 @@ class Link:
             except StoreUnavailable:
                 return False
             durations.append(time.monotonic() - began)
-        return statistics.median(durations) <= TOO_SLOW
+        return statistics.median(durations) <= patience.TOO_SLOW
 
 
 def _reason(error: BaseException) -> str:

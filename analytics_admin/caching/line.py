@@ -15,26 +15,16 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from analytics_admin import patience
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.patience import LONG_AGO, Asked, Patience
 from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.caching")
 
 T = TypeVar("T")
 Step = Callable[[Store], T]
-
-WAIT_LIMIT = 0.15
-"""Seconds that a call waits for the store at most; slow answers that follow one another cost a
-process no more than that in all."""
-TOO_SLOW = 0.05
-"""Seconds: an answer that takes longer is slow."""
-
-BUSY = 0.8
-"""Share of a core used meanwhile from which on a process' threads have waited for each other."""
-
-LATE = 0.015
-"""Seconds by which a thread, or an event loop, that comes later than it should is starved."""
 
 TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
 _SILENT = Said(gettext_noop("the store did not answer in time"))
@@ -67,10 +57,8 @@ class Line:
         self._carried = threading.local()
         self._store: Store | None = None
         self._retry_at: float | None = None  # set while the store is away
-        self._full_told_at = self._moved_at = -1e9
-        self._slow = 0.0
-        self._weighed_until = 0.0
-        self._quick_began = -1e9  # when the last of the quick answers was asked for
+        self._full_told_at = LONG_AGO
+        self._patience = Patience()
 
     @property
     def is_away(self) -> bool:
@@ -83,7 +71,7 @@ class Line:
             Away: the store did not do it, or is known to be away.
         """
         store = self._store or self._present()
-        began, used = time.monotonic(), time.process_time()
+        asked = Asked()
         try:
             result = step(store)
         except StoreFull as error:
@@ -93,12 +81,8 @@ class Line:
             reason = getattr(error, "reason", _SILENT)
             self._lose(store, reason)
             raise Away(reason) from None
-        ended = time.monotonic()
-        if ended - began <= TOO_SLOW:
-            self._quick_began = began
-        if self._slow or ended - began > TOO_SLOW:
-            busy = time.process_time() - used > BUSY * (ended - began)
-            self._weigh(store, began, ended, busy=busy)
+        if self._patience.weigh(asked):
+            self._lose(store, TOO_SLOWLY)
         return result
 
     async def arun(self, step: Step[T]) -> T:
@@ -107,14 +91,14 @@ class Line:
         sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
         sent.add_done_callback(_note_exception)
         while True:
-            until = time.monotonic() + (limit := self.patience() or WAIT_LIMIT)
+            until = time.monotonic() + (limit := self._patience.left)
             try:
                 return await asyncio.wait_for(asyncio.shield(sent), limit)
             except Dismissed:
                 raise Away from None
             except TimeoutError:
                 # A loop that comes late has kept the courier's threads from running, too.
-                if self._is_moving() or time.monotonic() - until > LATE:
+                if self._patience.is_moving or time.monotonic() - until > patience.LATE:
                     continue
                 self._lose(store, _SILENT)
                 raise Away(_SILENT) from None
@@ -135,14 +119,14 @@ class Line:
         sent = self._courier.submit(partial(self._note_end, function))
         while True:
             try:
-                return sent.result(timeout=self.patience() or WAIT_LIMIT)
+                return sent.result(timeout=self._patience.left)
             except TimeoutError:
-                if not self._is_moving():
+                if not self._patience.is_moving:
                     raise
 
     def patience(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
-        return max(0.001, WAIT_LIMIT - self._slow) if self._slow else None
+        return self._patience.left if self._patience.is_tried else None
 
     def close(self) -> None:
         """Let the connections and threads go; another line takes this one's place."""
@@ -155,7 +139,7 @@ class Line:
         self._lock = threading.Lock()
         self._carried = threading.local()
         self._courier = Courier()
-        self._slow = 0.0
+        self._patience = Patience()
         self._store = None
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
@@ -169,15 +153,8 @@ class Line:
 
     def _note_end(self, function: Callable[[], T]) -> T:
         result = function()
-        self._moved_at = time.monotonic()
+        self._patience.note_move()
         return result
-
-    def _is_moving(self) -> bool:
-        """Say whether the courier brings answers: then a caller waits for its turn, not the store.
-
-        Slow answers that follow one another are weighed, and end that.
-        """
-        return time.monotonic() - self._moved_at < WAIT_LIMIT
 
     def _present(self) -> Store:
         with self._lock:
@@ -204,10 +181,10 @@ class Line:
             self._store = None
             self._retry_at = time.monotonic() + self._retry_interval()
             courier, self._courier = self._courier, Courier()
-            slow, self._slow = self._slow, 0.0
+            spent, self._patience = self._patience, Patience()
         courier.dismiss()
         store.close()
-        told = TOO_SLOWLY if slow and reason == _SILENT else reason
+        told = TOO_SLOWLY if spent.is_tried and reason == _SILENT else reason
         logger.error("search cache: %s; searches are computed without it", told)
 
     def _try_to_return(self) -> None:
@@ -233,33 +210,6 @@ class Line:
             self._full_told_at = now
         logger.error("search cache: %s; results are not stored", error.reason)
 
-    def _weigh(self, store: Store, began: float, ended: float, *, busy: bool) -> None:
-        """Charge a slow answer to the process' patience; those that overlap delay calls but once.
-
-        Each quick one takes TOO_SLOW off the charge, so hiccups far apart do not add up. A process
-        that was ``busy`` all the while has kept the answer waiting itself.
-        """
-        if ended - began > TOO_SLOW and (busy or _is_starved()):
-            return
-        with self._lock:
-            if ended - began <= TOO_SLOW:
-                self._slow = max(0.0, self._slow - TOO_SLOW)
-            elif self._quick_began > began:
-                return  # another was asked later and answered sooner: threads wait for their turn
-            elif began >= self._weighed_until:
-                self._slow += ended - began
-                self._weighed_until = ended
-            spent = self._slow >= WAIT_LIMIT
-        if spent:
-            self._lose(store, TOO_SLOWLY)
-
-
-def _is_starved() -> bool:
-    """Say whether this thread waits for its turn to run, so that it cannot tell who was slow."""
-    began = time.monotonic()
-    time.sleep(0.001)
-    return time.monotonic() - began > LATE
-
 
 def _is_quick(store: Store) -> bool:
     """Say whether the store takes writes, and answers quickly more often than not."""
@@ -268,7 +218,7 @@ def _is_quick(store: Store) -> bool:
         began = time.monotonic()
         store.check_writable()
         durations.append(time.monotonic() - began)
-    return statistics.median(durations) <= TOO_SLOW
+    return statistics.median(durations) <= patience.TOO_SLOW
 
 
 def _note_exception(sent: "asyncio.Future[T]") -> None:

@@ -13,10 +13,10 @@ import pytest
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, engine
 from analytics_admin.breakers.exchange import StoreChange
 from analytics_admin.breakers.fleet import Fleet
-from analytics_admin.breakers.link import WAIT_LIMIT
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Reading
+from analytics_admin.patience import WAIT_LIMIT
 from tests.breakers import another, names_in
 from tests.fleet.sites import eventually
 

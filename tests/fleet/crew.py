@@ -84,11 +84,12 @@ def set_up_site(*, patient: bool = False) -> None:
 
 
 def _wait_for_the_store() -> None:
-    from analytics_admin.breakers import engine, fleet, link
-    from analytics_admin.caching import line, wiring
+    from analytics_admin import patience
+    from analytics_admin.breakers import engine
+    from analytics_admin.caching import wiring
 
-    line.WAIT_LIMIT = line.TOO_SLOW = wiring.REPLY_TIMEOUT = 10.0
-    link.WAIT_LIMIT = fleet.WAIT_LIMIT = link.TOO_SLOW = engine.CALL_TIMEOUT = 10.0
+    patience.WAIT_LIMIT = patience.TOO_SLOW = 10.0
+    engine.CALL_TIMEOUT = wiring.REPLY_TIMEOUT = 10.0
 
 
 def sleep_until(instant: float) -> None:

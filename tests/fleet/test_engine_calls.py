@@ -1,13 +1,16 @@
-"""Protected calls run side by side: the breaker holds nothing while they do."""
+"""Protected calls run side by side: the breaker holds nothing while they do, however many."""
 
 import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from tests.breakers import another
+from analytics_admin.breakers import CircuitBreaker
+from tests.breakers import another, snapshot_of
 
 pytestmark = pytest.mark.hurried
 
@@ -57,3 +60,55 @@ def test_8_calls_of_50_ms_end_in_under_70_ms(together: Callable[[], None]) -> No
         together()
         took.append(time.monotonic() - began)
     assert SECONDS <= min(took) < LIMIT
+
+
+def registered(name: str) -> CircuitBreaker:
+    """Return a breaker that the store knows: what calls come to before that is not counted."""
+    breaker = another(name, failure_threshold=1_000_000)
+    assert snapshot_of(breaker).generation
+    return breaker
+
+
+def fail_in_tasks(name: str) -> CircuitBreaker:
+    """Have thousands of tasks fail at once; return their breaker."""
+    breaker = registered(name)
+
+    async def call() -> None:
+        with suppress(ConnectionError):
+            async with breaker:
+                raise ConnectionError
+
+    async def run() -> None:
+        await asyncio.gather(*(call() for _ in range(3000)))
+
+    asyncio.run(run())
+    return breaker
+
+
+def fail_in_threads(name: str) -> CircuitBreaker:
+    """Have hundreds of threads fail ten times each, all at once; return their breaker."""
+    breaker = registered(name)
+    together = threading.Barrier(300)
+
+    def call() -> None:
+        together.wait(20)
+        for _ in range(10):
+            breaker.acquire().fail()
+
+    threads = [threading.Thread(target=call) for _ in range(300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return breaker
+
+
+@pytest.mark.parametrize("fail", [fail_in_tasks, fail_in_threads])
+def test_thousands_of_failures_at_once_are_no_outage_and_each_counts(fail: Any) -> None:
+    """A machine that stands still meanwhile is an outage by design: not five times in a row."""
+    assert any(_all_are_counted(fail(f"burst-{turn}")) for turn in range(ATTEMPTS))
+
+
+def _all_are_counted(breaker: CircuitBreaker) -> bool:
+    is_away = breaker.fleet.link.stand_in is not None
+    return not is_away and snapshot_of(breaker).consecutive_failures == 3000

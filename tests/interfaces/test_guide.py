@@ -28,10 +28,10 @@ from analytics_admin.breakers.evidence import (
     TRANSITIONS_KEPT,
 )
 from analytics_admin.breakers.exchange import REFUSED_FOR, SETTLING_INTERVALS
-from analytics_admin.breakers.link import TOO_SLOW, WAIT_LIMIT
 from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import MOST_NAMES
 from analytics_admin.conf import AppSettings
+from analytics_admin.patience import TOO_SLOW, WAIT_LIMIT
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
 from tests.separate_site import run_site

@@ -52,6 +52,7 @@ LEVELS = {
         "models",
         "migrations",
         "packing",
+        "patience",
         "said",
         "signals",
         "",

@@ -1,0 +1,137 @@
+"""How long a process' callers bear with a store before they go on without it.
+
+Knows no store: it is told when an answer was asked for and when it came. What a process has kept
+waiting itself, for it had no processor to spare, is not held against the store.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+WAIT_LIMIT = 0.15
+"""Seconds that a call waits for the store at most; slow answers that follow one another cost a
+process no more than that in all."""
+TOO_SLOW = 0.05
+"""Seconds: an answer that takes longer is slow. A store that goes on like that is as good as away.
+"""
+BUSY = 0.5
+"""Share of a core used meanwhile from which on a process' threads have waited for each other."""
+LATE = 0.015
+"""Seconds by which a thread, or an event loop, that comes later than it should is starved."""
+
+LONG_AGO = -1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The moment at which a store was asked."""
+
+    at: float = field(default_factory=time.monotonic)
+    cpu_used: float = field(default_factory=time.process_time)
+
+    def was_busy(self, until: float) -> bool:
+        """Say whether this process has used a processor all the while."""
+        return time.process_time() - self.cpu_used > BUSY * (until - self.at)
+
+
+class Patience:
+    """One process' patience with one store; not to be used on the other side of a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slow = 0.0
+        self._weighed_until = 0.0
+        self._quick_asked_at = LONG_AGO  # the last of the quick answers
+        self._moved_at = LONG_AGO
+
+    @property
+    def is_tried(self) -> bool:
+        """Say whether slow answers have used up some of it."""
+        return self._slow > 0
+
+    @property
+    def left(self) -> float:
+        """Return the seconds that the next answer may take."""
+        return max(0.001, WAIT_LIMIT - self._slow)
+
+    def weigh(self, asked: Asked) -> bool:
+        """Charge the answer that has come if it was slow; return whether the patience is spent.
+
+        Answers that overlap delay calls but once. Each quick one takes TOO_SLOW off the charge, so
+        hiccups far apart do not add up.
+        """
+        now = time.monotonic()
+        is_slow = now - asked.at > TOO_SLOW
+        if not is_slow:
+            self._quick_asked_at = asked.at
+            if not self._slow:
+                return False
+        elif asked.was_busy(now) or _is_starved():
+            return False
+        with self._lock:
+            if not is_slow:
+                self._slow = max(0.0, self._slow - TOO_SLOW)
+            elif self._quick_asked_at > asked.at:
+                return False  # one asked later was answered sooner: threads wait for their turn
+            elif asked.at >= self._weighed_until:
+                self._slow += now - asked.at
+                self._weighed_until = now
+            return self._slow >= WAIT_LIMIT
+
+    def note_move(self) -> None:
+        """Be told that one of the jobs that callers queue for has come to its end."""
+        self._moved_at = time.monotonic()
+
+    @property
+    def is_moving(self) -> bool:
+        """Say whether queued jobs are being done: who waits then waits for a turn, not a store."""
+        return time.monotonic() - self._moved_at < WAIT_LIMIT
+
+    @property
+    def moved_at(self) -> float:
+        return self._moved_at
+
+
+class Turn:
+    """A caller's wait for a queued job: first for its turn, then for the store's answer.
+
+    Slow answers that follow one another are weighed, and end either.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._asked = Asked()
+        self._is_begun = self._is_excused = False
+
+    def begin(self) -> None:
+        """Be told that the store is being asked now."""
+        self._asked, self._is_begun = Asked(), True
+
+    @property
+    def left(self) -> float:
+        """Return the seconds for which to go on waiting; 0 or less: for no longer."""
+        since = self._asked.at
+        if not self._is_begun:
+            since = max(since, self._patience.moved_at)
+        return since + self._patience.left - time.monotonic()
+
+    def goes_on(self, until: float) -> bool:
+        """Say whether to wait on after a wait that was to end at ``until``.
+
+        Who comes late from it, or was busy all the while, has kept the courier's threads from
+        running, too: that is excused once.
+        """
+        if self.left > 0:
+            return True
+        now = time.monotonic()
+        if self._is_excused or not (now - until > LATE or self._asked.was_busy(now)):
+            return False
+        self._asked, self._is_excused = Asked(), True
+        return True
+
+
+def _is_starved() -> bool:
+    """Say whether this thread waits for its turn to run, so that it cannot tell who was slow."""
+    began = time.monotonic()
+    time.sleep(0.001)
+    return time.monotonic() - began > LATE
