@@ -41,13 +41,15 @@ class ActResult:
     """What an act says to its operator.
 
     ``preview`` is set by a dry run alone, which has no ``operation_id``; ``results`` by a reset
-    of chosen breakers alone.
+    of chosen breakers alone; ``generations``, by name, by a dry run on breakers: what they were at,
+    to be the ``expected_generation`` of the act.
     """
 
     message: str
     operation_id: UUID | None = None
     preview: Mapping[str, Any] | None = None
     results: Sequence[Mapping[str, Any]] | None = None
+    generations: Mapping[str, str] | None = None
 
 
 def failure_said(act: Act, reason: str) -> Said:

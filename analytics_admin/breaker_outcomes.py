@@ -28,7 +28,11 @@ def report_plan(plan: str, changes: Sequence[BreakerChange]) -> ActResult:
     """Return what the act's dry run says."""
     rows = [_row(change) for change in changes]
     message = Said(_("Dry run: %(plan)s"), plan=plan)
-    return ActResult(message=message, preview={"count": len(rows), "breakers": rows})
+    return ActResult(
+        message=message,
+        preview={"count": len(rows), "breakers": rows},
+        generations={change.name: change.generation for change in changes},
+    )
 
 
 def plan_said(changes: Sequence[BreakerChange], control: str) -> Said:

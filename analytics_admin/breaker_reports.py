@@ -93,16 +93,6 @@ def page_breakers(
     )
 
 
-def look_up_breakers(names: Sequence[str]) -> list[BreakerStatus]:
-    """Return these registered breakers by name, each once.
-
-    Raises:
-        UnknownBreakers, StoreUnavailable
-    """
-    roster.require_known(names)
-    return roster.statuses(sorted(set(names)))
-
-
 def describe_breaker(name: str) -> BreakerDetail:
     """Return what is known of one registered breaker; changes and creates nothing.
 

@@ -130,6 +130,7 @@ def own_client(alias: str, *, timeout: float) -> Any:
         kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         # The third costs greetings, each a round trip, and lets a server stretch the time-outs.
         kwargs["protocol"] = 2
+        kwargs["driver_info"] = None  # two more, to tell the server which library calls
         kwargs["decode_responses"] = False
         kwargs["command_packer"] = Packer()
         own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)

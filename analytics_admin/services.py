@@ -39,7 +39,6 @@ from analytics_admin.breaker_reports import (
     LARGEST_PAGE,
     describe_breaker,
     list_breakers,
-    look_up_breakers,
     page_breakers,
 )
 from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
@@ -120,7 +119,6 @@ __all__ = [
     "list_breakers",
     "list_clears_since",
     "list_recent_clears",
-    "look_up_breakers",
     "may",
     "outside_transactions",
     "page_breakers",

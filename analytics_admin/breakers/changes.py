@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from analytics_admin.breakers.roster import BreakerStatus, status_of
+from analytics_admin.breakers.roster import BreakerStatus, shown, status_of
+from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Reading
 from analytics_admin.said import Said
 from analytics_admin.said import gettext_noop as _
@@ -28,6 +29,8 @@ class BreakerChange:
     name: str
     from_state: str
     to_state: str
+    generation: str
+    """At which it was before; empty without a record."""
 
 
 class BreakerMoved(Exception):
@@ -80,12 +83,22 @@ def state_said(state: str) -> str:
     return _STATES.get(state, state)
 
 
+def change_of(name: str, before: Snapshot | None, now: float, *, to_state: str) -> BreakerChange:
+    """Return what comes of a breaker that was so at ``now``."""
+    return BreakerChange(
+        name=name,
+        from_state=shown(before, now),
+        to_state=to_state,
+        generation=_generation(before),
+    )
+
+
 def require_unmoved(
     expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
 ) -> None:
     """Raise BreakerMoved unless each breaker of the reading is at the generation expected of it."""
     for name, snapshot in reading.snapshots.items():
-        generation = "" if snapshot is None else snapshot.generation
+        generation = _generation(snapshot)
         if expected.get(name, generation) != generation:
             raise BreakerMoved(name, status_of(name, snapshot, reading.now), reached)
 
@@ -95,3 +108,7 @@ def require_seen(seen: Collection[str] | None, reading: Reading) -> None:
     for name, snapshot in reading.snapshots.items():
         if seen is not None and name not in seen:
             raise BreakerMoved(name, status_of(name, snapshot, reading.now))
+
+
+def _generation(snapshot: Snapshot | None) -> str:
+    return "" if snapshot is None else snapshot.generation

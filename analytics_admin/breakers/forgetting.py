@@ -9,12 +9,13 @@ from analytics_admin.breakers import engine
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerKept,
+    change_of,
     require_unmoved,
     state_said,
 )
 from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS
 from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.roster import registered_names, require_known, status_of
+from analytics_admin.breakers.roster import read_registered, registered_names, status_of
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.said import Said, gettext_noop
@@ -33,8 +34,8 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
         StoreUnavailable
     """
     for _ in range(ROUNDS):
-        change, generation = _forgettable(name, expected)
-        if _drop(name, generation):
+        change = _forgettable(name, expected)
+        if _drop(name, change.generation):
             engine.fleet.expire(name)
             return change
     words = gettext_noop("%(name)s changes faster than it can be forgotten")
@@ -43,23 +44,21 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
 
 def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
     """Return what ``forget`` would do now, without doing it; raises as it does."""
-    change, _ = _forgettable(name, expected)
-    return change
+    return _forgettable(name, expected)
 
 
-def _forgettable(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, str]:
-    """Return what forgetting the breaker comes to, and the generation at which it may be done."""
-    require_known([name])
-    reading = engine.act_store().load_many([name])
+def _forgettable(name: str, expected: Mapping[str, str]) -> BreakerChange:
+    """Return what forgetting the breaker comes to."""
+    reading = read_registered([name])
     require_unmoved(expected, reading)
     if name in declared_names():
         raise BreakerKept(name, Said(gettext_noop("this site's code or settings declare it")))
-    status = status_of(name, reading.snapshots[name], reading.now)
+    snapshot = reading.snapshots[name]
+    status = status_of(name, snapshot, reading.now)
     if status.control != Control.AUTOMATIC:
         words = gettext_noop("it is held %(control)s; release it first")
         raise BreakerKept(name, Said(words, control=state_said(status.control)))
-    change = BreakerChange(name=name, from_state=status.state, to_state=FORGOTTEN)
-    return change, status.generation
+    return change_of(name, snapshot, reading.now, to_state=FORGOTTEN)
 
 
 def _drop(name: str, generation: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from analytics_admin.breakers import engine
 from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.roster import BreakerStatus, shown, status_of
+from analytics_admin.breakers.roster import ALL_AT_ONCE, BreakerStatus, shown, status_of
 from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import Reading, Survey
 
@@ -26,8 +26,6 @@ _Guess = tuple[Sequence[str], Sequence[str]]
 _read_before: dict[_Question, _Guess] = {}
 QUESTIONS_KEPT = 50
 GUESSES_KEPT = 500
-READ_AT_ONCE = 100
-"""Of so many breakers all are read in the first round trip, and nothing is to be guessed."""
 MOST_READ = 500
 """Breakers that are read to be told apart; among more of them, the store's word is taken."""
 
@@ -83,7 +81,7 @@ def _survey(told_apart: Sequence[str], page: Sequence[str], *, activity: bool) -
         [*told_apart, *page],
         keep_for=engine.keep_for(),
         activity_of=page if activity else None,
-        all_up_to=READ_AT_ONCE,
+        all_up_to=ALL_AT_ONCE,
     )
 
 
@@ -103,11 +101,7 @@ class _Found:
         missing = [name for name in names if name not in known]
         if missing:
             found = engine.act_store().load_many(missing, activity_of=missing if activity else ())
-            self.reading = Reading(
-                now=found.now,
-                snapshots=self.reading.snapshots | found.snapshots,
-                activity=self.reading.activity | found.activity,
-            )
+            self.reading = self.reading.joined(found)
 
     def state(self, name: str) -> str:
         """Return what calls meet; one that was not read is as the store lists it, or closed."""
@@ -141,7 +135,7 @@ class _Found:
 def _declared() -> _Guess:
     """Guess that those count which need not be in the store, if they are few."""
     names = tuple(declared_names())
-    return ((), names) if len(names) <= READ_AT_ONCE else ((), ())
+    return ((), names) if len(names) <= ALL_AT_ONCE else ((), ())
 
 
 def _remember(question: _Question, told_apart: Collection[str], page: Sequence[str]) -> None:

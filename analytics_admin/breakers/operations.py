@@ -7,13 +7,17 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 
 from analytics_admin.breakers import engine
-from analytics_admin.breakers.changes import BreakerChange, require_seen, require_unmoved
+from analytics_admin.breakers.changes import (
+    BreakerChange,
+    change_of,
+    require_seen,
+    require_unmoved,
+)
 from analytics_admin.breakers.exchange import StateChange
 from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
 from analytics_admin.breakers.machine import control as change_control
 from analytics_admin.breakers.machine import reset as reset_snapshot
-from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.roster import registered_names, require_known, shown
+from analytics_admin.breakers.roster import read_registered, shown
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
 from analytics_admin.said import Said, gettext_noop
@@ -95,11 +99,9 @@ def set_control(
             it moved in the very moment of the act: then those ``reached`` were.
         StoreUnavailable
     """
-    require_known(names)
+    reading = read_registered(names)
     changes: dict[str, BreakerChange] = {}
-    waiting = sorted(set(names))
     for _ in range(ROUNDS):
-        reading = engine.act_store().load_many(waiting)
         require_unmoved(expected, reading, changes)
         until = None if for_seconds is None else reading.now + for_seconds
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
@@ -107,9 +109,10 @@ def set_control(
         for change in won:
             announce_change(change, CONTROL)
         changes |= {change.name: change for change in won}
-        waiting = [name for name in waiting if name not in changes]
+        waiting = [name for name in reading.snapshots if name not in changes]
         if not waiting:
             return list(changes.values())
+        reading = engine.act_store().load_many(waiting)
     words = gettext_noop("%(name)s changes faster than it can be held")
     raise StoreUnavailable(Said(words, name=waiting[0]))
 
@@ -118,16 +121,12 @@ def plan_control(
     names: Sequence[str], control: Control, *, expected: Mapping[str, str] = NO_EXPECTATION
 ) -> list[BreakerChange]:
     """Return what ``set_control`` would do now, without doing it; raises as it does."""
-    require_known(names)
-    reading = engine.act_store().load_many(sorted(set(names)))
+    reading = read_registered(names)
     require_unmoved(expected, reading)
     hold = None if control is Control.AUTOMATIC else Hold(control=control, until=None)
+    now = reading.now
     return [
-        BreakerChange(
-            name=name,
-            from_state=shown(old, reading.now),
-            to_state=shown(change_control(old or new_record(), hold), reading.now),
-        )
+        change_of(name, old, now, to_state=shown(change_control(old or new_record(), hold), now))
         for name, old in reading.snapshots.items()
     ]
 
@@ -179,9 +178,10 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
             Move(name=name, expected=old, new=new, cause=cause, attempt=attempt, actor=actor)
         )
     return [
-        BreakerChange(
-            name=move.name,
-            from_state=shown(move.expected, reading.now),
+        change_of(
+            move.name,
+            move.expected,
+            reading.now,
             to_state=shown(outcome.snapshot, outcome.now),
         )
         for move, outcome in zip(moves, _control_outcomes(moves), strict=True)
@@ -222,20 +222,14 @@ def announce_change(change: BreakerChange, cause: str) -> None:
 
 def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
     """Return the breakers that a reset is to reach."""
-    registered = registered_names()
-    if names is not None:
-        unknown = set(names) - set(registered)
-        if unknown:
-            raise UnknownBreakers(list(unknown))
-        registered = sorted(set(names))
-    reading = engine.act_store().load_many(registered)
+    reading = read_registered(names)
     found = {
-        name: reading.snapshots[name]
-        for name in registered
-        if not only_open or shown(reading.snapshots[name], reading.now) not in PASSING
+        name: snapshot
+        for name, snapshot in reading.snapshots.items()
+        if not only_open or shown(snapshot, reading.now) not in PASSING
     }
     return Reading(now=reading.now, snapshots=found)
 
 
 def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
-    return BreakerChange(name=name, from_state=shown(snapshot, now), to_state=State.CLOSED.value)
+    return change_of(name, snapshot, now, to_state=State.CLOSED.value)

@@ -7,9 +7,14 @@ import secrets
 from collections.abc import Mapping
 
 from analytics_admin.breakers import engine, machine
-from analytics_admin.breakers.changes import BreakerChange, BreakerNotOpen, require_unmoved
+from analytics_admin.breakers.changes import (
+    BreakerChange,
+    BreakerNotOpen,
+    change_of,
+    require_unmoved,
+)
 from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce_change
-from analytics_admin.breakers.roster import require_known, shown
+from analytics_admin.breakers.roster import read_registered, shown
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.said import Said, gettext_noop
@@ -41,16 +46,13 @@ def plan_probe(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Br
 
 def _allowed(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, Snapshot, Snapshot]:
     """Return what the act comes to, and the breaker before and after it."""
-    require_known([name])
-    reading = engine.act_store().load_many([name])
+    reading = read_registered([name])
     require_unmoved(expected, reading)
     old = reading.snapshots[name]
     new = None if old is None else machine.allow_probe(old)
     if old is None or new is None:
         raise BreakerNotOpen(name, shown(old, reading.now))
-    change = BreakerChange(
-        name=name, from_state=shown(old, reading.now), to_state=shown(new, reading.now)
-    )
+    change = change_of(name, old, reading.now, to_state=shown(new, reading.now))
     return change, old, new
 
 

@@ -80,11 +80,16 @@ def validate_name(name: str) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"a circuit breaker's name must be a string, not {name!r}")
-    if not _NAME.fullmatch(name):
+    if not can_be_name(name):
         raise ValueError(
             f"a circuit breaker's name must be 1 to 100 letters, digits, '.', '_', ':' or '-', "
             f"the first a letter or digit, not {name[:120]!r}"
         )
+
+
+def can_be_name(name: str) -> bool:
+    """Say whether a breaker can be declared under this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=20_000)  # twice the names that a site may have: those asked for come from users

@@ -59,6 +59,14 @@ class Reading:
     activity: dict[str, Activity] = field(default_factory=dict)
     """Of those whose activity was asked for."""
 
+    def joined(self, later: "Reading") -> "Reading":
+        """Return what both saw, at the time of the later one."""
+        return Reading(
+            now=later.now,
+            snapshots=self.snapshots | later.snapshots,
+            activity=self.activity | later.activity,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:

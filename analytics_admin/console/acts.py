@@ -167,10 +167,11 @@ class ConfirmedAct:
         return HttpResponseRedirect(self.done_url)
 
     def confirm(self, form: forms.Form) -> HttpResponse:
-        """Ask; a preview that fails is told and stops nobody: the act itself may well succeed."""
+        """Ask; what the preview has found, the form may carry."""
         self.operation_id = None  # whatever was sent before, this page is a new attempt
         self.shown = form
-        options = dict(form.cleaned_data if form.is_bound else form.initial)
+        preview = self._preview()
+        options = self._options()
         context: dict[str, Any] = {
             "form": form,
             "attempt": uuid4(),
@@ -180,13 +181,21 @@ class ConfirmedAct:
             "options": options,
             "lines": self._lines(options),
             **self.describe(),
+            **preview,
         }
-        try:
-            result = self.carry_out({**options, "reason": ""}, dry_run=True)
-            context |= self.describe_preview(result)
-        except ActFailed as error:
-            context["preview_failure"] = here(error.reason)
         return self.page.render(self.request, self.template, context)
+
+    def _options(self) -> dict[str, Any]:
+        """Return what the confirm page asks about."""
+        return dict(self.shown.cleaned_data if self.shown.is_bound else self.shown.initial)
+
+    def _preview(self) -> dict[str, Any]:
+        """Return the words about a dry run; one that fails stops nobody: the act may succeed."""
+        try:
+            result = self.carry_out({**self._options(), "reason": ""}, dry_run=True)
+        except ActFailed as error:
+            return {"preview_failure": here(error.reason)}
+        return self.describe_preview(result)
 
     def _lines(self, options: dict[str, Any]) -> dict[str, str]:
         """Return the same act as the other doors are asked for it."""

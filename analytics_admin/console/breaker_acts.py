@@ -18,7 +18,7 @@ from analytics_admin.console.forms import (
 )
 from analytics_admin.console.pages import DomainAdmin
 from analytics_admin.console.wording import CONTROLS, ON_ONE, state_badge
-from analytics_admin.services import Act, ActResult, BreakerMoved, StoreUnavailable, UnknownBreakers
+from analytics_admin.services import Act, ActResult, BreakerMoved, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
 NO_NAME = "-"
@@ -103,11 +103,8 @@ class OneBreakerAct(ConfirmedAct):
 
     def answer_moved(self, error: BreakerMoved) -> HttpResponse:
         """Show the confirm page again, with the breaker as it is now and the words given."""
-        try:
-            (now,) = services.look_up_breakers([self.name])
-        except (StoreUnavailable, UnknownBreakers):
-            return super().answer_moved(error)
-        form = self.form({**self.request.POST.dict(), "expected_generation": now.generation})
+        now = error.status.generation
+        form = self.form({**self.request.POST.dict(), "expected_generation": now})
         if not form.is_valid():
             return super().answer_moved(error)
         messages.error(self.request, moved_words(error))

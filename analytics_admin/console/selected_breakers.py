@@ -16,13 +16,7 @@ from analytics_admin.console.acts import ConfirmedAct, moved_words
 from analytics_admin.console.breaker_acts import movers_first
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
 from analytics_admin.console.wording import BULK, CONTROLS
-from analytics_admin.services import (
-    Act,
-    ActRefused,
-    ActResult,
-    BreakerMoved,
-    StoreUnavailable,
-)
+from analytics_admin.services import Act, ActRefused, ActResult, BreakerMoved
 
 FILLED_IN = ("control", "for_seconds", "reason")
 
@@ -38,27 +32,33 @@ class SelectedAct(ConfirmedAct):
         raise NotImplementedError
 
     def first_form(self) -> forms.Form:
-        return self.form_for(self.request.POST.getlist("names"), {})
+        return self.form_for({})
 
-    def form_for(self, names: list[str], chosen: dict[str, Any]) -> forms.Form:
-        """Return the confirm page's form on these breakers as they are now.
+    def form_for(self, chosen: dict[str, Any]) -> forms.Form:
+        """Return the confirm page's form, which the preview tells the breakers' generations.
 
-        Raises:
-            UnknownBreakers
+        None is known while the store is away: an act on those is refused, and shown again, once
+        the store is back, for nobody has seen them.
         """
-        seen = generations_now(names)
-        initial = {**chosen, "names": list(seen), "generations": list(seen.values())}
-        return self.form(initial=initial)
+        names = self.ticked()
+        return self.form(initial={**chosen, "names": names, "generations": [""] * len(names)})
+
+    def ticked(self) -> list[str]:
+        """Return the names that were sent, each once."""
+        return sorted(set(self.request.POST.getlist("names")))
 
     def describe_preview(self, result: ActResult) -> dict[str, Any]:
+        """A form that was sent already keeps what its sender has seen."""
+        seen = result.generations or {}
+        self.shown.initial.update(names=list(seen), generations=list(seen.values()))
         return {"shown": movers_first((result.preview or {})["breakers"])}
 
     def describe(self) -> dict[str, Any]:
-        words, number = BULK[self.words_of()], len(set(self.request.POST.getlist("names")))
+        words, names = BULK[self.words_of()], self.ticked()
         return {
             "question": words.question,
-            "button": words.button % {"number": number},
-            "selected": sorted(set(self.request.POST.getlist("names"))),
+            "button": words.button % {"number": len(names)},
+            "selected": names,
         }
 
     def answer_moved(self, error: BreakerMoved) -> HttpResponse:
@@ -66,7 +66,7 @@ class SelectedAct(ConfirmedAct):
         messages.error(self.request, moved_words(error))
         post = self.request.POST
         filled_in = {field: post[field] for field in FILLED_IN if field in post}
-        return self.confirm(self.form_for(post.getlist("names"), filled_in))
+        return self.confirm(self.form_for(filled_in))
 
     def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
         """A preview shows what there is; the act insists on what was seen."""
@@ -109,7 +109,7 @@ class ControlSelected(SelectedAct):
         control = self.request.POST.get("control", "")
         if control not in CONTROLS:
             raise ActRefused(gettext("No such control."), code="invalid")
-        return self.form_for(self.request.POST.getlist("names"), {"control": control})
+        return self.form_for({"control": control})
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
@@ -121,17 +121,3 @@ class ControlSelected(SelectedAct):
         seconds = options.get("for_seconds")  # as it was sent, when the page is shown again
         held = {"control": options["control"], "for_seconds": float(seconds) if seconds else None}
         return {**super().arguments(options), **held}
-
-
-def generations_now(names: list[str]) -> dict[str, str]:
-    """Return the breakers' generations by name; none is known while the store is away.
-
-    An act on those is refused, and shown again, once the store is back: nobody has seen them.
-
-    Raises:
-        UnknownBreakers
-    """
-    try:
-        return {status.name: status.generation for status in services.look_up_breakers(names)}
-    except StoreUnavailable:
-        return dict.fromkeys(sorted(set(names)), "")

@@ -11,6 +11,7 @@ from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control, Counts
 from analytics_admin.breakers.store import StoreUnavailable
+from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
 from tests.breakers import another, snapshot_of, state_now, trip
 
@@ -22,7 +23,7 @@ def hold(name, control, seconds=60.0, **options):
 
 
 def status_of(name):
-    return next(status for status in roster.statuses() if status.name == name)
+    return next(status for status in list_breakers() if status.name == name)
 
 
 @pytest.fixture
