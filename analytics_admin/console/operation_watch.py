@@ -17,6 +17,7 @@ from analytics_admin.models import Operation
 from analytics_admin.said import here
 from analytics_admin.services import BreakerWatch, Sequel, StoreUnavailable, WatchedBreaker
 
+GRAVITY = {sequel: place for place, sequel in enumerate(Sequel)}
 WITH_CAUSE = (Sequel.REOPENED, Sequel.WOULD_OPEN, Sequel.MOVED)
 
 
@@ -40,10 +41,11 @@ def describe_breakers(watch: BreakerWatch) -> dict[str, Any]:
         words = gettext("It moved no circuit breaker, so there is nothing to watch.")
         return {"verdict": words, "tone": "quiet"}
     sequels = Counter(breaker.sequel for breaker in watch.breakers)
+    gravest_first = sorted(watch.breakers, key=lambda breaker: GRAVITY[breaker.sequel])
     return {
         "verdict": verdict_words(watch.breakers),
         "tone": next(SEQUELS[sequel].tone for sequel in Sequel if sequels[sequel]),
-        "rows": [describe_one(breaker) for breaker in watch.breakers],
+        "rows": [describe_one(breaker) for breaker in gravest_first],
         "unwatched": unwatched_words(watch.unwatched),
         "has_lost": bool(sequels[Sequel.LOST]),
     }

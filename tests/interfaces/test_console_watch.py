@@ -1,6 +1,7 @@
 """What became of an act on breakers, on the operation's own page: opened again, and how soon."""
 
 import re
+from html import unescape
 
 import pytest
 
@@ -12,7 +13,8 @@ from analytics_admin.services import (
     set_breaker_control,
 )
 from tests.breakers import another, round_trips, state_now, trip
-from tests.interfaces.operations import record
+from tests.interfaces.console_pages import told
+from tests.interfaces.operations import page_of, record
 from tests.interfaces.watching import (
     SAM,
     let_pass,
@@ -46,13 +48,10 @@ def test_one_that_opens_again_is_told_with_how_soon_and_why(look):
         words,
     )
     assert tone == "bad"
-    first, second, third = watched(look(act))
-    assert (first, third) == (
-        ["shop:a", "Stayed closed", CLOSED],
-        ["shop:c", "Stayed closed", CLOSED],
-    )
-    assert re.fullmatch(r"Opened again after 1[45] s: Failures in a row", second[1])
-    assert second[2] == OPEN
+    gravest, *others = watched(look(act))
+    assert others == [["shop:a", "Stayed closed", CLOSED], ["shop:c", "Stayed closed", CLOSED]]
+    assert (gravest[0], gravest[2]) == ("shop:b", OPEN)
+    assert re.fullmatch(r"Opened again after 1[45] s: Failures in a row", gravest[1])
     assert 'href="/admin/analytics_admin/circuitbreaker/shop:b/"' in section(look(act))
     assert section(look(act)).count('data-aa-as="moment"') == 1
 
@@ -180,7 +179,7 @@ def test_a_named_one_that_was_closed_already_is_watched_too(look):
     assert verdict(look(act)) == ("All 3 circuit breakers have stayed closed.", "good")
     let_pass(20)
     trip("shop:a")
-    assert re.fullmatch(r"Opened again after 2[01] s: .+", watched(look(act))[1][1])
+    assert re.fullmatch(r"Opened again after 2[01] s: .+", watched(look(act))[0][1])
 
 
 def test_a_release_of_what_was_not_held_leaves_it_open(look):
@@ -231,3 +230,18 @@ def test_other_acts_have_no_such_section_and_ask_no_store(look, row):
     with round_trips() as sent:
         assert section(look(row)) == ""
     assert sent["trips"] == 0
+
+
+def test_an_act_done_on_a_page_leads_to_its_own_and_its_message_stays_as_it_is(client, superuser):
+    client.force_login(superuser)
+    trip("shop:a")
+    confirmed = {"confirmed": "yes", "reason": "they say"}
+    answer = client.post("/admin/analytics_admin/circuitbreaker/reset/", confirmed, follow=True)
+    assert told(answer) == [("success", "All circuit breakers reset successfully")]
+    link = f'<a href="{page_of(Operation.objects.get())}">See what became of it</a>'
+    assert answer.text.count(link) == 1
+    assert verdict(client.get(page_of(Operation.objects.get())))[1] == "good"
+    stale = {**confirmed, "expected_generation": "1"}
+    refused = client.post("/admin/analytics_admin/circuitbreaker/shop:a/reset/", stale, follow=True)
+    assert "has changed meanwhile" in unescape(refused.text)
+    assert "See what became of it" not in refused.text

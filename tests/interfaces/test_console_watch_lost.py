@@ -96,7 +96,7 @@ def test_a_forgotten_one_is_gone_and_one_that_came_back_is_not_called_well(look)
     for name in ("shop:a", "shop:b"):
         forget_breaker(name=name, actor=SAM)
     another("shop:b").acquire().succeed()
-    gone, back = watched(look(act))
+    back, gone = watched(look(act))
     assert gone == ["shop:a", "The store does not know it: forgotten, or never used", "? Unknown"]
     assert back == ["shop:b", LOST, CLOSED]
     assert "circuitbreaker/shop:a/" not in section(look(act))

@@ -86,7 +86,7 @@ def verdict(answer: Any) -> tuple[str, str]:
 
 def watched(answer: Any) -> list[list[str]]:
     """Return the rows without the instant: the name, what became of it, what it is now."""
-    rows = re.findall(r"<tr>(.*?)</tr>", section(answer), re.DOTALL)[1:]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", section(answer), re.DOTALL)[1:]
     plain = [re.sub(r'<span class="aa-label">.*?</span>', "", row) for row in rows]
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in plain]
     texts = [[_text(cell) for cell in row] for row in cells]
