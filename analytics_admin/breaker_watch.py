@@ -189,8 +189,6 @@ def _past_since(
 
 def _own_move(past: _Past) -> BreakerTransition | None:
     """Return the transition that the act made, the nearest of those that it may have made."""
-    if past.moved_to == NOT_MOVED:
-        return None
     possible = [
         move
         for move in past.moves
@@ -242,7 +240,8 @@ def _at_rest(
         return _add(now, Sequel.RECOVERED, closing[-1], past) if closing else closed
     if snapshot.state is State.HALF_OPEN:
         return replace(now, sequel=Sequel.HALF_OPEN)
-    stayed = snapshot.state is State.OPEN and past.moved_to == NOT_MOVED
+    # A reset or a probe leaves none open: such a one was opened since, as another clock has it.
+    stayed = snapshot.state is State.OPEN and past.act.kind == Kind.CONTROL_CIRCUIT_BREAKERS
     return replace(now, sequel=Sequel.STILL_OPEN) if stayed else now
 
 

@@ -5,6 +5,7 @@ from html import unescape
 
 import pytest
 
+from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
@@ -32,6 +33,14 @@ pytestmark = pytest.mark.django_db
 
 def hold(control="forced_open", **told):
     return set_breaker_control(name="shop:a", control=control, actor=ADA, **told)
+
+
+def recover(name):
+    """Have an open breaker's probes succeed."""
+    allow_probe(name=name, actor=ADA)
+    breaker = another(name)
+    while state_now(breaker) != "closed":
+        breaker.acquire().succeed()
 
 
 def test_one_that_opens_again_is_told_with_how_soon_and_why(look):
@@ -74,12 +83,8 @@ def test_of_several_that_open_again_the_first_is_told(look):
 def test_one_that_opened_and_closed_since_has_opened_again_all_the_same(look):
     trip("shop:a")
     act = reset("shop:a")
-    breaker = trip("shop:a")
-    allow_probe(name="shop:a", actor=SAM)
-    breaker.fleet.expire("shop:a")
-    breaker.acquire().succeed()
-    while state_now(breaker) != "closed":
-        breaker.acquire().succeed()
+    trip("shop:a")
+    recover("shop:a")
     ((_, became, now),) = watched(look(act))
     assert became.startswith("Opened again after 0.")
     assert now == CLOSED
@@ -159,6 +164,8 @@ def test_metrics_only_tells_that_it_would_have_opened(look):
     assert re.fullmatch(r"Would have opened after [\d.]+ s: Failures in a row", became)
     assert now.startswith("○ Metrics only")
     assert verdict(look(act))[1] == "warn"
+    again = hold("metrics_only")
+    assert watched(look(again))[0][1] == "Still held"
 
 
 def test_of_two_acts_within_a_moment_each_has_its_own_sequel(look):
@@ -177,6 +184,25 @@ def test_a_named_one_that_was_closed_already_is_watched_too(look):
     act = reset("shop:a", "shop:b", "shop:c")
     assert [row[0] for row in watched(look(act))] == ["shop:c", "shop:a", "shop:b"]
     assert verdict(look(act)) == ("All 3 circuit breakers have stayed closed.", "good")
+    let_pass(20)
+    trip("shop:a")
+    assert re.fullmatch(r"Opened again after 2[01] s: .+", watched(look(act))[0][1])
+
+
+def test_what_happened_shortly_before_an_act_that_moved_nothing_is_not_told(look):
+    trip("shop:a")
+    reset("shop:a")
+    trip("shop:a")
+    recover("shop:a")
+    assert watched(look(reset("shop:a"))) == [["shop:a", "Stayed closed", CLOSED]]
+
+
+def test_a_past_that_reaches_back_before_the_act_is_whole_however_long_it_is(look):
+    for _ in range(TRANSITIONS_KEPT):
+        trip("shop:a")
+        reset("shop:a")
+    let_pass(60)
+    act = reset("shop:a")
     let_pass(20)
     trip("shop:a")
     assert re.fullmatch(r"Opened again after 2[01] s: .+", watched(look(act))[0][1])
@@ -217,9 +243,9 @@ def test_an_act_that_failed_is_watched_as_far_as_it_came(look):
         {"kind": "clear_search_cache"},
         {"kind": "forget_circuit_breaker", "targets": {"names": ["shop:a"]}},
         {"kind": "of_tomorrow", "targets": {"names": ["shop:a"]}},
-        {"kind": "allow_probe", "status": "denied", "targets": {"names": ["shop:a"]}},
-        {"kind": "allow_probe", "status": "unknown", "targets": {"names": ["shop:a"]}},
-        {"kind": "allow_probe", "status": "started", "targets": {"names": ["shop:a"]}},
+        {"kind": "allow_probe", "status": "denied", "outcome": {"names": ["shop:a"]}},
+        {"kind": "allow_probe", "status": "unknown", "outcome": {"names": ["shop:a"]}},
+        {"kind": "allow_probe", "status": "started", "outcome": {"names": ["shop:a"]}},
         {"kind": "reset_circuit_breakers", "targets": {"names": "all"}},
     ],
     ids=str,

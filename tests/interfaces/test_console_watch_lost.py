@@ -5,11 +5,13 @@ What is not known is said to be so, and never to be well.
 
 import re
 import time
+from datetime import timedelta
 
 import pytest
 from django.core.cache import caches
 
 from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
+from analytics_admin.models import Operation
 from analytics_admin.services import forget_breaker, set_breaker_control
 from tests.breakers import another, trip
 from tests.interfaces.operations import record
@@ -40,6 +42,25 @@ def test_without_its_transitions_one_is_closed_since_only_if_its_record_is_that_
     assert watched(look(act)) == [["shop:a", LOST, CLOSED]]
     assert verdict(look(act)) == (f"{LOST}.", "quiet")
     assert "The store keeps the last twenty transitions" in section(look(act))
+
+
+def test_what_came_since_its_transitions_went_may_not_have_been_the_first(look):
+    trip("shop:a")
+    act = reset("shop:a")
+    let_pass(8 * 86_400)
+    lose_the_past("shop:a")
+    trip("shop:a")
+    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Failures in a row"
+
+
+def test_an_opening_that_another_clock_puts_before_the_act_is_not_guessed_at(look):
+    another("shop:a").acquire().succeed()
+    act = reset("shop:a")
+    trip("shop:a")
+    row = Operation.objects.get()
+    row.started_at += timedelta(seconds=3)
+    row.save()
+    assert watched(look(act)) == [["shop:a", LOST, OPEN]]
 
 
 def test_more_transitions_than_are_kept_leave_the_latest_time_at_which_it_opened(look):

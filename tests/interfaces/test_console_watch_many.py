@@ -11,6 +11,7 @@ from analytics_admin.services import (
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
+    watch_breakers,
 )
 from tests.breakers import another, round_trips, state_now, trip
 from tests.interfaces.operations import HOSTILE, page_of, record
@@ -73,6 +74,15 @@ def test_rows_that_hold_anything_break_nothing_and_stay_text(look):
     set_breaker_control(name="shop:a", control="disabled", actor=hostile)
     page = look(Operation.objects.get(kind="reset_circuit_breakers", actor="sam"))
     assert "by <bdi>&lt;script&gt;" in section(page)
+
+
+def test_a_name_that_no_store_takes_keeps_no_other_from_being_watched():
+    trip("shop:a")
+    reset("shop:a")
+    row = Operation.objects.get()
+    row.targets = {"names": ["\ud800", "shop:a"]}
+    watch = watch_breakers(row)
+    assert {it.name: it.sequel for it in watch.breakers} == {"shop:a": "closed", "\ud800": "gone"}
 
 
 def test_only_those_who_may_see_the_console_see_it_and_for_others_no_store_is_asked(
