@@ -74,9 +74,28 @@ def tell_timeline(
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 
+def may_have_made(act: Operation, move: BreakerTransition) -> bool:
+    """Say whether the act ran when the transition was made, and makes such ones."""
+    return (
+        CAUSE_OF[act.kind] == move.cause
+        and move.actor in ("", act.actor[:LONGEST_NAME])
+        and with_zone(act.started_at) - CLOCKS_DIFFER <= move.at <= ended_at(act) + CLOCKS_DIFFER
+    )
+
+
+def ended_at(act: Operation) -> datetime:
+    """Return when the act ended; at the latest, where that is not on record."""
+    return with_zone(act.finished_at or act.started_at + LONGEST_ACT)
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Rows are written by every release that the site had, and by hand: they may hold anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _concerns(act: Operation, name: str) -> bool:
     """A reset of the open ones concerns those that it moved, of which a hundred are on record."""
-    targets = _mapping(act.targets)
+    targets = as_mapping(act.targets)
     names = targets.get("names")
     if names != "all":
         return isinstance(names, list) and name in names
@@ -84,14 +103,9 @@ def _concerns(act: Operation, name: str) -> bool:
 
 
 def _has_moved(act: Operation, name: str) -> bool:
-    results = _mapping(act.outcome).get("results")
+    results = as_mapping(act.outcome).get("results")
     rows = results if isinstance(results, list) else []
-    return any(_mapping(row).get("name") == name for row in rows)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """Rows are written by every release that the site had, and by hand: they may hold anything."""
-    return value if isinstance(value, Mapping) else {}
+    return any(as_mapping(row).get("name") == name for row in rows)
 
 
 def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -> Operation | None:
@@ -100,19 +114,8 @@ def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -
     Of several, one that says that it moved the breaker, and the nearest of those; a reset's
     transition does not say whose it was.
     """
-    possible = [
-        act
-        for act in acts
-        if CAUSE_OF[act.kind] == move.cause
-        and move.actor in ("", act.actor[:LONGEST_NAME])
-        and with_zone(act.started_at) - CLOCKS_DIFFER <= move.at <= _ended_at(act) + CLOCKS_DIFFER
-    ]
     return min(
-        possible,
+        [act for act in acts if may_have_made(act, move)],
         key=lambda act: (not _has_moved(act, name), abs(with_zone(act.started_at) - move.at)),
         default=None,
     )
-
-
-def _ended_at(act: Operation) -> datetime:
-    return with_zone(act.finished_at or act.started_at + LONGEST_ACT)

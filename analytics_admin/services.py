@@ -42,6 +42,7 @@ from analytics_admin.breaker_reports import (
     page_breakers,
 )
 from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
+from analytics_admin.breaker_watch import BreakerWatch, Sequel, WatchedBreaker, watch_breakers
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -97,13 +98,16 @@ __all__ = [
     "BreakerPeriod",
     "BreakerStatus",
     "BreakerTransition",
+    "BreakerWatch",
     "PolicyOption",
     "SearchCacheCounts",
     "SearchCacheMinute",
     "SearchCacheStatus",
     "SearchCacheSweep",
+    "Sequel",
     "StoreUnavailable",
     "UnknownBreakers",
+    "WatchedBreaker",
     "allow_probe",
     "as_plain",
     "clear_mode_of",
@@ -129,4 +133,5 @@ __all__ = [
     "sweep_search_cache",
     "tell_timeline",
     "undo_clear",
+    "watch_breakers",
 ]

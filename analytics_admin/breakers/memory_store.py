@@ -63,6 +63,12 @@ class MemoryStore:
         with self._lock:
             return self._read(names, activity_of, self._clock())
 
+    def look_back(self, names: Sequence[str]) -> Reading:
+        with self._lock:
+            reading = self._read(names, (), self._clock())
+            past = {name: list(self._keeper(name).transitions) for name in names}
+            return replace(reading, transitions=past)
+
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
         with self._lock:
             return [self._move(move) for move in moves]

@@ -26,6 +26,16 @@ end
 return answer
 """
 
+# Keys: records. Each is followed by its transitions.
+LOOK_BACK = f"""{NOW}
+local answer = {{now}}
+for i, key in ipairs(KEYS) do
+  local moves = redis.pcall('LRANGE', key .. ':moves', 0, -1)
+  answer[i + 1] = {{read(key), moves.err and {{}} or moves}}
+end
+return answer
+"""
+
 # Keys: index, those astir, records. Seconds for which an unused name is kept or "", how many names
 # at most are all read, head and tail of a record's key, of how many of the records the activity is
 # wanted too (of all that are read if all are; -1: of none), the records' names.

@@ -90,6 +90,20 @@ class RedisStore:
         return reading
 
     @_store_errors
+    def look_back(self, names: Sequence[str]) -> Reading:
+        reading = Reading(now=0.0, snapshots={})
+        batches = list(_batched(names, BATCH))
+        calls: list[Call] = [
+            (reading_scripts.LOOK_BACK, self._keys(batch), []) for batch in batches
+        ]
+        for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
+            reading = replace(reading, now=float(now))
+            for name, (row, moves) in zip(batch, found, strict=True):
+                reading.snapshots[name] = rows.snapshot(row)
+                reading.transitions[name] = rows.transitions(moves)
+        return reading
+
+    @_store_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for batch in _batched(moves, BATCH):

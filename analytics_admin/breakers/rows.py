@@ -143,6 +143,14 @@ def transition(row: bytes) -> TransitionRecord:
     )
 
 
+def transitions(found: Sequence[bytes]) -> list[TransitionRecord]:
+    """Return a breaker's transitions; where one cannot be read, none is known."""
+    try:
+        return [transition(row) for row in found]
+    except ValueError:
+        return []
+
+
 def text(value: bytes) -> str:
     return bytes(value).decode()
 

@@ -58,6 +58,8 @@ class Reading:
     snapshots: dict[str, Snapshot | None]
     activity: dict[str, Activity] = field(default_factory=dict)
     """Of those whose activity was asked for."""
+    transitions: dict[str, list[TransitionRecord]] = field(default_factory=dict)
+    """Of those that were looked back at: the last twenty, newest first."""
 
     def joined(self, later: "Reading") -> "Reading":
         """Return what both saw, at the time of the later one."""
@@ -156,6 +158,9 @@ class BreakerStore(Protocol):
 
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         """Read the named breakers, without windows, and the activity of some; changes nothing."""
+
+    def look_back(self, names: Sequence[str]) -> Reading:
+        """Read the named breakers, without windows, and their transitions; changes nothing."""
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
         """Make each move that still applies, in order; the names of new records are registered.

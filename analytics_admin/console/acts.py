@@ -162,7 +162,9 @@ class ConfirmedAct:
             result = self.carry_out(form.cleaned_data, dry_run=False)
         except BreakerMoved as error:
             return self.answer_moved(error)
-        messages.success(self.request, here(result.message))
+        # By this tag the page that comes next leads on to the act's own.
+        done_as = f"aa-act-{result.operation_id}"
+        messages.success(self.request, here(result.message), extra_tags=done_as)
         self._mirror(result)
         return HttpResponseRedirect(self.done_url)
 

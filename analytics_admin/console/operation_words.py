@@ -4,9 +4,11 @@ Must not ask a store or the database: it has the row alone, and copes with any t
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.utils.text import Truncator
+from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 TAGS_SHOWN = 80  # characters
+COUNTED_IN_SECONDS = 120
+EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = (
     (86400, ngettext_lazy("%(number)d day", "%(number)d days", "number")),
     (3600, ngettext_lazy("%(number)d hour", "%(number)d hours", "number")),
@@ -92,6 +96,15 @@ def seconds_words(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return words % {"number": int(seconds // size)}
     return gettext("%(seconds)s s") % {"seconds": tenths(seconds)}
+
+
+def span_words(span: timedelta) -> str:
+    """Return how long after something another thing came, as exactly as it matters."""
+    seconds = span.total_seconds()
+    if seconds >= COUNTED_IN_SECONDS:
+        return timesince(EPOCH, EPOCH + timedelta(seconds=round(seconds)))
+    number = tenths(seconds) if seconds < 10 else count(round(seconds))
+    return gettext("%(seconds)s s") % {"seconds": number}
 
 
 def duration_words(duration_ms: float | None) -> str | None:

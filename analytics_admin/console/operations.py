@@ -27,6 +27,7 @@ from analytics_admin.console.operation_filters import (
     what_is_chosen,
 )
 from analytics_admin.console.operation_page import describe_operation
+from analytics_admin.console.operation_watch import describe_watch
 from analytics_admin.console.operation_words import aim_words, duration_words
 from analytics_admin.console.pages import (
     REFRESH_HEADER,
@@ -136,11 +137,13 @@ class OperationAdmin(DomainAdmin):
             return refusal
         rows: QuerySet[Any] = self.get_queryset(request)
         operation: Operation = get_object_or_404(rows, pk=operation_id)
+        watch = describe_watch(operation)
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),
-            "seen": as_seen(operation),
             **describe_operation(operation),
+            **watch,
+            "seen": (as_seen(operation), watch["seen"]),
         }
         return self.render_live(request, "admin/analytics_admin/operation.html", context)
 

@@ -81,10 +81,15 @@ def hold(page: Page) -> None:
     page.wait_for_load_state()
 
 
-def newest_operation(page: Page) -> None:
-    page.goto(OPERATIONS)
+def newest_operation(page: Page, *, query: str = "") -> None:
+    page.goto(OPERATIONS + query)
     page.locator("#result_list tbody th a").first.click()
     page.wait_for_load_state()
+
+
+def watched_operation(page: Page) -> None:
+    newest_operation(page, query="?kind__exact=control_circuit_breakers")
+    page.locator("#aa-since").wait_for()
 
 
 PAGES: dict[str, Callable[[Page], Any]] = {
@@ -107,6 +112,7 @@ PAGES: dict[str, Callable[[Page], Any]] = {
     "operations": to(OPERATIONS),
     "operations-filtered": to(f"{OPERATIONS}?status=done&q=ada"),
     "operation": newest_operation,
+    "operation-watched": watched_operation,
 }
 WITH_STORE_DOWN = {
     name: PAGES[name] for name in ("breakers", "breaker-open", "search-cache", "operations")

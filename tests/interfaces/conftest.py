@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, registry
+from analytics_admin.models import Operation
+from analytics_admin.services import ActResult
 from project.demo import search
 from project.demo.faults import Fault, FaultSwitch
 from tests.breakers import trip
@@ -49,3 +51,15 @@ def fault(settings: Any, tmp_path: Path) -> Callable[[Fault], None]:
         "SEARCH_CACHE_BACKGROUND_REFRESHES": 0,
     }
     return FaultSwitch(settings.DEMO_FOLDER).set
+
+
+@pytest.fixture
+def look(client: Any, superuser: Any) -> Callable[..., Any]:
+    """Return a superuser's look at the page of an act, by what it answered or by its row."""
+    client.force_login(superuser)
+
+    def look(act: ActResult | Operation, **asked: Any) -> Any:
+        operation_id = act.pk if isinstance(act, Operation) else act.operation_id
+        return client.get(f"/admin/analytics_admin/operation/{operation_id}/", **asked)
+
+    return look

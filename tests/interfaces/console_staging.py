@@ -5,6 +5,7 @@ What operators and programs have named is without letters here, so that any lett
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -19,7 +20,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.statistics import Counts
 from analytics_admin.caching.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor
+from analytics_admin.services import Actor, BreakerWatch, Sequel, WatchedBreaker
 from tests.breakers import another, state_now, trip
 from tests.interfaces.search_cache_pages import leave_behind, tell
 
@@ -127,6 +128,34 @@ def _moved(number: int) -> dict[str, Any]:
         {"name": str(n), "from": states[n % len(states)], "to": "closed"} for n in range(number)
     ]
     return {"count": number, "moved": number, "results": rows[:100]}
+
+
+def every_watch() -> list[BreakerWatch]:
+    """Return each sequel of one breaker, of all and of some, and none; more or less left out."""
+    each = [
+        WatchedBreaker(
+            name=str(number),
+            sequel=sequel,
+            state=SHOWN[number % len(SHOWN)],
+            at=timezone.now(),
+            after=timedelta(seconds=10**number % 7200),
+            is_first=number % 2 == 0,
+            cause="reset",
+            actor="0",
+            held_until=timezone.now() + timedelta(hours=1),
+        )
+        for number, sequel in enumerate(Sequel)
+    ]
+    found = [*([it] * times for it in each for times in (1, 2)), each, each * 2, []]
+    return [BreakerWatch(breakers=it, unwatched=left % 3) for left, it in enumerate(found)]
+
+
+def pages_of_every_watch(client: Any) -> list[Any]:
+    page, pages = url(f"operation/{record(kind='reset_circuit_breakers').pk}/"), []
+    for watch in every_watch():
+        with patch.object(services, "watch_breakers", return_value=watch):
+            pages.append(client.get(page))
+    return pages
 
 
 def would_open() -> None:

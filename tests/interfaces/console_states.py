@@ -28,6 +28,7 @@ from tests.interfaces.console_staging import (
     changed,
     fill_the_cache,
     leave_a_sweep,
+    pages_of_every_watch,
     record,
     record_every_operation,
     sign_in_with,
@@ -250,6 +251,9 @@ def whose_account_is_deleted_and_whose_kind_is_unknown(client: Any) -> Any:
     return client.get(url(f"operation/{row.pk}/"))
 
 
+state(OPERATION)(pages_of_every_watch)
+
+
 # What all of them share
 
 
@@ -257,9 +261,8 @@ def whose_account_is_deleted_and_whose_kind_is_unknown(client: Any) -> Any:
 def with_the_store_down(client: Any) -> Any:
     breaker_in("closed")
     services.set_breaker_control(name="1", control="disabled", actor=SHELL)
-    row = record()
     with override_settings(CACHES=AWAY):
-        return all_pages(client, row)
+        return all_pages(client, Operation.objects.get())
 
 
 @state(CACHE, LIST, BREAKER, OPERATIONS)
@@ -293,6 +296,5 @@ def with_its_environment(client: Any) -> Any:
 
 @state("the pages of the admin that the section is on")
 def with_recent_actions(client: Any) -> Any:
-    sent = {"confirmed": "yes", "mode": "hard", "reason": REASON}
-    client.post(url("searchcache/clear/"), sent)
+    client.post(url("searchcache/clear/"), {"confirmed": "yes", "mode": "hard", "reason": REASON})
     return [client.get("/admin/"), client.get(url(""))]

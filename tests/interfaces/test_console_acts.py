@@ -221,7 +221,7 @@ def test_an_act_appears_among_the_admins_recent_actions(operator, superuser, url
     entry, row = LogEntry.objects.get(), Operation.objects.get()
     assert (entry.user, entry.get_change_message()) == (superuser, message)
     assert entry.object_id == str(row.pk)
-    assert operator.get(reverse("admin:index")).text.count(str(row.pk)) == 1
+    assert operator.get(reverse("admin:index")).text.count(f"/{row.pk}/") == 1
     assert operator.get(entry.get_admin_url()).status_code == 200
 
 

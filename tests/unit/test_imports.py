@@ -29,6 +29,7 @@ LEVELS = {
         "breaker_policies",
         "breaker_reports",
         "breaker_timeline",
+        "breaker_watch",
         "search_cache_acts",
         "search_cache_clears",
         "search_cache_reports",

@@ -1,0 +1,95 @@
+"""What became of the breakers that an operation reached, in words: the verdict, and one by one.
+
+Asks the store, once; while it does not answer, nothing is said to be well.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext, ngettext
+
+from analytics_admin import services
+from analytics_admin.console.operation_words import span_words
+from analytics_admin.console.sequel_words import SEQUELS
+from analytics_admin.console.wording import cause_words, count, state_badge
+from analytics_admin.models import Operation
+from analytics_admin.said import here
+from analytics_admin.services import BreakerWatch, Sequel, StoreUnavailable, WatchedBreaker
+
+GRAVITY = {sequel: place for place, sequel in enumerate(Sequel)}
+WITH_CAUSE = (Sequel.REOPENED, Sequel.WOULD_OPEN, Sequel.MOVED)
+
+
+def describe_watch(operation: Operation) -> dict[str, Any]:
+    """Return what became of the operation's breakers; ``watch`` is None where there are none.
+
+    Never fails because the store is down.
+    """
+    try:
+        watch = services.watch_breakers(operation)
+    except StoreUnavailable as error:
+        reason = here(error.reason)
+        verdict = gettext("Unknown: %(reason)s") % {"reason": reason}
+        return {"watch": {"verdict": verdict, "tone": "quiet"}, "seen": error.reason}
+    return {"watch": watch and describe_breakers(watch), "seen": watch}
+
+
+def describe_breakers(watch: BreakerWatch) -> dict[str, Any]:
+    """Return the words of a page's section."""
+    if not watch.breakers:
+        words = gettext("It moved no circuit breaker, so there is nothing to watch.")
+        return {"verdict": words, "tone": "quiet"}
+    sequels = Counter(breaker.sequel for breaker in watch.breakers)
+    gravest_first = sorted(watch.breakers, key=lambda breaker: GRAVITY[breaker.sequel])
+    return {
+        "verdict": verdict_words(watch.breakers),
+        "tone": next(SEQUELS[sequel].tone for sequel in Sequel if sequels[sequel]),
+        "rows": [describe_one(breaker) for breaker in gravest_first],
+        "unwatched": unwatched_words(watch.unwatched),
+        "has_lost": bool(sequels[Sequel.LOST]),
+    }
+
+
+def verdict_words(breakers: Sequence[WatchedBreaker]) -> str:
+    """Return a sentence for each sequel that there is, the gravest first."""
+    sentences = []
+    for sequel in Sequel:
+        alike = [breaker for breaker in breakers if breaker.sequel == sequel]
+        if not alike:
+            continue
+        words = SEQUELS[sequel]
+        sentence = words.of_all if len(alike) == len(breakers) else words.of_some
+        first = min(alike, key=lambda breaker: breaker.after)
+        told = {"number": len(alike), "all": len(breakers), "when": when_words(first)}
+        sentences.append(str(sentence % told))
+    return " ".join(sentences)
+
+
+def describe_one(breaker: WatchedBreaker) -> dict[str, Any]:
+    words = SEQUELS[breaker.sequel].of_one % {"when": when_words(breaker)}
+    return {
+        "breaker": breaker,
+        "is_known": breaker.sequel is not Sequel.GONE,
+        "words": words,
+        "cause": cause_words(breaker.cause) if breaker.sequel in WITH_CAUSE else "",
+        "badge": state_badge(breaker.state),
+    }
+
+
+def when_words(breaker: WatchedBreaker) -> str:
+    """Return how long after the act it happened; at the latest, where an earlier time is lost."""
+    words = gettext("after %(time)s") if breaker.is_first else gettext("within %(time)s")
+    return words % {"time": span_words(breaker.after)}
+
+
+def unwatched_words(number: int) -> str:
+    """Return how many breakers are left out; empty for none."""
+    if not number:
+        return ""
+    words = ngettext(
+        "The act reached %(number)s circuit breaker more, which is not looked at here.",
+        "The act reached %(number)s circuit breakers more, which are not looked at here.",
+        number,
+    )
+    return words % {"number": count(number)}
