@@ -1,5 +1,6 @@
 """What the tests of several doors share."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, registry
+from analytics_admin.breakers.evidence import PERIOD
 from analytics_admin.models import Operation
 from analytics_admin.services import ActResult
 from project.demo import search
@@ -29,6 +31,13 @@ def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
         trip("api.open")
         server.freeze() if request.param == "frozen" else server.stop()
         yield
+
+
+@pytest.fixture
+def still_drawing() -> None:
+    """No period of the drawings of calls ends within the next second, which would move them."""
+    if (gone := time.time() % PERIOD) > PERIOD - 1:
+        time.sleep(PERIOD - gone)
 
 
 @pytest.fixture

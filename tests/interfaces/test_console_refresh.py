@@ -40,7 +40,7 @@ def test_it_takes_no_message_from_the_page_that_its_reader_loads_next(operator):
     assert told(operator.get(done.url)) == [("success", "Search cache cleared")]
 
 
-def test_it_writes_no_row_and_no_session(operator):
+def test_it_writes_no_row_and_no_session(operator, still_drawing):
     trip("looked.at")
     pages = (PAGE, BREAKERS, f"{BREAKERS}looked.at/", LIST, page_of(record()))
     sent = []

@@ -313,7 +313,9 @@ def test_no_probe_is_offered_where_none_can_be_let_through(operator, come_to_be,
 # The page as a whole.
 
 
-def test_the_page_is_the_same_while_only_the_clock_goes_on_and_another_after_an_act(operator):
+def test_the_page_is_the_same_while_only_the_clock_goes_on_and_another_after_an_act(
+    operator, still_drawing
+):
     trip("past:1")
     page = operator.get(PAGE)
     headers = {"X-Console-Refresh": "1", "If-None-Match": page["ETag"]}
