@@ -193,7 +193,7 @@ class Admin:
                 raise
             text = refusal.read().decode()
             return Answer(outcome=UNKNOWN, text=text, answered_at=time.monotonic())
-        found = re.search(r'<li class="(success|error)">(.*?)</li>', page, re.DOTALL)
+        found = re.search(r'<li class="[^"]*\b(success|error)">(.*?)</li>', page, re.DOTALL)
         assert found, page
         outcome = DONE if found[1] == "success" else FAILED
         if "has changed meanwhile: nothing was done" in found[2]:

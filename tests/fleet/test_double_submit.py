@@ -82,7 +82,7 @@ def send_together(browsers: list[Operator], path: str, form: dict[str, str]) -> 
     def send(browser: Operator) -> tuple[str, str]:
         together.wait(20)
         page = browser.submit(path, **form)
-        found = re.search(r'<li class="(success|info|error)">(.*?)</li>', page, re.DOTALL)
+        found = re.search(r'<li class="[^"]*\b(success|info|error)">(.*?)</li>', page, re.DOTALL)
         assert found, page
         return found[1], html.unescape(found[2])
 
