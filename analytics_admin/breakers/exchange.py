@@ -26,6 +26,7 @@ from analytics_admin.breakers.store import (
     MOST_NAMES,
     BreakerStore,
     Move,
+    Reading,
     Report,
     StoreUnavailable,
 )
@@ -83,13 +84,11 @@ class Exchange:
     def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
         """Tell and read all these breakers in one round trip."""
         holds = {view.name: self._recent_hold(view) for view in views}
-        now, seen_every = time.monotonic(), self._seen_every()
-        due = {view.name for view in views if now - view.seen_told_at >= seen_every}
+        due = {view.name for view in views if self._is_to_say_policy(view)}
         reading = store.add([view.report(with_policy=view.name in due) for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
-            if view.name in due and reading.snapshots[view.name] is not None:
-                view.seen_told_at = now
+            self._note_policy_said(view, reading, said=view.name in due)
         if not self._link.in_use(store):
             return  # too late: nobody waits for this any longer
         missing = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
@@ -98,9 +97,15 @@ class Exchange:
             self._make_due_transition(store, view)
         self._settle(store)
 
-    def _seen_every(self) -> float:
+    def _is_to_say_policy(self, view: View) -> bool:
         keep_for = self._keep_for()
-        return SEEN_EVERY if keep_for is None else min(SEEN_EVERY, keep_for / 4)
+        every = SEEN_EVERY if keep_for is None else min(SEEN_EVERY, keep_for / 4)
+        return time.monotonic() - view.seen_told_at >= every
+
+    def _note_policy_said(self, view: View, reading: Reading, *, said: bool) -> None:
+        """A breaker without a record keeps no policy: it is said again."""
+        if said and reading.snapshots[view.name] is not None:
+            view.seen_told_at = time.monotonic()
 
     def _recent_hold(self, view: View) -> Hold | None:
         """Return the hold in force by what was read a moment ago, for a store that lost it."""
@@ -157,8 +162,11 @@ class Exchange:
             view.spare_permit = self.win_permit(store, view)
 
     def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
-        reading = store.add(_with_pending(view.report(), admitted.generation, results))
+        due = self._is_to_say_policy(view)  # a process may end before it synchronises again
+        pending = view.report(with_policy=due)
+        reading = store.add(_with_pending(pending, admitted.generation, results))
         self._saw(store, view, reading.snapshots[view.name], reading.now)
+        self._note_policy_said(view, reading, said=due)
         self._make_due_transition(store, view)
 
     def return_permit(self, store: BreakerStore, view: View, admitted: Snapshot) -> None:

@@ -52,6 +52,13 @@ def test_a_process_without_the_code_knows_policy_and_rates():
     assert detail.failure_rate == 40.0
 
 
+def test_a_process_that_ends_after_its_first_failure_has_told_its_policy():
+    another("short", failure_threshold=1, wait_duration_in_open_state=600).acquire().fail()
+    detail = describe_breaker("short")
+    assert detail.status.state == "open"
+    assert detail.policy["wait_duration_in_open_state"] == 600
+
+
 def test_two_policies_in_use_are_both_told_the_latest_first():
     use("deploying", failure_threshold=3)
     act_store().add([Report(name="deploying", used_under='{"failure_threshold": 7}')])
