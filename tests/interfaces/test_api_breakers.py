@@ -160,7 +160,7 @@ def test_one_breaker_is_shown_in_full_with_its_generation_as_etag(send):
     assert answer.headers["Cache-Control"] == "no-store"
     assert (body["state"], body["counts"]["calls"]) == ("open", 0)  # since it opened
     assert (body["failure_rate"], body["slow_call_rate"], body["window"]) == (None, None, None)
-    assert body["policy"]["failure_threshold"] == 5
+    assert body["policy"]["failure_threshold"] == 1
     assert body["policy"]["record_exceptions"] == ["builtins.Exception"]
     assert [row["cause"] for row in body["transitions"]] == ["consecutive_failures"]
 
