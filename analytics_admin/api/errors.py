@@ -27,6 +27,7 @@ from analytics_admin.services import (
     BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
+    UnknownOperation,
 )
 
 logger = logging.getLogger("analytics_admin.api")
@@ -114,6 +115,7 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     ActRefused: (400, _of_act),
     ActFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
+    UnknownOperation: (404, _of_act),
     BreakerKept: (409, _of_act),
     BreakerNotOpen: (409, _of_act),
     BreakerMoved: (412, _of_act),

@@ -1,8 +1,10 @@
 """What a body may say: every field strict in its type, no unknown field passed over."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
+from django.utils import timezone
 from rest_framework import serializers
 
 from analytics_admin.services import (
@@ -11,9 +13,14 @@ from analytics_admin.services import (
     CLEAR_MODES,
     CONTROLS,
     LARGEST_PAGE,
+    LARGEST_PAGE_OF_OPERATIONS,
     LONGEST_HISTORY,
+    LONGEST_SEARCH,
     MAX_REASON_LENGTH,
     MOST_TAGS,
+    OPERATION_CHANNELS,
+    OPERATION_KINDS,
+    OPERATION_STATUSES,
 )
 
 MAX_NAMES = 10_000
@@ -52,6 +59,23 @@ class HoldLength(serializers.Field[float, Any, Any, Any]):
         if isinstance(data, bool) or not isinstance(data, int | float) or data in _INFINITE:
             self.fail("invalid")
         return data
+
+
+class Instant(serializers.Field[datetime, Any, Any, Any]):
+    """A time in ISO 8601 that says its zone, so that it is the same instant for everybody."""
+
+    default_error_messages = {  # noqa: RUF012  the framework's own annotation
+        "invalid": "Not a time with its zone, like 2026-07-01T22:30:00Z; in a URL + is %2B."
+    }
+
+    def to_internal_value(self, data: str) -> datetime:
+        try:
+            at = datetime.fromisoformat(data)
+            at.astimezone(UTC)
+            timezone.make_naive(at)  # as rows have it where USE_TZ is off; a naive one is refused
+        except (ValueError, OverflowError):
+            self.fail("invalid")
+        return at
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -112,6 +136,22 @@ class ListQuery(StrictSerializer):
     sort = serializers.ChoiceField(choices=BREAKER_SORTS, required=False)
     page = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
     page_size = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_PAGE)
+
+
+class OperationsQuery(StrictSerializer):
+    """Which operations to list."""
+
+    kind = serializers.ChoiceField(choices=OPERATION_KINDS, required=False)
+    status = serializers.ChoiceField(choices=OPERATION_STATUSES, required=False)
+    channel = serializers.ChoiceField(choices=OPERATION_CHANNELS, required=False)
+    actor = serializers.CharField(required=False, trim_whitespace=False, max_length=254)
+    since = Instant(required=False)
+    until = Instant(required=False)
+    search = serializers.CharField(required=False, allow_blank=True, max_length=LONGEST_SEARCH)
+    page = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    page_size = serializers.IntegerField(
+        required=False, min_value=1, max_value=LARGEST_PAGE_OF_OPERATIONS
+    )
 
 
 class CacheQuery(StrictSerializer):

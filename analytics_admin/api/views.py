@@ -72,7 +72,7 @@ class _OnlyJSON(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class _CompactJSON(JSONRenderer):
+class CompactJSON(JSONRenderer):
     compact = True
     ensure_ascii = False
     strict = True
@@ -85,7 +85,7 @@ class ApiView(APIView):
     permission_classes: Sequence[type[BasePermission]] = ()
     throttle_classes: Sequence[type[BaseThrottle]] = ()
     parser_classes = (JSONParser,)
-    renderer_classes = (_CompactJSON,)
+    renderer_classes = (CompactJSON,)
     content_negotiation_class = _OnlyJSON
     versioning_class = None
     http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
