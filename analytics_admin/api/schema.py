@@ -9,9 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from django.http import HttpResponse
+from django.template.loader import render_to_string
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from analytics_admin.api.documentation import describe
 from analytics_admin.api.serializers import NoQuery
 from analytics_admin.api.views import ApiView
 
@@ -27,6 +30,19 @@ class SchemaView(ApiView):
         self.read_query(request, NoQuery)
         mount = request.path.removesuffix("/schema")
         return Response({**load_document(), "servers": [{"url": mount or "/"}]})
+
+
+class DocumentationView(ApiView):
+    """The same as a page, which needs no other host and no JavaScript."""
+
+    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
+
+    def get(self, request: Request) -> HttpResponse:
+        self.read_query(request, NoQuery)
+        mount = request.path.removesuffix("/docs")
+        context = describe(load_document(), request.build_absolute_uri(mount))
+        context["schema_url"] = f"{mount}/schema"
+        return HttpResponse(render_to_string("analytics_admin/api_docs.html", context))
 
 
 @cache

@@ -10,7 +10,7 @@ from analytics_admin.api.breakers import (
     BreakerView,
 )
 from analytics_admin.api.operations import OperationListView, OperationView
-from analytics_admin.api.schema import SchemaView
+from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
 from analytics_admin.api.views import (
     ClearSearchCacheView,
@@ -51,4 +51,5 @@ urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/token/refresh", TokenRefreshView.as_view(), name="token-refresh"),
     path("schema", SchemaView.as_view(), name="schema"),
+    path("docs", DocumentationView.as_view(), name="docs"),
 ]

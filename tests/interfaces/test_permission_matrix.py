@@ -95,6 +95,7 @@ analytics/circuit-breakers/<str:name>/control   PUT           -       x       - 
 analytics/circuit-breakers/<str:name>/probe     POST          -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/operations                            GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 analytics/operations/<uuid:operation_id>        GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
+docs                                            GET,HEAD      A       A       A       A        A    A     A     A      A        A       A        A        A
 schema                                          GET,HEAD      A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token                                      POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token/refresh                              POST          A       A       A       A        A    A     A     A      A        A       A        A        A

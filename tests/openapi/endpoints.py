@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analytics_admin.api import breakers, operations, serializers, views
-from analytics_admin.api.schema import SchemaView
+from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
 from tests.openapi.answers import Schema, ref
 from tests.openapi.errors import OF_A_QUESTION, OF_AN_ACT, OF_SIGNING_IN
@@ -198,6 +198,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Sign in with user name and password",
         body=serializers.TokenBody,
         answer=ref("TokenPair"),
+        asks={"Sign in": {"username": "admin", "password": "…"}},
         errors=(*OF_SIGNING_IN, "NoAccount"),
     ),
     (views.TokenRefreshView, "POST"): Endpoint(
@@ -206,6 +207,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Exchange a refresh token for a new access token",
         body=serializers.RefreshBody,
         answer=ref("AccessToken"),
+        asks={"Refresh": {"refresh": "…"}},
         errors=(*OF_SIGNING_IN, "NoRefreshToken"),
     ),
     (SchemaView, "GET"): Endpoint(
@@ -214,6 +216,15 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Describe this API as OpenAPI 3.1",
         about="Open to anybody: it holds nothing of the site.",
         answer={"type": "object", "required": ["openapi", "info", "paths"]},
+        errors=("InvalidOption",),
+    ),
+    (DocumentationView, "GET"): Endpoint(
+        name="docs",
+        tag=API,
+        summary="Describe this API as a page for people",
+        about="Open to anybody; it needs no other host and no JavaScript.",
+        answer={"type": "string"},
+        media_type="text/html",
         errors=("InvalidOption",),
     ),
 }
