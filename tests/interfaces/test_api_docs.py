@@ -71,6 +71,11 @@ def test_a_hostile_mount_stays_text_and_one_word_of_the_shell(client):
     assert words == ["curl", "-X", "POST", url, "-H", "Authorization: Bearer $TOKEN"]
 
 
+def test_a_host_that_is_not_the_sites_gets_no_lines(client, settings):
+    settings.MIDDLEWARE = []  # of which one would have refused it before
+    assert_error(client.get(DOCS, SERVER_NAME="evil.example"), 400, "invalid", "host")
+
+
 def test_what_the_document_says_is_shown_as_text():
     hostile = "<script>alert(1)</script>"
     schema = {
