@@ -2,10 +2,9 @@
 
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl
 
 from django.http import HttpRequest
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,7 +14,6 @@ from analytics_admin.api.serializers import (
     ControlBody,
     ListQuery,
     NoQuery,
-    StrictSerializer,
 )
 from analytics_admin.api.views import OperatorView, actor_of, report
 from analytics_admin.services import (
@@ -39,17 +37,6 @@ class ReadView(OperatorView):
 
     act = Act.VIEW_CONSOLE
     failure = "The state is unknown: %(reason)s"
-
-    def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        """Return the options in the URL, checked; those that were not given are missing."""
-        pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
-        given = dict(pairs)
-        if len(given) != len(pairs):
-            raise ValidationError("An option is given twice.")
-        query = serializer(data=given)
-        query.is_valid(raise_exception=True)
-        options: dict[str, Any] = query.validated_data
-        return options
 
 
 class BreakerListView(ReadView):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import DatabaseError, InterfaceError
 from rest_framework.exceptions import (
     APIException,
@@ -27,6 +28,7 @@ from analytics_admin.services import (
     BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
+    UnknownOperation,
 )
 
 logger = logging.getLogger("analytics_admin.api")
@@ -81,6 +83,10 @@ def _of_validation(error: ValidationError, failure: str) -> tuple[str, str]:
     return "invalid", "; ".join(islice(_flatten(error.detail), MAX_LISTED))
 
 
+def _of_suspicious(error: SuspiciousOperation, failure: str) -> tuple[str, str]:
+    return "invalid", "The request names a host that is not this site's, or is otherwise unusable"
+
+
 def _of_database(error: Exception, failure: str) -> tuple[str, str]:
     reason = describe_database_error(DatabaseError(*error.args))
     logger.warning("request failed: %s", reason)
@@ -114,12 +120,14 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     ActRefused: (400, _of_act),
     ActFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
+    UnknownOperation: (404, _of_act),
     BreakerKept: (409, _of_act),
     BreakerNotOpen: (409, _of_act),
     BreakerMoved: (412, _of_act),
     StoreUnavailable: (503, _of_store),
     ValidationError: (400, _of_validation),
     APIException: (None, _of_rest_framework),
+    SuspiciousOperation: (400, _of_suspicious),
     DatabaseError: (500, _of_database),
     InterfaceError: (500, _of_database),
     Exception: (500, _of_unforeseen),

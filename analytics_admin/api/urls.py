@@ -9,6 +9,8 @@ from analytics_admin.api.breakers import (
     BreakerResetView,
     BreakerView,
 )
+from analytics_admin.api.operations import OperationListView, OperationView
+from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
 from analytics_admin.api.views import (
     ClearSearchCacheView,
@@ -44,6 +46,10 @@ urlpatterns = [
         BreakerProbeView.as_view(),
         name="circuit-breaker-probe",
     ),
+    path("analytics/operations", OperationListView.as_view(), name="operations"),
+    path("analytics/operations/<uuid:operation_id>", OperationView.as_view(), name="operation"),
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/token/refresh", TokenRefreshView.as_view(), name="token-refresh"),
+    path("schema", SchemaView.as_view(), name="schema"),
+    path("docs", DocumentationView.as_view(), name="docs"),
 ]

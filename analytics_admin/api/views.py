@@ -72,7 +72,7 @@ class _OnlyJSON(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class _CompactJSON(JSONRenderer):
+class CompactJSON(JSONRenderer):
     compact = True
     ensure_ascii = False
     strict = True
@@ -85,9 +85,10 @@ class ApiView(APIView):
     permission_classes: Sequence[type[BasePermission]] = ()
     throttle_classes: Sequence[type[BaseThrottle]] = ()
     parser_classes = (JSONParser,)
-    renderer_classes = (_CompactJSON,)
+    renderer_classes = (CompactJSON,)
     content_negotiation_class = _OnlyJSON
     versioning_class = None
+    schema = None  # not in a site's own one: it could but guess
     http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
     failure: str = "Failed to answer: %(reason)s"
@@ -146,6 +147,17 @@ class ApiView(APIView):
         body.is_valid(raise_exception=True)
         fields: dict[str, Any] = body.validated_data
         return fields
+
+    def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
+        """Return the options in the URL, checked; those that were not given are missing."""
+        pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+        given = dict(pairs)
+        if len(given) != len(pairs):
+            raise ValidationError("An option is given twice.")
+        query = serializer(data=given)
+        query.is_valid(raise_exception=True)
+        options: dict[str, Any] = query.validated_data
+        return options
 
 
 class OperatorView(ApiView):

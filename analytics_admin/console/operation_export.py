@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -18,7 +17,8 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 
 from analytics_admin.audit import describe_database_error
-from analytics_admin.models import Operation, with_zone
+from analytics_admin.models import Operation
+from analytics_admin.services import plain_instant, plain_operation
 
 logger = logging.getLogger("analytics_admin.console")
 
@@ -48,40 +48,14 @@ def export(operations: QuerySet[Operation]) -> Iterator[str]:
     Raises:
         ExportCutOff
     """
-    yield f'{{"exported_at": "{instant(timezone.now())}", "operations": ['
+    yield f'{{"exported_at": "{plain_instant(timezone.now())}", "operations": ['
     exported = 0
     rows = operations.iterator(chunk_size=ROWS_AT_ONCE)
     while batch := _read(rows, exported):
-        lines = ",\n".join(json.dumps(as_record(row)) for row in batch)
+        lines = ",\n".join(json.dumps(plain_operation(row)) for row in batch)
         yield (",\n" if exported else "\n") + lines
         exported += len(batch)
     yield f'\n], "count": {exported}}}\n'
-
-
-def as_record(operation: Operation) -> dict[str, Any]:
-    """Return the row as JSON holds it."""
-    return {
-        "id": str(operation.pk),
-        "kind": operation.kind,
-        "status": operation.status,
-        "interrupted": operation.is_interrupted,
-        "channel": operation.channel,
-        "actor": operation.actor,
-        "reason": operation.reason,
-        "targets": operation.targets,
-        "outcome": operation.outcome,
-        "error": operation.error,
-        "started_at": instant(operation.started_at),
-        "finished_at": instant(operation.finished_at),
-        "duration_ms": operation.duration_ms,
-    }
-
-
-def instant(at: datetime | None) -> str | None:
-    """Return a time as ISO 8601 in UTC, to the microsecond."""
-    if at is None:
-        return None
-    return with_zone(at).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _read(rows: Iterator[Operation], exported: int) -> list[Operation]:

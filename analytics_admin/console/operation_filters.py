@@ -26,7 +26,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.wording import INTERRUPTED
-from analytics_admin.models import INTERRUPTED_AFTER, Operation
+from analytics_admin.models import Operation
+from analytics_admin.services import with_status
 
 ROWS_ASKED_FOR_ACTORS = 500
 ACTORS_SHOWN = 20
@@ -100,16 +101,13 @@ class StatusFilter(admin.SimpleListFilter):
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Operation]
     ) -> QuerySet[Operation] | None:
-        status, limit = self.value(), timezone.now() - INTERRUPTED_AFTER
+        status = self.value()
         if not status:
             return None
-        if status == "interrupted":
-            return queryset.filter(status=Operation.Status.STARTED, started_at__lt=limit)
-        if status == Operation.Status.STARTED:
-            return queryset.filter(status=status, started_at__gte=limit)
-        if status in Operation.Status.values:
-            return queryset.filter(status=status)
-        raise IncorrectLookupParameters(f"no such status: {status}")
+        try:
+            return with_status(queryset, status)
+        except ValueError:
+            raise IncorrectLookupParameters(f"no such status: {status}") from None
 
 
 class ActorFilter(admin.SimpleListFilter):

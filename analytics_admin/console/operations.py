@@ -1,6 +1,5 @@
 """The audit trail's pages: every act, newest first; read-only for everybody."""
 
-import json
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -38,6 +37,7 @@ from analytics_admin.console.pages import (
 )
 from analytics_admin.console.wording import status_badge
 from analytics_admin.models import Operation
+from analytics_admin.services import SEARCHED_FIELDS, containing
 
 REASON_SHOWN = 80  # characters, in the list
 
@@ -55,15 +55,7 @@ class OperationAdmin(DomainAdmin):
         "reason_shown",
     )
     list_filter = (StatusFilter, "kind", "channel", "started_at", ActorFilter)
-    search_fields = (
-        "actor",
-        "reason",
-        "error",
-        "id",
-        "targets__names",
-        "targets__tags",
-        "outcome__results",
-    )
+    search_fields = SEARCHED_FIELDS
     search_help_text = _("Searches actor, reason, error, circuit breakers, tags and id.")
     list_per_page = 50
     show_full_result_count = False  # counting a long trail twice tells nobody anything
@@ -123,13 +115,8 @@ class OperationAdmin(DomainAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search for words of other alphabets also as SQLite has them in its JSON."""
-        found, duplicates = super().get_search_results(request, queryset, search_term)
-        if search_term.isascii():
-            return found, duplicates
-        escaped = json.dumps(search_term)[1:-1].replace('\\"', '"')
-        also, _more = super().get_search_results(request, queryset, escaped)
-        return found | also, duplicates
+        """Search as every door does; no row is found twice."""
+        return containing(queryset, search_term), False
 
     def operation_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
         """Show one operation."""

@@ -61,7 +61,9 @@ def click(client: Client, method: str, url: str, sent: dict[str, Any]) -> Any:
     return client.generic(method, f"{url}?{urlencode(confirmed, doseq=True)}")
 
 
-def call(method: str, address: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
+def call(
+    method: str, address: str, body: dict[str, Any], headers: dict[str, str], operation: Any = ""
+) -> Any:
     sent = json.dumps(body) if body and method in {"POST", "PUT"} else ""
-    url, kind = API + example(address), "application/json"
+    url, kind = API + example(address, operation), "application/json"
     return Client().generic(method, url, sent, content_type=kind, headers=headers)

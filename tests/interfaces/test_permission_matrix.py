@@ -93,6 +93,10 @@ analytics/circuit-breakers/<str:name>           DELETE        -       x       - 
 analytics/circuit-breakers/<str:name>/reset     POST          -       x       -       A        x    x     x     A      x        x       A        x        A
 analytics/circuit-breakers/<str:name>/control   PUT           -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>/probe     POST          -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/operations                            GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
+analytics/operations/<uuid:operation_id>        GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
+docs                                            GET,HEAD      A       A       A       A        A    A     A     A      A        A       A        A        A
+schema                                          GET,HEAD      A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token                                      POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 auth/token/refresh                              POST          A       A       A       A        A    A     A     A      A        A       A        A        A
 """  # noqa: E501
@@ -204,11 +208,11 @@ def test_the_rest_api_answers_whom_the_table_says(who, users, required):
     headers = {"Authorization": f"Bearer {issue_access_token(user)}"} if user else {}
     bodies = {**BODIES, "auth/token/refresh": {"refresh": issue_refresh_token(users["super"])}}
     wrong = []
-    before = stage() and state()
+    operation, before = stage(), state()
     for address in dict.fromkeys(address for address, _ in REST_ROWS):
         for method in METHODS:
             right = right_in_rest(address, method, who, required=required)
-            answer = call(method, address, bodies.get(address, {}), headers)
+            answer = call(method, address, bodies.get(address, {}), headers, operation)
             acts = address.startswith("analytics/") and method in {"POST", "PUT", "DELETE"}
             acted, refused = (state() != before), denied()
             expected = {"-": 401, "x": 403, "A": 200, "": 405}[right]
@@ -217,7 +221,7 @@ def test_the_rest_api_answers_whom_the_table_says(who, users, required):
             if refused != int(acts and right == "x"):
                 wrong.append((address, method, "rows of refused acts", refused))
             if acted:
-                before = stage() and state()
+                operation, before = stage(), state()
     assert wrong == []
 
 

@@ -69,7 +69,9 @@ def test_every_command_is_named(command):
 
 def test_every_endpoint_is_named():
     paths = [
-        f"api/v1/{pattern.pattern}".replace("<str:name>", "NAME")
+        f"api/v1/{pattern.pattern}".replace("<str:name>", "NAME").replace(
+            "<uuid:operation_id>", "ID"
+        )
         for root in get_resolver().url_patterns
         if str(root.pattern) == "api/v1/"
         for included in root.url_patterns

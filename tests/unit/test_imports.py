@@ -38,6 +38,7 @@ LEVELS = {
         "access",
         "tokens",
         "rate_limits",
+        "operation_reports",
         "checks",
         "setting_rules",
         "token_checks",

@@ -1,0 +1,52 @@
+"""The API's description, for programs and for people; it holds nothing of the site.
+
+The document comes with the package: a site's own generator of schemas, and its settings, are not
+touched. ``python -m tests.openapi`` writes it, and a test compares it with the endpoints.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.http import HttpResponse
+from django.template.loader import render_to_string
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from analytics_admin.api.documentation import describe
+from analytics_admin.api.serializers import NoQuery
+from analytics_admin.api.views import ApiView
+
+DOCUMENT = Path(__file__).with_name("openapi.json")
+
+
+class SchemaView(ApiView):
+    """The document as it is, with the place where this site has the API."""
+
+    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
+
+    def get(self, request: Request) -> Response:
+        self.read_query(request, NoQuery)
+        mount = request.path.removesuffix("/schema")
+        return Response({**load_document(), "servers": [{"url": mount or "/"}]})
+
+
+class DocumentationView(ApiView):
+    """The same as a page, which needs no other host and no JavaScript."""
+
+    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
+
+    def get(self, request: Request) -> HttpResponse:
+        self.read_query(request, NoQuery)
+        mount = request.path.removesuffix("/docs")
+        context = describe(load_document(), request.build_absolute_uri(mount))
+        context["schema_url"] = f"{mount}/schema"
+        return HttpResponse(render_to_string("analytics_admin/api_docs.html", context))
+
+
+@cache
+def load_document() -> dict[str, Any]:
+    """Return the document, read once; not to be changed."""
+    document: dict[str, Any] = json.loads(DOCUMENT.read_text(encoding="utf-8"))
+    return document

@@ -1,0 +1,223 @@
+"""The questions about the audit trail: which acts are on record, and how JSON says one.
+
+Services offers these to every door; nothing here changes anything.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.text import smart_split, unescape_string_literal
+
+from analytics_admin.audit import is_storable
+from analytics_admin.models import INTERRUPTED_AFTER, Operation, with_zone
+
+INTERRUPTED = "interrupted"
+OPERATION_KINDS = tuple(Operation.Kind.values)
+OPERATION_CHANNELS = tuple(Operation.Channel.values)
+OPERATION_STATUSES = (*Operation.Status.values, INTERRUPTED)
+"""Those that a row can have, and the one that is read from its age."""
+SEARCHED_FIELDS = (
+    "actor",
+    "reason",
+    "error",
+    "id",
+    "targets__names",
+    "targets__tags",
+    "outcome__results",
+)
+LARGEST_PAGE_OF_OPERATIONS = 100
+LONGEST_SEARCH = 254
+"""Characters; as many as an actor's name can have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFilter:
+    """Which operations to list: those that everything here but None lets through."""
+
+    kind: str | None = None
+    channel: str | None = None
+    actor: str | None = None
+    """The whole name."""
+    status: str | None = None
+    """One of OPERATION_STATUSES."""
+    since: datetime | None = None
+    """An aware instant; what began then is listed."""
+    until: datetime | None = None
+    """Likewise; what began then is not."""
+    search: str = ""
+    """What ``containing`` takes."""
+
+    def choose(self, operations: QuerySet[Operation]) -> QuerySet[Operation]:
+        """Return those that it lets through.
+
+        Raises:
+            TypeError, ValueError: a part of it can choose nothing.
+        """
+        _require_choice("kind", self.kind, OPERATION_KINDS)
+        _require_choice("channel", self.channel, OPERATION_CHANNELS)
+        same = {"kind": self.kind, "channel": self.channel, "actor": _storable("actor", self.actor)}
+        rows = operations.filter(**{name: it for name, it in same.items() if it is not None})
+        if self.status is not None:
+            rows = with_status(rows, self.status)
+        if self.since is not None:
+            rows = rows.filter(started_at__gte=_as_in_rows("since", self.since))
+        if self.until is not None:
+            rows = rows.filter(started_at__lt=_as_in_rows("until", self.until))
+        return containing(rows, self.search)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationPage:
+    """One page of the audit trail, newest first; ``count`` is how many rows all ``pages`` have."""
+
+    count: int
+    page: int
+    pages: int
+    operations: Sequence[Operation]
+
+
+class UnknownOperation(LookupError):
+    """No operation of this id is on record."""
+
+    code = "unknown_operation"
+
+    def __init__(self, operation_id: UUID) -> None:
+        self.id = operation_id
+        super().__init__(f"Unknown operation: {operation_id}")
+
+
+def page_operations(
+    *,
+    chosen: OperationFilter | None = None,
+    page: int = 1,
+    page_size: int = LARGEST_PAGE_OF_OPERATIONS,
+) -> OperationPage:
+    """Return a page of the operations that were chosen, or of all; one beyond the last is empty.
+
+    Acts go on meanwhile: with ``until`` in the past pages stay what they are.
+
+    Raises:
+        TypeError, ValueError: a filter or a page that there cannot be.
+    """
+    _require_page(page, page_size)
+    rows = (chosen or OperationFilter()).choose(Operation.objects.all())
+    count, begin = rows.count(), (page - 1) * page_size
+    return OperationPage(
+        count=count,
+        page=page,
+        pages=max(1, -(-count // page_size)),
+        operations=list(rows[begin : begin + page_size]) if begin < count else [],
+    )
+
+
+def describe_operation(operation_id: UUID) -> Operation:
+    """Return one operation.
+
+    Raises:
+        UnknownOperation
+    """
+    operation = Operation.objects.filter(pk=operation_id).first()
+    if operation is None:
+        raise UnknownOperation(operation_id)
+    return operation
+
+
+def with_status(operations: QuerySet[Operation], status: str) -> QuerySet[Operation]:
+    """Choose those of one of OPERATION_STATUSES; "started" are those that may still be under way.
+
+    Raises:
+        ValueError: there is no such status.
+    """
+    _require_choice("status", status, OPERATION_STATUSES)
+    limit = timezone.now() - INTERRUPTED_AFTER
+    if status == INTERRUPTED:
+        return operations.filter(status=Operation.Status.STARTED, started_at__lt=limit)
+    if status == Operation.Status.STARTED:
+        return operations.filter(status=status, started_at__gte=limit)
+    return operations.filter(status=status)
+
+
+def containing(operations: QuerySet[Operation], search: str) -> QuerySet[Operation]:
+    """Choose those that have each word of ``search`` in one of SEARCHED_FIELDS; quotes keep words.
+
+    Raises:
+        TypeError, ValueError: it is no text, or one that no row can hold, or a long one.
+    """
+    if not isinstance(search, str):
+        raise TypeError(f"search has to be a str, not {search!r}")
+    if len(search) > LONGEST_SEARCH or not is_storable(search):
+        raise ValueError(f"search has to be text of at most {LONGEST_SEARCH} characters")
+    for word in smart_split(search):
+        quoted = word[0] in "\"'" and word[0] == word[-1]
+        operations = operations.filter(_holding(unescape_string_literal(word) if quoted else word))
+    return operations
+
+
+def plain_operation(operation: Operation) -> dict[str, Any]:
+    """Return the row as JSON says it."""
+    return {
+        "id": str(operation.pk),
+        "kind": operation.kind,
+        "status": operation.status,
+        "interrupted": operation.is_interrupted,
+        "channel": operation.channel,
+        "actor": operation.actor,
+        "reason": operation.reason,
+        "targets": operation.targets,
+        "outcome": operation.outcome,
+        "message": operation.message,
+        "error": operation.error,
+        "started_at": plain_instant(operation.started_at),
+        "finished_at": plain_instant(operation.finished_at),
+        "duration_ms": operation.duration_ms,
+    }
+
+
+def plain_instant(at: datetime | None) -> str | None:
+    """Return a row's time as ISO 8601 in UTC, to the microsecond."""
+    if at is None:
+        return None
+    return with_zone(at).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _holding(word: str) -> Q:
+    """Ask for the word, and for what becomes of it in a database that escapes its JSON."""
+    asked = Q()
+    for form in dict.fromkeys([word, json.dumps(word)[1:-1]]):
+        for field in SEARCHED_FIELDS:
+            asked |= Q(**{f"{field}__icontains": form})
+    return asked
+
+
+def _as_in_rows(what: str, at: datetime) -> datetime:
+    if timezone.is_naive(at):
+        raise ValueError(f"{what} has to be an aware instant, not {at!r}")
+    return at if settings.USE_TZ else timezone.make_naive(at)
+
+
+def _storable(what: str, text: str | None) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"{what} has to be a str, not {text!r}")
+    if text is not None and not is_storable(text):
+        raise ValueError(f"{what} holds characters that are no text")
+    return text
+
+
+def _require_choice(what: str, given: str | None, choices: Sequence[str]) -> None:
+    if given is not None and given not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(choices)}")
+
+
+def _require_page(page: int, page_size: int) -> None:
+    if not all(type(number) is int for number in (page, page_size)):
+        raise TypeError("page and page_size have to be whole numbers")
+    if page < 1 or not 1 <= page_size <= LARGEST_PAGE_OF_OPERATIONS:
+        most = LARGEST_PAGE_OF_OPERATIONS
+        raise ValueError(f"pages count from 1 and have 1 to {most} operations")

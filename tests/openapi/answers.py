@@ -1,0 +1,224 @@
+"""JSON schemas of what the endpoints answer, read from the dataclasses that the answers are."""
+
+import ast
+import inspect
+import re
+import textwrap
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from analytics_admin.breaker_answers import NOT_SAID, BreakerDetail
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.roster import BreakerStatus
+from analytics_admin.caching.preview import ClearPreview
+from analytics_admin.caching.soft_clear import UndoableClear
+from analytics_admin.caching.tag_clear import TagClearOutcome
+from analytics_admin.search_cache_reports import SearchCacheStatus
+from analytics_admin.services import (
+    BREAKER_STATES,
+    CONTROLS,
+    OPERATION_CHANNELS,
+    OPERATION_KINDS,
+    OPERATION_STATUSES,
+)
+
+Schema = dict[str, Any]
+
+BASIC = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    datetime: {"type": "string", "format": "date-time"},
+    UUID: {"type": "string", "format": "uuid"},
+    Any: {},
+}
+TEXT, NUMBER = BASIC[str], BASIC[int]
+AS_JSON_SAYS = {"None": "null", "True": "`true`", "False": "`false`", "``": "`"}
+# What the types do not say.
+CHOICES = {
+    ("BreakerStatus", "state"): BREAKER_STATES,
+    ("BreakerStatus", "control"): CONTROLS,
+    ("LastClear", "mode"): ("hard", "soft", "tags"),
+}
+INSTEAD = {
+    ("BreakerDetail", "policy"): BreakerPolicy,
+    ("BreakerDetail", "other_policies"): Sequence[BreakerPolicy],
+    ("BreakerPolicy", "record_exceptions"): Sequence[str],
+    ("BreakerPolicy", "ignore_exceptions"): Sequence[str],
+    ("BreakerPolicy", "record_result"): str | None,
+}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def choice(words: Iterable[str]) -> Schema:
+    return {"type": "string", "enum": list(words)}
+
+
+def listed(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def record(properties: Mapping[str, Schema], description: str = "", **more: Any) -> Schema:
+    """Return the schema of an object that has all of these."""
+    about = {"description": description} if description else {}
+    required = list(properties)
+    return {"type": "object", **about, "required": required, "properties": properties, **more}
+
+
+class Answers:
+    """The components: those of the dataclasses, as they are asked for, and those by hand."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Schema] = {}
+        for cls in (BreakerStatus, BreakerDetail, SearchCacheStatus):
+            self.of(cls)
+        self.schemas["BreakerDetail"] = self._flat_detail()
+        self.schemas |= {
+            "Operation": operation(),
+            "OperationPage": page_of("Operation"),
+            "BreakerPage": page_of("BreakerStatus", states=states()),
+            "ClearedInPart": saying("^Search cache cleared (softly: |for )"),
+            "Undone": exactly("Soft clear undone"),
+            "Moved": moved(),
+            "AllReset": exactly("All circuit breakers reset successfully"),
+            "Cleared": exactly("Search cache cleared"),
+            "ClearPlan": plan(self._of_any(self.of(ClearPreview), soft_plan, TagClearOutcome)),
+            "UndoPlan": plan(self.of(UndoableClear)),
+            "BreakerPlan": plan(record({"count": NUMBER, "breakers": listed(ref("Move"))})),
+            "Move": record({"name": TEXT, "from": TEXT, "to": TEXT}, "One breaker's move."),
+            "Error": record({"detail": TEXT, "code": TEXT}, additionalProperties=False),
+            "TokenPair": record({"access": TEXT, "refresh": TEXT}, "Both are bearer tokens."),
+            "AccessToken": record({"access": TEXT}),
+        }
+
+    def of(self, hint: Any) -> Schema:
+        """Return the schema of a type; dataclasses become components."""
+        if hint in BASIC:
+            return BASIC[hint]
+        origin, inner = get_origin(hint), get_args(hint)
+        if origin in {Union, types.UnionType}:
+            return self._nullable([it for it in inner if it is not type(None)])
+        if origin in {tuple, list, Sequence}:
+            return listed(self.of(inner[0]))
+        if origin is Mapping:
+            return {"type": "object", "additionalProperties": self.of(inner[1])}
+        assert hasattr(hint, "__dataclass_fields__"), hint
+        if hint.__name__ not in self.schemas:
+            self.schemas[hint.__name__] = {}  # it may hold its like
+            self.schemas[hint.__name__] = self._of_fields(hint)
+        return ref(hint.__name__)
+
+    def _nullable(self, hints: Sequence[Any]) -> Schema:
+        (hint,) = hints
+        schema = self.of(hint)
+        if "type" in schema:
+            return {**schema, "type": [schema["type"], "null"]}
+        return {"oneOf": [schema, {"type": "null"}]}
+
+    def _of_fields(self, cls: type) -> Schema:
+        hints, told = get_type_hints(cls), told_of(cls)
+        properties = {}
+        for item in fields(cls):
+            where = (cls.__name__, item.name)
+            schema = self.of(INSTEAD.get(where, hints[item.name]))
+            if where in CHOICES:
+                schema = choice(CHOICES[where])
+            about = {"description": told[item.name]} if item.name in told else {}
+            properties[item.name] = {**schema, **about}
+        return record(properties, as_json_says(inspect.getdoc(cls) or "").split("\n\n")[0])
+
+    def _flat_detail(self) -> Schema:
+        detail = self.schemas["BreakerDetail"]["properties"]
+        rest = {name: schema for name, schema in detail.items() if name not in NOT_SAID}
+        return record(
+            {**self.schemas["BreakerStatus"]["properties"], **rest}, "All about one breaker."
+        )
+
+    def _of_any(self, clear: Schema, soft: Callable[[Schema], Schema], by_tags: type) -> Schema:
+        self.schemas["SoftClearPreview"] = soft(self.schemas["ClearPreview"])
+        return {"anyOf": [clear, ref("SoftClearPreview"), self.of(by_tags)]}
+
+
+def soft_plan(preview: Schema) -> Schema:
+    kept = {name: it for name, it in preview["properties"].items() if name != "foreign"}
+    stale_for = {**BASIC[float], "description": "Seconds for which old results may be served."}
+    return record({**kept, "stale_for": stale_for}, "What a soft clear would do.")
+
+
+def operation() -> Schema:
+    """Return the schema of a row of the audit trail, as ``plain_operation`` says it."""
+    time = BASIC[datetime]
+    return record(
+        {
+            "id": BASIC[UUID],
+            "kind": choice(OPERATION_KINDS),
+            "status": choice(OPERATION_STATUSES[:-1]),
+            "interrupted": {**BASIC[bool], "description": "Started over ten minutes ago."},
+            "channel": choice(OPERATION_CHANNELS),
+            "actor": {**TEXT, "description": "The name of who acted."},
+            "reason": {**TEXT, "description": "Why, in the actor's words; may be empty."},
+            "targets": {"description": "What was asked for: depends on the act."},
+            "outcome": {"description": "What was done: depends on the act."},
+            "message": {**TEXT, "description": "What the act said once it was done; else empty."},
+            "error": {**TEXT, "description": "What stopped it; may be empty."},
+            "started_at": time,
+            "finished_at": {**time, "type": ["string", "null"]},
+            "duration_ms": {"type": ["number", "null"], "description": "Milliseconds."},
+        },
+        "One act on record.",
+    )
+
+
+def page_of(item: str, **more: Schema) -> Schema:
+    numbers = {name: {"type": "integer", "minimum": 0} for name in ("count", "page", "pages")}
+    return record({**numbers, **more, "results": listed(ref(item))}, "One page of a list.")
+
+
+def states() -> Schema:
+    counts = {state: {"type": "integer", "minimum": 0} for state in BREAKER_STATES}
+    about = "How many of all breakers are in each state, listed or not."
+    return {"type": "object", "description": about, "properties": counts}
+
+
+def exactly(message: str) -> Schema:
+    """Return the schema of the one body that says this and nothing beside it."""
+    return record({"message": {"const": message}}, additionalProperties=False)
+
+
+def saying(pattern: str) -> Schema:
+    said = {"type": "string", "pattern": pattern}
+    return record({"message": said}, additionalProperties=False)
+
+
+def moved() -> Schema:
+    properties = {"message": TEXT, "results": listed(ref("Move"))}
+    return record(properties, "What became of each breaker.", additionalProperties=False)
+
+
+def plan(preview: Schema) -> Schema:
+    said = {"type": "string", "pattern": "^Dry run: "}
+    about = "What a dry run says: nothing was changed."
+    return record({"message": said, "preview": preview}, about, additionalProperties=False)
+
+
+def told_of(cls: type) -> dict[str, str]:
+    """Return what the source says below each field, as JSON's words."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    told = {}
+    for field, text in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            told[field.target.id] = as_json_says(" ".join(text.value.value.split()))
+    return told
+
+
+def as_json_says(text: str) -> str:
+    return re.sub(r"\b(?:None|True|False)\b|``", lambda found: AS_JSON_SAYS[found[0]], text)
