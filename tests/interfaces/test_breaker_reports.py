@@ -102,7 +102,7 @@ def test_a_breaker_is_described_with_counts_policy_and_transitions():
     detail = describe_breaker("r.open")
     assert (detail.status.state, detail.status.control) == ("open", "automatic")
     assert 0 < detail.status.retry_after <= 60
-    assert detail.policy["failure_threshold"] == 5
+    assert detail.policy["failure_threshold"] == 1
     (opened,) = detail.transitions
     assert (opened.from_state, opened.to_state) == ("closed", "open")
     assert (opened.cause, opened.consecutive_failures) == ("consecutive_failures", 1)
@@ -152,7 +152,7 @@ class Picky:
 def test_an_answer_in_json_has_numbers_times_and_names(settings):
     policy = {"record_exceptions": (OSError,), "record_result": Picky()}
     settings.ANALYTICS_ADMIN = {"BREAKERS": {"r.plain": policy}}
-    trip("r.plain")
+    another("r.plain", failure_threshold=1, **policy).acquire().fail(OSError())
     set_breaker_control(name="r.plain", control="disabled", actor=SHELL, reason="<b>x</b>")
     answer = json.loads(json.dumps(as_plain(describe_breaker("r.plain")), allow_nan=False))
     assert answer["policy"]["record_exceptions"] == ["builtins.OSError"]

@@ -2,6 +2,7 @@
 
 import re
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -65,7 +66,7 @@ def test_no_endpoint_acts(operator, superuser, method):
     headers = {"Authorization": f"Bearer {issue_access_token(superuser)}"}
     for route in api_routes():
         if route.startswith("analytics/"):
-            answer = call(method, route, BODIES.get(route, {}), headers)
+            answer = call(method, route, BODIES.get(route, {}), headers, uuid4())
             assert answer.status_code in {403, 405}, route
             if answer.status_code == 403:
                 assert answer.json() == {"detail": REFUSAL, "code": "read_only"}
