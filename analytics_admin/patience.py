@@ -21,6 +21,9 @@ TOO_SLOW = 0.05
 """
 BUSY = 0.5
 """Share of a core used meanwhile from which on a process' threads have waited for each other."""
+LONGEST_QUEUE = 0.6
+"""Seconds that a caller waits for its turn at most while its process has a processor to spare: then
+it is the store that keeps those before it."""
 LATE = 0.015
 """Seconds by which a thread, or an event loop, that comes later than it should is starved."""
 
@@ -100,7 +103,7 @@ class Turn:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._asked = Asked()
+        self._asked = self._queued = Asked()
         self._is_begun = self._is_excused = False
 
     def begin(self) -> None:
@@ -151,9 +154,10 @@ class Turn:
         Who comes late from it, or was busy all the while, has kept the courier's threads from
         running, too: that is excused once.
         """
-        if self.left > 0:
-            return True
         now = time.monotonic()
+        if self.left > 0:
+            waits_long = not self._is_begun and now - self._queued.at > LONGEST_QUEUE
+            return not waits_long or self._queued.was_busy(now)
         if self._is_excused or not (now - until > LATE or self._asked.was_busy(now)):
             return False
         self._asked, self._is_excused = Asked(), True
