@@ -76,6 +76,7 @@ def create(number: int) -> None:
     trip(NAMES[0])
     act_store().forget("nobody", generation="")
     act_store().load_many([NAMES[0]])
+    act_store().survey([], keep_for=None)
     moves = [Move(name=name, expected=None, new=new_record()) for name in NAMES[1:number]]
     act_store().compare_and_set(moves)
 
