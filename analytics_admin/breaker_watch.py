@@ -20,7 +20,7 @@ from analytics_admin.breaker_timeline import (
     may_have_made,
 )
 from analytics_admin.breakers import engine
-from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
+from analytics_admin.breakers.evidence import KEPT_FOR, TRANSITIONS_KEPT
 from analytics_admin.breakers.machine import HOLD_OVER, label
 from analytics_admin.breakers.roster import shown
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
@@ -34,6 +34,9 @@ MOST_WATCHED = 100
 BY_ACTS = {cause for cause in CAUSE_OF.values() if cause}
 NOT_MOVED, MAYBE_MOVED = "-", ""
 """What stands for the state that an act moved a breaker to: into none, or not on record."""
+HOLDS = {it.value for it in Control} - {Control.AUTOMATIC.value}
+LONGEST_GAP = timedelta(seconds=KEPT_FOR)
+"""Between two transitions so far apart there may have been others, which are dropped by now."""
 
 
 class Sequel(StrEnum):
@@ -106,9 +109,15 @@ class _Past:
         is_control = self.act.kind == Kind.CONTROL_CIRCUIT_BREAKERS
         return is_control and control != Control.AUTOMATIC.value
 
+    @property
+    def is_moved(self) -> bool:
+        """Say whether the act is on record as having moved the breaker."""
+        return self.moved_to not in (NOT_MOVED, MAYBE_MOVED)
+
     def ends_as(self, snapshot: Snapshot) -> bool:
         """Say whether the record is what the newest known move has made of the breaker."""
-        last = self.moves[0].to_state if self.moves else self.moved_to
+        is_newest = self.moves and (self.since or not self.is_moved)
+        last = self.moves[0].to_state if is_newest else self.moved_to
         if last == WOULD_OPEN:
             last = Control.METRICS_ONLY.value
         return last in (NOT_MOVED, MAYBE_MOVED, label(snapshot))
@@ -159,7 +168,8 @@ def _look_at(name: str, act: Operation, moved_to: str, reading: Reading) -> Watc
     if snapshot is None:
         return WatchedBreaker(name=name, sequel=Sequel.GONE)
     moves = [as_transition(record) for record in reading.transitions[name]]
-    past = _past_since(act, moved_to, moves, entered_at(snapshot))
+    kept = _Past(act=act, moved_to=moved_to, began=with_zone(act.started_at), moves=moves)
+    past = _past_since(kept, entered_at(snapshot), as_time(reading.now))
     hold = snapshot.hold
     until = hold.until if hold and not hold.is_over(reading.now) else None
     now = WatchedBreaker(
@@ -170,21 +180,39 @@ def _look_at(name: str, act: Operation, moved_to: str, reading: Reading) -> Watc
     return _with_event(now, past) or _at_rest(now, past, snapshot, reading.now)
 
 
-def _past_since(
-    act: Operation, moved_to: str, moves: Sequence[BreakerTransition], entered: datetime | None
-) -> _Past:
+def _past_since(kept: _Past, entered: datetime | None, now: datetime) -> _Past:
     """Tell what came after the act from what was before it, given all that is kept."""
-    kept = _Past(act=act, moved_to=moved_to, began=with_zone(act.started_at), moves=moves)
+    moves, ended = kept.moves, ended_at(kept.act)
     own = _own_move(kept)
     if own is not None:
         since = moves[: moves.index(own)][::-1]
         return replace(kept, began=own.at, since=since, is_whole=True)
     since = [move for move in reversed(moves) if move.at > kept.began]
+    if since and _wrote_end_of_hold(kept, since[0]):
+        since = since[1:]
     # Every transition stamps the record anew: one as old as the act has made none since.
-    untouched = not since and entered is not None and entered <= ended_at(act) + CLOCKS_DIFFER
-    reaches_back = len(since) < len(moves) or 0 < len(moves) < TRANSITIONS_KEPT
-    was_moved = moved_to not in (NOT_MOVED, MAYBE_MOVED)
-    return replace(kept, since=since, is_whole=untouched or (reaches_back and not was_moved))
+    untouched = not since and entered is not None and entered <= ended + CLOCKS_DIFFER
+    if kept.is_moved:  # a store that misses the act's own too early was emptied, or is an old copy
+        is_whole = untouched and (bool(moves) or now - ended > LONGEST_GAP - CLOCKS_DIFFER)
+    else:
+        is_whole = untouched or _reaches_back(kept, since)
+    return replace(kept, since=since, is_whole=is_whole)
+
+
+def _reaches_back(kept: _Past, since: Sequence[BreakerTransition]) -> bool:
+    """Say whether no move since the act can be missing among those that are kept."""
+    if len(since) < len(kept.moves):
+        return True
+    is_full = len(since) >= TRANSITIONS_KEPT
+    return bool(since) and not is_full and since[0].at - kept.began < LONGEST_GAP
+
+
+def _wrote_end_of_hold(kept: _Past, move: BreakerTransition) -> bool:
+    """Say whether the move is the act's own, though calls met the same before and after it.
+
+    It ended a hold that was over already. Another's hold would be on record as a move before it.
+    """
+    return kept.moved_to == NOT_MOVED and move.from_state in HOLDS and may_have_made(kept.act, move)
 
 
 def _own_move(past: _Past) -> BreakerTransition | None:

@@ -4,9 +4,14 @@ Knows no store: it is told when an answer was asked for and when it came. What a
 waiting itself, for it had no processor to spare, is not held against the store.
 """
 
+import asyncio
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 WAIT_LIMIT = 0.15
 """Seconds that a call waits for the store at most; slow answers that follow one another cost a
@@ -16,6 +21,9 @@ TOO_SLOW = 0.05
 """
 BUSY = 0.5
 """Share of a core used meanwhile from which on a process' threads have waited for each other."""
+LONGEST_QUEUE = 0.6
+"""Seconds that a caller waits for its turn at most while its process has a processor to spare: then
+it is the store that keeps those before it."""
 LATE = 0.015
 """Seconds by which a thread, or an event loop, that comes later than it should is starved."""
 
@@ -83,11 +91,6 @@ class Patience:
         self._moved_at = time.monotonic()
 
     @property
-    def is_moving(self) -> bool:
-        """Say whether queued jobs are being done: who waits then waits for a turn, not a store."""
-        return time.monotonic() - self._moved_at < WAIT_LIMIT
-
-    @property
     def moved_at(self) -> float:
         return self._moved_at
 
@@ -100,12 +103,42 @@ class Turn:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._asked = Asked()
+        self._asked = self._queued = Asked()
         self._is_begun = self._is_excused = False
 
     def begin(self) -> None:
         """Be told that the store is being asked now."""
         self._asked, self._is_begun = Asked(), True
+
+    def wait_for(self, sent: "Future[T]") -> T:
+        """Return what comes of the job.
+
+        Raises:
+            TimeoutError: it has not come to its end in time.
+        """
+        while True:
+            until = time.monotonic() + (limit := max(0.0, self.left))
+            try:
+                return sent.result(timeout=limit)
+            except TimeoutError:
+                if sent.done():  # in this moment, or the job itself raised it
+                    return sent.result()
+                if not self.goes_on(until):
+                    raise
+
+    async def await_for(self, sent: "Future[T]") -> T:
+        """Do what ``wait_for`` does without blocking the event loop."""
+        wrapped = asyncio.wrap_future(sent)
+        while True:
+            until = time.monotonic() + (limit := max(0.0, self.left))
+            try:
+                return await asyncio.wait_for(asyncio.shield(wrapped), limit)
+            except TimeoutError:
+                if sent.done():
+                    return sent.result()
+                if not self.goes_on(until):
+                    wrapped.cancel()  # nobody waits for it any more
+                    raise
 
     @property
     def left(self) -> float:
@@ -121,9 +154,10 @@ class Turn:
         Who comes late from it, or was busy all the while, has kept the courier's threads from
         running, too: that is excused once.
         """
-        if self.left > 0:
-            return True
         now = time.monotonic()
+        if self.left > 0:
+            waits_long = not self._is_begun and now - self._queued.at > LONGEST_QUEUE
+            return not waits_long or self._queued.was_busy(now)
         if self._is_excused or not (now - until > LATE or self._asked.was_busy(now)):
             return False
         self._asked, self._is_excused = Asked(), True

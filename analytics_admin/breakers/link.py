@@ -4,7 +4,6 @@ Knows nothing of breakers' rules. A job is a function of a store; it runs agains
 a thread of the courier, while its caller waits WAIT_LIMIT at most, or against a MemoryStore.
 """
 
-import asyncio
 import logging
 import statistics
 import threading
@@ -77,7 +76,8 @@ class Link:
         courier, local = self._courier, self._local()
         if local is None:
             try:
-                return self._wait_for(*self._send(courier, job))
+                sent, turn = self._send(courier, job)
+                return turn.wait_for(sent)
             except _LOST as error:
                 local = self._lose(courier, error)
         return job(local)
@@ -87,7 +87,8 @@ class Link:
         courier, local = self._courier, self._local()
         if local is None:
             try:
-                return await self._await(*self._send(courier, job))
+                sent, turn = self._send(courier, job)
+                return await turn.await_for(sent)
             except _LOST as error:
                 local = self._lose(courier, error)
         return job(local)
@@ -144,26 +145,6 @@ class Link:
     def _send(self, courier: Courier, job: Job[T]) -> "tuple[Future[T], Turn]":
         turn = Turn(self._patience)
         return courier.submit(partial(self._run_timed, courier, job, turn)), turn
-
-    def _wait_for(self, sent: "Future[T]", turn: Turn) -> T:
-        while True:
-            until = time.monotonic() + (limit := max(0.0, turn.left))
-            try:
-                return sent.result(timeout=limit)
-            except TimeoutError:
-                if not turn.goes_on(until):
-                    raise
-
-    async def _await(self, sent: "Future[T]", turn: Turn) -> T:
-        wrapped = asyncio.wrap_future(sent)
-        while True:
-            until = time.monotonic() + (limit := max(0.0, turn.left))
-            try:
-                return await asyncio.wait_for(asyncio.shield(wrapped), limit)
-            except TimeoutError:
-                if not turn.goes_on(until):
-                    wrapped.cancel()
-                    raise
 
     def _run_timed(self, courier: Courier, job: Job[T], turn: Turn) -> T:
         store = self._store()

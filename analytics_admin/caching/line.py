@@ -4,7 +4,6 @@ Knows nothing of values. A step is a function of a store, run in the caller's th
 there, and what an event loop must not wait for, is carried by the courier's threads.
 """
 
-import asyncio
 import logging
 import statistics
 import threading
@@ -18,7 +17,7 @@ from typing import TypeVar
 from analytics_admin import patience
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
-from analytics_admin.patience import LONG_AGO, Asked, Patience
+from analytics_admin.patience import LONG_AGO, Asked, Patience, Turn
 from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.caching")
@@ -88,25 +87,20 @@ class Line:
     async def arun(self, step: Step[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._present()
-        sent = asyncio.wrap_future(self._courier.submit(partial(self._carry, step)))
-        sent.add_done_callback(_note_exception)
-        while True:
-            until = time.monotonic() + (limit := self._patience.left)
-            try:
-                return await asyncio.wait_for(asyncio.shield(sent), limit)
-            except Dismissed:
-                raise Away from None
-            except TimeoutError:
-                # A loop that comes late has kept the courier's threads from running, too.
-                if self._patience.is_moving or time.monotonic() - until > patience.LATE:
-                    continue
-                self._lose(store, _SILENT)
-                raise Away(_SILENT) from None
+        turn = Turn(self._patience)
+        sent = self._courier.submit(partial(self._carry, step, turn))
+        try:
+            return await turn.await_for(sent)
+        except Dismissed:
+            raise Away from None
+        except TimeoutError:
+            self._lose(store, _SILENT)
+            raise Away(_SILENT) from None
 
     def post(self, step: Step[object]) -> None:
         """Have the step run soon, if the store is there; nobody waits."""
         if not self.is_away:
-            self._courier.submit(partial(self._carry, step))
+            self._courier.submit(partial(self._carry, step, Turn(self._patience)))
 
     def bounded(self, function: Callable[[], T]) -> T:
         """Run a function that may hang; wait for it within the patience.
@@ -116,13 +110,8 @@ class Line:
         """
         if getattr(self._carried, "now", False):
             return function()
-        sent = self._courier.submit(partial(self._note_end, function))
-        while True:
-            try:
-                return sent.result(timeout=self._patience.left)
-            except TimeoutError:
-                if not self._patience.is_moving:
-                    raise
+        turn = Turn(self._patience)
+        return turn.wait_for(self._courier.submit(partial(self._take_turn, function, turn)))
 
     def patience(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
@@ -144,14 +133,15 @@ class Line:
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
 
-    def _carry(self, step: Step[T]) -> T:
+    def _carry(self, step: Step[T], turn: Turn) -> T:
         self._carried.now = True
         try:
-            return self._note_end(partial(self.run, step))
+            return self._take_turn(partial(self.run, step), turn)
         finally:
             self._carried.now = False
 
-    def _note_end(self, function: Callable[[], T]) -> T:
+    def _take_turn(self, function: Callable[[], T], turn: Turn) -> T:
+        turn.begin()
         result = function()
         self._patience.note_move()
         return result
@@ -219,12 +209,6 @@ def _is_quick(store: Store) -> bool:
         store.check_writable()
         durations.append(time.monotonic() - began)
     return statistics.median(durations) <= patience.TOO_SLOW
-
-
-def _note_exception(sent: "asyncio.Future[T]") -> None:
-    """Keep asyncio from reporting what nobody waits for any more."""
-    if not sent.cancelled():
-        sent.exception()
 
 
 def never_cancelled() -> "Future[T]":

@@ -3,6 +3,7 @@
 Knows the name that it is given, and no act.
 """
 
+import unicodedata
 from typing import Any
 
 from django import forms
@@ -22,7 +23,8 @@ class TypedAnewInput(forms.TextInput):
 class EnvironmentNameField(forms.CharField):
     """Takes this name and no other; where there is none, nothing at all.
 
-    Case counts. Spaces count as a page shows them: not at the ends, and several as one.
+    Case counts. Spaces count as a page shows them: not at the ends, and several as one. So does an
+    accent, which is one character with its letter or one of its own, as keyboards differ.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,5 +45,5 @@ class EnvironmentNameField(forms.CharField):
 
 
 def _as_shown(name: str) -> str:
-    """Return the name with its spaces as a browser shows them."""
-    return " ".join(name.split())
+    """Return the name with its spaces and accents as a browser shows them."""
+    return " ".join(unicodedata.normalize("NFC", name).split())

@@ -16,7 +16,7 @@ from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Reading
-from analytics_admin.patience import WAIT_LIMIT
+from analytics_admin.patience import LONGEST_QUEUE, WAIT_LIMIT
 from tests.breakers import another, names_in
 from tests.fleet.sites import eventually
 
@@ -225,6 +225,16 @@ def test_plain_calls_in_an_event_loop_notice_the_loss_and_queue_nothing(site, he
     assert asyncio.run(asyncio.wait_for(use(), 10)) < WAIT_LIMIT / 2
     assert store.requests - asked == 1
     assert breaker.state == "open"
+
+
+def test_no_caller_queues_for_long_at_a_store_that_is_just_not_slow(site):
+    """In an idle process it is the store that is waited for, though no answer takes over 50 ms."""
+    breaker, store = site.process("queue", failure_threshold=1000)
+    permits = [breaker.acquire() for _ in range(200)]
+    store.before = lambda: time.sleep(0.04)
+    began = time.monotonic()
+    at_once(200, lambda: permits.pop().fail())
+    assert time.monotonic() - began < LONGEST_QUEUE + 3 * WAIT_LIMIT
 
 
 def test_an_event_loop_that_is_held_up_does_not_hold_up_threads(site):

@@ -75,6 +75,8 @@ def create(number: int) -> None:
     """Create as many breakers, the first one open, in a store that knows all scripts."""
     trip(NAMES[0])
     act_store().forget("nobody", generation="")
+    act_store().load_many([NAMES[0]])
+    act_store().survey([], keep_for=None)
     moves = [Move(name=name, expected=None, new=new_record()) for name in NAMES[1:number]]
     act_store().compare_and_set(moves)
 

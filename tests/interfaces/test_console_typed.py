@@ -216,6 +216,8 @@ def test_a_reason_that_is_missing_too_is_said_beside_the_name(operator, settings
         ("  eu \t  west  ", "eu west", "eu west"),
         ("eu\u00a0west", "eu west", "eu   west"),
         ("Zürich → 東京", ..., "Zürich → 東京"),
+        ("Zürich", ..., "Zu\u0308rich"),
+        ("Zu\u0308rich", "Zürich", "Zürich"),
         ("שלום", ..., "שלום"),
     ],
 )

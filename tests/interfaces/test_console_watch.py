@@ -137,6 +137,26 @@ def test_a_hold_is_told_until_it_ends_by_itself(look):
     assert re.fullmatch(r"The hold ended after 15\N{NO-BREAK SPACE}minutes\.", words)
 
 
+@pytest.mark.parametrize(
+    ("control", "release", "became"),
+    [
+        ("disabled", lambda: reset("shop:a"), "Stayed closed"),
+        ("disabled", lambda: hold("automatic"), "Stayed closed"),
+        ("forced_open", lambda: hold("automatic"), "Half open: its probes have not decided yet"),
+    ],
+)
+def test_an_act_that_ends_a_hold_which_was_over_already_is_no_other_act(
+    look, control, release, became
+):
+    another("shop:a").acquire().succeed()
+    hold(control, for_seconds=900)
+    let_pass(950)
+    act = release()
+    assert [row[1] for row in watched(look(act))] == [became]
+    hold("disabled")
+    assert watched(look(act))[0][1].startswith("Moved by another act")
+
+
 def test_a_hold_without_an_end_counts_nothing_down(look):
     trip("shop:a")
     act = hold(for_seconds=float("inf"))

@@ -134,6 +134,39 @@ def test_an_emptied_store_leaves_nothing_good(look):
     assert "aa-good" not in section(look(act))
 
 
+def test_one_that_an_emptied_store_was_told_of_anew_at_once_is_not_called_well(look):
+    trip("shop:a")
+    act = reset("shop:a")
+    trip("shop:a")
+    caches["breakers"].client.get_client(write=True).flushall()
+    another("shop:a").acquire().succeed()
+    assert watched(look(act)) == [["shop:a", LOST, CLOSED]]
+
+
+def test_one_that_a_store_restored_from_before_the_act_tells_of_is_not_called_well(look):
+    trip("shop:a")
+    reset("shop:a")
+    let_pass(100)
+    client = caches["breakers"].client.get_client(write=True)
+    before = {key: client.dump(key) for key in (*keys_of("shop:a"), *keys_of("shop:a", ":moves"))}
+    act = set_breaker_control(name="shop:a", control="forced_open", actor=SAM)
+    for key, value in before.items():
+        client.restore(key, 0, value, replace=True)
+    assert watched(look(act)) == [["shop:a", LOST, CLOSED]]
+
+
+def test_what_a_healthy_one_came_to_after_its_transitions_went_may_not_have_been_the_first(look):
+    another("shop:a").acquire().succeed()
+    act = reset("shop:a")
+    let_pass(10)
+    trip("shop:a")
+    reset("shop:a")
+    let_pass(8 * 86_400)
+    lose_the_past("shop:a")
+    trip("shop:a")
+    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Failures in a row"
+
+
 @pytest.mark.usefixtures("lost")
 def test_with_the_store_away_nothing_is_known_and_the_page_is_there_within_a_second(look):
     row = record(

@@ -31,7 +31,7 @@ from analytics_admin.breakers.exchange import REFUSED_FOR, SETTLING_INTERVALS
 from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import MOST_NAMES
 from analytics_admin.conf import AppSettings
-from analytics_admin.patience import TOO_SLOW, WAIT_LIMIT
+from analytics_admin.patience import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
 from tests.separate_site import run_site
@@ -136,6 +136,7 @@ def test_its_figures_are_the_engines() -> None:
     assert SETTLING_INTERVALS * 0.25 == 3
     assert "twelve intervals (3 s)" in GUIDE
     assert f"store {WAIT_LIMIT} s at most" in GUIDE
+    assert f"{LONGEST_QUEUE} s at most" in " ".join(GUIDE.split())
     assert f"more than {TOO_SLOW * 1000:.0f} ms" in GUIDE
     assert (FAILURES_KEPT, TRANSITIONS_KEPT, KEPT_FOR) == (10, 20, 7 * 86_400)
     assert "| failures | the last ten | seven days" in GUIDE
