@@ -110,6 +110,11 @@ class Turn:
         """Be told that the store is being asked now."""
         self._asked, self._is_begun = Asked(), True
 
+    @property
+    def asked(self) -> Asked:
+        """When the store was asked, or the job was queued."""
+        return self._asked
+
     def wait_for(self, sent: "Future[T]") -> T:
         """Return what comes of the job.
 

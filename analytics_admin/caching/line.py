@@ -111,7 +111,9 @@ class Line:
         if getattr(self._carried, "now", False):
             return function()
         turn = Turn(self._patience)
-        return turn.wait_for(self._courier.submit(partial(self._take_turn, function, turn)))
+        result = turn.wait_for(self._courier.submit(partial(self._take_turn, function, turn)))
+        self._patience.weigh(turn.asked)  # what this took, the answer to come may not take again
+        return result
 
     def patience(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
