@@ -56,6 +56,7 @@ def test_the_operations_are_found_and_read(site, sign_in):
     page.locator("#searchbar").fill("4711")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    page.wait_for_load_state()  # the viewer's own time moves what stands beside it
     page.locator("#result_list tbody a").first.click()
     expect(page.locator("#aa-outcome")).to_contain_text("Keys removed")
     page.get_by_text("as they are on record").click()
