@@ -222,7 +222,9 @@ def _own_move(past: _Past) -> BreakerTransition | None:
         for move in past.moves
         if past.moved_to in (MAYBE_MOVED, move.to_state) and may_have_made(past.act, move)
     ]
-    return min(possible, key=lambda move: abs(past.began - move.at), default=None)
+    ended = ended_at(past.act)
+    # Within the act where the clocks of store and site agree; else as near to it as can be.
+    return min(possible, key=lambda move: max(past.began - move.at, move.at - ended), default=None)
 
 
 def _with_event(now: WatchedBreaker, past: _Past) -> WatchedBreaker | None:

@@ -58,7 +58,8 @@ def test_of_many_named_the_moved_ones_come_first(look):
 
 
 def test_rows_that_hold_anything_break_nothing_and_stay_text(look):
-    odd = [HOSTILE, "../../", "a\0b", "\ud800".encode("utf-16", "surrogatepass").hex(), "n" * 9000]
+    nul = "a\0b" if connection.vendor == "sqlite" else "only SQLite holds one"
+    odd = [HOSTILE, "../../", nul, "\ud800".encode("utf-16", "surrogatepass").hex(), "n" * 9000]
     for results in (5, "text", [5, None, {}], [{"name": None}], [{"name": it} for it in odd]):
         row = record(
             kind="reset_circuit_breakers",
