@@ -19,6 +19,8 @@ from analytics_admin.api.views import OperatorView, actor_of, report
 from analytics_admin.services import (
     FAILURE,
     Act,
+    BreakerPage,
+    OperationPage,
     StoreUnavailable,
     allow_probe,
     as_plain,
@@ -38,21 +40,21 @@ class ReadView(OperatorView):
     act = Act.VIEW_CONSOLE
     failure = "The state is unknown: %(reason)s"
 
+    def answer_page(
+        self, listed: BreakerPage | OperationPage, results: list[Any], **more: Any
+    ) -> Response:
+        """Answer with a page of a list; one beyond the last is not there."""
+        if listed.page > listed.pages:
+            raise NotFound(f"There is no page {listed.page}: the last one is {listed.pages}")
+        place = {"count": listed.count, "page": listed.page, "pages": listed.pages}
+        return Response({**place, **more, "results": results})
+
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
         listed = page_breakers(**self.read_query(request, ListQuery))
-        if listed.page > listed.pages:
-            raise NotFound(f"There is no page {listed.page}: the last one is {listed.pages}")
-        return Response(
-            {
-                "count": listed.count,
-                "page": listed.page,
-                "pages": listed.pages,
-                "states": dict(listed.states),
-                "results": [as_plain(status) for status in listed.breakers],
-            }
-        )
+        results = [as_plain(status) for status in listed.breakers]
+        return self.answer_page(listed, results, states=dict(listed.states))
 
 
 class BreakerView(ReadView):

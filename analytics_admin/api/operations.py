@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -31,16 +30,7 @@ class OperationListView(ReadView):
         options = self.read_query(request, OperationsQuery)
         paging = {name: options.pop(name) for name in ("page", "page_size") if name in options}
         listed = page_operations(chosen=OperationFilter(**options), **paging)
-        if listed.page > listed.pages:
-            raise NotFound(f"There is no page {listed.page}: the last one is {listed.pages}")
-        return Response(
-            {
-                "count": listed.count,
-                "page": listed.page,
-                "pages": listed.pages,
-                "results": [plain_operation(operation) for operation in listed.operations],
-            }
-        )
+        return self.answer_page(listed, [plain_operation(it) for it in listed.operations])
 
 
 class OperationView(ReadView):
