@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.breaker_arguments import (
@@ -32,9 +31,10 @@ from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerN
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.connections import StoreUnavailable
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.permissions import Act
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""

@@ -10,9 +10,9 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin.acts import ActResult
 from analytics_admin.breakers.changes import BreakerChange, state_said
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
 
 
 def report_done(operation: Operation, changes: Sequence[BreakerChange] | None) -> ActResult:

@@ -16,9 +16,9 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.packing import Packer
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
 
 
 class StoreUnavailable(Exception):

@@ -10,15 +10,15 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.access import Act
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
 from analytics_admin.caching import soft_clear, sweeping
 from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
 from analytics_admin.connections import StoreUnavailable
-from analytics_admin.said import Said, words_of
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said, words_of
+from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.permissions import Act
 from analytics_admin.search_cache_ways import Progress, way_to_clear
 from analytics_admin.signals import search_cache_cleared
 

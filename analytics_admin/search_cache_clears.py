@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from analytics_admin.access import Act
 from analytics_admin.models import Operation, with_zone
+from analytics_admin.permissions import Act
 
 MOST_MARKS = 100
 

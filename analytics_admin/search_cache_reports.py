@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from analytics_admin.access import Act
 from analytics_admin.caching.figures import PERIODS, Load, load_of, read_figures
 from analytics_admin.caching.inspection import inspect
 from analytics_admin.caching.ledger import MINUTES_KEPT
@@ -22,6 +21,7 @@ from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable
 from analytics_admin.courier import Courier
 from analytics_admin.models import Operation, with_zone
+from analytics_admin.permissions import Act
 from analytics_admin.search_cache_clears import clear_mode_of
 
 LONGEST_HISTORY = MINUTES_KEPT

@@ -13,8 +13,8 @@ from analytics_admin import audit
 from analytics_admin.acts import ActRefused, ActResult
 from analytics_admin.caching import purge, soft_clear, tag_clear
 from analytics_admin.conf import app_settings
-from analytics_admin.said import Said, words_of
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said, words_of
+from analytics_admin.i18n import gettext_noop as _
 
 CLEAR_MODES = ("hard", "soft")
 

@@ -4,7 +4,6 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-from analytics_admin.access import Act, may
 from analytics_admin.acts import (
     FAILURE,
     MAX_REASON_LENGTH,
@@ -67,6 +66,7 @@ from analytics_admin.operation_reports import (
     plain_operation,
     with_status,
 )
+from analytics_admin.permissions import Act, may
 from analytics_admin.search_cache_acts import clear_search_cache, sweep_search_cache, undo_clear
 from analytics_admin.search_cache_clears import (
     clear_mode_of,

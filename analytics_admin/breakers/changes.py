@@ -7,8 +7,8 @@ from uuid import UUID
 from analytics_admin.breakers.roster import BreakerStatus, shown, status_of
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Reading
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 # Translators: what programs call states and controls, in the midst of a sentence.
 _STATES = {

@@ -18,7 +18,7 @@ from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.roster import read_registered, registered_names, status_of
 from analytics_admin.breakers.snapshot import Control
 from analytics_admin.breakers.store import StoreUnavailable
-from analytics_admin.said import Said, gettext_noop
+from analytics_admin.i18n import Said, gettext_noop
 
 FORGOTTEN = "forgotten"
 """What a breaker comes to that is taken off the list."""

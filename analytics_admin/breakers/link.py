@@ -19,8 +19,8 @@ from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.patience import Asked, Patience, Turn
-from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.breakers")
 

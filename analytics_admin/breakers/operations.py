@@ -20,7 +20,7 @@ from analytics_admin.breakers.machine import reset as reset_snapshot
 from analytics_admin.breakers.roster import read_registered, shown
 from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
-from analytics_admin.said import Said, gettext_noop
+from analytics_admin.i18n import Said, gettext_noop
 
 ROUNDS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""

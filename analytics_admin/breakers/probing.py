@@ -17,7 +17,7 @@ from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce
 from analytics_admin.breakers.roster import read_registered, shown
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import Move, StoreUnavailable
-from analytics_admin.said import Said, gettext_noop
+from analytics_admin.i18n import Said, gettext_noop
 
 
 def allow_probe(

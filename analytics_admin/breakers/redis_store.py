@@ -27,8 +27,8 @@ from analytics_admin.breakers.store import (
     Survey,
 )
 from analytics_admin.connections import explain, own_client
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 P = ParamSpec("P")
 R = TypeVar("R")

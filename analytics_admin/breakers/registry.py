@@ -14,8 +14,8 @@ from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 

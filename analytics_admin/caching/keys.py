@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 LONGEST_NAME = 120
 """Characters of a canonical form that still is the name itself; a longer one is hashed."""

@@ -12,8 +12,8 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching.entries import record_key
 from analytics_admin.connections import StoreUnavailable, shares_database
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 _GLOB = re.compile(r"([\\*?\[\]])")
 

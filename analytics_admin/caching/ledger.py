@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 
 from analytics_admin.caching.statistics import FIGURES, Counts
 from analytics_admin.connections import StoreUnavailable, explain, is_local_memory, own_client
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60

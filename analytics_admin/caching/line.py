@@ -17,8 +17,8 @@ from typing import TypeVar
 from analytics_admin import patience
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
 from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.patience import LONG_AGO, Asked, Patience, Turn
-from analytics_admin.said import Said, gettext_noop
 
 logger = logging.getLogger("analytics_admin.caching")
 

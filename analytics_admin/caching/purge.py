@@ -39,8 +39,8 @@ from analytics_admin.connections import (
     other_addresses,
     shares_database,
 )
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""

@@ -22,8 +22,8 @@ from analytics_admin.caching.store import (
 )
 from analytics_admin.caching.wire import Wire
 from analytics_admin.connections import explain
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 P = ParamSpec("P")
 R = TypeVar("R")

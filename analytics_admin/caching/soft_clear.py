@@ -18,7 +18,7 @@ from analytics_admin.caching.reach import (
 )
 from analytics_admin.conf import app_settings
 from analytics_admin.connections import StoreUnavailable, act_client, is_local_memory
-from analytics_admin.said import Said, gettext_noop
+from analytics_admin.i18n import Said, gettext_noop
 
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""

@@ -28,8 +28,8 @@ from analytics_admin.connections import (
     act_client,
     is_local_memory,
 )
-from analytics_admin.said import Said
-from analytics_admin.said import gettext_noop as _
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
 
 MOST_TAGS = 100
 

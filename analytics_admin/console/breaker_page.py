@@ -19,8 +19,8 @@ from analytics_admin.console.wording import (
     state_badge,
     status_badge,
 )
+from analytics_admin.i18n import here
 from analytics_admin.models import Operation
-from analytics_admin.said import here
 from analytics_admin.services import (
     AuditUnavailable,
     BreakerDetail,

@@ -18,7 +18,7 @@ from analytics_admin.console.breaker_page import describe_breaker
 from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.console.selected_breakers import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.console.wording import BULK
-from analytics_admin.said import here
+from analytics_admin.i18n import here
 from analytics_admin.services import Act, StoreUnavailable
 
 RESET_PATH = "reset"

@@ -13,8 +13,8 @@ from analytics_admin import services
 from analytics_admin.console.operation_words import span_words
 from analytics_admin.console.sequel_words import SEQUELS
 from analytics_admin.console.wording import cause_words, count, state_badge
+from analytics_admin.i18n import here
 from analytics_admin.models import Operation
-from analytics_admin.said import here
 from analytics_admin.services import BreakerWatch, Sequel, StoreUnavailable, WatchedBreaker
 
 GRAVITY = {sequel: place for place, sequel in enumerate(Sequel)}

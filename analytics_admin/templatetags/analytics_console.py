@@ -3,7 +3,7 @@
 from django import template
 
 from analytics_admin.console import instants, wording
-from analytics_admin.said import from_record, here
+from analytics_admin.i18n import from_record, here
 
 register = template.Library()
 

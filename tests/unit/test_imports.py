@@ -35,7 +35,7 @@ LEVELS = {
         "search_cache_reports",
         "search_cache_ways",
         "audit",
-        "access",
+        "permissions",
         "tokens",
         "rate_limits",
         "operation_reports",
@@ -55,13 +55,14 @@ LEVELS = {
         "migrations",
         "packing",
         "patience",
-        "said",
+        "i18n",
         "signals",
+        "stores",
         "",
     },
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
-BEHIND_SERVICES = {"breakers", "caching", "connections"}
+BEHIND_SERVICES = {"breakers", "caching", "connections", "stores"}
 PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy", "snapshot"))
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
