@@ -14,11 +14,11 @@ from uuid import UUID
 from analytics_admin import audit
 from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act, may
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 
 logger = logging.getLogger("analytics_admin.services")
 

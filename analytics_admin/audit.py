@@ -15,11 +15,11 @@ from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
-from analytics_admin.connections import OutcomeUnknown
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.signals import operation_finished
+from analytics_admin.stores.client import OutcomeUnknown
 
 logger = logging.getLogger("analytics_admin.audit")
 

@@ -30,11 +30,11 @@ from analytics_admin.breakers import forgetting, operations, probing, roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.snapshot import Control
-from analytics_admin.connections import StoreUnavailable
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act
+from analytics_admin.stores.client import StoreUnavailable
 
 CONTROLS = tuple(control.value for control in Control)
 """What a breaker can be set to."""

@@ -16,7 +16,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import DatabaseError
 
-from analytics_admin.connections import StoreUnavailable, own_client
+from analytics_admin.stores.client import StoreUnavailable, own_client
 
 logger = logging.getLogger("analytics_admin.rate_limits")
 

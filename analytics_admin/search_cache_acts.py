@@ -15,12 +15,12 @@ from analytics_admin.audit import Actor
 from analytics_admin.caching import soft_clear, sweeping
 from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
-from analytics_admin.connections import StoreUnavailable
 from analytics_admin.i18n import Said, words_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.permissions import Act
 from analytics_admin.search_cache_ways import Progress, way_to_clear
 from analytics_admin.signals import search_cache_cleared
+from analytics_admin.stores.client import StoreUnavailable
 
 
 def clear_search_cache(

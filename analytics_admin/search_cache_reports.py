@@ -18,11 +18,11 @@ from analytics_admin.caching.statistics import FIGURES, Counts
 from analytics_admin.caching.survey import ForeignKeys
 from analytics_admin.caching.sweep_progress import SweepProgress
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import StoreUnavailable
-from analytics_admin.courier import Courier
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.permissions import Act
 from analytics_admin.search_cache_clears import clear_mode_of
+from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.executor import Courier
 
 LONGEST_HISTORY = MINUTES_KEPT
 LONGEST_WAIT = 1.0

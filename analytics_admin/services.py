@@ -48,7 +48,6 @@ from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import BreakerStatus
 from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.caching.tag_clear import MOST_TAGS
-from analytics_admin.connections import StoreUnavailable
 from analytics_admin.operation_reports import (
     LARGEST_PAGE_OF_OPERATIONS,
     LONGEST_SEARCH,
@@ -84,6 +83,7 @@ from analytics_admin.search_cache_reports import (
     plain_search_cache,
 )
 from analytics_admin.search_cache_ways import CLEAR_MODES
+from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
     "BREAKER_SORTS",

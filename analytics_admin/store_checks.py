@@ -8,7 +8,7 @@ from analytics_admin.breakers import engine
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import overridden_options
 from analytics_admin.checks import TAG, check_settings, check_stores
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 
 
 @register(TAG, deploy=True)

@@ -16,9 +16,9 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
-from analytics_admin import patience
 from analytics_admin.breakers import engine
 from analytics_admin.caching import figures, inspection, reporter, search_cache, wiring
+from analytics_admin.stores import latency
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
@@ -99,8 +99,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     What a test has lost must not come back, and write, in the next one.
     """
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
-        monkeypatch.setattr(patience, "WAIT_LIMIT", 10.0)
-        monkeypatch.setattr(patience, "TOO_SLOW", 10.0)
+        monkeypatch.setattr(latency, "WAIT_LIMIT", 10.0)
+        monkeypatch.setattr(latency, "TOO_SLOW", 10.0)
         monkeypatch.setattr(engine, "CALL_TIMEOUT", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr("analytics_admin.search_cache_reports.LONGEST_WAIT", 10.0)

@@ -12,8 +12,8 @@ from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.store import BreakerStore
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import is_local_memory
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
+from analytics_admin.stores.client import is_local_memory
 
 logger = logging.getLogger("analytics_admin.breakers")
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin import patience
 from analytics_admin.breakers.exchange import UNKNOWN, Exchange, StateChange, StoreChange
 from analytics_admin.breakers.link import Job, Link
 from analytics_admin.breakers.machine import Verdict, judge, retry_after, shown_state
@@ -23,7 +22,8 @@ from analytics_admin.breakers.snapshot import Control, Results, Snapshot
 from analytics_admin.breakers.store import BreakerStore
 from analytics_admin.breakers.view import NEVER, View
 from analytics_admin.conf import app_settings
-from analytics_admin.lifetime import follow_process
+from analytics_admin.stores import latency
+from analytics_admin.stores.process_hooks import follow_process
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ class Fleet:
             if self._will_do(view):
                 return
             try:
-                running.result(timeout=patience.WAIT_LIMIT)
+                running.result(timeout=latency.WAIT_LIMIT)
             except TimeoutError:
                 return
 
@@ -245,7 +245,7 @@ class Fleet:
             if self._will_do(view):
                 return
             try:
-                await asyncio.wait_for(asyncio.wrap_future(running), patience.WAIT_LIMIT)
+                await asyncio.wait_for(asyncio.wrap_future(running), latency.WAIT_LIMIT)
             except TimeoutError:
                 return
 

@@ -14,13 +14,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin import patience
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot
 from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
-from analytics_admin.courier import Courier, Dismissed
 from analytics_admin.i18n import Said, gettext_noop
-from analytics_admin.patience import Asked, Patience, Turn
+from analytics_admin.stores import latency
+from analytics_admin.stores.executor import Courier, Dismissed
+from analytics_admin.stores.latency import Asked, Patience, Turn
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -111,7 +111,7 @@ class Link:
         """Run the job if the shared store is there; one lost now is not: for a process' end."""
         try:
             if self._local() is None and not isinstance(self._store(), MemoryStore):
-                self._send(self._courier, job)[0].result(timeout=patience.WAIT_LIMIT)
+                self._send(self._courier, job)[0].result(timeout=latency.WAIT_LIMIT)
         except _LOST as error:
             # Not louder: at the end of a test run the log's own stream may be closed already.
             logger.debug("circuit breakers: %s; last results are lost", _reason(error))
@@ -226,7 +226,7 @@ class Link:
             except StoreUnavailable:
                 return False
             durations.append(time.monotonic() - began)
-        return statistics.median(durations) <= patience.TOO_SLOW
+        return statistics.median(durations) <= latency.TOO_SLOW
 
 
 def _reason(error: BaseException) -> str:

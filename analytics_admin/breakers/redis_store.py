@@ -26,9 +26,9 @@ from analytics_admin.breakers.store import (
     StoreUnavailable,
     Survey,
 )
-from analytics_admin.connections import explain, own_client
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import explain, own_client
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import Future
 
-from analytics_admin import patience
+from analytics_admin.stores import latency
 
 
 class Rounds:
@@ -22,7 +22,7 @@ class Rounds:
         """
         with self._lock:
             now = time.monotonic()
-            if self._current is not None and now - self._began <= patience.WAIT_LIMIT:
+            if self._current is not None and now - self._began <= latency.WAIT_LIMIT:
                 return None, self._current
             self._current, self._began = Future(), now
             self._current.set_running_or_notify_cancel()  # no waiter's cancellation ends it

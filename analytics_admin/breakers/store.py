@@ -11,7 +11,7 @@ from analytics_admin.breakers.evidence import Activity, Evidence, TransitionReco
 from analytics_admin.breakers.machine import held, label
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.snapshot import Control, Counts, Results, Snapshot, State
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
     "MOST_NAMES",

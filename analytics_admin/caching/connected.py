@@ -17,8 +17,8 @@ from analytics_admin.caching.statistics import Statistics
 from analytics_admin.caching.steps import Lookup
 from analytics_admin.caching.wiring import Wiring
 from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.connections import StoreUnavailable
-from analytics_admin.lifetime import follow_process
+from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.process_hooks import follow_process
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from analytics_admin.caching.entries import RECORD_NAME, decode_record, record_k
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.survey import TAGS, Survey, resized, survey
 from analytics_admin.caching.sweep_progress import POSITION_NAME, SweepProgress, progress_of
-from analytics_admin.connections import StoreUnavailable, act_client, explain, is_local_memory
+from analytics_admin.stores.client import StoreUnavailable, act_client, explain, is_local_memory
 
 TIMEOUT = 0.5
 """Seconds to wait for connecting and for each reply."""

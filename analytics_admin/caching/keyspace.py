@@ -11,9 +11,9 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching.entries import record_key
-from analytics_admin.connections import StoreUnavailable, shares_database
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import StoreUnavailable, shares_database
 
 _GLOB = re.compile(r"([\\*?\[\]])")
 

@@ -15,9 +15,9 @@ from django.core.cache import caches
 from redis.exceptions import RedisError
 
 from analytics_admin.caching.statistics import FIGURES, Counts
-from analytics_admin.connections import StoreUnavailable, explain, is_local_memory, own_client
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import StoreUnavailable, explain, is_local_memory, own_client
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60

@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin import patience
 from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
-from analytics_admin.courier import Courier, Dismissed
 from analytics_admin.i18n import Said, gettext_noop
-from analytics_admin.patience import LONG_AGO, Asked, Patience, Turn
+from analytics_admin.stores import latency
+from analytics_admin.stores.executor import Courier, Dismissed
+from analytics_admin.stores.latency import LONG_AGO, Asked, Patience, Turn
 
 logger = logging.getLogger("analytics_admin.caching")
 
@@ -210,7 +210,7 @@ def _is_quick(store: Store) -> bool:
         began = time.monotonic()
         store.check_writable()
         durations.append(time.monotonic() - began)
-    return statistics.median(durations) <= patience.TOO_SLOW
+    return statistics.median(durations) <= latency.TOO_SLOW
 
 
 def never_cancelled() -> "Future[T]":

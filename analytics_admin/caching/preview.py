@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analytics_admin.caching.figures import Load, load_of, read_figures
 from analytics_admin.caching.survey import ForeignKeys, Survey
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

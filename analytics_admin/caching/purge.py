@@ -32,15 +32,15 @@ from analytics_admin.caching.reach import (
 )
 from analytics_admin.caching.survey import Survey, survey
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import (
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import (
     StoreUnavailable,
     act_client,
     is_local_memory,
     other_addresses,
     shares_database,
 )
-from analytics_admin.i18n import Said
-from analytics_admin.i18n import gettext_noop as _
 
 PROBE_TIMEOUT = 0.1
 """Seconds to ask another alias whether it leads to the same database."""

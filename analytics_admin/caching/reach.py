@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.entries import TokenRecord, read_record, record_key
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable, act_client, explain
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable, act_client, explain
 
 TIMEOUT = 0.5
 """Seconds an act waits for connecting and for each reply."""

@@ -20,10 +20,10 @@ from analytics_admin.caching.store import (
     StoreFull,
     StoreUnavailable,
 )
-from analytics_admin.caching.wire import Wire
-from analytics_admin.connections import explain
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import explain
+from analytics_admin.stores.pool import Wire
 
 P = ParamSpec("P")
 R = TypeVar("R")

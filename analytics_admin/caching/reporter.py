@@ -16,8 +16,8 @@ from itertools import count
 
 from analytics_admin.caching.ledger import MINUTES_KEPT, Batch, Ledger
 from analytics_admin.caching.statistics import Counts, Statistics
-from analytics_admin.connections import StoreUnavailable
-from analytics_admin.courier import Courier, Dismissed
+from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.executor import Courier, Dismissed
 
 logger = logging.getLogger("analytics_admin.caching")
 

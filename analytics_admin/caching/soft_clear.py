@@ -17,8 +17,8 @@ from analytics_admin.caching.reach import (
     settled,
 )
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import StoreUnavailable, act_client, is_local_memory
 from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.stores.client import StoreUnavailable, act_client, is_local_memory
 
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""

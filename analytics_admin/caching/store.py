@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = ["Claim", "Life", "Place", "Reading", "Store", "StoreFull", "StoreUnavailable"]
 

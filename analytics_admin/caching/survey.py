@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError
 from analytics_admin.caching.entries import record_key
 from analytics_admin.caching.keyspace import Keyspace, keyspace
 from analytics_admin.caching.sweep import SCAN_COUNT
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 
 WALK_UP_TO = 10_000
 """Databases up to this size are walked; larger ones are sampled."""

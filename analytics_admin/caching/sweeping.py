@@ -23,7 +23,7 @@ from analytics_admin.caching.sweep_progress import (
     share_walked,
 )
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import act_client, is_local_memory
+from analytics_admin.stores.client import act_client, is_local_memory
 
 Progress = Callable[[int], None]
 

@@ -22,14 +22,14 @@ from analytics_admin.caching.reach import (
     failures_explained,
 )
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import (
+from analytics_admin.i18n import Said
+from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.client import (
     OutcomeUnknown,
     StoreUnavailable,
     act_client,
     is_local_memory,
 )
-from analytics_admin.i18n import Said
-from analytics_admin.i18n import gettext_noop as _
 
 MOST_TAGS = 100
 

@@ -17,9 +17,9 @@ from analytics_admin.caching.memory_store import MemoryStore
 from analytics_admin.caching.redis_store import RedisStore
 from analytics_admin.caching.statistics import Statistics
 from analytics_admin.caching.store import Place, Store
-from analytics_admin.caching.wire import Wire
 from analytics_admin.conf import app_settings
-from analytics_admin.connections import is_local_memory, own_client
+from analytics_admin.stores.client import is_local_memory, own_client
+from analytics_admin.stores.pool import Wire
 
 REPLY_TIMEOUT = 0.1
 """Seconds for connecting and for each reply."""

@@ -16,7 +16,7 @@ from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Reading
-from analytics_admin.patience import LONGEST_QUEUE, WAIT_LIMIT
+from analytics_admin.stores.latency import LONGEST_QUEUE, WAIT_LIMIT
 from tests.breakers import another, names_in
 from tests.fleet.sites import eventually
 

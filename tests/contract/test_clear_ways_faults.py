@@ -11,7 +11,7 @@ from django.core.cache import caches
 from analytics_admin.caching import SearchCache, purge, soft_clear, sweep, sweeping, tag_clear
 from analytics_admin.caching.entries import record_key
 from analytics_admin.caching.soft_clear import NothingToUndo
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import LossyProxy, raw, record, redis_alias, use_caches
 from tests.servers import StoreServer, free_port
 

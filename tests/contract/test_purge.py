@@ -8,7 +8,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching import purge, sweep
 from analytics_admin.caching.entries import draw_record, read_record, record_key
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import (
     OTHER_DB,
     fill,

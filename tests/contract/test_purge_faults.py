@@ -12,7 +12,7 @@ import pytest
 
 from analytics_admin.caching import purge
 from analytics_admin.caching.entries import new_record, record_key
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import LossyProxy, fill, keys_in, raw, record, redis_alias, use_caches
 from tests.servers import StoreServer, free_port
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analytics_admin.caching import purge
 from analytics_admin.caching.entries import record_key
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import OTHER_DB, keys_in, raw, redis_alias
 
 # Few characters, so that prefixes, versions and keys collide often.

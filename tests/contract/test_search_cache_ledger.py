@@ -21,7 +21,7 @@ from analytics_admin.caching.ledger import (
 )
 from analytics_admin.caching.reporter import Reporter
 from analytics_admin.caching.statistics import Counts, Statistics
-from analytics_admin.connections import StoreUnavailable
+from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import LossyProxy, redis_alias, use_caches
 from tests.contract.search_caches import another
 from tests.servers import StoreServer

@@ -14,7 +14,7 @@ import pytest
 
 from analytics_admin.caching import SearchCache
 from analytics_admin.caching.line import Away, Line
-from analytics_admin.patience import WAIT_LIMIT
+from analytics_admin.stores.latency import WAIT_LIMIT
 from tests.contract.search_caches import another, use_store
 
 pytestmark = pytest.mark.hurried

@@ -84,11 +84,11 @@ def set_up_site(*, patient: bool = False) -> None:
 
 
 def _wait_for_the_store() -> None:
-    from analytics_admin import patience
     from analytics_admin.breakers import engine
     from analytics_admin.caching import wiring
+    from analytics_admin.stores import latency
 
-    patience.WAIT_LIMIT = patience.TOO_SLOW = 10.0
+    latency.WAIT_LIMIT = latency.TOO_SLOW = 10.0
     engine.CALL_TIMEOUT = wiring.REPLY_TIMEOUT = 10.0
 
 

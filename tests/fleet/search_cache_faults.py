@@ -173,7 +173,7 @@ def search_from_tasks() -> tuple[list[float], float]:
 def clear_as_operator() -> str:
     """Return what an operator is told who clears the cache now."""
     from analytics_admin.caching import purge
-    from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+    from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 
     try:
         purge.clear()

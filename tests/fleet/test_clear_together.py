@@ -8,7 +8,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.caching import purge
-from analytics_admin.connections import OutcomeUnknown, StoreUnavailable
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import fill, keys_in, raw, record, redis_alias, use_caches
 
 processes = multiprocessing.get_context("fork")

@@ -5,8 +5,8 @@ from django.db import connection
 from django.test import Client
 
 from analytics_admin import search_cache_reports
-from analytics_admin.connections import StoreUnavailable
 from analytics_admin.models import Operation
+from analytics_admin.stores.client import StoreUnavailable
 from tests.breakers import trip
 from tests.interfaces.console_pages import asked, told
 from tests.interfaces.operations import LIST, page_of, record

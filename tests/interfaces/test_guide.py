@@ -31,8 +31,8 @@ from analytics_admin.breakers.exchange import REFUSED_FOR, SETTLING_INTERVALS
 from analytics_admin.breakers.snapshot import Control, State
 from analytics_admin.breakers.store import MOST_NAMES
 from analytics_admin.conf import AppSettings
-from analytics_admin.patience import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
+from analytics_admin.stores.latency import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
 from tests.separate_site import run_site
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from analytics_admin import patience
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching import reporter
 from analytics_admin.caching.figures import Load
 from analytics_admin.caching.survey import WEIGHED
 from analytics_admin.services import LONGEST_HISTORY, SearchCacheCounts, SearchCacheStatus
+from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers
 from tests.contract.search_caches import use_store
 
@@ -23,7 +23,7 @@ BLOCKS = {
     for section in re.split(r"^#+ ", GUIDE, flags=re.MULTILINE)[1:]
 }
 # As they are: the tests' fixtures make the engine patient.
-WAIT_LIMIT, TOO_SLOW = patience.WAIT_LIMIT, patience.TOO_SLOW
+WAIT_LIMIT, TOO_SLOW = latency.WAIT_LIMIT, latency.TOO_SLOW
 
 
 @pytest.fixture(autouse=True, params=["redis", "memory"])

@@ -8,7 +8,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.connections import StoreUnavailable, other_addresses, shares_database
+from analytics_admin.stores.client import StoreUnavailable, other_addresses, shares_database
 from tests.contract.purging import OTHER_DB, raw, redis_alias, use_caches
 
 

@@ -6,11 +6,11 @@ import sys
 import pytest
 from redis.exceptions import ResponseError
 
-from analytics_admin.connections import explain, own_client
+from analytics_admin.stores.client import explain, own_client
 
 INTERRUPTED = """
 import signal
-from analytics_admin.packing import Packer
+from analytics_admin.stores.packing import Packer
 
 def interrupt(*args):
     raise KeyboardInterrupt

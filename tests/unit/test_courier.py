@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from analytics_admin.courier import THREADS, Courier, Dismissed
+from analytics_admin.stores.executor import THREADS, Courier, Dismissed
 
 
 @pytest.fixture

@@ -48,13 +48,8 @@ LEVELS = {
     1: {"breakers", "caching"},
     0: {
         "conf",
-        "connections",
-        "courier",
-        "lifetime",
         "models",
         "migrations",
-        "packing",
-        "patience",
         "i18n",
         "signals",
         "stores",
@@ -62,14 +57,21 @@ LEVELS = {
     },
 }
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
-BEHIND_SERVICES = {"breakers", "caching", "connections", "stores"}
-PURE = tuple(f"analytics_admin.breakers.{name}." for name in ("machine", "policy", "snapshot"))
+BEHIND_SERVICES = {"breakers", "caching", "stores"}
+PURE_NAMES = ("machine", "policy", "snapshot", "state", "state_machine")
+PURE = tuple(f"analytics_admin.breakers.{name}." for name in PURE_NAMES)
 DRIVERS = {"redis", "django_redis", "valkey"}
 DRIVER_FILES = {
-    "packing.py",
+    "stores/packing.py",
+    "stores/pool.py",
     "breakers/redis_store.py",
+    "breakers/stores/redis.py",
     *(f"caching/{name}.py" for name in ("entries", "inspection", "ledger", "purge", "reach")),
-    *(f"caching/{name}.py" for name in ("redis_store", "survey", "sweeping", "tag_clear", "wire")),
+    *(f"caching/{name}.py" for name in ("redis_store", "survey", "sweeping", "tag_clear")),
+    *(f"caching/clear/{name}.py" for name in ("hard", "outcome", "sweep", "tags")),
+    *(f"caching/inspection/{name}.py" for name in ("status", "survey")),
+    "caching/statistics/store.py",
+    "caching/stores/redis.py",
 }
 
 
@@ -119,7 +121,7 @@ def test_the_store_driver_is_imported_where_the_store_is_spoken_to_alone(name: s
 
 
 @pytest.mark.parametrize(
-    "name", ["breakers/machine.py", "breakers/policy.py", "breakers/snapshot.py"]
+    "name", [f"breakers/{name}.py" for name in PURE_NAMES if f"breakers/{name}.py" in SOURCES]
 )
 def test_the_machine_and_the_policy_know_the_standard_library_and_each_other(name: str) -> None:
     for target in imports(SOURCES[name]):

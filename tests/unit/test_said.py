@@ -9,8 +9,8 @@ from django.contrib.auth import get_user_model
 from django.utils import translation
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 
-from analytics_admin.connections import StoreUnavailable, explain
 from analytics_admin.i18n import Said, here, words_of
+from analytics_admin.stores.client import StoreUnavailable, explain
 from tests.interfaces.pseudo_locale import pseudo_locale
 
 LOST = Said(gettext_noop("the store lost %(what)s"), what="it")

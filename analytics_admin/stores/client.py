@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.packing import Packer
+from analytics_admin.stores.packing import Packer
 
 
 class StoreUnavailable(Exception):

@@ -1,0 +1,1 @@
+"""How both engines reach a server: clients, pools, time-outs, process hooks."""
