@@ -18,7 +18,7 @@ from analytics_admin.breaker_evidence import (
     entered_at,
     find_opening,
 )
-from analytics_admin.breakers import engine, roster
+from analytics_admin.breakers import roster, runtime
 from analytics_admin.breakers.exchange import SEEN_EVERY
 from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -105,8 +105,8 @@ def describe_breaker(name: str) -> BreakerDetail:
     if not is_storable(name):
         raise UnknownBreakers([name])
     policy = effective_policy(name)
-    found = engine.act_store().inspect(name, policy.window)
-    if not found.is_registered(engine.keep_for()) and name not in declared_names():
+    found = runtime.act_store().inspect(name, policy.window)
+    if not found.is_registered(runtime.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
     return _detail(name, found, _policies_in_use(found) or [(policy, plain_policy(policy))])
 

@@ -19,7 +19,7 @@ from analytics_admin.breaker_timeline import (
     ended_at,
     may_have_made,
 )
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.evidence import KEPT_FOR, TRANSITIONS_KEPT
 from analytics_admin.breakers.machine import HOLD_OVER, label
 from analytics_admin.breakers.roster import shown
@@ -139,7 +139,7 @@ def watch_breakers(act: Operation) -> BreakerWatch | None:
         return None
     names = list(reached)[:MOST_WATCHED]
     askable = [name for name in names if is_storable(name)]
-    reading = engine.act_store().look_back(askable) if askable else Reading(now=0.0, snapshots={})
+    reading = runtime.act_store().look_back(askable) if askable else Reading(now=0.0, snapshots={})
     counted = outcome.get("moved" if is_done else "count")
     count = max(len(reached), counted if isinstance(counted, int) else 0)
     return BreakerWatch(

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Info, Warning, register
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import overridden_options
 from analytics_admin.checks import TAG, check_settings, check_stores
@@ -18,7 +18,7 @@ def check_breaker_store(**kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     try:
-        store = engine.act_store()
+        store = runtime.act_store()
         if not isinstance(store, RedisStore):
             return []
         if store.may_evict():

@@ -17,7 +17,6 @@ from unittest.mock import patch
 from analytics_admin.breakers import (
     BreakerPolicy,
     breaker,
-    engine,
     exchange,
     fleet,
     get_breaker,
@@ -26,6 +25,7 @@ from analytics_admin.breakers import (
     protection,
     registry,
     rounds,
+    runtime,
 )
 from analytics_admin.breakers.exchange import StateChange
 from analytics_admin.breakers.fleet import Fleet
@@ -105,7 +105,7 @@ class SimulatedBreakers:
             won = self._store.compare_and_set([move])[0].won
         from_state, to_state = shown_state(old, reading.now), due.new.state.value
         if from_state != to_state:
-            engine.announce(
+            runtime.announce(
                 StateChange(name=name, from_state=from_state, to_state=to_state, cause=due.cause)
             )
 
@@ -133,8 +133,8 @@ def simulated_breakers() -> Iterator[SimulatedBreakers]:
         undo.callback(_idle_fleets.append, simulated)
         undo.enter_context(engine_time(clock))
         for way in ("connect", "act_store"):
-            undo.enter_context(patch.object(engine, way, lambda: store))
-        undo.callback(registry.join_fleet, engine.fleet)
+            undo.enter_context(patch.object(runtime, way, lambda: store))
+        undo.callback(registry.join_fleet, runtime.fleet)
         registry.join_fleet(simulated)
         yield SimulatedBreakers(clock, store)
 
@@ -160,7 +160,7 @@ class _SimulatedFleet(Fleet):
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda: self._store, engine.announce)
+        super().__init__(lambda: self._store, runtime.announce)
 
     def begin(self, store: MemoryStore) -> None:
         """Forget everything and use this store."""

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from redis.connection import AbstractConnection
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.snapshot import Snapshot
 
@@ -24,7 +24,7 @@ def end_fleets() -> None:
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as one more process would hold it: with a fleet view of its own."""
-    fleet = Fleet(engine.connect, engine.announce)
+    fleet = Fleet(runtime.connect, runtime.announce)
     _fleets.append(fleet)
     return CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(policy))
 

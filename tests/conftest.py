@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.caching import figures, inspection, reporter, search_cache, wiring
 from analytics_admin.stores import latency
 from tests.breakers import end_fleets
@@ -101,7 +101,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
         monkeypatch.setattr(latency, "WAIT_LIMIT", 10.0)
         monkeypatch.setattr(latency, "TOO_SLOW", 10.0)
-        monkeypatch.setattr(engine, "CALL_TIMEOUT", 10.0)
+        monkeypatch.setattr(runtime, "CALL_TIMEOUT", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr("analytics_admin.search_cache_reports.LONGEST_WAIT", 10.0)
     # Counts are told when the test says so: a thread of its own would write into the next one.

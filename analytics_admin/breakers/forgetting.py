@@ -5,7 +5,7 @@ What the site declares stays, and what an operator holds.
 
 from collections.abc import Mapping
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerKept,
@@ -36,7 +36,7 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
     for _ in range(ROUNDS):
         change = _forgettable(name, expected)
         if _drop(name, change.generation):
-            engine.fleet.expire(name)
+            runtime.fleet.expire(name)
             return change
     words = gettext_noop("%(name)s changes faster than it can be forgotten")
     raise StoreUnavailable(Said(words, name=name))
@@ -64,7 +64,7 @@ def _forgettable(name: str, expected: Mapping[str, str]) -> BreakerChange:
 def _drop(name: str, generation: str) -> bool:
     """Drop the breaker unless it has moved on; a lost reply is settled by looking."""
     try:
-        return engine.act_store().forget(name, generation=generation)
+        return runtime.act_store().forget(name, generation=generation)
     except StoreUnavailable:
         if name in registered_names():
             raise

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.roster import ALL_AT_ONCE, BreakerStatus, shown, status_of
 from analytics_admin.breakers.snapshot import Control, State
@@ -77,9 +77,9 @@ def list_part(
 
 
 def _survey(told_apart: Sequence[str], page: Sequence[str], *, activity: bool) -> Survey:
-    return engine.act_store().survey(
+    return runtime.act_store().survey(
         [*told_apart, *page],
-        keep_for=engine.keep_for(),
+        keep_for=runtime.keep_for(),
         activity_of=page if activity else None,
         all_up_to=ALL_AT_ONCE,
     )
@@ -100,7 +100,7 @@ class _Found:
         known = self.reading.activity if activity else self.reading.snapshots
         missing = [name for name in names if name not in known]
         if missing:
-            found = engine.act_store().load_many(missing, activity_of=missing if activity else ())
+            found = runtime.act_store().load_many(missing, activity_of=missing if activity else ())
             self.reading = self.reading.joined(found)
 
     def state(self, name: str) -> str:

@@ -6,7 +6,7 @@ Each is compared and set: it overwrites nothing that its operator has not seen, 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.changes import (
     BreakerChange,
     change_of,
@@ -112,7 +112,7 @@ def set_control(
         waiting = [name for name in reading.snapshots if name not in changes]
         if not waiting:
             return list(changes.values())
-        reading = engine.act_store().load_many(waiting)
+        reading = runtime.act_store().load_many(waiting)
     words = gettext_noop("%(name)s changes faster than it can be held")
     raise StoreUnavailable(Said(words, name=waiting[0]))
 
@@ -144,10 +144,10 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         for name, snapshot in waiting.items()
     ]
     try:
-        outcomes = engine.act_store().compare_and_set(moves)
+        outcomes = runtime.act_store().compare_and_set(moves)
     except StoreUnavailable:
         # The reply was lost, and the moves may have been made: what the store holds now tells.
-        held = engine.act_store().load_many(list(waiting)).snapshots
+        held = runtime.act_store().load_many(list(waiting)).snapshots
         if all(_is_reset(held[name], before) for name, before in waiting.items()):
             return {}
         raise
@@ -165,9 +165,9 @@ def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
 
 def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
     """Try to put each breaker under the hold, or release it; return what was done."""
-    store, moves = engine.act_store(), []
+    store, moves = runtime.act_store(), []
     fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
-    if fresh and store.register(fresh, keep_for=engine.keep_for()):
+    if fresh and store.register(fresh, keep_for=runtime.keep_for()):
         words = gettext_noop("%(number)s names are registered, there is no place for more")
         raise StoreUnavailable(Said(words, number=f"{MOST_NAMES:,}"))
     for name, old in reading.snapshots.items():
@@ -191,7 +191,7 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
 
 def _control_outcomes(moves: Sequence[Move]) -> list[Outcome]:
     """Try the moves; if the reply is lost, what the store holds now tells whether all were made."""
-    store = engine.act_store()
+    store = runtime.act_store()
     try:
         return store.compare_and_set(moves)
     except StoreUnavailable:
@@ -212,10 +212,10 @@ def _is_held_so(now: Snapshot | None, move: Move) -> bool:
 
 def announce_change(change: BreakerChange, cause: str) -> None:
     """Tell of a breaker that an act has changed; on a healthy one a reset moves nothing."""
-    engine.fleet.expire(change.name)
+    runtime.fleet.expire(change.name)
     before, after = change.from_state, change.to_state
     if before != after:
-        engine.announce(
+        runtime.announce(
             StateChange(name=change.name, from_state=before, to_state=after, cause=cause)
         )
 

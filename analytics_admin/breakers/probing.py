@@ -6,7 +6,7 @@ Compared and set like every act: a breaker that moves meanwhile is judged anew.
 import secrets
 from collections.abc import Mapping
 
-from analytics_admin.breakers import engine, machine
+from analytics_admin.breakers import machine, runtime
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerNotOpen,
@@ -58,7 +58,7 @@ def _allowed(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, Sna
 
 def _was_made(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
     """Try the move; if the reply is lost, what the store holds now tells whether it was made."""
-    store = engine.act_store()
+    store = runtime.act_store()
     move = Move(
         name=name,
         expected=old,
@@ -78,5 +78,5 @@ def _was_made(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
 
 def _is_on_its_record(move: Move) -> bool:
     """Say whether the breaker's transitions hold this very move, whatever came after it."""
-    transitions = engine.act_store().transitions(move.name)
+    transitions = runtime.act_store().transitions(move.name)
     return any(transition.attempt == move.attempt for transition in transitions)

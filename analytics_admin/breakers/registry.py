@@ -9,7 +9,7 @@ from typing import Any
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -68,7 +68,7 @@ def _known(name: str) -> CircuitBreaker:
     """Return the one object of this name; its policy is looked up anew."""
     effective_policy.cache_clear()
     if name not in _breakers:
-        _breakers[name] = CircuitBreaker(name, engine.fleet, partial(effective_policy, name))
+        _breakers[name] = CircuitBreaker(name, runtime.fleet, partial(effective_policy, name))
     return _breakers[name]
 
 
@@ -107,7 +107,7 @@ def effective_policy(name: str) -> BreakerPolicy:
 def join_fleet(fleet: Fleet) -> None:
     """Have every breaker, also those declared from now on, belong to this fleet."""
     with _lock:
-        engine.fleet = fleet
+        runtime.fleet = fleet
         for breaker in _breakers.values():
             breaker.join(fleet)
 
@@ -147,6 +147,6 @@ def overridden_options() -> dict[str, list[str]]:
 def _forget_policies(*, setting: str, **_: object) -> None:
     if setting in (SETTING, "CACHES"):
         effective_policy.cache_clear()
-        engine.fleet.reconnect()
+        runtime.fleet.reconnect()
         for breaker in _breakers.values():
             breaker.forget_view()

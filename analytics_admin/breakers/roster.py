@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.machine import (
     Verdict,
     held,
@@ -59,7 +59,7 @@ def registered_names() -> list[str]:
     Raises:
         StoreUnavailable
     """
-    known = engine.act_store().survey([], keep_for=engine.keep_for()).names
+    known = runtime.act_store().survey([], keep_for=runtime.keep_for()).names
     return sorted(known | declared_names())
 
 
@@ -77,16 +77,16 @@ def read_registered(names: Sequence[str] | None = None) -> Reading:
     """
     declared = declared_names()
     named = declared if names is None else set(names)
-    survey = engine.act_store().survey(
+    survey = runtime.act_store().survey(
         sorted(filter(can_be_name, named))[:NAMED_AT_ONCE],
-        keep_for=engine.keep_for(),
+        keep_for=runtime.keep_for(),
         all_up_to=ALL_AT_ONCE if names is None else 0,
     )
     registered, reading = survey.names | declared, survey.reading
     _refuse_unknown(named, registered)
     wanted = sorted(registered if names is None else named)
     if unread := [name for name in wanted if name not in reading.snapshots]:
-        reading = reading.joined(engine.act_store().load_many(unread))
+        reading = reading.joined(runtime.act_store().load_many(unread))
     return Reading(now=reading.now, snapshots={name: reading.snapshots[name] for name in wanted})
 
 

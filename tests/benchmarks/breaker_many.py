@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from analytics_admin.breakers import CircuitBreaker, circuit_breaker, engine
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.policy import TIME_BASED
 from analytics_admin.breakers.snapshot import Results
 from analytics_admin.breakers.store import Report
@@ -69,12 +69,12 @@ def count(
         generation=breaker.view.snapshot.generation,
         results=results,
     )
-    engine.act_store().add([report])
+    runtime.act_store().add([report])
 
 
 def successes_in_last_seconds(seconds: int) -> tuple[tuple[int, int], ...]:
     """Return five successes in each of the last seconds of the store's clock."""
-    now = int(engine.act_store().load_many(["none"]).now)
+    now = int(runtime.act_store().load_many(["none"]).now)
     return tuple((second, 5) for second in range(now - seconds + 1, now + 1))
 
 

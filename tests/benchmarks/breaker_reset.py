@@ -12,9 +12,9 @@ from analytics_admin.breakers import (
     CircuitBreaker,
     CircuitOpenError,
     circuit_breaker,
-    engine,
     operations,
     roster,
+    runtime,
 )
 from analytics_admin.breakers.machine import CONSECUTIVE_FAILURES, new_record
 from analytics_admin.breakers.machine import reset as closed
@@ -61,7 +61,7 @@ def fill_up(most: int = MOST_NAMES) -> list[str]:
     there = roster.registered_names()
     missing = min(most, MOST_NAMES - SPARE - len(there))
     names = [f"registered-{len(there)}-{number}" for number in range(missing)]
-    engine.act_store().compare_and_set(
+    runtime.act_store().compare_and_set(
         [Move(name=name, expected=None, new=new_record()) for name in names]
     )
     return names
@@ -69,7 +69,7 @@ def fill_up(most: int = MOST_NAMES) -> list[str]:
 
 def open_all(names: Sequence[str]) -> None:
     """Open the breakers for an hour, in the store."""
-    store = engine.act_store()
+    store = runtime.act_store()
     snapshots = store.load_many(names).snapshots
     moves = [
         Move(

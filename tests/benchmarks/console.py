@@ -79,7 +79,7 @@ def _site(store: str, folder: str) -> tuple[Callable[..., Any], str]:
 
 def _fill() -> None:
     """Have as many rows as breakers; those have calls in each period, and some are open."""
-    from analytics_admin.breakers import engine, roster
+    from analytics_admin.breakers import roster, runtime
     from analytics_admin.breakers.evidence import PERIOD, first_period
     from tests.benchmarks.breaker_reset import fill_up, open_all
     from tests.benchmarks.plain_changelist import fill_table
@@ -88,7 +88,7 @@ def _fill() -> None:
     fill_up()
     names = roster.registered_names()
     open_all(random.Random(7).sample([name for name in names if name[-1].isdigit()], OPEN))
-    store = engine.act_store()
+    store = runtime.act_store()
     first = first_period(store.load_many(["none"]).now)
     history = {first + PERIOD * turn: f"{9 + turn} {turn % 4} 1 {turn % 3}" for turn in range(40)}
     commands = store._client.pipeline(transaction=False)

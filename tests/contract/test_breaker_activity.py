@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.breaker_evidence import as_activities
-from analytics_admin.breakers import circuit_breaker, engine, listing
+from analytics_admin.breakers import circuit_breaker, listing, runtime
 from analytics_admin.breakers.evidence import PERIOD, PERIODS_KEPT, Activity, Period
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.memory_store import MemoryStore
@@ -55,7 +55,7 @@ def client():
 @pytest.fixture(params=["memory", "redis"])
 def site(request, monkeypatch):
     store = MemoryStore() if request.param == "memory" else RedisStore("breakers", timeout=2)
-    monkeypatch.setattr(engine, "act_store", lambda: store)
+    monkeypatch.setattr(runtime, "act_store", lambda: store)
     listing._read_before.clear()
     return Site(store)
 
@@ -209,7 +209,7 @@ def test_one_breaker_costs_one_round_trip_whatever_its_policy_and_an_unknown_one
 
 
 def test_a_server_that_has_forgotten_the_scripts_is_told_them_in_one_more_round_trip():
-    Site(engine.act_store()).create("again")
+    Site(runtime.act_store()).create("again")
     page_breakers()
     client().script_flush()
     with round_trips() as sent:

@@ -7,8 +7,8 @@ from django.core.cache import caches
 
 from analytics_admin.breakers import CircuitOpenError, operations, roster
 from analytics_admin.breakers.changes import BreakerMoved
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Control, Counts
 from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.services import list_breakers

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, engine
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
 from analytics_admin.breakers.exchange import StoreChange
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
@@ -178,7 +178,7 @@ def test_what_is_stuck_from_before_does_not_hold_up_the_store_that_is_back(site,
     fail(breaker)
     assert breaker.fleet.link.stand_in is None
     assert len(site.losses()) == 2
-    assert engine.act_store().load_many(["stuck"]).snapshots["stuck"].counts.failures == 1
+    assert runtime.act_store().load_many(["stuck"]).snapshots["stuck"].counts.failures == 1
 
 
 def test_a_job_of_before_new_settings_does_not_lose_the_new_store(site, held):
@@ -301,8 +301,8 @@ def test_a_job_held_up_through_an_outage_registers_nothing_when_the_store_is_bac
     breaker.fleet.expire("late")
     breaker.call(lambda: None)  # gives up waiting; its job is still held up
     assert breaker.fleet.link.stand_in is not None
-    engine.act_store()._client.flushdb()
+    runtime.act_store()._client.flushdb()
     breaker.fleet.link.stand_in = None  # the store is back
     held.set()
     store.before = lambda: None
-    assert not eventually(lambda: names_in(engine.act_store()), seconds=0.3)
+    assert not eventually(lambda: names_in(runtime.act_store()), seconds=0.3)

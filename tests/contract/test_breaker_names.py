@@ -9,11 +9,11 @@ from django.test import override_settings
 
 from analytics_admin.breakers import forgetting, operations, roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import control, new_record
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Control, Hold
 from analytics_admin.breakers.store import MOST_NAMES, Move, Report, StoreUnavailable
 from analytics_admin.services import describe_breaker, list_breakers

@@ -6,8 +6,8 @@ import pytest
 
 from analytics_admin.breakers import CircuitOpenError, operations, probing, roster
 from analytics_admin.breakers.changes import BreakerMoved, BreakerNotOpen
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Control, Counts
 from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed

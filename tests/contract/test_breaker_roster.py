@@ -3,10 +3,10 @@
 import pytest
 
 from analytics_admin.breakers import roster
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.roster import read_registered
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.store import Move
 from tests.breakers import round_trips, trip
 

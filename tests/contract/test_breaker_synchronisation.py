@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, fleet
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, fleet, runtime
 from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import Counts
@@ -33,7 +33,7 @@ def store():
 
 @pytest.fixture
 def breakers(store):
-    fleet = Fleet(lambda: store, engine.announce)
+    fleet = Fleet(lambda: store, runtime.announce)
     return [CircuitBreaker(name, fleet, BreakerPolicy) for name in ("a", "b", "c")]
 
 

@@ -19,7 +19,7 @@ from analytics_admin.breakers import (
     registry,
     roster,
 )
-from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.services import list_breakers

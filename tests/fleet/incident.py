@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.runtime import act_store
 from tests.fleet.crew import Crew, set_up_site
 from tests.servers import StoreServer
 

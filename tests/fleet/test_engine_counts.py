@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Counts
 from tests.fleet.crew import PATIENCE, Crew, set_up_site
 from tests.fleet.sites import ROOT, eventually
@@ -89,7 +89,7 @@ def succeed_and_fail_in_tasks(name: str, tasks: int) -> None:
 
 
 def flush() -> None:
-    from analytics_admin.breakers.engine import fleet
+    from analytics_admin.breakers.runtime import fleet
 
     fleet.flush()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, operations
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.fleet.crew import Crew
@@ -151,7 +151,7 @@ def test_a_call_that_began_in_an_earlier_generation_changes_nothing(
 
 
 def flush() -> None:
-    from analytics_admin.breakers.engine import fleet
+    from analytics_admin.breakers.runtime import fleet
 
     fleet.flush()
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.engine import act_store
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.snapshot import Snapshot, State
 from analytics_admin.breakers.store import Move
 from tests.fleet.crew import Crew, sleep_until

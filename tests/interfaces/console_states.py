@@ -8,7 +8,7 @@ from typing import Any
 from django.test import override_settings
 
 from analytics_admin import services
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.models import Operation
 from tests.breakers import another, state_now
 from tests.interfaces.console_staging import (
@@ -88,7 +88,7 @@ def filter_that_is_none(client: Any) -> Any:
 
 @state(LIST)
 def many_pages(client: Any) -> Any:
-    engine.act_store().register([str(number) for number in range(205)], keep_for=None)
+    runtime.act_store().register([str(number) for number in range(205)], keep_for=None)
     return client.get(url(LIST), {"page": "2"})
 
 

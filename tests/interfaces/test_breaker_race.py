@@ -2,8 +2,8 @@
 
 import pytest
 
-from analytics_admin.breakers import engine, operations
-from analytics_admin.breakers.engine import act_store
+from analytics_admin.breakers import operations, runtime
+from analytics_admin.breakers.runtime import act_store
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
@@ -47,7 +47,7 @@ def test_the_others_are_reached_announced_and_on_record(act, becomes, monkeypatc
     breakers = {name: trip(name) for name in NAMES}
     seen = {name: snapshot_of(breaker).generation for name, breaker in breakers.items()}
     racing, heard = Racing(act_store()), []
-    monkeypatch.setattr(engine, "act_store", lambda: racing)
+    monkeypatch.setattr(runtime, "act_store", lambda: racing)
     listen = lambda **change: heard.append((change["name"], change["to_state"]))  # noqa: E731
     breaker_state_changed.connect(listen)
     with pytest.raises(BreakerMoved, match="raced has changed meanwhile; changed before it: 2"):

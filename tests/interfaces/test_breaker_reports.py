@@ -187,11 +187,11 @@ def test_a_reset_of_a_stale_view_does_nothing_and_says_what_the_breaker_is_now(d
 
 def test_a_reset_overtaken_by_another_operator_is_not_done(monkeypatch):
     """The other's act falls between this one's look and its write."""
-    from analytics_admin.breakers import engine
+    from analytics_admin.breakers import runtime
 
     trip("r.open")
     seen = describe_breaker("r.open").status.generation
-    store = engine.act_store()
+    store = runtime.act_store()
     real = store.compare_and_set
 
     def overtaken(moves):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.management.breaker_tables import COLOURS
 from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
 from tests.breakers import another, round_trips
@@ -100,7 +100,7 @@ def test_on_a_terminal_one_that_would_have_opened_is_marked():
 
 def test_a_large_fleet_is_listed_in_two_round_trips():
     names = [f"many.{number:04}" for number in range(1200)]
-    engine.act_store().register(names, keep_for=None)
+    runtime.act_store().register(names, keep_for=None)
     run()  # connects, and tells the server the scripts
     with round_trips() as sent:
         lines = run("--search", "many.").splitlines()

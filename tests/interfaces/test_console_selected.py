@@ -5,7 +5,7 @@ import re
 import pytest
 
 from analytics_admin import services
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, set_breaker_control
 from tests.breakers import state_now, trip
@@ -133,7 +133,7 @@ def test_where_one_moves_in_the_very_moment_the_message_does_not_say_that_nothin
 ):
     """The other operator's act falls between this one's look and its write."""
     page = ask(operator, url, control)
-    store = engine.act_store()
+    store = runtime.act_store()
     real = store.compare_and_set
 
     def overtaken(moves):

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.cache import caches
 
-from analytics_admin.breakers import engine
+from analytics_admin.breakers import runtime
 from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Move
@@ -54,7 +54,7 @@ def keys_of(name: str, suffix: str = "") -> list[bytes]:
 
 def open_many(names: list[str]) -> None:
     """Have so many breakers open, in few round trips."""
-    store = engine.act_store()
+    store = runtime.act_store()
     made = store.compare_and_set([Move(name=it, expected=None, new=new_record()) for it in names])
     moves = [
         Move(
