@@ -17,8 +17,8 @@ from unittest.mock import patch
 from analytics_admin.breakers import (
     BreakerPolicy,
     breaker,
+    engine,
     exchange,
-    fleet,
     get_breaker,
     operations,
     permit,
@@ -27,8 +27,8 @@ from analytics_admin.breakers import (
     rounds,
     runtime,
 )
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.exchange import StateChange
-from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.machine import due_transition, new_record, shown_state
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.snapshot import Snapshot, State, Transition
@@ -146,7 +146,7 @@ def engine_time(clock: Clock) -> Iterator[None]:
     The engine reads the time by names of its modules, which costs a call less than an attribute.
     """
     with ExitStack() as undo:
-        for module in (fleet, exchange, rounds):
+        for module in (engine, exchange, rounds):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit, protection):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
-from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.snapshot import Snapshot
 
 _fleets: list[Fleet] = []

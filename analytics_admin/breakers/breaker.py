@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.fallback import RAISE, instead_of, runs, yields
-from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.protection import protect, protect_coroutine

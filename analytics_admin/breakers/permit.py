@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.evidence import note_failure
-from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.snapshot import Results, Snapshot, State
 from analytics_admin.breakers.view import View
 

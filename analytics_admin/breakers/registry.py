@@ -11,7 +11,7 @@ from django.dispatch import receiver
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.breaker import CircuitBreaker
-from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.i18n import Said

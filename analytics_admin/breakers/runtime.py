@@ -6,8 +6,8 @@ from functools import cache
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.exchange import StateChange, StoreChange
-from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.store import BreakerStore

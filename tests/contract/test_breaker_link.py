@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.exchange import StoreChange
-from analytics_admin.breakers.fleet import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import State
 from analytics_admin.breakers.store import Reading

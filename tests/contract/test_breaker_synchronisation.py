@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, fleet, runtime
-from analytics_admin.breakers.fleet import Fleet
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
+from analytics_admin.breakers import engine as fleet
+from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.snapshot import Counts
 from analytics_admin.breakers.store import Reading, Report
