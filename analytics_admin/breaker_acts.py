@@ -26,10 +26,11 @@ from analytics_admin.breaker_outcomes import (
     set_said,
     sum_up,
 )
-from analytics_admin.breakers import forgetting, operations, probing, roster
+from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import forgetting, probing, status
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
@@ -259,7 +260,7 @@ def allow_probe(
     return report_done(operation, [change])
 
 
-def _look_first(names: Sequence[str] | None, look: Look = roster.require_known) -> Lost:
+def _look_first(names: Sequence[str] | None, look: Look = status.require_known) -> Lost:
     """Let refusals that leave no row be raised before the audit row is written.
 
     What leaves a row is the act's to report: a breaker that has moved, and a store that does not

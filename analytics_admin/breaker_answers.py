@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from analytics_admin.breakers.evidence import PERIOD
-from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.history import PERIOD
+from analytics_admin.breakers.state import Counts
+from analytics_admin.breakers.status import BreakerStatus
 
 PERIODS_A_MINUTE = 60 // PERIOD
 NOT_SAID = ("status", "at")

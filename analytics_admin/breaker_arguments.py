@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analytics_admin.acts import ActRefused
-from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 

@@ -12,7 +12,7 @@ from analytics_admin.breaker_answers import (
     BreakerPeriod,
     BreakerTransition,
 )
-from analytics_admin.breakers.evidence import (
+from analytics_admin.breakers.history import (
     PERIOD,
     Activity,
     FailureRecord,
@@ -21,8 +21,8 @@ from analytics_admin.breakers.evidence import (
     TransitionRecord,
     first_period,
 )
-from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import Counts, Snapshot, State
+from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.store import WOULD_OPEN, Reading
 
 

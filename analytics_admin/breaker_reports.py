@@ -18,14 +18,15 @@ from analytics_admin.breaker_evidence import (
     entered_at,
     find_opening,
 )
-from analytics_admin.breakers import roster, runtime
-from analytics_admin.breakers.exchange import SEEN_EVERY
+from analytics_admin.breakers import runtime
+from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.listing import SORTS, list_part
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
-from analytics_admin.breakers.roster import BreakerStatus
-from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Snapshot, State
+from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
+from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.store import Inspection
+from analytics_admin.breakers.sync import SEEN_EVERY
 from analytics_admin.breakers.told_policy import heard, plain_policy
 
 BREAKER_STATES = (

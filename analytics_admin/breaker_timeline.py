@@ -12,7 +12,7 @@ from django.db import Error as DatabaseError
 
 from analytics_admin.audit import AuditUnavailable, describe_database_error
 from analytics_admin.breaker_answers import BreakerTransition
-from analytics_admin.breakers.evidence import LONGEST_NAME
+from analytics_admin.breakers.history import LONGEST_NAME
 from analytics_admin.models import Operation, with_zone
 
 Kind = Operation.Kind

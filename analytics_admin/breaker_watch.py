@@ -20,10 +20,10 @@ from analytics_admin.breaker_timeline import (
     may_have_made,
 )
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.evidence import KEPT_FOR, TRANSITIONS_KEPT
-from analytics_admin.breakers.machine import HOLD_OVER, label
-from analytics_admin.breakers.roster import shown
-from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
+from analytics_admin.breakers.history import KEPT_FOR, TRANSITIONS_KEPT
+from analytics_admin.breakers.state import Control, Hold, Snapshot, State
+from analytics_admin.breakers.state_machine import HOLD_OVER, label
+from analytics_admin.breakers.status import shown
 from analytics_admin.breakers.store import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
 

@@ -45,7 +45,7 @@ from analytics_admin.breaker_watch import BreakerWatch, Sequel, WatchedBreaker, 
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.roster import BreakerStatus
+from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.operation_reports import (

@@ -17,23 +17,23 @@ from unittest.mock import patch
 from analytics_admin.breakers import (
     BreakerPolicy,
     breaker,
+    control,
     engine,
-    exchange,
     get_breaker,
-    operations,
     permit,
     protection,
     registry,
     rounds,
     runtime,
+    sync,
 )
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.exchange import StateChange
-from analytics_admin.breakers.machine import due_transition, new_record, shown_state
+from analytics_admin.breakers.local_state import View
 from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.snapshot import Snapshot, State, Transition
+from analytics_admin.breakers.state import Snapshot, State, Transition
+from analytics_admin.breakers.state_machine import due_transition, new_record, shown_state
 from analytics_admin.breakers.store import Move
-from analytics_admin.breakers.view import View
+from analytics_admin.breakers.sync import StateChange
 
 TICK = 1e-6
 """Seconds that pass at each look at the clock: what comes later is later."""
@@ -115,7 +115,7 @@ class SimulatedBreakers:
         Raises:
             LookupError: neither code nor settings declare it.
         """
-        operations.reset([get_breaker(name).name], only_open=False)
+        control.reset([get_breaker(name).name], only_open=False)
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def engine_time(clock: Clock) -> Iterator[None]:
     The engine reads the time by names of its modules, which costs a call less than an attribute.
     """
     with ExitStack() as undo:
-        for module in (engine, exchange, rounds):
+        for module in (engine, sync, rounds):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit, protection):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))

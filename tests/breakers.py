@@ -10,7 +10,7 @@ from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.snapshot import Snapshot
+from analytics_admin.breakers.state import Snapshot
 
 _fleets: list[Fleet] = []
 

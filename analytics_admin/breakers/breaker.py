@@ -9,11 +9,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.fallback import RAISE, instead_of, runs, yields
+from analytics_admin.breakers.local_state import View
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.protection import protect, protect_coroutine
-from analytics_admin.breakers.snapshot import Snapshot
-from analytics_admin.breakers.view import View
+from analytics_admin.breakers.state import Snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")

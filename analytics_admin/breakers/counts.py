@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import NO_COUNTS, Counts, Results
+from analytics_admin.breakers.state import NO_COUNTS, Counts, Results
 
 _Cell = tuple[int, int, int]  # calls, failures, slow
 

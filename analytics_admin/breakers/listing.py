@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.roster import ALL_AT_ONCE, BreakerStatus, shown, status_of
-from analytics_admin.breakers.snapshot import Control, State
+from analytics_admin.breakers.state import Control, State
+from analytics_admin.breakers.status import ALL_AT_ONCE, BreakerStatus, shown, status_of
 from analytics_admin.breakers.store import Reading, Survey
 
 SORTS = ("name", "urgency")

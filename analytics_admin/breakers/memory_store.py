@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.counts import WindowCounts
-from analytics_admin.breakers.evidence import LONGEST_NAME, Keeper, TransitionRecord
-from analytics_admin.breakers.machine import count_run, first_generation, held, label
+from analytics_admin.breakers.history import LONGEST_NAME, Keeper, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Results, Snapshot, State
+from analytics_admin.breakers.state_machine import count_run, first_generation, held, label
 from analytics_admin.breakers.store import (
     MOST_NAMES,
     Inspection,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.evidence import note_failure
-from analytics_admin.breakers.snapshot import Results, Snapshot, State
-from analytics_admin.breakers.view import View
+from analytics_admin.breakers.history import note_failure
+from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.state import Results, Snapshot, State
 
 R = TypeVar("R")
 

@@ -6,16 +6,16 @@ Compared and set like every act: a breaker that moves meanwhile is judged anew.
 import secrets
 from collections.abc import Mapping
 
-from analytics_admin.breakers import machine, runtime
+from analytics_admin.breakers import runtime, state_machine
 from analytics_admin.breakers.changes import (
     BreakerChange,
     BreakerNotOpen,
     change_of,
     require_unmoved,
 )
-from analytics_admin.breakers.operations import NO_EXPECTATION, ROUNDS, announce_change
-from analytics_admin.breakers.roster import read_registered, shown
-from analytics_admin.breakers.snapshot import Snapshot
+from analytics_admin.breakers.control import NO_EXPECTATION, ROUNDS, announce_change
+from analytics_admin.breakers.state import Snapshot
+from analytics_admin.breakers.status import read_registered, shown
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 
@@ -32,7 +32,7 @@ def allow_probe(
     for _ in range(ROUNDS):
         change, old, new = _allowed(name, expected)
         if _was_made(name, old, new, actor):
-            announce_change(change, machine.PROBE_ALLOWED)
+            announce_change(change, state_machine.PROBE_ALLOWED)
             return change
     words = gettext_noop("%(name)s changes faster than a probe can be let through")
     raise StoreUnavailable(Said(words, name=name))
@@ -49,7 +49,7 @@ def _allowed(name: str, expected: Mapping[str, str]) -> tuple[BreakerChange, Sna
     reading = read_registered([name])
     require_unmoved(expected, reading)
     old = reading.snapshots[name]
-    new = None if old is None else machine.allow_probe(old)
+    new = None if old is None else state_machine.allow_probe(old)
     if old is None or new is None:
         raise BreakerNotOpen(name, shown(old, reading.now))
     change = change_of(name, old, reading.now, to_state=shown(new, reading.now))
@@ -63,7 +63,7 @@ def _was_made(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
         name=name,
         expected=old,
         new=new,
-        cause=machine.PROBE_ALLOWED,
+        cause=state_machine.PROBE_ALLOWED,
         attempt=secrets.token_hex(8),
         actor=actor,
     )

@@ -14,7 +14,7 @@ from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
 from analytics_admin.breakers import index_scripts, reading_scripts, rows, scripts
-from analytics_admin.breakers.evidence import Evidence, TransitionRecord
+from analytics_admin.breakers.history import Evidence, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.store import (
     MOST_NAMES,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from analytics_admin.breakers.evidence import (
+from analytics_admin.breakers.history import (
     LONGEST_NAME,
     Activity,
     FailureRecord,
@@ -17,7 +17,7 @@ from analytics_admin.breakers.evidence import (
     first_period,
 )
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import (
+from analytics_admin.breakers.state import (
     NO_COUNTS,
     Control,
     Counts,

@@ -15,7 +15,7 @@ is a sorted set of names by when they were last used; ``<index>:astir`` is a has
 that are not simply closed, by name: the state, or the hold and when it ends.
 """
 
-from analytics_admin.breakers.evidence import (
+from analytics_admin.breakers.history import (
     FAILURES_KEPT,
     KEPT_FOR,
     PERIOD,

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from analytics_admin.breakers.evidence import Activity, Evidence, TransitionRecord
-from analytics_admin.breakers.machine import held, label
+from analytics_admin.breakers.history import Activity, Evidence, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.snapshot import Control, Counts, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Counts, Results, Snapshot, State
+from analytics_admin.breakers.state_machine import held, label
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [

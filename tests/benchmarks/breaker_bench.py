@@ -16,7 +16,7 @@ import redis
 from django.conf import settings
 from django.dispatch import receiver
 
-from analytics_admin.breakers import operations, runtime
+from analytics_admin.breakers import control, runtime
 from analytics_admin.signals import breaker_store_changed
 
 T = TypeVar("T")
@@ -136,5 +136,5 @@ def undisturbed(section: Callable[[], T], attempts: int = 5) -> T:
         print("the store did not answer in time; measuring this part again", flush=True)
         while runtime.fleet.link.stand_in is not None:
             time.sleep(0.1)
-        operations.reset(None, only_open=True)
+        control.reset(None, only_open=True)
     raise SystemExit("this machine is too busy to measure now")

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from redis.connection import AbstractConnection
 
-from analytics_admin.breakers import circuit_breaker, listing, permit, roster, scripts
+from analytics_admin.breakers import circuit_breaker, listing, permit, scripts, status
 from analytics_admin.breakers.store import MOST_NAMES
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.breaker_peers import NEVER
@@ -29,7 +29,7 @@ def views(rounds: int) -> list[Line]:
 
     lines = [evidence_of_failures(rounds)]
     fill_up()
-    fillers = [name for name in roster.registered_names() if name.startswith("registered-")]
+    fillers = [name for name in status.registered_names() if name.startswith("registered-")]
     open_all(random.Random(7).sample(fillers, 50))
     of = f"of {MOST_NAMES:,} breakers"
     questions: dict[str, Callable[[], object]] = {

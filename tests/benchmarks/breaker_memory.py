@@ -12,7 +12,7 @@ import redis
 from django.test import override_settings
 
 from analytics_admin.breakers import CircuitBreaker, circuit_breaker
-from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import TRANSITIONS_KEPT
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
     COUNT_WINDOW,

@@ -12,13 +12,13 @@ from analytics_admin.breakers import (
     CircuitBreaker,
     CircuitOpenError,
     circuit_breaker,
-    operations,
-    roster,
+    control,
     runtime,
+    status,
 )
-from analytics_admin.breakers.machine import CONSECUTIVE_FAILURES, new_record
-from analytics_admin.breakers.machine import reset as closed
-from analytics_admin.breakers.snapshot import State
+from analytics_admin.breakers.state import State
+from analytics_admin.breakers.state_machine import CONSECUTIVE_FAILURES, new_record
+from analytics_admin.breakers.state_machine import reset as closed
 from analytics_admin.breakers.store import MOST_NAMES, Move
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips, set_up
 from tests.benchmarks.breaker_timing import nothing
@@ -48,7 +48,7 @@ def _reset_of(count: int, trips: RoundTrips, rounds: int, bound: float | None) -
     for _ in range(rounds):
         open_all(names[::10])
         before, began = trips.count(), time.perf_counter()
-        done = operations.reset(None, only_open=False)
+        done = control.reset(None, only_open=False)
         took.append(time.perf_counter() - began)
         counts.append(trips.count() - before)
     all_of_them = f"reset of all, {len(done):,} registered"
@@ -58,7 +58,7 @@ def _reset_of(count: int, trips: RoundTrips, rounds: int, bound: float | None) -
 
 def fill_up(most: int = MOST_NAMES) -> list[str]:
     """Register names until there are so many more, or but a few less than there may be."""
-    there = roster.registered_names()
+    there = status.registered_names()
     missing = min(most, MOST_NAMES - SPARE - len(there))
     names = [f"registered-{len(there)}-{number}" for number in range(missing)]
     runtime.act_store().compare_and_set(
@@ -123,7 +123,7 @@ def _seen(others: list[Connection], names: list[str] | None) -> list[float]:
         assert other.recv() == "rejected"
     time.sleep(random.uniform(0, SYNC_INTERVAL))  # so that any phase of their interval is hit
     began = time.monotonic()
-    operations.reset(names, only_open=False)
+    control.reset(names, only_open=False)
     since = time.monotonic() if names is None else began
     return [other.recv() - since for other in others]
 

@@ -79,8 +79,9 @@ def _site(store: str, folder: str) -> tuple[Callable[..., Any], str]:
 
 def _fill() -> None:
     """Have as many rows as breakers; those have calls in each period, and some are open."""
-    from analytics_admin.breakers import roster, runtime
-    from analytics_admin.breakers.evidence import PERIOD, first_period
+    from analytics_admin.breakers import runtime
+    from analytics_admin.breakers import status as roster
+    from analytics_admin.breakers.history import PERIOD, first_period
     from tests.benchmarks.breaker_reset import fill_up, open_all
     from tests.benchmarks.plain_changelist import fill_table
 

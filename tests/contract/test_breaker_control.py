@@ -5,11 +5,13 @@ import time
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers import CircuitOpenError, operations, roster
+from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerMoved
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Control, Counts
+from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed

@@ -9,18 +9,19 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from analytics_admin.breakers import CircuitOpenError, operations
-from analytics_admin.breakers.evidence import (
+from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.breakers import control as operations
+from analytics_admin.breakers.history import (
     KEPT_FOR,
     PERIOD,
     PERIODS_KEPT,
     note_failure,
 )
-from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Control, Counts, FailureNote, Results
+from analytics_admin.breakers.state import Control, Counts, FailureNote, Results
+from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.store import Move, Report
 from analytics_admin.breakers.told_policy import LONGEST_TOLD
 from analytics_admin.services import describe_breaker

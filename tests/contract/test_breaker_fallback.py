@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.state import Counts
 from tests.breakers import another, snapshot_of, trip
 
 

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from analytics_admin.breakers import CircuitOpenError, operations, probing, roster
+from analytics_admin.breakers import CircuitOpenError, probing, status
+from analytics_admin.breakers import control as operations
 from analytics_admin.breakers.changes import BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Control, Counts
+from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.store import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests.breakers import another, snapshot_of, state_now
@@ -127,7 +128,7 @@ def test_one_that_nobody_has_used_yet_is_not_open(name, settings):
 def test_an_unknown_name_is_no_breaker_and_becomes_none(name):
     with pytest.raises(UnknownBreakers):
         probing.allow_probe(name, actor="sam")
-    assert name not in roster.registered_names()
+    assert name not in status.registered_names()
 
 
 def test_a_stale_view_of_the_breaker_changes_nothing(waiting):

@@ -2,11 +2,11 @@
 
 import pytest
 
-from analytics_admin.breakers import roster
-from analytics_admin.breakers.machine import new_record
+from analytics_admin.breakers import status
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.roster import read_registered
 from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.state_machine import new_record
+from analytics_admin.breakers.status import read_registered
 from analytics_admin.breakers.store import Move
 from tests.breakers import round_trips, trip
 
@@ -15,7 +15,7 @@ from tests.breakers import round_trips, trip
 def declared(monkeypatch):
     """The names that this process declares, of which the store knows none."""
     names = {"declared"}
-    monkeypatch.setattr(roster, "declared_names", lambda: frozenset(names))
+    monkeypatch.setattr(status, "declared_names", lambda: frozenset(names))
     act_store().survey([], keep_for=None)  # tells the server the scripts
     act_store().load_many(["none"])
     return names

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics_admin.breakers.machine import grant_permit, new_record, next_generation, reset
 from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.policy import BreakerPolicy, Window
 from analytics_admin.breakers.redis_store import RedisStore
-from analytics_admin.breakers.snapshot import Counts, Results, Snapshot, State
+from analytics_admin.breakers.state import Counts, Results, Snapshot, State
+from analytics_admin.breakers.state_machine import grant_permit, new_record, next_generation, reset
 from analytics_admin.breakers.store import BreakerStore, Move, Report
 from tests.breakers import names_in
 

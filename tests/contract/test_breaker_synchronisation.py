@@ -10,7 +10,7 @@ from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers import engine as fleet
 from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.redis_store import RedisStore
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.store import Reading, Report
 from tests.breakers import snapshot_of
 

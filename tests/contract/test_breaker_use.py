@@ -13,7 +13,7 @@ from analytics_admin.breakers import (
     CircuitOpenError,
     circuit_breaker,
 )
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.state import Counts
 from tests.breakers import another, snapshot_of
 
 

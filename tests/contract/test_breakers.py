@@ -14,13 +14,13 @@ from analytics_admin.breakers import (
     CircuitBreaker,
     CircuitOpenError,
     circuit_breaker,
+    control,
     get_breaker,
-    operations,
     registry,
-    roster,
 )
+from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Counts, Snapshot, State
+from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.store import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
@@ -145,7 +145,7 @@ def test_a_probe_that_never_reports_is_forgiven_after_the_half_open_wait(breaker
 
 def test_a_failure_that_began_before_a_reset_changes_nothing_after_it(breaker):
     permits = [breaker.acquire() for _ in range(3)]
-    operations.reset([breaker.name], only_open=False)
+    control.reset([breaker.name], only_open=False)
     for permit in permits:
         permit.fail(BackendDown())
     breaker.fleet.expire(breaker.name)
@@ -344,7 +344,7 @@ def test_a_breaker_without_store_works_within_the_process():
         breaker = another("in-memory")
         fail(breaker, 3)
         assert another("in-memory").state == "open"
-        operations.reset(["in-memory"], only_open=False)
+        control.reset(["in-memory"], only_open=False)
         assert another("in-memory").state == "closed"
     assert caches["breakers"].client.get_client().exists("in-memory") == 0
 
@@ -352,7 +352,7 @@ def test_a_breaker_without_store_works_within_the_process():
 def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
     fail(breaker, 3)
     assert breaker.name not in registry._breakers
-    resets = {reset.name: reset for reset in operations.reset(None, only_open=False)}
+    resets = {reset.name: reset for reset in control.reset(None, only_open=False)}
     assert resets[breaker.name].from_state == "open"
     assert another(breaker.name).state == "closed"
 
@@ -360,7 +360,7 @@ def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
 def test_reset_of_an_unknown_name_resets_and_creates_nothing(breaker):
     fail(breaker, 3)
     with pytest.raises(registry.UnknownBreakers) as caught:
-        operations.reset([breaker.name, "zz", "aa"], only_open=False)
+        control.reset([breaker.name, "zz", "aa"], only_open=False)
     assert caught.value.names == ["aa", "zz"]
     assert another(breaker.name).state == "open"
     assert not {"aa", "zz"} & set(roster.registered_names())
@@ -369,7 +369,7 @@ def test_reset_of_an_unknown_name_resets_and_creates_nothing(breaker):
 def test_only_open_passes_over_the_closed(breaker):
     fail(breaker, 3)
     another("healthy").call(lambda: None)
-    assert [reset.name for reset in operations.reset(None, only_open=True)] == [breaker.name]
+    assert [reset.name for reset in control.reset(None, only_open=True)] == [breaker.name]
 
 
 def test_listing_registers_nothing(breaker):
@@ -387,7 +387,7 @@ def test_reset_of_ten_thousand_breakers_reaches_them_all():
         for n in names
     ]
     act_store().compare_and_set(moves)
-    operations.reset(None, only_open=False)
+    control.reset(None, only_open=False)
     states = {status.state for status in list_breakers() if status.name in set(names)}
     assert states == {"closed"}
 
@@ -412,7 +412,7 @@ def test_a_record_that_cannot_be_read_lets_its_own_calls_pass_and_harms_no_other
 
 @pytest.mark.parametrize("only_open", [True, False])
 def test_a_reset_writes_an_unreadable_record_anew(unreadable, only_open):
-    resets = {reset.name: reset for reset in operations.reset(None, only_open=only_open)}
+    resets = {reset.name: reset for reset in control.reset(None, only_open=only_open)}
     assert (resets[unreadable].from_state, resets[unreadable].to_state) == ("unknown", "closed")
     assert another(unreadable).state == "closed"
     fail(another(unreadable), 3)
@@ -425,7 +425,7 @@ def test_something_else_under_a_breakers_key_is_replaced_by_a_reset(breaker):
     client.set(caches["breakers"].make_key(f"breaker:{{{breaker.name}}}"), "not a record")
     assert another(breaker.name).state == "unknown"
     assert another(breaker.name).call(lambda: "passed") == "passed"
-    operations.reset([breaker.name], only_open=False)
+    control.reset([breaker.name], only_open=False)
     assert another(breaker.name).state == "closed"
 
 
@@ -439,7 +439,7 @@ def test_a_reset_is_announced_and_recorded_for_the_breakers_that_it_moved(breake
 
     breaker_state_changed.connect(note)
     try:
-        operations.reset(None, only_open=False)
+        control.reset(None, only_open=False)
     finally:
         breaker_state_changed.disconnect(note)
     assert seen == [(breaker.name, "open", "closed", "reset")]
@@ -460,7 +460,7 @@ def test_a_reset_whose_reply_was_lost_is_settled_by_reading(breaker, monkeypatch
         raise StoreUnavailable("the store did not answer in time")
 
     monkeypatch.setattr(store, "compare_and_set", lose_the_reply)
-    (reset,) = operations.reset([breaker.name], only_open=False)
+    (reset,) = control.reset([breaker.name], only_open=False)
     assert (reset.from_state, reset.to_state) == ("open", "closed")
     assert len(store.transitions(breaker.name)) == 2
 
@@ -473,7 +473,7 @@ def test_a_reset_that_was_not_made_is_not_claimed(breaker, monkeypatch):
 
     monkeypatch.setattr(act_store(), "compare_and_set", refuse)
     with pytest.raises(StoreUnavailable):
-        operations.reset([breaker.name], only_open=False)
+        control.reset([breaker.name], only_open=False)
     assert another(breaker.name).state == "open"
 
 

@@ -17,11 +17,11 @@ from hypothesis.stateful import (
 )
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.exchange import StateChange
-from analytics_admin.breakers.machine import allow_probe, reset
 from analytics_admin.breakers.permit import Permit
-from analytics_admin.breakers.snapshot import Counts, Snapshot, State
+from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.state_machine import allow_probe, reset
 from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.sync import StateChange
 from tests.simulation import SimulatedSite, simulated_site
 
 NAME = "any-order"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import CircuitOpenError, circuit_breaker, get_breaker, operations
-from analytics_admin.breakers.snapshot import Control
+from analytics_admin.breakers import CircuitOpenError, circuit_breaker, control, get_breaker
+from analytics_admin.breakers.state import Control
 from analytics_admin.services import Actor, reset_circuit_breakers
 from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
@@ -214,7 +214,7 @@ def test_an_operators_act_meets_the_simulated_breakers(breakers: SimulatedBreake
 def test_an_operators_hold_ends_when_the_test_says_so(breakers: SimulatedBreakers) -> None:
     for end in (breakers.trip, breakers.heal):
         hold = {"for_seconds": None, "actor": "a test", "reason": ""}
-        operations.set_control(["shop-stock"], Control.FORCED_OPEN, **hold)
+        control.set_control(["shop-stock"], Control.FORCED_OPEN, **hold)
         assert stock.state == "forced_open"
         end("shop-stock")
     assert look_up() == "found"

@@ -211,11 +211,11 @@ def call_from_tasks() -> tuple[list[float], float]:
 
 def reset_as_operator() -> str:
     """Return what an operator is told who resets all breakers now."""
-    from analytics_admin.breakers import operations
+    from analytics_admin.breakers import control
     from analytics_admin.breakers.store import StoreUnavailable
 
     try:
-        operations.reset(None, only_open=False)
+        control.reset(None, only_open=False)
     except StoreUnavailable as error:
         return error.reason
     return "done"

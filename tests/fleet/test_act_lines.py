@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
-from analytics_admin.breakers import circuit_breaker, operations
+from analytics_admin.breakers import circuit_breaker, control
 from analytics_admin.console.act_lines import command_lines, curl_lines
 from analytics_admin.services import Act
 from tests.fleet.crew import Crew
@@ -87,7 +87,7 @@ def open_anew() -> None:
         protected = circuit_breaker(name, failure_threshold=1, wait_duration_in_open_state=600)
         protected.fleet.expire(name)
         if protected.state != "closed":
-            operations.reset([name], only_open=False)
+            control.reset([name], only_open=False)
             protected.fleet.expire(name)
         protected.acquire().fail()
 

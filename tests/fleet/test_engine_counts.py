@@ -18,7 +18,7 @@ import pytest
 
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.state import Counts
 from tests.fleet.crew import PATIENCE, Crew, set_up_site
 from tests.fleet.sites import ROOT, eventually
 from tests.servers import free_port

@@ -11,7 +11,7 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Snapshot, State
+from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers
 from tests.fleet.sites import eventually

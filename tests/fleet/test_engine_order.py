@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, operations
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, control
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Snapshot, State
+from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.fleet.crew import Crew
 
@@ -122,7 +122,7 @@ def probe_until_it_passes(name: str) -> None:
 
 
 def reset(name: str) -> None:
-    operations.reset([name], only_open=False)
+    control.reset([name], only_open=False)
 
 
 MEANWHILE = {

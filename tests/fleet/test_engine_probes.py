@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.machine import new_record
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.snapshot import Snapshot, State
+from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.store import Move
 from tests.fleet.crew import Crew, sleep_until
 

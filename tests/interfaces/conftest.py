@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, registry
-from analytics_admin.breakers.evidence import PERIOD
+from analytics_admin.breakers.history import PERIOD
 from analytics_admin.models import Operation
 from analytics_admin.services import ActResult
 from project.demo import search

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analytics_admin.breakers import operations, runtime
+from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.models import Operation
 from analytics_admin.services import (
@@ -32,7 +32,7 @@ class Racing:
     def compare_and_set(self, moves):
         if not self._has_raced and any(move.name == "raced" for move in moves):
             self._has_raced = True
-            operations.reset(["raced"], only_open=False)
+            control.reset(["raced"], only_open=False)
         return self._store.compare_and_set(moves)
 
 

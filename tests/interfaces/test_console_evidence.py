@@ -99,7 +99,7 @@ def test_the_drawing_piles_failures_calls_and_rejections_and_is_empty_without_an
     from datetime import UTC, datetime
 
     from analytics_admin.breaker_answers import BreakerPeriod
-    from analytics_admin.breakers.snapshot import Counts
+    from analytics_admin.breakers.state import Counts
 
     at = datetime(2024, 5, 6, tzinfo=UTC)
     busy = BreakerPeriod(at=at, counts=Counts(calls=3, failures=1, slow=0), rejected=1)
@@ -133,23 +133,23 @@ def test_transitions_are_told_with_their_causes_in_words(operator):
 
 
 def test_every_cause_of_the_engine_has_words_and_another_one_keeps_its_name():
-    from analytics_admin.breakers import machine
+    from analytics_admin.breakers import state_machine
 
     causes = {
-        machine.CONSECUTIVE_FAILURES,
-        machine.FAILURE_RATE,
-        machine.SLOW_CALL_RATE,
-        machine.WAIT_OVER,
-        machine.PROBE_FAILED,
-        machine.PROBES_SUCCEEDED,
-        machine.RESET,
-        machine.CONTROL,
-        machine.HOLD_OVER,
+        state_machine.CONSECUTIVE_FAILURES,
+        state_machine.FAILURE_RATE,
+        state_machine.SLOW_CALL_RATE,
+        state_machine.WAIT_OVER,
+        state_machine.PROBE_FAILED,
+        state_machine.PROBES_SUCCEEDED,
+        state_machine.RESET,
+        state_machine.CONTROL,
+        state_machine.HOLD_OVER,
     }
     assert not [cause for cause in causes if "_" in cause_words(cause)]
     assert len({cause_words(cause) for cause in causes}) == len(causes)
     assert cause_words("sunspots") == rule_words("sunspots", 1) == "sunspots"
-    assert rule_words(machine.CONSECUTIVE_FAILURES, 1).startswith("1 failure in a row")
+    assert rule_words(state_machine.CONSECUTIVE_FAILURES, 1).startswith("1 failure in a row")
 
 
 def test_under_metrics_only_the_page_says_why_it_would_have_opened(operator):

@@ -9,7 +9,7 @@ from django.contrib.staticfiles import finders
 from django.test import override_settings
 from django.utils import translation
 
-from analytics_admin.breakers import evidence, registry
+from analytics_admin.breakers import history, registry
 from analytics_admin.console.operation_words import duration_words
 from tests.breakers import another
 from tests.interfaces.addresses import console_routes
@@ -33,7 +33,7 @@ def client(client: Any, db: None, django_user_model: Any, monkeypatch: Any) -> A
     """A superuser, whose name has no letters, at a site that speaks the pseudo-language."""
     monkeypatch.setattr(registry, "_breakers", {})
     monkeypatch.setattr(registry, "_options", {})
-    monkeypatch.setattr(evidence, "_host", "1")
+    monkeypatch.setattr(history, "_host", "1")
     client.force_login(django_user_model.objects.create_superuser("0"))
     # A zone without a name: the admin's recent actions keep the instant of an act as a text.
     zone = {"TIME_ZONE": "Etc/GMT-1"}

@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import TRANSITIONS_KEPT
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,

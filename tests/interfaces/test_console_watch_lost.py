@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers.evidence import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import TRANSITIONS_KEPT
 from analytics_admin.models import Operation
 from analytics_admin.services import forget_breaker, set_breaker_control
 from tests.breakers import another, trip

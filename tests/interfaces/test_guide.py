@@ -20,16 +20,16 @@ from django.core.management import call_command, get_commands
 from rest_framework.test import APIRequestFactory
 
 from analytics_admin.breakers import BreakerPolicy, CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.evidence import (
+from analytics_admin.breakers.history import (
     FAILURES_KEPT,
     KEPT_FOR,
     PERIOD,
     PERIODS_KEPT,
     TRANSITIONS_KEPT,
 )
-from analytics_admin.breakers.exchange import REFUSED_FOR, SETTLING_INTERVALS
-from analytics_admin.breakers.snapshot import Control, State
+from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.store import MOST_NAMES
+from analytics_admin.breakers.sync import REFUSED_FOR, SETTLING_INTERVALS
 from analytics_admin.conf import AppSettings
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
 from analytics_admin.stores.latency import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from analytics_admin.breaker_answers import NOT_SAID, BreakerDetail
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.roster import BreakerStatus
+from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.preview import ClearPreview
 from analytics_admin.caching.soft_clear import UndoableClear
 from analytics_admin.caching.tag_clear import TagClearOutcome

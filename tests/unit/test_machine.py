@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from analytics_admin.breakers.machine import (
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
+from analytics_admin.breakers.state_machine import (
     Verdict,
     allow_probe,
     count_run,
@@ -19,8 +21,6 @@ from analytics_admin.breakers.machine import (
     retry_after,
     return_permit,
 )
-from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.snapshot import Control, Counts, Hold, Results, Snapshot, State
 
 POLICY = BreakerPolicy(
     failure_threshold=3,

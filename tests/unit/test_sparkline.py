@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from analytics_admin.breakers.snapshot import Counts
+from analytics_admin.breakers.state import Counts
 from analytics_admin.console.sparkline import HEIGHT, STEP, draw_sparkline
 from analytics_admin.services import BreakerPeriod
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import Enum
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.snapshot import (
+from analytics_admin.breakers.state import (
     Control,
     Counts,
     Hold,

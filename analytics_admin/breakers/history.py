@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from analytics_admin.breakers.snapshot import NO_COUNTS, Counts, FailureNote, Results
+from analytics_admin.breakers.state import NO_COUNTS, Counts, FailureNote, Results
 
 TRANSITIONS_KEPT = 20
 FAILURES_KEPT = 10

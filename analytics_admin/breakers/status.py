@@ -8,14 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.machine import (
-    Verdict,
-    held,
-    held_back,
-    judge,
-    retry_after,
-    shown_state,
-)
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import (
     UnknownBreakers,
@@ -23,7 +15,15 @@ from analytics_admin.breakers.registry import (
     declared_names,
     effective_policy,
 )
-from analytics_admin.breakers.snapshot import NO_COUNTS, Control, Counts, Snapshot, State
+from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Snapshot, State
+from analytics_admin.breakers.state_machine import (
+    Verdict,
+    held,
+    held_back,
+    judge,
+    retry_after,
+    shown_state,
+)
 from analytics_admin.breakers.store import Reading
 
 ALL_AT_ONCE = 100

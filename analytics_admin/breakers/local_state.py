@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from analytics_admin.breakers.machine import held
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.snapshot import Control, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Results, Snapshot, State
+from analytics_admin.breakers.state_machine import held
 from analytics_admin.breakers.store import NO_RESULTS, Report
 from analytics_admin.breakers.told_policy import told
 

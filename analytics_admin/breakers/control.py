@@ -13,13 +13,13 @@ from analytics_admin.breakers.changes import (
     require_seen,
     require_unmoved,
 )
-from analytics_admin.breakers.exchange import StateChange
-from analytics_admin.breakers.machine import CONTROL, RESET, label, new_record
-from analytics_admin.breakers.machine import control as change_control
-from analytics_admin.breakers.machine import reset as reset_snapshot
-from analytics_admin.breakers.roster import read_registered, shown
-from analytics_admin.breakers.snapshot import Control, Hold, Snapshot, State
+from analytics_admin.breakers.state import Control, Hold, Snapshot, State
+from analytics_admin.breakers.state_machine import CONTROL, RESET, label, new_record
+from analytics_admin.breakers.state_machine import control as change_control
+from analytics_admin.breakers.state_machine import reset as reset_snapshot
+from analytics_admin.breakers.status import read_registered, shown
 from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
+from analytics_admin.breakers.sync import StateChange
 from analytics_admin.i18n import Said, gettext_noop
 
 ROUNDS = 20

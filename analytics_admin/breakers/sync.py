@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analytics_admin.breakers.link import Link
-from analytics_admin.breakers.machine import (
+from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.state import Hold, Results, Snapshot
+from analytics_admin.breakers.state_machine import (
     HOLD_OVER,
     WAIT_OVER,
     Verdict,
@@ -21,7 +23,6 @@ from analytics_admin.breakers.machine import (
     new_record,
     return_permit,
 )
-from analytics_admin.breakers.snapshot import Hold, Results, Snapshot
 from analytics_admin.breakers.store import (
     MOST_NAMES,
     BreakerStore,
@@ -30,7 +31,6 @@ from analytics_admin.breakers.store import (
     Report,
     StoreUnavailable,
 )
-from analytics_admin.breakers.view import View
 
 logger = logging.getLogger("analytics_admin.breakers")
 
