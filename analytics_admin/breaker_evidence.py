@@ -23,7 +23,7 @@ from analytics_admin.breakers.history import (
 )
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
-from analytics_admin.breakers.store import WOULD_OPEN, Reading
+from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 
 
 def as_activities(reading: Reading, names: Sequence[str]) -> dict[str, BreakerActivity]:

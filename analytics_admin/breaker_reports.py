@@ -25,7 +25,7 @@ from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
-from analytics_admin.breakers.store import Inspection
+from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import SEEN_EVERY
 from analytics_admin.breakers.told_policy import heard, plain_policy
 

@@ -24,7 +24,7 @@ from analytics_admin.breakers.history import KEPT_FOR, TRANSITIONS_KEPT
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import HOLD_OVER, label
 from analytics_admin.breakers.status import shown
-from analytics_admin.breakers.store import WOULD_OPEN, Reading
+from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
 
 Kind, Status = Operation.Kind, Operation.Status

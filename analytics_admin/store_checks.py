@@ -5,8 +5,8 @@ from typing import Any
 from django.core.checks import CheckMessage, Info, Warning, register
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import overridden_options
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.checks import TAG, check_settings, check_stores
 from analytics_admin.stores.client import StoreUnavailable
 

@@ -29,10 +29,10 @@ from analytics_admin.breakers import (
 )
 from analytics_admin.breakers.engine import Fleet
 from analytics_admin.breakers.local_state import View
-from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.state import Snapshot, State, Transition
 from analytics_admin.breakers.state_machine import due_transition, new_record, shown_state
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
+from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.sync import StateChange
 
 TICK = 1e-6

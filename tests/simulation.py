@@ -7,7 +7,7 @@ from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.memory_store import MemoryStore
+from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.testing import engine_time
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.status import BreakerStatus, shown, status_of
-from analytics_admin.breakers.store import Reading
+from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 

@@ -18,7 +18,13 @@ from analytics_admin.breakers.state_machine import CONTROL, RESET, label, new_re
 from analytics_admin.breakers.state_machine import control as change_control
 from analytics_admin.breakers.state_machine import reset as reset_snapshot
 from analytics_admin.breakers.status import read_registered, shown
-from analytics_admin.breakers.store import MOST_NAMES, Move, Outcome, Reading, StoreUnavailable
+from analytics_admin.breakers.stores.base import (
+    MOST_NAMES,
+    Move,
+    Outcome,
+    Reading,
+    StoreUnavailable,
+)
 from analytics_admin.breakers.sync import StateChange
 from analytics_admin.i18n import Said, gettext_noop
 

@@ -13,13 +13,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.breakers.link import Job, Link
 from analytics_admin.breakers.local_state import NEVER, View
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.rounds import Rounds
 from analytics_admin.breakers.state import Control, Results, Snapshot
 from analytics_admin.breakers.state_machine import Verdict, judge, retry_after, shown_state
-from analytics_admin.breakers.store import BreakerStore
+from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.stores.standin import Job, Link
 from analytics_admin.breakers.sync import UNKNOWN, Exchange, StateChange, StoreChange
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency

@@ -17,7 +17,7 @@ from analytics_admin.breakers.control import NO_EXPECTATION, ROUNDS
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control
 from analytics_admin.breakers.status import read_registered, registered_names, status_of
-from analytics_admin.breakers.store import StoreUnavailable
+from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 
 FORGOTTEN = "forgotten"

@@ -11,7 +11,7 @@ from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.status import ALL_AT_ONCE, BreakerStatus, shown, status_of
-from analytics_admin.breakers.store import Reading, Survey
+from analytics_admin.breakers.stores.base import Reading, Survey
 
 SORTS = ("name", "urgency")
 HOLDS = frozenset(control.value for control in Control if control is not Control.AUTOMATIC)

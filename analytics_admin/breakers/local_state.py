@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import held
-from analytics_admin.breakers.store import NO_RESULTS, Report
+from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 from analytics_admin.breakers.told_policy import told
 
 NEVER = float("-inf")

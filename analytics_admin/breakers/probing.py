@@ -16,7 +16,7 @@ from analytics_admin.breakers.changes import (
 from analytics_admin.breakers.control import NO_EXPECTATION, ROUNDS, announce_change
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.status import read_registered, shown
-from analytics_admin.breakers.store import Move, StoreUnavailable
+from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 
 

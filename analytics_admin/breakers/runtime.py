@@ -7,9 +7,9 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import RedisStore
-from analytics_admin.breakers.store import BreakerStore
+from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.breakers.sync import StateChange, StoreChange
 from analytics_admin.conf import app_settings
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed

@@ -24,7 +24,7 @@ from analytics_admin.breakers.state_machine import (
     retry_after,
     shown_state,
 )
-from analytics_admin.breakers.store import Reading
+from analytics_admin.breakers.stores.base import Reading
 
 ALL_AT_ONCE = 100
 """Where no more are registered, one round trip finds out which they are and reads them all."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analytics_admin.breakers.link import Link
 from analytics_admin.breakers.local_state import View
 from analytics_admin.breakers.state import Hold, Results, Snapshot
 from analytics_admin.breakers.state_machine import (
@@ -23,7 +22,7 @@ from analytics_admin.breakers.state_machine import (
     new_record,
     return_permit,
 )
-from analytics_admin.breakers.store import (
+from analytics_admin.breakers.stores.base import (
     MOST_NAMES,
     BreakerStore,
     Move,
@@ -31,6 +30,7 @@ from analytics_admin.breakers.store import (
     Report,
     StoreUnavailable,
 )
+from analytics_admin.breakers.stores.standin import Link
 
 logger = logging.getLogger("analytics_admin.breakers")
 

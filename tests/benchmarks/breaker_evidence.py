@@ -8,8 +8,9 @@ from unittest.mock import patch
 
 from redis.connection import AbstractConnection
 
-from analytics_admin.breakers import circuit_breaker, listing, permit, scripts, status
-from analytics_admin.breakers.store import MOST_NAMES
+from analytics_admin.breakers import circuit_breaker, listing, permit, status
+from analytics_admin.breakers.stores import redis_scripts
+from analytics_admin.breakers.stores.base import MOST_NAMES
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.breaker_peers import NEVER
 from tests.benchmarks.breaker_reset import fill_up, open_all
@@ -59,13 +60,16 @@ def views(rounds: int) -> list[Line]:
 def evidence_of_failures(rounds: int) -> Line:
     """Time failures whose evidence is kept beside failures whose evidence is not."""
     failing = enduring(circuit_breaker("noting", failure_threshold=NEVER)(fail))
-    bare = scripts.ADD
+    bare = redis_scripts.ADD
     for line in EVIDENCE_LINES:
         assert line in bare
         bare = bare.replace(line, "")
 
     def unseen(number: int) -> None:
-        with patch.object(scripts, "ADD", bare), patch.object(permit, "note_failure", _no_note):
+        with (
+            patch.object(redis_scripts, "ADD", bare),
+            patch.object(permit, "note_failure", _no_note),
+        ):
             failing(number)
 
     contestants: dict[str, Calls] = {"seen": failing, "unseen": unseen}

@@ -7,7 +7,7 @@ from typing import Any
 from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.policy import TIME_BASED
 from analytics_admin.breakers.state import Results
-from analytics_admin.breakers.store import Report
+from analytics_admin.breakers.stores.base import Report
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips
 from tests.benchmarks.breaker_timing import nothing
 

@@ -19,7 +19,7 @@ from analytics_admin.breakers import (
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import CONSECUTIVE_FAILURES, new_record
 from analytics_admin.breakers.state_machine import reset as closed
-from analytics_admin.breakers.store import MOST_NAMES, Move
+from analytics_admin.breakers.stores.base import MOST_NAMES, Move
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips, set_up
 from tests.benchmarks.breaker_timing import nothing
 

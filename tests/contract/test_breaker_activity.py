@@ -9,11 +9,11 @@ from django.core.cache import caches
 from analytics_admin.breaker_evidence import as_activities
 from analytics_admin.breakers import circuit_breaker, listing, runtime
 from analytics_admin.breakers.history import PERIOD, PERIODS_KEPT, Activity, Period
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.state import Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move, Reading, Report
+from analytics_admin.breakers.stores.base import Move, Reading, Report
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import UnknownBreakers, describe_breaker, page_breakers
 from tests.breakers import another, round_trips, snapshot_of
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.state import Results
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.stores.base import Move, Report
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from tests.simulation import SimulatedSite, simulated_site
 
 HOUR = 3600.0

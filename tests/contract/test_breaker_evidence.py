@@ -17,12 +17,12 @@ from analytics_admin.breakers.history import (
     PERIODS_KEPT,
     note_failure,
 )
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Control, Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.stores.base import Move, Report
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.breakers.told_policy import LONGEST_TOLD
 from analytics_admin.services import describe_breaker
 from tests.breakers import another, snapshot_of, state_now

@@ -12,9 +12,9 @@ import pytest
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.state import State
-from analytics_admin.breakers.store import Reading
+from analytics_admin.breakers.stores.base import Reading
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.breakers.sync import StoreChange
 from analytics_admin.stores.latency import LONGEST_QUEUE, WAIT_LIMIT
 from tests.breakers import another, names_in

@@ -14,7 +14,7 @@ from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import first_generation, new_record
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
 from tests.breakers import another, round_trips, state_now, trip
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import BATCH, RedisStore
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import BATCH, RedisStore
 from tests.breakers import names_in, round_trips
 
 

@@ -11,13 +11,13 @@ from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import forgetting
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
-from analytics_admin.breakers.memory_store import MemoryStore
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
-from analytics_admin.breakers.store import MOST_NAMES, Move, Report, StoreUnavailable
+from analytics_admin.breakers.stores.base import MOST_NAMES, Move, Report, StoreUnavailable
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import describe_breaker, list_breakers
 from tests.breakers import another, names_in, snapshot_of, state_now, trip
 

@@ -10,7 +10,7 @@ from analytics_admin.breakers.changes import BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Control, Counts
-from analytics_admin.breakers.store import StoreUnavailable
+from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
 from tests.breakers import another, snapshot_of, state_now
 

@@ -7,7 +7,7 @@ from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.status import read_registered
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from tests.breakers import round_trips, trip
 
 

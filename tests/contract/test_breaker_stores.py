@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.policy import BreakerPolicy, Window
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.state import Counts, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import grant_permit, new_record, next_generation, reset
-from analytics_admin.breakers.store import BreakerStore, Move, Report
+from analytics_admin.breakers.stores.base import BreakerStore, Move, Report
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
 from tests.breakers import names_in
 
 POLICY = BreakerPolicy(permitted_number_of_calls_in_half_open_state=3)

@@ -9,9 +9,9 @@ from django.test import override_settings
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers import engine as fleet
 from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.redis_store import RedisStore
 from analytics_admin.breakers.state import Counts
-from analytics_admin.breakers.store import Reading, Report
+from analytics_admin.breakers.stores.base import Reading, Report
+from analytics_admin.breakers.stores.redis import RedisStore
 from tests.breakers import snapshot_of
 
 

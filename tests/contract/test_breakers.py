@@ -21,7 +21,7 @@ from analytics_admin.breakers import (
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Counts, Snapshot, State
-from analytics_admin.breakers.store import Move, StoreUnavailable
+from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
 from tests import breakers

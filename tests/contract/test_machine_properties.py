@@ -20,7 +20,7 @@ from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import allow_probe, reset
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from analytics_admin.breakers.sync import StateChange
 from tests.simulation import SimulatedSite, simulated_site
 

@@ -10,7 +10,7 @@ import pytest
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import reset
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from tests.simulation import SimulatedSite, calls_in_order, simulated_site
 
 NAME = "simulated"

@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.runtime import act_store
-from analytics_admin.breakers.store import TransitionRecord
+from analytics_admin.breakers.stores.base import TransitionRecord
 from analytics_admin.signals import breaker_store_changed
 
 PACE = 0.025

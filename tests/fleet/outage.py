@@ -212,7 +212,7 @@ def call_from_tasks() -> tuple[list[float], float]:
 def reset_as_operator() -> str:
     """Return what an operator is told who resets all breakers now."""
     from analytics_admin.breakers import control
-    from analytics_admin.breakers.store import StoreUnavailable
+    from analytics_admin.breakers.stores.base import StoreUnavailable
 
     try:
         control.reset(None, only_open=False)

@@ -12,7 +12,7 @@ from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from tests.fleet.crew import Crew, sleep_until
 
 PROCESSES = 4

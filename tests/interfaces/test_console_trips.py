@@ -12,7 +12,7 @@ import pytest
 from analytics_admin import services
 from analytics_admin.breakers.runtime import act_store
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
 from tests.breakers import round_trips, trip
 from tests.interfaces.addresses import console_routes

@@ -28,7 +28,7 @@ from analytics_admin.breakers.history import (
     TRANSITIONS_KEPT,
 )
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.breakers.store import MOST_NAMES
+from analytics_admin.breakers.stores.base import MOST_NAMES
 from analytics_admin.breakers.sync import REFUSED_FOR, SETTLING_INTERVALS
 from analytics_admin.conf import AppSettings
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control

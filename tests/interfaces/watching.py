@@ -11,7 +11,7 @@ from django.core.cache import caches
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.store import Move
+from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, ActResult, reset_circuit_breakers
 

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from analytics_admin.breakers.counts import WindowCounts
 from analytics_admin.breakers.history import LONGEST_NAME, Keeper, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import count_run, first_generation, held, label
-from analytics_admin.breakers.store import (
+from analytics_admin.breakers.stores.base import (
     MOST_NAMES,
     Inspection,
     Move,
@@ -20,6 +19,7 @@ from analytics_admin.breakers.store import (
     Report,
     Survey,
 )
+from analytics_admin.breakers.stores.counts import WindowCounts
 
 
 class MemoryStore:

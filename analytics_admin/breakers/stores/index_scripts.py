@@ -4,7 +4,7 @@ The index is a sorted set of names by when they were last used; beside it lies t
 that are not simply closed, which ``scripts`` keeps.
 """
 
-from analytics_admin.breakers.scripts import NOW
+from analytics_admin.breakers.stores.redis_scripts import NOW
 
 # The first argument: seconds for which an unused name is kept, or "" for ever.
 RETIRED = """

@@ -26,7 +26,7 @@ from analytics_admin.breakers.state import (
     Snapshot,
     State,
 )
-from analytics_admin.breakers.store import Move, Report
+from analytics_admin.breakers.stores.base import Move, Report
 
 
 def of_report(report: Report) -> Iterator[Any]:

@@ -23,7 +23,7 @@ from analytics_admin.breakers.history import (
     POLICIES_KEPT,
     TRANSITIONS_KEPT,
 )
-from analytics_admin.breakers.window_scripts import WINDOWS
+from analytics_admin.breakers.stores.window_scripts import WINDOWS
 
 NOW = """
 local time = redis.call('TIME')

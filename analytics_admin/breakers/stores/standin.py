@@ -14,9 +14,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.breakers.memory_store import MemoryStore
 from analytics_admin.breakers.state import Snapshot
-from analytics_admin.breakers.store import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.stores import latency
 from analytics_admin.stores.executor import Courier, Dismissed

@@ -3,10 +3,10 @@
 The layout of what they read is told in ``scripts``.
 """
 
-from analytics_admin.breakers.index_scripts import RETIRED
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
-from analytics_admin.breakers.scripts import NOW
-from analytics_admin.breakers.window_scripts import WINDOWS
+from analytics_admin.breakers.stores.index_scripts import RETIRED
+from analytics_admin.breakers.stores.redis_scripts import NOW
+from analytics_admin.breakers.stores.window_scripts import WINDOWS
 
 # A key that holds something else tells of no activity, rather than keep the list from being read.
 _ACTIVITY = """

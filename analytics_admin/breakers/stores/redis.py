@@ -13,10 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers import index_scripts, reading_scripts, rows, scripts
 from analytics_admin.breakers.history import Evidence, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.store import (
+from analytics_admin.breakers.stores import (
+    index_scripts,
+    reading_scripts,
+    redis_codec,
+    redis_scripts,
+)
+from analytics_admin.breakers.stores.base import (
     MOST_NAMES,
     Inspection,
     Move,
@@ -72,7 +77,7 @@ class RedisStore:
             now, *found = self._run(*self._adding(batch))
             reading = replace(reading, now=float(now))
             for report, row in zip(batch, found, strict=True):
-                reading.snapshots[report.name] = rows.snapshot(row)
+                reading.snapshots[report.name] = redis_codec.snapshot(row)
         return reading
 
     @_store_errors
@@ -99,8 +104,8 @@ class RedisStore:
         for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
             reading = replace(reading, now=float(now))
             for name, (row, moves) in zip(batch, found, strict=True):
-                reading.snapshots[name] = rows.snapshot(row)
-                reading.transitions[name] = rows.transitions(moves)
+                reading.snapshots[name] = redis_codec.snapshot(row)
+                reading.transitions[name] = redis_codec.transitions(moves)
         return reading
 
     @_store_errors
@@ -108,11 +113,11 @@ class RedisStore:
         outcomes: list[Outcome] = []
         for batch in _batched(moves, BATCH):
             keys = [*(self._key(move.name) for move in batch), self._index, self._astir]
-            arguments = [part for move in batch for part in rows.of_move(move)]
-            answer = self._run(scripts.COMPARE_AND_SET, keys, arguments)
+            arguments = [part for move in batch for part in redis_codec.of_move(move)]
+            answer = self._run(redis_scripts.COMPARE_AND_SET, keys, arguments)
             now = float(answer[0])
             outcomes += [
-                Outcome(won=bool(won), now=now, snapshot=rows.snapshot(row))
+                Outcome(won=bool(won), now=now, snapshot=redis_codec.snapshot(row))
                 for won, row in answer[1:]
             ]
         return outcomes
@@ -124,9 +129,9 @@ class RedisStore:
             [self._index, self._astir],
             ["" if keep_for is None else keep_for, MOST_NAMES, *names],
         )
-        for batch in _batched(map(rows.text, retired), BATCH):
+        for batch in _batched(map(redis_codec.text, retired), BATCH):
             self._client.unlink(*(key for name in batch for key in self._keys_of(name)))
-        return [rows.text(name) for name in refused]
+        return [redis_codec.text(name) for name in refused]
 
     @_store_errors
     def survey(
@@ -153,10 +158,10 @@ class RedisStore:
         )
         reading = Reading(now=float(now), snapshots={})
         for name, *row in looks:
-            _take(reading, rows.text(name), *row)
+            _take(reading, redis_codec.text(name), *row)
         return Survey(
-            names=frozenset(map(rows.text, registered)),
-            astir={name: told.partition(" ")[0] for name, told in rows.pairs(astir).items()},
+            names=frozenset(map(redis_codec.text, registered)),
+            astir={name: told.partition(" ")[0] for name, told in redis_codec.pairs(astir).items()},
             reading=reading,
         )
 
@@ -165,27 +170,27 @@ class RedisStore:
         at, row, seen_at, moves, failures, history, policies, windows = self._run(
             reading_scripts.INSPECT,
             [self._key(name), self._index],
-            [name, *rows.of_window(window)],
+            [name, *redis_codec.of_window(window)],
         )
         now = float(at)
         evidence = Evidence(
-            failures=[rows.failure(row) for row in failures],
-            transitions=[rows.transition(row) for row in moves],
-            periods=rows.periods(history, now),
-            policies={policy: float(at) for policy, at in rows.pairs(policies).items()},
+            failures=[redis_codec.failure(row) for row in failures],
+            transitions=[redis_codec.transition(row) for row in moves],
+            periods=redis_codec.periods(history, now),
+            policies={policy: float(at) for policy, at in redis_codec.pairs(policies).items()},
         )
         return Inspection(
             now=now,
-            snapshot=rows.snapshot(row),
+            snapshot=redis_codec.snapshot(row),
             seen_at=None if seen_at is None else float(seen_at),
             evidence=evidence,
-            windows=rows.windows(windows),
+            windows=redis_codec.windows(windows),
         )
 
     @_store_errors
     def transitions(self, name: str) -> list[TransitionRecord]:
         moves = self._client.lrange(f"{self._key(name)}:moves", 0, -1)
-        return [rows.transition(row) for row in moves]
+        return [redis_codec.transition(row) for row in moves]
 
     @_store_errors
     def forget(self, name: str, *, generation: str) -> bool:
@@ -223,7 +228,11 @@ class RedisStore:
 
     def _adding(self, reports: Sequence[Report]) -> Call:
         keys = [*(self._key(report.name) for report in reports), self._index]
-        return scripts.ADD, keys, [part for report in reports for part in rows.of_report(report)]
+        return (
+            redis_scripts.ADD,
+            keys,
+            [part for report in reports for part in redis_codec.of_report(report)],
+        )
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
@@ -265,9 +274,9 @@ def _first(some: Sequence[str], names: Sequence[str]) -> list[str]:
 def _take(
     reading: Reading, name: str, row: Sequence[Any], activity: Sequence[bytes] | None
 ) -> None:
-    reading.snapshots[name] = rows.snapshot(row)
+    reading.snapshots[name] = redis_codec.snapshot(row)
     if activity is not None:
-        reading.activity[name] = rows.activity(activity, reading.now)
+        reading.activity[name] = redis_codec.activity(activity, reading.now)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,0 +1,1 @@
+"""Where breakers keep their state: memory, or Redis for the whole fleet."""
