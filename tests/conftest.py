@@ -17,7 +17,8 @@ from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import runtime
-from analytics_admin.caching import figures, inspection, reporter, search_cache, wiring
+from analytics_admin.caching import client as wiring
+from analytics_admin.caching import figures, inspection, reporter, search_cache
 from analytics_admin.stores import latency
 from tests.breakers import end_fleets
 from tests.servers import StoreServer

@@ -4,8 +4,8 @@ hits = search_cache.get_or_compute(("search", query, page), lambda: run_search(q
 """
 
 from analytics_admin.caching.codec import UnstorableValue, ValueTooLarge
+from analytics_admin.caching.effects import Lookup
 from analytics_admin.caching.search_cache import SearchCache, search_cache
-from analytics_admin.caching.steps import Lookup
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [

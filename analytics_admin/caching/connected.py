@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 from django.core.signals import setting_changed
 
 from analytics_admin.caching import memory_store
+from analytics_admin.caching.client import Wiring
 from analytics_admin.caching.codec import decode
+from analytics_admin.caching.effects import Lookup
 from analytics_admin.caching.entries import Entry
-from analytics_admin.caching.judging import Finding
+from analytics_admin.caching.freshness import Finding
 from analytics_admin.caching.ledger import Ledger, open_ledger
 from analytics_admin.caching.line import Away, Step
 from analytics_admin.caching.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics import Statistics
-from analytics_admin.caching.steps import Lookup
-from analytics_admin.caching.wiring import Wiring
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import follow_process

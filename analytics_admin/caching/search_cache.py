@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from analytics_admin.caching.cached_function import Decorator
 from analytics_admin.caching.connected import Connected
-from analytics_admin.caching.judging import judge
+from analytics_admin.caching.decorator import Decorator
+from analytics_admin.caching.effects import Lookup, atake, take
+from analytics_admin.caching.freshness import judge
 from analytics_admin.caching.line import Away
-from analytics_admin.caching.steps import Lookup, atake, take
 from analytics_admin.conf import app_settings
 
 T = TypeVar("T")

@@ -85,11 +85,11 @@ def set_up_site(*, patient: bool = False) -> None:
 
 def _wait_for_the_store() -> None:
     from analytics_admin.breakers import runtime
-    from analytics_admin.caching import wiring
+    from analytics_admin.caching import client
     from analytics_admin.stores import latency
 
     latency.WAIT_LIMIT = latency.TOO_SLOW = 10.0
-    runtime.CALL_TIMEOUT = wiring.REPLY_TIMEOUT = 10.0
+    runtime.CALL_TIMEOUT = client.REPLY_TIMEOUT = 10.0
 
 
 def sleep_until(instant: float) -> None:

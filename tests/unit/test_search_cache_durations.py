@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from analytics_admin.caching.durations import seconds_of, spread
-from analytics_admin.caching.lookups import Question
+from analytics_admin.caching.lookup import Question
 from analytics_admin.caching.store import Place
 
 

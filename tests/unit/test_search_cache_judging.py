@@ -5,7 +5,7 @@ import json
 import pytest
 
 from analytics_admin.caching.entries import TokenRecord, entry_head
-from analytics_admin.caching.judging import judge
+from analytics_admin.caching.freshness import judge
 from analytics_admin.caching.store import Reading
 
 NOW = 1000.0

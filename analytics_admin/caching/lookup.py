@@ -12,15 +12,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from analytics_admin.caching.background import Refreshes
 from analytics_admin.caching.codec import UnstorableValue, decode, encode
 from analytics_admin.caching.durations import spread
-from analytics_admin.caching.entries import Entry, decode_entry
-from analytics_admin.caching.flights import Flight, Flights, Landing, is_computing, within
-from analytics_admin.caching.judging import Finding, judge
-from analytics_admin.caching.line import Line
-from analytics_admin.caching.refreshes import Refreshes
-from analytics_admin.caching.statistics import Statistics
-from analytics_admin.caching.steps import (
+from analytics_admin.caching.effects import (
     Answer,
     AnyStep,
     Behind,
@@ -33,6 +28,11 @@ from analytics_admin.caching.steps import (
     Wait,
     Waited,
 )
+from analytics_admin.caching.entries import Entry, decode_entry
+from analytics_admin.caching.freshness import Finding, judge
+from analytics_admin.caching.line import Line
+from analytics_admin.caching.singleflight import Flight, Flights, Landing, is_computing, within
+from analytics_admin.caching.statistics import Statistics
 from analytics_admin.caching.store import Claim, Life, Place, Store
 
 PATIENCE = 2.0

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from asgiref.sync import markcoroutinefunction
 
-from analytics_admin.caching.steps import Lookup
+from analytics_admin.caching.effects import Lookup
 
 if TYPE_CHECKING:
     from analytics_admin.caching.search_cache import SearchCache

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from analytics_admin.caching.flights import Flight, Landing, running_loop
+from analytics_admin.caching.background import Refreshes
 from analytics_admin.caching.line import Away, Line, Step
-from analytics_admin.caching.refreshes import Refreshes
+from analytics_admin.caching.singleflight import Flight, Landing, running_loop
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from analytics_admin.caching import durations
 from analytics_admin.caching.codec import ValueTooLarge, encode
 from analytics_admin.caching.entries import RECORD_NAME
-from analytics_admin.caching.judging import Finding, judge
+from analytics_admin.caching.freshness import Finding, judge
 from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.line import Line
-from analytics_admin.caching.lookups import Lookups, Question
+from analytics_admin.caching.lookup import Lookups, Question
 from analytics_admin.caching.memory_store import MemoryStore
 from analytics_admin.caching.redis_store import RedisStore
 from analytics_admin.caching.statistics import Statistics
