@@ -12,9 +12,9 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.audit import Actor
-from analytics_admin.caching import soft_clear, sweeping
-from analytics_admin.caching.soft_clear import AnotherClear, NothingToUndo, UndoableClear
-from analytics_admin.caching.sweeping import SweepOutcome, SweepPlan
+from analytics_admin.caching.clear import soft, sweep
+from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
+from analytics_admin.caching.clear.sweep import SweepOutcome, SweepPlan
 from analytics_admin.i18n import Said, words_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.permissions import Act
@@ -85,14 +85,14 @@ def undo_clear(
     passing = (ActRefused,)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
-            found = _require_undoable(soft_clear.find_undoable(), expected_clear)
+            found = _require_undoable(soft.find_undoable(), expected_clear)
             message = Said(_("Dry run: the last soft clear would be undone"))
             return ActResult(message=message, preview=asdict(found))
         with suppress(StoreUnavailable):  # the act's to report, on record
-            _require_undoable(soft_clear.find_undoable(), expected_clear)
+            _require_undoable(soft.find_undoable(), expected_clear)
         try:
             with attempt.on_record(reason=reason) as operation:
-                undone = soft_clear.undo(expected_clear)
+                undone = soft.undo(expected_clear)
                 operation.outcome = {"alias": undone.alias, "seconds_left": undone.seconds_left}
                 operation.message = Said(_("Soft clear undone"))
         except (NothingToUndo, AnotherClear) as error:  # it ended in this very moment
@@ -122,10 +122,10 @@ def sweep_search_cache(
     reason = authorize(act, actor, reason, dry_run=dry_run)
     with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
-            plan = sweeping.preview(seconds=seconds)
+            plan = sweep.preview(seconds=seconds)
             return ActResult(message=_say_plan(plan), preview=asdict(plan))
         with attempt.on_record(reason=reason) as operation:
-            outcome = sweeping.sweep_leftovers(on_progress=on_progress, seconds=seconds)
+            outcome = sweep.sweep_leftovers(on_progress=on_progress, seconds=seconds)
             operation.outcome = asdict(outcome)
             operation.message = _say_swept(outcome)
     return ActResult(message=operation.message, operation_id=operation.pk)

@@ -11,7 +11,8 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin import audit
 from analytics_admin.acts import ActRefused, ActResult
-from analytics_admin.caching import purge, soft_clear, tag_clear
+from analytics_admin.caching.clear import hard, soft
+from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said, words_of
 from analytics_admin.i18n import gettext_noop as _
@@ -43,10 +44,10 @@ def way_to_clear(
     if tags is not None:
         return _way_by_tags(mode, tags)
     if mode == "soft":
-        return Way(look=_preview_soft, clear=soft_clear.clear_softly, say=_say_soft)
+        return Way(look=_preview_soft, clear=soft.clear_softly, say=_say_soft)
     return Way(
         look=_preview_hard,
-        clear=lambda: purge.clear(on_progress=on_progress),
+        clear=lambda: hard.clear(on_progress=on_progress),
         say=lambda outcome: Said(_("Search cache cleared")),
     )
 
@@ -69,7 +70,7 @@ def _way_by_tags(mode: str, tags: Sequence[str]) -> Way | ActRefused:
 
 
 def _preview_hard() -> ActResult:
-    preview = purge.preview()
+    preview = hard.preview()
     if preview.exact:
         words = ngettext_lazy(
             "Dry run: %(number)d keys would be removed",
@@ -86,7 +87,7 @@ def _preview_hard() -> ActResult:
 
 
 def _preview_soft() -> ActResult:
-    preview, stale_for = purge.preview(), float(app_settings().search_cache_soft_clear)
+    preview, stale_for = hard.preview(), float(app_settings().search_cache_soft_clear)
     if preview.exact:
         words = ngettext_lazy(
             "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",

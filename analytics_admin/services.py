@@ -46,8 +46,8 @@ from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerN
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.status import BreakerStatus
+from analytics_admin.caching.clear.tags import MOST_TAGS
 from analytics_admin.caching.keys import LONGEST_TAG
-from analytics_admin.caching.tag_clear import MOST_TAGS
 from analytics_admin.operation_reports import (
     LARGEST_PAGE_OF_OPERATIONS,
     LONGEST_SEARCH,

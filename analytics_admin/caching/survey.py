@@ -13,9 +13,9 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
+from analytics_admin.caching.clear.scan import SCAN_COUNT
 from analytics_admin.caching.entries import record_key
 from analytics_admin.caching.keyspace import Keyspace, keyspace
-from analytics_admin.caching.sweep import SCAN_COUNT
 from analytics_admin.stores.client import StoreUnavailable
 
 WALK_UP_TO = 10_000

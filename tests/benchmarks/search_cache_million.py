@@ -12,10 +12,11 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from analytics_admin import services
-from analytics_admin.caching import purge, search_cache
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.clear import hard
+from analytics_admin.caching.clear.soft import clear_softly
+from analytics_admin.caching.clear.sweep import sweep_leftovers
 from analytics_admin.caching.entries import entry_head, read_record, record_key
-from analytics_admin.caching.soft_clear import clear_softly
-from analytics_admin.caching.sweeping import sweep_leftovers
 from tests.benchmarks.breaker_bench import CLIENT_CORE, Line
 from tests.benchmarks.neighbour import Neighbour, Watched
 from tests.benchmarks.search_cache_bench import VALUE
@@ -37,7 +38,7 @@ def million(url: str, rounds: int) -> list[Line]:
         quiet = neighbour.watch(lambda: time.sleep(3), until=lambda: None)
         _fill(client)
         lines = [*_questions(rounds), *_clears_by_tag(rounds), _neighbour(quiet, "nobody acts")]
-        for name, act in {"soft clear's sweep": _sweep, "shared hard clear": purge.clear}.items():
+        for name, act in {"soft clear's sweep": _sweep, "shared hard clear": hard.clear}.items():
             if client.dbsize() < MILLION:
                 _fill(client)
             site = {"SEARCH_CACHE_DEDICATED": False, "SEARCH_CACHE_SOFT_CLEAR": 0.1}

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from analytics_admin.caching import purge
+from analytics_admin.caching.clear import hard
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.search_cache_bench import crew_at
 from tests.fleet import search_cache_traffic as traffic
@@ -72,7 +72,7 @@ def _clear_again_and_again(backend: Backend, start: float) -> list[tuple[float, 
         at = start + (version + 1) // 2 * PAUSE + (version % 2 == 0) * SOON
         time.sleep(max(0.0, at - time.monotonic()))
         backend.version = version
-        purge.clear()
+        hard.clear()
         done.append((time.monotonic(), version))
     return done
 

@@ -7,8 +7,10 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from analytics_admin.caching import SearchCache, purge, soft_clear, sweeping, tag_clear
-from analytics_admin.caching.soft_clear import NothingToUndo
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard, soft, sweep
+from analytics_admin.caching.clear import tags as tag_clear
+from analytics_admin.caching.clear.soft import NothingToUndo
 from tests.contract.search_caches import (
     STORES,
     Backend,
@@ -35,13 +37,13 @@ def bound(seconds: float) -> Any:
 def expire_softly_cleared() -> None:
     """Clear softly with a bound so short that it is over."""
     with bound(0.001):
-        soft_clear.clear_softly()
+        soft.clear_softly()
     time.sleep(0.01)
 
 
 class TestSoftly:
     def test_what_was_there_is_stale_and_not_fresh(self, cache: SearchCache) -> None:
-        outcome = soft_clear.clear_softly()
+        outcome = soft.clear_softly()
         assert (outcome.alias, outcome.stale_for) == ("search", 60.0)
         assert cache.get("q") is None
         failing = Backend()
@@ -62,7 +64,7 @@ class TestSoftly:
         self, cache: SearchCache
     ) -> None:
         with bound(0.3):
-            soft_clear.clear_softly()
+            soft.clear_softly()
 
         def fail_late() -> None:
             time.sleep(0.4)
@@ -73,7 +75,7 @@ class TestSoftly:
 
     def test_an_empty_cache_is_cleared_too(self, settings: Any, kind: str) -> None:
         use_store(settings, kind)
-        soft_clear.clear_softly()
+        soft.clear_softly()
         cache = another()
         cache.set("q", 1)
         assert cache.get("q") == 1
@@ -82,41 +84,41 @@ class TestSoftly:
         self, cache: SearchCache
     ) -> None:
         with bound(30):
-            soft_clear.clear_softly()
+            soft.clear_softly()
         first = max(record().servable_until.values())
-        soft_clear.clear_softly()
+        soft.clear_softly()
         assert sorted(record().servable_until.values())[0] == first
 
     def test_removes_no_key(self, cache: SearchCache) -> None:
-        before = purge.preview().keys
-        soft_clear.clear_softly()
-        assert purge.preview().keys == before
+        before = hard.preview().keys
+        soft.clear_softly()
+        assert hard.preview().keys == before
 
 
 class TestUndo:
     def test_values_of_before_are_hits_again_beside_those_since(self, cache: SearchCache) -> None:
-        soft_clear.clear_softly()
+        soft.clear_softly()
         cache.set("r", "since")
-        found = soft_clear.find_undoable()
+        found = soft.find_undoable()
         assert found is not None
         assert 55 < found.seconds_left <= 60
-        assert 55 < soft_clear.undo().seconds_left <= 60
+        assert 55 < soft.undo().seconds_left <= 60
         assert another().get_many(["q", "r"]) == {"q": "before", "r": "since"}
 
     def test_takes_back_the_last_one_alone(self, cache: SearchCache) -> None:
-        soft_clear.clear_softly()
+        soft.clear_softly()
         cache.set("r", "between")
-        soft_clear.clear_softly()
-        soft_clear.undo()
+        soft.clear_softly()
+        soft.undo()
         assert cache.get_many(["q", "r"]) == {"r": "between"}
-        soft_clear.undo()
+        soft.undo()
         assert cache.get_many(["q", "r"]) == {"q": "before", "r": "between"}
 
     def test_without_a_soft_clear_there_is_nothing_to_undo(self, cache: SearchCache) -> None:
         before = record()
-        assert soft_clear.find_undoable() is None
+        assert soft.find_undoable() is None
         with pytest.raises(NothingToUndo):
-            soft_clear.undo()
+            soft.undo()
         assert record() == before
 
     def test_without_a_record_there_is_nothing_to_undo_and_none_is_made(
@@ -124,26 +126,26 @@ class TestUndo:
     ) -> None:
         use_store(settings, kind)
         with pytest.raises(NothingToUndo):
-            soft_clear.undo()
+            soft.undo()
         with pytest.raises(AssertionError):
             record()
 
     def test_beyond_the_bound_there_is_nothing_to_undo(self, cache: SearchCache) -> None:
         expire_softly_cleared()
-        assert soft_clear.find_undoable() is None
+        assert soft.find_undoable() is None
         with pytest.raises(NothingToUndo):
-            soft_clear.undo()
+            soft.undo()
 
     def test_a_hard_clear_ends_it(self, cache: SearchCache) -> None:
-        soft_clear.clear_softly()
-        purge.clear()
+        soft.clear_softly()
+        hard.clear()
         with pytest.raises(NothingToUndo):
-            soft_clear.undo()
+            soft.undo()
 
     def test_a_sweep_within_the_bound_does_not(self, cache: SearchCache) -> None:
-        soft_clear.clear_softly()
-        assert sweeping.sweep_leftovers().removed == 0
-        soft_clear.undo()
+        soft.clear_softly()
+        assert sweep.sweep_leftovers().removed == 0
+        soft.undo()
         assert cache.get("q") == "before"
 
 
@@ -205,31 +207,31 @@ class TestSweep:
         cache.set("tagged", 1, tags=["x"])
         expire_softly_cleared()
         cache.set("servable", 2)
-        soft_clear.clear_softly()
+        soft.clear_softly()
         cache.set("fresh", 3, tags=["x"])
         for foreign in ("value:foreign", "values", "lease:k:x", "tag:k:x"):
             caches["search"].set(foreign, "kept")
-        assert (sweeping.preview().seen, sweeping.preview().removed) == (4, 2)
-        outcome = sweeping.sweep_leftovers()
+        assert (sweep.preview().seen, sweep.preview().removed) == (4, 2)
+        outcome = sweep.sweep_leftovers()
         assert (outcome.seen, outcome.removed, outcome.resumed) == (4, 2, False)
         assert cache.get("fresh", tags=["x"]) == 3
-        soft_clear.undo()
+        soft.undo()
         assert cache.get("servable") == 2
         foreigners = ("value:foreign", "values", "lease:k:x", "tag:k:x")
         assert len(caches["search"].get_many(foreigners)) == 4
 
     def test_removes_damaged_values(self, cache: SearchCache) -> None:
         caches["search"].set("value:k:1", "no value of ours")
-        assert sweeping.sweep_leftovers().removed == 1
+        assert sweep.sweep_leftovers().removed == 1
         assert cache.get("q") == "before"
 
     def test_after_a_lost_record_no_value_is_needed(self, cache: SearchCache) -> None:
         caches["search"].delete("analytics_admin:token")
-        assert sweeping.sweep_leftovers().removed == 1
+        assert sweep.sweep_leftovers().removed == 1
 
     def test_finds_nothing_in_a_cache_without_leftovers(self, cache: SearchCache) -> None:
         cache.set("tagged", 1, tags=["x"])
         seen: list[int] = []
-        outcome = sweeping.sweep_leftovers(on_progress=seen.append)
+        outcome = sweep.sweep_leftovers(on_progress=seen.append)
         assert (outcome.seen, outcome.removed) == (2, 0)
         assert cache.get_many(["q"]) == {"q": "before"}

@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import SearchCache, purge, soft_clear, sweep, sweeping, tag_clear
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard, scan, soft, tags
+from analytics_admin.caching.clear import sweep as sweeping
+from analytics_admin.caching.clear.soft import NothingToUndo
 from analytics_admin.caching.entries import record_key
-from analytics_admin.caching.soft_clear import NothingToUndo
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import LossyProxy, raw, record, redis_alias, use_caches
 from tests.servers import StoreServer, free_port
 
 PASSWORD = "s3cret-pass"
 ACTS: dict[str, Callable[[], Any]] = {
-    "soft": soft_clear.clear_softly,
-    "undo": soft_clear.undo,
-    "tags": lambda: tag_clear.clear_tags(["x"]),
+    "soft": soft.clear_softly,
+    "undo": soft.undo,
+    "tags": lambda: tags.clear_tags(["x"]),
     "sweep": sweeping.sweep_leftovers,
 }
 QUESTIONS: dict[str, Callable[[], Any]] = {
-    "undoable": soft_clear.find_undoable,
-    "tags": lambda: tag_clear.preview(["x"]),
+    "undoable": soft.find_undoable,
+    "tags": lambda: tags.preview(["x"]),
     "sweep": sweeping.preview,
 }
 EVERY_ACT = pytest.mark.parametrize("act", ACTS)
@@ -43,7 +45,7 @@ def cache(settings: Any, store: StoreServer) -> SearchCache:
     use(settings, store.url)
     cache = SearchCache(lambda: "search")
     cache.set("tagged", "before", tags=["x"])
-    soft_clear.clear_softly()
+    soft.clear_softly()
     cache.set("new", "since", tags=["x"])
     leave_behind(10)
     return cache
@@ -120,7 +122,7 @@ def test_a_store_out_of_memory_is_swept_and_its_tags_are_cleared(cache: SearchCa
     leave_behind(3000)
     raw().config_set("maxmemory", 1)
     assert sweeping.sweep_leftovers().removed == 3000
-    assert tag_clear.clear_tags(["x"]).in_use == 1
+    assert tags.clear_tags(["x"]).in_use == 1
 
 
 # Lost replies
@@ -201,9 +203,9 @@ def test_a_damaged_record_is_drawn_anew_by_a_soft_clear_and_left_by_an_undo(
     raw().delete(key)
     raw().rpush(key, "x") if damage == "list" else raw().set(key, damage)
     with pytest.raises(NothingToUndo):
-        soft_clear.undo()
+        soft.undo()
     assert record() is None if damage != "list" else raw().type(key) == b"list"
-    soft_clear.clear_softly()
+    soft.clear_softly()
     cache.set("q", 1)
     assert cache.get("q") == 1
 
@@ -226,7 +228,7 @@ def test_a_sweep_that_is_cut_off_says_how_far_it_came_and_the_next_goes_on_from_
     finally:
         store.thaw()
     removed = int(caught.value.reason.split("; ")[1].split()[0])
-    assert 2000 - sweep.SCAN_COUNT < removed < 5000
+    assert 2000 - scan.SCAN_COUNT < removed < 5000
     rest = sweeping.sweep_leftovers()
     assert rest.resumed
     assert rest.removed <= 5000 - removed
@@ -268,7 +270,7 @@ def test_two_sweeps_at_once_remove_all_and_end_well(cache: SearchCache) -> None:
 def test_a_value_stored_between_the_look_and_the_removal_stays(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = sweep.judge
+    judge = scan.judge
 
     def fill_then_judge(pipeline: Any, keys: Any, suspects: Any, **how: Any) -> None:
         for key in suspects["value"]:
@@ -276,7 +278,7 @@ def test_a_value_stored_between_the_look_and_the_removal_stays(
                 cache.set(int(name), "filled")
         judge(pipeline, keys, suspects, **how)
 
-    monkeypatch.setattr(sweep, "judge", fill_then_judge)
+    monkeypatch.setattr(scan, "judge", fill_then_judge)
     assert sweeping.sweep_leftovers().removed == 0
     assert cache.get_many(range(1, 11)) == dict.fromkeys(range(1, 11), "filled")
 
@@ -285,14 +287,14 @@ def test_a_hard_clear_spares_what_is_stored_under_its_own_token_meanwhile(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caches["search"].set("plain", "goes")
-    verify = purge._verify
+    verify = hard._verify
 
     def store_then_go_on(*arguments: Any) -> None:
         verify(*arguments)
         cache.set("meanwhile", 1, tags=["x"])
 
-    monkeypatch.setattr(purge, "_verify", store_then_go_on)
-    assert purge.clear().keys == 13
+    monkeypatch.setattr(hard, "_verify", store_then_go_on)
+    assert hard.clear().keys == 13
     assert cache.get("meanwhile", tags=["x"]) == 1
     assert len(raw().keys("s:1:*")) == 3  # that value, its tag, the record
 
@@ -300,7 +302,7 @@ def test_a_hard_clear_spares_what_is_stored_under_its_own_token_meanwhile(
 def test_of_two_who_change_the_record_at_once_neither_is_lost(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, others = soft_clear._read, [soft_clear.clear_softly]
+    read, others = soft._read, [soft.clear_softly]
 
     def read_then_be_late(client: Any, key: str) -> Any:
         answer = read(client, key)
@@ -308,8 +310,8 @@ def test_of_two_who_change_the_record_at_once_neither_is_lost(
             others.pop()()
         return answer
 
-    monkeypatch.setattr(soft_clear, "_read", read_then_be_late)
-    soft_clear.clear_softly()
+    monkeypatch.setattr(soft, "_read", read_then_be_late)
+    soft.clear_softly()
     now = record()
     assert now is not None
     assert len(now.servable_until) == 3  # the fixture's own, the other's, ours

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import purge
+from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import new_record, record_key
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import LossyProxy, fill, keys_in, raw, record, redis_alias, use_caches
@@ -39,7 +39,7 @@ def as_user(url: str, name: str) -> str:
 
 def assert_fails(reason: str, *, within: float = 1.0) -> None:
     """Both the clear and the preview fail for the reason, soon, and tell no password."""
-    for ask in (purge.clear, purge.preview):
+    for ask in (hard.clear, hard.preview):
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=reason) as caught:
             ask()
@@ -128,10 +128,10 @@ def test_a_user_without_permission_fails_the_clear_even_where_the_alias_ignores_
     url = as_user(store.url, "reader")
     use_store(settings, url, dedicated=dedicated, options={"IGNORE_EXCEPTIONS": True})
     with pytest.raises(StoreUnavailable, match="lacks a permission") as caught:
-        purge.clear()
+        hard.clear()
     assert_no_secret(caught.value)
     assert len(keys_in()) == 10
-    assert purge.preview().keys == 10
+    assert hard.preview().keys == 10
 
 
 @BOTH_WAYS
@@ -146,7 +146,7 @@ def test_a_user_without_dangerous_commands_clears_key_by_key(
     )
     use_store(settings, as_user(store.url, "app"), dedicated=dedicated)
     before = record()
-    outcome = purge.clear()
+    outcome = hard.clear()
     assert (outcome.way, outcome.keys) == ("unlink", 300)
     assert record() not in (None, before)
     use_store(settings, store.url, dedicated=dedicated)
@@ -160,7 +160,7 @@ def test_a_store_whose_flush_is_renamed_is_cleared_key_by_key(
     with StoreServer(port=free_port(), include=str(tmp_path / "renamed.conf")) as store:
         use_store(settings, store.url, dedicated=True)
         fill("search", range(30))
-        outcome = purge.clear()
+        outcome = hard.clear()
         assert (outcome.way, outcome.keys) == ("unlink", 30)
         assert keys_in() == set()
 
@@ -172,7 +172,7 @@ def test_a_preview_without_randomkey_counts(settings: Any, store: StoreServer) -
         "ACL", "SETUSER", "app", "on", f">{PASSWORD}", "~*", "+@all", "-randomkey"
     )
     use_store(settings, as_user(store.url, "app"), dedicated=False)
-    preview = purge.preview()
+    preview = hard.preview()
     assert (preview.keys, preview.exact) == (12000, True)
 
 
@@ -188,7 +188,7 @@ def test_a_store_out_of_memory_fails_the_clear_and_keeps_its_keys(
     before = record()
     raw().config_set("maxmemory", 1)
     with pytest.raises(StoreUnavailable, match=r"^the store is out of memory$"):
-        purge.clear()
+        hard.clear()
     assert len(keys_in()) == 10
     assert record() == before
 
@@ -203,7 +203,7 @@ def test_a_read_only_replica_fails_the_clear(
     raw().config_set("replica-serve-stale-data", "yes")
     raw().execute_command("REPLICAOF", "127.0.0.1", free_port())
     with pytest.raises(StoreUnavailable, match=r"^the store is a read-only replica$"):
-        purge.clear()
+        hard.clear()
     assert len(keys_in()) == 10
 
 
@@ -218,7 +218,7 @@ class TestLostReplies:
     ) -> None:
         with LossyProxy(store.socket_path, b"FLUSHDB", deliver=True) as proxy:
             use_store(settings, proxy.url, dedicated=True)
-            outcome = purge.clear()
+            outcome = hard.clear()
             assert (outcome.keys, outcome.way) == (10, "flush")
             assert keys_in() == set()
             assert record() is not None
@@ -229,7 +229,7 @@ class TestLostReplies:
         with LossyProxy(store.socket_path, b"FLUSHDB", deliver=False) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             with pytest.raises(OutcomeUnknown, match="fell silent"):
-                purge.clear()
+                hard.clear()
             assert len(keys_in()) == 10
 
     def test_a_store_that_stays_silent_is_unknown_within_two_seconds(
@@ -240,7 +240,7 @@ class TestLostReplies:
             use_store(settings, proxy.url, dedicated=True)
             began = time.monotonic()
             with pytest.raises(OutcomeUnknown):
-                purge.clear()
+                hard.clear()
             assert time.monotonic() - began < 2
         use_store(settings, store.url, dedicated=True)
         assert keys_in() == set()
@@ -251,7 +251,7 @@ class TestLostReplies:
         raw().set(record_key("search"), new_record().encode())
         with LossyProxy(store.socket_path, b"SET\r\n", deliver=True) as proxy:
             use_store(settings, proxy.url, dedicated=False)
-            outcome = purge.clear()
+            outcome = hard.clear()
             assert (outcome.keys, outcome.way) == (10, "unlink")
             assert keys_in() == set()
 
@@ -262,7 +262,7 @@ class TestLostReplies:
         with LossyProxy(store.socket_path, b"SET\r\n", deliver=False) as proxy:
             use_store(settings, proxy.url, dedicated=False)
             with pytest.raises(OutcomeUnknown):
-                purge.clear()
+                hard.clear()
             assert len(keys_in()) == 10
 
 
@@ -280,7 +280,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_token_fails_the_clear(
     with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep_old) as proxy:
         use_store(settings, proxy.url, dedicated=dedicated)
         with pytest.raises(StoreUnavailable, match="did not keep the new token"):
-            purge.clear()
+            hard.clear()
 
 
 def test_a_sweep_that_is_cut_off_says_how_far_it_came(settings: Any, store: StoreServer) -> None:
@@ -295,10 +295,10 @@ def test_a_sweep_that_is_cut_off_says_how_far_it_came(settings: Any, store: Stor
 
     try:
         with pytest.raises(StoreUnavailable, match=r"in time; [0-9]+ keys") as caught:
-            purge.clear(on_progress=cut_off)
+            hard.clear(on_progress=cut_off)
     finally:
         store.thaw()
     assert f"; {gone} keys were removed before that" in caught.value.reason
     assert 0 < gone < 5000
-    assert purge.clear().keys <= 5000 - gone
+    assert hard.clear().keys <= 5000 - gone
     assert keys_in() == set()

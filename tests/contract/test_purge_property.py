@@ -8,7 +8,7 @@ from django.test import override_settings
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from analytics_admin.caching import purge
+from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import record_key
 from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import OTHER_DB, keys_in, raw, redis_alias
@@ -66,8 +66,8 @@ def test_all_of_ours_go_and_nothing_else(
             for key in everything
             if _is_key_of(key, prefix) and not any(_is_key_of(key, other) for other in longer)
         }
-        assert purge.preview().keys == len(expected)
-        outcome = purge.clear()
+        assert hard.preview().keys == len(expected)
+        outcome = hard.clear()
         assert outcome.keys == len(expected)
         assert keys_in() == everything - expected
 
@@ -83,6 +83,6 @@ def test_the_same_prefix_twice_is_refused_and_nothing_goes(prefix: str, keys: An
             caches["default"].set(key, "x", version=version)
         before = keys_in()
         with pytest.raises(StoreUnavailable, match="same key prefix"):
-            purge.clear()
+            hard.clear()
         assert keys_in() == before
         assert raw().exists(record_key("search")) == 0

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache, UnstorableValue, ValueTooLarge, purge
+from analytics_admin.caching import SearchCache, UnstorableValue, ValueTooLarge
+from analytics_admin.caching.clear import hard
 from tests.contract.search_caches import STORES, Backend, another, use_store
 
 pytestmark = STORES
@@ -164,7 +165,7 @@ def test_a_computation_that_asks_for_its_own_key_does_not_wait_for_itself(cache)
 
 def test_a_clear_leaves_nothing(cache):
     cache.get_or_compute("q", Backend("old"), tags=["a"])
-    purge.clear()
+    hard.clear()
     assert cache.get("q", tags=["a"]) is None
     assert cache.get_or_compute("q", Backend("new"), tags=["a"]) == "new"
     assert another().get("q", tags=["a"]) == "new"

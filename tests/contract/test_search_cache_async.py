@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache, purge
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard
 from tests.contract.search_caches import STORES, Backend, InThread, another, use_store
 
 pytestmark = STORES
@@ -175,7 +176,7 @@ def test_threads_and_tasks_wait_for_each_other(cache):
 
 def test_what_was_computed_before_a_clear_is_not_stored(cache):
     async def compute() -> str:
-        await asyncio.to_thread(purge.clear)
+        await asyncio.to_thread(hard.clear)
         return "old"
 
     assert run(lambda: cache.aget_or_compute("q", compute)) == "old"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache, purge
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard
 from tests.contract.search_caches import STORES, Backend, InThread, another, use_store
 
 pytestmark = STORES
@@ -74,7 +75,7 @@ def test_threads_of_one_process_share_their_looks_at_the_store(cache, other, slo
 @pytest.mark.parametrize(
     "act",
     [
-        lambda cache: purge.clear(),
+        lambda cache: hard.clear(),
         lambda cache: cache.delete("q"),
         lambda cache: cache.clear_tags(["x"]),
     ],
@@ -100,7 +101,7 @@ def test_what_was_set_meanwhile_stays(cache, other, slow):
 @pytest.mark.parametrize("same_process", [True, False])
 def test_a_call_after_a_clear_does_not_wait_for_what_began_before(cache, other, slow, same_process):
     first = begun(cache, slow)
-    purge.clear()
+    hard.clear()
     caller = cache if same_process else other
     assert caller.get_or_compute("q", Backend("new")) == "new"
     slow.go_on.set()
@@ -136,7 +137,7 @@ def test_who_waited_for_a_refused_result_gets_a_new_one(cache, slow):
     first = begun(cache, slow)
     waiting = [InThread(lambda: cache.get_or_compute("q", Backend("new"))) for _ in range(5)]
     time.sleep(0.1)
-    purge.clear()
+    hard.clear()
     slow.go_on.set()
     assert first.result() == "old"
     assert {call.result() for call in waiting} == {"new"}
@@ -252,7 +253,7 @@ def test_a_stale_value_is_served_when_the_computation_fails(cache):
 
 def test_a_value_cleared_hard_is_never_served_as_stale(cache):
     cache.set("q", "stale", timeout=None)
-    purge.clear()
+    hard.clear()
     backend = Backend()
     backend.error = Down()
     with pytest.raises(Down):

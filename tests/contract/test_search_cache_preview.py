@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import purge, survey
+from analytics_admin.caching import survey
+from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import TokenRecord, record_key
 from analytics_admin.caching.inspection import inspect
 from analytics_admin.caching.ledger import Batch, open_ledger
@@ -39,7 +40,7 @@ def write(prefix: str, number: int, value: str = "v") -> None:
 
 
 def found() -> dict[str, tuple[int, float]]:
-    foreign = purge.preview().foreign
+    foreign = hard.preview().foreign
     assert foreign is not None
     return {kind.prefix: (kind.keys, round(kind.share, 3)) for kind in foreign}
 
@@ -58,7 +59,7 @@ def test_strangers_in_a_small_database_are_counted_by_prefix(settings, dedicated
         "": (1, round(1 / 11, 3)),
         "\\xff\x00:": (1, round(1 / 11, 3)),
     }
-    assert purge.preview().keys == (11 if dedicated else 5)
+    assert hard.preview().keys == (11 if dedicated else 5)
 
 
 @DEDICATED
@@ -83,7 +84,7 @@ def test_of_many_kinds_the_ten_most_frequent_are_told(settings):
 
 def test_the_record_is_no_stranger(settings):
     use_caches(settings, dedicated=True, search=redis_alias("s"))
-    purge.clear()
+    hard.clear()
     assert found() == {}
 
 
@@ -91,23 +92,23 @@ def test_the_record_is_no_stranger(settings):
 def test_bytes_are_about_what_the_keys_take(settings, dedicated):
     use_caches(settings, dedicated=dedicated, search=redis_alias("s"))
     write("s:1:", 500, "x" * 1000)
-    size = purge.preview().bytes
+    size = hard.preview().bytes
     assert size is not None
     assert 500 * 1000 < size < 500 * 1500
     raw().flushdb()
-    assert purge.preview().bytes == 0
+    assert hard.preview().bytes == 0
 
 
 def test_without_memory_usage_bytes_are_those_of_the_values(settings, store):
     as_user(settings, store, "+@all", "-memory", dedicated=True)
     write("s:1:", 10, "x" * 100)
-    assert purge.preview().bytes == 1000
+    assert hard.preview().bytes == 1000
 
 
 def test_without_any_right_to_sizes_bytes_are_unknown(settings, store):
     as_user(settings, store, "+@all", "-memory", "-strlen", dedicated=True)
     write("s:1:", 10)
-    preview = purge.preview()
+    preview = hard.preview()
     assert (preview.keys, preview.bytes) == (10, None)
 
 
@@ -133,7 +134,7 @@ def test_keys_that_cannot_be_told_apart_are_unknown_in_a_shared_database_only(se
     options = {"KEY_FUNCTION": "tests.contract.test_search_cache_preview.odd_key"}
     use_caches(settings, dedicated=True, search=redis_alias("s", **options))
     write("s|1|", 5)
-    assert (purge.preview().keys, purge.preview().foreign) == (5, None)
+    assert (hard.preview().keys, hard.preview().foreign) == (5, None)
     assert inspect("search", dedicated=False).survey is None
 
 
@@ -162,7 +163,7 @@ def test_the_load_follows_from_the_last_five_minutes(settings):
     counts = Counts(hits=3000, misses=1000, compute_seconds=20.0, saved_seconds=60.0)
     last_minute = int(time.time() // 60) - 1
     open_ledger("breakers", "search", timeout=5).tell("one", [Batch("1", last_minute, counts)])
-    load = purge.preview().load
+    load = hard.preview().load
     assert load is not None
     assert load.hit_ratio == 0.75
     assert 13 < load.calls == load.computations_after < 17
@@ -173,7 +174,7 @@ def test_the_load_follows_from_the_last_five_minutes(settings):
 def test_without_the_breakers_alias_the_load_is_unknown_and_the_preview_there(settings):
     use_caches(settings, search=redis_alias("s"), breakers=redis_alias(url="redis://127.0.0.1:1"))
     fill("search", range(3))
-    preview = purge.preview()
+    preview = hard.preview()
     assert (preview.keys, preview.load) == (3, None)
     assert preview.load_unknown == "the store cannot be reached"
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache, purge
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard
 from tests.contract.search_caches import (
     STORES,
     Backend,
@@ -100,7 +101,7 @@ def test_undo_brings_back_what_was_and_keeps_what_came(cache):
 
 def test_a_hard_clear_ends_what_could_be_undone_or_served(cache):
     clear_softly()
-    purge.clear()
+    hard.clear()
     assert record().undone(now=time.time()) is None
     assert ask(cache, Backend("after")) == ("after", "miss")
 

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import sweep, sweep_progress, sweeping
+from analytics_admin.caching import sweep_progress
+from analytics_admin.caching.clear import scan
+from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.entries import new_record, record_key
 from analytics_admin.caching.inspection import inspect
 from analytics_admin.caching.sweep_progress import (
@@ -57,7 +59,7 @@ def test_a_sweep_in_small_portions_comes_to_its_end_and_its_progress_only_rises(
             break
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert len(shares) > 3000 // (2 * sweep.SCAN_COUNT)
+    assert len(shares) > 3000 // (2 * scan.SCAN_COUNT)
 
 
 def test_who_looks_meanwhile_sees_how_far_it_is_and_that_it_goes_on():

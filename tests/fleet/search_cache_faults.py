@@ -172,11 +172,11 @@ def search_from_tasks() -> tuple[list[float], float]:
 
 def clear_as_operator() -> str:
     """Return what an operator is told who clears the cache now."""
-    from analytics_admin.caching import purge
+    from analytics_admin.caching.clear import hard
     from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 
     try:
-        purge.clear()
+        hard.clear()
     except (StoreUnavailable, OutcomeUnknown) as error:
         return error.reason
     return "done"

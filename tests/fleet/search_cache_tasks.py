@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analytics_admin.caching import SearchCache, purge, soft_clear, sweeping
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard, soft
+from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.statistics import Counts
 
 THREADS = 50
@@ -90,7 +92,7 @@ def get(key: str, tags: tuple[str, ...] = ()) -> Any:
 
 
 def clear() -> None:
-    purge.clear()
+    hard.clear()
 
 
 def clear_tags(tags: list[str]) -> None:
@@ -197,11 +199,11 @@ def tell_every(seconds: float) -> None:
 
 
 def clear_softly() -> None:
-    soft_clear.clear_softly()
+    soft.clear_softly()
 
 
 def undo() -> None:
-    soft_clear.undo()
+    soft.undo()
 
 
 def sweep() -> sweeping.SweepOutcome:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import purge
+from analytics_admin.caching.clear import hard
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.contract.purging import fill, keys_in, raw, record, redis_alias, use_caches
 
@@ -19,7 +19,7 @@ OPERATORS = 4
 def _clear(barrier: Barrier, answers: Any) -> None:
     barrier.wait(timeout=30)
     try:
-        purge.clear()
+        hard.clear()
     except (StoreUnavailable, OutcomeUnknown) as error:
         answers.put(repr(error))
     else:
@@ -81,7 +81,7 @@ def test_a_clear_beside_writers_takes_all_that_was_there_and_nothing_of_others(
             nonlocal seen
             seen = removed
 
-        outcome = purge.clear(on_progress=watch)
+        outcome = hard.clear(on_progress=watch)
     finally:
         stop.set()
         writer.join(timeout=10)

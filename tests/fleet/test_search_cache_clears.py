@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching.sweeping import POSITION_NAME
+from analytics_admin.caching.clear.sweep import POSITION_NAME
 from tests.fleet import search_cache_tasks as tasks
 from tests.fleet.crew import Crew
 from tests.fleet.sites import eventually

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import SearchCache, purge, reporter
+from analytics_admin.caching import SearchCache, reporter
+from analytics_admin.caching.clear import hard
 from analytics_admin.caching.figures import read_figures
 from tests.contract.purging import use_caches
 from tests.fleet import search_cache_tasks as tasks
@@ -125,7 +126,7 @@ def test_a_flush_of_the_search_database_and_a_clear_leave_the_counts(crew):
     for worker in crew.workers:
         worker.ask(tasks.tell)
     caches["search"].client.get_client(write=True).flushdb()
-    purge.clear()
+    hard.clear()
     assert day().calls == PROCESSES * CALLS
 
 

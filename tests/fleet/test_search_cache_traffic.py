@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import purge, search_cache
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import record_key
 from tests.fleet import search_cache_tasks as tasks
 from tests.fleet import search_cache_traffic as traffic
@@ -96,7 +97,7 @@ def outdated(requests: list[Request], done: list[tuple[float, int]]) -> list[Req
 
 
 CLEARINGS: dict[str, Callable[[], object]] = {
-    "clear": purge.clear,
+    "clear": hard.clear,
     "clear by tag": lambda: search_cache.clear_tags(["products"]),
     "flushall": lambda: store().flushall(),
     "record evicted": lambda: store().delete(record_key("search")),

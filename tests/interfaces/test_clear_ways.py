@@ -10,7 +10,9 @@ from django.core.cache import caches
 from django.core.management import CommandError, call_command
 
 from analytics_admin import search_cache_acts, services
-from analytics_admin.caching import search_cache, soft_clear, sweeping
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.clear import soft as soft_clear
+from analytics_admin.caching.clear import sweep
 from analytics_admin.models import Operation
 from analytics_admin.services import ActDenied, Actor, ActRefused
 from analytics_admin.signals import search_cache_cleared
@@ -283,7 +285,7 @@ def test_a_sweep_that_is_interrupted_is_exit_code_1_and_says_that_it_can_go_on(m
     def interrupt(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweeping, "sweep_leftovers", interrupt)
+    monkeypatch.setattr(sweep, "sweep_leftovers", interrupt)
     code, out, err = run("sweep_search_cache", "--no-input", "--json")
     assert (code, err) == (1, "Interrupted: the next sweep within an hour goes on from here")
     assert json.loads(out) == {"detail": err, "code": "interrupted"}

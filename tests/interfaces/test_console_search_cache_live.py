@@ -13,7 +13,8 @@ from django.core.management import call_command
 from redis.connection import AbstractConnection
 
 from analytics_admin import services
-from analytics_admin.caching import search_cache, sweeping
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.clear import sweep
 from analytics_admin.caching.ledger import Batch, open_ledger
 from analytics_admin.caching.statistics import Counts
 from analytics_admin.console import search_cache_acts
@@ -89,13 +90,13 @@ def test_a_sweep_that_lasts_longer_than_a_press_is_gone_on_with_from_the_top_of_
     page = operator.post(SWEEP, asked(confirm, SWEEP), follow=True)
     assert told(page)[0][1].startswith("Search cache swept: ")
     assert 'id="aa-sweep-progress"' not in page.text
-    assert sweeping.preview().removed == 0
+    assert sweep.preview().removed == 0
 
 
 def test_a_sweep_of_another_process_is_seen_as_it_goes_on(operator):
     leave_behind(3000)
     pages: list[str] = []
-    sweeping.sweep_leftovers(on_progress=lambda seen: pages.append(operator.get(PAGE).text))
+    sweep.sweep_leftovers(on_progress=lambda seen: pages.append(operator.get(PAGE).text))
     shown = [int(found[1]) for page in pages if (found := re.search(r'value="(\d+)" aria', page))]
     assert len(shown) == len(pages) - 1 > 3
     assert shown == sorted(set(shown))
@@ -105,7 +106,7 @@ def test_a_sweep_of_another_process_is_seen_as_it_goes_on(operator):
 
 def test_the_command_tells_of_a_sweep_that_was_cut_off():
     leave_behind(3000)
-    sweeping.sweep_leftovers(seconds=0)
+    sweep.sweep_leftovers(seconds=0)
     out = StringIO()
     call_command("search_cache", stdout=out)
     assert re.search(r"^sweep +\d+% done, cut off at \S+Z$", out.getvalue(), re.MULTILINE)
@@ -139,7 +140,7 @@ def test_nothing_new_is_304_though_the_load_falls_while_the_minute_goes_on(opera
             "other", [Batch("1", int(time.time() // 60), Counts(hits=1))]
         ),
         lambda: Operation.objects.create(kind="clear_search_cache", actor="x", channel="api"),
-        lambda: sweeping.sweep_leftovers(seconds=0),
+        lambda: sweep.sweep_leftovers(seconds=0),
     ],
 )
 def test_what_is_new_changes_the_page(operator, clock, change):

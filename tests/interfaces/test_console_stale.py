@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 
 from analytics_admin import services
-from analytics_admin.caching import search_cache, soft_clear
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.clear import soft
 from analytics_admin.console import breaker_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
@@ -43,9 +44,9 @@ def test_a_soft_clear_that_came_after_the_page_is_not_undone_by_it(operator):
     clear_softly()
     sent = asked(operator.post(UNDO), UNDO)
     clear_softly()
-    before = soft_clear.find_undoable()
+    before = soft.find_undoable()
     assert told(operator.post(UNDO, sent, follow=True)) == [ANOTHER]
-    assert soft_clear.find_undoable().clear == before.clear
+    assert soft.find_undoable().clear == before.clear
     assert not undone()
 
 
@@ -62,9 +63,9 @@ def test_two_operators_with_the_same_page_undo_one_clear_and_not_the_one_before(
 
 def test_a_clear_that_comes_in_the_very_moment_of_an_undo_stays(operator, monkeypatch):
     clear_softly()
-    sent, seen = asked(operator.post(UNDO), UNDO), soft_clear.find_undoable()
+    sent, seen = asked(operator.post(UNDO), UNDO), soft.find_undoable()
     clear_softly()
-    monkeypatch.setattr(soft_clear, "find_undoable", lambda: seen)
+    monkeypatch.setattr(soft, "find_undoable", lambda: seen)
     assert told(operator.post(UNDO, sent, follow=True)) == [ANOTHER]
     assert Operation.objects.get(kind="undo_clear").status == "failed"
 

@@ -15,9 +15,9 @@ from uuid import UUID
 from analytics_admin.breaker_answers import NOT_SAID, BreakerDetail
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.status import BreakerStatus
-from analytics_admin.caching.preview import ClearPreview
-from analytics_admin.caching.soft_clear import UndoableClear
-from analytics_admin.caching.tag_clear import TagClearOutcome
+from analytics_admin.caching.clear.preview import ClearPreview
+from analytics_admin.caching.clear.soft import UndoableClear
+from analytics_admin.caching.clear.tags import TagClearOutcome
 from analytics_admin.search_cache_reports import SearchCacheStatus
 from analytics_admin.services import (
     BREAKER_STATES,

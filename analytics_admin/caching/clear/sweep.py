@@ -12,9 +12,10 @@ from typing import Any
 from django.core.cache import caches
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from analytics_admin.caching import local_memory, sweep
+from analytics_admin.caching import local_memory
+from analytics_admin.caching.clear import scan
+from analytics_admin.caching.clear.outcome import TIMEOUT, cut_off, failures_explained
 from analytics_admin.caching.keyspace import Keyspace, keyspace
-from analytics_admin.caching.reach import TIMEOUT, cut_off, failures_explained
 from analytics_admin.caching.sweep_progress import (
     POSITION_LIFE,
     POSITION_NAME,
@@ -95,7 +96,7 @@ def preview(*, seconds: float | None = None) -> SweepPlan:
     seen = outdated = cursor = 0
     with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
         before = _read_position(client, caches[alias].make_key(POSITION_NAME))
-        for page in sweep.count_leftovers(client, keys):
+        for page in scan.count_leftovers(client, keys):
             seen, outdated, cursor = seen + page.seen, outdated + page.removed, page.cursor
             if time.monotonic() >= deadline:
                 break
@@ -118,7 +119,7 @@ def _sweep(
     seen = removed = 0
     cursor = before.cursor
     try:
-        for page in sweep.remove_leftovers(client, keys, start=cursor):
+        for page in scan.remove_leftovers(client, keys, start=cursor):
             seen, removed, cursor = seen + page.seen, removed + page.removed, page.cursor
             is_over = time.monotonic() >= deadline
             position = SweepPosition(

@@ -12,7 +12,16 @@ from typing import Any, Literal
 from django.conf import settings
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from analytics_admin.caching import local_memory, sweep
+from analytics_admin.caching import local_memory
+from analytics_admin.caching.clear import scan
+from analytics_admin.caching.clear.outcome import (
+    SILENT_IN_CLEAR,
+    TIMEOUT,
+    cut_off,
+    failures_explained,
+    settled,
+)
+from analytics_admin.caching.clear.preview import ClearPreview, foresee
 from analytics_admin.caching.entries import (
     TokenRecord,
     draw_record,
@@ -22,14 +31,6 @@ from analytics_admin.caching.entries import (
     replace_record,
 )
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.preview import ClearPreview, foresee
-from analytics_admin.caching.reach import (
-    SILENT_IN_CLEAR,
-    TIMEOUT,
-    cut_off,
-    failures_explained,
-    settled,
-)
 from analytics_admin.caching.survey import Survey, survey
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said
@@ -149,7 +150,7 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
         _verify(client, key, before)
     removed = 0
     try:
-        for step in sweep.remove(client, keys):
+        for step in scan.remove(client, keys):
             removed += step
             on_progress(removed)
     except RedisError as error:

@@ -1,0 +1,1 @@
+"""The ways to clear the search cache."""
