@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import survey
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import TokenRecord, record_key
-from analytics_admin.caching.inspection import inspect
+from analytics_admin.caching.inspection import survey
+from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.ledger import Batch, open_ledger
 from analytics_admin.caching.statistics import Counts
 from analytics_admin.stores.client import StoreUnavailable

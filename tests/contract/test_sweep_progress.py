@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import sweep_progress
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.entries import new_record, record_key
-from analytics_admin.caching.inspection import inspect
-from analytics_admin.caching.sweep_progress import (
+from analytics_admin.caching.inspection import sweep_progress
+from analytics_admin.caching.inspection.status import inspect
+from analytics_admin.caching.inspection.sweep_progress import (
     SweepPosition,
     decode_position,
     progress_of,

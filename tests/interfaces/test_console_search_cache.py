@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from analytics_admin import services
-from analytics_admin.caching import search_cache, survey
-from analytics_admin.caching.inspection import inspect
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.inspection import survey
+from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.statistics import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor

@@ -6,7 +6,7 @@ from django.contrib.admin.models import LogEntry
 from django.core.cache import caches
 
 from analytics_admin import services
-from analytics_admin.caching.sweep_progress import POSITION_NAME, SweepPosition
+from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.interfaces.console_pages import told

@@ -30,8 +30,8 @@ from analytics_admin.caching.entries import (
     record_key,
     replace_record,
 )
+from analytics_admin.caching.inspection.survey import Survey, survey
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.survey import Survey, survey
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _

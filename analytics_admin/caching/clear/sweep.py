@@ -15,14 +15,14 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from analytics_admin.caching import local_memory
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear.outcome import TIMEOUT, cut_off, failures_explained
-from analytics_admin.caching.keyspace import Keyspace, keyspace
-from analytics_admin.caching.sweep_progress import (
+from analytics_admin.caching.inspection.sweep_progress import (
     POSITION_LIFE,
     POSITION_NAME,
     SweepPosition,
     decode_position,
     share_walked,
 )
+from analytics_admin.caching.keyspace import Keyspace, keyspace
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import act_client, is_local_memory
 
