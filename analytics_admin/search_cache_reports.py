@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from analytics_admin.caching.figures import PERIODS, Load, load_of, read_figures
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.survey import ForeignKeys
 from analytics_admin.caching.inspection.sweep_progress import SweepProgress
-from analytics_admin.caching.ledger import MINUTES_KEPT
-from analytics_admin.caching.statistics import FIGURES, Counts
+from analytics_admin.caching.statistics.counters import FIGURES, Counts
+from analytics_admin.caching.statistics.queries import PERIODS, Load, load_of, read_figures
+from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.permissions import Act

@@ -18,8 +18,9 @@ from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import runtime
 from analytics_admin.caching import client as wiring
-from analytics_admin.caching import figures, reporter, search_cache
+from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import status
+from analytics_admin.caching.statistics import queries, reporter
 from analytics_admin.stores import latency
 from tests.breakers import end_fleets
 from tests.servers import StoreServer
@@ -90,7 +91,7 @@ def _clean_store() -> None:
     """Every test begins with an empty store."""
     client = caches["default"].client.get_client(write=True)
     client.flushall()
-    figures.forget()
+    queries.forget()
     status.forget()
 
 

@@ -15,7 +15,7 @@ from analytics_admin.caching.line import Line
 from analytics_admin.caching.lookup import Lookups, Question
 from analytics_admin.caching.memory_store import MemoryStore
 from analytics_admin.caching.redis_store import RedisStore
-from analytics_admin.caching.statistics import Statistics
+from analytics_admin.caching.statistics.counters import Statistics
 from analytics_admin.caching.store import Place, Store
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import is_local_memory, own_client

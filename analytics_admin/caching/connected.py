@@ -12,10 +12,10 @@ from analytics_admin.caching.codec import decode
 from analytics_admin.caching.effects import Lookup
 from analytics_admin.caching.entries import Entry
 from analytics_admin.caching.freshness import Finding
-from analytics_admin.caching.ledger import Ledger, open_ledger
 from analytics_admin.caching.line import Away, Step
-from analytics_admin.caching.reporter import REPLY_TIMEOUT, Reporter
-from analytics_admin.caching.statistics import Statistics
+from analytics_admin.caching.statistics.counters import Statistics
+from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
+from analytics_admin.caching.statistics.store import Ledger, open_ledger
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import follow_process

@@ -32,7 +32,7 @@ from analytics_admin.caching.entries import Entry, decode_entry
 from analytics_admin.caching.freshness import Finding, judge
 from analytics_admin.caching.line import Line
 from analytics_admin.caching.singleflight import Flight, Flights, Landing, is_computing, within
-from analytics_admin.caching.statistics import Statistics
+from analytics_admin.caching.statistics.counters import Statistics
 from analytics_admin.caching.store import Claim, Life, Place, Store
 
 PATIENCE = 2.0

@@ -11,8 +11,8 @@ PAGE = "/admin/analytics_admin/searchcache/"
 # Two hours of calls, with a quarter of an hour without any.
 CALLS = """
 import time
-from analytics_admin.caching.ledger import Batch, open_ledger
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.store import Batch, open_ledger
+from analytics_admin.caching.statistics.counters import Counts
 
 now = int(time.time() // 60)
 counts = Counts(hits=90, misses=20, stale_served=5, bypassed=3, saved_seconds=30.0)

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import reporter, search_cache
-from analytics_admin.caching.figures import read_figures
-from analytics_admin.caching.ledger import (
+from analytics_admin.caching import search_cache
+from analytics_admin.caching.statistics import reporter
+from analytics_admin.caching.statistics.counters import Counts, Statistics
+from analytics_admin.caching.statistics.queries import read_figures
+from analytics_admin.caching.statistics.reporter import Reporter
+from analytics_admin.caching.statistics.store import (
     MINUTES_KEPT,
     Batch,
     MemoryLedger,
@@ -19,8 +22,6 @@ from analytics_admin.caching.ledger import (
     _memory_ledger,
     open_ledger,
 )
-from analytics_admin.caching.reporter import Reporter
-from analytics_admin.caching.statistics import Counts, Statistics
 from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import LossyProxy, redis_alias, use_caches
 from tests.contract.search_caches import another
@@ -173,7 +174,9 @@ def test_memory_forgets_what_is_older_than_a_day(monkeypatch):
 
 
 def test_the_periods_are_told_apart(ledger, monkeypatch):
-    monkeypatch.setattr("analytics_admin.caching.figures.open_ledger", lambda *_, **__: ledger)
+    monkeypatch.setattr(
+        "analytics_admin.caching.statistics.queries.open_ledger", lambda *_, **__: ledger
+    )
     for age in (0, 4, 5, 59, 60, 1439, 1440):
         ledger.tell(f"minute {age}", [Batch("1", NOW // 60 - age, Counts(hits=1))])
     figures = read_figures(minutes=6, now=NOW + 30.0)

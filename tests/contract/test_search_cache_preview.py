@@ -10,8 +10,8 @@ from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import TokenRecord, record_key
 from analytics_admin.caching.inspection import survey
 from analytics_admin.caching.inspection.status import inspect
-from analytics_admin.caching.ledger import Batch, open_ledger
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.caching.statistics.store import Batch, open_ledger
 from analytics_admin.stores.client import StoreUnavailable
 from tests.contract.purging import fill, raw, redis_alias, use_caches
 from tests.servers import StoreServer, free_port

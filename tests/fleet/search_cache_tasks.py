@@ -12,7 +12,7 @@ from typing import Any
 from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard, soft
 from analytics_admin.caching.clear import sweep as sweeping
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
 
 THREADS = 50
 results: list[Any] = []
@@ -193,7 +193,7 @@ def tell() -> None:
 
 
 def tell_every(seconds: float) -> None:
-    from analytics_admin.caching import reporter
+    from analytics_admin.caching.statistics import reporter
 
     reporter.INTERVAL = seconds
 

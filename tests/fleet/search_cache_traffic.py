@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.core.cache import caches
 
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
 from tests.fleet.search_backend import compute
 
 KEPT_FOR = 300

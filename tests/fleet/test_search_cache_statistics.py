@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching import SearchCache, reporter
+from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.figures import read_figures
+from analytics_admin.caching.statistics import reporter
+from analytics_admin.caching.statistics.queries import read_figures
 from tests.contract.purging import use_caches
 from tests.fleet import search_cache_tasks as tasks
 from tests.fleet.crew import Crew

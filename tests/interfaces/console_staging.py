@@ -18,7 +18,7 @@ from analytics_admin import services
 from analytics_admin.breakers import CircuitBreaker
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, BreakerWatch, Sequel, WatchedBreaker
 from tests.breakers import another, state_now, trip

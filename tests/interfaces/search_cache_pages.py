@@ -7,8 +7,8 @@ from typing import Any
 from django.core.cache import caches
 
 from analytics_admin.caching import search_cache
-from analytics_admin.caching.ledger import Batch, open_ledger
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.caching.statistics.store import Batch, open_ledger
 
 PAGE = "/admin/analytics_admin/searchcache/"
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from analytics_admin import services
 from analytics_admin import urls as analytics_urls
 from analytics_admin.api import urls as api_urls
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from project import urls as project_urls

@@ -15,7 +15,7 @@ from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import survey
 from analytics_admin.caching.inspection.status import inspect
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.interfaces.console_pages import asked

@@ -15,8 +15,8 @@ from redis.connection import AbstractConnection
 from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import sweep
-from analytics_admin.caching.ledger import Batch, open_ledger
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.caching.statistics.store import Batch, open_ledger
 from analytics_admin.console import search_cache_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor

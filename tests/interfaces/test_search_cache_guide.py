@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.caching import reporter
-from analytics_admin.caching.figures import Load
 from analytics_admin.caching.inspection.survey import WEIGHED
+from analytics_admin.caching.statistics import reporter
+from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.services import LONGEST_HISTORY, SearchCacheCounts, SearchCacheStatus
 from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers

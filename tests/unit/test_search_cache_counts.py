@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from analytics_admin.caching.figures import PERIODS, Figures, _spans, load_of
-from analytics_admin.caching.statistics import FIGURES, Counts, Statistics
+from analytics_admin.caching.statistics.counters import FIGURES, Counts, Statistics
+from analytics_admin.caching.statistics.queries import PERIODS, Figures, _spans, load_of
 
 
 def test_a_stale_answer_is_no_hit_and_a_bypassed_call_does_not_count():

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from analytics_admin.caching.figures import Load, load_of, read_figures
 from analytics_admin.caching.inspection.survey import ForeignKeys, Survey
+from analytics_admin.caching.statistics.queries import Load, load_of, read_figures
 from analytics_admin.stores.client import StoreUnavailable
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from django.conf import settings as site
 
-from analytics_admin.caching.ledger import MINUTES_KEPT, Span, open_ledger, total
-from analytics_admin.caching.statistics import Counts
+from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.caching.statistics.store import MINUTES_KEPT, Span, open_ledger, total
 from analytics_admin.conf import app_settings
 
 READ_TIMEOUT = 0.3

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from django.core.cache import caches
 from redis.exceptions import RedisError
 
-from analytics_admin.caching.statistics import FIGURES, Counts
+from analytics_admin.caching.statistics.counters import FIGURES, Counts
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import StoreUnavailable, explain, is_local_memory, own_client

@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 
-from analytics_admin.caching.ledger import MINUTES_KEPT, Batch, Ledger
-from analytics_admin.caching.statistics import Counts, Statistics
+from analytics_admin.caching.statistics.counters import Counts, Statistics
+from analytics_admin.caching.statistics.store import MINUTES_KEPT, Batch, Ledger
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import Courier, Dismissed
 

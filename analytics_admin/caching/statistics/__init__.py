@@ -1,0 +1,1 @@
+"""How often the search cache hits, counted by each process and kept by the minute."""
