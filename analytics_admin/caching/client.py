@@ -11,12 +11,12 @@ from analytics_admin.caching.codec import ValueTooLarge, encode
 from analytics_admin.caching.entries import RECORD_NAME
 from analytics_admin.caching.freshness import Finding, judge
 from analytics_admin.caching.keys import name_key, name_tags
-from analytics_admin.caching.line import Line
 from analytics_admin.caching.lookup import Lookups, Question
-from analytics_admin.caching.memory_store import MemoryStore
-from analytics_admin.caching.redis_store import RedisStore
 from analytics_admin.caching.statistics.counters import Statistics
-from analytics_admin.caching.store import Place, Store
+from analytics_admin.caching.stores.availability import Line
+from analytics_admin.caching.stores.base import Place, Store
+from analytics_admin.caching.stores.memory import MemoryStore
+from analytics_admin.caching.stores.redis import RedisStore
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import is_local_memory, own_client
 from analytics_admin.stores.pool import Wire

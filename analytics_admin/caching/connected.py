@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 
 from django.core.signals import setting_changed
 
-from analytics_admin.caching import memory_store
 from analytics_admin.caching.client import Wiring
 from analytics_admin.caching.codec import decode
 from analytics_admin.caching.effects import Lookup
 from analytics_admin.caching.entries import Entry
 from analytics_admin.caching.freshness import Finding
-from analytics_admin.caching.line import Away, Step
 from analytics_admin.caching.statistics.counters import Statistics
 from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics.store import Ledger, open_ledger
+from analytics_admin.caching.stores import memory
+from analytics_admin.caching.stores.availability import Away, Step
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import follow_process
@@ -105,7 +105,7 @@ class Connected:
         self._lock = threading.Lock()
         self.statistics.after_fork()
         self.reporter.after_fork()
-        memory_store.after_fork()
+        memory.after_fork()
         if self._wiring is not None:
             self._wiring.line.after_fork()
             self._wiring.lookups.after_fork()

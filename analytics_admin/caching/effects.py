@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from analytics_admin.caching.background import Refreshes
-from analytics_admin.caching.line import Away, Line, Step
 from analytics_admin.caching.singleflight import Flight, Landing, running_loop
+from analytics_admin.caching.stores.availability import Away, Line, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from analytics_admin.caching.entries import Entry, TokenRecord, decode_entry, decode_record
-from analytics_admin.caching.store import Reading
+from analytics_admin.caching.stores.base import Reading
 
 
 class Finding(NamedTuple):

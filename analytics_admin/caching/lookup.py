@@ -30,10 +30,10 @@ from analytics_admin.caching.effects import (
 )
 from analytics_admin.caching.entries import Entry, decode_entry
 from analytics_admin.caching.freshness import Finding, judge
-from analytics_admin.caching.line import Line
 from analytics_admin.caching.singleflight import Flight, Flights, Landing, is_computing, within
 from analytics_admin.caching.statistics.counters import Statistics
-from analytics_admin.caching.store import Claim, Life, Place, Store
+from analytics_admin.caching.stores.availability import Line
+from analytics_admin.caching.stores.base import Claim, Life, Place, Store
 
 PATIENCE = 2.0
 """Times the lease that a call waits for others at most: one may be killed, and one take over."""

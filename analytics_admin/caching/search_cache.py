@@ -13,7 +13,7 @@ from analytics_admin.caching.connected import Connected
 from analytics_admin.caching.decorator import Decorator
 from analytics_admin.caching.effects import Lookup, atake, take
 from analytics_admin.caching.freshness import judge
-from analytics_admin.caching.line import Away
+from analytics_admin.caching.stores.availability import Away
 from analytics_admin.conf import app_settings
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from analytics_admin.caching.line import never_cancelled
-from analytics_admin.caching.store import Place
+from analytics_admin.caching.stores.availability import never_cancelled
+from analytics_admin.caching.stores.base import Place
 
 
 class Landing(NamedTuple):

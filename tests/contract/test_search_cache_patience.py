@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.line import Away, Line
+from analytics_admin.caching.stores.availability import Away, Line
 from analytics_admin.stores.latency import WAIT_LIMIT
 from tests.contract.search_caches import another, use_store
 

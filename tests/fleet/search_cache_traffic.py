@@ -124,7 +124,7 @@ def warm(traffic: Traffic) -> None:
 
 def note_grants() -> None:
     """Note from now on which leases this process takes."""
-    from analytics_admin.caching.redis_store import RedisStore
+    from analytics_admin.caching.stores.redis import RedisStore
 
     real = RedisStore.claim
 

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from analytics_admin.caching.redis_store import RedisStore
-from analytics_admin.caching.store import Place
+from analytics_admin.caching.stores.base import Place
+from analytics_admin.caching.stores.redis import RedisStore
 
 LATE = 0.04  # seconds
 

@@ -6,7 +6,7 @@ import pytest
 
 from analytics_admin.caching.durations import seconds_of, spread
 from analytics_admin.caching.lookup import Question
-from analytics_admin.caching.store import Place
+from analytics_admin.caching.stores.base import Place
 
 
 def test_a_timeout_is_shortened_by_up_to_a_tenth():

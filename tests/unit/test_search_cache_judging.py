@@ -6,7 +6,7 @@ import pytest
 
 from analytics_admin.caching.entries import TokenRecord, entry_head
 from analytics_admin.caching.freshness import judge
-from analytics_admin.caching.store import Reading
+from analytics_admin.caching.stores.base import Reading
 
 NOW = 1000.0
 RECORD = TokenRecord(accepted=frozenset({"a", "b"}), servable_until={"s": NOW + 5, "over": NOW - 1})

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from django.conf import settings
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from analytics_admin.caching import local_memory
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear.outcome import (
     SILENT_IN_CLEAR,
@@ -32,6 +31,7 @@ from analytics_admin.caching.entries import (
 )
 from analytics_admin.caching.inspection.survey import Survey, survey
 from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _

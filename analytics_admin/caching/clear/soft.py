@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from analytics_admin.caching import local_memory
 from analytics_admin.caching.clear.outcome import (
     SILENT_IN_SOFT_CLEAR,
     SILENT_IN_UNDO,
@@ -16,6 +15,7 @@ from analytics_admin.caching.clear.outcome import (
     settled,
 )
 from analytics_admin.caching.entries import TokenRecord, decode_record, draw_record, record_key
+from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.stores.client import StoreUnavailable, act_client, is_local_memory

@@ -12,7 +12,6 @@ from typing import Any
 from django.core.cache import caches
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from analytics_admin.caching import local_memory
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear.outcome import TIMEOUT, cut_off, failures_explained
 from analytics_admin.caching.inspection.sweep_progress import (
@@ -23,6 +22,7 @@ from analytics_admin.caching.inspection.sweep_progress import (
     share_walked,
 )
 from analytics_admin.caching.keyspace import Keyspace, keyspace
+from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import act_client, is_local_memory
 

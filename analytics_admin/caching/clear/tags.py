@@ -13,7 +13,6 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
-from analytics_admin.caching import local_memory
 from analytics_admin.caching.clear.outcome import (
     SETTLE_TIMEOUT,
     SILENT_IN_CLEAR,
@@ -21,6 +20,7 @@ from analytics_admin.caching.clear.outcome import (
     failures_explained,
 )
 from analytics_admin.caching.keys import name_tags
+from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _

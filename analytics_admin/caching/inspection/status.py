@@ -14,7 +14,6 @@ from django.conf import settings
 from django.core.cache import caches
 from redis.exceptions import RedisError
 
-from analytics_admin.caching import local_memory
 from analytics_admin.caching.entries import RECORD_NAME, decode_record, record_key
 from analytics_admin.caching.inspection.survey import TAGS, Survey, resized, survey
 from analytics_admin.caching.inspection.sweep_progress import (
@@ -23,6 +22,7 @@ from analytics_admin.caching.inspection.sweep_progress import (
     progress_of,
 )
 from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.caching.stores import local_memory
 from analytics_admin.stores.client import StoreUnavailable, act_client, explain, is_local_memory
 
 TIMEOUT = 0.5

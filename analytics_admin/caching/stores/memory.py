@@ -18,7 +18,7 @@ from analytics_admin.caching.entries import (
     new_record,
     stamp_of,
 )
-from analytics_admin.caching.store import FENCE_LIFE, Claim, Life, Place, Reading
+from analytics_admin.caching.stores.base import FENCE_LIFE, Claim, Life, Place, Reading
 
 _lock = threading.RLock()
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from analytics_admin.caching.store import Store, StoreFull, StoreUnavailable
+from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.stores import latency
 from analytics_admin.stores.executor import Courier, Dismissed

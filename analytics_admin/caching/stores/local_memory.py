@@ -13,7 +13,7 @@ from django.core.cache import caches
 from analytics_admin.caching.entries import RECORD_NAME, TokenRecord, decode_record, new_record
 from analytics_admin.caching.keyspace import Keyspace
 from analytics_admin.caching.leftovers import HEAD_BYTES, is_needed
-from analytics_admin.caching.memory_store import exclusively
+from analytics_admin.caching.stores.memory import exclusively
 
 
 def clear(alias: str, keys: Keyspace) -> int:

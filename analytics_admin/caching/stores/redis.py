@@ -9,9 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from analytics_admin.caching import scripts
 from analytics_admin.caching.entries import new_record
-from analytics_admin.caching.store import (
+from analytics_admin.caching.stores import redis_scripts
+from analytics_admin.caching.stores.base import (
     FENCE_LIFE,
     Claim,
     Life,
@@ -78,7 +78,7 @@ class RedisStore:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
         state, now, stamp, more = self._run(
-            scripts.CLAIM,
+            redis_scripts.CLAIM,
             _keys(place),
             new_record().encode(),
             damaged,
@@ -102,7 +102,7 @@ class RedisStore:
     ) -> bool:
         sent_at = time.monotonic()
         stored, now = self._run(
-            scripts.FILL,
+            redis_scripts.FILL,
             _keys(place),
             claim.lease,
             claim.stamp,
@@ -116,13 +116,13 @@ class RedisStore:
 
     @_store_errors
     def release(self, place: Place, claim: Claim) -> None:
-        self._run(scripts.RELEASE, (place.lease,), claim.lease)
+        self._run(redis_scripts.RELEASE, (place.lease,), claim.lease)
 
     @_store_errors
     def put(self, place: Place, text: str, life: Life) -> None:
         sent_at = time.monotonic()
         _, now = self._run(
-            scripts.PUT,
+            redis_scripts.PUT,
             _keys(place),
             new_record().encode(),
             life.tags_ms,
@@ -135,7 +135,7 @@ class RedisStore:
 
     @_store_errors
     def remove(self, place: Place) -> bool:
-        return bool(self._run(scripts.REMOVE, (place.entry, place.lease)))
+        return bool(self._run(redis_scripts.REMOVE, (place.entry, place.lease)))
 
     @_store_errors
     def renew_tags(self, names: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ class RedisStore:
     @_store_errors
     def check_writable(self) -> None:
         self._wire.call("SET", self._probe, 1, "PX", 1000)
-        self._run(scripts.RELEASE, (self._probe,), "")
+        self._run(redis_scripts.RELEASE, (self._probe,), "")
 
     def close(self) -> None:
         self._wire.close()

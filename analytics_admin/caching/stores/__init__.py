@@ -1,0 +1,1 @@
+"""Where the search cache keeps its entries: memory or Redis."""
