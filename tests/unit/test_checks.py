@@ -12,9 +12,9 @@ from django.test import override_settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from analytics_admin.checks import TAG
+from analytics_admin.checks.setting_rules import RULES
+from analytics_admin.checks.settings import TAG
 from analytics_admin.conf import KEYS
-from analytics_admin.setting_rules import RULES
 
 PASSWORD = "hunter2-hunter2"
 LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}

@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Info, Warning, register
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import overridden_options
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.checks import TAG, check_settings, check_stores
+from analytics_admin.checks.settings import TAG, check_settings, check_stores
 from analytics_admin.stores.client import StoreUnavailable
 
 

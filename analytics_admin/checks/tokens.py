@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from analytics_admin.checks import TAG, check_settings
+from analytics_admin.checks.settings import TAG, check_settings
 from analytics_admin.conf import app_settings
 
 KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}

@@ -16,8 +16,8 @@ from django.utils.module_loading import import_string
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import validate_name
 from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.checks.setting_rules import RULES, Complaint, kind_of
 from analytics_admin.conf import KEYS, SETTING, AppSettings, app_settings
-from analytics_admin.setting_rules import RULES, Complaint, kind_of
 from analytics_admin.stores.client import StoreUnavailable, own_client, shares_database
 
 TAG = "analytics_admin"
