@@ -9,8 +9,6 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.acts import ActRefused, ActResult, authorize, failing_as
-from analytics_admin.audit import Actor
 from analytics_admin.breaker_arguments import (
     Generations,
     expectations,
@@ -35,6 +33,8 @@ from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act
+from analytics_admin.services.audit import Actor
+from analytics_admin.services.runner import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.stores.client import StoreUnavailable
 
 CONTROLS = tuple(control.value for control in Control)

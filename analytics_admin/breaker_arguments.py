@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analytics_admin.acts import ActRefused
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.services.runner import ActRefused
 
 DEFAULT_HOLD = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.acts import ActResult
 from analytics_admin.breakers.changes import BreakerChange, state_said
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
+from analytics_admin.services.runner import ActResult
 
 
 def report_done(operation: Operation, changes: Sequence[BreakerChange] | None) -> ActResult:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from analytics_admin.audit import is_storable
 from analytics_admin.breaker_answers import BreakerDetail, BreakerPage
 from analytics_admin.breaker_evidence import (
     as_activities,
@@ -28,6 +27,7 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import SEEN_EVERY
 from analytics_admin.breakers.told_policy import heard, plain_policy
+from analytics_admin.services.audit import is_storable
 
 BREAKER_STATES = (
     *(state.value for state in State),

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from analytics_admin.audit import is_storable
 from analytics_admin.breaker_answers import BreakerTransition
 from analytics_admin.breaker_evidence import as_time, as_transition, entered_at
 from analytics_admin.breaker_timeline import (
@@ -26,6 +25,7 @@ from analytics_admin.breakers.state_machine import HOLD_OVER, label
 from analytics_admin.breakers.status import shown
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
+from analytics_admin.services.audit import is_storable
 
 Kind, Status = Operation.Kind, Operation.Status
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin import audit
-from analytics_admin.acts import ActRefused, ActResult
 from analytics_admin.caching.clear import hard, soft
 from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said, words_of
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.services import audit
+from analytics_admin.services.runner import ActRefused, ActResult
 
 CLEAR_MODES = ("hard", "soft")
 

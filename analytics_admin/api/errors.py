@@ -18,7 +18,6 @@ from rest_framework.exceptions import (
 from rest_framework.response import Response
 
 from analytics_admin.api.preconditions import etag
-from analytics_admin.audit import describe_database_error
 from analytics_admin.services import (
     ActDenied,
     ActFailed,
@@ -30,6 +29,7 @@ from analytics_admin.services import (
     UnknownBreakers,
     UnknownOperation,
 )
+from analytics_admin.services.audit import describe_database_error
 
 logger = logging.getLogger("analytics_admin.api")
 

@@ -16,9 +16,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 
-from analytics_admin.audit import describe_database_error
 from analytics_admin.models import Operation
 from analytics_admin.services import plain_instant, plain_operation
+from analytics_admin.services.audit import describe_database_error
 
 logger = logging.getLogger("analytics_admin.console")
 

@@ -15,7 +15,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from analytics_admin.audit import describe_database_error
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import (
     ActDenied,
@@ -29,6 +28,7 @@ from analytics_admin.services import (
     StoreUnavailable,
     UnknownBreakers,
 )
+from analytics_admin.services.audit import describe_database_error
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -9,9 +9,9 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from analytics_admin import audit, search_cache_ways, services
+from analytics_admin import search_cache_ways, services
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, clear_search_cache, reset_circuit_breakers
+from analytics_admin.services import Actor, audit, clear_search_cache, reset_circuit_breakers
 from analytics_admin.signals import operation_finished, search_cache_cleared
 from tests.breakers import state_now, trip
 

@@ -8,10 +8,10 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from analytics_admin.audit import describe_database_error
 from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.permissions import is_operator
+from analytics_admin.services.audit import describe_database_error
 from analytics_admin.tokens import issue_access_token
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from analytics_admin import audit
-from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act, may
+from analytics_admin.services import audit
+from analytics_admin.services.audit import Actor, AlreadyOnRecord, AuditUnavailable
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 
 logger = logging.getLogger("analytics_admin.services")

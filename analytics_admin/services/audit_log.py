@@ -15,8 +15,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.text import smart_split, unescape_string_literal
 
-from analytics_admin.audit import is_storable
 from analytics_admin.models import INTERRUPTED_AFTER, Operation, with_zone
+from analytics_admin.services.audit import is_storable
 
 INTERRUPTED = "interrupted"
 OPERATION_KINDS = tuple(Operation.Kind.values)

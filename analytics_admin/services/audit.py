@@ -21,7 +21,7 @@ from analytics_admin.models import Operation
 from analytics_admin.signals import operation_finished
 from analytics_admin.stores.client import OutcomeUnknown
 
-logger = logging.getLogger("analytics_admin.audit")
+logger = logging.getLogger("analytics_admin.services.audit")
 
 Status = Operation.Status
 AT_RISK = Said(_("an act cannot run inside a database transaction"))

@@ -4,17 +4,6 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-from analytics_admin.acts import (
-    FAILURE,
-    MAX_REASON_LENGTH,
-    ActDenied,
-    ActFailed,
-    ActRefused,
-    ActResult,
-    deny,
-    failure_said,
-)
-from analytics_admin.audit import Actor, AlreadyOnRecord, AuditUnavailable, outside_transactions
 from analytics_admin.breaker_acts import (
     CONTROLS,
     allow_probe,
@@ -48,23 +37,6 @@ from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.tags import MOST_TAGS
 from analytics_admin.caching.keys import LONGEST_TAG
-from analytics_admin.operation_reports import (
-    LARGEST_PAGE_OF_OPERATIONS,
-    LONGEST_SEARCH,
-    OPERATION_CHANNELS,
-    OPERATION_KINDS,
-    OPERATION_STATUSES,
-    SEARCHED_FIELDS,
-    OperationFilter,
-    OperationPage,
-    UnknownOperation,
-    containing,
-    describe_operation,
-    page_operations,
-    plain_instant,
-    plain_operation,
-    with_status,
-)
 from analytics_admin.permissions import Act, may
 from analytics_admin.search_cache_acts import clear_search_cache, sweep_search_cache, undo_clear
 from analytics_admin.search_cache_clears import (
@@ -83,6 +55,39 @@ from analytics_admin.search_cache_reports import (
     plain_search_cache,
 )
 from analytics_admin.search_cache_ways import CLEAR_MODES
+from analytics_admin.services.audit import (
+    Actor,
+    AlreadyOnRecord,
+    AuditUnavailable,
+    outside_transactions,
+)
+from analytics_admin.services.audit_log import (
+    LARGEST_PAGE_OF_OPERATIONS,
+    LONGEST_SEARCH,
+    OPERATION_CHANNELS,
+    OPERATION_KINDS,
+    OPERATION_STATUSES,
+    SEARCHED_FIELDS,
+    OperationFilter,
+    OperationPage,
+    UnknownOperation,
+    containing,
+    describe_operation,
+    page_operations,
+    plain_instant,
+    plain_operation,
+    with_status,
+)
+from analytics_admin.services.runner import (
+    FAILURE,
+    MAX_REASON_LENGTH,
+    ActDenied,
+    ActFailed,
+    ActRefused,
+    ActResult,
+    deny,
+    failure_said,
+)
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
