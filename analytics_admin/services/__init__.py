@@ -4,33 +4,6 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-from analytics_admin.breaker_acts import (
-    CONTROLS,
-    allow_probe,
-    forget_breaker,
-    reset_circuit_breakers,
-    set_breaker_control,
-    set_breaker_controls,
-)
-from analytics_admin.breaker_answers import (
-    BreakerActivity,
-    BreakerDetail,
-    BreakerPage,
-    BreakerPeriod,
-    BreakerTransition,
-    as_plain,
-)
-from analytics_admin.breaker_arguments import DEFAULT_HOLD
-from analytics_admin.breaker_policies import PolicyOption, explain_policy
-from analytics_admin.breaker_reports import (
-    BREAKER_STATES,
-    LARGEST_PAGE,
-    describe_breaker,
-    list_breakers,
-    page_breakers,
-)
-from analytics_admin.breaker_timeline import BreakerEvent, list_acts_on_breaker, tell_timeline
-from analytics_admin.breaker_watch import BreakerWatch, Sequel, WatchedBreaker, watch_breakers
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -77,6 +50,42 @@ from analytics_admin.services.audit_log import (
     plain_instant,
     plain_operation,
     with_status,
+)
+from analytics_admin.services.breakers.arguments import DEFAULT_HOLD
+from analytics_admin.services.breakers.followup import (
+    BreakerWatch,
+    Sequel,
+    WatchedBreaker,
+    watch_breakers,
+)
+from analytics_admin.services.breakers.operations import (
+    CONTROLS,
+    allow_probe,
+    forget_breaker,
+    reset_circuit_breakers,
+    set_breaker_control,
+    set_breaker_controls,
+)
+from analytics_admin.services.breakers.policies import PolicyOption, explain_policy
+from analytics_admin.services.breakers.queries import (
+    BREAKER_STATES,
+    LARGEST_PAGE,
+    describe_breaker,
+    list_breakers,
+    page_breakers,
+)
+from analytics_admin.services.breakers.timeline import (
+    BreakerEvent,
+    list_acts_on_breaker,
+    tell_timeline,
+)
+from analytics_admin.services.breakers.types import (
+    BreakerActivity,
+    BreakerDetail,
+    BreakerPage,
+    BreakerPeriod,
+    BreakerTransition,
+    as_plain,
 )
 from analytics_admin.services.runner import (
     FAILURE,

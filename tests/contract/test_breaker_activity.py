@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breaker_evidence import as_activities
 from analytics_admin.breakers import circuit_breaker, listing, runtime
 from analytics_admin.breakers.history import PERIOD, PERIODS_KEPT, Activity, Period
 from analytics_admin.breakers.state import Counts, FailureNote, Results
@@ -15,6 +14,7 @@ from analytics_admin.breakers.stores.base import Move, Reading, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import UnknownBreakers, describe_breaker, page_breakers
+from analytics_admin.services.breakers.evidence import as_activities
 from tests.breakers import another, round_trips, snapshot_of
 
 

@@ -98,8 +98,8 @@ def test_the_last_five_minutes_are_told_in_numbers_for_everybody(operator):
 def test_the_drawing_piles_failures_calls_and_rejections_and_is_empty_without_any():
     from datetime import UTC, datetime
 
-    from analytics_admin.breaker_answers import BreakerPeriod
     from analytics_admin.breakers.state import Counts
+    from analytics_admin.services.breakers.types import BreakerPeriod
 
     at = datetime(2024, 5, 6, tzinfo=UTC)
     busy = BreakerPeriod(at=at, counts=Counts(calls=3, failures=1, slow=0), rejected=1)

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from analytics_admin import breaker_timeline, services
+from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.console.policy_words import OPTIONS, value_words
 from analytics_admin.models import Operation
@@ -24,6 +24,7 @@ from analytics_admin.services import (
     set_breaker_controls,
     tell_timeline,
 )
+from analytics_admin.services.breakers import timeline
 from tests.breakers import another, snapshot_of, state_now, trip
 from tests.interfaces.console_pages import asked, told
 
@@ -143,13 +144,13 @@ def test_an_act_of_somebody_else_or_of_another_time_is_not_taken_for_the_cause()
     assert len(tell_timeline("past:1", transitions, [act])) == 3
     act.actor = "sam"
     assert len(tell_timeline("past:1", transitions, [act])) == 2
-    act.started_at -= breaker_timeline.LONGEST_ACT * 3
+    act.started_at -= timeline.LONGEST_ACT * 3
     act.finished_at = act.started_at
     assert len(tell_timeline("past:1", transitions, [act])) == 3
 
 
 def test_the_past_is_bounded_and_one_query_however_many_acts_there_are(operator, monkeypatch):
-    monkeypatch.setattr(breaker_timeline, "ACTS_SEARCHED", 30)
+    monkeypatch.setattr(timeline, "ACTS_SEARCHED", 30)
     trip("past:1")
     set_breaker_control(name="past:1", control="disabled", actor=SAM)
     with CaptureQueriesContext(connection) as few:

@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
-from analytics_admin.breaker_answers import NOT_SAID, BreakerDetail
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.preview import ClearPreview
@@ -26,6 +25,7 @@ from analytics_admin.services import (
     OPERATION_KINDS,
     OPERATION_STATUSES,
 )
+from analytics_admin.services.breakers.types import NOT_SAID, BreakerDetail
 
 Schema = dict[str, Any]
 

@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiReque
 from drf_spectacular.validation import validate_schema
 
 from analytics_admin.api import urls
-from analytics_admin.breaker_arguments import LONGEST_HOLD
+from analytics_admin.services.breakers.arguments import LONGEST_HOLD
 from tests.openapi.answers import TEXT, Answers
 from tests.openapi.endpoints import ENDPOINTS, TAGS, Endpoint
 from tests.openapi.errors import ERRORS, HEADERS

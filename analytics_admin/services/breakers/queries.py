@@ -7,16 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from analytics_admin.breaker_answers import BreakerDetail, BreakerPage
-from analytics_admin.breaker_evidence import (
-    as_activities,
-    as_failure,
-    as_history,
-    as_time,
-    as_transition,
-    entered_at,
-    find_opening,
-)
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.listing import SORTS, list_part
@@ -28,6 +18,16 @@ from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import SEEN_EVERY
 from analytics_admin.breakers.told_policy import heard, plain_policy
 from analytics_admin.services.audit import is_storable
+from analytics_admin.services.breakers.evidence import (
+    as_activities,
+    as_failure,
+    as_history,
+    as_time,
+    as_transition,
+    entered_at,
+    find_opening,
+)
+from analytics_admin.services.breakers.types import BreakerDetail, BreakerPage
 
 BREAKER_STATES = (
     *(state.value for state in State),

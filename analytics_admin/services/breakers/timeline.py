@@ -10,10 +10,10 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from analytics_admin.breaker_answers import BreakerTransition
 from analytics_admin.breakers.history import LONGEST_NAME
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import AuditUnavailable, describe_database_error
+from analytics_admin.services.breakers.types import BreakerTransition
 
 Kind = Operation.Kind
 

@@ -6,12 +6,6 @@ Asks no store, and knows neither who asks nor how it is shown.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from analytics_admin.breaker_answers import (
-    BreakerActivity,
-    BreakerFailure,
-    BreakerPeriod,
-    BreakerTransition,
-)
 from analytics_admin.breakers.history import (
     PERIOD,
     Activity,
@@ -24,6 +18,12 @@ from analytics_admin.breakers.history import (
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
+from analytics_admin.services.breakers.types import (
+    BreakerActivity,
+    BreakerFailure,
+    BreakerPeriod,
+    BreakerTransition,
+)
 
 
 def as_activities(reading: Reading, names: Sequence[str]) -> dict[str, BreakerActivity]:

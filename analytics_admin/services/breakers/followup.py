@@ -9,15 +9,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from analytics_admin.breaker_answers import BreakerTransition
-from analytics_admin.breaker_evidence import as_time, as_transition, entered_at
-from analytics_admin.breaker_timeline import (
-    CAUSE_OF,
-    CLOCKS_DIFFER,
-    as_mapping,
-    ended_at,
-    may_have_made,
-)
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.history import KEPT_FOR, TRANSITIONS_KEPT
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State
@@ -26,6 +17,15 @@ from analytics_admin.breakers.status import shown
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import is_storable
+from analytics_admin.services.breakers.evidence import as_time, as_transition, entered_at
+from analytics_admin.services.breakers.timeline import (
+    CAUSE_OF,
+    CLOCKS_DIFFER,
+    as_mapping,
+    ended_at,
+    may_have_made,
+)
+from analytics_admin.services.breakers.types import BreakerTransition
 
 Kind, Status = Operation.Kind, Operation.Status
 

@@ -9,21 +9,6 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breaker_arguments import (
-    Generations,
-    expectations,
-    hold_asked_for,
-    require_flag,
-    require_names,
-)
-from analytics_admin.breaker_outcomes import (
-    plan_said,
-    report_done,
-    report_plan,
-    reset_said,
-    set_said,
-    sum_up,
-)
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import forgetting, probing, status
 from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
@@ -34,6 +19,21 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act
 from analytics_admin.services.audit import Actor
+from analytics_admin.services.breakers.arguments import (
+    Generations,
+    expectations,
+    hold_asked_for,
+    require_flag,
+    require_names,
+)
+from analytics_admin.services.breakers.outcomes import (
+    plan_said,
+    report_done,
+    report_plan,
+    reset_said,
+    set_said,
+    sum_up,
+)
 from analytics_admin.services.runner import ActRefused, ActResult, authorize, failing_as
 from analytics_admin.stores.client import StoreUnavailable
 
