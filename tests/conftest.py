@@ -106,7 +106,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(latency, "TOO_SLOW", 10.0)
         monkeypatch.setattr(runtime, "CALL_TIMEOUT", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
-        monkeypatch.setattr("analytics_admin.search_cache_reports.LONGEST_WAIT", 10.0)
+        monkeypatch.setattr("analytics_admin.services.search_cache.queries.LONGEST_WAIT", 10.0)
     # Counts are told when the test says so: a thread of its own would write into the next one.
     if not request.node.get_closest_marker("counting"):
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)

@@ -11,23 +11,6 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.tags import MOST_TAGS
 from analytics_admin.caching.keys import LONGEST_TAG
 from analytics_admin.permissions import Act, may
-from analytics_admin.search_cache_acts import clear_search_cache, sweep_search_cache, undo_clear
-from analytics_admin.search_cache_clears import (
-    clear_mode_of,
-    clear_tags_of,
-    list_clears_since,
-    list_recent_clears,
-)
-from analytics_admin.search_cache_reports import (
-    LONGEST_HISTORY,
-    SearchCacheCounts,
-    SearchCacheMinute,
-    SearchCacheStatus,
-    SearchCacheSweep,
-    describe_search_cache,
-    plain_search_cache,
-)
-from analytics_admin.search_cache_ways import CLEAR_MODES
 from analytics_admin.services.audit import (
     Actor,
     AlreadyOnRecord,
@@ -97,6 +80,27 @@ from analytics_admin.services.runner import (
     deny,
     failure_said,
 )
+from analytics_admin.services.search_cache.clears import (
+    clear_mode_of,
+    clear_tags_of,
+    list_clears_since,
+    list_recent_clears,
+)
+from analytics_admin.services.search_cache.operations import (
+    clear_search_cache,
+    sweep_search_cache,
+    undo_clear,
+)
+from analytics_admin.services.search_cache.queries import (
+    LONGEST_HISTORY,
+    SearchCacheCounts,
+    SearchCacheMinute,
+    SearchCacheStatus,
+    SearchCacheSweep,
+    describe_search_cache,
+    plain_search_cache,
+)
+from analytics_admin.services.search_cache.ways import CLEAR_MODES
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [

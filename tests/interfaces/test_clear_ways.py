@@ -9,12 +9,13 @@ import pytest
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
 
-from analytics_admin import search_cache_acts, services
+from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import soft as soft_clear
 from analytics_admin.caching.clear import sweep
 from analytics_admin.models import Operation
 from analytics_admin.services import ActDenied, Actor, ActRefused
+from analytics_admin.services.search_cache import operations
 from analytics_admin.signals import search_cache_cleared
 from tests.contract.helpers import CLEAR, assert_error, call, nothing_changes
 from tests.contract.purging import LossyProxy
@@ -295,7 +296,7 @@ def test_a_sweep_that_is_interrupted_is_exit_code_1_and_says_that_it_can_go_on(m
 def test_a_sweep_that_the_store_fails_says_so():
     caches["search"].client.get_client(write=True).set("x", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_cache_acts.sweeping, "sweep_leftovers", _unavailable)
+        patch.setattr(operations.sweeping, "sweep_leftovers", _unavailable)
         code, _, err = run("sweep_search_cache", "--no-input")
     assert (code, err) == (1, "Failed to sweep cache: the store is away")
 

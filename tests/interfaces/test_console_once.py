@@ -13,11 +13,12 @@ from django.core.cache import caches
 from django.test import Client
 from django.utils import timezone
 
-from analytics_admin import search_cache_ways, services
+from analytics_admin import services
 from analytics_admin.console import acts, breaker_acts, selected_breakers
 from analytics_admin.console import search_cache_acts as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
+from analytics_admin.services.search_cache import ways
 from tests.breakers import trip
 from tests.interfaces.console_pages import inputs, told
 
@@ -209,7 +210,7 @@ def test_a_page_shown_again_for_its_reason_can_be_sent_again(operator, settings)
 def test_a_reload_after_a_failure_tells_of_it_and_does_nothing(operator, monkeypatch):
     data = filled_in(press(operator, CLEAR), CLEAR)
     with monkeypatch.context() as patch:
-        patch.setattr(search_cache_ways.purge, "clear", unreachable)
+        patch.setattr(ways.purge, "clear", unreachable)
         first = operator.post(CLEAR.url, data, follow=True)
     caches["search"].set("key", "value")
     second = operator.post(CLEAR.url, data, follow=True)

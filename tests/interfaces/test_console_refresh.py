@@ -4,8 +4,8 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from analytics_admin import search_cache_reports
 from analytics_admin.models import Operation
+from analytics_admin.services.search_cache import queries
 from analytics_admin.stores.client import StoreUnavailable
 from tests.breakers import trip
 from tests.interfaces.console_pages import asked, told
@@ -78,7 +78,7 @@ def test_another_reason_why_counts_are_unknown_is_told(operator, monkeypatch):
         def read_figures(**_):
             raise StoreUnavailable(reason)
 
-        monkeypatch.setattr(search_cache_reports, "read_figures", read_figures)
+        monkeypatch.setattr(queries, "read_figures", read_figures)
 
     lose("the store cannot be reached")
     tag = tag_of(operator, PAGE)

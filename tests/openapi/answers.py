@@ -17,7 +17,6 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.preview import ClearPreview
 from analytics_admin.caching.clear.soft import UndoableClear
 from analytics_admin.caching.clear.tags import TagClearOutcome
-from analytics_admin.search_cache_reports import SearchCacheStatus
 from analytics_admin.services import (
     BREAKER_STATES,
     CONTROLS,
@@ -26,6 +25,7 @@ from analytics_admin.services import (
     OPERATION_STATUSES,
 )
 from analytics_admin.services.breakers.types import NOT_SAID, BreakerDetail
+from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
 Schema = dict[str, Any]
 

@@ -16,9 +16,9 @@ from analytics_admin.caching.clear.sweep import SweepOutcome, SweepPlan
 from analytics_admin.i18n import Said, words_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.permissions import Act
-from analytics_admin.search_cache_ways import Progress, way_to_clear
 from analytics_admin.services.audit import Actor
 from analytics_admin.services.runner import ActRefused, ActResult, authorize, failing_as
+from analytics_admin.services.search_cache.ways import Progress, way_to_clear
 from analytics_admin.signals import search_cache_cleared
 from analytics_admin.stores.client import StoreUnavailable
 

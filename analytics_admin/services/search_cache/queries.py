@@ -20,7 +20,7 @@ from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.permissions import Act
-from analytics_admin.search_cache_clears import clear_mode_of
+from analytics_admin.services.search_cache.clears import clear_mode_of
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import Courier
 

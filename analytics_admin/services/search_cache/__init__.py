@@ -1,0 +1,1 @@
+"""What an operator may do to the search cache and ask about it."""
