@@ -6,7 +6,7 @@ prefix.
 
 from django.urls import include, path, re_path
 
-from analytics_admin.api.views import NotFoundView
+from analytics_admin.api.base import NotFoundView
 
 app_name = "analytics_admin"
 urlpatterns = [

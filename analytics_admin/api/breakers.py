@@ -8,14 +8,14 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.preconditions import etag, generations_asked_for
+from analytics_admin.api.base import OperatorView, actor_of, report
+from analytics_admin.api.etags import etag, generations_asked_for
 from analytics_admin.api.serializers import (
     ClearBody,
     ControlBody,
     ListQuery,
     NoQuery,
 )
-from analytics_admin.api.views import OperatorView, actor_of, report
 from analytics_admin.services import (
     FAILURE,
     Act,

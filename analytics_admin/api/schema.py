@@ -14,9 +14,9 @@ from django.template.loader import render_to_string
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.documentation import describe
+from analytics_admin.api.base import ApiView
+from analytics_admin.api.openapi_page import describe
 from analytics_admin.api.serializers import NoQuery
-from analytics_admin.api.views import ApiView
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 

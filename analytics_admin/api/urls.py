@@ -2,6 +2,14 @@
 
 from django.urls import path
 
+from analytics_admin.api.audit import OperationListView, OperationView
+from analytics_admin.api.base import (
+    ClearSearchCacheView,
+    ResetCircuitBreakersView,
+    TokenRefreshView,
+    TokenView,
+    UndoClearView,
+)
 from analytics_admin.api.breakers import (
     BreakerControlView,
     BreakerListView,
@@ -9,16 +17,8 @@ from analytics_admin.api.breakers import (
     BreakerResetView,
     BreakerView,
 )
-from analytics_admin.api.operations import OperationListView, OperationView
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
-from analytics_admin.api.views import (
-    ClearSearchCacheView,
-    ResetCircuitBreakersView,
-    TokenRefreshView,
-    TokenView,
-    UndoClearView,
-)
 
 urlpatterns = [
     path("analytics/cache", SearchCacheView.as_view(), name="cache"),

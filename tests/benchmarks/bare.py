@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from analytics_admin.api.authentication import BearerAuthentication
-from analytics_admin.api.throttles import WriteThrottle
+from analytics_admin.api.throttling import WriteThrottle
 from analytics_admin.models import Operation
 from project.urls import urlpatterns as site_patterns
 

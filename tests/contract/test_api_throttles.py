@@ -9,10 +9,10 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from rest_framework.settings import api_settings
 
-from analytics_admin.api.throttles import counter, current_rate
+from analytics_admin.api.rate_limits import WindowCounter
+from analytics_admin.api.throttling import counter, current_rate
 from analytics_admin.conf import Rate
 from analytics_admin.models import Operation
-from analytics_admin.rate_limits import WindowCounter
 from tests.contract.helpers import (
     ACTS,
     CLEAR,

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from django.urls import include, path
 
-from analytics_admin.api.documentation import describe
+from analytics_admin.api.openapi_page import describe
 from tests.contract.helpers import assert_error
 from tests.interfaces.api_document import DOCUMENT, ENDPOINTS, documented
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from analytics_admin.api import breakers, operations, serializers, views
+from analytics_admin.api import audit, base, breakers, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
 from tests.openapi.answers import Schema, ref
@@ -75,7 +75,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         query=serializers.CacheQuery,
         answer=ref("SearchCacheStatus"),
     ),
-    (views.ClearSearchCacheView, "POST"): act(
+    (base.ClearSearchCacheView, "POST"): act(
         name="clear_search_cache",
         tag=SEARCH_CACHE,
         summary="Clear the search cache",
@@ -90,7 +90,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         },
         answers={"Cleared": CLEARED},
     ),
-    (views.UndoClearView, "POST"): act(
+    (base.UndoClearView, "POST"): act(
         "NothingToUndo",
         name="undo_clear",
         tag=SEARCH_CACHE,
@@ -108,7 +108,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         answer=ref("BreakerPage"),
         errors=(*OF_A_QUESTION, "NoSuchPage", "Unknown"),
     ),
-    (views.ResetCircuitBreakersView, "POST"): act(
+    (base.ResetCircuitBreakersView, "POST"): act(
         "NoSuchBreaker",
         name="reset_circuit_breakers",
         tag=BREAKERS,
@@ -176,7 +176,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Let a probe through an open circuit breaker now",
         body=serializers.ClearBody,
     ),
-    (operations.OperationListView, "GET"): question(
+    (audit.OperationListView, "GET"): question(
         name="page_operations",
         tag=TRAIL,
         summary="List the acts on record, newest first",
@@ -185,14 +185,14 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         answer=ref("OperationPage"),
         errors=(*OF_A_QUESTION, "NoSuchPage"),
     ),
-    (operations.OperationView, "GET"): question(
+    (audit.OperationView, "GET"): question(
         name="describe_operation",
         tag=TRAIL,
         summary="Tell one act on record",
         answer=ref("Operation"),
         errors=(*OF_A_QUESTION, "NoSuchOperation"),
     ),
-    (views.TokenView, "POST"): Endpoint(
+    (base.TokenView, "POST"): Endpoint(
         name="sign_in",
         tag=TOKENS,
         summary="Sign in with user name and password",
@@ -201,7 +201,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         asks={"Sign in": {"username": "admin", "password": "…"}},
         errors=(*OF_SIGNING_IN, "NoAccount"),
     ),
-    (views.TokenRefreshView, "POST"): Endpoint(
+    (base.TokenRefreshView, "POST"): Endpoint(
         name="refresh_token",
         tag=TOKENS,
         summary="Exchange a refresh token for a new access token",

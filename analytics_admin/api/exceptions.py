@@ -17,7 +17,7 @@ from rest_framework.exceptions import (
 )
 from rest_framework.response import Response
 
-from analytics_admin.api.preconditions import etag
+from analytics_admin.api.etags import etag
 from analytics_admin.services import (
     ActDenied,
     ActFailed,

@@ -18,7 +18,7 @@ from django.db import DatabaseError
 
 from analytics_admin.stores.client import StoreUnavailable, own_client
 
-logger = logging.getLogger("analytics_admin.rate_limits")
+logger = logging.getLogger("analytics_admin.api.rate_limits")
 
 STORE_ALIAS = "default"
 # One reply may take this long (seconds) ...

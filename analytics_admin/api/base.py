@@ -28,8 +28,8 @@ from rest_framework.views import APIView
 from rest_framework_simplejwt.exceptions import TokenError
 
 from analytics_admin.api.authentication import BearerAuthentication
-from analytics_admin.api.bodies import read_object
-from analytics_admin.api.errors import answer
+from analytics_admin.api.exceptions import answer
+from analytics_admin.api.parsers import read_object
 from analytics_admin.api.permissions import IsAdminUser
 from analytics_admin.api.serializers import (
     ClearBody,
@@ -39,7 +39,7 @@ from analytics_admin.api.serializers import (
     StrictSerializer,
     TokenBody,
 )
-from analytics_admin.api.throttles import LoginThrottle, WriteThrottle
+from analytics_admin.api.throttling import LoginThrottle, WriteThrottle
 from analytics_admin.services import (
     FAILURE,
     Act,

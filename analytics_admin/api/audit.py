@@ -5,9 +5,9 @@ from uuid import UUID
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from analytics_admin.api.base import CompactJSON
 from analytics_admin.api.breakers import ReadView
 from analytics_admin.api.serializers import NoQuery, OperationsQuery
-from analytics_admin.api.views import CompactJSON
 from analytics_admin.services import (
     OperationFilter,
     describe_operation,

@@ -11,8 +11,8 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
+from analytics_admin.api.rate_limits import WindowCounter
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, Rate, app_settings, parse_rate
-from analytics_admin.rate_limits import WindowCounter
 
 counter = WindowCounter()
 
