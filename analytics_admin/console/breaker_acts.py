@@ -8,7 +8,8 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 
 from analytics_admin import services
-from analytics_admin.console.acts import ConfirmedAct, moved_words
+from analytics_admin.console.base import DomainAdmin
+from analytics_admin.console.confirmation import ConfirmedAct, moved_words
 from analytics_admin.console.forms import (
     AUTOMATIC,
     HOLD_FOR,
@@ -16,8 +17,7 @@ from analytics_admin.console.forms import (
     ConfirmControlForm,
     ConfirmResetForm,
 )
-from analytics_admin.console.pages import DomainAdmin
-from analytics_admin.console.wording import CONTROLS, ON_ONE, state_badge
+from analytics_admin.console.labels import CONTROLS, ON_ONE, state_badge
 from analytics_admin.services import Act, ActResult, BreakerMoved, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100

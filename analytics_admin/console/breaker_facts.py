@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from analytics_admin.console.instants import left
+from analytics_admin.console.times import left
 from analytics_admin.services import BreakerStatus
 
 PROBING = ("open", "half_open")

@@ -11,14 +11,14 @@ from django.utils.translation import gettext
 from analytics_admin import services
 from analytics_admin.console.breaker_facts import as_seen, next_probe_words
 from analytics_admin.console.forms import ControlForm
-from analytics_admin.console.policy_words import policy_rows
-from analytics_admin.console.wording import (
+from analytics_admin.console.labels import (
     UNKNOWN,
     cause_words,
     rule_words,
     state_badge,
     status_badge,
 )
+from analytics_admin.console.policy_words import policy_rows
 from analytics_admin.i18n import here
 from analytics_admin.models import Operation
 from analytics_admin.services import (

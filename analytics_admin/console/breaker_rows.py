@@ -16,9 +16,9 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 
 from analytics_admin.console.breaker_facts import as_seen, next_probe_words
-from analytics_admin.console.instants import ago, left
+from analytics_admin.console.labels import cause_words, count, state_badge
 from analytics_admin.console.sparkline import HEIGHT, Sparkline, draw_sparkline
-from analytics_admin.console.wording import cause_words, count, state_badge
+from analytics_admin.console.times import ago, left
 from analytics_admin.services import (
     BreakerActivity,
     BreakerPage,

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
 from analytics_admin.console.environment_name import EnvironmentNameField
-from analytics_admin.console.wording import CONTROLS
+from analytics_admin.console.labels import CONTROLS
 from analytics_admin.services import DEFAULT_HOLD, LONGEST_TAG, MAX_REASON_LENGTH, MOST_TAGS
 
 if TYPE_CHECKING:

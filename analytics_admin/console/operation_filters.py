@@ -25,7 +25,7 @@ from django.http.request import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import INTERRUPTED
+from analytics_admin.console.labels import INTERRUPTED
 from analytics_admin.models import Operation
 from analytics_admin.services import with_status
 

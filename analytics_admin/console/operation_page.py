@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from analytics_admin.console.labels import count, state_badge, status_badge
 from analytics_admin.console.operation_words import (
     aim_words,
     control_words,
@@ -19,7 +20,6 @@ from analytics_admin.console.operation_words import (
     status_meaning,
 )
 from analytics_admin.console.search_cache_facts import MODES
-from analytics_admin.console.wording import count, state_badge, status_badge
 from analytics_admin.models import Operation
 
 if TYPE_CHECKING:

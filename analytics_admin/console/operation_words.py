@@ -12,7 +12,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count, state_badge, tenths
+from analytics_admin.console.labels import count, state_badge, tenths
 from analytics_admin.models import Operation
 
 if TYPE_CHECKING:

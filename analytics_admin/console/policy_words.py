@@ -8,7 +8,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count, per_cent
+from analytics_admin.console.labels import count, per_cent
 from analytics_admin.services import PolicyOption
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from django.urls import URLPattern
 from django.utils.translation import gettext, ngettext
 
 from analytics_admin import services
+from analytics_admin.console.base import DomainAdmin, hindrance
 from analytics_admin.console.forms import ClearForm
-from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.console.search_cache_acts import Clear, Sweep, Undo
 from analytics_admin.console.search_cache_charts import DEFAULT_HOURS, SCALES, describe_charts
 from analytics_admin.console.search_cache_facts import (

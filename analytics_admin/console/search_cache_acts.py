@@ -9,10 +9,10 @@ from django.utils import timezone
 from django.utils.text import Truncator
 
 from analytics_admin import services
-from analytics_admin.console.acts import CONFIRMED, ConfirmedAct
+from analytics_admin.console.confirmation import CONFIRMED, ConfirmedAct
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
+from analytics_admin.console.labels import count
 from analytics_admin.console.search_cache_facts import describe_radius
-from analytics_admin.console.wording import count
 from analytics_admin.services import Act, ActResult
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.wording import count, share, tenths
+from analytics_admin.console.labels import count, share, tenths
 from analytics_admin.services import SearchCacheMinute
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
-from analytics_admin.console.wording import REACHABLE, UNKNOWN, count, share, status_badge, tenths
+from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
 from analytics_admin.i18n import here
 from analytics_admin.models import Operation
 from analytics_admin.services import SearchCacheCounts, SearchCacheStatus, SearchCacheSweep

@@ -12,10 +12,10 @@ from django.http import HttpResponse
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.acts import ConfirmedAct, moved_words
 from analytics_admin.console.breaker_acts import movers_first
+from analytics_admin.console.confirmation import ConfirmedAct, moved_words
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
-from analytics_admin.console.wording import BULK, CONTROLS
+from analytics_admin.console.labels import BULK, CONTROLS
 from analytics_admin.services import Act, ActRefused, ActResult, BreakerMoved
 
 FILLED_IN = ("control", "for_seconds", "reason")

@@ -2,15 +2,15 @@
 
 from django import template
 
-from analytics_admin.console import instants, wording
+from analytics_admin.console import labels, times
 from analytics_admin.i18n import from_record, here
 
 register = template.Library()
 
-register.filter(instants.moment)
-register.filter(instants.clock)
-register.filter(instants.ago)
-register.filter(instants.left)
-register.filter(wording.count)
+register.filter(times.moment)
+register.filter(times.clock)
+register.filter(times.ago)
+register.filter(times.left)
+register.filter(labels.count)
 register.filter(here)
 register.filter(from_record)

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from analytics_admin.breakers import circuit_breaker, control
-from analytics_admin.console.act_lines import command_lines, curl_lines
+from analytics_admin.console.equivalents import command_lines, curl_lines
 from analytics_admin.services import Act
 from tests.fleet.crew import Crew
 from tests.fleet.deployments import KEY, Deployment

@@ -8,7 +8,7 @@ from django.template.loader import get_template
 
 from analytics_admin.conf import KEYS
 from analytics_admin.console.breaker_rows import column_headings
-from analytics_admin.console.wording import state_badge
+from analytics_admin.console.labels import state_badge
 from analytics_admin.services import Act
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "console.md").read_text()

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from analytics_admin import services
-from analytics_admin.console.act_lines import MOST_LINES, command_lines, curl_lines
+from analytics_admin.console.equivalents import MOST_LINES, command_lines, curl_lines
 from analytics_admin.models import Operation
 from analytics_admin.services import Act, Actor
 from tests.breakers import trip

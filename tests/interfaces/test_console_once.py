@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from analytics_admin import services
-from analytics_admin.console import acts, breaker_acts, selected_breakers
+from analytics_admin.console import breaker_acts, confirmation, selected_breakers
 from analytics_admin.console import search_cache_acts as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
@@ -37,7 +37,7 @@ def soft_clear() -> None:
 class Case:
     """One act of the console: the button's form, and what the act answers."""
 
-    act: type[acts.ConfirmedAct]
+    act: type[confirmation.ConfirmedAct]
     url: str
     back: str
     pressed: dict[str, Any] = field(default_factory=dict)
@@ -152,7 +152,7 @@ def concrete(cls):
 
 
 def test_every_act_of_the_console_is_in_the_table():
-    assert {case.act for case in CASES.values()} == set(concrete(acts.ConfirmedAct))
+    assert {case.act for case in CASES.values()} == set(concrete(confirmation.ConfirmedAct))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -18,9 +18,9 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.act_lines import command_lines, curl_lines
+from analytics_admin.console.base import DomainAdmin, hindrance
+from analytics_admin.console.equivalents import command_lines, curl_lines
 from analytics_admin.console.forms import ConfirmForm, drop_untimely_errors
-from analytics_admin.console.pages import DomainAdmin, hindrance
 from analytics_admin.i18n import from_record, here, words_of
 from analytics_admin.models import Operation
 from analytics_admin.services import (
