@@ -12,8 +12,8 @@ def register(site: "AdminSite") -> None:
     Raises:
         AlreadyRegistered: the site has them.
     """
+    from analytics_admin.console.audit.admin import OperationAdmin
     from analytics_admin.console.circuit_breakers import CircuitBreakerAdmin
-    from analytics_admin.console.operations import OperationAdmin
     from analytics_admin.console.search_cache import SearchCacheAdmin
     from analytics_admin.models import CircuitBreaker, Operation, SearchCache
 

@@ -10,7 +10,7 @@ from django.test import override_settings
 from django.utils import translation
 
 from analytics_admin.breakers import history, registry
-from analytics_admin.console.operation_words import duration_words
+from analytics_admin.console.audit.labels import duration_words
 from tests.breakers import another
 from tests.interfaces.addresses import console_routes
 from tests.interfaces.console_act_states import ACTS, IN_EVERY_WAY, WALKS, stage

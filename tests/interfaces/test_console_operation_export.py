@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.test import AsyncClient
 from django.utils import timezone
 
-from analytics_admin.console.operation_export import ExportCutOff, export
+from analytics_admin.console.audit.export import ExportCutOff, export
 from analytics_admin.models import Operation
 from analytics_admin.services import ActFailed, Actor, clear_search_cache, plain_operation
 from tests.interfaces.operations import EXPORT, HOSTILE, LIST, record, shown

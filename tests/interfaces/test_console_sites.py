@@ -11,7 +11,7 @@ from django.core.cache import caches
 from django.urls import path
 
 from analytics_admin.console import register
-from analytics_admin.console.operations import OperationAdmin
+from analytics_admin.console.audit.admin import OperationAdmin
 from analytics_admin.console.search_cache import SearchCacheAdmin
 from analytics_admin.models import Operation, SearchCache
 from analytics_admin.services import describe_breaker

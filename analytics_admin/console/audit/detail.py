@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.labels import count, state_badge, status_badge
-from analytics_admin.console.operation_words import (
+from analytics_admin.console.audit.labels import (
     aim_words,
     control_words,
     duration_words,
     seconds_words,
     status_meaning,
 )
+from analytics_admin.console.labels import count, state_badge, status_badge
 from analytics_admin.console.search_cache_facts import MODES
 from analytics_admin.models import Operation
 

@@ -17,6 +17,16 @@ from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from analytics_admin.console.audit.detail import describe_operation
+from analytics_admin.console.audit.export import answer_export
+from analytics_admin.console.audit.filters import (
+    ActorFilter,
+    StatusFilter,
+    require_understood,
+    what_is_chosen,
+)
+from analytics_admin.console.audit.followup import describe_watch
+from analytics_admin.console.audit.labels import aim_words, duration_words
 from analytics_admin.console.base import (
     REFRESH_HEADER,
     STYLE_SHEET,
@@ -25,16 +35,6 @@ from analytics_admin.console.base import (
     common_context,
 )
 from analytics_admin.console.labels import status_badge
-from analytics_admin.console.operation_export import answer_export
-from analytics_admin.console.operation_filters import (
-    ActorFilter,
-    StatusFilter,
-    require_understood,
-    what_is_chosen,
-)
-from analytics_admin.console.operation_page import describe_operation
-from analytics_admin.console.operation_watch import describe_watch
-from analytics_admin.console.operation_words import aim_words, duration_words
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
 from analytics_admin.services import SEARCHED_FIELDS, containing

@@ -10,9 +10,9 @@ from typing import Any
 from django.utils.translation import gettext, ngettext
 
 from analytics_admin import services
+from analytics_admin.console.audit.labels import span_words
+from analytics_admin.console.audit.sequel_words import SEQUELS
 from analytics_admin.console.labels import cause_words, count, state_badge
-from analytics_admin.console.operation_words import span_words
-from analytics_admin.console.sequel_words import SEQUELS
 from analytics_admin.i18n import here
 from analytics_admin.models import Operation
 from analytics_admin.services import BreakerWatch, Sequel, StoreUnavailable, WatchedBreaker
