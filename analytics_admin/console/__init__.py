@@ -13,7 +13,7 @@ def register(site: "AdminSite") -> None:
         AlreadyRegistered: the site has them.
     """
     from analytics_admin.console.audit.admin import OperationAdmin
-    from analytics_admin.console.circuit_breakers import CircuitBreakerAdmin
+    from analytics_admin.console.breakers.admin import CircuitBreakerAdmin
     from analytics_admin.console.search_cache import SearchCacheAdmin
     from analytics_admin.models import CircuitBreaker, Operation, SearchCache
 

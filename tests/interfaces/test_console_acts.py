@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.console.breaker_list import tone, verdict
+from analytics_admin.console.breakers.list import tone, verdict
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 

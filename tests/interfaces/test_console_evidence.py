@@ -8,7 +8,7 @@ import pytest
 
 from analytics_admin import services
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.console.breaker_page import draw
+from analytics_admin.console.breakers.detail import draw
 from analytics_admin.console.labels import cause_words, rule_words
 from analytics_admin.services import Actor, set_breaker_control
 from tests.breakers import another, snapshot_of, trip

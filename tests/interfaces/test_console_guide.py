@@ -7,7 +7,7 @@ import pytest
 from django.template.loader import get_template
 
 from analytics_admin.conf import KEYS
-from analytics_admin.console.breaker_rows import column_headings
+from analytics_admin.console.breakers.rows import column_headings
 from analytics_admin.console.labels import state_badge
 from analytics_admin.services import Act
 

@@ -14,8 +14,9 @@ from django.test import Client
 from django.utils import timezone
 
 from analytics_admin import services
-from analytics_admin.console import breaker_acts, confirmation, selected_breakers
+from analytics_admin.console import confirmation
 from analytics_admin.console import search_cache_acts as console_acts
+from analytics_admin.console.breakers import operations, selected
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from analytics_admin.services.search_cache import ways
@@ -69,48 +70,48 @@ CASES = {
         message="Search cache swept: 0 of 0 results removed",
     ),
     "reset all": Case(
-        act=breaker_acts.ResetMany,
+        act=operations.ResetMany,
         url=f"{BREAKERS}reset/",
         back=BREAKERS,
         message="All circuit breakers reset successfully",
     ),
     "reset one": Case(
-        act=breaker_acts.ResetOne,
+        act=operations.ResetOne,
         url=f"{ONE}reset/",
         back=ONE,
         pressed={"expected_generation": ...},
         message="1 circuit breakers reset successfully",
     ),
     "hold one": Case(
-        act=breaker_acts.ControlOne,
+        act=operations.ControlOne,
         url=f"{ONE}control/",
         back=ONE,
         pressed={"expected_generation": ..., "control": "disabled", "for_seconds": "900"},
         message="Circuit breaker once.1 set to disabled",
     ),
     "probe one": Case(
-        act=breaker_acts.ProbeOne,
+        act=operations.ProbeOne,
         url=f"{ONE}probe/",
         back=ONE,
         pressed={"expected_generation": ...},
         message="Circuit breaker once.1 lets a probe through",
     ),
     "forget one": Case(
-        act=breaker_acts.ForgetOne,
+        act=operations.ForgetOne,
         url=f"{ONE}forget/",
         back=BREAKERS,
         pressed={"expected_generation": ...},
         message="Circuit breaker once.1 forgotten",
     ),
     "reset ticked": Case(
-        act=selected_breakers.ResetSelected,
+        act=selected.ResetSelected,
         url=f"{BREAKERS}-/reset/",
         back=BREAKERS,
         pressed=TICKED,
         message="2 circuit breakers reset successfully",
     ),
     "hold ticked": Case(
-        act=selected_breakers.ControlSelected,
+        act=selected.ControlSelected,
         url=f"{BREAKERS}-/control/",
         back=BREAKERS,
         pressed={**TICKED, "control": "disabled"},

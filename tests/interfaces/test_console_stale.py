@@ -6,7 +6,7 @@ from django.test import Client
 from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import soft
-from analytics_admin.console import breaker_acts
+from analytics_admin.console.breakers import operations
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.breakers import trip
@@ -149,7 +149,7 @@ def test_a_reset_of_all_is_one_of_all_whatever_opens_meanwhile(operator):
 
 
 def test_more_names_than_a_form_takes_are_not_carried(operator, monkeypatch):
-    monkeypatch.setattr(breaker_acts, "MOST_CARRIED", 5)
+    monkeypatch.setattr(operations, "MOST_CARRIED", 5)
     trip("a.seen")
     sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
     assert sent["seen"] == ""

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.console.policy_words import OPTIONS, value_words
+from analytics_admin.console.breakers.labels import OPTIONS, value_words
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,

@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
-from analytics_admin.console.breaker_rows import RowWriter, column_headings, seen_of, sum_up
+from analytics_admin.console.breakers.rows import RowWriter, column_headings, seen_of, sum_up
 from analytics_admin.console.labels import count, state_badge
 from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.breaker_acts import movers_first
+from analytics_admin.console.breakers.operations import movers_first
 from analytics_admin.console.confirmation import ConfirmedAct, moved_words
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
 from analytics_admin.console.labels import BULK, CONTROLS

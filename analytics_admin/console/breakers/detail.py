@@ -9,7 +9,8 @@ from django.http import Http404
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.breaker_facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.labels import policy_rows
 from analytics_admin.console.forms import ControlForm
 from analytics_admin.console.labels import (
     UNKNOWN,
@@ -18,7 +19,6 @@ from analytics_admin.console.labels import (
     state_badge,
     status_badge,
 )
-from analytics_admin.console.policy_words import policy_rows
 from analytics_admin.i18n import here
 from analytics_admin.models import Operation
 from analytics_admin.services import (

@@ -7,17 +7,17 @@ from django.urls import NoReverseMatch, URLPattern
 from django.utils.translation import gettext
 
 from analytics_admin.console.base import DomainAdmin, hindrance
-from analytics_admin.console.breaker_acts import (
+from analytics_admin.console.breakers.detail import describe_breaker
+from analytics_admin.console.breakers.list import describe_list, list_address
+from analytics_admin.console.breakers.operations import (
     ControlOne,
     ForgetOne,
     ProbeOne,
     ResetMany,
     ResetOne,
 )
-from analytics_admin.console.breaker_list import describe_list, list_address
-from analytics_admin.console.breaker_page import describe_breaker
+from analytics_admin.console.breakers.selected import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.console.labels import BULK
-from analytics_admin.console.selected_breakers import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.i18n import here
 from analytics_admin.services import Act, StoreUnavailable
 

@@ -15,9 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from analytics_admin.console.breaker_facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.sparkline import HEIGHT, Sparkline, draw_sparkline
 from analytics_admin.console.labels import cause_words, count, state_badge
-from analytics_admin.console.sparkline import HEIGHT, Sparkline, draw_sparkline
 from analytics_admin.console.times import ago, left
 from analytics_admin.services import (
     BreakerActivity,
