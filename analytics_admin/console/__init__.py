@@ -14,7 +14,7 @@ def register(site: "AdminSite") -> None:
     """
     from analytics_admin.console.audit.admin import OperationAdmin
     from analytics_admin.console.breakers.admin import CircuitBreakerAdmin
-    from analytics_admin.console.search_cache import SearchCacheAdmin
+    from analytics_admin.console.search_cache.admin import SearchCacheAdmin
     from analytics_admin.models import CircuitBreaker, Operation, SearchCache
 
     site.register(SearchCache, SearchCacheAdmin)

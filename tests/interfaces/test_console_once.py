@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from analytics_admin import services
 from analytics_admin.console import confirmation
-from analytics_admin.console import search_cache_acts as console_acts
 from analytics_admin.console.breakers import operations, selected
+from analytics_admin.console.search_cache import operations as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from analytics_admin.services.search_cache import ways

@@ -17,7 +17,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import sweep
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.caching.statistics.store import Batch, open_ledger
-from analytics_admin.console import search_cache_acts
+from analytics_admin.console.search_cache import operations
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.contract.helpers import nothing_changes
@@ -71,7 +71,7 @@ def test_a_confirmed_sweep_is_done_and_on_record(operator):
 def test_a_sweep_that_lasts_longer_than_a_press_is_gone_on_with_from_the_top_of_the_page(
     operator, monkeypatch
 ):
-    monkeypatch.setattr(search_cache_acts, "SWEEP_SECONDS", 0)
+    monkeypatch.setattr(operations, "SWEEP_SECONDS", 0)
     leave_behind(3000)
     page = operator.post(SWEEP, asked(operator.post(SWEEP), SWEEP), follow=True)
     ((level, message),) = told(page)
@@ -84,7 +84,7 @@ def test_a_sweep_that_lasts_longer_than_a_press_is_gone_on_with_from_the_top_of_
     percent = int(re.search(r'<progress max="100" value="(\d+)"', content)[1])
     assert f"{percent} % done: " in content
     assert 0 < percent < 100
-    monkeypatch.setattr(search_cache_acts, "SWEEP_SECONDS", 60)
+    monkeypatch.setattr(operations, "SWEEP_SECONDS", 60)
     confirm = operator.post(SWEEP)
     assert f"A sweep is at {percent} %. This goes on from there." in confirm.text
     page = operator.post(SWEEP, asked(confirm, SWEEP), follow=True)

@@ -12,7 +12,7 @@ from django.urls import path
 
 from analytics_admin.console import register
 from analytics_admin.console.audit.admin import OperationAdmin
-from analytics_admin.console.search_cache import SearchCacheAdmin
+from analytics_admin.console.search_cache.admin import SearchCacheAdmin
 from analytics_admin.models import Operation, SearchCache
 from analytics_admin.services import describe_breaker
 from tests.breakers import trip

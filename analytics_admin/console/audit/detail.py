@@ -19,7 +19,7 @@ from analytics_admin.console.audit.labels import (
     status_meaning,
 )
 from analytics_admin.console.labels import count, state_badge, status_badge
-from analytics_admin.console.search_cache_facts import MODES
+from analytics_admin.console.search_cache.labels import MODES
 from analytics_admin.models import Operation
 
 if TYPE_CHECKING:

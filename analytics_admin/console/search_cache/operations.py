@@ -12,11 +12,11 @@ from analytics_admin import services
 from analytics_admin.console.confirmation import CONFIRMED, ConfirmedAct
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.labels import count
-from analytics_admin.console.search_cache_facts import describe_radius
+from analytics_admin.console.search_cache.labels import describe_radius
 from analytics_admin.services import Act, ActResult
 
 if TYPE_CHECKING:
-    from analytics_admin.console.search_cache import SearchCacheAdmin
+    from analytics_admin.console.search_cache.admin import SearchCacheAdmin
 
 TAGS_SHOWN = 500  # characters, on the confirm page
 SWEEP_SECONDS = 10.0

@@ -11,15 +11,15 @@ from django.utils.translation import gettext, ngettext
 from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin, hindrance
 from analytics_admin.console.forms import ClearForm
-from analytics_admin.console.search_cache_acts import Clear, Sweep, Undo
-from analytics_admin.console.search_cache_charts import DEFAULT_HOURS, SCALES, describe_charts
-from analytics_admin.console.search_cache_facts import (
+from analytics_admin.console.search_cache.charts import DEFAULT_HOURS, SCALES, describe_charts
+from analytics_admin.console.search_cache.labels import (
     describe_clears,
     describe_facts,
     describe_load,
     describe_sweep,
     describe_tags,
 )
+from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
 from analytics_admin.services import LONGEST_HISTORY, LONGEST_TAG, Act, SearchCacheStatus
 
 TOLD_AGAIN = 30.0

@@ -1,0 +1,1 @@
+"""The admin's page about the search cache."""
