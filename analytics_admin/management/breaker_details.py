@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analytics_admin.management.breaker_tables import COLOURS, aligned, seconds
+from analytics_admin.management.breakers import COLOURS, aligned, seconds
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import BreakerDetail, as_plain
 

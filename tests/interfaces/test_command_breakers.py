@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.management.commands.set_circuit_breaker import duration
-from analytics_admin.management.watching import watch
+from analytics_admin.management.live import watch
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, StoreUnavailable, describe_breaker, set_breaker_control
 from tests.breakers import another, state_now, trip

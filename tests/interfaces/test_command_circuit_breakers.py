@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from analytics_admin.breakers import runtime
-from analytics_admin.management.breaker_tables import COLOURS
+from analytics_admin.management.breakers import COLOURS
 from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
 from tests.breakers import another, round_trips
 from tests.servers import free_port

@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache
-from analytics_admin.management.breaker_tables import as_text
-from analytics_admin.management.search_cache_tables import drawn_status
+from analytics_admin.management.breakers import as_text
+from analytics_admin.management.search_cache import drawn_status
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, SearchCacheStatus, describe_search_cache
 from tests.contract.helpers import assert_error, nothing_changes

@@ -73,7 +73,7 @@ class Command(OperatorCommand):
             raise CommandError("--watch is for a terminal", returncode=EXIT_USAGE)
 
     def _watch(self, options: dict[str, Any]) -> None:
-        from analytics_admin.management.watching import watch
+        from analytics_admin.management.live import watch
 
         self.stdout.ending = ""  # the screen's own control, no lines
         watch(
@@ -86,7 +86,7 @@ class Command(OperatorCommand):
 
     def _show_one(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
         from analytics_admin.management.breaker_details import drawn_detail, plain_detail
-        from analytics_admin.management.breaker_tables import as_text
+        from analytics_admin.management.breakers import as_text
 
         detail = services.describe_breaker(options["name"])
         if options["json"]:
@@ -98,7 +98,7 @@ class Command(OperatorCommand):
         return [detail.status]
 
     def _show_list(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
-        from analytics_admin.management.breaker_tables import as_text, plain_list, table
+        from analytics_admin.management.breakers import as_text, plain_list, table
 
         breakers = services.list_breakers(**_chosen(options))
         if options["json"]:

@@ -38,7 +38,7 @@ class Command(ActCommand):
             return self._clear(options, on_progress=on_progress)
 
     def preview_lines(self, preview: Mapping[str, Any]) -> list[str]:
-        from analytics_admin.management.search_cache_tables import preview_lines
+        from analytics_admin.management.search_cache import preview_lines
 
         return list(preview_lines(preview))
 

@@ -24,8 +24,8 @@ class Command(OperatorCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from analytics_admin.management.breaker_tables import as_text
-        from analytics_admin.management.search_cache_tables import drawn_status, plain_status
+        from analytics_admin.management.breakers import as_text
+        from analytics_admin.management.search_cache import drawn_status, plain_status
 
         status = services.describe_search_cache(minutes=options["minutes"])
         if options["json"]:

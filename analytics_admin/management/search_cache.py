@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analytics_admin.management.breaker_details import Section, drawn_section, plain_section
-from analytics_admin.management.breaker_tables import aligned
+from analytics_admin.management.breakers import aligned
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import SearchCacheStatus, plain_search_cache
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from analytics_admin.management.breaker_tables import table
+from analytics_admin.management.breakers import table
 from analytics_admin.services import LARGEST_PAGE, BreakerPage, StoreUnavailable
 
 INTERVAL = 1.0
