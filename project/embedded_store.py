@@ -25,7 +25,7 @@ from redis.connection import ConnectionPool, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as StoreConnectionError
 
 from project import store_supervisor
-from project.private_folder import make_private_folder
+from project.files import make_private_folder
 from project.store_supervisor import answers
 
 WAIT = 5.0  # seconds that a process waits for the store before it says why it can't have it

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from project.private_folder import make_private_folder
+from project.files import make_private_folder
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")

@@ -180,14 +180,14 @@ if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):
 
 # What goes wrong
 
-DEFAULT_EXCEPTION_REPORTER = "project.discretion.DiscreetReporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "project.discretion.DiscreetFilter"
+DEFAULT_EXCEPTION_REPORTER = "project.redaction.DiscreetReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.redaction.DiscreetFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "plain": {
-            "()": "project.discretion.DiscreetFormatter",
+            "()": "project.redaction.DiscreetFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
         }
     },

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
-from project.private_folder import make_private_folder
+from project.files import make_private_folder
 
 Fault = Literal["off", "on", "slow", "sometimes"]
 """``off``: it works. ``on``: each search fails. ``slow``: none answers in time. ``sometimes``: it

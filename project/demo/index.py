@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from project.demo.products import EDITION, products
-from project.private_folder import make_private_folder
+from project.files import make_private_folder
 
 PAGE_SIZE = 10
 TITLE_WEIGHT = 5.0

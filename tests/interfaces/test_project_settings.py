@@ -18,7 +18,7 @@ from django.test import Client, override_settings
 from django.urls import path
 
 from project import environment
-from project.discretion import DiscreetFormatter
+from project.redaction import DiscreetFormatter
 from tests.servers import StoreServer
 
 ROOT = Path(__file__).resolve().parents[2]
