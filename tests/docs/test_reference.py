@@ -16,13 +16,13 @@ from django.dispatch import Signal
 from django.test import Client
 
 from analytics_admin import services, signals
-from analytics_admin.access import Act
-from analytics_admin.breakers import BreakerPolicy, circuit_breaker, machine
-from analytics_admin.breakers.snapshot import Control, State
+from analytics_admin.breakers import BreakerPolicy, circuit_breaker, state_machine
+from analytics_admin.breakers.state import Control, State
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.figures import Load
+from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
 from analytics_admin.models import Operation
+from analytics_admin.permissions import Act
 from analytics_admin.services import (
     Actor,
     BreakerActivity,
@@ -131,16 +131,16 @@ def test_every_signal_is_there_and_none_is_invented() -> None:
 
 def test_every_cause_of_a_transition_is_there_and_none_is_invented() -> None:
     causes = {
-        machine.CONSECUTIVE_FAILURES,
-        machine.FAILURE_RATE,
-        machine.SLOW_CALL_RATE,
-        machine.WAIT_OVER,
-        machine.PROBE_FAILED,
-        machine.PROBES_SUCCEEDED,
-        machine.RESET,
-        machine.CONTROL,
-        machine.HOLD_OVER,
-        machine.PROBE_ALLOWED,
+        state_machine.CONSECUTIVE_FAILURES,
+        state_machine.FAILURE_RATE,
+        state_machine.SLOW_CALL_RATE,
+        state_machine.WAIT_OVER,
+        state_machine.PROBE_FAILED,
+        state_machine.PROBES_SUCCEEDED,
+        state_machine.RESET,
+        state_machine.CONTROL,
+        state_machine.HOLD_OVER,
+        state_machine.PROBE_ALLOWED,
         "local",
     }
     assert set(first_names(read("reference/signals.md"), "cause")) == causes
