@@ -22,10 +22,12 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import status
 from analytics_admin.caching.statistics import queries, reporter
 from analytics_admin.stores import latency
-from tests.breakers import end_fleets
-from tests.servers import StoreServer
 from tests.settings import STORE_FOLDER
-from tests.turns import Turns
+from tests.support.breakers import end_fleets
+from tests.support.servers import StoreServer
+from tests.support.turns import Turns
+
+pytest_plugins = ["tests.support.fixtures"]
 
 _turns = pytest.StashKey[Turns]()
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")

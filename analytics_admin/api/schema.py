@@ -1,7 +1,7 @@
 """The API's description, for programs and for people; it holds nothing of the site.
 
 The document comes with the package: a site's own generator of schemas, and its settings, are not
-touched. ``python -m tests.openapi`` writes it, and a test compares it with the endpoints.
+touched. ``python -m tests.tools.openapi`` writes it, and a test compares it with the endpoints.
 """
 
 import json

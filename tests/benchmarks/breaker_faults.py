@@ -6,7 +6,7 @@ of tasks, with the longest hold-up of its event loop. States: of a breaker whose
 meanwhile / of one that was open before; during the outage, and after it.
 """
 
-from tests.fleet.faults import FAULTS, Account, Fault, suffer
+from tests.support.breaker_faults import FAULTS, Account, Fault, suffer
 
 NOTICEABLE = 0.004
 """Seconds; what takes less than that did not wait for the store."""

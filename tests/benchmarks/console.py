@@ -18,7 +18,7 @@ import django
 from rich.console import Console
 from rich.table import Table
 
-from tests.servers import StoreServer
+from tests.support.servers import StoreServer
 
 PATHS = {
     "plain changelist": "/plain/analytics_admin/row/",

@@ -17,7 +17,7 @@ import django
 from rich.console import Console
 from rich.table import Table
 
-from tests.servers import StoreServer
+from tests.support.servers import StoreServer
 
 BARE = "/bare"
 PATHS = {

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tests.benchmarks import search_cache_bench as bench
 from tests.benchmarks.breaker_bench import Line, cells
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
 
 SECTIONS = ("calls", "herd", "million", "stream", "clears")
 

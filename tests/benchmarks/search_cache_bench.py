@@ -10,7 +10,7 @@ import redis.connection
 from django.test import override_settings
 
 from tests.benchmarks.breaker_bench import CLIENT_CORE, SERVER_CORE, pin
-from tests.fleet.crew import Crew, set_up_site
+from tests.support.crew import Crew, set_up_site
 
 T = TypeVar("T")
 

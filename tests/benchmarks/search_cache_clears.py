@@ -16,10 +16,10 @@ from django.test import override_settings
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.clear.soft import clear_softly
 from tests.benchmarks import search_cache_bench as bench
-from tests.fleet import search_cache_traffic as traffic
-from tests.fleet.crew import Crew
-from tests.fleet.search_backend import Backend
-from tests.fleet.search_cache_traffic import Request, Traffic
+from tests.support import search_cache_traffic as traffic
+from tests.support.crew import Crew
+from tests.support.search_backend import Backend
+from tests.support.search_cache_traffic import Request, Traffic
 
 PROCESSES = 4
 RATE = 800.0

@@ -7,8 +7,8 @@ cache's, and exceptions that were not the backend's.
 """
 
 from tests.benchmarks.breaker_faults import NOTICEABLE
-from tests.fleet.faults import FAULTS, Fault
-from tests.fleet.search_cache_faults import Account, suffer
+from tests.support.breaker_faults import FAULTS, Fault
+from tests.support.search_cache_faults import Account, suffer
 
 
 def line(fault: Fault, seen: Account) -> str:

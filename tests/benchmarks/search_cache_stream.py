@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from analytics_admin.caching.clear import hard
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.search_cache_bench import crew_at
-from tests.fleet import search_cache_traffic as traffic
-from tests.fleet.search_backend import Backend
-from tests.fleet.search_cache_traffic import Request, Traffic
+from tests.support import search_cache_traffic as traffic
+from tests.support.search_backend import Backend
+from tests.support.search_cache_traffic import Request, Traffic
 
 PROCESSES = 4
 RATE = 2000.0

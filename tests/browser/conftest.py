@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.browser.site_process import SiteProcess
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
 
 CHROMIUM_SWITCHES = [
     "--no-sandbox",

@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.conftest import PASSWORD
 from tests.browser.test_accessibility import RULES
-from tests.interfaces.api_document import DOCUMENT, ENDPOINTS, documented
+from tests.support.openapi_document import DOCUMENT, ENDPOINTS, documented
 
 DOCS = "/api/v1/docs"
 
@@ -114,7 +114,7 @@ FAILING = {
 TRIP = """
 from contextlib import suppress
 from analytics_admin.breakers import CircuitOpenError
-from tests.breakers import trip
+from tests.support.breakers import trip
 
 with suppress(CircuitOpenError):
     trip("catalog")

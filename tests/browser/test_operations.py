@@ -1,81 +1,293 @@
-"""The audit trail as readers meet it: on a phone, in the dark, without JavaScript, as a file."""
+"""Every act of the console in a real browser: by mouse, by keyboard alone, without JavaScript.
+
+Nothing is done before the confirm page is sent; then other processes see it, and it is on record.
+"""
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST
+from tests.browser.operator import Operator
 
-LIST = "/admin/analytics_admin/operation/"
-ACTS = """
+BREAKERS = "/admin/analytics_admin/circuitbreaker/"
+SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
+REASON = "ticket 4711"
+
+# What another process of the site sees: breakers, fresh results, the newest act on record.
+SEEN = """
+import json
+from django.core.cache import caches
+from analytics_admin.caching import search_cache
+from analytics_admin.models import Operation
+from analytics_admin.services import list_breakers
+tags = {"tagged": ["products"], "plain": []}
+print(json.dumps({
+    **{status.name: status.state for status in list_breakers()},
+    "fresh": [key for key in tags if search_cache.get(key, tags=tags[key])],
+    "stored": len(caches["search"].client.get_client().keys("*value:k:*")),
+    "bare": sum(caches["search"].get(f"query-{n}") is not None for n in range(5)),
+    "acts": [list(row) for row in Operation.objects.values_list("kind", "actor", "reason")],
+}))
+"""
+RESULTS = """
+from analytics_admin.caching import search_cache
+search_cache.set("tagged", 1, tags=["products"])
+search_cache.set("plain", 1)
+"""
+AS = """
 from analytics_admin.services import *
-nightly = Actor.system("nightly-import@shop.example.com")
-reset_circuit_breakers(actor=nightly, reason="<b id=hostile>x</b> " + "y" * 400)
-set_breaker_control(name="payment:provider", control="disabled", actor=nightly, for_seconds=900)
-clear_search_cache(actor=nightly, tags=["prices", "z" * 100])
-clear_search_cache(actor=nightly, mode="soft")
+somebody = Actor.system("somebody else")
+"""
+SOFTLY_CLEARED = RESULTS + AS + "clear_search_cache(actor=somebody, mode='soft')\n"
+LEFTOVERS = """
+from django.core.cache import caches
+from analytics_admin.caching import search_cache, sweeping
+search_cache.set("plain", 1)
+step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
+for n in range(5000):
+    step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\\n1")
+step.execute()
+"""
+CUT_OFF = LEFTOVERS + "sweeping.sweep_leftovers(seconds=0)\n"
+HELD = AS + "set_breaker_control(name='payment:provider', control='disabled', actor=somebody)\n"
+MISTYPED = """
+from analytics_admin.breakers import circuit_breaker
+with circuit_breaker("catalgo"):
+    pass
 """
 
 
-@pytest.fixture
-def acted(site):
-    site.run(ACTS)
-    return site
+def nothing(operator: Operator) -> None:
+    """The button says it all."""
 
 
-@pytest.mark.usefixtures("acted")
+def pick(way: str, *, tags: str = "") -> Callable[[Operator], None]:
+    def fill(operator: Operator) -> None:
+        operator.pick(way)
+        if tags:
+            operator.write("Tags", tags)
+
+    return fill
+
+
+def choose(control: str, *, seconds: str = "3600") -> Callable[[Operator], None]:
+    def fill(operator: Operator) -> None:
+        operator.choose("Control", control)
+        operator.choose("Duration", seconds)
+
+    return fill
+
+
+def tick(*names: str) -> Callable[[Operator], None]:
+    def fill(operator: Operator) -> None:
+        for name in names:
+            operator.tick(f"Select {name}")
+
+    return fill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One act: where its button is, what is filled in, what is said, and what it changes."""
+
+    page: str
+    button: str
+    foretold: str
+    confirm: str
+    told: str
+    kind: str
+    changes: dict[str, Any]
+    before: str = ""
+    fill: Callable[[Operator], None] = field(default=nothing)
+
+
+DEEDS = {
+    "clear": Deed(
+        page=SEARCH_CACHE,
+        button="Clear search cache",
+        foretold="5 keys will be removed.",
+        confirm="Yes, clear the search cache",
+        told="Search cache cleared",
+        kind="clear_search_cache",
+        changes={"bare": 0},
+    ),
+    "clear softly": Deed(
+        before=RESULTS,
+        page=SEARCH_CACHE,
+        fill=pick("Softly"),
+        button="Clear search cache",
+        foretold="for at most 60 s",
+        confirm="Yes, clear the search cache",
+        told="Search cache cleared softly",
+        kind="clear_search_cache",
+        changes={"fresh": []},
+    ),
+    "clear by tags": Deed(
+        before=RESULTS,
+        page=SEARCH_CACHE,
+        fill=pick("By tag", tags="products, prices"),
+        button="Clear search cache",
+        foretold="1 of 2 tags",
+        confirm="Yes, clear the search cache",
+        told="Search cache cleared for 2 tags",
+        kind="clear_search_cache",
+        changes={"fresh": ["plain"]},
+    ),
+    "undo": Deed(
+        before=SOFTLY_CLEARED,
+        page=SEARCH_CACHE,
+        button="Undo the soft clear",
+        foretold="count as fresh again",
+        confirm="Yes, undo it",
+        told="Soft clear undone",
+        kind="undo_clear",
+        changes={"fresh": ["tagged", "plain"]},
+    ),
+    "sweep": Deed(
+        before=LEFTOVERS,
+        page=SEARCH_CACHE,
+        button="Sweep search cache",
+        foretold="results count no more",
+        confirm="Yes, sweep the search cache",
+        told="Search cache swept: 5000 of 5001 results removed",
+        kind="sweep_search_cache",
+        changes={"stored": 1},
+    ),
+    "continue a sweep": Deed(
+        before=CUT_OFF,
+        page=SEARCH_CACHE,
+        button="Continue the sweep",
+        foretold="This goes on from there.",
+        confirm="Yes, continue the sweep",
+        told="Search cache swept: ",
+        kind="sweep_search_cache",
+        changes={"stored": 1},
+    ),
+    "reset all": Deed(
+        page=BREAKERS,
+        button="Reset all circuit breakers",
+        foretold="2 circuit breakers will be closed",
+        confirm="Yes, reset 2 circuit breakers",
+        told="All circuit breakers reset successfully",
+        kind="reset_circuit_breakers",
+        changes={"catalog.search": "closed"},
+    ),
+    "reset the open ones": Deed(
+        page=BREAKERS,
+        button="Reset only open ones",
+        foretold="1 circuit breaker will be closed",
+        confirm="Yes, reset 1 circuit breaker",
+        told="1 circuit breakers reset successfully",
+        kind="reset_circuit_breakers",
+        changes={"catalog.search": "closed"},
+    ),
+    "reset one": Deed(
+        page=f"{BREAKERS}catalog.search/",
+        button="Reset this circuit breaker",
+        foretold="",
+        confirm="Yes, reset it",
+        told="reset successfully",
+        kind="reset_circuit_breakers",
+        changes={"catalog.search": "closed"},
+    ),
+    "reset the ticked ones": Deed(
+        page=BREAKERS,
+        fill=tick("catalog.search"),
+        button="Reset selected",
+        foretold="catalog.search",
+        confirm="Reset 1 circuit breaker",
+        told="1 circuit breakers reset successfully",
+        kind="reset_circuit_breakers",
+        changes={"catalog.search": "closed"},
+    ),
+    "hold": Deed(
+        page=f"{BREAKERS}payment:provider/",
+        fill=choose("forced_open", seconds="28800"),
+        button="Set control",
+        foretold="8 hours",
+        confirm="Yes, hold it",
+        told="Circuit breaker payment:provider set to forced_open",
+        kind="control_circuit_breakers",
+        changes={"payment:provider": "forced_open"},
+    ),
+    "release": Deed(
+        before=HELD,
+        page=f"{BREAKERS}payment:provider/",
+        fill=choose("automatic"),
+        button="Set control",
+        foretold="decides by itself again",
+        confirm="Yes, release it",
+        told="Circuit breaker payment:provider set to automatic",
+        kind="control_circuit_breakers",
+        changes={"payment:provider": "closed"},
+    ),
+    "hold the ticked ones": Deed(
+        page=BREAKERS,
+        fill=tick("catalog.search", "payment:provider"),
+        button="Force open selected",
+        foretold="Every call is rejected at once",
+        confirm="Force open 2 circuit breakers",
+        told="2 circuit breakers set to forced_open",
+        kind="control_circuit_breakers",
+        changes={"catalog.search": "forced_open", "payment:provider": "forced_open"},
+    ),
+    "release the ticked ones": Deed(
+        before=HELD,
+        page=BREAKERS,
+        fill=tick("payment:provider"),
+        button="Release selected",
+        foretold="payment:provider",
+        confirm="Release 1 circuit breaker",
+        told="Circuit breaker payment:provider set to automatic",
+        kind="control_circuit_breakers",
+        changes={"payment:provider": "closed"},
+    ),
+    "probe": Deed(
+        page=f"{BREAKERS}catalog.search/",
+        button="Let one probe through now",
+        foretold="The next calls pass as probes",
+        confirm="Yes, let it through",
+        told="Circuit breaker catalog.search lets a probe through",
+        kind="allow_probe",
+        changes={"catalog.search": "half_open"},
+    ),
+    "forget": Deed(
+        before=MISTYPED,
+        page=f"{BREAKERS}catalgo/",
+        button="Forget this circuit breaker",
+        foretold="",
+        confirm="Yes, forget it",
+        told="Circuit breaker catalgo forgotten",
+        kind="forget_circuit_breaker",
+        changes={"catalgo": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEDS)
 @pytest.mark.parametrize(
-    ("width", "scheme", "javascript"),
-    [(320, "light", False), (320, "dark", True), (1280, "light", True), (1280, "dark", True)],
+    ("javascript", "how"), [(True, "click"), (True, "keyboard"), (False, "click")]
 )
-def test_each_page_fits_the_screen_and_can_be_read(sign_in, width, scheme, javascript):
-    page = sign_in(
-        at=LIST,
-        color_scheme=scheme,
-        viewport={"width": width, "height": 700},
-        java_script_enabled=javascript,
-    )
-    links = page.locator("#result_list tbody th a")
-    expect(links).to_have_count(4)
-    addresses = [link.get_attribute("href") for link in links.all()]
-    for address in [LIST, *addresses]:
-        page.goto(address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-        if address != LIST:
-            page.locator("#aa-record summary").click()
-            assert page.evaluate(LOWEST_CONTRAST) >= 4.5, address
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-        expect(page.locator("#hostile")).to_have_count(0)
-
-
-@pytest.mark.usefixtures("acted")
-def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
-    page = sign_in(at=LIST)
-    page.locator("#searchbar").fill("payment")
-    page.get_by_role("button", name="Search").click()
-    expect(page.locator("#result_list tbody tr")).to_have_count(1)
-    expect(page.locator("td.field-kind_shown")).to_contain_text("payment:provider: Disabled")
-    page.wait_for_load_state()  # the viewer's own time moves what stands beside it
-    page.locator("#result_list tbody th a").click()
-    expect(page.locator("#aa-changes")).to_contain_text("Closed")
-    expect(page.locator("#aa-changes")).to_contain_text("Disabled")
-    page.get_by_role("link", name="All acts of this actor").click()
-    expect(page.locator("#result_list tbody tr")).to_have_count(4)
-    page.go_back()
-    page.locator(".breadcrumbs").get_by_role("link", name="Operations").click()
-    expect(page.locator("#result_list tbody tr")).to_have_count(1)  # as it was searched
-    page.go_back()
-    page.locator("#aa-changes a").click()
-    expect(page.locator("h1")).to_have_text("payment:provider")
-
-
-@pytest.mark.usefixtures("acted")
-def test_the_list_is_taken_along_as_a_file(sign_in):
-    page = sign_in(at=f"{LIST}?q=prices")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Export 1 operation as JSON").click()
-    document = json.loads(Path(download.value.path()).read_text())
-    assert document["count"] == 1
-    assert document["operations"][0]["targets"]["tags"] == ["prices", "z" * 100]
+def test_an_act_is_done_from_the_admin_once_it_is_confirmed(site, sign_in, name, javascript, how):
+    deed = DEEDS[name]
+    if deed.before:
+        site.run(deed.before)
+    page = sign_in(at=deed.page, java_script_enabled=javascript)
+    operator = Operator(page=page, how=how)
+    deed.fill(operator)
+    operator.press(deed.button)
+    expect(page.locator("#aa-preview")).to_contain_text(deed.foretold)
+    expect(page.get_by_text("done by ada")).to_be_visible()
+    before = json.loads(site.run(SEEN))
+    assert "ada" not in [actor for _, actor, _ in before["acts"]]
+    assert all(before[what] != then for what, then in deed.changes.items())
+    operator.write("Reason", REASON)
+    operator.press(deed.confirm)
+    expect(page.locator(".messagelist .success")).to_contain_text(deed.told)
+    expected = {**before, **deed.changes}
+    expected["acts"] = [[deed.kind, "ada", REASON], *before["acts"]]
+    assert json.loads(site.run(SEEN)) == {k: v for k, v in expected.items() if v is not None}

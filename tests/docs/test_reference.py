@@ -32,8 +32,8 @@ from analytics_admin.services import (
     SearchCacheStatus,
     plain_operation,
 )
-from tests.breakers import trip
 from tests.docs.pages import ROOT, code_blocks, first_names, names, read, rows, sections
+from tests.support.breakers import trip
 
 APP = ROOT / "analytics_admin"
 OPENAPI = json.loads((APP / "api" / "openapi.json").read_text())

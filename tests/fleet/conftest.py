@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fleet.deployments import Deployment
-from tests.fleet.sites import Site
+from tests.support.sites import Site
 
 BUSY_OPERATORS = """
 ANALYTICS_ADMIN = {**ANALYTICS_ADMIN, "THROTTLE_RATES": {"write": None, "login": None}}

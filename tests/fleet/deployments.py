@@ -16,8 +16,8 @@ from typing import Any
 import jwt
 import redis
 
-from tests.fleet.sites import Site, eventually
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
+from tests.support.sites import Site, eventually
 
 KEY = "fleet-test-signing-key-of-more-than-32-bytes"
 USERS = ("admin", "olga")

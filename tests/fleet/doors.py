@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.fleet.crew import Crew
 from tests.fleet.deployments import Deployment, Operator
+from tests.support.crew import Crew
 
 API = "/api/v1/analytics/circuit-breakers"
 BREAKERS = "/admin/analytics_admin/circuitbreaker"

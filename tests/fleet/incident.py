@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.runtime import act_store
-from tests.fleet.crew import Crew, set_up_site
-from tests.servers import StoreServer
+from tests.support.crew import Crew, set_up_site
+from tests.support.servers import StoreServer
 
 NAME = "search-backend"
 PROCESSES = ("web-1", "web-2", "worker-1")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from project.demo.index import Index
-from tests.fleet.crew import Crew
 from tests.fleet.deployments import Deployment
+from tests.support.crew import Crew
 
 PROCESSES = 6
 

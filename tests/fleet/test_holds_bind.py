@@ -8,9 +8,9 @@ import pytest
 
 from tests.fleet import callers
 from tests.fleet.callers import AFTERWARDS, ENDS, MEETS, PASSED, PROBE, Log
-from tests.fleet.crew import Crew, sleep_until
 from tests.fleet.deployments import Deployment
 from tests.fleet.doors import Admin, Rest
+from tests.support.crew import Crew, sleep_until
 
 pytestmark = pytest.mark.hurried
 

@@ -8,10 +8,10 @@ import pytest
 
 from tests.fleet import callers
 from tests.fleet.callers import AFTERWARDS, ENDS, MEETS, PASSED, PROBE, Log
-from tests.fleet.crew import Crew, sleep_until
 from tests.fleet.deployments import Deployment
 from tests.fleet.doors import Rest
-from tests.servers import StoreServer
+from tests.support.crew import Crew, sleep_until
+from tests.support.servers import StoreServer
 
 pytestmark = pytest.mark.hurried
 

@@ -16,7 +16,7 @@ import jwt
 import pytest
 import redis
 
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "fleet-test-signing-key-of-more-than-32-bytes"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fleet.crew import PATIENCE, Crew
 from tests.fleet.incident import POLICY, PROCESSES, Incident, Line
-from tests.fleet.sites import ROOT
+from tests.support.crew import PATIENCE, Crew
+from tests.support.sites import ROOT
 
 STORY = [
     "BACKEND UP",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.fleet.sites import ROOT
+from tests.support.sites import ROOT
 
 HOST_SETTINGS = """
 import os

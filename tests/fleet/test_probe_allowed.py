@@ -9,9 +9,9 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.permit import Permit
-from tests.fleet.crew import Crew
 from tests.fleet.deployments import Deployment
 from tests.fleet.doors import API
+from tests.support.crew import Crew
 
 pytestmark = pytest.mark.hurried
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fleet.sites import Site, eventually
-from tests.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port
+from tests.support.sites import Site, eventually
 
 CLEARED = '{"message":"Search cache cleared"}'
 RESET = '{"message":"All circuit breakers reset successfully"}'

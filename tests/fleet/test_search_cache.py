@@ -10,7 +10,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching.entries import record_key
 from tests.fleet import search_cache_tasks as tasks
-from tests.fleet.crew import Crew
+from tests.support.crew import Crew
 
 PROCESSES = 4
 

@@ -15,8 +15,8 @@ from django.core.cache import caches
 
 from analytics_admin.caching.clear.sweep import POSITION_NAME
 from tests.fleet import search_cache_tasks as tasks
-from tests.fleet.crew import Crew
-from tests.fleet.sites import eventually
+from tests.support.crew import Crew
+from tests.support.sites import eventually
 
 ROOT = Path(__file__).parents[2]
 DEAD = "x" * 16

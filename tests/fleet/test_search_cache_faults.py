@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.fleet.faults import FAULTS, Fault
-from tests.fleet.search_cache_faults import Account, suffer
+from tests.support.breaker_faults import FAULTS, Fault
+from tests.support.search_cache_faults import Account, suffer
 
 pytestmark = pytest.mark.hurried
 

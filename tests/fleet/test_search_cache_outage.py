@@ -15,10 +15,10 @@ import pytest
 import redis
 
 from analytics_admin.caching import SearchCache, StoreUnavailable
-from tests.contract.purging import use_caches
-from tests.fleet.proxies import Proxy
-from tests.fleet.sites import eventually
-from tests.servers import StoreServer
+from tests.support.cache_aliases import use_caches
+from tests.support.proxy import Proxy
+from tests.support.servers import StoreServer
+from tests.support.sites import eventually
 
 pytestmark = pytest.mark.hurried
 

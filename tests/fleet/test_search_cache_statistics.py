@@ -15,12 +15,12 @@ from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.statistics import reporter
 from analytics_admin.caching.statistics.queries import read_figures
-from tests.contract.purging import use_caches
 from tests.fleet import search_cache_tasks as tasks
-from tests.fleet.crew import Crew
-from tests.fleet.proxies import Proxy
-from tests.fleet.sites import eventually
-from tests.servers import StoreServer
+from tests.support.cache_aliases import use_caches
+from tests.support.crew import Crew
+from tests.support.proxy import Proxy
+from tests.support.servers import StoreServer
+from tests.support.sites import eventually
 
 PROCESSES = 4
 CALLS = 500

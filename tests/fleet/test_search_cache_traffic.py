@@ -12,10 +12,10 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import record_key
 from tests.fleet import search_cache_tasks as tasks
-from tests.fleet import search_cache_traffic as traffic
-from tests.fleet.crew import Crew
-from tests.fleet.search_backend import Backend
-from tests.fleet.search_cache_traffic import Request, Traffic
+from tests.support import search_cache_traffic as traffic
+from tests.support.crew import Crew
+from tests.support.search_backend import Backend
+from tests.support.search_cache_traffic import Request, Traffic
 
 PROCESSES = 4
 RATE = 2000

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.fleet.sites import Site
+from tests.support.sites import Site
 
 SECRET = {"SECRET_KEY": "a-secret-of-a-test-that-is-long-enough-for-every-check-1234"}
 

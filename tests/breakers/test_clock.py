@@ -1,0 +1,128 @@
+"""A store whose clock is set makes no breaker wait longer than its policy allows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers.state import Results
+from analytics_admin.breakers.state_machine import new_record
+from analytics_admin.breakers.stores.base import Move, Report
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.breakers.stores.redis import RedisStore
+from tests.support.simulation import SimulatedSite, simulated_site
+
+HOUR = 3600.0
+WAIT = 60.0
+
+
+@pytest.fixture
+def site() -> Iterator[SimulatedSite]:
+    with simulated_site() as site:
+        yield site
+
+
+def set_clock(site: SimulatedSite, ahead: float) -> None:
+    """Set the store's clock; the processes' own go on as they were."""
+    site.store._clock = lambda: site.clock.time() + ahead
+
+
+def process(site: SimulatedSite, **policy: Any) -> CircuitBreaker:
+    return site.process("search", wait_duration_in_open_state=WAIT, **policy)
+
+
+def call(breaker: CircuitBreaker, *, fails: bool = False) -> None:
+    permit = breaker.acquire()
+    permit.fail() if fails else permit.succeed()
+
+
+def rejects(breaker: CircuitBreaker) -> bool:
+    try:
+        breaker.acquire().release()
+    except CircuitOpenError as error:
+        return error.retry_after <= WAIT
+    return False
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["saw it open before", "hears of it after"])
+def test_an_open_breaker_waits_no_longer_when_the_clock_is_set_back(site, late):
+    breaker = process(site, failure_threshold=1)
+    call(breaker, fails=True)
+    if late:
+        breaker = process(site, failure_threshold=1)
+    set_clock(site, -HOUR)
+    site.clock.now += 1
+    assert rejects(breaker)
+    for _ in range(4):
+        site.clock.now += WAIT / 5
+        assert rejects(breaker)
+    site.clock.now += WAIT / 5
+    call(breaker)
+    assert breaker.state == "closed"
+
+
+def test_a_lost_probe_is_forgiven_in_time_when_the_clock_is_set_back(site):
+    breaker = process(site, failure_threshold=1, max_wait_duration_in_half_open_state=WAIT)
+    call(breaker, fails=True)
+    site.clock.now += WAIT
+    breaker.acquire()
+    set_clock(site, -HOUR)
+    site.clock.now += 1
+    assert rejects(breaker)
+    site.clock.now += WAIT
+    call(breaker)
+    assert breaker.state == "closed"
+
+
+def test_an_open_breaker_probes_when_the_clock_is_set_ahead(site):
+    breaker = process(site, failure_threshold=1)
+    call(breaker, fails=True)
+    set_clock(site, HOUR)
+    site.clock.now += 1
+    call(breaker)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_rates_are_judged_soon_again_after_the_clock_is_set(site, ahead):
+    rates = {"failure_rate_threshold": 50, "sliding_window_type": "time_based"}
+    breaker = process(site, failure_threshold=None, minimum_number_of_calls=10, **rates)
+    call(breaker)
+    set_clock(site, ahead)
+    site.clock.now += 1
+    call(breaker)
+    site.clock.now += 4
+    permits = [breaker.acquire() for _ in range(10)]
+    for permit in permits:
+        permit.fail()
+    assert rejects(breaker)
+
+
+def test_a_bucket_ahead_of_the_clock_is_empty(site):
+    rates = {"failure_rate_threshold": 100, "sliding_window_type": "time_based"}
+    breaker = process(site, failure_threshold=None, minimum_number_of_calls=10, **rates)
+    call(breaker)
+    site.clock.now += 2
+    for _ in range(9):
+        call(breaker, fails=True)
+    set_clock(site, -HOUR)
+    site.clock.now += 2
+    call(breaker, fails=True)
+    assert not rejects(breaker)
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_a_success_ends_the_run_although_the_last_failure_lies_ahead_of_the_clock(kind):
+    clock = [2e9]
+    store = MemoryStore(lambda: clock[0]) if kind == "memory" else RedisStore("breakers", timeout=2)
+    created = store.compare_and_set([Move(name="run", expected=None, new=new_record())])[0].snapshot
+    generation = created.generation
+    store.add([Report(name="run", generation=generation, results=Results(failures=3))])
+    if kind == "redis":
+        store._client.hset(store._key("run"), "l", created.entered_at + HOUR)
+    clock[0] -= HOUR
+    now = store.load_many(["run"]).now
+    success = Results(successes=((int(now), 1),), newest_success_at=now)
+    reading = store.add([Report(name="run", generation=generation, results=success)])
+    assert reading.snapshots["run"].consecutive_failures == 0

@@ -1,0 +1,232 @@
+"""The list of breakers among many: what is on a page, and what it costs to learn it."""
+
+import hashlib
+import random
+import time
+from dataclasses import replace
+
+import pytest
+from django.core.cache import caches
+
+from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import forgetting, listing
+from analytics_admin.breakers.registry import declared_names
+from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.state import Control, State
+from analytics_admin.breakers.state_machine import first_generation, new_record
+from analytics_admin.breakers.stores.base import Move
+from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
+from tests.support.breakers import another, round_trips, state_now, trip
+
+
+@pytest.fixture(autouse=True)
+def _no_guesses():
+    listing._read_before.clear()
+
+
+def create(*names):
+    act_store().compare_and_set(
+        [Move(name=name, expected=None, new=new_record()) for name in names]
+    )
+
+
+def tripped(snapshot):
+    opened = replace(snapshot, generation=first_generation(), state=State.OPEN, wait=60.0)
+    return snapshot, opened
+
+
+def hold(name, control, seconds=None):
+    operations.set_control(
+        [name], Control(control), for_seconds=seconds, actor="sam", reason="deploy"
+    )
+
+
+@pytest.fixture
+def sixty():
+    """Sixty breakers in all states that there are."""
+    names = [f"shop.{number:02}" for number in range(60)]
+    create(*names)
+    for name, control in zip(names, ("forced_open", "disabled", "metrics_only"), strict=False):
+        hold(name, control)
+    for name in names[10:13]:
+        trip(name)
+    client = caches["breakers"].client.get_client()  # as another release would write it
+    client.hset(act_store()._key(names[20]), "s", "napping")
+    client.hset(act_store()._astir, names[20], "napping")
+    probing = another(names[13], failure_threshold=1, wait_duration_in_open_state=0.01)
+    probing.acquire().fail()
+    time.sleep(0.02)
+    probing.acquire()
+    assert state_now(probing) == "half_open"
+    return names
+
+
+def names_of(page):
+    return [status.name for status in page.breakers]
+
+
+@pytest.mark.parametrize("sort", ["name", "urgency"])
+@pytest.mark.parametrize("search", ["", "shop.1", "SHOP.0", "none such"])
+@pytest.mark.parametrize("state", [None, *BREAKER_STATES])
+@pytest.mark.usefixtures("sixty")
+def test_pages_hold_together_what_the_whole_list_holds(state, search, sort):
+    everything = {status.name: status.state for status in list_breakers()}
+    expected = {
+        name
+        for name, its in everything.items()
+        if state in (None, its) and search.casefold() in name
+    }
+    found = []
+    asked_for = {"state": state, "search": search, "sort": sort, "page_size": 7}
+    for page in range(1, page_breakers(**asked_for).pages + 1):
+        answer = page_breakers(**asked_for, page=page)
+        assert answer.count == len(expected)
+        found += answer.breakers
+    assert {status.name for status in found} == expected
+    assert len(found) == len(expected)
+    assert all(everything[status.name] == status.state for status in found)
+    if sort == "name":
+        assert [status.name for status in found] == sorted(expected)
+
+
+@pytest.mark.usefixtures("sixty")
+def test_the_urgent_come_first_and_the_closed_last():
+    states = [status.state for status in page_breakers(sort="urgency").breakers]
+    assert set(states[:4]) == {"open", "forced_open"}
+    assert set(states[4:8]) == {"disabled", "metrics_only", "half_open", "unknown"}
+    assert states[8] == "closed"
+
+
+@pytest.mark.usefixtures("sixty")
+def test_states_count_the_whole_site_whatever_is_listed():
+    states = page_breakers(search="shop.5", page_size=3).states
+    assert states["open"] == 3
+    assert states["unknown"] == 1
+    assert {states[control] for control in ("forced_open", "disabled", "metrics_only")} == {1}
+    assert sum(states.values()) == 60 + len(declared_names())
+
+
+def test_a_hold_that_is_over_counts_as_what_it_ends_in():
+    create("held", "plain")
+    hold("held", "forced_open", 0.05)
+    time.sleep(0.06)
+    page = page_breakers(state="half_open")
+    assert names_of(page) == ["held"]
+    assert page.states["half_open"] == 1
+    assert "forced_open" not in page.states
+
+
+def test_a_name_that_comes_or_goes_between_two_looks_is_seen():
+    create("b", "c")
+    assert names_of(page_breakers(search="")) == sorted({"b", "c"} | declared_names())
+    create("a")
+    forgetting.forget("c")
+    assert names_of(page_breakers(search="")) == sorted({"a", "b"} | declared_names())
+
+
+def test_what_changed_between_two_looks_at_a_page_is_seen_at_the_second():
+    create("a", "b")
+    assert names_of(page_breakers(state="open")) == []
+    trip("b")
+    assert names_of(page_breakers(state="open")) == ["b"]
+    operations.reset(["b"], only_open=False)
+    assert names_of(page_breakers(state="open")) == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {},
+        {"page": 73},
+        {"state": "open"},
+        {"state": "closed", "page": 40},
+        {"sort": "urgency"},
+        {"search": "9"},
+        {"sort": "urgency", "activity": True},
+        {"state": "closed", "page": 40, "activity": True},
+    ],
+)
+def test_a_page_among_ten_thousand_costs_one_round_trip_when_it_is_looked_at_again(
+    question,
+):
+    names = [f"b{number:05}" for number in range(9_000)]
+    create(*names)
+    for name in random.Random(5).sample(names, 40):
+        trip(name)
+    with round_trips() as sent:
+        first = page_breakers(**question)
+    assert sent["trips"] <= 3
+    with round_trips() as sent:
+        again = page_breakers(**question)
+    assert sent["trips"] == 1
+    assert names_of(again) == names_of(first)
+
+
+@pytest.mark.parametrize("question", [{"state": "open", "page": 5}, {"sort": "urgency"}])
+def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question):
+    names = [f"b{number:04}" for number in range(1_000)]
+    create(*names)
+    opened = {name: tripped(old) for name, old in act_store().load_many(names).snapshots.items()}
+    act_store().compare_and_set(
+        [Move(name=n, expected=o, new=new) for n, (o, new) in opened.items()]
+    )
+    hold(names[0], "forced_open")
+    with round_trips() as sent:
+        first = page_breakers(**question)
+    assert sent["trips"] <= 3
+    with round_trips() as sent:
+        again = page_breakers(**question)
+    assert sent["trips"] == 1
+    assert names_of(again) == names_of(first)
+    assert (len(first.breakers), first.count >= 999) == (100, True)
+    assert first.states["open"] == 999
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"activity": True}, {"state": "open", "activity": True}, {"sort": "urgency", "page": 2}],
+)
+@pytest.mark.parametrize("how_many", [3, 37, 100])
+def test_a_hundred_breakers_cost_one_round_trip_at_the_first_look(how_many, question, monkeypatch):
+    monkeypatch.setattr(listing, "declared_names", lambda: frozenset({"b00", "unused"}))
+    names = [f"b{number:02}" for number in range(how_many)]
+    create(*names)
+    trip(names[1])
+    hold(names[2], "forced_open")
+    page_breakers(search="tells the server the script")
+    with round_trips() as sent:
+        page = page_breakers(**question, page_size=40)
+    assert sent["trips"] == 1
+    assert sum(page.states.values()) == how_many + 1
+    assert set(page.activity) == (set(names_of(page)) if "activity" in question else set())
+    with round_trips() as sent:
+        assert names_of(page_breakers(**question, page_size=40)) == names_of(page)
+    assert sent["trips"] == 1
+
+
+def lowered(key, prefix, version):
+    return f"{prefix}/{version}/{key}".lower()
+
+
+def hashed(key, prefix, version):
+    return hashlib.sha1(key.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("make_key", [lowered, hashed])
+def test_keys_of_the_sites_own_making_are_found(make_key, settings):
+    breakers = {**settings.CACHES["breakers"], "KEY_FUNCTION": make_key}
+    settings.CACHES = {**settings.CACHES, "breakers": breakers}
+    create("b.One", "b.two")
+    trip("b.One")
+    states = {it.name: it.state for it in page_breakers(search="b.", activity=True).breakers}
+    assert states == {"b.One": "open", "b.two": "closed"}
+
+
+@pytest.mark.usefixtures("sixty")
+@pytest.mark.parametrize("state", BREAKER_STATES)
+def test_those_too_many_to_be_read_are_told_apart_alike(state, monkeypatch):
+    read = page_breakers(state=state)
+    listing._read_before.clear()
+    monkeypatch.setattr(listing, "MOST_READ", 0)
+    assert names_of(page_breakers(state=state)) == names_of(read)
+    assert page_breakers(state=state).states == read.states

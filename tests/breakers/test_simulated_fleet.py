@@ -1,0 +1,158 @@
+"""Fleets of many processes over simulated hours: what they come to see, and when they trip."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.state_machine import reset
+from analytics_admin.breakers.stores.base import Move
+from tests.support.simulation import SimulatedSite, calls_in_order, simulated_site
+
+NAME = "simulated"
+
+
+@pytest.fixture
+def site() -> Iterator[SimulatedSite]:
+    with simulated_site() as site:
+        yield site
+
+
+def answer(backend_is_up: bool) -> None:
+    if not backend_is_up:
+        raise ConnectionError
+
+
+def moved(site: SimulatedSite, change: Callable[[Snapshot], Snapshot]) -> None:
+    """Have an operator, or some other process, move the breaker."""
+    current = site.store.load_many([NAME]).snapshots[NAME]
+    assert current is not None
+    (outcome,) = site.store.compare_and_set(
+        [Move(name=NAME, expected=current, new=change(current))]
+    )
+    assert outcome.won
+
+
+def counted(site: SimulatedSite) -> Counts:
+    snapshot = site.store.load_many([NAME]).snapshots[NAME]
+    assert snapshot is not None
+    return snapshot.counts
+
+
+@pytest.mark.parametrize("luck", range(20))
+def test_100_processes_at_one_call_a_minute_trip_after_5_failures(
+    site: SimulatedSite, luck: int
+) -> None:
+    """Each holds a success that it tells when it calls next, when the backend is dead already."""
+    processes = [site.process(NAME) for _ in range(100)]
+    calls = [process(answer) for process in processes]
+    began, failures = site.clock.now, 0
+    order = calls_in_order(dict.fromkeys(range(100), 1 / 60), 600, random.Random(luck))
+    for at, number in order:
+        site.clock.now = began + at
+        try:
+            calls[number](backend_is_up=at < 300)
+        except ConnectionError:
+            failures += 1
+        except CircuitOpenError:
+            break
+    assert failures == 5
+    (transition,) = site.store.transitions(NAME)
+    assert transition.cause == "consecutive_failures"
+    assert transition.at - began < 310
+
+
+def cold(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    """Nobody ever used the breaker."""
+
+
+def after_a_reset(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    everybody_succeeds(site, processes)
+    moved(site, reset)
+
+
+def after_a_close(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    everybody_succeeds(site, processes)
+    moved(site, lambda current: replace(reset(current), state=State.OPEN, wait=1.0, attempts=1))
+    site.clock.now += 2
+    processes[0].call(answer, backend_is_up=True)
+    assert processes[0].state == "closed"
+
+
+def everybody_succeeds(site: SimulatedSite, processes: list[CircuitBreaker]) -> None:
+    for _ in range(20):
+        site.clock.now += 0.05
+        for process in processes:
+            process.call(answer, backend_is_up=True)
+
+
+WINDOWS = [
+    # calls a second of each of 4 processes, window
+    (1, {"sliding_window_type": "time_based", "sliding_window_size": 60}),
+    (20, {"sliding_window_type": "time_based", "sliding_window_size": 10}),
+    (100, {"sliding_window_type": "time_based", "sliding_window_size": 5}),
+    (1, {"sliding_window_size": 20}),
+    (20, {"sliding_window_size": 100}),
+    (100, {"sliding_window_size": 200}),  # as many calls as the site makes in two intervals
+]
+
+
+@pytest.mark.parametrize(("rate", "window"), WINDOWS)
+@pytest.mark.parametrize("begin", [cold, after_a_reset, after_a_close])
+def test_one_failing_process_of_four_trips_no_rate_of_half(
+    site: SimulatedSite, begin: Any, rate: float, window: dict[str, Any]
+) -> None:
+    """A failure is told at once and a success up to an interval later; that must not mislead."""
+    policy = {
+        "failure_threshold": None,
+        "failure_rate_threshold": 50,
+        "minimum_number_of_calls": 10,
+    }
+    processes = [site.process(NAME, **policy, **window) for _ in range(4)]
+    begin(site, processes)
+    before = len(site.store.transitions(NAME))
+    calls = [process(answer) for process in processes]
+    began, failures = site.clock.now, 0
+    rates = dict.fromkeys(range(4), rate)
+    for at, number in calls_in_order(rates, max(8, 40 / rate), random.Random(rate)):
+        site.clock.now = began + at
+        try:
+            calls[number](backend_is_up=number != 0)
+        except ConnectionError:
+            failures += 1
+    assert failures >= 40
+    assert len(site.store.transitions(NAME)) == before
+
+
+def test_a_late_failure_of_a_former_generation_costs_no_success_of_the_present_one(
+    site: SimulatedSite,
+) -> None:
+    process = site.process(NAME)
+    process.call(answer, backend_is_up=True)
+    late = process.acquire()
+    moved(site, reset)
+    site.clock.now += 1
+    for _ in range(3):
+        process.call(answer, backend_is_up=True)
+    late.fail()
+    process.fleet.flush()
+    assert counted(site) == Counts(calls=3)
+
+
+def test_a_late_end_of_a_probe_costs_no_success_of_the_present_generation(
+    site: SimulatedSite,
+) -> None:
+    process = site.process(NAME, failure_threshold=1, wait_duration_in_open_state=10)
+    process.acquire().fail()
+    site.clock.now += 10
+    probe = process.acquire()
+    moved(site, reset)
+    site.clock.now += 1
+    process.call(answer, backend_is_up=True)
+    probe.release()
+    process.fleet.flush()
+    assert counted(site) == Counts(calls=1)

@@ -1,0 +1,260 @@
+"""Whatever several processes do, in whatever order and time: the machine's rules hold."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.state_machine import allow_probe, reset
+from analytics_admin.breakers.stores.base import Move
+from analytics_admin.breakers.sync import StateChange
+from tests.support.simulation import SimulatedSite, simulated_site
+
+NAME = "any-order"
+PROCESSES = 3
+OPEN_WAIT = 10.0
+HALF_OPEN_WAIT = 7.0
+
+# From, to and cause of every transition that the policies below allow.
+LAWFUL = {
+    ("closed", "open", "consecutive_failures"),
+    ("open", "half_open", "wait_over"),
+    ("open", "half_open", "probe_allowed"),
+    ("half_open", "open", "probe_failed"),
+    ("half_open", "closed", "probes_succeeded"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call under way, as its test sees it: when it began, and in which generation."""
+
+    permit: Permit
+    began: Snapshot
+    is_probe: bool
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Processes with views of their own, on one store and one clock that stands unless told."""
+
+    calls = Bundle("calls")
+
+    @initialize(threshold=st.integers(1, 3), permits=st.integers(1, 3))
+    def begin(self, threshold: int, permits: int) -> None:
+        self._time = simulated_site()
+        self.site: SimulatedSite = self._time.__enter__()
+        self.threshold, self.permits = threshold, permits
+        self.processes: list[CircuitBreaker] = [
+            self.site.process(
+                NAME,
+                failure_threshold=threshold,
+                permitted_number_of_calls_in_half_open_state=permits,
+                wait_duration_in_open_state=OPEN_WAIT,
+                max_wait_duration_in_half_open_state=HALF_OPEN_WAIT,
+            )
+            for _ in range(PROCESSES)
+        ]
+        assert self.processes[0].state == "closed"
+        self.last = self.record()
+        self.seen_generations = [self.last.generation]
+        self.probes_out: Counter[str] = Counter()  # by half-open round
+        self.ahead_of_time: set[str] = set()  # rounds that an operator began
+
+    def teardown(self) -> None:
+        if hasattr(self, "_time"):
+            self._time.__exit__(None, None, None)
+
+    def record(self) -> Snapshot:
+        snapshot = self.site.store.load_many([NAME]).snapshots[NAME]
+        assert snapshot is not None
+        return snapshot
+
+    @rule(seconds=st.sampled_from([0.001, 0.1, 0.25, 1.0, 5.0, HALF_OPEN_WAIT, OPEN_WAIT]))
+    def time_passes(self, seconds: float) -> None:
+        self.site.clock.now += seconds
+
+    @precondition(lambda self: self.record().state is not State.CLOSED)
+    @rule()
+    def the_wait_ends(self) -> None:
+        self.site.clock.now += OPEN_WAIT
+
+    @precondition(lambda self: self.record().state is State.CLOSED)
+    @rule(number=st.integers(0, PROCESSES - 1))
+    def the_backend_goes_down(self, number: int) -> None:
+        self.site.clock.now += 1  # so that nobody goes by an old view
+        failures = 0
+        while self.record().state is State.CLOSED:
+            self.processes[number].acquire().fail()
+            failures += 1
+        assert failures <= self.threshold  # others' failures count, but a success may lie between
+
+    @rule(target=calls, number=st.integers(0, PROCESSES - 1))
+    def call_begins(self, number: int) -> object:
+        before, process = self.record(), self.processes[number]
+        try:
+            permit = process.acquire()
+        except CircuitOpenError:
+            return multiple()
+        after, began = self.record(), process.view.snapshot
+        assert began is not None
+        is_probe = began.state is State.HALF_OPEN
+        if is_probe:
+            same_round = after.generation == before.generation
+            assert after.permits == (before.permits + 1 if same_round else 1)
+            assert after.generation == began.generation
+            self.probes_out[after.generation] += 1
+        else:
+            assert began.state is State.CLOSED
+            assert after.generation == before.generation
+        return Call(permit=permit, began=began, is_probe=is_probe)
+
+    @rule(call=consumes(calls))
+    def call_succeeds(self, call: Call) -> None:
+        self.ends(call, failed=False)
+
+    @rule(call=consumes(calls))
+    def call_fails(self, call: Call) -> None:
+        self.ends(call, failed=True)
+
+    @rule(call=consumes(calls))
+    def call_counts_as_nothing(self, call: Call) -> None:
+        before = self.record()
+        call.permit.release()
+        after = self.record()
+        assert after.counts.failures == before.counts.failures
+        assert after.state is before.state
+        if call.is_probe and call.began.generation == before.generation:
+            self.probes_out[before.generation] -= 1
+            assert after.permits == before.permits - 1
+
+    def ends(self, call: Call, *, failed: bool) -> None:
+        before = self.record()
+        if failed:
+            call.permit.fail()
+        else:
+            call.permit.succeed()
+        after = self.record()
+        call.permit.fail()
+        assert self.record() == after, "a permit reported twice"
+        if call.began.generation != before.generation:
+            assert (after.generation, after.state) == (before.generation, before.state)
+            assert after.counts.failures == before.counts.failures
+            return
+        if before.state is State.CLOSED:
+            self.closed_call_ended(before, after, failed=failed)
+        else:
+            self.probe_ended(before, after, failed=failed)
+
+    def closed_call_ended(self, before: Snapshot, after: Snapshot, *, failed: bool) -> None:
+        if after.generation == before.generation:
+            assert after.counts.failures == before.counts.failures + failed
+            assert after.consecutive_failures < self.threshold
+        else:
+            assert failed
+            assert after.state is State.OPEN
+
+    def probe_ended(self, before: Snapshot, after: Snapshot, *, failed: bool) -> None:
+        assert before.state is State.HALF_OPEN
+        if failed:
+            assert (after.state, after.attempts) == (State.OPEN, before.attempts + 1)
+        elif before.counts.calls + 1 == self.permits:
+            assert (after.state, after.attempts) == (State.CLOSED, 0)
+        else:
+            assert after.generation == before.generation
+            assert after.counts == Counts(calls=before.counts.calls + 1)
+
+    @rule()
+    def operator_resets(self) -> None:
+        self.operator_moves(reset(self.record()))
+
+    @rule()
+    def operator_allows_a_probe(self) -> None:
+        current = self.record()
+        allowed = allow_probe(current)
+        if current.state is not State.OPEN:
+            assert allowed is None
+            return
+        assert allowed is not None
+        self.operator_moves(allowed, cause="probe_allowed")
+        after = self.record()
+        assert (after.state, after.permits) == (State.HALF_OPEN, 0)
+        assert after.attempts == current.attempts
+        self.ahead_of_time.add(after.generation)
+
+    @precondition(lambda self: self.record().generation in self.ahead_of_time)
+    @rule(number=st.integers(0, PROCESSES - 1))
+    def the_next_call_probes(self, number: int) -> None:
+        self.site.clock.now += 1  # so that nobody goes by an old view
+        before, free = self.record(), self.permits - self.record().permits
+        if free:
+            permit = self.processes[number].acquire()
+            assert self.record().permits == before.permits + 1
+            permit.release()
+
+    def operator_moves(self, new: Snapshot, *, cause: str = "") -> None:
+        attempt = f"operator {len(self.site.news)} {new.generation}"
+        current = self.record()
+        (outcome,) = self.site.store.compare_and_set(
+            [Move(name=NAME, expected=current, new=new, cause=cause, attempt=attempt)]
+        )
+        assert outcome.won
+        if cause:
+            self.site.news.append(
+                StateChange(name=NAME, from_state=current.state, to_state=new.state, cause=cause)
+            )
+
+    @rule(number=st.integers(0, PROCESSES - 1))
+    def process_looks(self, number: int) -> None:
+        before, process = self.record(), self.processes[number]
+        is_old = self.site.clock.monotonic() - process.view.read_at >= process.fleet.interval
+        seen, after = process.state, self.record()
+        assert seen == after.state.value or not is_old
+        assert (after.generation, after.permits) == (before.generation, before.permits)
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "site"))
+    def generations_never_return(self) -> None:
+        now = self.record()
+        if now.generation != self.last.generation:
+            assert now.generation not in self.seen_generations
+            self.seen_generations.append(now.generation)
+            assert now.consecutive_failures == now.counts.calls == 0
+            if now.state is State.HALF_OPEN and now.generation not in self.ahead_of_time:
+                wait = OPEN_WAIT if self.last.state is State.OPEN else HALF_OPEN_WAIT
+                assert now.entered_at >= self.last.entered_at + wait
+                assert now.attempts == self.last.attempts
+        self.last = now
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "site"))
+    def probes_never_exceed_the_permits(self) -> None:
+        assert self.record().permits <= self.permits
+        assert max(self.probes_out.values(), default=0) <= self.permits
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "site"))
+    def transitions_are_lawful_and_each_is_announced_once(self) -> None:
+        kept = self.site.store.transitions(NAME)
+        moves = [(move.from_state, move.to_state, move.cause) for move in kept]
+        assert set(moves) <= LAWFUL
+        assert len({move.attempt for move in kept}) == len(kept)
+        news = [(change.from_state, change.to_state, change.cause) for change in self.site.news]
+        assert news[::-1][: len(moves)] == moves
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -1,0 +1,111 @@
+"""What hangs, such as the look-up of a name, holds a caller up for no longer than its patience.
+
+No time-out of a socket ends it, and a process that is busy with other callers is no excuse.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.stores.availability import Away, Line
+from analytics_admin.stores.latency import WAIT_LIMIT
+from tests.support.search_caches import another, use_store
+
+pytestmark = pytest.mark.hurried
+
+AT_MOST = 6 * WAIT_LIMIT
+HUNG = 20 * WAIT_LIMIT
+
+
+@pytest.fixture
+def cache(settings: Any) -> SearchCache:
+    use_store(settings, "redis")
+    cache = another()
+    cache.get("connected")
+    return cache
+
+
+@pytest.fixture
+def line(cache: SearchCache) -> Line:
+    return cache._wired().line
+
+
+@pytest.fixture
+def hung() -> Iterator[threading.Event]:
+    """What hangs goes on when this is set, or after HUNG seconds."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def wait_in_task(line: Line, hung: threading.Event) -> float:
+    """Return how long a task waits for a step that hangs."""
+    began = time.monotonic()
+    with pytest.raises(Away):
+        await line.arun(lambda store: hung.wait(HUNG))
+    return time.monotonic() - began
+
+
+def test_a_task_waits_for_what_hangs_no_longer_because_others_are_answered(cache, line, hung):
+    async def ask_on() -> None:
+        while True:
+            await cache.aget("connected")
+
+    async def main() -> float:
+        others = [asyncio.create_task(ask_on()) for _ in range(2)]
+        took = await wait_in_task(line, hung)
+        for other in others:
+            other.cancel()
+        return took
+
+    assert asyncio.run(main()) < AT_MOST
+
+
+def test_a_task_waits_for_what_hangs_no_longer_because_its_loop_is_held_up(line, hung):
+    async def hold_up() -> None:
+        while True:
+            time.sleep(0.03)
+            await asyncio.sleep(0)
+
+    async def main() -> float:
+        other = asyncio.create_task(hold_up())
+        took = await wait_in_task(line, hung)
+        other.cancel()
+        return took
+
+    assert asyncio.run(main()) < AT_MOST
+
+
+def test_a_thread_waits_for_a_connection_no_longer_because_others_are_answered(line, hung):
+    ended = threading.Event()
+
+    def post_on() -> None:
+        while not ended.wait(0.02):
+            line.post(lambda store: None)
+
+    other = threading.Thread(target=post_on)
+    other.start()
+    began = time.monotonic()
+    with suppress(Away):
+        line.run(lambda store: line.bounded(lambda: hung.wait(HUNG)))
+    took = time.monotonic() - began
+    ended.set()
+    other.join()
+    assert took < AT_MOST
+
+
+def test_an_attempt_that_times_out_by_itself_is_not_waited_for(line):
+    def time_out() -> None:
+        raise TimeoutError
+
+    line.bounded(lambda: None)  # so that others have just been answered
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        line.bounded(time_out)
+    assert time.monotonic() - began < WAIT_LIMIT / 2

@@ -1,0 +1,68 @@
+"""Checks that ask the breakers' store how it keeps its data, on real servers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+from django.conf import settings
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from analytics_admin.breakers import circuit_breaker
+from analytics_admin.checks.caches import check_policies
+from tests.support.servers import StoreServer, free_port
+
+
+def found(*, deploy: bool = True) -> dict[str, str]:
+    """Return hint by id of what the app's own checks say."""
+    messages = run_checks(tags=["analytics_admin"], include_deployment_checks=deploy)
+    return {str(message.id).partition(".")[2]: str(message.hint) for message in messages}
+
+
+@contextmanager
+def breakers_on(server: StoreServer) -> Iterator[None]:
+    caches = deepcopy(settings.CACHES)
+    caches["breakers"]["LOCATION"] = f"redis://127.0.0.1:{server.port}/2"
+    with override_settings(CACHES=caches):
+        yield
+
+
+def test_a_store_that_evicts_and_forgets_is_found():
+    options = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}
+    with StoreServer(port=free_port(), **options) as server, breakers_on(server):
+        messages = found()
+    assert "noeviction" in messages["W006"]
+    assert "appendonly" in messages["W007"]
+
+
+def test_a_durable_store_is_left_in_peace():
+    options = {"appendonly": "yes", "maxmemory": "64mb", "maxmemory-policy": "volatile-lru"}
+    with StoreServer(port=free_port(), **options) as server, breakers_on(server):
+        assert not {"W006", "W007", "I001"} & set(found())
+
+
+def test_snapshots_are_persistence_too():
+    with StoreServer(port=free_port(), save="3600 1") as server, breakers_on(server):
+        assert "W007" not in found()
+
+
+def test_a_store_that_does_not_answer_is_no_reason_to_fail():
+    with StoreServer(port=free_port()) as server, breakers_on(server):
+        server.freeze()
+        assert "I001" in found()
+        server.thaw()
+
+
+def test_the_store_is_asked_for_a_deployment_only():
+    assert not {"W006", "W007", "I001"} & set(found(deploy=False))
+
+
+def test_a_policy_that_code_and_settings_give_differently_is_pointed_out():
+    circuit_breaker("checked.twice", failure_threshold=4, wait_duration_in_open_state=10)
+    policies = {"checked.twice": {"failure_threshold": 9, "wait_duration_in_open_state": 10}}
+    with override_settings(ANALYTICS_ADMIN={"BREAKERS": policies}):
+        (message,) = check_policies()
+    assert "checked.twice" in message.msg
+    assert "failure_threshold" in message.msg
+    assert "wait_duration" not in message.msg
+    assert check_policies() == []

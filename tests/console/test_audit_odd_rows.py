@@ -1,0 +1,68 @@
+"""Rows of the audit trail as no act of this version writes them: pages show them all the same.
+
+An earlier release, a host's own code or a restored dump may have written them.
+"""
+
+import json
+
+import pytest
+from django.db import connection
+
+from analytics_admin.services import describe_search_cache
+from tests.console.search_cache_pages import PAGE
+from tests.support.audit import EXPORT, LIST, page_of, record
+
+ODD = [
+    None,
+    [],
+    "hard",
+    5,
+    {},
+    {"mode": None},
+    {"mode": ["soft"]},
+    {"mode": 1.5},
+    {"tags": "abc"},
+    {"tags": 5},
+    {"tags": {"a": 1}},
+    {"tags": [1, None, {}]},
+    {"names": None},
+    {"names": {"a": 1}},
+    {"names": [None, 1, {}]},
+    {"control": 5, "names": []},
+    {"for_seconds": 1e22, "seconds_left": -1},
+    {"results": [None, [], {"name": []}], "moved": -5, "": ""},
+]
+
+
+@pytest.fixture
+def operator(client, superuser):
+    client.force_login(superuser)
+    return client
+
+
+@pytest.fixture(params=ODD, ids=json.dumps)
+def odd(request, db):
+    """A clear with such targets and such an outcome."""
+    row = record()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE analytics_admin_operation SET targets = %s, outcome = %s",
+            [json.dumps(request.param)] * 2,
+        )
+    row.refresh_from_db()
+    assert row.targets == row.outcome == request.param
+    return row
+
+
+def test_every_page_shows_it(operator, odd):
+    for url in (PAGE, f"{PAGE}?hours=24", LIST, page_of(odd), "/admin/"):
+        assert operator.get(url).status_code == 200, url
+    (row,) = json.loads(operator.get(EXPORT).getvalue())["operations"]
+    assert row["targets"] == row["outcome"] == odd.targets
+
+
+def test_the_status_of_the_search_cache_tells_of_it_as_of_any_clear(odd):
+    last = describe_search_cache().last_clear
+    assert last is not None
+    assert last.operation_id == odd.pk
+    assert last.mode in {"hard", "tags"}

@@ -1,0 +1,127 @@
+"""Every word of the console goes through gettext: shown by a language that brackets what does."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import override_settings
+from django.utils import translation
+
+from analytics_admin.breakers import history, registry
+from analytics_admin.console.audit.labels import duration_words
+from tests.console.operation_states import ACTS, IN_EVERY_WAY, WALKS, stage
+from tests.console.page_states import STATES
+from tests.console.staging import breaker_in, fill_the_cache, url
+from tests.support.breakers import another
+from tests.support.pseudo_locale import pseudo_locale, untranslated
+from tests.support.routes import console_routes
+
+DJANGOS_OWN = {
+    "Search",  # read aloud beside the field above a list
+    "403 Forbidden",
+    "Not Found",
+    "The requested resource was not found on this server.",
+}
+"""What Django itself does not translate."""
+ADMIN = "the pages of the admin that the section is on"
+
+
+@pytest.fixture
+def client(client: Any, db: None, django_user_model: Any, monkeypatch: Any) -> Any:
+    """A superuser, whose name has no letters, at a site that speaks the pseudo-language."""
+    monkeypatch.setattr(registry, "_breakers", {})
+    monkeypatch.setattr(registry, "_options", {})
+    monkeypatch.setattr(history, "_host", "1")
+    client.force_login(django_user_model.objects.create_superuser("0"))
+    # A zone without a name: the admin's recent actions keep the instant of an act as a text.
+    zone = {"TIME_ZONE": "Etc/GMT-1"}
+    with pseudo_locale() as language, override_settings(LANGUAGE_CODE=language, **zone):
+        yield client
+
+
+def bare(answers: Any) -> list[str]:
+    """Return the texts of the pages that are not translated."""
+    pages = answers if isinstance(answers, list) else [answers]
+    assert all(page.status_code in {200, 403, 404} for page in pages)
+    return sorted({text for page in pages for text in untranslated(page.text)} - DJANGOS_OWN)
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("<p>⟦Calls⟧ <b>12</b> ⟦to ⟧catalog_1</p><p>Rejected</p>", "Rejected"),
+        ('<p title="Exact">⟦Since ⟧<time title="UTC">May</time></p>', "Exact"),
+        ('<input type="submit" value="Go"><input type="text" value="went">', "Go"),
+        ("<p>⟦Unknown: ⟧<bdi>it is away</bdi></p>", "it is away"),
+        ('<p data-age="Updated {age}." data-tag="abc"></p>', "Updated ."),
+        ("<p>5 %</p>", "5 %"),
+        ("<p>⟦5 keys⟧ and <em>⟦more⟧</em></p>", "and"),
+    ],
+)
+def test_a_text_that_is_not_translated_is_found(page, found):
+    assert untranslated(page) == [found]
+
+
+def test_every_address_of_the_console_is_in_the_tables():
+    assert sorted({*STATES, *ACTS} - {ADMIN}) == sorted(console_routes())
+
+
+@pytest.mark.parametrize(
+    ("route", "state"), [(route, state) for route, states in STATES.items() for state in states]
+)
+def test_a_page_is_translated_in_each_of_its_states(client, route, state):
+    assert bare(STATES[route][state](client)) == []
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("route", ACTS)
+def test_an_act_is_translated_whatever_becomes_of_it(client, route, walk):
+    ways = ACTS[route] if walk in IN_EVERY_WAY else dict([next(iter(ACTS[route].items()))])
+    for name, pressed in ways.items():
+        stage()
+        address = route.replace("<str:name>", "1")
+        assert bare(WALKS[walk](client, address, pressed)) == [], name
+
+
+def test_a_page_says_in_which_language_and_direction_it_is(client):
+    breaker_in("closed")
+    for path in ("circuitbreaker/", "circuitbreaker/1/", "searchcache/", "operation/"):
+        page = client.get(url(path)).text
+        assert re.search(r'<html lang="he" dir="rtl"', page), path
+        assert "rtl.css" in page
+
+
+def test_the_style_sheet_knows_no_left_and_right():
+    style = Path(finders.find("analytics_admin/console.css")).read_text()
+    assert re.findall(r"\b(?:left|right)\b", style) == []
+
+
+def test_numbers_are_written_as_the_language_writes_them(client):
+    fill_the_cache()
+    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
+        page = client.get(url("searchcache/")).text
+    assert "16.000" in page  # hits of the last hour's two minutes
+    assert "88,9 %" in page
+
+
+def test_counts_of_a_breaker_are_grouped_as_the_language_groups_them(client):
+    breaker = another("busy", failure_threshold=1200)
+    for _ in range(1200):
+        breaker.acquire().fail(None)
+    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
+        page = client.get(url("circuitbreaker/busy/")).text
+    assert "1.200 failures in a row reached the threshold." in page
+    assert "Counted until then: 1.200 (failed: 1.200, slow: 0)." in page
+    assert re.search(r"Calls: 1\.200 \(failed: 1\.200,", page)
+
+
+def test_durations_are_written_as_the_language_writes_them():
+    with translation.override("de"):
+        assert [duration_words(ms) for ms in (0.4, 999, 1500, 3_600_000)] == [
+            "0 ms",
+            "999 ms",
+            "1,5 s",
+            "3.600,0 s",
+        ]

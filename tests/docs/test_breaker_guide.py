@@ -1,0 +1,312 @@
+"""The guide to the breakers tells the truth: its examples and recipes work as a site uses them."""
+
+import asyncio
+import json
+import re
+import shlex
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from functools import cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from celery import signals
+from django.core.management import call_command, get_commands
+from rest_framework.test import APIRequestFactory
+
+from analytics_admin.breakers import BreakerPolicy, CircuitOpenError, circuit_breaker
+from analytics_admin.breakers.history import (
+    FAILURES_KEPT,
+    KEPT_FOR,
+    PERIOD,
+    PERIODS_KEPT,
+    TRANSITIONS_KEPT,
+)
+from analytics_admin.breakers.state import Control, State
+from analytics_admin.breakers.stores.base import MOST_NAMES
+from analytics_admin.breakers.sync import REFUSED_FOR, SETTLING_INTERVALS
+from analytics_admin.conf import AppSettings
+from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
+from analytics_admin.stores.latency import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT
+from analytics_admin.testing import SimulatedBreakers, simulated_breakers
+from tests.support.separate_site import run_site
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "breakers.md").read_text()
+BLOCKS = {
+    section.splitlines()[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for section in re.split(r"^#+ ", GUIDE, flags=re.MULTILINE)[1:]
+}
+
+
+@cache
+def example(heading: str) -> dict[str, Any]:
+    """Run the section's only example, once like a module; return the names that it defines."""
+    (block,) = BLOCKS[heading]
+    names: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(block, f"docs/breakers.md, {heading}", "exec"), names)
+    return names
+
+
+@dataclass
+class Backend:
+    """A server on loopback; answers what it is told to."""
+
+    url: str = ""
+    status: int = 200
+    answer: Any = None
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    backend = Backend()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            backend.asked.append(urlsplit(self.path).path)
+            body = json.dumps(backend.answer).encode()
+            self.send_response(backend.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        backend.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.02))
+        thread.start()
+        yield backend
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def breakers() -> Iterator[SimulatedBreakers]:
+    with simulated_breakers() as simulated:
+        yield simulated
+
+
+def test_every_example_is_run_here() -> None:
+    assert {heading for heading, blocks in BLOCKS.items() if blocks} == {
+        "Choose a rule",
+        "Try a policy before it rejects calls",
+        "When the store is away",
+        "Answer without the backend",
+        "requests",
+        "httpx",
+        "Django REST framework",
+        "Celery",
+        "Test your own code",
+    }
+
+
+@pytest.mark.parametrize("option", [item.name for item in fields(BreakerPolicy)])
+def test_every_policy_option_is_explained(option: str) -> None:
+    assert re.search(rf"^- .*`{option}`", GUIDE, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("word", [*State, *Control])
+def test_every_state_and_hold_is_drawn(word: str) -> None:
+    drawn = GUIDE.split("```")[1]
+    assert word in drawn or word in ("unknown", "automatic")
+
+
+@pytest.mark.parametrize(
+    "figure", sorted({item.name for item in (*fields(BreakerStatus), *fields(BreakerDetail))})
+)
+def test_every_figure_of_a_breaker_has_its_meaning(figure: str) -> None:
+    table = GUIDE.split("| figure | meaning |")[1].split("\n\n")[0]
+    assert f"`{figure}`" in table or figure in ("name", "status")
+
+
+def test_its_figures_are_the_engines() -> None:
+    assert SETTLING_INTERVALS * 0.25 == 3
+    assert "twelve intervals (3 s)" in GUIDE
+    assert f"store {WAIT_LIMIT} s at most" in GUIDE
+    assert f"{LONGEST_QUEUE} s at most" in " ".join(GUIDE.split())
+    assert f"more than {TOO_SLOW * 1000:.0f} ms" in GUIDE
+    assert (FAILURES_KEPT, TRANSITIONS_KEPT, KEPT_FOR) == (10, 20, 7 * 86_400)
+    assert "| failures | the last ten | seven days" in GUIDE
+    assert "| transitions | the last twenty | seven days" in GUIDE
+    assert (PERIOD, PERIOD * PERIODS_KEPT) == (10, 300)
+    assert "| calls | by ten seconds | five minutes |" in GUIDE
+    assert AppSettings().retire_breakers_after == timedelta(days=30)
+    assert "for 30 days" in GUIDE
+    assert f"At most {MOST_NAMES:,} names" in GUIDE
+    assert REFUSED_FOR == 60
+    assert "asks again every minute" in GUIDE
+
+
+@pytest.mark.django_db
+def test_its_commands_work(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = re.findall(r"^python manage.py (.+)$", GUIDE, re.MULTILINE)
+    assert lines
+    circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
+    for line in lines:
+        call_command(*shlex.split(line))
+    assert "metrics_only" in capsys.readouterr().out
+
+
+def test_every_command_that_it_names_exists() -> None:
+    named = set(re.findall(r"manage\.py (\w+)", GUIDE))
+    assert named - get_commands().keys() == set()
+
+
+def test_the_receiver_of_what_would_have_opened(breakers: SimulatedBreakers, db: None) -> None:
+    heard = example("Try a policy before it rejects calls")["too_strict"]
+    tried = circuit_breaker("guide.tried", failure_threshold=2)
+    tried.acquire().succeed()
+    actor = Actor.system("root")
+    set_breaker_control(name="guide.tried", control="metrics_only", actor=actor)
+    for _ in range(4):
+        tried.acquire().fail()
+    assert heard == [("guide.tried", "consecutive_failures")]
+    tried.acquire().succeed()
+
+
+def test_the_rule_of_rates(breakers: SimulatedBreakers) -> None:
+    search = example("Choose a rule")["search"]
+    for number in range(50):
+        permit = search.acquire()
+        permit.fail() if number % 2 else permit.succeed()
+    assert search.state == "open"
+    breakers.advance(12)
+    search.acquire().fail()
+    breakers.advance(12)
+    assert search.state == "open"  # 20 s the second time
+    with pytest.raises(CircuitOpenError):
+        search.acquire()
+
+
+def test_the_receivers(breakers: SimulatedBreakers) -> None:
+    names = example("When the store is away")
+    example("Choose a rule")
+    breakers.trip("search")
+    names["breaker_store_changed"].send(sender=None, reason="it is gone")
+    names["breaker_store_changed"].send(sender=None, reason=None)
+    assert names["pager"] == [
+        "search has opened: consecutive_failures",
+        "breakers' store is away: it is gone",
+        "breakers' store is back",
+    ]
+
+
+def test_the_fallbacks(breakers: SimulatedBreakers) -> None:
+    names = example("Answer without the backend")
+    fetch, count = names["fetch_reviews"], names["count_reviews"]
+    assert names["found"] == fetch("lamp") == ["lamp is fine"]
+    assert asyncio.run(count("lamp")) == 1
+    breakers.trip("reviews")
+    assert (fetch("lamp"), fetch("chair")) == (["lamp is fine"], [])
+    assert asyncio.run(count("lamp")) == 0
+
+
+def test_the_recipe_for_requests(
+    breakers: SimulatedBreakers, backend: Backend, settings: Any
+) -> None:
+    settings.STOCK_URL = backend.url
+    names = example("requests")
+    in_stock = names["in_stock"]
+    backend.answer = {"number": 3}
+    assert in_stock("lamp") == 3
+    backend.status = 404
+    assert [in_stock("no-such") for _ in range(6)] == [0] * 6
+    assert names["stock"].state == "closed"
+    backend.status = 503
+    for _ in range(5):
+        with pytest.raises(names["requests"].HTTPError):
+            in_stock("lamp")
+    asked = len(backend.asked)
+    with pytest.raises(CircuitOpenError):
+        in_stock("lamp")
+    assert len(backend.asked) == asked
+    breakers.advance(60)
+    backend.status = 200
+    assert in_stock("lamp") == 3
+
+
+def test_the_recipe_for_httpx(breakers: SimulatedBreakers, backend: Backend, settings: Any) -> None:
+    settings.PRICES_URL = backend.url
+    names = example("httpx")
+    ask_price, ask_prices = names["ask_price"], names["ask_prices"]
+    backend.answer = {"price": 7}
+    assert ask_price("lamp").json() == asyncio.run(ask_prices("lamp", "chair")).json()
+    backend.status = 500
+    for _ in range(4):
+        assert ask_price("lamp").status_code == 500
+    assert asyncio.run(ask_prices("lamp")).status_code == 500
+    with pytest.raises(CircuitOpenError):
+        ask_price("lamp")
+    with pytest.raises(CircuitOpenError):
+        asyncio.run(ask_prices("lamp"))
+
+
+def test_the_recipe_for_httpx_sees_a_refused_connection(
+    breakers: SimulatedBreakers, settings: Any
+) -> None:
+    settings.PRICES_URL = "http://127.0.0.1:1"
+    names = example("httpx")
+    for _ in range(5):
+        with pytest.raises(names["httpx"].ConnectError):
+            names["ask_price"]("lamp")
+    assert names["prices"].state == "open"
+
+
+def test_the_recipe_for_rest_framework(breakers: SimulatedBreakers, settings: Any) -> None:
+    names = example("Django REST framework")
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": names["handle"]}
+    view = names["SearchView"].as_view()
+    request = APIRequestFactory().get("/search", {"q": "lamp"})
+    assert view(request).data == {"results": ["lamp"]}
+    breakers.trip("ranking")
+    response = view(request)
+    assert (response.status_code, response["Retry-After"]) == (503, "60")
+    assert response.data == {"detail": "Temporarily unavailable; please try again later."}
+
+
+def test_the_recipe_for_celery(
+    breakers: SimulatedBreakers, backend: Backend, settings: Any
+) -> None:
+    settings.MAILER_URL = backend.url
+    names = example("Celery")
+    names["app"].conf.task_always_eager = True
+    breakers.trip("mailer")
+    waits = []
+
+    def come_back_later(*, reason: Any, **_: object) -> None:
+        waits.append(reason.when)
+        breakers.advance(reason.when)
+
+    signals.task_retry.connect(come_back_later)
+    try:
+        result = names["send_receipt"].delay("order-1")
+    finally:
+        signals.task_retry.disconnect(come_back_later)
+    assert result.get() == "sent order-1"
+    assert backend.asked == ["/receipts/order-1"]
+    assert len(waits) == 1
+    assert 59 < waits[0] <= 90
+
+
+def test_the_recipes_for_tests(tmp_path: Path) -> None:
+    conftest, shop, with_pytest, with_django = BLOCKS["Test your own code"]
+    site = {
+        "conftest.py": conftest,
+        "shop.py": shop,
+        "test_with_pytest.py": with_pytest,
+        "test_with_django.py": with_django,
+    }
+    assert "3 passed" in run_site(tmp_path, site, "pytest", "-p", "no:cacheprovider", "-W", "error")

@@ -1,0 +1,163 @@
+"""A reply that is lost on its way: what the store did stands, and is done, said, counted once."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.signals import breaker_state_changed
+from tests.support import breakers
+from tests.support.servers import StoreServer, free_port
+from tests.support.sites import eventually
+
+NAME = "lost-replies"
+
+
+class CuttingProxy:
+    """Passes everything on, but of the reply to a request that holds ``cut_after`` one byte."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port = to_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cut_after = b""
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """Pass on one request and its reply at a time, as the client waits for each reply."""
+        server = socket.create_connection(("127.0.0.1", self._to_port))
+        with client, server, suppress(OSError):
+            while request := client.recv(1_000_000):
+                server.sendall(request)
+                reply = server.recv(1_000_000)
+                if self.cut_after and self.cut_after in request:
+                    self.cut_after, self.cuts = b"", self.cuts + 1
+                    client.sendall(reply[:1])
+                    return
+                client.sendall(reply)
+
+
+@pytest.fixture
+def proxy(settings: Any) -> Iterator[CuttingProxy]:
+    """Put the breakers' store behind a proxy, for protected calls and for the tests' own look."""
+    with StoreServer(port=free_port()) as server:
+        proxy = CuttingProxy(server.port)
+        caches = deepcopy(settings.CACHES)
+        caches["breakers"]["LOCATION"] = f"redis://127.0.0.1:{proxy.port}/0"
+        settings.CACHES = caches
+        settings.ANALYTICS_ADMIN = {"STORE_RETRY_INTERVAL": 0.1}
+        yield proxy
+        proxy.close()
+
+
+@pytest.fixture
+def signals() -> Iterator[list[tuple[str, str, str]]]:
+    seen: list[tuple[str, str, str]] = []
+
+    def note(from_state: str, to_state: str, cause: str, **_: object) -> None:
+        seen.append((from_state, to_state, cause))
+
+    breaker_state_changed.connect(note)
+    yield seen
+    breaker_state_changed.disconnect(note)
+
+
+def in_store() -> Snapshot:
+    snapshot = act_store().load_many([NAME]).snapshots[NAME]
+    assert snapshot is not None
+    return snapshot
+
+
+def moves() -> list[tuple[str, str, str]]:
+    found = act_store().transitions(NAME)
+    return [(move.from_state, move.to_state, move.cause) for move in found]
+
+
+def is_back(process: CircuitBreaker) -> bool:
+    return process.fleet.link.stand_in is None
+
+
+def process(**policy: Any) -> CircuitBreaker:
+    policy = {"failure_threshold": 2, "wait_duration_in_open_state": 60, **policy}
+    made = breakers.another(NAME, **policy)
+    assert made.state == "closed"
+    return made
+
+
+def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
+    proxy: CuttingProxy, signals: list[tuple[str, str, str]]
+) -> None:
+    here, there = process(), process()
+    here.acquire().fail()
+    proxy.cut_after = b"consecutive_failures"
+    here.acquire().fail()
+    assert proxy.cuts == 1
+    assert here.state == "open"
+    assert eventually(lambda: is_back(here))
+    assert (here.state, breakers.state_now(there)) == ("open", "open")
+    there.fleet.flush()
+    assert moves() == [("closed", "open", "consecutive_failures")]
+    shared = [signal for signal in signals if signal[2] != "local"]
+    assert len(shared) <= 1
+
+
+def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: CuttingProxy) -> None:
+    here = process(failure_threshold=100)
+    here.acquire().fail()
+    proxy.cut_after = here.view.tick.generation.encode()
+    here.acquire().fail()
+    assert proxy.cuts == 1
+    assert eventually(lambda: is_back(here))
+    assert in_store().counts.failures == 2
+    here.acquire().fail()
+    assert in_store().counts.failures == 3
+
+
+def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
+    proxy: CuttingProxy,
+) -> None:
+    waits = {"wait_duration_in_open_state": 0.01, "max_wait_duration_in_half_open_state": 0.3}
+    here, there = process(**waits), process(**waits)
+    for _ in range(2):
+        here.acquire().fail()
+    assert eventually(lambda: bool(here.state) and here.fleet.retry_after(here.view) == 0)
+    proxy.cut_after = b"wait_over"
+    with suppress(CircuitOpenError):
+        here.acquire()
+    assert proxy.cuts == 1
+    assert (in_store().state, in_store().permits) == (State.HALF_OPEN, 1)
+    breakers.snapshot_of(there)
+    with pytest.raises(CircuitOpenError):
+        there.acquire()
+
+    def probed() -> bool:
+        try:
+            there.acquire().succeed()
+        except CircuitOpenError:
+            return False
+        return True
+
+    assert eventually(probed)
+    assert in_store().state is State.CLOSED
+    assert moves() == [
+        ("half_open", "closed", "probes_succeeded"),
+        ("open", "half_open", "wait_over"),
+        ("closed", "open", "consecutive_failures"),
+    ]

@@ -1,0 +1,126 @@
+"""However many processes and threads want to probe, the permitted probes pass and no more."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
+from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.breakers.state_machine import new_record
+from analytics_admin.breakers.stores.base import Move
+from tests.support.crew import Crew, sleep_until
+
+PROCESSES = 4
+THREADS = 8
+ROUNDS = 20
+
+_held: dict[str, list[Permit]] = {}
+"""The probes that a process holds; never reported unless the test says so."""
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    with Crew(PROCESSES) as crew:
+        yield crew
+
+
+def breaker(name: str, permits: int, half_open_wait: float = 60) -> CircuitBreaker:
+    return circuit_breaker(
+        name,
+        permitted_number_of_calls_in_half_open_state=permits,
+        max_wait_duration_in_half_open_state=half_open_wait,
+    )
+
+
+def open_for(name: str, seconds: float) -> float:
+    """Open the breaker in the store; return the monotonic instant at which the wait is over."""
+    opened = replace(new_record(), state=State.OPEN, wait=seconds, attempts=1)
+    assert act_store().compare_and_set([Move(name=name, expected=None, new=opened)])[0].won
+    return time.monotonic() + seconds
+
+
+def snapshot(name: str) -> Snapshot:
+    found = act_store().load_many([name]).snapshots[name]
+    assert found is not None
+    return found
+
+
+def probe_from(instant: float, name: str, permits: int) -> int:
+    """Have every thread try until it may probe or others hold all permits; return how many may."""
+    protected, passed = breaker(name, permits), []
+    sleep_until(instant - 0.01)
+
+    def attempt() -> None:
+        while True:
+            try:
+                passed.append(protected.acquire())
+            except CircuitOpenError as refusal:
+                if refusal.state == "open" or refusal.retry_after == 0:
+                    continue
+            return
+
+    threads = [threading.Thread(target=attempt) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _held[name] = passed
+    return len(passed)
+
+
+def end_probes(name: str) -> None:
+    for permit in _held.pop(name):
+        permit.succeed()
+
+
+def declare(name: str, permits: int) -> None:
+    breaker(name, permits)
+
+
+def hold_one_probe(name: str, half_open_wait: float) -> None:
+    _held[name] = [breaker(name, 1, half_open_wait).acquire()]
+
+
+@pytest.mark.parametrize("permits", [1, 3, 10])
+def test_when_the_open_time_ends_exactly_the_permitted_probes_pass(
+    crew: Crew, permits: int
+) -> None:
+    for number in range(ROUNDS):
+        name = f"probed-{permits}-{number}"
+        crew.ask_all(declare, name, permits)
+        instant = open_for(name, 0.1)
+        assert sum(crew.ask_all(probe_from, instant, name, permits)) == permits
+        assert snapshot(name).permits == permits
+        crew.ask_all(end_probes, name)
+        assert snapshot(name).state is State.CLOSED
+        moves = [(move.from_state, move.to_state) for move in act_store().transitions(name)]
+        assert moves == [("half_open", "closed"), ("open", "half_open")]
+
+
+def test_a_prober_killed_with_9_is_forgiven_after_the_half_open_wait() -> None:
+    with Crew(2) as crew:
+        prober, other = crew.workers
+        sleep_until(open_for("forgiven", 0.01))
+        prober.ask(hold_one_probe, "forgiven", 1.0)
+        prober.kill()
+        killed_at = snapshot("forgiven")
+        assert (killed_at.state, killed_at.permits) == (State.HALF_OPEN, 1)
+        refused = other.ask(seconds_until_a_probe_passes, "forgiven", 1.0)
+        assert 0 < refused <= 1.0
+        assert snapshot("forgiven").state is State.CLOSED
+
+
+def seconds_until_a_probe_passes(name: str, half_open_wait: float) -> float:
+    """Return for how long a rejected caller was told to wait; then probe, and succeed."""
+    protected = breaker(name, 1, half_open_wait)
+    with pytest.raises(CircuitOpenError) as refusal:
+        protected.acquire()
+    assert refusal.value.state == "half_open"
+    time.sleep(refusal.value.retry_after + 0.01)
+    protected.acquire().succeed()
+    return refusal.value.retry_after

@@ -1,0 +1,355 @@
+"""The commands as a shell sees them: exit codes, streams, the question on a terminal."""
+
+import json
+import os
+import pty
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+
+from tests.support.breakers import another, trip
+from tests.support.servers import StoreServer, free_port
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "hunter2-hunter2"
+CLEARED = "Search cache cleared\n"
+ACTS = {
+    "clear_search_cache": "Failed to clear cache: ",
+    "reset_circuit_breakers": "Failed to reset circuit breakers: ",
+}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: Any) -> dict[str, str]:
+    """The site as it is served, on the tests' store and a migrated database of its own."""
+    database = tmp_path_factory.mktemp("shell") / "db.sqlite3"
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "DATABASE_URL": f"sqlite:///{database}",
+        "TERM": "xterm",
+    }
+    subprocess.run(command("migrate", "-v0"), env=environment, cwd=ROOT, check=True)
+    return environment
+
+
+@pytest.fixture(autouse=True)
+def search() -> Any:
+    caches["search"].set("query", "hits")
+    return caches["search"]
+
+
+@pytest.fixture
+def rows(environment: dict[str, str]) -> Any:
+    """Return a function that reads columns of the audit rows written since: act and status."""
+    path = environment["DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM analytics_admin_operation")
+
+    def rows(columns: str = "kind, status") -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(path)) as connection:
+            query = f"SELECT {columns} FROM analytics_admin_operation"
+            return connection.execute(query).fetchall()
+
+    return rows
+
+
+def command(*argv: str) -> list[str]:
+    return [sys.executable, "manage.py", *argv]
+
+
+def shell(environment: dict[str, str], *argv: str) -> tuple[int, str, str]:
+    """Run without a terminal; return exit code, stdout and stderr."""
+    answer = subprocess.run(
+        command(*argv),
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in answer.stderr
+    assert PASSWORD not in answer.stdout + answer.stderr
+    return answer.returncode, answer.stdout, answer.stderr
+
+
+def test_done_is_exit_code_0_and_stdout_holds_the_message_alone(environment, rows, search):
+    assert shell(environment, "clear_search_cache", "--no-input") == (0, CLEARED, "")
+    assert search.get("query") is None
+    assert rows() == [("clear_search_cache", "done")]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["clear_search_cache"],
+        ["clear_search_cache", "--no-input", "extra"],
+        ["reset_circuit_breakers", "nope", "--no-input"],
+        ["issue_token", "nobody"],
+        ["circuit_breakers", "--state", "ajar"],
+        ["circuit_breakers", "nope"],
+        ["circuit_breakers", ""],
+        ["forget_circuit_breaker", "nope", "--no-input"],
+        ["forget_circuit_breaker", "--no-input"],
+        ["circuit_breakers", "--watch"],
+        ["set_circuit_breaker", "nope", "disabled", "--no-input"],
+        ["set_circuit_breaker", "nope", "ajar", "--no-input"],
+        ["set_circuit_breaker", "nope", "disabled", "--for", "15", "--no-input"],
+    ],
+)
+def test_usage_and_unknown_names_are_exit_code_2(argv, environment, rows):
+    code, out, err = shell(environment, *argv)
+    assert (code, out) == (2, "")
+    assert err
+    assert rows() == []
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_store_that_is_down_is_exit_code_1_and_on_record(act, environment, rows):
+    down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
+    code, out, err = shell(down, act, "--no-input", "--json")
+    sentence = f"{ACTS[act]}the store cannot be reached"
+    assert (code, err.splitlines()[-1]) == (1, f"CommandError: {sentence}")
+    answer = json.loads(out)
+    operation_id = uuid.UUID(answer.pop("operation_id"))
+    assert answer == {"detail": sentence, "code": "store_unavailable"}
+    assert rows("id, kind, status") == [(operation_id.hex, act, "failed")]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(
+    act, environment, tmp_path, search
+):
+    bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
+    tripped("shell.kept")
+    code, out, err = shell(bare, act, "--no-input")
+    assert (code, out) == (1, "")
+    assert f"{ACTS[act]}the database is not migrated" in err
+    assert search.get("query") == "hits"
+    assert tripped_still("shell.kept")
+
+
+def test_without_its_table_a_question_is_exit_code_1_and_one_line(environment, tmp_path):
+    bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
+    code, out, err = shell(bare, "search_cache", "--json")
+    detail = "The state is unknown: the database is not migrated"
+    assert (code, json.loads(out)) == (1, {"detail": detail, "code": "database_unavailable"})
+    assert err == f"CommandError: {detail}\n"
+
+
+def tripped(name: str) -> None:
+    trip(name)
+
+
+def tripped_still(name: str) -> bool:
+    return another(name).state == "open"
+
+
+@pytest.mark.parametrize("argv", [["circuit_breakers"], ["clear_search_cache", "--no-input"]])
+def test_a_reader_that_goes_away_is_no_error(argv, environment):
+    tripped("shell.seen")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        answer = subprocess.run(
+            command(*argv),
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    assert (answer.returncode, answer.stderr) == (0, b"")
+
+
+class Terminal:
+    """A command on a pseudo-terminal of its own: what it shows is read, keys are typed."""
+
+    def __init__(
+        self, environment: dict[str, str], *argv: str, output: int | None = subprocess.PIPE
+    ) -> None:
+        self.keyboard, screen = pty.openpty()
+        self.shown = ""
+        self.patience = 20.0
+        """Seconds for which nothing may be shown before that is a failure."""
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command(*argv)],  # Ctrl-C reaches who owns the terminal
+            env=environment,
+            cwd=ROOT,
+            stdin=screen,
+            stderr=screen,
+            stdout=screen if output is None else output,
+            text=True,
+        )
+        os.close(screen)
+
+    def read_until(self, words: str) -> None:
+        deadline = time.monotonic() + self.patience
+        while words not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), self.shown
+
+    def type(self, keys: str) -> None:
+        os.write(self.keyboard, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """Return exit code and stdout; ``shown`` then holds all of the screen."""
+        while self._read():
+            pass
+        out, _ = self.process.communicate(timeout=20)
+        return self.process.returncode, out
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self.keyboard], [], [], self.patience)
+        assert ready, f"nothing new for {self.patience} s after: {self.shown}"
+        try:
+            more = os.read(self.keyboard, 4096)
+        except OSError:  # Linux says EIO once nobody holds the other end
+            return False
+        self.shown += more.decode(errors="replace")
+        return bool(more)
+
+
+@contextmanager
+def terminal(environment: dict[str, str], *argv: str, **options: Any) -> Iterator[Terminal]:
+    opened = Terminal(environment, *argv, **options)
+    try:
+        yield opened
+    finally:
+        opened.process.kill()
+        opened.process.communicate()
+        os.close(opened.keyboard)
+
+
+@pytest.mark.parametrize("wait", [Terminal.end, lambda opened: opened.read_until("never")])
+def test_a_command_that_goes_silent_fails_its_test_in_time(wait, environment):
+    with terminal(environment, "clear_search_cache") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        opened.patience = 0.1
+        began = time.monotonic()
+        with pytest.raises(AssertionError, match="Type 'yes' to go on: "):
+            wait(opened)
+        assert time.monotonic() - began < 5
+
+
+def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment, rows, search):
+    with terminal(environment, "clear_search_cache") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        assert "1 keys would be removed" in opened.shown
+        assert search.get("query") == "hits"
+        assert rows() == []
+        opened.type("yes\n")
+        assert opened.end() == (0, CLEARED)
+        assert "Keys removed:" in opened.shown
+    assert rows() == [("clear_search_cache", "done")]
+
+
+def test_json_keeps_stdout_to_itself_also_when_it_asks(environment):
+    with terminal(environment, "clear_search_cache", "--json") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        opened.type("y\n")
+        code, out = opened.end()
+    assert (code, json.loads(out)["message"]) == (0, CLEARED.strip())
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [
+        ("no\n", 1, "Cancelled: nothing was done"),
+        ("\n", 1, "Cancelled: nothing was done"),
+        ("\x04", 1, "Cancelled: nothing was done"),  # Ctrl-D
+        ("\x03", 130, "Interrupted"),  # Ctrl-C
+    ],
+)
+def test_any_other_answer_does_nothing(keys, code, words, environment, rows):
+    with terminal(environment, "clear_search_cache") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        time.sleep(0.2)  # Python does not notice a Ctrl-C between the question and its reading
+        opened.type(keys)
+        assert opened.end() == (code, "")
+        assert words in opened.shown
+        assert "Traceback" not in opened.shown
+    assert rows() == []
+    assert caches["search"].get("query") == "hits"
+
+
+def test_the_question_names_the_breakers_that_would_move(environment):
+    tripped("shell.asked")
+    with terminal(environment, "reset_circuit_breakers", "--only-open") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        assert "shell.asked: open -> closed" in opened.shown
+        opened.type("yes\n")
+        code, out = opened.end()
+    assert (code, out.splitlines()[0]) == (0, "1 circuit breakers reset successfully")
+
+
+def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):
+    tripped("shell.slip")
+    with terminal(environment, "forget_circuit_breaker", "shell.slip") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        assert "circuit breaker shell.slip would be forgotten" in opened.shown
+        assert "shell.slip: open -> forgotten" in opened.shown
+        assert rows() == []
+        opened.type("yes\n")
+        code, out = opened.end()
+    assert (code, out.splitlines()[0]) == (0, "Circuit breaker shell.slip forgotten")
+    assert rows() == [("forget_circuit_breaker", "done")]
+
+
+def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(environment, rows):
+    tripped("shell.held")
+    hold = ("set_circuit_breaker", "shell.held", "disabled", "--no-input")
+    assert shell(environment, *hold)[0] == 0
+    with terminal(environment, "forget_circuit_breaker", "shell.held") as opened:
+        code, _ = opened.end()
+        assert "release it first" in opened.shown
+        assert "Type 'yes'" not in opened.shown
+    assert (code, rows()) == (1, [("control_circuit_breakers", "done")])
+
+
+def test_without_a_preview_it_still_asks(environment, rows):
+    down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
+    with terminal(down, "clear_search_cache") as opened:
+        opened.read_until("Type 'yes' to go on: ")
+        assert "There is no preview: the store cannot be reached" in opened.shown
+        opened.type("yes\n")
+        code, out = opened.end()
+        assert PASSWORD not in opened.shown
+    assert (code, out) == (1, "")
+    assert rows() == [("clear_search_cache", "failed")]
+
+
+def test_the_check_is_exit_code_3_while_one_is_waiting_open(environment):
+    trip("shell.open")
+    code, out, err = shell(environment, "circuit_breakers", "--fail-on-open", "--json")
+    assert (code, err) == (3, "CommandError: Not closed: shell.open\n")
+    assert "shell.open" in [row["name"] for row in json.loads(out)["breakers"]]
+
+
+def test_the_watch_outlives_an_outage_and_ends_with_ctrl_c_as_success(environment):
+    with StoreServer(port=free_port()) as server:
+        where = {**environment, "REDIS_URL": server.url}
+        with terminal(where, "circuit_breakers", "--watch", output=None) as opened:
+            opened.read_until("circuit breakers at")
+            server.stop()
+            opened.read_until("The state is unknown")
+            opened.shown = ""
+            server.start()
+            opened.read_until("circuit breakers at")
+            opened.type("\x03")
+            assert opened.end()[0] == 0
+            assert "Traceback" not in opened.shown

@@ -1,0 +1,74 @@
+"""What the tests of several doors share."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker, registry
+from analytics_admin.breakers.history import PERIOD
+from analytics_admin.models import Operation
+from analytics_admin.services import ActResult
+from project.demo import search
+from project.demo.faults import Fault, FaultSwitch
+from tests.support.breakers import trip
+from tests.support.servers import StoreServer, free_port
+
+PASSWORD = "hunter2-of-the-store"
+
+
+@pytest.fixture(params=["stopped", "frozen"])
+def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
+    """The breakers, "api.open" among them, on a store that has stopped, or hangs."""
+    with StoreServer(port=free_port(), requirepass=PASSWORD) as server:
+        address = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/2"
+        settings.CACHES = {
+            **settings.CACHES,
+            "breakers": {**settings.CACHES["breakers"], "LOCATION": address},
+        }
+        trip("api.open")
+        server.freeze() if request.param == "frozen" else server.stop()
+        yield
+
+
+@pytest.fixture
+def still_drawing() -> None:
+    """No period of the drawings of calls ends within the next second, which would move them."""
+    if (gone := time.time() % PERIOD) > PERIOD - 1:
+        time.sleep(PERIOD - gone)
+
+
+@pytest.fixture
+def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[CircuitBreaker]:
+    """The demonstration's breaker; it and its like are declared for the test alone."""
+    monkeypatch.setattr(registry, "_breakers", {})
+    monkeypatch.setattr(registry, "_options", {})
+    yield search.catalog()
+    search.catalog.cache_clear()
+    search.recommendations.cache_clear()
+
+
+@pytest.fixture
+def fault(settings: Any, tmp_path: Path) -> Callable[[Fault], None]:
+    """The switch, which every test finds untouched."""
+    settings.DEMO_FOLDER = tmp_path / "demo"
+    # A refresh behind a test's back would still fail in the next one.
+    settings.ANALYTICS_ADMIN = {
+        **settings.ANALYTICS_ADMIN,
+        "SEARCH_CACHE_BACKGROUND_REFRESHES": 0,
+    }
+    return FaultSwitch(settings.DEMO_FOLDER).set
+
+
+@pytest.fixture
+def look(client: Any, superuser: Any) -> Callable[..., Any]:
+    """Return a superuser's look at the page of an act, by what it answered or by its row."""
+    client.force_login(superuser)
+
+    def look(act: ActResult | Operation, **asked: Any) -> Any:
+        operation_id = act.pk if isinstance(act, Operation) else act.operation_id
+        return client.get(f"/admin/analytics_admin/operation/{operation_id}/", **asked)
+
+    return look
