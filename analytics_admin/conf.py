@@ -10,7 +10,7 @@ from django.conf import settings
 
 SETTING = "ANALYTICS_ADMIN"
 ENVIRONMENT_COLORS = ("gray", "red", "orange", "green", "blue", "purple")
-LONGEST_ENVIRONMENT_NAME = 40
+MAX_ENVIRONMENT_NAME_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class AppSettings:
     does it itself."""
     search_cache_max_value_bytes: int = 1024 * 1024
     """Size of an encoded value above which it is not stored."""
-    search_cache_soft_clear: float = 60.0
+    search_cache_soft_clear_grace: float = 60.0
     """Seconds for which a result may be served as stale after a soft clear, at most."""
     require_model_permissions: bool = False
     """True: staff also need the permission of the act; superusers never do."""

@@ -28,8 +28,8 @@ from project import store_supervisor
 from project.files import make_private_folder
 from project.store_supervisor import answers
 
-WAIT = 5.0  # seconds that a process waits for the store before it says why it can't have it
-LONGEST_SOCKET_PATH = 100  # bytes; the kernel's own limit is 107
+WAIT_SECONDS = 5.0  # seconds that a process waits for the store before it says why it can't have it
+MAX_SOCKET_PATH_BYTES = 100  # bytes; the kernel's own limit is 107
 
 
 class EmbeddedStoreError(Exception):
@@ -43,7 +43,7 @@ def socket_path(folder: Path) -> str:
     processes of the project agree on it.
     """
     path = folder / "store.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return str(path)
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     # Its mode and owner are checked before it is used.
@@ -81,7 +81,7 @@ class EmbeddedStore:
             if self._share is not None and (not again or answers(self.socket_path)):
                 return
             try:
-                self._share_server(time.monotonic() + WAIT)
+                self._share_server(time.monotonic() + WAIT_SECONDS)
             except OSError as error:
                 place = error.filename or self.folder
                 raise EmbeddedStoreError(f"{place}: {error.strerror or error}") from None
@@ -198,7 +198,7 @@ def _wait_for(lock: int, kind: int, deadline: float, problem: str) -> None:
 
 def _pause(deadline: float, problem: str) -> None:
     if time.monotonic() > deadline:
-        raise EmbeddedStoreError(f"{problem} (waited {WAIT:.0f} s)")
+        raise EmbeddedStoreError(f"{problem} (waited {WAIT_SECONDS:.0f} s)")
     time.sleep(0.01)
 
 

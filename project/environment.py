@@ -65,7 +65,7 @@ def is_development() -> bool:
     return not read("SECRET_KEY") and (program == "manage.py" or "pytest" in sys.modules)
 
 
-def kept_secret(path: Path) -> str:
+def stored_secret(path: Path) -> str:
     """Return the secret in the file, which the first of several processes creates, mode 0600.
 
     Raises:

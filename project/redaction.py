@@ -19,7 +19,7 @@ from django.template.defaultfilters import pprint
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-STARS = SafeExceptionReporterFilter.cleansed_substitute
+REDACTED = SafeExceptionReporterFilter.cleansed_substitute
 
 
 def known_secrets() -> set[str]:
@@ -50,7 +50,7 @@ def _holds_secret(text: str) -> bool:
     return any(secret in text for secret in known_secrets())
 
 
-class DiscreetFilter(SafeExceptionReporterFilter):
+class RedactingFilter(SafeExceptionReporterFilter):
     """Stars settings, META and variables that hold an address with credentials or a secret."""
 
     hidden_settings = re.compile(
@@ -60,39 +60,39 @@ class DiscreetFilter(SafeExceptionReporterFilter):
 
     def cleanse_setting(self, key: str | int, value: Any) -> Any:
         cleansed = super().cleanse_setting(key, value)
-        return STARS if isinstance(cleansed, str) and _holds_secret(cleansed) else cleansed
+        return REDACTED if isinstance(cleansed, str) and _holds_secret(cleansed) else cleansed
 
     def get_traceback_frame_variables(
         self, request: HttpRequest | None, tb_frame: FrameType
     ) -> ItemsView[str, Any]:
         variables = super().get_traceback_frame_variables(request, tb_frame)
         # Whole, not in part: the page cuts long values, and a cut secret would not be recognised.
-        shown = {name: STARS if _holds_secret(pprint(it)) else it for name, it in variables}
+        shown = {name: REDACTED if _holds_secret(pprint(it)) else it for name, it in variables}
         return shown.items()
 
 
-class DiscreetReporter(ExceptionReporter):
+class RedactingReporter(ExceptionReporter):
     """Stars the known secrets in what is left: the exceptions' own words."""
 
     def get_traceback_html(self) -> SafeString:
-        return _without_secrets(super().get_traceback_html())
+        return _redacted_page(super().get_traceback_html())
 
     def get_traceback_text(self) -> SafeString:
-        return _without_secrets(super().get_traceback_text())
+        return _redacted_page(super().get_traceback_text())
 
 
-class DiscreetFormatter(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Stars the known secrets in log lines and their tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _starred(super().format(record))
+        return _redacted(super().format(record))
 
 
-def _without_secrets(page: SafeString) -> SafeString:
-    return SafeString(_starred(page))
+def _redacted_page(page: SafeString) -> SafeString:
+    return SafeString(_redacted(page))
 
 
-def _starred(text: str) -> str:
+def _redacted(text: str) -> str:
     for secret in sorted(known_secrets(), key=len, reverse=True):
-        text = text.replace(secret, STARS)
+        text = text.replace(secret, REDACTED)
     return text

@@ -20,7 +20,7 @@ DEBUG = environment.flag("DEBUG", default=environment.is_development())
 
 SECRET_KEY = environment.read("SECRET_KEY")
 if not SECRET_KEY and DEBUG:
-    SECRET_KEY = environment.kept_secret(VAR / "secret_key")
+    SECRET_KEY = environment.stored_secret(VAR / "secret_key")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is not set; outside of DEBUG there is no default")
 SIMPLE_JWT = {
@@ -180,14 +180,14 @@ if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):
 
 # What goes wrong
 
-DEFAULT_EXCEPTION_REPORTER = "project.redaction.DiscreetReporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "project.redaction.DiscreetFilter"
+DEFAULT_EXCEPTION_REPORTER = "project.redaction.RedactingReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.redaction.RedactingFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "plain": {
-            "()": "project.redaction.DiscreetFormatter",
+            "()": "project.redaction.RedactingFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
         }
     },

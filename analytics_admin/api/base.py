@@ -59,7 +59,7 @@ from analytics_admin.tokens import (
 )
 
 
-class _OnlyJSON(BaseContentNegotiation):
+class _JSONNegotiation(BaseContentNegotiation):
     """Answer in JSON whatever the caller says to accept."""
 
     def select_parser(self, request: Request, parsers: Any) -> BaseParser:
@@ -86,7 +86,7 @@ class ApiView(APIView):
     throttle_classes: Sequence[type[BaseThrottle]] = ()
     parser_classes = (JSONParser,)
     renderer_classes = (CompactJSON,)
-    content_negotiation_class = _OnlyJSON
+    content_negotiation_class = _JSONNegotiation
     versioning_class = None
     schema = None  # not in a site's own one: it could but guess
     http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation

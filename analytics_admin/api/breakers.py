@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from analytics_admin.api.base import OperatorView, actor_of, report
-from analytics_admin.api.etags import etag, generations_asked_for
+from analytics_admin.api.etags import etag, if_match_generations
 from analytics_admin.api.serializers import (
+    BreakersQuery,
     ClearBody,
     ControlBody,
-    ListQuery,
     NoQuery,
 )
 from analytics_admin.services import (
@@ -52,7 +52,7 @@ class ReadView(OperatorView):
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
-        listed = page_breakers(**self.read_query(request, ListQuery))
+        listed = page_breakers(**self.read_query(request, BreakersQuery))
         results = [as_plain(status) for status in listed.breakers]
         return self.answer_page(listed, results, states=dict(listed.states))
 
@@ -125,7 +125,7 @@ class BreakerProbeView(OperatorView):
 
 def _expected_generation(request: Request, name: str) -> str | None:
     """Return the one generation that the service is to insist on; of several, the present one."""
-    asked = generations_asked_for(request)
+    asked = if_match_generations(request)
     if asked is None:
         return None
     if len(asked) > 1:

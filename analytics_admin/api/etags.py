@@ -17,7 +17,7 @@ def etag(status: BreakerStatus) -> str:
     return f'"{quote(status.generation, safe=":")}"'
 
 
-def generations_asked_for(request: Request) -> list[str] | None:
+def if_match_generations(request: Request) -> list[str] | None:
     """Return the generations of which the breaker has to be at one; None: at any.
 
     A weak tag matches nothing, so it comes out as a generation that no breaker ever has.

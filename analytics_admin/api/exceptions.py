@@ -33,7 +33,7 @@ from analytics_admin.services.audit import describe_database_error
 
 logger = logging.getLogger("analytics_admin.api")
 
-MAX_LISTED = 20
+MAX_LISTED_ERRORS = 20
 
 
 def answer(error: Exception, *, failure: str) -> Response:
@@ -65,8 +65,8 @@ def _of_act(error: Any, failure: str) -> tuple[str, str]:
 
 
 def _of_unknown(error: UnknownBreakers, failure: str) -> tuple[str, str]:
-    listed = ", ".join(error.names[:MAX_LISTED])
-    more = len(error.names) - MAX_LISTED
+    listed = ", ".join(error.names[:MAX_LISTED_ERRORS])
+    more = len(error.names) - MAX_LISTED_ERRORS
     rest = f" and {more} more" if more > 0 else ""
     return error.code, f"Unknown circuit breakers: {listed}{rest}"
 
@@ -80,7 +80,7 @@ def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
 
 
 def _of_validation(error: ValidationError, failure: str) -> tuple[str, str]:
-    return "invalid", "; ".join(islice(_flatten(error.detail), MAX_LISTED))
+    return "invalid", "; ".join(islice(_flatten(error.detail), MAX_LISTED_ERRORS))
 
 
 def _of_suspicious(error: SuspiciousOperation, failure: str) -> tuple[str, str]:

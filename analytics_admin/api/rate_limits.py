@@ -22,11 +22,11 @@ logger = logging.getLogger("analytics_admin.api.rate_limits")
 
 STORE_ALIAS = "default"
 # One reply may take this long (seconds) ...
-REPLY_TIMEOUT = 0.2
+REPLY_TIMEOUT_SECONDS = 0.2
 # ... all of them together this long, else the store counts as down ...
-SLOW = 0.5
+MAX_SECONDS = 0.5
 # ... and is left alone for this long.
-RETRY_AFTER = 5.0
+RETRY_AFTER_SECONDS = 5.0
 
 
 class WindowCounter:
@@ -54,9 +54,9 @@ class WindowCounter:
             with _StoreFailures() as attempt:
                 cache, extra = self._open()
                 answer = self._count(cache, extra, key, seconds)
-                self._note_slowness(self._timer() - began)
+                self._check_duration(self._timer() - began)
                 return answer
-            self._stand_down(attempt.reason)
+            self._use_local_counts(attempt.reason)
         with self._lock:  # LocMemCache adds and counts in two steps
             return self._count(self._local, {}, key, seconds)
 
@@ -76,7 +76,7 @@ class WindowCounter:
         if not hasattr(cache, "client"):
             return cache, {}
         if self._shared is None:
-            client = own_client(STORE_ALIAS, timeout=REPLY_TIMEOUT)
+            client = own_client(STORE_ALIAS, timeout=REPLY_TIMEOUT_SECONDS)
             self._shared = (cache.client, {"client": client})
         return self._shared
 
@@ -99,13 +99,13 @@ class WindowCounter:
             hits = 1 if is_first else cache.incr(counter, **extra)
         return hits, min(max(end_ms / 1000 - now, 0.0), float(seconds))
 
-    def _note_slowness(self, took: float) -> None:
-        if took > SLOW:
-            self._stand_down("it answers slowly")
+    def _check_duration(self, took: float) -> None:
+        if took > MAX_SECONDS:
+            self._use_local_counts("it answers slowly")
 
-    def _stand_down(self, reason: str) -> None:
-        self._down_until = self._timer() + RETRY_AFTER
-        logger.warning("throttles count per process for %s s: %s", RETRY_AFTER, reason)
+    def _use_local_counts(self, reason: str) -> None:
+        self._down_until = self._timer() + RETRY_AFTER_SECONDS
+        logger.warning("throttles count per process for %s s: %s", RETRY_AFTER_SECONDS, reason)
 
 
 def _memory() -> LocMemCache:

@@ -45,7 +45,7 @@ class StrictBoolean(serializers.BooleanField):
         return data
 
 
-class HoldLength(serializers.Field[float, Any, Any, Any]):
+class HoldSeconds(serializers.Field[float, Any, Any, Any]):
     """Seconds as a number, or the word "ever"; which numbers will do is the act's to say."""
 
     default_error_messages = {  # noqa: RUF012  the framework's own annotation
@@ -61,7 +61,7 @@ class HoldLength(serializers.Field[float, Any, Any, Any]):
         return data
 
 
-class Instant(serializers.Field[datetime, Any, Any, Any]):
+class AwareDateTime(serializers.Field[datetime, Any, Any, Any]):
     """A time in ISO 8601 that says its zone, so that it is the same instant for everybody."""
 
     default_error_messages = {  # noqa: RUF012  the framework's own annotation
@@ -139,7 +139,7 @@ class ControlBody(ClearBody):
     control = serializers.ChoiceField(
         choices=CONTROLS, help_text="What to hold it at; automatic releases it."
     )
-    for_seconds = HoldLength(
+    for_seconds = HoldSeconds(
         required=False, help_text="When the hold ends by itself; an hour if nothing is said."
     )
 
@@ -148,7 +148,7 @@ class NoQuery(StrictSerializer):
     """An address without options."""
 
 
-class ListQuery(StrictSerializer):
+class BreakersQuery(StrictSerializer):
     """Which breakers to list, in which order."""
 
     state = serializers.ChoiceField(
@@ -185,8 +185,8 @@ class OperationsQuery(StrictSerializer):
     actor = serializers.CharField(
         required=False, trim_whitespace=False, max_length=254, help_text="Who: the whole name."
     )
-    since = Instant(required=False, help_text="Those that began then or later.")
-    until = Instant(required=False, help_text="Those that began earlier.")
+    since = AwareDateTime(required=False, help_text="Those that began then or later.")
+    until = AwareDateTime(required=False, help_text="Those that began earlier.")
     search = serializers.CharField(
         required=False,
         allow_blank=True,

@@ -8,65 +8,65 @@ from functools import partial
 from analytics_admin.conf import (
     DEFAULT_THROTTLE_RATES,
     ENVIRONMENT_COLORS,
-    LONGEST_ENVIRONMENT_NAME,
+    MAX_ENVIRONMENT_NAME_LENGTH,
     parse_rate,
 )
 
-Complaint = str | None
+Problem = str | None
 
 
-def kind_of(value: object) -> str:
+def describe_type(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _alias(value: object) -> Complaint:
+def _alias(value: object) -> Problem:
     if isinstance(value, str) and value:
         return None
-    return f"must be the name of a cache alias, not {kind_of(value)}"
+    return f"must be the name of a cache alias, not {describe_type(value)}"
 
 
-def _flag(value: object) -> Complaint:
-    return None if isinstance(value, bool) else f"must be True or False, not {kind_of(value)}"
+def _flag(value: object) -> Problem:
+    return None if isinstance(value, bool) else f"must be True or False, not {describe_type(value)}"
 
 
-def _seconds(value: object, least: float = 0.0, most: float = math.inf) -> Complaint:
+def _seconds(value: object, least: float = 0.0, most: float = math.inf) -> Problem:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a number of seconds, not {kind_of(value)}"
+        return f"must be a number of seconds, not {describe_type(value)}"
     if not math.isfinite(value) or value <= 0:
         return "must be more than 0 seconds"
     return None if least <= value <= most else f"must be {least:g} to {most:g} seconds"
 
 
-def _bytes(value: object) -> Complaint:
+def _bytes(value: object) -> Problem:
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be a whole number of bytes, not {kind_of(value)}"
+        return f"must be a whole number of bytes, not {describe_type(value)}"
     return None if value > 0 else "must be more than 0 bytes"
 
 
-def _number(value: object) -> Complaint:
+def _number(value: object) -> Problem:
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be a whole number, not {kind_of(value)}"
+        return f"must be a whole number, not {describe_type(value)}"
     return None if value >= 0 else "must be at least 0"
 
 
-def _lifetime(value: object) -> Complaint:
+def _lifetime(value: object) -> Problem:
     if value is None:
         return None
     return _seconds(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
-def _mapping(value: object) -> Complaint:
-    return None if isinstance(value, Mapping) else f"must be a dict, not {kind_of(value)}"
+def _mapping(value: object) -> Problem:
+    return None if isinstance(value, Mapping) else f"must be a dict, not {describe_type(value)}"
 
 
-def _breakers(value: object) -> Complaint:
+def _breakers(value: object) -> Problem:
     if not isinstance(value, Mapping):
         return _mapping(value)
     wrong = [name for name, options in value.items() if not isinstance(options, Mapping)]
     return f"must map each name to a dict of options; {wrong[0]!r} does not" if wrong else None
 
 
-def _rates(value: object) -> Complaint:
+def _rates(value: object) -> Problem:
     if not isinstance(value, Mapping):
         return _mapping(value)
     for scope, rate in value.items():
@@ -79,24 +79,24 @@ def _rates(value: object) -> Complaint:
     return None
 
 
-def _refresh(value: object) -> Complaint:
+def _refresh(value: object) -> Problem:
     return None if value is None else _seconds(value, least=1, most=3600)
 
 
-def _label(value: object) -> Complaint:
+def _label(value: object) -> Problem:
     if not isinstance(value, str):
-        return f"must be a text, not {kind_of(value)}"
-    short = len(value) <= LONGEST_ENVIRONMENT_NAME
-    return None if short else f"must have at most {LONGEST_ENVIRONMENT_NAME} characters"
+        return f"must be a text, not {describe_type(value)}"
+    short = len(value) <= MAX_ENVIRONMENT_NAME_LENGTH
+    return None if short else f"must have at most {MAX_ENVIRONMENT_NAME_LENGTH} characters"
 
 
-def _color(value: object) -> Complaint:
+def _color(value: object) -> Problem:
     if isinstance(value, str) and value in ENVIRONMENT_COLORS:
         return None
     return f"must be one of {', '.join(ENVIRONMENT_COLORS)}"
 
 
-RULES: dict[str, Callable[[object], Complaint]] = {
+RULES: dict[str, Callable[[object], Problem]] = {
     "SEARCH_CACHE": _alias,
     "BREAKER_CACHE": _alias,
     "BREAKERS": _breakers,
@@ -107,7 +107,7 @@ RULES: dict[str, Callable[[object], Complaint]] = {
     "KEEP_EXCEPTION_TEXTS": _flag,
     "SEARCH_CACHE_DEDICATED": _flag,
     "SEARCH_CACHE_LEASE": partial(_seconds, least=0.01, most=3600),
-    "SEARCH_CACHE_SOFT_CLEAR": partial(_seconds, least=0.01, most=86400),
+    "SEARCH_CACHE_SOFT_CLEAR_GRACE": partial(_seconds, least=0.01, most=86400),
     "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _flag,

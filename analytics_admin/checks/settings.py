@@ -16,12 +16,12 @@ from django.utils.module_loading import import_string
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import validate_name
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.checks.setting_rules import RULES, Complaint, kind_of
+from analytics_admin.checks.setting_rules import RULES, Problem, describe_type
 from analytics_admin.conf import KEYS, SETTING, AppSettings, app_settings
 from analytics_admin.stores.client import StoreUnavailable, own_client, shares_database
 
 TAG = "analytics_admin"
-LONGEST_TIMEOUT = 5.0
+MAX_TIMEOUT_SECONDS = 5.0
 """Seconds; redis-py's own default, which is already too long for a page."""
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 PICKLE = "django_redis.serializers.pickle.PickleSerializer"
@@ -32,15 +32,15 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Find keys of ``ANALYTICS_ADMIN`` that do not exist, and values that can't be used."""
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
-        text = f"{SETTING} must be a dict, not {kind_of(given)}"
+        text = f"{SETTING} must be a dict, not {describe_type(given)}"
         return [_error("E001", text, f"Write {SETTING} = {{}} or leave it out.")]
     found: list[CheckMessage] = []
     for key, value in given.items():
         if key not in KEYS:
             found.append(_unknown_key(key))
-        elif complaint := RULES[key](value):
+        elif problem := RULES[key](value):
             hint = f"Correct {SETTING}['{key}'], or leave it out for its default."
-            found.append(_error("E003", f"{SETTING}['{key}'] {complaint}", hint))
+            found.append(_error("E003", f"{SETTING}['{key}'] {problem}", hint))
     return found or [*_environment(app_settings()), *_policies(app_settings())]
 
 
@@ -89,18 +89,18 @@ def _environment(site: AppSettings) -> Iterator[Error]:
 
 def _policies(site: AppSettings) -> Iterator[Error]:
     """Try each policy as it will be merged; the defaults are judged once."""
-    if complaint := _policy(site.breaker_defaults):
-        yield _error("E004", f"{SETTING}['BREAKER_DEFAULTS']: {complaint}", _POLICY_HINT)
+    if problem := _policy(site.breaker_defaults):
+        yield _error("E004", f"{SETTING}['BREAKER_DEFAULTS']: {problem}", _POLICY_HINT)
         return
     for name, options in site.breakers.items():
-        if complaint := _policy({**site.breaker_defaults, **options}, name=name):
-            yield _error("E004", f"{SETTING}['BREAKERS'][{name!r}]: {complaint}", _POLICY_HINT)
+        if problem := _policy({**site.breaker_defaults, **options}, name=name):
+            yield _error("E004", f"{SETTING}['BREAKERS'][{name!r}]: {problem}", _POLICY_HINT)
 
 
 _POLICY_HINT = "analytics_admin.breakers.policy lists the options with their units and bounds."
 
 
-def _policy(options: Mapping[str, Any], *, name: str = "any") -> Complaint:
+def _policy(options: Mapping[str, Any], *, name: str = "any") -> Problem:
     try:
         validate_name(name)
         BreakerPolicy.from_options(options)
@@ -142,7 +142,7 @@ def _locations(alias: str) -> Iterable[Any]:
 def _location(alias: str) -> Iterator[Error]:
     """Find an address that the client refuses, or whose database it would silently take as 0."""
     try:
-        own_client(alias, timeout=LONGEST_TIMEOUT)
+        own_client(alias, timeout=MAX_TIMEOUT_SECONDS)
         urls = [urlsplit(str(location)) for location in _locations(alias)]
         numbers = [url.path.strip("/") for url in urls if url.scheme != "unix"]
         if all(number.isdecimal() for number in numbers if number):
@@ -164,8 +164,8 @@ def _hanging(alias: str) -> Iterator[Warning]:
     for key in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
         word = key.lower()
         seconds = float(query[word][0]) if word in query else pool.get(word, options.get(key))
-        if not seconds or seconds > LONGEST_TIMEOUT:
-            state = f"is longer than {LONGEST_TIMEOUT:g} s" if seconds else "is not set"
+        if not seconds or seconds > MAX_TIMEOUT_SECONDS:
+            state = f"is longer than {MAX_TIMEOUT_SECONDS:g} s" if seconds else "is not set"
             text = f"CACHES['{alias}']: {key} {state}, so a frozen store holds calls up"
             yield _warning("W003", text, f"Set OPTIONS['{key}'] to 0.5, say.")
     retry = pool.get("retry")

@@ -49,7 +49,7 @@ class FaultSwitch:
         draft.write_text(f"{fault}\n")
         draft.replace(self._path)
 
-    def strike(self, *, period: float, outage: float) -> None:
+    def raise_fault(self, *, period: float, outage: float) -> None:
         """Fail if the switch says so; ``sometimes`` in the outage (seconds) that ends each period.
 
         Raises:

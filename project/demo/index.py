@@ -29,7 +29,7 @@ _FIND = f"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchPage:
     """One page of what was found, best first, and how much there is in all."""
 
     count: int
@@ -72,7 +72,7 @@ class Index:
             draft.replace(self.path)
         return True
 
-    def search(self, terms: Iterable[str], *, page: int = 1, all_words: bool = True) -> Found:
+    def search(self, terms: Iterable[str], *, page: int = 1, all_words: bool = True) -> SearchPage:
         """Return the page of goods with all of the words, or with any of them.
 
         Raises:
@@ -81,7 +81,7 @@ class Index:
         """
         match = (" AND " if all_words else " OR ").join(f'"{term}"' for term in terms)
         if not match:
-            return Found(count=0, results=[])
+            return SearchPage(count=0, results=[])
         self.build()
         try:
             return self._ask(match, page)
@@ -92,14 +92,14 @@ class Index:
                 self.path.unlink()
             raise
 
-    def _ask(self, match: str, page: int) -> Found:
+    def _ask(self, match: str, page: int) -> SearchPage:
         address = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(address, uri=True)) as database:
             database.row_factory = sqlite3.Row
             rows = database.execute(_FIND, (match, PAGE_SIZE, (page - 1) * PAGE_SIZE)).fetchall()
             total = "SELECT count(*) FROM products WHERE products MATCH ?"
             count: int = database.execute(total, (match,)).fetchone()[0]
-        return Found(count=count, results=[dict(row) for row in rows])
+        return SearchPage(count=count, results=[dict(row) for row in rows])
 
 
 def _write(path: Path) -> None:

@@ -77,7 +77,7 @@ def _related(terms: tuple[str, ...]) -> list[str]:
 def _backend(*, period: float, outage: float) -> Iterator[Index]:
     """Yield the index unless the switch says otherwise; its errors are the backend's."""
     try:
-        FaultSwitch(settings.DEMO_FOLDER).strike(period=period, outage=outage)
+        FaultSwitch(settings.DEMO_FOLDER).raise_fault(period=period, outage=outage)
         yield Index(settings.DEMO_FOLDER)
     except (OSError, sqlite3.Error) as error:
         raise BackendDown(f"the index does not answer ({type(error).__name__})") from error

@@ -15,8 +15,8 @@ from project.demo.faults import BackendDown
 from project.demo.index import PAGE_SIZE
 from project.demo.search import search
 
-LONGEST_QUERY = 200
-LAST_PAGE = 1000
+MAX_QUERY_LENGTH = 200
+MAX_PAGE = 1000
 PARAMETERS = ("q", "page")
 
 
@@ -76,16 +76,16 @@ def _read_query(query: str) -> str:
     query = query.strip()
     if not query:
         raise BadSearch("q: Say what to search for.")
-    if len(query) > LONGEST_QUERY:
-        raise BadSearch(f"q: At most {LONGEST_QUERY} characters.")
+    if len(query) > MAX_QUERY_LENGTH:
+        raise BadSearch(f"q: At most {MAX_QUERY_LENGTH} characters.")
     if "\0" in query:
         raise BadSearch("q: A NUL character cannot be searched for.")
     return query
 
 
 def _read_page(digits: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", digits) or not 1 <= int(digits) <= LAST_PAGE:
-        raise BadSearch(f"page: A whole number from 1 to {LAST_PAGE}.")
+    if not re.fullmatch(r"[0-9]{1,4}", digits) or not 1 <= int(digits) <= MAX_PAGE:
+        raise BadSearch(f"page: A whole number from 1 to {MAX_PAGE}.")
     return int(digits)
 
 

@@ -79,7 +79,7 @@ WAYS = (
 
 def clears(url: str) -> list[Aftermath]:
     """Clear a hot cache in each way."""
-    site = {"SEARCH_CACHE_DEDICATED": True, "SEARCH_CACHE_SOFT_CLEAR": BOUND}
+    site = {"SEARCH_CACHE_DEDICATED": True, "SEARCH_CACHE_SOFT_CLEAR_GRACE": BOUND}
     with override_settings(ANALYTICS_ADMIN=site), bench.crew_at(url, PROCESSES) as crew:
         return [_clear(url, crew, way) for way in WAYS]
 

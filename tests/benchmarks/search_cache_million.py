@@ -41,7 +41,7 @@ def million(url: str, rounds: int) -> list[Line]:
         for name, act in {"soft clear's sweep": _sweep, "shared hard clear": hard.clear}.items():
             if client.dbsize() < MILLION:
                 _fill(client)
-            site = {"SEARCH_CACHE_DEDICATED": False, "SEARCH_CACHE_SOFT_CLEAR": 0.1}
+            site = {"SEARCH_CACHE_DEDICATED": False, "SEARCH_CACHE_SOFT_CLEAR_GRACE": 0.1}
             with override_settings(ANALYTICS_ADMIN=site):
                 clear_softly() if act is _sweep else None
                 time.sleep(0.2)  # what was cleared is beyond its bound then

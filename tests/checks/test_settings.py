@@ -104,7 +104,7 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
         ("SEARCH_CACHE_LEASE", 0, "more than 0 seconds"),
         ("SEARCH_CACHE_LEASE", 0.0004, "0.01 to 3600 seconds"),
         ("SEARCH_CACHE_LEASE", 1e15, "0.01 to 3600 seconds"),
-        ("SEARCH_CACHE_SOFT_CLEAR", 1e300, "0.01 to 86400 seconds"),
+        ("SEARCH_CACHE_SOFT_CLEAR_GRACE", 1e300, "0.01 to 86400 seconds"),
         ("SEARCH_CACHE_BACKGROUND_REFRESHES", -1, "at least 0"),
         ("SEARCH_CACHE_BACKGROUND_REFRESHES", True, "a whole number, not a value of type bool"),
         ("SEARCH_CACHE_MAX_VALUE_BYTES", 0, "more than 0 bytes"),

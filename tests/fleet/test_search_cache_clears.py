@@ -75,7 +75,7 @@ def test_under_traffic_nothing_is_served_as_fresh_after_a_soft_clear_nor_stale_b
 
 
 def _short_bound(bound: float) -> None:
-    tasks.configure(SEARCH_CACHE_SOFT_CLEAR=bound)
+    tasks.configure(SEARCH_CACHE_SOFT_CLEAR_GRACE=bound)
 
 
 def test_a_sweep_takes_nothing_of_what_others_fill_meanwhile(crew):

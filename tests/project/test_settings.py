@@ -18,7 +18,7 @@ from django.test import Client, override_settings
 from django.urls import path
 
 from project import environment
-from project.redaction import DiscreetFormatter
+from project.redaction import RedactingFormatter
 from tests.support.servers import StoreServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -334,7 +334,7 @@ class TestDebugPage:
         handler = next(
             handler
             for handler in logging.getLogger().handlers
-            if isinstance(handler.formatter, DiscreetFormatter)
+            if isinstance(handler.formatter, RedactingFormatter)
         )
         try:
             raise RuntimeError(REDIS_URL)

@@ -268,7 +268,7 @@ def test_nothing_to_undo_is_exit_code_1():
 
 
 def test_a_sweep_says_what_it_removed_and_is_on_record(settings):
-    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_SOFT_CLEAR": 0.001}
+    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_SOFT_CLEAR_GRACE": 0.001}
     search_cache.set("old", 1)
     services.clear_search_cache(actor=SHELL, mode="soft")
     search_cache.set("new", 1)

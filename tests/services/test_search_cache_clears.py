@@ -31,7 +31,7 @@ def cache(settings: Any, kind: str) -> SearchCache:
 
 
 def bound(seconds: float) -> Any:
-    return override_settings(ANALYTICS_ADMIN={"SEARCH_CACHE_SOFT_CLEAR": seconds})
+    return override_settings(ANALYTICS_ADMIN={"SEARCH_CACHE_SOFT_CLEAR_GRACE": seconds})
 
 
 def expire_softly_cleared() -> None:

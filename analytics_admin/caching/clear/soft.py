@@ -83,7 +83,7 @@ def clear_softly() -> SoftClearOutcome:
         OutcomeUnknown: the store fell silent in the act.
     """
     site = app_settings()
-    bound = float(site.search_cache_soft_clear)
+    bound = float(site.search_cache_soft_clear_grace)
     drawn = ""
 
     def clear(record: TokenRecord, now: float) -> TokenRecord:

@@ -37,7 +37,7 @@ def clear_search_cache(
 
     ``mode`` "hard" removes everything, and ``on_progress`` is told how many keys are gone so far.
     "soft" removes nothing: results may be served as stale, for at most
-    ``SEARCH_CACHE_SOFT_CLEAR`` seconds, while they are computed anew, and it can be undone.
+    ``SEARCH_CACHE_SOFT_CLEAR_GRACE`` seconds, while they are computed anew, and it can be undone.
     The act is done once under one ``operation_id``, which becomes the key of its row.
 
     Raises:

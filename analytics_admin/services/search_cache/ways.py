@@ -87,7 +87,7 @@ def _preview_hard() -> ActResult:
 
 
 def _preview_soft() -> ActResult:
-    preview, stale_for = hard.preview(), float(app_settings().search_cache_soft_clear)
+    preview, stale_for = hard.preview(), float(app_settings().search_cache_soft_clear_grace)
     if preview.exact:
         words = ngettext_lazy(
             "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",

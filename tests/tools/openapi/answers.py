@@ -39,14 +39,14 @@ BASIC = {
     Any: {},
 }
 TEXT, NUMBER = BASIC[str], BASIC[int]
-AS_JSON_SAYS = {"None": "null", "True": "`true`", "False": "`false`", "``": "`"}
+JSON_TERMS = {"None": "null", "True": "`true`", "False": "`false`", "``": "`"}
 # What the types do not say.
 CHOICES = {
     ("BreakerStatus", "state"): BREAKER_STATES,
     ("BreakerStatus", "control"): CONTROLS,
     ("LastClear", "mode"): ("hard", "soft", "tags"),
 }
-INSTEAD = {
+TYPE_OVERRIDES = {
     ("BreakerDetail", "policy"): BreakerPolicy,
     ("BreakerDetail", "other_policies"): Sequence[BreakerPolicy],
     ("BreakerPolicy", "record_exceptions"): Sequence[str],
@@ -125,16 +125,16 @@ class Answers:
         return {"oneOf": [schema, {"type": "null"}]}
 
     def _of_fields(self, cls: type) -> Schema:
-        hints, told = get_type_hints(cls), told_of(cls)
+        hints, told = get_type_hints(cls), field_docs(cls)
         properties = {}
         for item in fields(cls):
             where = (cls.__name__, item.name)
-            schema = self.of(INSTEAD.get(where, hints[item.name]))
+            schema = self.of(TYPE_OVERRIDES.get(where, hints[item.name]))
             if where in CHOICES:
                 schema = choice(CHOICES[where])
             about = {"description": told[item.name]} if item.name in told else {}
             properties[item.name] = {**schema, **about}
-        return record(properties, as_json_says(inspect.getdoc(cls) or "").split("\n\n")[0])
+        return record(properties, in_json_terms(inspect.getdoc(cls) or "").split("\n\n")[0])
 
     def _flat_detail(self) -> Schema:
         detail = self.schemas["BreakerDetail"]["properties"]
@@ -210,15 +210,15 @@ def plan(preview: Schema) -> Schema:
     return record({"message": said, "preview": preview}, about, additionalProperties=False)
 
 
-def told_of(cls: type) -> dict[str, str]:
+def field_docs(cls: type) -> dict[str, str]:
     """Return what the source says below each field, as JSON's words."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
     told = {}
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            told[field.target.id] = as_json_says(" ".join(text.value.value.split()))
+            told[field.target.id] = in_json_terms(" ".join(text.value.value.split()))
     return told
 
 
-def as_json_says(text: str) -> str:
-    return re.sub(r"\b(?:None|True|False)\b|``", lambda found: AS_JSON_SAYS[found[0]], text)
+def in_json_terms(text: str) -> str:
+    return re.sub(r"\b(?:None|True|False)\b|``", lambda found: JSON_TERMS[found[0]], text)

@@ -7,7 +7,7 @@ from analytics_admin.api import audit, base, breakers, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import SearchCacheView
 from tests.tools.openapi.answers import Schema, ref
-from tests.tools.openapi.errors import OF_A_QUESTION, OF_AN_ACT, OF_SIGNING_IN
+from tests.tools.openapi.errors import LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
 
 SEARCH_CACHE, BREAKERS = "Search cache", "Circuit breakers"
 TRAIL, TOKENS, API = "Audit trail", "Tokens", "This API"
@@ -51,12 +51,12 @@ def one_of(*names: str) -> Schema:
 
 
 def question(**about: Any) -> Endpoint:
-    return Endpoint(**{"errors": OF_A_QUESTION} | about)
+    return Endpoint(**{"errors": READ_ERRORS} | about)
 
 
 def act(*further: str, **about: Any) -> Endpoint:
     """Describe an act; ``further`` are errors that it has beside those of all acts."""
-    return Endpoint(errors=(*OF_AN_ACT, *further), headers=("X-Operation-Id",), **about)
+    return Endpoint(errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id",), **about)
 
 
 def act_on_one(*further: str, **about: Any) -> Endpoint:
@@ -104,9 +104,9 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         name="page_breakers",
         tag=BREAKERS,
         summary="List circuit breakers by pages",
-        query=serializers.ListQuery,
+        query=serializers.BreakersQuery,
         answer=ref("BreakerPage"),
-        errors=(*OF_A_QUESTION, "NoSuchPage", "Unknown"),
+        errors=(*READ_ERRORS, "NoSuchPage", "Unknown"),
     ),
     (base.ResetCircuitBreakersView, "POST"): act(
         "NoSuchBreaker",
@@ -135,7 +135,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Tell all that is known of one circuit breaker",
         answer=ref("BreakerDetail"),
         headers=("ETag",),
-        errors=(*OF_A_QUESTION, "NoSuchBreaker", "Unknown"),
+        errors=(*READ_ERRORS, "NoSuchBreaker", "Unknown"),
     ),
     (breakers.BreakerView, "DELETE"): act_on_one(
         "BreakerKept",
@@ -183,14 +183,14 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         about="With an until in the past the pages stay what they are while acts go on.",
         query=serializers.OperationsQuery,
         answer=ref("OperationPage"),
-        errors=(*OF_A_QUESTION, "NoSuchPage"),
+        errors=(*READ_ERRORS, "NoSuchPage"),
     ),
     (audit.OperationView, "GET"): question(
         name="describe_operation",
         tag=TRAIL,
         summary="Tell one act on record",
         answer=ref("Operation"),
-        errors=(*OF_A_QUESTION, "NoSuchOperation"),
+        errors=(*READ_ERRORS, "NoSuchOperation"),
     ),
     (base.TokenView, "POST"): Endpoint(
         name="sign_in",
@@ -199,7 +199,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         body=serializers.TokenBody,
         answer=ref("TokenPair"),
         asks={"Sign in": {"username": "admin", "password": "…"}},
-        errors=(*OF_SIGNING_IN, "NoAccount"),
+        errors=(*LOGIN_ERRORS, "NoAccount"),
     ),
     (base.TokenRefreshView, "POST"): Endpoint(
         name="refresh_token",
@@ -208,7 +208,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         body=serializers.RefreshBody,
         answer=ref("AccessToken"),
         asks={"Refresh": {"refresh": "…"}},
-        errors=(*OF_SIGNING_IN, "NoRefreshToken"),
+        errors=(*LOGIN_ERRORS, "NoRefreshToken"),
     ),
     (SchemaView, "GET"): Endpoint(
         name="schema",

@@ -170,6 +170,6 @@ ERRORS = {
     ),
 }
 OF_A_BODY = ("LengthRequired", "BodyTooLarge", "NotJSON", "TooMany")
-OF_SIGNING_IN = ("InvalidSignIn", *OF_A_BODY, "Broken")
-OF_A_QUESTION = ("InvalidOption", "NoToken", "Forbidden", "Broken")
-OF_AN_ACT = ("InvalidAct", "NoToken", "ActForbidden", *OF_A_BODY, "ActFailed")
+LOGIN_ERRORS = ("InvalidSignIn", *OF_A_BODY, "Broken")
+READ_ERRORS = ("InvalidOption", "NoToken", "Forbidden", "Broken")
+OPERATION_ERRORS = ("InvalidAct", "NoToken", "ActForbidden", *OF_A_BODY, "ActFailed")

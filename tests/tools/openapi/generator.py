@@ -59,15 +59,15 @@ class _Strict(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
         return {**schema, "additionalProperties": False}
 
 
-class _Instant(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    target_class = "analytics_admin.api.serializers.Instant"
+class _AwareDateTime(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "analytics_admin.api.serializers.AwareDateTime"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}
 
 
-class _HoldLength(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    target_class = "analytics_admin.api.serializers.HoldLength"
+class _HoldSeconds(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "analytics_admin.api.serializers.HoldSeconds"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_HOLD}
