@@ -27,10 +27,10 @@ from analytics_admin.breakers import (
     runtime,
     sync,
 )
-from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Snapshot, State, Transition
-from analytics_admin.breakers.state_machine import due_transition, new_record, shown_state
+from analytics_admin.breakers.state_machine import display_state, due_transition, new_record
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.sync import StateChange
@@ -103,7 +103,7 @@ class SimulatedBreakers:
             attempt = secrets.token_hex(8)
             move = Move(name=name, expected=before, new=due.new, cause=due.cause, attempt=attempt)
             won = self._store.compare_and_set([move])[0].won
-        from_state, to_state = shown_state(old, reading.now), due.new.state.value
+        from_state, to_state = display_state(old, reading.now), due.new.state.value
         if from_state != to_state:
             runtime.announce(
                 StateChange(name=name, from_state=from_state, to_state=to_state, cause=due.cause)
@@ -127,15 +127,15 @@ def simulated_breakers() -> Iterator[SimulatedBreakers]:
     """
     clock = SimulatedClock()
     store = MemoryStore(clock.time)
-    simulated = _idle_fleets.pop() if _idle_fleets else _SimulatedFleet()
+    simulated = _idle_engines.pop() if _idle_engines else _SimulatedEngine()
     simulated.begin(store)
     with ExitStack() as undo:
-        undo.callback(_idle_fleets.append, simulated)
+        undo.callback(_idle_engines.append, simulated)
         undo.enter_context(engine_time(clock))
-        for way in ("connect", "act_store"):
+        for way in ("connect", "operator_store"):
             undo.enter_context(patch.object(runtime, way, lambda: store))
-        undo.callback(registry.join_fleet, runtime.fleet)
-        registry.join_fleet(simulated)
+        undo.callback(registry.use_engine, runtime.fleet)
+        registry.use_engine(simulated)
         yield SimulatedBreakers(clock, store)
 
 
@@ -153,7 +153,7 @@ def engine_time(clock: Clock) -> Iterator[None]:
         yield
 
 
-class _SimulatedFleet(Fleet):
+class _SimulatedEngine(Engine):
     """Asks the store at every call: what one call did, the next one sees, and rates count at once.
 
     With no other process there is nothing to wait for.
@@ -166,16 +166,16 @@ class _SimulatedFleet(Fleet):
         """Forget everything and use this store."""
         self._store = store
         self.reconnect()
-        self.link.run_here(lambda store: None)  # connects in this thread
+        self.link.run_if_available(lambda store: None)  # connects in this thread
 
-    def view(self, name: str, policy: BreakerPolicy) -> View:
+    def view(self, name: str, policy: BreakerPolicy) -> LocalState:
         view = super().view(name, policy)
         self.interval = 0.0
         return view
 
 
 # A fleet registers itself with the interpreter for good, so each is used again.
-_idle_fleets: list[_SimulatedFleet] = []
+_idle_engines: list[_SimulatedEngine] = []
 
 
 def _tripped(before: Snapshot, policy: BreakerPolicy) -> Transition:

@@ -104,9 +104,9 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     What a test has lost must not come back, and write, in the next one.
     """
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
-        monkeypatch.setattr(latency, "WAIT_LIMIT", 10.0)
-        monkeypatch.setattr(latency, "TOO_SLOW", 10.0)
-        monkeypatch.setattr(runtime, "CALL_TIMEOUT", 10.0)
+        monkeypatch.setattr(latency, "MAX_WAIT_SECONDS", 10.0)
+        monkeypatch.setattr(latency, "SLOW_ANSWER_SECONDS", 10.0)
+        monkeypatch.setattr(runtime, "CALL_TIMEOUT_SECONDS", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr("analytics_admin.services.search_cache.queries.LONGEST_WAIT", 10.0)
     # Counts are told when the test says so: a thread of its own would write into the next one.

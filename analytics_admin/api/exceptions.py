@@ -22,8 +22,8 @@ from analytics_admin.services import (
     ActDenied,
     ActFailed,
     ActRefused,
-    BreakerKept,
-    BreakerMoved,
+    BreakerChanged,
+    BreakerInUse,
     BreakerNotOpen,
     StoreUnavailable,
     UnknownBreakers,
@@ -55,7 +55,7 @@ def _headers(error: Exception) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if operation_id := getattr(error, "operation_id", None):
         headers["X-Operation-Id"] = str(operation_id)
-    if isinstance(error, BreakerMoved):
+    if isinstance(error, BreakerChanged):
         headers["ETag"] = etag(error.status)
     return headers
 
@@ -121,9 +121,9 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     ActFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
     UnknownOperation: (404, _of_act),
-    BreakerKept: (409, _of_act),
+    BreakerInUse: (409, _of_act),
     BreakerNotOpen: (409, _of_act),
-    BreakerMoved: (412, _of_act),
+    BreakerChanged: (412, _of_act),
     StoreUnavailable: (503, _of_store),
     ValidationError: (400, _of_validation),
     APIException: (None, _of_rest_framework),

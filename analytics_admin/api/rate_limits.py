@@ -16,7 +16,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import DatabaseError
 
-from analytics_admin.stores.client import StoreUnavailable, own_client
+from analytics_admin.stores.client import StoreUnavailable, dedicated_client
 
 logger = logging.getLogger("analytics_admin.api.rate_limits")
 
@@ -76,7 +76,7 @@ class WindowCounter:
         if not hasattr(cache, "client"):
             return cache, {}
         if self._shared is None:
-            client = own_client(STORE_ALIAS, timeout=REPLY_TIMEOUT_SECONDS)
+            client = dedicated_client(STORE_ALIAS, timeout=REPLY_TIMEOUT_SECONDS)
             self._shared = (cache.client, {"client": client})
         return self._shared
 

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from analytics_admin.breakers.engine import Fleet
-from analytics_admin.breakers.fallback import RAISE, instead_of, runs, yields
-from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.fallback import RAISE, is_generator, is_kind_of, make_fallback
+from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.protection import protect, protect_coroutine
@@ -18,7 +18,7 @@ from analytics_admin.breakers.state import Snapshot
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_unused = View("", BreakerPolicy())  # lets nothing pass unasked
+_unused = LocalState("", BreakerPolicy())  # lets nothing pass unasked
 # The `with` blocks that the current thread or task is in, of all breakers, outermost first.
 _entered: ContextVar[tuple[tuple["CircuitBreaker", Permit], ...]] = ContextVar(
     "entered circuit breakers", default=()
@@ -49,7 +49,7 @@ class CircuitBreaker:
 
     __slots__ = ("_policy", "fleet", "name", "view")
 
-    def __init__(self, name: str, fleet: Fleet, policy: Callable[[], BreakerPolicy]) -> None:
+    def __init__(self, name: str, fleet: Engine, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
         self.fleet = fleet
         self._policy = policy
@@ -61,23 +61,23 @@ class CircuitBreaker:
     @property
     def policy(self) -> BreakerPolicy:
         """The policy in force: defaults, then what the code declared, then the settings."""
-        return self._used_view().policy
+        return self._local_state().policy
 
     @property
     def state(self) -> str:
         """Return "closed", "open", "half_open" or an operator's hold, at most SYNC_INTERVAL old."""
-        view = self._used_view()
+        view = self._local_state()
         self.fleet.snapshot(view)
-        return self.fleet.shown_state(view)
+        return self.fleet.display_state(view)
 
-    def forget_view(self) -> None:
+    def forget_local_state(self) -> None:
         """Begin anew with the policy and the store as the settings have them now."""
         self.view = _unused
 
-    def join(self, fleet: Fleet) -> None:
+    def join(self, fleet: Engine) -> None:
         """Belong to this fleet from the next call on."""
         self.fleet = fleet
-        self.forget_view()
+        self.forget_local_state()
 
     def acquire(self) -> Permit:
         """Return leave for one call.
@@ -85,12 +85,12 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: the call may not pass now.
         """
-        admitted = self.fleet.admit(self._used_view())
+        admitted = self.fleet.admit(self._local_state())
         return self._permit(admitted)
 
     async def aacquire(self) -> Permit:
         """Return leave for one call without blocking the event loop; raises as acquire does."""
-        admitted = await self.fleet.aadmit(self._used_view())
+        admitted = await self.fleet.aadmit(self._local_state())
         return self._permit(admitted)
 
     @overload
@@ -113,15 +113,15 @@ class CircuitBreaker:
             CircuitOpenError: the call may not pass now, and there is no fallback.
             TypeError: for a coroutine function, whose body runs after its call; see acall.
         """
-        if runs(function, inspect.iscoroutinefunction):
+        if is_kind_of(function, inspect.iscoroutinefunction):
             raise TypeError("a coroutine function is awaited under protection by acall, not call")
-        return self.run(function, instead_of(fallback, awaited=False), args, kwargs)
+        return self.run(function, make_fallback(fallback, awaited=False), args, kwargs)
 
     async def acall(
         self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
     ) -> Any:
         """Await the coroutine function's call under protection and return what it returns."""
-        return await self.arun(function, instead_of(fallback, awaited=True), args, kwargs)
+        return await self.arun(function, make_fallback(fallback, awaited=True), args, kwargs)
 
     @overload
     def __call__(self, function: Callable[P, R], /, *, fallback: Any = ...) -> Callable[P, R]: ...
@@ -148,11 +148,11 @@ class CircuitBreaker:
             return type(function)(self(function.__func__, fallback=fallback))
         if not callable(function):
             raise TypeError(f"a circuit breaker protects what can be called, not {function!r}")
-        if runs(function, yields):
+        if is_kind_of(function, is_generator):
             raise TypeError("a generator function cannot be protected: its calls run nothing yet")
-        is_coroutine = runs(function, inspect.iscoroutinefunction)
+        is_coroutine = is_kind_of(function, inspect.iscoroutinefunction)
         protector = protect_coroutine if is_coroutine else protect
-        protected = protector(self, function, instead_of(fallback, awaited=is_coroutine))
+        protected = protector(self, function, make_fallback(fallback, awaited=is_coroutine))
         return functools.update_wrapper(protected, function)
 
     def __enter__(self) -> Permit:
@@ -188,15 +188,16 @@ class CircuitBreaker:
     def run(
         self,
         function: Callable[..., Any],
-        instead: Callable[..., Any] | None,
+        fallback_call: Callable[..., Any] | None,
         args: Any,
         kwargs: Any,
     ) -> Any:
-        """Do what ``call`` does, with ``instead`` in place of a rejected call unless it is None."""
-        admitted = self.fleet.admit(self._used_view())
-        if admitted is None and instead is not None:
+        """Do what ``call`` does, with ``fallback_call`` in place of a rejected call unless it is
+        None."""
+        admitted = self.fleet.admit(self._local_state())
+        if admitted is None and fallback_call is not None:
             next(self.view.rejections)
-            return instead(*args, **kwargs)
+            return fallback_call(*args, **kwargs)
         permit = self._permit(admitted)
         try:
             result = function(*args, **kwargs)
@@ -212,15 +213,15 @@ class CircuitBreaker:
     async def arun(
         self,
         function: Callable[..., Any],
-        instead: Callable[..., Any] | None,
+        fallback_call: Callable[..., Any] | None,
         args: Any,
         kwargs: Any,
     ) -> Any:
-        """Do what ``run`` does for a coroutine function; ``instead`` may be one too."""
-        admitted = await self.fleet.aadmit(self._used_view())
-        if admitted is None and instead is not None:
+        """Do what ``run`` does for a coroutine function; ``fallback_call`` may be one too."""
+        admitted = await self.fleet.aadmit(self._local_state())
+        if admitted is None and fallback_call is not None:
             next(self.view.rejections)
-            result = instead(*args, **kwargs)
+            result = fallback_call(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
         permit = self._permit(admitted)
         try:
@@ -234,11 +235,11 @@ class CircuitBreaker:
             await permit.asucceed()
         return result
 
-    def late_permit(self, generation: str, began: float) -> Permit:
+    def permit_since(self, generation: str, began: float) -> Permit:
         """Return the permit of a call that passed unasked, to report its end in the longer way."""
         return Permit(self.fleet, self.view, Snapshot(generation=generation), began)
 
-    def _used_view(self) -> View:
+    def _local_state(self) -> LocalState:
         if self.view is _unused:
             self.view = self.fleet.view(self.name, self._policy())
         return self.view
@@ -249,7 +250,7 @@ class CircuitBreaker:
             return Permit(self.fleet, view, admitted, clock())
         next(view.rejections)
         raise CircuitOpenError(
-            self.name, self.fleet.shown_state(view), self.fleet.retry_after(view)
+            self.name, self.fleet.display_state(view), self.fleet.retry_after(view)
         )
 
     def _is_bad(self, result: Any) -> bool:

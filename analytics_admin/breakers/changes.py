@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from analytics_admin.breakers.state import Snapshot
-from analytics_admin.breakers.status import BreakerStatus, shown, status_of
+from analytics_admin.breakers.status import BreakerStatus, build_status, shown
 from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
@@ -33,7 +33,7 @@ class BreakerChange:
     """At which it was before; empty without a record."""
 
 
-class BreakerMoved(Exception):
+class BreakerChanged(Exception):
     """The breaker is not what its caller had seen; ``status`` is what it is now.
 
     ``reached`` are others to which the act was done before: this one moved in that very moment.
@@ -54,7 +54,7 @@ class BreakerMoved(Exception):
         super().__init__(Said(words, name=name, number=len(self.reached)))
 
 
-class BreakerKept(Exception):
+class BreakerInUse(Exception):
     """The breaker cannot be forgotten as it is: it is held, or this site declares it."""
 
     code = "breaker_kept"
@@ -72,18 +72,18 @@ class BreakerNotOpen(Exception):
     code = "breaker_not_open"
 
     def __init__(self, name: str, state: str) -> None:
-        self.reason = Said(_("it is %(state)s, not open"), state=state_said(state))
+        self.reason = Said(_("it is %(state)s, not open"), state=state_message(state))
         self.operation_id: UUID | None = None
         words = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
         super().__init__(Said(words, name=name, reason=self.reason))
 
 
-def state_said(state: str) -> str:
+def state_message(state: str) -> str:
     """Return the state or control as a sentence has it; one that is not known here as it is."""
     return _STATES.get(state, state)
 
 
-def change_of(name: str, before: Snapshot | None, now: float, *, to_state: str) -> BreakerChange:
+def build_change(name: str, before: Snapshot | None, now: float, *, to_state: str) -> BreakerChange:
     """Return what comes of a breaker that was so at ``now``."""
     return BreakerChange(
         name=name,
@@ -93,21 +93,23 @@ def change_of(name: str, before: Snapshot | None, now: float, *, to_state: str) 
     )
 
 
-def require_unmoved(
+def require_unchanged(
     expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
 ) -> None:
-    """Raise BreakerMoved unless each breaker of the reading is at the generation expected of it."""
+    """Raise BreakerChanged unless each breaker of the reading is at the generation expected of
+    it."""
     for name, snapshot in reading.snapshots.items():
         generation = _generation(snapshot)
         if expected.get(name, generation) != generation:
-            raise BreakerMoved(name, status_of(name, snapshot, reading.now), reached)
+            raise BreakerChanged(name, build_status(name, snapshot, reading.now), reached)
 
 
 def require_seen(seen: Collection[str] | None, reading: Reading) -> None:
-    """Raise BreakerMoved where the reading has a breaker that is none of those seen, if any are."""
+    """Raise BreakerChanged where the reading has a breaker that is none of those seen, if any
+    are."""
     for name, snapshot in reading.snapshots.items():
         if seen is not None and name not in seen:
-            raise BreakerMoved(name, status_of(name, snapshot, reading.now))
+            raise BreakerChanged(name, build_status(name, snapshot, reading.now))
 
 
 def _generation(snapshot: Snapshot | None) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.changes import (
     BreakerChange,
-    change_of,
+    build_change,
     require_seen,
-    require_unmoved,
+    require_unchanged,
 )
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import CONTROL, RESET, label, new_record
@@ -19,32 +19,35 @@ from analytics_admin.breakers.state_machine import control as change_control
 from analytics_admin.breakers.state_machine import reset as reset_snapshot
 from analytics_admin.breakers.status import read_registered, shown
 from analytics_admin.breakers.stores.base import (
-    MOST_NAMES,
+    MAX_NAMES,
     Move,
-    Outcome,
+    MoveOutcome,
     Reading,
     StoreUnavailable,
 )
 from analytics_admin.breakers.sync import StateChange
 from analytics_admin.i18n import Said, gettext_noop
 
-ROUNDS = 20
+MAX_ATTEMPTS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""
 PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
 """What calls meet in breakers that a reset of the open ones passes over."""
-NO_EXPECTATION: Mapping[str, str] = {}
+NO_EXPECTED_GENERATIONS: Mapping[str, str] = {}
 
 
 def plan_reset(
-    names: Sequence[str] | None, *, only_open: bool, expected: Mapping[str, str] = NO_EXPECTATION
+    names: Sequence[str] | None,
+    *,
+    only_open: bool,
+    expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
     """Return what ``reset`` would do now, without doing it.
 
     Raises:
-        UnknownBreakers, BreakerMoved, StoreUnavailable
+        UnknownBreakers, BreakerChanged, StoreUnavailable
     """
     selected = _selected(names, only_open)
-    require_unmoved(expected, selected)
+    require_unchanged(expected, selected)
     return [
         _reset_of(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
     ]
@@ -54,7 +57,7 @@ def reset(
     names: Sequence[str] | None,
     *,
     only_open: bool,
-    expected: Mapping[str, str] = NO_EXPECTATION,
+    expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
     seen: Collection[str] | None = None,
 ) -> list[BreakerChange]:
     """Return breakers to closed with zero counts in a new generation: all, or those named.
@@ -64,23 +67,23 @@ def reset(
 
     Raises:
         UnknownBreakers: nothing was reset or created.
-        BreakerMoved: as for set_control.
+        BreakerChanged: as for set_control.
         StoreUnavailable: some may have been reset.
     """
     selected = _selected(names, only_open)
-    require_unmoved(expected, selected)
+    require_unchanged(expected, selected)
     require_seen(seen, selected)
     now, found = selected.now, selected.snapshots
     resets = {name: _reset_of(name, snapshot, now) for name, snapshot in found.items()}
     waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ATTEMPTS):
         if not waiting:
             return list(resets.values())
         tried, waiting = waiting, _reset_round(waiting)
         for name in [name for name in tried if name not in waiting]:
             announce_change(resets[name], RESET)
         reached = found.keys() - waiting.keys()
-        require_unmoved(expected, Reading(now=now, snapshots=dict(waiting)), reached)
+        require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
     words = gettext_noop("%(name)s changes faster than it can be reset")
     raise StoreUnavailable(Said(words, name=min(waiting)))
@@ -93,7 +96,7 @@ def set_control(
     for_seconds: float | None,
     actor: str,
     reason: str,
-    expected: Mapping[str, str] = NO_EXPECTATION,
+    expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
     """Hold breakers, or release them (AUTOMATIC).
 
@@ -101,14 +104,14 @@ def set_control(
 
     Raises:
         UnknownBreakers: nothing was changed or created.
-        BreakerMoved: one is no longer at its ``expected`` generation; nothing was changed, unless
+        BreakerChanged: one is no longer at its ``expected`` generation; nothing was changed, unless
             it moved in the very moment of the act: then those ``reached`` were.
         StoreUnavailable
     """
     reading = read_registered(names)
     changes: dict[str, BreakerChange] = {}
-    for _ in range(ROUNDS):
-        require_unmoved(expected, reading, changes)
+    for _ in range(MAX_ATTEMPTS):
+        require_unchanged(expected, reading, changes)
         until = None if for_seconds is None else reading.now + for_seconds
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
         won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)
@@ -118,21 +121,21 @@ def set_control(
         waiting = [name for name in reading.snapshots if name not in changes]
         if not waiting:
             return list(changes.values())
-        reading = runtime.act_store().load_many(waiting)
+        reading = runtime.operator_store().load_many(waiting)
     words = gettext_noop("%(name)s changes faster than it can be held")
     raise StoreUnavailable(Said(words, name=waiting[0]))
 
 
 def plan_control(
-    names: Sequence[str], control: Control, *, expected: Mapping[str, str] = NO_EXPECTATION
+    names: Sequence[str], control: Control, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
 ) -> list[BreakerChange]:
     """Return what ``set_control`` would do now, without doing it; raises as it does."""
     reading = read_registered(names)
-    require_unmoved(expected, reading)
+    require_unchanged(expected, reading)
     hold = None if control is Control.AUTOMATIC else Hold(control=control, until=None)
     now = reading.now
     return [
-        change_of(name, old, now, to_state=shown(change_control(old or new_record(), hold), now))
+        build_change(name, old, now, to_state=shown(change_control(old or new_record(), hold), now))
         for name, old in reading.snapshots.items()
     ]
 
@@ -150,10 +153,10 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         for name, snapshot in waiting.items()
     ]
     try:
-        outcomes = runtime.act_store().compare_and_set(moves)
+        outcomes = runtime.operator_store().compare_and_set(moves)
     except StoreUnavailable:
         # The reply was lost, and the moves may have been made: what the store holds now tells.
-        held = runtime.act_store().load_many(list(waiting)).snapshots
+        held = runtime.operator_store().load_many(list(waiting)).snapshots
         if all(_is_reset(held[name], before) for name, before in waiting.items()):
             return {}
         raise
@@ -171,11 +174,11 @@ def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
 
 def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
     """Try to put each breaker under the hold, or release it; return what was done."""
-    store, moves = runtime.act_store(), []
+    store, moves = runtime.operator_store(), []
     fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if fresh and store.register(fresh, keep_for=runtime.keep_for()):
         words = gettext_noop("%(number)s names are registered, there is no place for more")
-        raise StoreUnavailable(Said(words, number=f"{MOST_NAMES:,}"))
+        raise StoreUnavailable(Said(words, number=f"{MAX_NAMES:,}"))
     for name, old in reading.snapshots.items():
         new = change_control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL
@@ -184,7 +187,7 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
             Move(name=name, expected=old, new=new, cause=cause, attempt=attempt, actor=actor)
         )
     return [
-        change_of(
+        build_change(
             move.name,
             move.expected,
             reading.now,
@@ -195,15 +198,15 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
     ]
 
 
-def _control_outcomes(moves: Sequence[Move]) -> list[Outcome]:
+def _control_outcomes(moves: Sequence[Move]) -> list[MoveOutcome]:
     """Try the moves; if the reply is lost, what the store holds now tells whether all were made."""
-    store = runtime.act_store()
+    store = runtime.operator_store()
     try:
         return store.compare_and_set(moves)
     except StoreUnavailable:
         reading = store.load_many([move.name for move in moves])
         outcomes = [
-            Outcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
+            MoveOutcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
             for move in moves
         ]
         if all(_is_held_so(it.snapshot, move) for it, move in zip(outcomes, moves, strict=True)):
@@ -238,4 +241,4 @@ def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
 
 
 def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
-    return change_of(name, snapshot, now, to_state=State.CLOSED.value)
+    return build_change(name, snapshot, now, to_state=State.CLOSED.value)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.changes import (
     BreakerChange,
-    BreakerKept,
-    change_of,
-    require_unmoved,
-    state_said,
+    BreakerInUse,
+    build_change,
+    require_unchanged,
+    state_message,
 )
-from analytics_admin.breakers.control import NO_EXPECTATION, ROUNDS
+from analytics_admin.breakers.control import MAX_ATTEMPTS, NO_EXPECTED_GENERATIONS
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control
-from analytics_admin.breakers.status import read_registered, registered_names, status_of
+from analytics_admin.breakers.status import build_status, read_registered, registered_names
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 
@@ -24,16 +24,16 @@ FORGOTTEN = "forgotten"
 """What a breaker comes to that is taken off the list."""
 
 
-def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS) -> BreakerChange:
     """Take a name off the list, with its record and what is known of it.
 
     A process that still uses it registers it again, as closed.
 
     Raises:
-        UnknownBreakers, BreakerKept, BreakerMoved: nothing was changed.
+        UnknownBreakers, BreakerInUse, BreakerChanged: nothing was changed.
         StoreUnavailable
     """
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ATTEMPTS):
         change = _forgettable(name, expected)
         if _drop(name, change.generation):
             runtime.fleet.expire(name)
@@ -42,7 +42,9 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> Breake
     raise StoreUnavailable(Said(words, name=name))
 
 
-def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> BreakerChange:
+def plan_forget(
+    name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
+) -> BreakerChange:
     """Return what ``forget`` would do now, without doing it; raises as it does."""
     return _forgettable(name, expected)
 
@@ -50,21 +52,21 @@ def plan_forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTATION) -> B
 def _forgettable(name: str, expected: Mapping[str, str]) -> BreakerChange:
     """Return what forgetting the breaker comes to."""
     reading = read_registered([name])
-    require_unmoved(expected, reading)
+    require_unchanged(expected, reading)
     if name in declared_names():
-        raise BreakerKept(name, Said(gettext_noop("this site's code or settings declare it")))
+        raise BreakerInUse(name, Said(gettext_noop("this site's code or settings declare it")))
     snapshot = reading.snapshots[name]
-    status = status_of(name, snapshot, reading.now)
+    status = build_status(name, snapshot, reading.now)
     if status.control != Control.AUTOMATIC:
         words = gettext_noop("it is held %(control)s; release it first")
-        raise BreakerKept(name, Said(words, control=state_said(status.control)))
-    return change_of(name, snapshot, reading.now, to_state=FORGOTTEN)
+        raise BreakerInUse(name, Said(words, control=state_message(status.control)))
+    return build_change(name, snapshot, reading.now, to_state=FORGOTTEN)
 
 
 def _drop(name: str, generation: str) -> bool:
     """Drop the breaker unless it has moved on; a lost reply is settled by looking."""
     try:
-        return runtime.act_store().forget(name, generation=generation)
+        return runtime.operator_store().forget(name, generation=generation)
     except StoreUnavailable:
         if name in registered_names():
             raise

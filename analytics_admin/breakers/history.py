@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 
 from analytics_admin.breakers.state import NO_COUNTS, Counts, FailureNote, Results
 
-TRANSITIONS_KEPT = 20
-FAILURES_KEPT = 10
-PERIOD = 10
+MAX_TRANSITIONS = 20
+MAX_FAILURES = 10
+PERIOD_SECONDS = 10
 """Seconds of the store's clock whose calls are counted together."""
-PERIODS_KEPT = 30
-POLICIES_KEPT = 3
-KEPT_FOR = 7 * 86_400
+MAX_PERIODS = 30
+MAX_POLICIES = 3
+RETENTION_SECONDS = 7 * 86_400
 """Seconds after its last one that a breaker's failures, or its transitions, are dropped."""
-LONGEST_MESSAGE = 200
-LONGEST_WRITTEN = 4 * LONGEST_MESSAGE + 2
+MAX_MESSAGE_CHARS = 200
+MAX_MESSAGE_BYTES = 4 * MAX_MESSAGE_CHARS + 2
 """Bytes of a message as it is stored."""
-LONGEST_NAME = 60
+MAX_NAME_CHARS = 60
 """Characters of a class, a host, or an operator that are kept."""
-UNSPEAKABLE = "(its text cannot be had)"
+UNPRINTABLE = "(its text cannot be had)"
 
-_host = socket.gethostname()[:LONGEST_NAME]
+_host = socket.gethostname()[:MAX_NAME_CHARS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class TransitionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """The calls of PERIOD seconds from ``at`` on, and how many were rejected besides."""
+    """The calls of PERIOD_SECONDS seconds from ``at`` on, and how many were rejected besides."""
 
     at: int
     calls: Counts = NO_COUNTS
@@ -74,7 +74,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class History:
     """All that is kept of one breaker: failures and transitions newest first, periods oldest first.
 
     A period without calls is left out.
@@ -88,14 +88,14 @@ class Evidence:
 
 
 @dataclass(slots=True)
-class Keeper:
+class HistoryBuffer:
     """The evidence of one breaker, as a store in memory keeps it."""
 
-    failures: deque[FailureRecord] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+    failures: deque[FailureRecord] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES))
     transitions: deque[TransitionRecord] = field(
-        default_factory=lambda: deque(maxlen=TRANSITIONS_KEPT)
+        default_factory=lambda: deque(maxlen=MAX_TRANSITIONS)
     )
-    periods: deque[Period] = field(default_factory=lambda: deque(maxlen=PERIODS_KEPT))
+    periods: deque[Period] = field(default_factory=lambda: deque(maxlen=MAX_PERIODS))
     policies: dict[str, float] = field(default_factory=dict)
 
     def add(self, results: Results, now: float, *, counted: bool) -> None:
@@ -110,14 +110,14 @@ class Keeper:
         if counted or results.rejected:
             self._tally(results.counts if counted else NO_COUNTS, results.rejected, now)
 
-    def hear(self, policy: str, now: float) -> None:
+    def add_policy(self, policy: str, now: float) -> None:
         """Keep that a process uses the breaker under this policy."""
         self.policies[policy] = now
-        if len(self.policies) > POLICIES_KEPT:
+        if len(self.policies) > MAX_POLICIES:
             del self.policies[min(self.policies, key=self.policies.__getitem__)]
 
-    def evidence(self, now: float) -> Evidence:
-        return Evidence(
+    def evidence(self, now: float) -> History:
+        return History(
             failures=list(self.failures),
             transitions=list(self.transitions),
             periods=self._periods(now),
@@ -134,11 +134,11 @@ class Keeper:
         )
 
     def _periods(self, now: float) -> list[Period]:
-        oldest = first_period(now)
+        oldest = oldest_period(now)
         return [period for period in self.periods if oldest <= period.at <= now]
 
     def _tally(self, calls: Counts, rejected: int, now: float) -> None:
-        at = int(now) // PERIOD * PERIOD
+        at = int(now) // PERIOD_SECONDS * PERIOD_SECONDS
         last = self.periods.pop() if self.periods and self.periods[-1].at == at else Period(at=at)
         self.periods.append(
             Period(at=at, calls=last.calls + calls, rejected=last.rejected + rejected)
@@ -157,30 +157,30 @@ def note_failure(error: BaseException | None, *, with_text: bool) -> FailureNote
     )
 
 
-def first_period(now: float) -> int:
+def oldest_period(now: float) -> int:
     """Return the start of the oldest period that is kept."""
-    return (int(now) // PERIOD - PERIODS_KEPT + 1) * PERIOD
+    return (int(now) // PERIOD_SECONDS - MAX_PERIODS + 1) * PERIOD_SECONDS
 
 
 def _class_of(error: BaseException) -> str:
     cls = type(error)
     home = getattr(cls, "__module__", "builtins")  # code that runs in no module makes such classes
     module = "" if home == "builtins" else f"{home}."
-    return f"{module}{cls.__qualname__}"[-LONGEST_NAME:]
+    return f"{module}{cls.__qualname__}"[-MAX_NAME_CHARS:]
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        text = str(error)[:LONGEST_MESSAGE]
+        text = str(error)[:MAX_MESSAGE_CHARS]
     # The failed call's own code; whatever it raises must not take the place of the call's error.
     except Exception:
-        return UNSPEAKABLE
+        return UNPRINTABLE
     text = text.encode(errors="replace").decode()
     return text if text.isprintable() else _cut(text)
 
 
 def _cut(text: str) -> str:
     """Cut what takes more room than other texts: a control character is written as six."""
-    while len(json.dumps(text, ensure_ascii=False).encode()) > LONGEST_WRITTEN:
+    while len(json.dumps(text, ensure_ascii=False).encode()) > MAX_MESSAGE_BYTES:
         text = text[:-10]
     return text

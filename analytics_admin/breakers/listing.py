@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.breakers.status import ALL_AT_ONCE, BreakerStatus, shown, status_of
+from analytics_admin.breakers.status import MAX_READ_AT_ONCE, BreakerStatus, build_status, shown
 from analytics_admin.breakers.stores.base import Reading, Survey
 
 SORTS = ("name", "urgency")
@@ -26,12 +26,12 @@ _Guess = tuple[Sequence[str], Sequence[str]]
 _read_before: dict[_Question, _Guess] = {}
 QUESTIONS_KEPT = 50
 GUESSES_KEPT = 500
-MOST_READ = 500
+MAX_BREAKERS_READ = 500
 """Breakers that are read to be told apart; among more of them, the store's word is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class BreakerList:
     """Some of the ``count`` breakers that were asked for; ``states`` counts all that there are."""
 
     count: int
@@ -41,9 +41,9 @@ class Part:
     """What of the store it was taken from."""
 
 
-def list_part(
+def find_breakers(
     *, state: str | None, search: str, sort: str, bounds: slice, activity: bool = False
-) -> Part:
+) -> BreakerList:
     """Return the breakers in the state whose names hold ``search``: those within the bounds.
 
     With ``activity`` the reading holds that of each of them.
@@ -55,20 +55,20 @@ def list_part(
     question = (state, wanted, sort, bounds.start, bounds.stop)
     found = _Found(_survey(*(_read_before.get(question) or _declared()), activity=activity))
     names = sorted(name for name in found.names if not wanted or wanted in name.casefold())
-    told_apart: Collection[str] = found.held
+    distinguished: Collection[str] = found.held
     if state is not None or sort == "urgency":
-        told_apart = {*found.held, *found.astir.keys() & names}
-        if len(told_apart) > MOST_READ:
-            told_apart = found.held
-    found.read(told_apart)
+        distinguished = {*found.held, *found.non_closed.keys() & names}
+        if len(distinguished) > MAX_BREAKERS_READ:
+            distinguished = found.held
+    found.read(distinguished)
     if state is not None:
         names = [name for name in names if found.state(name) == state]
     if sort == "urgency":
         names = found.urgent_first(names)
     page = names[bounds]
     found.read(page, activity=activity)
-    _remember(question, told_apart, page)
-    return Part(
+    _remember(question, distinguished, page)
+    return BreakerList(
         count=len(names),
         breakers=[found.status(name) for name in page],
         states=found.states(),
@@ -76,12 +76,12 @@ def list_part(
     )
 
 
-def _survey(told_apart: Sequence[str], page: Sequence[str], *, activity: bool) -> Survey:
-    return runtime.act_store().survey(
-        [*told_apart, *page],
+def _survey(distinguished: Sequence[str], page: Sequence[str], *, activity: bool) -> Survey:
+    return runtime.operator_store().survey(
+        [*distinguished, *page],
         keep_for=runtime.keep_for(),
         activity_of=page if activity else None,
-        all_up_to=ALL_AT_ONCE,
+        all_up_to=MAX_READ_AT_ONCE,
     )
 
 
@@ -90,9 +90,9 @@ class _Found:
 
     def __init__(self, survey: Survey) -> None:
         self.names = survey.names | declared_names()
-        self.astir = {name: it for name, it in survey.astir.items() if name in self.names}
+        self.non_closed = {name: it for name, it in survey.non_closed.items() if name in self.names}
         # Only reading them tells whether the hold is over.
-        self.held = [name for name, label in self.astir.items() if label in HOLDS]
+        self.held = [name for name, label in self.non_closed.items() if label in HOLDS]
         self.reading = survey.reading
 
     def read(self, names: Iterable[str], *, activity: bool = False) -> None:
@@ -100,19 +100,21 @@ class _Found:
         known = self.reading.activity if activity else self.reading.snapshots
         missing = [name for name in names if name not in known]
         if missing:
-            found = runtime.act_store().load_many(missing, activity_of=missing if activity else ())
+            found = runtime.operator_store().load_many(
+                missing, activity_of=missing if activity else ()
+            )
             self.reading = self.reading.joined(found)
 
     def state(self, name: str) -> str:
         """Return what calls meet; one that was not read is as the store lists it, or closed."""
         if name in self.reading.snapshots:
             return shown(self.reading.snapshots[name], self.reading.now)
-        label = self.astir.get(name, State.CLOSED.value)
+        label = self.non_closed.get(name, State.CLOSED.value)
         return label if label in LABELS else State.UNKNOWN.value
 
     def urgent_first(self, names: Sequence[str]) -> list[str]:
         """Sort names that are in order by urgency; most are closed, and stay where they are."""
-        moved = self.astir.keys() | self.reading.snapshots.keys()
+        moved = self.non_closed.keys() | self.reading.snapshots.keys()
         urgent = [
             name for name in names if name in moved and self.state(name) != State.CLOSED.value
         ]
@@ -123,23 +125,23 @@ class _Found:
     def states(self) -> dict[str, int]:
         """Count all breakers by state."""
         found = Counter(
-            self.state(name) for name in {*self.astir, *self.reading.snapshots} & self.names
+            self.state(name) for name in {*self.non_closed, *self.reading.snapshots} & self.names
         )
         found[State.CLOSED.value] += len(self.names) - found.total()
         return dict(found)
 
     def status(self, name: str) -> BreakerStatus:
-        return status_of(name, self.reading.snapshots[name], self.reading.now)
+        return build_status(name, self.reading.snapshots[name], self.reading.now)
 
 
 def _declared() -> _Guess:
     """Guess that those count which need not be in the store, if they are few."""
     names = tuple(declared_names())
-    return ((), names) if len(names) <= ALL_AT_ONCE else ((), ())
+    return ((), names) if len(names) <= MAX_READ_AT_ONCE else ((), ())
 
 
-def _remember(question: _Question, told_apart: Collection[str], page: Sequence[str]) -> None:
-    if len({*told_apart, *page}) <= GUESSES_KEPT:
-        _read_before[question] = (tuple(told_apart), tuple(page))
+def _remember(question: _Question, distinguished: Collection[str], page: Sequence[str]) -> None:
+    if len({*distinguished, *page}) <= GUESSES_KEPT:
+        _read_before[question] = (tuple(distinguished), tuple(page))
         while len(_read_before) > QUESTIONS_KEPT:
             _read_before.pop(next(iter(_read_before)), None)

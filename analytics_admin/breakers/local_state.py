@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
-from analytics_admin.breakers.state_machine import held
+from analytics_admin.breakers.state_machine import control_in_force
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
-from analytics_admin.breakers.told_policy import told
+from analytics_admin.breakers.told_policy import encode_policy
 
 NEVER = float("-inf")
 
@@ -22,7 +22,7 @@ else:
     _Count = count
 
 
-class Tick(_Count):
+class SuccessCounter(_Count):
     """Successes of one generation within one second of the store's clock: ``next()`` counts one.
 
     ``itertools.count`` advances in one step of the interpreter, so no thread's count is lost.
@@ -41,37 +41,38 @@ class Tick(_Count):
         return fresh
 
 
-def _new_tick(generation: str, second: int) -> Tick:
-    tick = Tick()
-    tick.generation = generation
-    tick.second = second
-    tick._told = 0
-    return tick
+def _new_counter(generation: str, second: int) -> SuccessCounter:
+    counter = SuccessCounter()
+    counter.generation = generation
+    counter.second = second
+    counter._told = 0
+    return counter
 
 
-class View:
+class LocalState:
     """The local view of one breaker.
 
     ``passes_until`` (monotonic seconds): calls before then may pass without further questions,
-    and count themselves with ``next(tick)`` as long as ``tick`` is still the one they began with.
+    and count themselves with ``next(counter)`` as long as ``counter`` is still the one they began
+    with.
     """
 
     __slots__ = (
         "_lock",
-        "_old_ticks",
+        "_old_counters",
         "_read_now",
+        "counter",
         "name",
         "newest_success",
         "offset",
         "passes_until",
         "policy",
+        "policy_reported_at",
         "read_at",
         "rejections",
-        "seen_told_at",
         "slow_after",
         "snapshot",
         "spare_permit",
-        "tick",
         "used_at",
     )
 
@@ -86,9 +87,9 @@ class View:
         self.spare_permit: Snapshot | None = None
         self.passes_until = NEVER
         self.newest_success = NEVER
-        self.tick = _new_tick("", 0)
-        self._old_ticks: list[Tick] = []
-        self.rejections = _new_tick("", 0)
+        self.counter = _new_counter("", 0)
+        self._old_counters: list[SuccessCounter] = []
+        self.rejections = _new_counter("", 0)
         self.policy = policy
         self.slow_after = float("inf")
         self.apply_policy(policy)
@@ -96,7 +97,7 @@ class View:
     def apply_policy(self, policy: BreakerPolicy) -> None:
         """Go by this policy from now on."""
         self.policy = policy
-        self.seen_told_at = NEVER
+        self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
         else:
@@ -132,9 +133,9 @@ class View:
             self.read_at = at
             self.offset = store_now - at
             generation = "" if snapshot is None else snapshot.generation
-            if generation != self.tick.generation:
-                self._old_ticks.clear()
-                self.tick = _new_tick(generation, int(store_now))
+            if generation != self.counter.generation:
+                self._old_counters.clear()
+                self.counter = _new_counter(generation, int(store_now))
             self._open_gate(at, interval)
 
     def take_spare(self) -> Snapshot | None:
@@ -152,7 +153,7 @@ class View:
         return snapshot
 
     def roll(self, at: float, interval: float) -> None:
-        """Begin the tick of the current second, if the last one is over."""
+        """Begin the counter of the current second, if the last one is over."""
         with self._lock:
             self._open_gate(at, interval)
 
@@ -160,19 +161,22 @@ class View:
         """Count a success that ended at monotonic ``at``, if its generation still is."""
         with self._lock:
             second = int(self.store_time(at))
-            if self.tick.generation != generation:
+            if self.counter.generation != generation:
                 return
-            self._begin_tick(second)
-            next(self.tick)
+            self._begin_counter(second)
+            next(self.counter)
             self.newest_success = max(self.newest_success, at)
 
     def report(self, *, with_policy: bool = False) -> Report:
         """Return the successes and rejections not told yet, and take them as told."""
         with self._lock:
-            ticks = [*self._old_ticks, self.tick]
-            batches = tuple((tick.second, number) for tick in ticks if (number := tick.take()))
-            # A thread may have been about to count into a tick just replaced: ask it again later.
-            del self._old_ticks[:-2]
+            counters = [*self._old_counters, self.counter]
+            batches = tuple(
+                (counter.second, number) for counter in counters if (number := counter.take())
+            )
+            # A thread may have been about to count into a counter just replaced: ask it again
+            # later.
+            del self._old_counters[:-2]
             rejected = self.rejections.take()
             results = Results(rejected=rejected) if rejected else NO_RESULTS
             if batches:
@@ -181,9 +185,9 @@ class View:
             return Report(
                 name=self.name,
                 window=self.policy.window,
-                generation=self.tick.generation,
+                generation=self.counter.generation,
                 results=results,
-                used_under=told(self.policy) if with_policy else None,
+                policy_text=encode_policy(self.policy) if with_policy else None,
             )
 
     def forget_pending(self) -> None:
@@ -209,15 +213,15 @@ class View:
             return
         ends = float("inf")
         if snapshot.hold is not None:
-            if held(snapshot, now) not in (Control.DISABLED, Control.METRICS_ONLY):
+            if control_in_force(snapshot, now) not in (Control.DISABLED, Control.METRICS_ONLY):
                 return
             ends = snapshot.hold.until or ends
         elif snapshot.state is not State.CLOSED:
             return
-        self._begin_tick(int(now))
+        self._begin_counter(int(now))
         self.passes_until = min(self.read_at + interval, min(int(now) + 1, ends) - self.offset)
 
-    def _begin_tick(self, second: int) -> None:
-        if self.tick.second != second:
-            self._old_ticks.append(self.tick)
-            self.tick = _new_tick(self.tick.generation, second)
+    def _begin_counter(self, second: int) -> None:
+        if self.counter.second != second:
+            self._old_counters.append(self.counter)
+            self.counter = _new_counter(self.counter.generation, second)

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.history import note_failure
-from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Results, Snapshot, State
 
 R = TypeVar("R")
@@ -22,7 +22,7 @@ class Permit:
 
     __slots__ = ("_admitted", "_began", "_ended", "_fleet", "_view")
 
-    def __init__(self, fleet: Fleet, view: View, admitted: Snapshot, began: float) -> None:
+    def __init__(self, fleet: Engine, view: LocalState, admitted: Snapshot, began: float) -> None:
         self._fleet = fleet
         self._view = view
         self._admitted = admitted

@@ -17,50 +17,50 @@ R = TypeVar("R")
 
 
 def protect(
-    breaker: "CircuitBreaker", function: Callable[P, R], instead: Callable[..., Any] | None
+    breaker: "CircuitBreaker", function: Callable[P, R], fallback_call: Callable[..., Any] | None
 ) -> Callable[P, R]:
     def protected(*args: P.args, **kwargs: P.kwargs) -> R:
         view = breaker.view
         began = clock()
         if began >= view.passes_until:
-            return cast("R", breaker.run(function, instead, args, kwargs))
-        tick = view.tick
+            return cast("R", breaker.run(function, fallback_call, args, kwargs))
+        counter = view.counter
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            breaker.late_permit(tick.generation, began).fail(error)
+            breaker.permit_since(counter.generation, began).fail(error)
             raise
         ended = clock()
-        if tick is view.tick and ended - began <= view.slow_after:
-            next(tick)
+        if counter is view.counter and ended - began <= view.slow_after:
+            next(counter)
             view.newest_success = ended
         else:
-            breaker.late_permit(tick.generation, began).succeed()
+            breaker.permit_since(counter.generation, began).succeed()
         return result
 
     return protected
 
 
 def protect_coroutine(
-    breaker: "CircuitBreaker", function: Callable[P, Any], instead: Callable[..., Any] | None
+    breaker: "CircuitBreaker", function: Callable[P, Any], fallback_call: Callable[..., Any] | None
 ) -> Callable[P, Any]:
     async def protected(*args: P.args, **kwargs: P.kwargs) -> Any:
         view = breaker.view
         began = clock()
         if began >= view.passes_until:
-            return await breaker.arun(function, instead, args, kwargs)
-        tick = view.tick
+            return await breaker.arun(function, fallback_call, args, kwargs)
+        counter = view.counter
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            await breaker.late_permit(tick.generation, began).afail(error)
+            await breaker.permit_since(counter.generation, began).afail(error)
             raise
         ended = clock()
-        if tick is view.tick and ended - began <= view.slow_after:
-            next(tick)
+        if counter is view.counter and ended - began <= view.slow_after:
+            next(counter)
             view.newest_success = ended
         else:
-            await breaker.late_permit(tick.generation, began).asucceed()
+            await breaker.permit_since(counter.generation, began).asucceed()
         return result
 
     return protected

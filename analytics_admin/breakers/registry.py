@@ -11,7 +11,7 @@ from django.dispatch import receiver
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.breaker import CircuitBreaker
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.i18n import Said
@@ -80,14 +80,14 @@ def validate_name(name: str) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"a circuit breaker's name must be a string, not {name!r}")
-    if not can_be_name(name):
+    if not is_valid_name(name):
         raise ValueError(
             f"a circuit breaker's name must be 1 to 100 letters, digits, '.', '_', ':' or '-', "
             f"the first a letter or digit, not {name[:120]!r}"
         )
 
 
-def can_be_name(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Say whether a breaker can be declared under this name."""
     return _NAME.fullmatch(name) is not None
 
@@ -104,7 +104,7 @@ def effective_policy(name: str) -> BreakerPolicy:
     return BreakerPolicy.from_options(merged)
 
 
-def join_fleet(fleet: Fleet) -> None:
+def use_engine(fleet: Engine) -> None:
     """Have every breaker, also those declared from now on, belong to this fleet."""
     with _lock:
         runtime.fleet = fleet
@@ -117,7 +117,7 @@ def declared_names() -> set[str]:
     return {*_breakers, *app_settings().breakers}
 
 
-def choosers(name: str) -> dict[str, str]:
+def policy_layers(name: str) -> dict[str, str]:
     """Return, by option that is no default, which layer decides it: "BREAKER_DEFAULTS", "code"
     (of this process) or "BREAKERS"."""
     settings = app_settings()
@@ -149,4 +149,4 @@ def _forget_policies(*, setting: str, **_: object) -> None:
         effective_policy.cache_clear()
         runtime.fleet.reconnect()
         for breaker in _breakers.values():
-            breaker.forget_view()
+            breaker.forget_local_state()

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from analytics_admin.stores import latency
 
 
-class Rounds:
+class SyncRounds:
     """Whose turn it is to synchronise; not to be used on the other side of a fork."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Rounds:
         """
         with self._lock:
             now = time.monotonic()
-            if self._current is not None and now - self._began <= latency.WAIT_LIMIT:
+            if self._current is not None and now - self._began <= latency.MAX_WAIT_SECONDS:
                 return None, self._current
             self._current, self._began = Future(), now
             self._current.set_running_or_notify_cancel()  # no waiter's cancellation ends it

@@ -6,7 +6,7 @@ from functools import cache
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.stores.base import BreakerStore
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
@@ -17,8 +17,8 @@ from analytics_admin.stores.client import is_local_memory
 
 logger = logging.getLogger("analytics_admin.breakers")
 
-CALL_TIMEOUT = 0.1
-ACT_TIMEOUT = 0.5
+CALL_TIMEOUT_SECONDS = 0.1
+OPERATOR_TIMEOUT_SECONDS = 0.5
 
 
 @cache
@@ -34,12 +34,12 @@ def _store(alias: str, timeout: float) -> BreakerStore:
 
 def connect() -> BreakerStore:
     """Return the store as protected calls use it: impatient."""
-    return _store(app_settings().breaker_cache, CALL_TIMEOUT)
+    return _store(app_settings().breaker_cache, CALL_TIMEOUT_SECONDS)
 
 
-def act_store() -> BreakerStore:
+def operator_store() -> BreakerStore:
     """Return the store as operators' acts use it: patient, and failing aloud."""
-    return _store(app_settings().breaker_cache, ACT_TIMEOUT)
+    return _store(app_settings().breaker_cache, OPERATOR_TIMEOUT_SECONDS)
 
 
 def keep_for() -> float | None:
@@ -50,13 +50,13 @@ def keep_for() -> float | None:
 def announce(news: StateChange | StoreChange) -> None:
     """Tell the log and the signals' receivers; one that raises harms nobody."""
     if isinstance(news, StoreChange):
-        breaker_store_changed.send_robust(sender=Fleet, reason=news.reason)
+        breaker_store_changed.send_robust(sender=Engine, reason=news.reason)
         return
     logger.warning(
         "circuit breaker %s: %s to %s (%s)", news.name, news.from_state, news.to_state, news.cause
     )
     breaker_state_changed.send_robust(
-        sender=Fleet,
+        sender=Engine,
         name=news.name,
         from_state=news.from_state,
         to_state=news.to_state,
@@ -64,7 +64,7 @@ def announce(news: StateChange | StoreChange) -> None:
     )
 
 
-fleet = Fleet(connect, announce)
+fleet = Engine(connect, announce)
 
 
 @receiver(setting_changed)

@@ -20,7 +20,7 @@ from analytics_admin.breakers.state import (
     Transition,
 )
 
-LONGEST_BACKOFF = 86_400.0
+MAX_BACKOFF_SECONDS = 86_400.0
 """Seconds at which a back-off without a maximum of its own stops growing."""
 
 # Why a breaker moved.
@@ -35,18 +35,18 @@ CONTROL = "control"
 HOLD_OVER = "hold_over"
 PROBE_ALLOWED = "probe_allowed"
 
-HOLD_RETRY = 60.0
+HOLD_RETRY_SECONDS = 60.0
 """Seconds after which to look again at a breaker that is held open until further notice."""
 
 _PASSING = (State.CLOSED, State.UNKNOWN)
 
 
-class Verdict(Enum):
+class Admission(Enum):
     """What a caller may do next."""
 
-    PASSES = 1
-    PROBES = 2  # after winning a permit from the store
-    REJECTED = 3
+    ALLOW = 1
+    PROBE = 2  # after winning a permit from the store
+    REJECT = 3
 
 
 def first_generation() -> str:
@@ -67,25 +67,25 @@ def new_record() -> Snapshot:
     return Snapshot(generation=first_generation())
 
 
-def held(snapshot: Snapshot, now: float) -> Control:
+def control_in_force(snapshot: Snapshot, now: float) -> Control:
     """Return the control that is in force."""
     if snapshot.hold is None or snapshot.hold.is_over(now):
         return Control.AUTOMATIC
     return snapshot.hold.control
 
 
-def shown_state(snapshot: Snapshot, now: float) -> str:
+def display_state(snapshot: Snapshot, now: float) -> str:
     """Return the word for what calls meet: the hold in force, or the state.
 
     A hold that is over shows what it ends in, though nobody may have written that yet.
     """
-    control = held(snapshot, now)
+    control = control_in_force(snapshot, now)
     if control is not Control.AUTOMATIC:
         return control.value
     return _after_hold(snapshot).state.value if snapshot.hold else snapshot.state.value
 
 
-def held_back(snapshot: Snapshot) -> bool:
+def would_have_opened(snapshot: Snapshot) -> bool:
     """Say whether METRICS_ONLY has kept the breaker from opening."""
     hold = snapshot.hold
     return hold is not None and hold.control is Control.METRICS_ONLY and snapshot.permits > 0
@@ -100,7 +100,7 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
     """Return the seconds until a probe may pass; 0 when one may pass now.
 
     A store whose clock has stepped back never makes a breaker wait longer than it was to. A hold
-    that is to be released by hand is said to end in HOLD_RETRY.
+    that is to be released by hand is said to end in HOLD_RETRY_SECONDS.
     """
     if snapshot.hold is not None:
         return _hold_retry(snapshot.hold, now)
@@ -114,13 +114,13 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
     return min(max(0.0, snapshot.entered_at + limit - now), limit)
 
 
-def judge(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Verdict:
+def admission(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Admission:
     """Say what a caller who sees this snapshot may do."""
     if snapshot.hold is not None:
-        return _judge_hold(snapshot.hold, now)
+        return _admission_under_hold(snapshot.hold, now)
     if snapshot.state in _PASSING:
-        return Verdict.PASSES
-    return Verdict.REJECTED if retry_after(snapshot, policy, now) > 0 else Verdict.PROBES
+        return Admission.ALLOW
+    return Admission.REJECT if retry_after(snapshot, policy, now) > 0 else Admission.PROBE
 
 
 def grant_permit(snapshot: Snapshot, policy: BreakerPolicy) -> Snapshot:
@@ -152,7 +152,7 @@ def due_transition(
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
             return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
-        return _imagined_opening(snapshot, policy, settled=settled)
+        return _shadow_opening(snapshot, policy, settled=settled)
     if snapshot.state is State.CLOSED:
         cause = _trip_cause(snapshot, policy, settled=settled)
         return _opening(snapshot, policy, cause, chance) if cause else None
@@ -189,16 +189,16 @@ def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
     )
 
 
-def _judge_hold(hold: Hold, now: float) -> Verdict:
+def _admission_under_hold(hold: Hold, now: float) -> Admission:
     if hold.control is not Control.FORCED_OPEN:
-        return Verdict.PASSES
-    return Verdict.PROBES if hold.is_over(now) else Verdict.REJECTED
+        return Admission.ALLOW
+    return Admission.PROBE if hold.is_over(now) else Admission.REJECT
 
 
 def _hold_retry(hold: Hold, now: float) -> float:
     if hold.control is not Control.FORCED_OPEN:
         return 0.0
-    return HOLD_RETRY if hold.until is None else max(0.0, hold.until - now)
+    return HOLD_RETRY_SECONDS if hold.until is None else max(0.0, hold.until - now)
 
 
 def _after_hold(snapshot: Snapshot) -> Snapshot:
@@ -223,7 +223,7 @@ def count_run(snapshot: Snapshot, results: Results) -> int:
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
     """Return the seconds to stay open at the given consecutive opening, the first being 1."""
     longest = policy.max_wait_duration_in_open_state or max(
-        LONGEST_BACKOFF, policy.wait_duration_in_open_state
+        MAX_BACKOFF_SECONDS, policy.wait_duration_in_open_state
     )
     try:
         growth = policy.open_state_backoff_multiplier ** min(attempts - 1, 64)
@@ -270,14 +270,14 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
     return Transition(new=_enter(snapshot, State.OPEN, attempts=attempts, wait=wait), cause=cause)
 
 
-def _imagined_opening(
+def _shadow_opening(
     snapshot: Snapshot, policy: BreakerPolicy, *, settled: bool
 ) -> Transition | None:
     """Return the note that METRICS_ONLY has kept it from opening: a permit, once for each hold.
 
     After the first time its calls would have gone another way, so no more can be said.
     """
-    if held_back(snapshot) or snapshot.hold is None:
+    if would_have_opened(snapshot) or snapshot.hold is None:
         return None
     if snapshot.hold.control is not Control.METRICS_ONLY:
         return None

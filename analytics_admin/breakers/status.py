@@ -11,24 +11,24 @@ from analytics_admin.breakers import runtime
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import (
     UnknownBreakers,
-    can_be_name,
     declared_names,
     effective_policy,
+    is_valid_name,
 )
 from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import (
-    Verdict,
-    held,
-    held_back,
-    judge,
+    Admission,
+    admission,
+    control_in_force,
+    display_state,
     retry_after,
-    shown_state,
+    would_have_opened,
 )
 from analytics_admin.breakers.stores.base import Reading
 
-ALL_AT_ONCE = 100
+MAX_READ_AT_ONCE = 100
 """Where no more are registered, one round trip finds out which they are and reads them all."""
-NAMED_AT_ONCE = 500
+MAX_NAMED_AT_ONCE = 500
 """So many that are named are read in the round trip that finds out whether they are registered."""
 
 
@@ -59,7 +59,7 @@ def registered_names() -> list[str]:
     Raises:
         StoreUnavailable
     """
-    known = runtime.act_store().survey([], keep_for=runtime.keep_for()).names
+    known = runtime.operator_store().survey([], keep_for=runtime.keep_for()).names
     return sorted(known | declared_names())
 
 
@@ -77,16 +77,16 @@ def read_registered(names: Sequence[str] | None = None) -> Reading:
     """
     declared = declared_names()
     named = declared if names is None else set(names)
-    survey = runtime.act_store().survey(
-        sorted(filter(can_be_name, named))[:NAMED_AT_ONCE],
+    survey = runtime.operator_store().survey(
+        sorted(filter(is_valid_name, named))[:MAX_NAMED_AT_ONCE],
         keep_for=runtime.keep_for(),
-        all_up_to=ALL_AT_ONCE if names is None else 0,
+        all_up_to=MAX_READ_AT_ONCE if names is None else 0,
     )
     registered, reading = survey.names | declared, survey.reading
     _refuse_unknown(named, registered)
     wanted = sorted(registered if names is None else named)
     if unread := [name for name in wanted if name not in reading.snapshots]:
-        reading = reading.joined(runtime.act_store().load_many(unread))
+        reading = reading.joined(runtime.operator_store().load_many(unread))
     return Reading(now=reading.now, snapshots={name: reading.snapshots[name] for name in wanted})
 
 
@@ -97,23 +97,23 @@ def _refuse_unknown(names: Set[str], registered: Set[str]) -> None:
 
 def shown(snapshot: Snapshot | None, now: float) -> str:
     """Return the word for what calls meet; a breaker without a record, not used yet, is closed."""
-    return State.CLOSED.value if snapshot is None else shown_state(snapshot, now)
+    return State.CLOSED.value if snapshot is None else display_state(snapshot, now)
 
 
-def status_of(
+def build_status(
     name: str, snapshot: Snapshot | None, now: float, policy: BreakerPolicy | None = None
 ) -> BreakerStatus:
     """Return the breaker's status at ``now`` of the store; ``policy`` is this process' if None."""
     known = snapshot or Snapshot(generation="")
     policy = policy or effective_policy(name)
     wait = retry_after(known, policy, now)
-    in_force = held(known, now)
+    in_force = control_in_force(known, now)
     hold = known.hold if in_force is not Control.AUTOMATIC else None
     until = None if hold is None or hold.until is None else datetime.fromtimestamp(hold.until, UTC)
-    rejects = judge(known, policy, now) is not Verdict.PASSES
+    rejects = admission(known, policy, now) is not Admission.ALLOW
     return BreakerStatus(
         name=name,
-        state=shown_state(known, now),
+        state=display_state(known, now),
         consecutive_failures=known.consecutive_failures,
         retry_after=wait if rejects else None,
         control=in_force.value,
@@ -122,5 +122,5 @@ def status_of(
         hold_reason=hold.reason if hold else "",
         generation=known.generation,
         counts=known.counts,
-        would_open=in_force is Control.METRICS_ONLY and held_back(known),
+        would_open=in_force is Control.METRICS_ONLY and would_have_opened(known),
     )

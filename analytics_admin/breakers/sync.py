@@ -10,27 +10,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analytics_admin.breakers.local_state import View
+from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Hold, Results, Snapshot
 from analytics_admin.breakers.state_machine import (
     HOLD_OVER,
     WAIT_OVER,
-    Verdict,
+    Admission,
+    admission,
     due_transition,
     grant_permit,
-    judge,
     new_record,
     return_permit,
 )
 from analytics_admin.breakers.stores.base import (
-    MOST_NAMES,
+    MAX_NAMES,
     BreakerStore,
     Move,
     Reading,
     Report,
     StoreUnavailable,
 )
-from analytics_admin.breakers.stores.standin import Link
+from analytics_admin.breakers.stores.standin import StoreAccess
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -38,9 +38,9 @@ SETTLING_INTERVALS = 12
 """For so long the rates of a new generation are not judged. Failures are told at once, successes
 up to an interval later, and a process that has not seen the generation yet tells it none: with 4
 intervals one failing process of four still trips a threshold a fifth above the true rate."""
-SEEN_EVERY = 3600.0
+POLICY_REPORT_SECONDS = 3600.0
 """Seconds after which a process says again that it uses a breaker."""
-REFUSED_FOR = 60.0
+REGISTRATION_RETRY_SECONDS = 60.0
 """Seconds after which a breaker for which there was no place asks for one again."""
 UNKNOWN = Snapshot(generation="")
 """What a call passes under when nothing could be asked yet; its results count nowhere."""
@@ -63,12 +63,12 @@ class StoreChange:
     reason: str | None
 
 
-class Exchange:
+class StoreSync:
     """The jobs; ``made`` is told of each transition that this process makes."""
 
     def __init__(
         self,
-        link: Link,
+        link: StoreAccess,
         *,
         interval: Callable[[], float],
         keep_for: Callable[[], float | None],
@@ -81,15 +81,15 @@ class Exchange:
         self._unsettled: dict[str, StateChange] = {}
         self._refused_until = float("-inf")
 
-    def synchronise(self, store: BreakerStore, views: Sequence[View]) -> None:
+    def synchronise(self, store: BreakerStore, views: Sequence[LocalState]) -> None:
         """Tell and read all these breakers in one round trip."""
         holds = {view.name: self._recent_hold(view) for view in views}
-        due = {view.name for view in views if self._is_to_say_policy(view)}
+        due = {view.name for view in views if self._policy_is_due(view)}
         reading = store.add([view.report(with_policy=view.name in due) for view in views])
         for view in views:
             self._saw(store, view, reading.snapshots[view.name], reading.now)
-            self._note_policy_said(view, reading, said=view.name in due)
-        if not self._link.in_use(store):
+            self._note_policy_report(view, reading, said=view.name in due)
+        if not self._link.is_current(store):
             return  # too late: nobody waits for this any longer
         missing = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
         self._register(store, [v for v in views if v.name in missing], holds)
@@ -97,17 +97,19 @@ class Exchange:
             self._make_due_transition(store, view)
         self._settle(store)
 
-    def _is_to_say_policy(self, view: View) -> bool:
+    def _policy_is_due(self, view: LocalState) -> bool:
         keep_for = self._keep_for()
-        every = SEEN_EVERY if keep_for is None else min(SEEN_EVERY, keep_for / 4)
-        return time.monotonic() - view.seen_told_at >= every
+        every = (
+            POLICY_REPORT_SECONDS if keep_for is None else min(POLICY_REPORT_SECONDS, keep_for / 4)
+        )
+        return time.monotonic() - view.policy_reported_at >= every
 
-    def _note_policy_said(self, view: View, reading: Reading, *, said: bool) -> None:
+    def _note_policy_report(self, view: LocalState, reading: Reading, *, said: bool) -> None:
         """A breaker without a record keeps no policy: it is said again."""
         if said and reading.snapshots[view.name] is not None:
-            view.seen_told_at = time.monotonic()
+            view.policy_reported_at = time.monotonic()
 
-    def _recent_hold(self, view: View) -> Hold | None:
+    def _recent_hold(self, view: LocalState) -> Hold | None:
         """Return the hold in force by what was read a moment ago, for a store that lost it."""
         now = time.monotonic()
         if view.snapshot is None or now - view.read_at > 2 * self._interval():
@@ -116,7 +118,7 @@ class Exchange:
         return None if hold is None or hold.is_over(view.store_time(now)) else hold
 
     def _register(
-        self, store: BreakerStore, views: list[View], holds: Mapping[str, Hold | None]
+        self, store: BreakerStore, views: list[LocalState], holds: Mapping[str, Hold | None]
     ) -> None:
         """Give a record to breakers that have none: never used before, or the store was emptied."""
         if not views or time.monotonic() < self._refused_until:
@@ -133,22 +135,22 @@ class Exchange:
             self._saw(store, view, outcome.snapshot, outcome.now)
 
     def _refuse(self, names: Sequence[str]) -> None:
-        self._refused_until = time.monotonic() + REFUSED_FOR
+        self._refused_until = time.monotonic() + REGISTRATION_RETRY_SECONDS
         logger.error(
             "circuit breakers: %d names are registered and there is no place for %r%s, whose calls "
             "pass unprotected; names are for backends, not for data: see forget_circuit_breaker",
-            MOST_NAMES,
+            MAX_NAMES,
             names[0],
             f" and {len(names) - 1} more" if len(names) > 1 else "",
         )
 
-    def win_permit(self, store: BreakerStore, view: View) -> Snapshot | None:
+    def win_permit(self, store: BreakerStore, view: LocalState) -> Snapshot | None:
         """Win a probe permit, unless others take them all first."""
         snapshot = view.snapshot or UNKNOWN
-        while self._link.in_use(store):
-            verdict = judge(snapshot, view.policy, view.store_time(time.monotonic()))
-            if verdict is not Verdict.PROBES:
-                return snapshot if verdict is Verdict.PASSES else None
+        while self._link.is_current(store):
+            decision = admission(snapshot, view.policy, view.store_time(time.monotonic()))
+            if decision is not Admission.PROBE:
+                return snapshot if decision is Admission.ALLOW else None
             wanted = grant_permit(snapshot, view.policy)
             cause = HOLD_OVER if snapshot.hold else WAIT_OVER
             won, snapshot = self._move(store, view, snapshot, wanted, cause)
@@ -156,20 +158,22 @@ class Exchange:
                 return snapshot
         return None  # whoever asked is waiting no longer
 
-    def win_spare(self, store: BreakerStore, view: View) -> None:
+    def win_spare(self, store: BreakerStore, view: LocalState) -> None:
         """Win a permit for the next call from an event loop, which cannot wait for one."""
         if view.spare_permit is None:
             view.spare_permit = self.win_permit(store, view)
 
-    def tell(self, store: BreakerStore, view: View, admitted: Snapshot, results: Results) -> None:
-        due = self._is_to_say_policy(view)  # a process may end before it synchronises again
+    def tell(
+        self, store: BreakerStore, view: LocalState, admitted: Snapshot, results: Results
+    ) -> None:
+        due = self._policy_is_due(view)  # a process may end before it synchronises again
         pending = view.report(with_policy=due)
         reading = store.add(_with_pending(pending, admitted.generation, results))
         self._saw(store, view, reading.snapshots[view.name], reading.now)
-        self._note_policy_said(view, reading, said=due)
+        self._note_policy_report(view, reading, said=due)
         self._make_due_transition(store, view)
 
-    def return_permit(self, store: BreakerStore, view: View, admitted: Snapshot) -> None:
+    def return_permit(self, store: BreakerStore, view: LocalState, admitted: Snapshot) -> None:
         reading = store.add([view.report()])
         snapshot = reading.snapshots[view.name]
         while snapshot is not None and snapshot.generation == admitted.generation:
@@ -177,9 +181,9 @@ class Exchange:
             if won:
                 return
 
-    def _make_due_transition(self, store: BreakerStore, view: View) -> None:
+    def _make_due_transition(self, store: BreakerStore, view: LocalState) -> None:
         # What was read of another store is no reason to change this one.
-        snapshot = view.snapshot if self._link.in_use(store) else None
+        snapshot = view.snapshot if self._link.is_current(store) else None
         while snapshot is not None:
             due = due_transition(
                 snapshot,
@@ -195,7 +199,7 @@ class Exchange:
                 return
 
     def _move(
-        self, store: BreakerStore, view: View, old: Snapshot, new: Snapshot, cause: str = ""
+        self, store: BreakerStore, view: LocalState, old: Snapshot, new: Snapshot, cause: str = ""
     ) -> tuple[bool, Snapshot]:
         """Try the move; return whether it was made, and the breaker as it is now."""
         move = Move(
@@ -224,8 +228,10 @@ class Exchange:
             if any(record.attempt == attempt for record in store.transitions(change.name)):
                 self._made(change)
 
-    def _saw(self, store: BreakerStore, view: View, snapshot: Snapshot | None, now: float) -> None:
-        if self._link.in_use(store):
+    def _saw(
+        self, store: BreakerStore, view: LocalState, snapshot: Snapshot | None, now: float
+    ) -> None:
+        if self._link.is_current(store):
             view.read(snapshot, now, time.monotonic(), self._interval())
 
 

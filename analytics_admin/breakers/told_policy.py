@@ -11,7 +11,7 @@ from typing import Any
 from analytics_admin.breakers.policy import BreakerPolicy
 
 _NAMED = ("record_exceptions", "ignore_exceptions", "record_result")
-LONGEST_TOLD = 600
+MAX_POLICY_CHARS = 600
 """Characters of a policy that are told; a longer one, with very many exceptions, is not."""
 
 
@@ -24,15 +24,15 @@ def plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
     return {**options, "record_result": None if judge is None else _dotted(judge)}
 
 
-def told(policy: BreakerPolicy) -> str:
+def encode_policy(policy: BreakerPolicy) -> str:
     """Return the policy as it is told: what differs from the defaults."""
     default = plain_policy(BreakerPolicy())
     plain = plain_policy(policy).items()
     text = json.dumps({option: value for option, value in plain if value != default[option]})
-    return text if len(text) <= LONGEST_TOLD else ""
+    return text if len(text) <= MAX_POLICY_CHARS else ""
 
 
-def heard(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
+def decode_policy(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
     """Return the policy to judge by, and all its options as JSON says them.
 
     None for one that this release does not understand.

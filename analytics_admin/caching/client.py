@@ -18,8 +18,8 @@ from analytics_admin.caching.stores.base import Place, Store
 from analytics_admin.caching.stores.memory import MemoryStore
 from analytics_admin.caching.stores.redis import RedisStore
 from analytics_admin.conf import app_settings
-from analytics_admin.stores.client import is_local_memory, own_client
-from analytics_admin.stores.pool import Wire
+from analytics_admin.stores.client import dedicated_client, is_local_memory
+from analytics_admin.stores.pool import ConnectionPool
 
 REPLY_TIMEOUT = 0.1
 """Seconds for connecting and for each reply."""
@@ -101,6 +101,6 @@ class Wiring:
     def _connect(self, line: Line) -> Store:
         if self._in_memory:
             return MemoryStore(caches[self._alias])
-        client = own_client(self._alias, timeout=REPLY_TIMEOUT)
-        wire = Wire(client, bounded=line.bounded, patience=line.patience)
+        client = dedicated_client(self._alias, timeout=REPLY_TIMEOUT)
+        wire = ConnectionPool(client, bounded=line.bounded, patience=line.patience)
         return RedisStore(wire, probe=self._full("analytics_admin:probe"))

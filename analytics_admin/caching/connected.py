@@ -18,7 +18,7 @@ from analytics_admin.caching.stores import memory
 from analytics_admin.caching.stores.availability import Away, Step
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
-from analytics_admin.stores.process_hooks import follow_process
+from analytics_admin.stores.process_hooks import register_process_hooks
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Connected:
         """What the calls of this process came to, and was not told to the ledger yet."""
         self.reporter = Reporter(self.statistics, self._open_ledger)
         setting_changed.connect(self._note_setting)
-        follow_process(self)
+        register_process_hooks(self)
 
     def _hit(self, entry: Entry, *, now: float) -> Lookup:
         self.statistics.hit(entry.computed_in)

@@ -18,7 +18,7 @@ def check_breaker_store(**kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     try:
-        store = runtime.act_store()
+        store = runtime.operator_store()
         if not isinstance(store, RedisStore):
             return []
         if store.may_evict():

@@ -18,7 +18,7 @@ from analytics_admin.breakers.registry import validate_name
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.checks.setting_rules import RULES, Problem, describe_type
 from analytics_admin.conf import KEYS, SETTING, AppSettings, app_settings
-from analytics_admin.stores.client import StoreUnavailable, own_client, shares_database
+from analytics_admin.stores.client import StoreUnavailable, dedicated_client, shares_database
 
 TAG = "analytics_admin"
 MAX_TIMEOUT_SECONDS = 5.0
@@ -142,7 +142,7 @@ def _locations(alias: str) -> Iterable[Any]:
 def _location(alias: str) -> Iterator[Error]:
     """Find an address that the client refuses, or whose database it would silently take as 0."""
     try:
-        own_client(alias, timeout=MAX_TIMEOUT_SECONDS)
+        dedicated_client(alias, timeout=MAX_TIMEOUT_SECONDS)
         urls = [urlsplit(str(location)) for location in _locations(alias)]
         numbers = [url.path.strip("/") for url in urls if url.scheme != "unix"]
         if all(number.isdecimal() for number in numbers if number):

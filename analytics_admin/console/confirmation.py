@@ -31,8 +31,8 @@ from analytics_admin.services import (
     ActRefused,
     ActResult,
     AlreadyOnRecord,
-    BreakerKept,
-    BreakerMoved,
+    BreakerChanged,
+    BreakerInUse,
     BreakerNotOpen,
     UnknownBreakers,
     failure_said,
@@ -95,7 +95,7 @@ class ConfirmedAct:
         """Return what else the confirm page says."""
         return {}
 
-    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
         """Answer an act that was not done, because a breaker is not what its operator saw."""
         return self.go_back(moved_words(error))
 
@@ -119,11 +119,11 @@ class ConfirmedAct:
             return self._confirm_or_act()
         except ActDenied as error:  # the permission went in this very moment
             raise PermissionDenied from error
-        except BreakerMoved as error:
+        except BreakerChanged as error:
             return self.go_back(moved_words(error))
         except AlreadyOnRecord as error:
             return self.answer_repeated(error.first)
-        except (ActRefused, UnknownBreakers, BreakerKept, BreakerNotOpen, ActFailed) as error:
+        except (ActRefused, UnknownBreakers, BreakerInUse, BreakerNotOpen, ActFailed) as error:
             return self.go_back(Truncator(here(words_of(error))).chars(LONGEST_MESSAGE))
 
     @property
@@ -160,7 +160,7 @@ class ConfirmedAct:
             return self.confirm(form)
         try:
             result = self.carry_out(form.cleaned_data, dry_run=False)
-        except BreakerMoved as error:
+        except BreakerChanged as error:
             return self.answer_moved(error)
         # By this tag the page that comes next leads on to the act's own.
         done_as = f"aa-act-{result.operation_id}"
@@ -262,7 +262,7 @@ def repeated_words(first: Operation | None) -> tuple[int, str]:
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 
-def moved_words(error: BreakerMoved) -> str:
+def moved_words(error: BreakerChanged) -> str:
     """Return what an operator reads whose view of a breaker was stale."""
     if error.reached:
         words = gettext("%(event)s. Look at them as they are now, then decide anew.")

@@ -4,7 +4,7 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
+from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.status import BreakerStatus
@@ -130,10 +130,10 @@ __all__ = [
     "AlreadyOnRecord",
     "AuditUnavailable",
     "BreakerActivity",
+    "BreakerChanged",
     "BreakerDetail",
     "BreakerEvent",
-    "BreakerKept",
-    "BreakerMoved",
+    "BreakerInUse",
     "BreakerNotOpen",
     "BreakerPage",
     "BreakerPeriod",

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.packing import Packer
+from analytics_admin.stores.packing import CommandPacker
 
 
 class StoreUnavailable(Exception):
@@ -59,7 +59,7 @@ _REASONS = {
 }
 
 # Refusals for which the client has no class of their own.
-_REASONS_BY_WORD = {
+_REASONS_BY_TEXT = {
     "ACL failure in script": Said(_("the store's user lacks a permission that this needs")),
     "MISCONF": Said(_("the store cannot write its data to disk")),
     "MASTERDOWN": Said(_("the store is a replica that has lost its primary")),
@@ -78,12 +78,12 @@ _UNUSABLE = (
 )
 
 
-def explain(error: BaseException) -> Said:
+def explain_error(error: BaseException) -> Said:
     """Return an operator's words for an exception of the redis client, without its text."""
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
         return _REASONS["OutOfMemoryError"]
-    for word, reason in _REASONS_BY_WORD.items():
+    for word, reason in _REASONS_BY_TEXT.items():
         if word in text:
             return reason
     for cls in type(error).__mro__:
@@ -101,16 +101,16 @@ def is_local_memory(alias: str) -> bool:
 
 
 @contextmanager
-def act_client(alias: str, *, timeout: float) -> Iterator[Any]:
+def operation_client(alias: str, *, timeout: float) -> Iterator[Any]:
     """Lend a client for one act and close its connections afterwards."""
-    client = own_client(alias, timeout=timeout)
+    client = dedicated_client(alias, timeout=timeout)
     try:
         yield client
     finally:
         client.connection_pool.disconnect()
 
 
-def own_client(alias: str, *, timeout: float) -> Any:
+def dedicated_client(alias: str, *, timeout: float) -> Any:
     """Return a redis client of the caller's own for the alias' server.
 
     ``timeout`` (seconds) holds for connecting and for each reply. Replies are bytes, whatever the
@@ -132,11 +132,11 @@ def own_client(alias: str, *, timeout: float) -> Any:
         kwargs["protocol"] = 2
         kwargs["driver_info"] = None  # two more, to tell the server which library calls
         kwargs["decode_responses"] = False
-        kwargs["command_packer"] = Packer()
+        kwargs["command_packer"] = CommandPacker()
         own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
         return type(shared)(connection_pool=own_pool)
     except _UNUSABLE as e:
-        raise StoreUnavailable(explain(e)) from None
+        raise StoreUnavailable(explain_error(e)) from None
 
 
 def shares_database(alias: str) -> list[str]:

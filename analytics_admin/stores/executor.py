@@ -12,35 +12,35 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-THREADS = 4
+MAX_THREADS = 4
 
 
-class Dismissed(Exception):
+class ExecutorShutDown(Exception):
     """The courier was sent away before the job was done."""
 
 
-class Courier:
+class StoreExecutor:
     """A few lazily started daemon threads; not to be used on the other side of a fork."""
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, threads: int = MAX_THREADS) -> None:
         self._most = threads
         self._started = 0
         self._idle = 0
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
-        self._awaited: set[Future[Any]] = set()
-        self._dismissed = False
+        self._pending: set[Future[Any]] = set()
+        self._is_shut_down = False
 
     def submit(self, job: Callable[[], T]) -> "Future[T]":
         """Have the job run soon; its result or exception arrives in the future."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # so that no waiter's cancellation reaches the job
         with self._lock:
-            if self._dismissed:
-                future.set_exception(Dismissed())
+            if self._is_shut_down:
+                future.set_exception(ExecutorShutDown())
                 return future
-            self._awaited.add(future)
+            self._pending.add(future)
             self._jobs.put((future, job))
             if self._idle:
                 self._idle -= 1
@@ -51,18 +51,18 @@ class Courier:
             self._do_next()
         return future
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """Let every waiter go with Dismissed; no job is begun any more.
 
         A thread that hangs in a job ends when that does, and nobody hears of its result.
         """
         with self._lock:
-            self._dismissed = True
-            left, self._awaited = self._awaited, set()
+            self._is_shut_down = True
+            left, self._pending = self._pending, set()
             for _ in range(self._started):
                 self._jobs.put(None)
         for future in left:
-            future.set_exception(Dismissed())
+            future.set_exception(ExecutorShutDown())
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="circuit breaker store", daemon=True)
@@ -83,7 +83,7 @@ class Courier:
         if task is None:
             return False
         future, job = task
-        if future not in self._awaited:
+        if future not in self._pending:
             return True
         try:
             result = job()
@@ -99,7 +99,7 @@ class Courier:
     def _take(self, future: "Future[Any]") -> bool:
         """Say whether the future is still to be settled; at most one hears yes."""
         with self._lock:
-            if future not in self._awaited:
+            if future not in self._pending:
                 return False
-            self._awaited.remove(future)
+            self._pending.remove(future)
             return True

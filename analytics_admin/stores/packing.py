@@ -5,7 +5,7 @@ from typing import Any
 from redis.connection import HiredisRespSerializer
 
 
-class Packer(HiredisRespSerializer):
+class CommandPacker(HiredisRespSerializer):
     """Packs a command's numbers as the text that they are sent as.
 
     While hiredis (3.5) makes that text itself, a signal whose handler raises, such as Ctrl-C's,

@@ -11,11 +11,11 @@ from typing import Any
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 
-MOST_IDLE = 64
+MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later: as many as threads were seen to call at once, up to this."""
 
 
-class Wire:
+class ConnectionPool:
     """Idle connections to one server.
 
     ``bounded`` runs a function within the caller's patience; ``patience`` tells how many seconds
@@ -31,7 +31,7 @@ class Wire:
     ) -> None:
         self._pool = client.connection_pool
         self._bounded = bounded
-        self._patience = patience
+        self._latency = patience
         self._idle: deque[Any] = deque()
         self._closed = False
 
@@ -44,12 +44,12 @@ class Wire:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._talk(self._bounded(self._open), commands)
+            return self._exchange(self._bounded(self._open), commands)
         try:
-            return self._talk(connection, commands)
+            return self._exchange(connection, commands)
         except StoreConnectionError:  # the server closed it while it lay idle, and others with it
             self._drop_idle()
-        return self._talk(self._bounded(self._open), commands)
+        return self._exchange(self._bounded(self._open), commands)
 
     def close(self) -> None:
         """Close the idle connections now and those in use afterwards."""
@@ -62,8 +62,8 @@ class Wire:
         connection.connect()
         return connection
 
-    def _talk(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        limit = self._patience()
+    def _exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        limit = self._latency()
         how = {} if limit is None else {"timeout": limit}
         refusal: ResponseError | None = None
         replies: list[Any] = []
@@ -80,7 +80,7 @@ class Wire:
         except BaseException:
             connection.disconnect()
             raise
-        if len(self._idle) < MOST_IDLE and not self._closed:
+        if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed:
             self._idle.append(connection)
         else:
             connection.disconnect()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Follower(Protocol):
+class ProcessAware(Protocol):
     """Something that has last words, and cannot be used as it is on the other side of a fork."""
 
     def flush(self) -> None:
@@ -18,7 +18,7 @@ class Follower(Protocol):
         """Begin anew, in the child."""
 
 
-def follow_process(follower: Follower) -> None:
+def register_process_hooks(follower: ProcessAware) -> None:
     """Have the follower flushed when this process ends, and begun anew in forked children."""
     atexit.register(_weakly(follower.flush))
     multiprocessing.util.register_after_fork(follower, _flush_at_end_of_child)
@@ -27,7 +27,7 @@ def follow_process(follower: Follower) -> None:
     os.register_at_fork(after_in_child=_weakly(follower.after_fork))
 
 
-def _flush_at_end_of_child(follower: Follower) -> None:
+def _flush_at_end_of_child(follower: ProcessAware) -> None:
     """multiprocessing's children leave without atexit; this is their way."""
     multiprocessing.util.Finalize(None, _weakly(follower.flush), exitpriority=10)
 

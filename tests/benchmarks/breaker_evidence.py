@@ -10,7 +10,7 @@ from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import circuit_breaker, listing, permit, status
 from analytics_admin.breakers.stores import redis_scripts
-from analytics_admin.breakers.stores.base import MOST_NAMES
+from analytics_admin.breakers.stores.base import MAX_NAMES
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.breaker_peers import NEVER
 from tests.benchmarks.breaker_reset import fill_up, open_all
@@ -32,7 +32,7 @@ def views(rounds: int) -> list[Line]:
     fill_up()
     fillers = [name for name in status.registered_names() if name.startswith("registered-")]
     open_all(random.Random(7).sample(fillers, 50))
-    of = f"of {MOST_NAMES:,} breakers"
+    of = f"of {MAX_NAMES:,} breakers"
     questions: dict[str, Callable[[], object]] = {
         f"first page {of}, first look": lambda: (listing._read_before.clear(), page_breakers()),
         f"first page {of}": page_breakers,

@@ -69,12 +69,12 @@ def count(
         generation=breaker.view.snapshot.generation,
         results=results,
     )
-    runtime.act_store().add([report])
+    runtime.operator_store().add([report])
 
 
 def successes_in_last_seconds(seconds: int) -> tuple[tuple[int, int], ...]:
     """Return five successes in each of the last seconds of the store's clock."""
-    now = int(runtime.act_store().load_many(["none"]).now)
+    now = int(runtime.operator_store().load_many(["none"]).now)
     return tuple((second, 5) for second in range(now - seconds + 1, now + 1))
 
 

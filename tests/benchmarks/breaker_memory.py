@@ -12,7 +12,7 @@ import redis
 from django.test import override_settings
 
 from analytics_admin.breakers import CircuitBreaker, circuit_breaker
-from analytics_admin.breakers.history import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import MAX_TRANSITIONS
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
     COUNT_WINDOW,
@@ -135,7 +135,7 @@ def _alternate(breaker: CircuitBreaker) -> None:
 
 
 def _move(breaker: CircuitBreaker) -> None:
-    for _ in range(TRANSITIONS_KEPT):
+    for _ in range(MAX_TRANSITIONS):
         open_all([breaker.name])
 
 

@@ -19,7 +19,7 @@ from analytics_admin.breakers import (
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import CONSECUTIVE_FAILURES, new_record
 from analytics_admin.breakers.state_machine import reset as closed
-from analytics_admin.breakers.stores.base import MOST_NAMES, Move
+from analytics_admin.breakers.stores.base import MAX_NAMES, Move
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips, set_up
 from tests.benchmarks.breaker_timing import nothing
 
@@ -31,7 +31,7 @@ SPARE = 20  # names that other sections still register
 
 def resets(trips: RoundTrips, url: str, rounds: int) -> list[Line]:
     """Reset 1,000 more, then as many as there may be, a tenth open; then time who sees it."""
-    lines = [*_reset_of(1000, trips, rounds, None), *_reset_of(MOST_NAMES, trips, rounds, 0.5)]
+    lines = [*_reset_of(1000, trips, rounds, None), *_reset_of(MAX_NAMES, trips, rounds, 0.5)]
     with _other_processes(url) as others:
         after_all = [delay for _ in range(rounds) for delay in _seen(others, None)]
         after_one = [delay for _ in range(rounds) for delay in _seen(others, [WATCHED])]
@@ -56,12 +56,12 @@ def _reset_of(count: int, trips: RoundTrips, rounds: int, bound: float | None) -
     yield Line(measure=f"{all_of_them}: round trips", values=counts)
 
 
-def fill_up(most: int = MOST_NAMES) -> list[str]:
+def fill_up(most: int = MAX_NAMES) -> list[str]:
     """Register names until there are so many more, or but a few less than there may be."""
     there = status.registered_names()
-    missing = min(most, MOST_NAMES - SPARE - len(there))
+    missing = min(most, MAX_NAMES - SPARE - len(there))
     names = [f"registered-{len(there)}-{number}" for number in range(missing)]
-    runtime.act_store().compare_and_set(
+    runtime.operator_store().compare_and_set(
         [Move(name=name, expected=None, new=new_record()) for name in names]
     )
     return names
@@ -69,7 +69,7 @@ def fill_up(most: int = MOST_NAMES) -> list[str]:
 
 def open_all(names: Sequence[str]) -> None:
     """Open the breakers for an hour, in the store."""
-    store = runtime.act_store()
+    store = runtime.operator_store()
     snapshots = store.load_many(names).snapshots
     moves = [
         Move(

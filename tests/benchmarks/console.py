@@ -81,7 +81,7 @@ def _fill() -> None:
     """Have as many rows as breakers; those have calls in each period, and some are open."""
     from analytics_admin.breakers import runtime
     from analytics_admin.breakers import status as roster
-    from analytics_admin.breakers.history import PERIOD, first_period
+    from analytics_admin.breakers.history import PERIOD_SECONDS, oldest_period
     from tests.benchmarks.breaker_reset import fill_up, open_all
     from tests.benchmarks.plain_changelist import fill_table
 
@@ -89,9 +89,11 @@ def _fill() -> None:
     fill_up()
     names = roster.registered_names()
     open_all(random.Random(7).sample([name for name in names if name[-1].isdigit()], OPEN))
-    store = runtime.act_store()
-    first = first_period(store.load_many(["none"]).now)
-    history = {first + PERIOD * turn: f"{9 + turn} {turn % 4} 1 {turn % 3}" for turn in range(40)}
+    store = runtime.operator_store()
+    first = oldest_period(store.load_many(["none"]).now)
+    history = {
+        first + PERIOD_SECONDS * turn: f"{9 + turn} {turn % 4} 1 {turn % 3}" for turn in range(40)
+    }
     commands = store._client.pipeline(transaction=False)
     for name in names:
         commands.hset(store._key(name) + ":history", mapping=history)

@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.breakers import circuit_breaker, listing, runtime
-from analytics_admin.breakers.history import PERIOD, PERIODS_KEPT, Activity, Period
+from analytics_admin.breakers.history import MAX_PERIODS, PERIOD_SECONDS, Activity, Period
 from analytics_admin.breakers.state import Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Reading, Report
@@ -34,7 +34,9 @@ class Site:
         return made.snapshot
 
     def this_period(self):
-        return int(self.store.survey([], keep_for=None).reading.now) // PERIOD * PERIOD
+        return (
+            int(self.store.survey([], keep_for=None).reading.now) // PERIOD_SECONDS * PERIOD_SECONDS
+        )
 
     def past(self, name, *periods):
         """Have had these (calls, failures, slow calls, rejected) by the period's start."""
@@ -55,7 +57,7 @@ def client():
 @pytest.fixture(params=["memory", "redis"])
 def site(request, monkeypatch):
     store = MemoryStore() if request.param == "memory" else RedisStore("breakers", timeout=2)
-    monkeypatch.setattr(runtime, "act_store", lambda: store)
+    monkeypatch.setattr(runtime, "operator_store", lambda: store)
     listing._read_before.clear()
     return Site(store)
 
@@ -105,23 +107,25 @@ def test_it_says_what_the_breakers_own_page_says(site):
 def test_the_history_has_no_gaps_and_ends_with_the_period_that_is_not_over(site):
     site.create("gaps")
     now = site.this_period()
-    site.past("gaps", (now - 7 * PERIOD, (5, 1, 2, 3)))
+    site.past("gaps", (now - 7 * PERIOD_SECONDS, (5, 1, 2, 3)))
     page = page_breakers(search="gaps", activity=True)
     history = page.activity["gaps"].history
     steps = {later.at - earlier.at for earlier, later in itertools.pairwise(history)}
-    assert (len(history), steps) == (PERIODS_KEPT, {timedelta(seconds=PERIOD)})
-    assert history[-1].at <= page.at < history[-1].at + timedelta(seconds=PERIOD)
+    assert (len(history), steps) == (MAX_PERIODS, {timedelta(seconds=PERIOD_SECONDS)})
+    assert history[-1].at <= page.at < history[-1].at + timedelta(seconds=PERIOD_SECONDS)
     (busy,) = (period for period in history if period.counts.calls)
-    assert busy.at == datetime.fromtimestamp(now - 7 * PERIOD, UTC)
+    assert busy.at == datetime.fromtimestamp(now - 7 * PERIOD_SECONDS, UTC)
     assert (busy.counts, busy.rejected) == (Counts(calls=5, failures=1, slow=2), 3)
 
 
 def test_the_calls_of_a_minute_are_those_of_the_newest_that_is_over(site):
     site.create("rate")
     now = site.this_period()
-    site.past("rate", *((now - age * PERIOD, (10**age, 0, 0, 1)) for age in range(8, -1, -1)))
+    site.past(
+        "rate", *((now - age * PERIOD_SECONDS, (10**age, 0, 0, 1)) for age in range(8, -1, -1))
+    )
     page = page_breakers(search="rate", activity=True)
-    ended = int(page.at.timestamp()) // PERIOD * PERIOD
+    ended = int(page.at.timestamp()) // PERIOD_SECONDS * PERIOD_SECONDS
     ages = range(1, 7) if ended == now else range(6)  # the period has just ended
     assert page.activity["rate"].calls_per_minute == sum(10**age for age in ages)
     assert page.activity["rate"].rejected == 9
@@ -131,7 +135,9 @@ def test_rates_are_of_the_calls_of_five_minutes(site):
     site.create("old")
     now = site.this_period()
     site.past(
-        "old", (now - PERIODS_KEPT * PERIOD, (90, 90, 90, 90)), (now - 9 * PERIOD, (8, 2, 0, 1))
+        "old",
+        (now - MAX_PERIODS * PERIOD_SECONDS, (90, 90, 90, 90)),
+        (now - 9 * PERIOD_SECONDS, (8, 2, 0, 1)),
     )
     assert activity_of("old").failure_rate == 25.0
     assert activity_of("old").rejected == 1
@@ -149,7 +155,7 @@ def test_one_that_is_declared_and_not_used_has_a_history_too(site):
     circuit_breaker("act.unused")
     unused = activity_of("act.unused")
     assert (unused.since, unused.last_change) == (None, None)
-    assert len(unused.history) == PERIODS_KEPT
+    assert len(unused.history) == MAX_PERIODS
 
 
 def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
@@ -157,7 +163,7 @@ def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
     for name in ("odd.a", "odd.b", "odd.c"):
         created = site.create(name)
         site.reset(name, created, "reset")
-        site.past(name, (site.this_period() - PERIOD, (4, 1, 0, 0)))
+        site.past(name, (site.this_period() - PERIOD_SECONDS, (4, 1, 0, 0)))
     client().hset(f"{site.store._key('odd.a')}:history", "someday", "many")
     client().delete(f"{site.store._key('odd.b')}:moves")
     client().set(f"{site.store._key('odd.b')}:moves", "no list")
@@ -166,13 +172,13 @@ def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
     assert [it.last_change is not None for it in activity.values()] == [False, False, True]
 
 
-@pytest.mark.parametrize("periods_away", [-PERIODS_KEPT, -PERIODS_KEPT - 5, 1])
+@pytest.mark.parametrize("periods_away", [-MAX_PERIODS, -MAX_PERIODS - 5, 1])
 def test_calls_of_another_time_than_the_readings_are_no_part_of_the_history(periods_away):
     now = 1_000_000.0  # as when the clock went on, or was set back, between two round trips
-    seen = Activity(tallies=[(int(now) + periods_away * PERIOD, 5, 5, 5, 5)])
+    seen = Activity(tallies=[(int(now) + periods_away * PERIOD_SECONDS, 5, 5, 5, 5)])
     reading = Reading(now=now, snapshots={"a": None}, activity={"a": seen})
     history = as_activities(reading, ["a"])["a"].history
-    assert len(history) == PERIODS_KEPT
+    assert len(history) == MAX_PERIODS
     assert not any(period.counts.calls or period.rejected for period in history)
 
 
@@ -209,7 +215,7 @@ def test_one_breaker_costs_one_round_trip_whatever_its_policy_and_an_unknown_one
 
 
 def test_a_server_that_has_forgotten_the_scripts_is_told_them_in_one_more_round_trip():
-    Site(runtime.act_store()).create("again")
+    Site(runtime.operator_store()).create("again")
     page_breakers()
     client().script_flush()
     with round_trips() as sent:

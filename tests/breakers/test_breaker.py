@@ -19,7 +19,7 @@ from analytics_admin.breakers import (
     registry,
 )
 from analytics_admin.breakers import status as roster
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
@@ -51,10 +51,10 @@ def fail(breaker: CircuitBreaker, times: int = 1) -> None:
 
 def let_the_wait_end(breaker: CircuitBreaker) -> None:
     """Shorten the open time in the store, as if it had passed."""
-    snapshot = act_store().load_many([breaker.name]).snapshots[breaker.name]
+    snapshot = operator_store().load_many([breaker.name]).snapshots[breaker.name]
     over = replace(snapshot, generation=snapshot.generation + "0", wait=0.0)
     move = Move(name=breaker.name, expected=snapshot, new=over)
-    assert act_store().compare_and_set([move])[0].won
+    assert operator_store().compare_and_set([move])[0].won
     breaker.fleet.expire(breaker.name)
 
 
@@ -376,7 +376,7 @@ def test_listing_registers_nothing(breaker):
     declared = circuit_breaker("declared-unused")
     statuses = {status.name: status for status in list_breakers()}
     assert statuses["declared-unused"].state == State.CLOSED
-    assert "declared-unused" not in names_in(act_store())
+    assert "declared-unused" not in names_in(operator_store())
     assert declared.name in roster.registered_names()
 
 
@@ -386,7 +386,7 @@ def test_reset_of_ten_thousand_breakers_reaches_them_all():
         Move(name=n, expected=None, new=Snapshot(generation="x:1", state=State.OPEN, wait=60.0))
         for n in names
     ]
-    act_store().compare_and_set(moves)
+    operator_store().compare_and_set(moves)
     control.reset(None, only_open=False)
     states = {status.state for status in list_breakers() if status.name in set(names)}
     assert states == {"closed"}
@@ -443,16 +443,16 @@ def test_a_reset_is_announced_and_recorded_for_the_breakers_that_it_moved(breake
     finally:
         breaker_state_changed.disconnect(note)
     assert seen == [(breaker.name, "open", "closed", "reset")]
-    assert [record.cause for record in act_store().transitions(breaker.name)] == [
+    assert [record.cause for record in operator_store().transitions(breaker.name)] == [
         "reset",
         "consecutive_failures",
     ]
-    assert act_store().transitions("healthy") == []
+    assert operator_store().transitions("healthy") == []
 
 
 def test_a_reset_whose_reply_was_lost_is_settled_by_reading(breaker, monkeypatch):
     fail(breaker, 3)
-    store = act_store()
+    store = operator_store()
     answer = store.compare_and_set
 
     def lose_the_reply(moves):
@@ -471,7 +471,7 @@ def test_a_reset_that_was_not_made_is_not_claimed(breaker, monkeypatch):
     def refuse(moves):
         raise StoreUnavailable("the store did not answer in time")
 
-    monkeypatch.setattr(act_store(), "compare_and_set", refuse)
+    monkeypatch.setattr(operator_store(), "compare_and_set", refuse)
     with pytest.raises(StoreUnavailable):
         control.reset([breaker.name], only_open=False)
     assert another(breaker.name).state == "open"

@@ -8,9 +8,9 @@ from django.core.cache import caches
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import status as roster
-from analytics_admin.breakers.changes import BreakerMoved
+from analytics_admin.breakers.changes import BreakerChanged
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.services import list_breakers
@@ -24,7 +24,7 @@ def hold(name, control, seconds=60.0, **options):
     )
 
 
-def status_of(name):
+def build_status(name):
     return next(status for status in list_breakers() if status.name == name)
 
 
@@ -82,10 +82,10 @@ def test_a_hold_ends_by_itself_by_the_stores_clock(name, control, ends_in):
     assert breaker.state == control
     time.sleep(0.35)
     assert breaker.state == ends_in
-    assert status_of(name).state == ends_in
+    assert build_status(name).state == ends_in
     breaker.call(lambda: None)
     assert state_now(breaker) == "closed"
-    assert act_store().transitions(name)[0].to_state in ("closed", ends_in)
+    assert operator_store().transitions(name)[0].to_state in ("closed", ends_in)
 
 
 def test_the_probe_that_finds_a_hold_over_records_its_end_as_such(name):
@@ -94,7 +94,7 @@ def test_the_probe_that_finds_a_hold_over_records_its_end_as_such(name):
     assert breaker.state == "forced_open"
     time.sleep(0.11)  # and not a synchronisation: the call itself writes the end
     breaker.call(lambda: None)
-    ended = next(it for it in act_store().transitions(name) if it.from_state == "forced_open")
+    ended = next(it for it in operator_store().transitions(name) if it.from_state == "forced_open")
     assert (ended.to_state, ended.cause) == ("half_open", "hold_over")
 
 
@@ -106,7 +106,7 @@ def test_a_release_ends_it_alike(name, control, ends_in):
     hold(name, control, None)
     (change,) = hold(name, "automatic")
     assert (change.from_state, change.to_state) == (control, ends_in)
-    after = status_of(name)
+    after = build_status(name)
     assert (after.state, after.control, after.held_by, after.held_until) == (
         ends_in,
         "automatic",
@@ -116,9 +116,9 @@ def test_a_release_ends_it_alike(name, control, ends_in):
 
 
 def test_the_status_tells_who_holds_it_why_and_until_when(name):
-    assert status_of(name).control == "automatic"
+    assert build_status(name).control == "automatic"
     hold(name, "forced_open", 900)
-    held = status_of(name)
+    held = build_status(name)
     assert (held.control, held.held_by, held.hold_reason) == ("forced_open", "sam", "deploy")
     assert 890 < held.held_until.timestamp() - time.time() <= 901
 
@@ -142,7 +142,7 @@ def test_reset_returns_a_held_breaker_to_closed_and_automatic(name):
     hold(name, "forced_open", None)
     (reset,) = operations.reset([name], only_open=True)
     assert (reset.from_state, reset.to_state) == ("forced_open", "closed")
-    assert (status_of(name).state, status_of(name).control) == ("closed", "automatic")
+    assert (build_status(name).state, build_status(name).control) == ("closed", "automatic")
 
 
 def test_only_open_passes_over_what_lets_calls_pass(name):
@@ -151,12 +151,12 @@ def test_only_open_passes_over_what_lets_calls_pass(name):
 
 
 def test_a_stale_view_of_the_breaker_changes_nothing(name):
-    seen = status_of(name).generation
+    seen = build_status(name).generation
     hold(name, "disabled", expected={name: seen})
-    with pytest.raises(BreakerMoved) as caught:
+    with pytest.raises(BreakerChanged) as caught:
         hold(name, "forced_open", expected={name: seen})
     assert caught.value.status.control == "disabled"
-    assert status_of(name).control == "disabled"
+    assert build_status(name).control == "disabled"
 
 
 def test_an_unknown_name_is_held_nowhere(name):
@@ -177,7 +177,7 @@ def test_a_hold_is_recorded_with_its_actor_and_announced(name):
     finally:
         breaker_state_changed.disconnect(note)
     assert seen == [("closed", "forced_open", "control")]
-    record = act_store().transitions(name)[0]
+    record = operator_store().transitions(name)[0]
     assert (record.from_state, record.to_state, record.actor) == ("closed", "forced_open", "sam")
 
 
@@ -188,13 +188,13 @@ def test_an_emptied_store_gets_an_unexpired_hold_back_from_who_saw_it_last(name)
     caches["breakers"].client.get_client().flushall()
     time.sleep(breaker.fleet.interval)
     assert breaker.state == "forced_open"
-    assert status_of(name).control == "forced_open"
+    assert build_status(name).control == "forced_open"
 
 
 @pytest.mark.parametrize("control", ["forced_open", "metrics_only", "automatic"])
 def test_a_hold_whose_reply_was_lost_is_settled_by_reading(name, control, monkeypatch):
     hold(name, "disabled")
-    store = act_store()
+    store = operator_store()
     answer = store.compare_and_set
 
     def lose_the_reply(moves):
@@ -204,14 +204,14 @@ def test_a_hold_whose_reply_was_lost_is_settled_by_reading(name, control, monkey
     monkeypatch.setattr(store, "compare_and_set", lose_the_reply)
     (change,) = hold(name, control, None if control == "automatic" else 60.0)
     assert change.from_state == "disabled"
-    assert change.to_state == state_now(another(name)) == status_of(name).state
-    assert status_of(name).control == control
+    assert change.to_state == state_now(another(name)) == build_status(name).state
+    assert build_status(name).control == control
 
 
 @pytest.mark.parametrize("control", ["disabled", "metrics_only"])
 def test_a_hold_that_was_not_made_is_not_claimed(name, control, monkeypatch):
     hold(name, "disabled")
-    store = act_store()
+    store = operator_store()
 
     def refuse(moves):
         raise StoreUnavailable("the store did not answer in time")
@@ -226,6 +226,6 @@ def test_hostile_texts_come_back_as_they_were(name):
     operations.set_control(
         [name], Control.DISABLED, for_seconds=None, actor="o'neil ünï code", reason=reason
     )
-    status = status_of(name)
+    status = build_status(name)
     assert (status.held_by, status.hold_reason) == ("o'neil ünï code", reason)
-    assert act_store().transitions(name)[0].actor == "o'neil ünï code"
+    assert operator_store().transitions(name)[0].actor == "o'neil ünï code"

@@ -12,18 +12,18 @@ from django.test import override_settings
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers.history import (
-    KEPT_FOR,
-    PERIOD,
-    PERIODS_KEPT,
+    MAX_PERIODS,
+    PERIOD_SECONDS,
+    RETENTION_SECONDS,
     note_failure,
 )
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.told_policy import LONGEST_TOLD
+from analytics_admin.breakers.told_policy import MAX_POLICY_CHARS
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of, state_now
 
@@ -76,8 +76,8 @@ def test_a_failure_that_is_not_counted_is_not_kept(store):
 def test_calls_and_rejections_are_kept_by_the_period(store):
     created = create(store)
     now = store.load_many([]).now
-    if now % PERIOD > PERIOD - 2:  # so that all of it falls into one period
-        time.sleep(PERIOD - now % PERIOD)
+    if now % PERIOD_SECONDS > PERIOD_SECONDS - 2:  # so that all of it falls into one period
+        time.sleep(PERIOD_SECONDS - now % PERIOD_SECONDS)
     second = int(store.load_many(["a"]).now)
     tell(store, created.generation, successes=((second, 3),), failures=1, slow_failures=1)
     tell(store, created.generation, slow_successes=2, rejected=7)
@@ -85,7 +85,7 @@ def test_calls_and_rejections_are_kept_by_the_period(store):
     (period,) = evidence(store).periods
     assert period.calls == Counts(calls=7, failures=2, slow=3)
     assert period.rejected == 12
-    assert period.at == second // PERIOD * PERIOD
+    assert period.at == second // PERIOD_SECONDS * PERIOD_SECONDS
 
 
 def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
@@ -118,26 +118,28 @@ def test_periods_older_than_five_minutes_are_no_evidence():
     clock = [1_000_000.0]
     store = MemoryStore(lambda: clock[0])
     created = create(store)
-    for _ in range(PERIODS_KEPT + 5):
+    for _ in range(MAX_PERIODS + 5):
         tell(store, created.generation, failures=1)
-        clock[0] += PERIOD
+        clock[0] += PERIOD_SECONDS
     kept = evidence(store).periods
-    assert len(kept) == PERIODS_KEPT - 1
-    assert kept[0].at == clock[0] - PERIOD * (PERIODS_KEPT - 1)
+    assert len(kept) == MAX_PERIODS - 1
+    assert kept[0].at == clock[0] - PERIOD_SECONDS * (MAX_PERIODS - 1)
 
 
 def test_the_server_drops_old_periods_and_all_that_is_idle():
     store, client = RedisStore("breakers", timeout=2), caches["breakers"].client.get_client()
     created = create(store)
     history = store._key("a") + ":history"
-    stale = int(time.time()) // PERIOD * PERIOD - PERIOD * (PERIODS_KEPT + 50)
-    client.hset(history, mapping={stale + PERIOD * n: "1 1 1 1" for n in range(50)})
+    stale = int(time.time()) // PERIOD_SECONDS * PERIOD_SECONDS - PERIOD_SECONDS * (
+        MAX_PERIODS + 50
+    )
+    client.hset(history, mapping={stale + PERIOD_SECONDS * n: "1 1 1 1" for n in range(50)})
     tell(store, created.generation, failures=1, note=FailureNote(error="E"))
     assert client.hlen(history) == 1
-    assert 0 < client.ttl(history) <= PERIOD * (PERIODS_KEPT + 1)
+    assert 0 < client.ttl(history) <= PERIOD_SECONDS * (MAX_PERIODS + 1)
     store.compare_and_set([Move(name="a", expected=created, new=new_record(), cause="reset")])
     for kind in ("failures", "moves"):
-        assert KEPT_FOR - 5 < client.ttl(f"{store._key('a')}:{kind}") <= KEPT_FOR
+        assert RETENTION_SECONDS - 5 < client.ttl(f"{store._key('a')}:{kind}") <= RETENTION_SECONDS
 
 
 @pytest.mark.parametrize("sign", ["\U0001f4a5", "\x01", "\x01\U0001f4a5"])
@@ -161,10 +163,12 @@ def test_a_breakers_evidence_takes_at_most_20_kilobytes(sign):
         assert outcome.won
         snapshot = outcome.snapshot
     for number in range(5):
-        store.add([Report(name=name, used_under=f"{number}" * LONGEST_TOLD)])
+        store.add([Report(name=name, policy_text=f"{number}" * MAX_POLICY_CHARS)])
     history = f"{store._key(name)}:history"
-    now = int(time.time()) // PERIOD * PERIOD
-    client.hset(history, mapping={now - PERIOD * n: "99999 99999 99999 99999" for n in range(40)})
+    now = int(time.time()) // PERIOD_SECONDS * PERIOD_SECONDS
+    client.hset(
+        history, mapping={now - PERIOD_SECONDS * n: "99999 99999 99999 99999" for n in range(40)}
+    )
     keys = [f"{store._key(name)}:{kind}" for kind in ("failures", "moves", "history", "policies")]
     assert sum(client.memory_usage(key, samples=0) for key in keys) <= 20_480
 
@@ -246,8 +250,8 @@ def test_the_history_has_no_gaps_and_ends_now():
     another("quiet").acquire().succeed()
     history = describe_breaker("quiet").history
     steps = {(b.at - a.at).total_seconds() for a, b in itertools.pairwise(history)}
-    assert (len(history), steps) == (PERIODS_KEPT, {float(PERIOD)})
-    assert 0 <= time.time() - history[-1].at.timestamp() < PERIOD + 1
+    assert (len(history), steps) == (MAX_PERIODS, {float(PERIOD_SECONDS)})
+    assert 0 <= time.time() - history[-1].at.timestamp() < PERIOD_SECONDS + 1
 
 
 def test_metrics_only_says_once_that_it_would_have_opened_and_why():
@@ -270,7 +274,7 @@ def test_metrics_only_says_once_that_it_would_have_opened_and_why():
     assert detail.status.counts == Counts(calls=8, failures=8)
     hold("dry-run", "automatic")
     assert not describe_breaker("dry-run").status.would_open
-    assert act_store().transitions("dry-run")[0].to_state == "closed"
+    assert operator_store().transitions("dry-run")[0].to_state == "closed"
 
 
 def test_a_healthy_breaker_under_metrics_only_would_not_have_opened():

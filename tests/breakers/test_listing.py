@@ -11,7 +11,7 @@ from django.core.cache import caches
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import forgetting, listing
 from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import first_generation, new_record
 from analytics_admin.breakers.stores.base import Move
@@ -25,7 +25,7 @@ def _no_guesses():
 
 
 def create(*names):
-    act_store().compare_and_set(
+    operator_store().compare_and_set(
         [Move(name=name, expected=None, new=new_record()) for name in names]
     )
 
@@ -51,8 +51,8 @@ def sixty():
     for name in names[10:13]:
         trip(name)
     client = caches["breakers"].client.get_client()  # as another release would write it
-    client.hset(act_store()._key(names[20]), "s", "napping")
-    client.hset(act_store()._astir, names[20], "napping")
+    client.hset(operator_store()._key(names[20]), "s", "napping")
+    client.hset(operator_store()._non_closed, names[20], "napping")
     probing = another(names[13], failure_threshold=1, wait_duration_in_open_state=0.01)
     probing.acquire().fail()
     time.sleep(0.02)
@@ -166,8 +166,10 @@ def test_a_page_among_ten_thousand_costs_one_round_trip_when_it_is_looked_at_aga
 def test_a_page_costs_no_more_while_much_of_the_fleet_is_open(question):
     names = [f"b{number:04}" for number in range(1_000)]
     create(*names)
-    opened = {name: tripped(old) for name, old in act_store().load_many(names).snapshots.items()}
-    act_store().compare_and_set(
+    opened = {
+        name: tripped(old) for name, old in operator_store().load_many(names).snapshots.items()
+    }
+    operator_store().compare_and_set(
         [Move(name=n, expected=o, new=new) for n, (o, new) in opened.items()]
     )
     hold(names[0], "forced_open")
@@ -227,6 +229,6 @@ def test_keys_of_the_sites_own_making_are_found(make_key, settings):
 def test_those_too_many_to_be_read_are_told_apart_alike(state, monkeypatch):
     read = page_breakers(state=state)
     listing._read_before.clear()
-    monkeypatch.setattr(listing, "MOST_READ", 0)
+    monkeypatch.setattr(listing, "MAX_BREAKERS_READ", 0)
     assert names_of(page_breakers(state=state)) == names_of(read)
     assert page_breakers(state=state).states == read.states

@@ -6,9 +6,9 @@ import pytest
 
 from analytics_admin.breakers import CircuitOpenError, probing, status
 from analytics_admin.breakers import control as operations
-from analytics_admin.breakers.changes import BreakerMoved, BreakerNotOpen
+from analytics_admin.breakers.changes import BreakerChanged, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
@@ -42,7 +42,7 @@ def allow(breaker, **options):
 def moves_of(breaker):
     return [
         (move.from_state, move.to_state, move.cause, move.actor)
-        for move in act_store().transitions(breaker.name)
+        for move in operator_store().transitions(breaker.name)
     ]
 
 
@@ -134,7 +134,7 @@ def test_an_unknown_name_is_no_breaker_and_becomes_none(name):
 def test_a_stale_view_of_the_breaker_changes_nothing(waiting):
     seen = snapshot_of(waiting).generation
     operations.reset([waiting.name], only_open=False)
-    with pytest.raises(BreakerMoved):
+    with pytest.raises(BreakerChanged):
         allow(waiting, expected={waiting.name: seen})
     assert state_now(waiting) == "closed"
 
@@ -154,7 +154,7 @@ def test_it_is_announced_once(waiting):
 
 
 def test_a_reply_that_was_lost_is_settled_by_reading(waiting, monkeypatch):
-    store = act_store()
+    store = operator_store()
     answer = store.compare_and_set
 
     def lose_the_reply(moves):
@@ -173,13 +173,13 @@ def test_a_probe_that_was_not_allowed_is_not_claimed(waiting, monkeypatch):
     def refuse(moves):
         raise StoreUnavailable("the store did not answer in time")
 
-    monkeypatch.setattr(act_store(), "compare_and_set", refuse)
+    monkeypatch.setattr(operator_store(), "compare_and_set", refuse)
     with pytest.raises(StoreUnavailable):
         allow(waiting)
 
 
 def test_a_breaker_that_moves_in_the_very_moment_is_judged_anew(waiting, monkeypatch):
-    store = act_store()
+    store = operator_store()
     answer = store.compare_and_set
 
     def reset_first(moves):

@@ -10,12 +10,12 @@ from django.test import override_settings
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import forgetting
 from analytics_admin.breakers import status as roster
-from analytics_admin.breakers.changes import BreakerKept, BreakerMoved
+from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
-from analytics_admin.breakers.stores.base import MOST_NAMES, Move, Report, StoreUnavailable
+from analytics_admin.breakers.stores.base import MAX_NAMES, Move, Report, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import describe_breaker, list_breakers
@@ -84,7 +84,7 @@ def test_a_hold_keeps_a_name_until_it_ends_and_no_longer(aging, control):
 def test_a_name_that_is_used_again_is_on_the_list_again_as_it_was(aging):
     (created,) = create(aging.store, "back")
     aging.age("back", MONTH + 60)
-    reading = aging.store.add([Report(name="back", used_under="")])
+    reading = aging.store.add([Report(name="back", policy_text="")])
     assert listed(aging.store) == ["back"]
     assert reading.snapshots["back"] == created
 
@@ -98,22 +98,22 @@ def test_retired_names_make_place_with_their_records_when_another_registers(agin
 
 
 def test_there_is_place_for_so_many_names_and_no_more(aging):
-    names = [f"tenant-{number}" for number in range(MOST_NAMES - 1)]
+    names = [f"tenant-{number}" for number in range(MAX_NAMES - 1)]
     assert aging.store.register(names, keep_for=MONTH) == []
     assert aging.store.register(["last", "beyond", names[5]], keep_for=MONTH) == ["beyond"]
     assert aging.store.register(["beyond", names[5]], keep_for=MONTH) == ["beyond"]
     assert aging.store.forget(names[0], generation="")
     assert aging.store.register(["beyond"], keep_for=MONTH) == []
-    assert len(listed(aging.store)) == MOST_NAMES
+    assert len(listed(aging.store)) == MAX_NAMES
 
 
 def test_a_breaker_without_a_place_passes_calls_and_the_log_says_so_once(caplog):
-    act_store().register([f"tenant-{number}" for number in range(MOST_NAMES)], keep_for=None)
+    operator_store().register([f"tenant-{number}" for number in range(MAX_NAMES)], keep_for=None)
     breaker = another("beyond", failure_threshold=1)
     for _ in range(3):
         breaker.acquire().fail()
         assert state_now(breaker) == "closed"
-    assert "beyond" not in names_in(act_store())
+    assert "beyond" not in names_in(operator_store())
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     (said,) = [record.getMessage() for record in errors]
     assert "10000 names are registered and there is no place for 'beyond'" in said
@@ -123,7 +123,7 @@ def test_a_breaker_without_a_place_passes_calls_and_the_log_says_so_once(caplog)
 
 
 def test_a_process_says_by_its_first_synchronisation_that_it_uses_a_breaker():
-    store = act_store()
+    store = operator_store()
     create(store, "seen")
     aging = Aging(store)
     aging.age("seen", MONTH + 60)
@@ -133,8 +133,8 @@ def test_a_process_says_by_its_first_synchronisation_that_it_uses_a_breaker():
 
 
 def test_a_site_chooses_after_what_time_names_retire():
-    create(act_store(), "idle")
-    Aging(act_store()).age("idle", 120)
+    create(operator_store(), "idle")
+    Aging(operator_store()).age("idle", 120)
     for after, expected in ((60, False), (180, True), (None, True)):
         with override_settings(ANALYTICS_ADMIN={"RETIRE_BREAKERS_AFTER": after}):
             assert ("idle" in roster.registered_names()) is expected
@@ -142,8 +142,8 @@ def test_a_site_chooses_after_what_time_names_retire():
 
 
 def test_an_act_on_a_retired_name_is_one_on_an_unknown_name():
-    create(act_store(), "gone")
-    Aging(act_store()).age("gone", MONTH + 60)
+    create(operator_store(), "gone")
+    Aging(operator_store()).age("gone", MONTH + 60)
     with pytest.raises(UnknownBreakers):
         hold("gone")
     with pytest.raises(UnknownBreakers):
@@ -170,14 +170,14 @@ def test_a_process_that_still_uses_a_forgotten_breaker_registers_it_as_closed():
 def test_a_held_breaker_is_not_forgotten():
     trip("held")
     hold("held")
-    with pytest.raises(BreakerKept, match="release it first"):
+    with pytest.raises(BreakerInUse, match="release it first"):
         forgetting.forget("held")
     assert "held" in roster.registered_names()
 
 
 def test_a_declared_breaker_is_not_forgotten():
     declared = override_settings(ANALYTICS_ADMIN={"BREAKERS": {"declared": {}}})
-    with declared, pytest.raises(BreakerKept, match="declare"):
+    with declared, pytest.raises(BreakerInUse, match="declare"):
         forgetting.forget("declared")
 
 
@@ -185,7 +185,7 @@ def test_a_breaker_that_moved_is_not_forgotten():
     breaker = trip("moved")
     seen = snapshot_of(breaker).generation
     operations.reset(["moved"], only_open=False)
-    with pytest.raises(BreakerMoved):
+    with pytest.raises(BreakerChanged):
         forgetting.forget("moved", expected={"moved": seen})
     assert "moved" in roster.registered_names()
 
@@ -201,7 +201,7 @@ def test_a_breaker_of_another_generation_is_not_dropped(aging):
 
 def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
     trip("raced")
-    store = act_store()
+    store = operator_store()
     drop = store.forget
 
     def hold_first(name, **options):
@@ -209,14 +209,14 @@ def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
         return drop(name, **options)
 
     monkeypatch.setattr(store, "forget", hold_first)
-    with pytest.raises(BreakerKept, match="release it first"):
+    with pytest.raises(BreakerInUse, match="release it first"):
         forgetting.forget("raced")
     assert store.load_many(["raced"]).snapshots["raced"].hold.actor == "sam"
 
 
 def test_a_breaker_forgotten_though_the_reply_was_lost_is_forgotten(monkeypatch):
     trip("mistyped")
-    store = act_store()
+    store = operator_store()
     drop = store.forget
 
     def lose_the_reply(name, **options):
@@ -233,7 +233,7 @@ def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
     def refuse(name, **_):
         raise StoreUnavailable("the store did not answer in time")
 
-    monkeypatch.setattr(act_store(), "forget", refuse)
+    monkeypatch.setattr(operator_store(), "forget", refuse)
     with pytest.raises(StoreUnavailable):
         forgetting.forget("mistyped")
 

@@ -7,13 +7,13 @@ import pytest
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
-    Verdict,
+    Admission,
+    admission,
     allow_probe,
     count_run,
     due_transition,
     first_generation,
     grant_permit,
-    judge,
     new_record,
     next_generation,
     open_wait,
@@ -58,8 +58,8 @@ def test_every_next_generation_differs_from_all_before():
 
 
 def test_a_closed_breaker_passes_calls():
-    assert judge(closed(), POLICY, 0.0) is Verdict.PASSES
-    assert judge(closed(run=2), POLICY, 0.0) is Verdict.PASSES
+    assert admission(closed(), POLICY, 0.0) is Admission.ALLOW
+    assert admission(closed(run=2), POLICY, 0.0) is Admission.ALLOW
     assert retry_after(closed(), POLICY, 0.0) == 0
 
 
@@ -75,15 +75,15 @@ def test_a_trip_begins_a_new_generation_with_zero_counts():
 @pytest.mark.parametrize(
     ("now", "verdict", "wait"),
     [
-        (100.0, Verdict.REJECTED, 30.0),
-        (129.9, Verdict.REJECTED, 0.1),
-        (130.0, Verdict.PROBES, 0.0),
-        (500.0, Verdict.PROBES, 0.0),
-        (40.0, Verdict.REJECTED, 30.0),  # the store's clock stepped back by a minute
+        (100.0, Admission.REJECT, 30.0),
+        (129.9, Admission.REJECT, 0.1),
+        (130.0, Admission.PROBE, 0.0),
+        (500.0, Admission.PROBE, 0.0),
+        (40.0, Admission.REJECT, 30.0),  # the store's clock stepped back by a minute
     ],
 )
 def test_an_open_breaker_rejects_until_its_wait_is_over_and_never_longer(now, verdict, wait):
-    assert judge(OPEN, POLICY, now) is verdict
+    assert admission(OPEN, POLICY, now) is verdict
     assert retry_after(OPEN, POLICY, now) == pytest.approx(wait)
 
 
@@ -94,16 +94,16 @@ def test_the_first_permit_begins_half_open_and_keeps_the_attempts():
 
 
 def test_half_open_grants_the_permitted_probes_and_no_more():
-    assert judge(HALF_OPEN, POLICY, 130.0) is Verdict.PROBES
+    assert admission(HALF_OPEN, POLICY, 130.0) is Admission.PROBE
     full = grant_permit(HALF_OPEN, POLICY)
     assert (full.generation, full.permits) == ("g:5", 2)
-    assert judge(full, POLICY, 139.9) is Verdict.REJECTED
+    assert admission(full, POLICY, 139.9) is Admission.REJECT
     assert retry_after(full, POLICY, 139.0) == pytest.approx(1.0)
 
 
 def test_probes_that_never_report_are_forgiven_in_a_new_round():
     full = replace(HALF_OPEN, permits=2)
-    assert judge(full, POLICY, 140.0) is Verdict.PROBES
+    assert admission(full, POLICY, 140.0) is Admission.PROBE
     round_two = grant_permit(full, POLICY)
     assert (round_two.generation, round_two.permits, round_two.attempts) == ("g:6", 1, 1)
 
@@ -233,8 +233,8 @@ def test_a_new_record_is_closed_and_counts_nothing():
 def test_an_allowed_probe_passes_at_once_in_a_generation_of_its_own_and_the_opening_still_counts():
     allowed = allow_probe(OPEN)
     assert allowed is not None
-    assert judge(OPEN, POLICY, now=101.0) is Verdict.REJECTED
-    assert judge(allowed, POLICY, now=101.0) is Verdict.PROBES
+    assert admission(OPEN, POLICY, now=101.0) is Admission.REJECT
+    assert admission(allowed, POLICY, now=101.0) is Admission.PROBE
     assert (allowed.generation, allowed.attempts, allowed.counts) == ("g:5", 1, Counts())
     failed = replace(allowed, permits=1, counts=Counts(calls=1, failures=1))
     due = due_transition(failed, POLICY, now=102.0, settling=0)

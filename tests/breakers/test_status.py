@@ -4,7 +4,7 @@ import pytest
 
 from analytics_admin.breakers import status
 from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.status import read_registered
 from analytics_admin.breakers.stores.base import Move
@@ -16,14 +16,14 @@ def declared(monkeypatch):
     """The names that this process declares, of which the store knows none."""
     names = {"declared"}
     monkeypatch.setattr(status, "declared_names", lambda: frozenset(names))
-    act_store().survey([], keep_for=None)  # tells the server the scripts
-    act_store().load_many(["none"])
+    operator_store().survey([], keep_for=None)  # tells the server the scripts
+    operator_store().load_many(["none"])
     return names
 
 
 def create(number):
     names = [f"b{each:03}" for each in range(number)]
-    act_store().compare_and_set([Move(name=n, expected=None, new=new_record()) for n in names])
+    operator_store().compare_and_set([Move(name=n, expected=None, new=new_record()) for n in names])
     return names
 
 
@@ -34,7 +34,7 @@ def test_those_named_are_read_in_one_round_trip_however_many_there_are(registere
         found = read_registered([*reversed(names), "declared", names[0]])
     assert sent["trips"] == 1
     assert list(found.snapshots) == [*names, "declared"]
-    assert found.snapshots == act_store().load_many([*names, "declared"]).snapshots
+    assert found.snapshots == operator_store().load_many([*names, "declared"]).snapshots
 
 
 def test_of_very_many_that_are_named_the_rest_are_read_in_another():
@@ -42,7 +42,7 @@ def test_of_very_many_that_are_named_the_rest_are_read_in_another():
     with round_trips() as sent:
         found = read_registered(names)
     assert sent["trips"] == 2
-    assert found.snapshots == act_store().load_many(names).snapshots
+    assert found.snapshots == operator_store().load_many(names).snapshots
 
 
 @pytest.mark.parametrize(("registered", "trips"), [(0, 1), (100, 1), (101, 2), (700, 2)])
@@ -52,7 +52,7 @@ def test_all_that_there_are_are_read_in_one_round_trip_where_they_are_few(regist
         found = read_registered()
     assert sent["trips"] == trips
     assert list(found.snapshots) == [*names, "declared"]
-    assert found.snapshots == act_store().load_many([*names, "declared"]).snapshots
+    assert found.snapshots == operator_store().load_many([*names, "declared"]).snapshots
 
 
 @pytest.mark.parametrize("name", ["mistyped", "", "<b>", "a\x00", "\ud800", "x" * 9999])
@@ -65,5 +65,5 @@ def test_names_that_are_not_registered_are_all_told_in_one_round_trip(name):
 
 
 def test_one_that_is_registered_though_it_could_not_be_declared_is_read():
-    act_store().register(["<b>"], keep_for=None)
+    operator_store().register(["<b>"], keep_for=None)
     assert read_registered(["<b>"]).snapshots == {"<b>": None}

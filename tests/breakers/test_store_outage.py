@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.breakers.sync import StoreChange
-from analytics_admin.stores.latency import LONGEST_QUEUE, WAIT_LIMIT
+from analytics_admin.stores.latency import MAX_QUEUE_SECONDS, MAX_WAIT_SECONDS
 from tests.support.breakers import another, names_in
 from tests.support.sites import eventually
 
@@ -51,11 +51,11 @@ class Site:
 
     def __init__(self) -> None:
         self.news: list[Any] = []
-        self.fleets: list[Fleet] = []
+        self.fleets: list[Engine] = []
 
     def process(self, name: str, **policy: Any) -> tuple[CircuitBreaker, HeldStore]:
         store = HeldStore()
-        fleet = Fleet(lambda: store, self.news.append)
+        fleet = Engine(lambda: store, self.news.append)
         self.fleets.append(fleet)
         options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
         breaker = CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(options))
@@ -121,10 +121,10 @@ def test_a_caller_is_let_go_as_soon_as_another_knows_of_the_loss(site, held):
     time.sleep(0.05)
     first = threading.Thread(target=breaker.call, args=(lambda: None,))
     first.start()
-    time.sleep(WAIT_LIMIT / 2)
+    time.sleep(MAX_WAIT_SECONDS / 2)
     began = time.monotonic()
     permit.fail()
-    assert time.monotonic() - began < WAIT_LIMIT
+    assert time.monotonic() - began < MAX_WAIT_SECONDS
     first.join()
 
 
@@ -178,7 +178,7 @@ def test_what_is_stuck_from_before_does_not_hold_up_the_store_that_is_back(site,
     fail(breaker)
     assert breaker.fleet.link.stand_in is None
     assert len(site.losses()) == 2
-    assert runtime.act_store().load_many(["stuck"]).snapshots["stuck"].counts.failures == 1
+    assert runtime.operator_store().load_many(["stuck"]).snapshots["stuck"].counts.failures == 1
 
 
 def test_a_job_of_before_new_settings_does_not_lose_the_new_store(site, held):
@@ -190,7 +190,7 @@ def test_a_job_of_before_new_settings_does_not_lose_the_new_store(site, held):
     assert eventually(lambda: store.requests == 2)
     store.before = lambda: None
     breaker.fleet.reconnect()
-    breaker.forget_view()
+    breaker.forget_local_state()
     caller.join()
     assert breaker.call(lambda: "result") == "result"
     assert site.losses() == []
@@ -222,7 +222,7 @@ def test_plain_calls_in_an_event_loop_notice_the_loss_and_queue_nothing(site, he
             fail(breaker)
         return longest
 
-    assert asyncio.run(asyncio.wait_for(use(), 10)) < WAIT_LIMIT / 2
+    assert asyncio.run(asyncio.wait_for(use(), 10)) < MAX_WAIT_SECONDS / 2
     assert store.requests - asked == 1
     assert breaker.state == "open"
 
@@ -234,7 +234,7 @@ def test_no_caller_queues_for_long_at_a_store_that_is_just_not_slow(site):
     store.before = lambda: time.sleep(0.04)
     began = time.monotonic()
     at_once(200, lambda: permits.pop().fail())
-    assert time.monotonic() - began < LONGEST_QUEUE + 3 * WAIT_LIMIT
+    assert time.monotonic() - began < MAX_QUEUE_SECONDS + 3 * MAX_WAIT_SECONDS
 
 
 def test_an_event_loop_that_is_held_up_does_not_hold_up_threads(site):
@@ -258,7 +258,7 @@ def test_an_event_loop_that_is_held_up_does_not_hold_up_threads(site):
     for _ in range(4):
         breaker.call(lambda: None)
         time.sleep(0.05)
-    assert time.monotonic() - began < 0.2 + 2 * WAIT_LIMIT
+    assert time.monotonic() - began < 0.2 + 2 * MAX_WAIT_SECONDS
     loop.join()
 
 
@@ -301,8 +301,8 @@ def test_a_job_held_up_through_an_outage_registers_nothing_when_the_store_is_bac
     breaker.fleet.expire("late")
     breaker.call(lambda: None)  # gives up waiting; its job is still held up
     assert breaker.fleet.link.stand_in is not None
-    runtime.act_store()._client.flushdb()
+    runtime.operator_store()._client.flushdb()
     breaker.fleet.link.stand_in = None  # the store is back
     held.set()
     store.before = lambda: None
-    assert not eventually(lambda: names_in(runtime.act_store()), seconds=0.3)
+    assert not eventually(lambda: names_in(runtime.operator_store()), seconds=0.3)

@@ -6,12 +6,12 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.told_policy import LONGEST_TOLD, heard, plain_policy, told
+from analytics_admin.breakers.told_policy import MAX_POLICY_CHARS, decode_policy, plain_policy, told
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of
 
@@ -61,9 +61,9 @@ def test_a_process_that_ends_after_its_first_failure_has_told_its_policy():
 
 def test_two_policies_in_use_are_both_told_the_latest_first():
     use("deploying", failure_threshold=3)
-    act_store().add([Report(name="deploying", used_under='{"failure_threshold": 7}')])
+    operator_store().add([Report(name="deploying", policy_text='{"failure_threshold": 7}')])
     caches["breakers"].client.get_client().hincrby(
-        f"{act_store()._key('deploying')}:policies", '{"failure_threshold": 3}', -60
+        f"{operator_store()._key('deploying')}:policies", '{"failure_threshold": 3}', -60
     )
     detail = describe_breaker("deploying")
     assert detail.policy["failure_threshold"] == 7
@@ -72,8 +72,8 @@ def test_two_policies_in_use_are_both_told_the_latest_first():
 
 def test_a_policy_that_was_last_told_long_ago_is_in_use_no_more():
     use("deployed", failure_threshold=3)
-    act_store().add([Report(name="deployed", used_under='{"failure_threshold": 7}')])
-    client, key = caches["breakers"].client.get_client(), act_store()._key("deployed")
+    operator_store().add([Report(name="deployed", policy_text='{"failure_threshold": 7}')])
+    client, key = caches["breakers"].client.get_client(), operator_store()._key("deployed")
     client.hincrby(f"{key}:policies", '{"failure_threshold": 3}', -3 * 3600)
     assert describe_breaker("deployed").other_policies == []
 
@@ -81,7 +81,7 @@ def test_a_policy_that_was_last_told_long_ago_is_in_use_no_more():
 @pytest.mark.parametrize("text", ["", "[]", "no json", '{"failure_threshold": "x"}', '{"new": 1}'])
 def test_what_this_release_does_not_understand_is_passed_over(text):
     use("upgraded", failure_threshold=3)
-    act_store().add([Report(name="upgraded", used_under=text)])
+    operator_store().add([Report(name="upgraded", policy_text=text)])
     assert describe_breaker("upgraded").policy["failure_threshold"] == 3
 
 
@@ -89,7 +89,7 @@ def test_classes_and_functions_go_by_their_names():
     policy = BreakerPolicy(
         record_exceptions=(Timeout, OSError), ignore_exceptions=(KeyError,), record_result=is_empty
     )
-    judged, plain = heard(told(policy))
+    judged, plain = decode_policy(told(policy))
     assert plain == plain_policy(policy)
     assert plain["record_exceptions"] == [f"{__name__}.Timeout", "builtins.OSError"]
     assert plain["record_result"] == f"{__name__}.is_empty"
@@ -104,7 +104,7 @@ def test_only_what_differs_from_the_defaults_is_told():
 def test_a_policy_of_very_many_classes_is_not_told():
     classes = tuple(type(f"E{number}", (Exception,), {}) for number in range(200))
     assert told(BreakerPolicy(record_exceptions=classes)) == ""
-    assert 0 < len(told(BreakerPolicy(record_exceptions=classes[:5]))) <= LONGEST_TOLD
+    assert 0 < len(told(BreakerPolicy(record_exceptions=classes[:5]))) <= MAX_POLICY_CHARS
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
@@ -112,5 +112,5 @@ def test_only_the_last_few_are_kept(kind):
     store = MemoryStore() if kind == "memory" else RedisStore("breakers", timeout=2)
     store.compare_and_set([Move(name="a", expected=None, new=new_record())])
     for number in range(9):
-        store.add([Report(name="a", used_under=json.dumps({"failure_threshold": number + 1}))])
+        store.add([Report(name="a", policy_text=json.dumps({"failure_threshold": number + 1}))])
     assert len(store.inspect("a").evidence.policies) == 3

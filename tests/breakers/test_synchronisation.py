@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers import engine as fleet
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.stores.base import Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
@@ -34,7 +34,7 @@ def store():
 
 @pytest.fixture
 def breakers(store):
-    fleet = Fleet(lambda: store, runtime.announce)
+    fleet = Engine(lambda: store, runtime.announce)
     return [CircuitBreaker(name, fleet, BreakerPolicy) for name in ("a", "b", "c")]
 
 
@@ -63,7 +63,7 @@ def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, brea
     calls = [breaker(lambda: None) for breaker in breakers]
     for call in calls:
         call()
-    monkeypatch.setattr(fleet, "USED_LATELY", 0.05)
+    monkeypatch.setattr(fleet, "IDLE_AFTER_SECONDS", 0.05)
     until = time.monotonic() + 0.1
     while time.monotonic() < until:
         for call in calls:

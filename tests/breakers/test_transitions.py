@@ -29,7 +29,7 @@ def moved(store, name, times):
 def test_each_comes_with_its_transitions_newest_first_and_nothing_changes(store):
     moved(store, "a", 25)
     moved(store, "b", 2)
-    reading = store.look_back(["a", "b", "none"])
+    reading = store.read_transitions(["a", "b", "none"])
     for name in ("a", "b"):
         assert reading.transitions[name] == store.transitions(name)
     assert len(reading.transitions["a"]) == 20
@@ -44,9 +44,9 @@ def test_however_many_it_is_one_round_trip():
     store = RedisStore("breakers", timeout=2)
     names = [f"many-{number}" for number in range(BATCH + 5)]
     moved(store, names[-1], 3)
-    store.look_back(names)  # tells the server the script
+    store.read_transitions(names)  # tells the server the script
     with round_trips() as sent:
-        reading = store.look_back(names)
+        reading = store.read_transitions(names)
     assert sent["trips"] == 1
     assert list(reading.snapshots) == names
     assert len(reading.transitions[names[-1]]) == 3

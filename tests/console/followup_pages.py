@@ -54,7 +54,7 @@ def keys_of(name: str, suffix: str = "") -> list[bytes]:
 
 def open_many(names: list[str]) -> None:
     """Have so many breakers open, in few round trips."""
-    store = runtime.act_store()
+    store = runtime.operator_store()
     made = store.compare_and_set([Move(name=it, expected=None, new=new_record()) for it in names])
     moves = [
         Move(

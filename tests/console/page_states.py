@@ -88,7 +88,7 @@ def filter_that_is_none(client: Any) -> Any:
 
 @state(LIST)
 def many_pages(client: Any) -> Any:
-    runtime.act_store().register([str(number) for number in range(205)], keep_for=None)
+    runtime.operator_store().register([str(number) for number in range(205)], keep_for=None)
     return client.get(url(LIST), {"page": "2"})
 
 

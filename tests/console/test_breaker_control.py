@@ -32,7 +32,7 @@ def breaker(db):
     return trip("held:1")
 
 
-def status_of(name="held:1"):
+def build_status(name="held:1"):
     return services.describe_breaker(name).status
 
 
@@ -111,7 +111,7 @@ def test_every_control_that_is_offered_can_be_had_and_released(operator, breaker
     assert told(hold(operator, "automatic")) == [
         ("success", "Circuit breaker held:1 set to automatic")
     ]
-    assert status_of().control == "automatic"
+    assert build_status().control == "automatic"
 
 
 def test_one_breaker_is_reset_through_its_confirm_page(operator, breaker):
@@ -207,12 +207,12 @@ def test_a_breaker_named_like_a_page_has_its_own_all_the_same(operator):
 
 
 def test_looking_changes_nothing(operator, breaker):
-    before = status_of()
+    before = build_status()
     for url in [CONTROL, RESET]:
         assert operator.get(url, {"confirmed": "yes", "control": "disabled"}).url == PAGE
         assert operator.put(url).status_code == 405
     assert operator.post(PAGE, {"control": "disabled"}).status_code == 405
-    assert status_of().generation == before.generation
+    assert build_status().generation == before.generation
     assert state_now(breaker) == "open"
 
 

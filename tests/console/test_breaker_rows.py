@@ -173,7 +173,7 @@ def test_the_list_is_a_new_one_after(operator, happens):
 def test_a_history_that_moves_makes_the_list_a_new_one(operator):
     use("r.calm", successes=1)
     page = operator.get(BREAKERS)
-    store = runtime.act_store()
+    store = runtime.operator_store()
     history = store._key("r.calm") + ":history"
     ((at, counted),) = store._client.hgetall(history).items()
     store._client.delete(history)
@@ -183,7 +183,7 @@ def test_a_history_that_moves_makes_the_list_a_new_one(operator):
 
 def create(number):
     moves = [Move(name=f"n.{index:04}", expected=None, new=new_record()) for index in range(number)]
-    runtime.act_store().compare_and_set(moves)
+    runtime.operator_store().compare_and_set(moves)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_where_one_moves_in_the_very_moment_the_message_does_not_say_that_nothin
 ):
     """The other operator's act falls between this one's look and its write."""
     page = ask(operator, url, control)
-    store = runtime.act_store()
+    store = runtime.operator_store()
     real = store.compare_and_set
 
     def overtaken(moves):

@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from analytics_admin.breakers.history import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import MAX_TRANSITIONS
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
@@ -218,7 +218,7 @@ def test_what_happened_shortly_before_an_act_that_moved_nothing_is_not_told(look
 
 
 def test_a_past_that_reaches_back_before_the_act_is_whole_however_long_it_is(look):
-    for _ in range(TRANSITIONS_KEPT):
+    for _ in range(MAX_TRANSITIONS):
         trip("shop:a")
         reset("shop:a")
     let_pass(60)

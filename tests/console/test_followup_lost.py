@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers.history import TRANSITIONS_KEPT
+from analytics_admin.breakers.history import MAX_TRANSITIONS
 from analytics_admin.models import Operation
 from analytics_admin.services import forget_breaker, set_breaker_control
 from tests.console.followup_pages import (
@@ -67,7 +67,7 @@ def test_more_transitions_than_are_kept_leave_the_latest_time_at_which_it_opened
     trip("shop:a")
     act = reset("shop:a")
     let_pass(60)
-    for _ in range(TRANSITIONS_KEPT):
+    for _ in range(MAX_TRANSITIONS):
         trip("shop:a")
         reset("shop:a")
     ((_, became, now),) = watched(look(act))
@@ -79,7 +79,7 @@ def test_of_a_hold_that_far_back_nothing_is_guessed(look):
     trip("shop:a")
     act = set_breaker_control(name="shop:a", control="disabled", actor=SAM)
     let_pass(60)
-    for _ in range(TRANSITIONS_KEPT):
+    for _ in range(MAX_TRANSITIONS):
         reset("shop:a")
         trip("shop:a")
     assert watched(look(act)) == [["shop:a", LOST, OPEN]]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytics_admin import services
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
@@ -74,11 +74,11 @@ def operator(client: Any, superuser: Any) -> Any:
 def create(number: int) -> None:
     """Create as many breakers, the first one open, in a store that knows all scripts."""
     trip(NAMES[0])
-    act_store().forget("nobody", generation="")
-    act_store().load_many([NAMES[0]])
-    act_store().survey([], keep_for=None)
+    operator_store().forget("nobody", generation="")
+    operator_store().load_many([NAMES[0]])
+    operator_store().survey([], keep_for=None)
     moves = [Move(name=name, expected=None, new=new_record()) for name in NAMES[1:number]]
-    act_store().compare_and_set(moves)
+    operator_store().compare_and_set(moves)
 
 
 def address(route: str) -> str:

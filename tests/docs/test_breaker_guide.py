@@ -21,18 +21,18 @@ from rest_framework.test import APIRequestFactory
 
 from analytics_admin.breakers import BreakerPolicy, CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.history import (
-    FAILURES_KEPT,
-    KEPT_FOR,
-    PERIOD,
-    PERIODS_KEPT,
-    TRANSITIONS_KEPT,
+    MAX_FAILURES,
+    MAX_PERIODS,
+    MAX_TRANSITIONS,
+    PERIOD_SECONDS,
+    RETENTION_SECONDS,
 )
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.breakers.stores.base import MOST_NAMES
-from analytics_admin.breakers.sync import REFUSED_FOR, SETTLING_INTERVALS
+from analytics_admin.breakers.stores.base import MAX_NAMES
+from analytics_admin.breakers.sync import REGISTRATION_RETRY_SECONDS, SETTLING_INTERVALS
 from analytics_admin.conf import AppSettings
 from analytics_admin.services import Actor, BreakerDetail, BreakerStatus, set_breaker_control
-from analytics_admin.stores.latency import LONGEST_QUEUE, TOO_SLOW, WAIT_LIMIT
+from analytics_admin.stores.latency import MAX_QUEUE_SECONDS, MAX_WAIT_SECONDS, SLOW_ANSWER_SECONDS
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
 from tests.support.separate_site import run_site
 
@@ -135,18 +135,18 @@ def test_every_figure_of_a_breaker_has_its_meaning(figure: str) -> None:
 def test_its_figures_are_the_engines() -> None:
     assert SETTLING_INTERVALS * 0.25 == 3
     assert "twelve intervals (3 s)" in GUIDE
-    assert f"store {WAIT_LIMIT} s at most" in GUIDE
-    assert f"{LONGEST_QUEUE} s at most" in " ".join(GUIDE.split())
-    assert f"more than {TOO_SLOW * 1000:.0f} ms" in GUIDE
-    assert (FAILURES_KEPT, TRANSITIONS_KEPT, KEPT_FOR) == (10, 20, 7 * 86_400)
+    assert f"store {MAX_WAIT_SECONDS} s at most" in GUIDE
+    assert f"{MAX_QUEUE_SECONDS} s at most" in " ".join(GUIDE.split())
+    assert f"more than {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in GUIDE
+    assert (MAX_FAILURES, MAX_TRANSITIONS, RETENTION_SECONDS) == (10, 20, 7 * 86_400)
     assert "| failures | the last ten | seven days" in GUIDE
     assert "| transitions | the last twenty | seven days" in GUIDE
-    assert (PERIOD, PERIOD * PERIODS_KEPT) == (10, 300)
+    assert (PERIOD_SECONDS, PERIOD_SECONDS * MAX_PERIODS) == (10, 300)
     assert "| calls | by ten seconds | five minutes |" in GUIDE
     assert AppSettings().retire_breakers_after == timedelta(days=30)
     assert "for 30 days" in GUIDE
-    assert f"At most {MOST_NAMES:,} names" in GUIDE
-    assert REFUSED_FOR == 60
+    assert f"At most {MAX_NAMES:,} names" in GUIDE
+    assert REGISTRATION_RETRY_SECONDS == 60
     assert "asks again every minute" in GUIDE
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.test import override_settings
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.stores.base import TransitionRecord
 from analytics_admin.signals import breaker_store_changed
 
@@ -156,7 +156,7 @@ def open_for_an_hour(name: str) -> None:
 
 def moves(name: str) -> list[TransitionRecord]:
     """Return what the store recorded of the breaker, oldest first."""
-    return act_store().transitions(name)[::-1]
+    return operator_store().transitions(name)[::-1]
 
 
 def hasten_return(seconds: float) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from tests.support.crew import Crew, set_up_site
 from tests.support.servers import StoreServer
 
@@ -84,7 +84,7 @@ class Incident:
 
     def _note_transitions(self) -> None:
         """Note what the store recorded since the last look, oldest first."""
-        for move in reversed(act_store().transitions(NAME)):
+        for move in reversed(operator_store().transitions(NAME)):
             if move.attempt not in self._told:
                 self._told.add(move.attempt)
                 event = f"{move.from_state} -> {move.to_state} ({move.cause})"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Counts
 from tests.support.crew import PATIENCE, Crew, set_up_site
 from tests.support.servers import free_port
@@ -34,7 +34,7 @@ def crew() -> Iterator[Crew]:
 
 def counted(name: str) -> Counts:
     """Return what the shared store has counted."""
-    snapshot = act_store().load_many([name]).snapshots[name]
+    snapshot = operator_store().load_many([name]).snapshots[name]
     return snapshot.counts if snapshot else Counts()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.support import breakers
@@ -80,13 +80,13 @@ def signals() -> Iterator[list[tuple[str, str, str]]]:
 
 
 def in_store() -> Snapshot:
-    snapshot = act_store().load_many([NAME]).snapshots[NAME]
+    snapshot = operator_store().load_many([NAME]).snapshots[NAME]
     assert snapshot is not None
     return snapshot
 
 
 def moves() -> list[tuple[str, str, str]]:
-    found = act_store().transitions(NAME)
+    found = operator_store().transitions(NAME)
     return [(move.from_state, move.to_state, move.cause) for move in found]
 
 

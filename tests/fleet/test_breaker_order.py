@@ -11,7 +11,7 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker, control
 from analytics_admin.breakers.permit import Permit
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.support.crew import Crew
@@ -37,13 +37,13 @@ def breaker(name: str, **policy: Any) -> CircuitBreaker:
 
 
 def snapshot(name: str) -> Snapshot:
-    found = act_store().load_many([name]).snapshots[name]
+    found = operator_store().load_many([name]).snapshots[name]
     assert found is not None
     return found
 
 
 def moves(name: str) -> list[tuple[str, str]]:
-    return [(move.from_state, move.to_state) for move in act_store().transitions(name)]
+    return [(move.from_state, move.to_state) for move in operator_store().transitions(name)]
 
 
 # A trip in one process while others go on succeeding.

@@ -9,7 +9,7 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.permit import Permit
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
@@ -40,12 +40,12 @@ def breaker(name: str, permits: int, half_open_wait: float = 60) -> CircuitBreak
 def open_for(name: str, seconds: float) -> float:
     """Open the breaker in the store; return the monotonic instant at which the wait is over."""
     opened = replace(new_record(), state=State.OPEN, wait=seconds, attempts=1)
-    assert act_store().compare_and_set([Move(name=name, expected=None, new=opened)])[0].won
+    assert operator_store().compare_and_set([Move(name=name, expected=None, new=opened)])[0].won
     return time.monotonic() + seconds
 
 
 def snapshot(name: str) -> Snapshot:
-    found = act_store().load_many([name]).snapshots[name]
+    found = operator_store().load_many([name]).snapshots[name]
     assert found is not None
     return found
 
@@ -98,7 +98,7 @@ def test_when_the_open_time_ends_exactly_the_permitted_probes_pass(
         assert snapshot(name).permits == permits
         crew.ask_all(end_probes, name)
         assert snapshot(name).state is State.CLOSED
-        moves = [(move.from_state, move.to_state) for move in act_store().transitions(name)]
+        moves = [(move.from_state, move.to_state) for move in operator_store().transitions(name)]
         assert moves == [("half_open", "closed"), ("open", "half_open")]
 
 

@@ -100,7 +100,7 @@ def test_on_a_terminal_one_that_would_have_opened_is_marked():
 
 def test_a_large_fleet_is_listed_in_two_round_trips():
     names = [f"many.{number:04}" for number in range(1200)]
-    runtime.act_store().register(names, keep_for=None)
+    runtime.operator_store().register(names, keep_for=None)
     run()  # connects, and tells the server the scripts
     with round_trips() as sent:
         lines = run("--search", "many.").splitlines()

@@ -11,7 +11,7 @@ import pytest
 
 from analytics_admin import services
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, ActRefused, BreakerMoved, UnknownBreakers
+from analytics_admin.services import Actor, ActRefused, BreakerChanged, UnknownBreakers
 from tests.support.api import assert_error, nothing_changes
 from tests.support.breakers import another, trip
 
@@ -152,7 +152,7 @@ def test_a_generation_that_the_breaker_is_not_at_moves_nothing_and_is_on_record(
     service, generation
 ):
     given, _ = SERVICES[service]
-    with nothing_changes(rows=1), pytest.raises(BreakerMoved):
+    with nothing_changes(rows=1), pytest.raises(BreakerChanged):
         getattr(services, service)(**given, expected_generation=generation)
     assert [row.status for row in Operation.objects.all()] == ["failed"]
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 SHELL = Actor.system("root", channel="command")
 
 
-def status_of(name):
+def build_status(name):
     return next(status for status in services.list_breakers() if status.name == name)
 
 
@@ -32,7 +32,7 @@ def test_a_hold_is_done_and_on_record():
     assert (row.kind, row.status, row.reason) == ("control_circuit_breakers", "done", "deploy")
     assert row.targets == {"names": ["held"], "control": "disabled", "for_seconds": 900.0}
     assert row.outcome == {"count": 1, "moved": 1, "results": result.results}
-    assert (status_of("held").held_by, status_of("held").hold_reason) == ("root", "deploy")
+    assert (build_status("held").held_by, build_status("held").hold_reason) == ("root", "deploy")
 
 
 def test_a_hold_ends_after_an_hour_unless_told_otherwise():
@@ -40,7 +40,7 @@ def test_a_hold_ends_after_an_hour_unless_told_otherwise():
     set_breaker_control(name="held", control="disabled", actor=SHELL)
     assert Operation.objects.get().targets["for_seconds"] == 3600
     set_breaker_control(name="held", control="disabled", actor=SHELL, for_seconds=math.inf)
-    assert status_of("held").held_until is None
+    assert build_status("held").held_until is None
 
 
 def test_a_release_is_an_act_too():
@@ -82,12 +82,12 @@ def test_an_unknown_name_is_held_created_and_recorded_nowhere():
 
 def test_of_two_operators_with_the_same_view_one_is_told_that_it_moved():
     trip("held")
-    seen = status_of("held").generation
+    seen = build_status("held").generation
     options = {"name": "held", "actor": SHELL, "expected_generation": seen}
     set_breaker_control(control="disabled", **options)
-    with pytest.raises(services.BreakerMoved):
+    with pytest.raises(services.BreakerChanged):
         set_breaker_control(control="forced_open", **options)
-    assert status_of("held").control == "disabled"
+    assert build_status("held").control == "disabled"
     assert [row.status for row in Operation.objects.all()] == ["failed", "done"]
 
 
@@ -111,4 +111,4 @@ def test_it_takes_its_own_permission_where_permissions_are_required(staff_user):
         staff_user = type(staff_user).objects.get(pk=staff_user.pk)
         actor = Actor.from_user(staff_user, channel="api")
         set_breaker_control(name="held", control="disabled", actor=actor)
-    assert status_of("held").control == "disabled"
+    assert build_status("held").control == "disabled"

@@ -176,7 +176,7 @@ def test_a_reset_of_the_view_that_its_operator_has_is_done():
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_reset_of_a_stale_view_does_nothing_and_says_what_the_breaker_is_now(dry_run):
     breaker = trip("r.open")
-    with nothing_changes(rows=not dry_run), pytest.raises(services.BreakerMoved) as moved:
+    with nothing_changes(rows=not dry_run), pytest.raises(services.BreakerChanged) as moved:
         reset_circuit_breakers(
             names=["r.open"], actor=SHELL, expected_generation="stale", dry_run=dry_run
         )
@@ -191,7 +191,7 @@ def test_a_reset_overtaken_by_another_operator_is_not_done(monkeypatch):
 
     trip("r.open")
     seen = describe_breaker("r.open").status.generation
-    store = runtime.act_store()
+    store = runtime.operator_store()
     real = store.compare_and_set
 
     def overtaken(moves):
@@ -200,7 +200,7 @@ def test_a_reset_overtaken_by_another_operator_is_not_done(monkeypatch):
         return real(moves)
 
     monkeypatch.setattr(store, "compare_and_set", overtaken)
-    with pytest.raises(services.BreakerMoved):
+    with pytest.raises(services.BreakerChanged):
         reset_circuit_breakers(names=["r.open"], actor=SHELL, expected_generation=seen)
     assert describe_breaker("r.open").status.control == "forced_open"
 

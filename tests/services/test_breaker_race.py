@@ -3,11 +3,11 @@
 import pytest
 
 from analytics_admin.breakers import control, runtime
-from analytics_admin.breakers.runtime import act_store
+from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
-    BreakerMoved,
+    BreakerChanged,
     reset_circuit_breakers,
     set_breaker_controls,
 )
@@ -46,11 +46,11 @@ ACTS = {
 def test_the_others_are_reached_announced_and_on_record(act, becomes, monkeypatch):
     breakers = {name: trip(name) for name in NAMES}
     seen = {name: snapshot_of(breaker).generation for name, breaker in breakers.items()}
-    racing, heard = Racing(act_store()), []
-    monkeypatch.setattr(runtime, "act_store", lambda: racing)
+    racing, heard = Racing(operator_store()), []
+    monkeypatch.setattr(runtime, "operator_store", lambda: racing)
     listen = lambda **change: heard.append((change["name"], change["to_state"]))  # noqa: E731
     breaker_state_changed.connect(listen)
-    with pytest.raises(BreakerMoved, match="raced has changed meanwhile; changed before it: 2"):
+    with pytest.raises(BreakerChanged, match="raced has changed meanwhile; changed before it: 2"):
         ACTS[act](names=NAMES, expected_generation=seen)
     assert [state_now(breakers[name]) for name in NAMES] == [becomes, "closed", becomes]
     assert [change for change in heard if change[0] != "raced"] == [

@@ -6,11 +6,11 @@ import sys
 import pytest
 from redis.exceptions import ResponseError
 
-from analytics_admin.stores.client import explain, own_client
+from analytics_admin.stores.client import dedicated_client, explain_error
 
 INTERRUPTED = """
 import signal
-from analytics_admin.stores.packing import Packer
+from analytics_admin.stores.packing import CommandPacker
 
 def interrupt(*args):
     raise KeyboardInterrupt
@@ -19,7 +19,7 @@ signal.signal(signal.SIGALRM, interrupt)
 for _ in range(20):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.001)
-        Packer().pack("EVALSHA", *[1, 1.5] * 50_000)
+        CommandPacker().pack("EVALSHA", *[1, 1.5] * 50_000)
         signal.pause()
     except KeyboardInterrupt:
         pass
@@ -38,7 +38,7 @@ for _ in range(20):
     ],
 )
 def test_a_refusal_is_told_in_words_of_our_own(refusal, words):
-    reason = explain(ResponseError(refusal))
+    reason = explain_error(ResponseError(refusal))
     assert words in reason
     assert refusal not in reason
 
@@ -48,9 +48,9 @@ def test_a_signal_while_a_command_is_packed_does_not_end_the_process():
 
 
 def test_each_connection_packs_commands_so():
-    connection = own_client("default", timeout=1).connection_pool.make_connection()
+    connection = dedicated_client("default", timeout=1).connection_pool.make_connection()
     packed = connection.pack_command("SET", "a", 1, 2.5, -3, 1e300, b"4", "\N{SNOWMAN}")
     parts = [b"SET", b"a", b"1", b"2.5", b"-3", b"1e+300", b"4", "\N{SNOWMAN}".encode()]
     expected = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
     assert b"".join(packed) == b"*8\r\n" + expected
-    assert type(connection._command_packer).__name__ == "Packer"
+    assert type(connection._command_packer).__name__ == "CommandPacker"

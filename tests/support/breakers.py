@@ -9,10 +9,10 @@ from unittest.mock import patch
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import Snapshot
 
-_fleets: list[Fleet] = []
+_fleets: list[Engine] = []
 
 
 def end_fleets() -> None:
@@ -24,7 +24,7 @@ def end_fleets() -> None:
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as one more process would hold it: with a fleet view of its own."""
-    fleet = Fleet(runtime.connect, runtime.announce)
+    fleet = Engine(runtime.connect, runtime.announce)
     _fleets.append(fleet)
     return CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(policy))
 

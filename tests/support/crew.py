@@ -88,8 +88,8 @@ def _wait_for_the_store() -> None:
     from analytics_admin.caching import client
     from analytics_admin.stores import latency
 
-    latency.WAIT_LIMIT = latency.TOO_SLOW = 10.0
-    runtime.CALL_TIMEOUT = client.REPLY_TIMEOUT = 10.0
+    latency.MAX_WAIT_SECONDS = latency.SLOW_ANSWER_SECONDS = 10.0
+    runtime.CALL_TIMEOUT_SECONDS = client.REPLY_TIMEOUT = 10.0
 
 
 def sleep_until(instant: float) -> None:

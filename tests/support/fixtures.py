@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, registry
-from analytics_admin.breakers.history import PERIOD
+from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.models import Operation
 from analytics_admin.services import ActResult
 from project.demo import search
@@ -36,8 +36,8 @@ def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
 @pytest.fixture
 def still_drawing() -> None:
     """No period of the drawings of calls ends within the next second, which would move them."""
-    if (gone := time.time() % PERIOD) > PERIOD - 1:
-        time.sleep(PERIOD - gone)
+    if (gone := time.time() % PERIOD_SECONDS) > PERIOD_SECONDS - 1:
+        time.sleep(PERIOD_SECONDS - gone)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
-from analytics_admin.breakers.engine import Fleet
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.testing import engine_time
 
@@ -34,8 +34,10 @@ class SimulatedSite:
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        view_of_fleet = Fleet(lambda: self.store, self.news.append)
-        view_of_fleet.link.run_here(lambda store: None)  # connects without a thread of its own
+        view_of_fleet = Engine(lambda: self.store, self.news.append)
+        view_of_fleet.link.run_if_available(
+            lambda store: None
+        )  # connects without a thread of its own
         return CircuitBreaker(name, view_of_fleet, lambda: BreakerPolicy.from_options(policy))
 
 

@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from analytics_admin.breakers.history import Activity, Evidence, TransitionRecord
+from analytics_admin.breakers.history import Activity, History, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot, State
-from analytics_admin.breakers.state_machine import held, label
+from analytics_admin.breakers.state_machine import control_in_force, label
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
-    "MOST_NAMES",
+    "MAX_NAMES",
     "BreakerStore",
     "Inspection",
     "Move",
-    "Outcome",
+    "MoveOutcome",
     "Reading",
     "Report",
     "StoreUnavailable",
     "Survey",
 ]
 
-MOST_NAMES = 10_000
+MAX_NAMES = 10_000
 """Names that a site may register: more are made by code that puts data into names."""
 WOULD_OPEN = "would_open"
 """Where a breaker under metrics_only is said to go when its rules would open it."""
@@ -43,7 +43,7 @@ class Report:
     window: Window | None = None
     generation: str = ""
     results: Results = NO_RESULTS
-    used_under: str | None = None
+    policy_text: str | None = None
     """The policy, as it is told, under which this process uses the breaker: so its name is kept.
 
     Not said with each report.
@@ -93,8 +93,10 @@ class Move:
     def to_label(self) -> str:
         """The state or hold that begins; a permit under metrics_only stands for an opening."""
         begins = self.expected is None or self.expected.generation != self.new.generation
-        held = self.new.hold is not None and self.new.hold.control is Control.METRICS_ONLY
-        return WOULD_OPEN if held and not begins else label(self.new)
+        control_in_force = (
+            self.new.hold is not None and self.new.hold.control is Control.METRICS_ONLY
+        )
+        return WOULD_OPEN if control_in_force and not begins else label(self.new)
 
     @property
     def ends_quiet(self) -> bool:
@@ -107,7 +109,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class MoveOutcome:
     """Whether a move was made, and what the store holds now."""
 
     won: bool
@@ -123,7 +125,7 @@ class Survey:
     """
 
     names: frozenset[str]
-    astir: dict[str, str]
+    non_closed: dict[str, str]
     reading: Reading
 
 
@@ -134,13 +136,16 @@ class Inspection:
     now: float
     snapshot: Snapshot | None
     seen_at: float | None
-    evidence: Evidence
+    evidence: History
     windows: Mapping[Window, Counts]
     """What is in the window that was asked for, and in those of the policies told."""
 
     def is_registered(self, keep_for: float | None) -> bool:
         """Say whether the name is in use, or held; a name unused for so long has retired."""
-        if self.snapshot is not None and held(self.snapshot, self.now) is not Control.AUTOMATIC:
+        if (
+            self.snapshot is not None
+            and control_in_force(self.snapshot, self.now) is not Control.AUTOMATIC
+        ):
             return True
         if self.seen_at is None:
             return False
@@ -159,10 +164,10 @@ class BreakerStore(Protocol):
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         """Read the named breakers, without windows, and the activity of some; changes nothing."""
 
-    def look_back(self, names: Sequence[str]) -> Reading:
+    def read_transitions(self, names: Sequence[str]) -> Reading:
         """Read the named breakers, without windows, and their transitions; changes nothing."""
 
-    def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
+    def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         """Make each move that still applies, in order; the names of new records are registered.
 
         A snapshot of a new generation starts with zero counts and is stamped with the store's
@@ -170,7 +175,7 @@ class BreakerStore(Protocol):
         """
 
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
-        """Register names; return those for which there is no place beside MOST_NAMES others.
+        """Register names; return those for which there is no place beside MAX_NAMES others.
 
         Names that no process has used for ``keep_for`` seconds (None: for ever) make place first,
         with their records, unless an operator holds the breaker.

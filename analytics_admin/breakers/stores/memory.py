@@ -6,15 +6,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from analytics_admin.breakers.history import LONGEST_NAME, Keeper, TransitionRecord
+from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
-from analytics_admin.breakers.state_machine import count_run, first_generation, held, label
+from analytics_admin.breakers.state_machine import (
+    control_in_force,
+    count_run,
+    first_generation,
+    label,
+)
 from analytics_admin.breakers.stores.base import (
-    MOST_NAMES,
+    MAX_NAMES,
     Inspection,
     Move,
-    Outcome,
+    MoveOutcome,
     Reading,
     Report,
     Survey,
@@ -30,7 +35,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
-        self._kept: defaultdict[str, Keeper] = defaultdict(Keeper)
+        self._kept: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self._stands_in = False
 
@@ -63,13 +68,13 @@ class MemoryStore:
         with self._lock:
             return self._read(names, activity_of, self._clock())
 
-    def look_back(self, names: Sequence[str]) -> Reading:
+    def read_transitions(self, names: Sequence[str]) -> Reading:
         with self._lock:
             reading = self._read(names, (), self._clock())
-            past = {name: list(self._keeper(name).transitions) for name in names}
+            past = {name: list(self._history_of(name).transitions) for name in names}
             return replace(reading, transitions=past)
 
-    def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
+    def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         with self._lock:
             return [self._move(move) for move in moves]
 
@@ -80,7 +85,7 @@ class MemoryStore:
                 self._forget(name)
             refused = []
             for name in names:
-                if name in self._seen or len(self._seen) < MOST_NAMES:
+                if name in self._seen or len(self._seen) < MAX_NAMES:
                     self._seen[name] = now
                 else:
                     refused.append(name)
@@ -103,7 +108,7 @@ class MemoryStore:
                 active = () if activity_of is None else names
             return Survey(
                 names=frozenset(in_use),
-                astir={
+                non_closed={
                     name: label(snapshot)
                     for name, snapshot in self._records.items()
                     if snapshot.state is not State.CLOSED or snapshot.hold is not None
@@ -119,7 +124,7 @@ class MemoryStore:
                 now=now,
                 snapshot=record,
                 seen_at=self._seen.get(name),
-                evidence=self._keeper(name).evidence(now),
+                evidence=self._history_of(name).evidence(now),
                 windows={
                     its: self._window(name, its, record).counts(now)
                     for its in kept
@@ -129,7 +134,7 @@ class MemoryStore:
 
     def transitions(self, name: str) -> list[TransitionRecord]:
         with self._lock:
-            return list(self._keeper(name).transitions)
+            return list(self._history_of(name).transitions)
 
     def forget(self, name: str, *, generation: str) -> bool:
         with self._lock:
@@ -146,11 +151,11 @@ class MemoryStore:
         return Reading(
             now=now,
             snapshots={name: self._records.get(name) for name in names},
-            activity={name: self._keeper(name).activity(now) for name in activity_of},
+            activity={name: self._history_of(name).activity(now) for name in activity_of},
         )
 
-    def _keeper(self, name: str) -> Keeper:
-        return self._kept[name] if name in self._kept else Keeper()
+    def _history_of(self, name: str) -> HistoryBuffer:
+        return self._kept[name] if name in self._kept else HistoryBuffer()
 
     def _in_use(self, keep_for: float | None, now: float) -> set[str]:
         """Return the names used of late, and those that an operator holds."""
@@ -159,7 +164,10 @@ class MemoryStore:
             for name, seen_at in self._seen.items()
             if keep_for is None
             or seen_at > now - keep_for
-            or (name in self._records and held(self._records[name], now) is not Control.AUTOMATIC)
+            or (
+                name in self._records
+                and control_in_force(self._records[name], now) is not Control.AUTOMATIC
+            )
         }
 
     def _forget(self, name: str) -> None:
@@ -171,10 +179,10 @@ class MemoryStore:
         current = self._records.get(report.name)
         if current is None:
             return None
-        if report.used_under is not None:
+        if report.policy_text is not None:
             self._seen[report.name] = now
             if not self._stands_in:  # what a stand-in would keep, no operator ever sees
-                self._kept[report.name].hear(report.used_under, now)
+                self._kept[report.name].add_policy(report.policy_text, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
         if (counted or results.rejected) and not self._stands_in:
@@ -196,10 +204,10 @@ class MemoryStore:
             self._windows[name, window] = (current.generation, counts)
         return counts
 
-    def _move(self, move: Move) -> Outcome:
+    def _move(self, move: Move) -> MoveOutcome:
         current, now = self._records.get(move.name), self._clock()
         if not move.applies_to(current):
-            return Outcome(won=False, now=now, snapshot=current)
+            return MoveOutcome(won=False, now=now, snapshot=current)
         if current is not None and current.generation == move.new.generation:
             new = replace(current, permits=move.new.permits)
         else:
@@ -210,7 +218,7 @@ class MemoryStore:
         self._seen.setdefault(move.name, now)
         if current is not None and move.cause and not self._stands_in:
             self._record(move, current, now)
-        return Outcome(won=True, now=now, snapshot=new)
+        return MoveOutcome(won=True, now=now, snapshot=new)
 
     def _record(self, move: Move, current: Snapshot, now: float) -> None:
         self._kept[move.name].transitions.appendleft(
@@ -222,7 +230,7 @@ class MemoryStore:
                 at=now,
                 consecutive_failures=current.consecutive_failures,
                 counts=current.counts,
-                actor=move.actor[:LONGEST_NAME],
+                actor=move.actor[:MAX_NAME_CHARS],
             )
         )
 

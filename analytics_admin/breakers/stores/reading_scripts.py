@@ -27,7 +27,7 @@ return answer
 """
 
 # Keys: records. Each is followed by its transitions.
-LOOK_BACK = f"""{NOW}
+READ_TRANSITIONS = f"""{NOW}
 local answer = {{now}}
 for i, key in ipairs(KEYS) do
   local moves = redis.pcall('LRANGE', key .. ':moves', 0, -1)

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.core.cache import caches
 from redis.exceptions import NoScriptError, RedisError
 
-from analytics_admin.breakers.history import Evidence, TransitionRecord
+from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.stores import (
     index_scripts,
@@ -22,10 +22,10 @@ from analytics_admin.breakers.stores import (
     redis_scripts,
 )
 from analytics_admin.breakers.stores.base import (
-    MOST_NAMES,
+    MAX_NAMES,
     Inspection,
     Move,
-    Outcome,
+    MoveOutcome,
     Reading,
     Report,
     StoreUnavailable,
@@ -33,7 +33,7 @@ from analytics_admin.breakers.stores.base import (
 )
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import explain, own_client
+from analytics_admin.stores.client import dedicated_client, explain_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +54,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(explain(error)) from None
+            raise StoreUnavailable(explain_error(error)) from None
         except (ValueError, TypeError, KeyError) as error:
             raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
 
@@ -65,10 +65,10 @@ class RedisStore:
     """The protocol over ``CACHES[alias]``: its server, credentials and key names."""
 
     def __init__(self, alias: str, *, timeout: float = 0.1) -> None:
-        self._client = own_client(alias, timeout=timeout)
+        self._client = dedicated_client(alias, timeout=timeout)
         self._cache = caches[alias]
         self._index = str(self._cache.make_key("breakers"))
-        self._astir = f"{self._index}:astir"
+        self._non_closed = f"{self._index}:astir"
 
     @_store_errors
     def add(self, reports: Sequence[Report]) -> Reading:
@@ -95,11 +95,11 @@ class RedisStore:
         return reading
 
     @_store_errors
-    def look_back(self, names: Sequence[str]) -> Reading:
+    def read_transitions(self, names: Sequence[str]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(names, BATCH))
         calls: list[Call] = [
-            (reading_scripts.LOOK_BACK, self._keys(batch), []) for batch in batches
+            (reading_scripts.READ_TRANSITIONS, self._keys(batch), []) for batch in batches
         ]
         for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
             reading = replace(reading, now=float(now))
@@ -109,15 +109,15 @@ class RedisStore:
         return reading
 
     @_store_errors
-    def compare_and_set(self, moves: Sequence[Move]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
+        outcomes: list[MoveOutcome] = []
         for batch in _batched(moves, BATCH):
-            keys = [*(self._key(move.name) for move in batch), self._index, self._astir]
+            keys = [*(self._key(move.name) for move in batch), self._index, self._non_closed]
             arguments = [part for move in batch for part in redis_codec.of_move(move)]
             answer = self._run(redis_scripts.COMPARE_AND_SET, keys, arguments)
             now = float(answer[0])
             outcomes += [
-                Outcome(won=bool(won), now=now, snapshot=redis_codec.snapshot(row))
+                MoveOutcome(won=bool(won), now=now, snapshot=redis_codec.snapshot(row))
                 for won, row in answer[1:]
             ]
         return outcomes
@@ -126,8 +126,8 @@ class RedisStore:
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         refused, retired = self._run(
             index_scripts.REGISTER,
-            [self._index, self._astir],
-            ["" if keep_for is None else keep_for, MOST_NAMES, *names],
+            [self._index, self._non_closed],
+            ["" if keep_for is None else keep_for, MAX_NAMES, *names],
         )
         for batch in _batched(map(redis_codec.text, retired), BATCH):
             self._client.unlink(*(key for name in batch for key in self._keys_of(name)))
@@ -144,9 +144,9 @@ class RedisStore:
     ) -> Survey:
         names = _first(activity_of or (), names)
         head, is_plain, tail = self._key(ANY_NAME).partition(ANY_NAME)
-        now, registered, astir, looks = self._run(
+        now, registered, non_closed, looks = self._run(
             reading_scripts.SURVEY,
-            [self._index, self._astir, *self._keys(names)],
+            [self._index, self._non_closed, *self._keys(names)],
             [
                 "" if keep_for is None else keep_for,
                 all_up_to if is_plain else -1,  # no script knows the site's own KEY_FUNCTION
@@ -161,7 +161,9 @@ class RedisStore:
             _take(reading, redis_codec.text(name), *row)
         return Survey(
             names=frozenset(map(redis_codec.text, registered)),
-            astir={name: told.partition(" ")[0] for name, told in redis_codec.pairs(astir).items()},
+            non_closed={
+                name: told.partition(" ")[0] for name, told in redis_codec.pairs(non_closed).items()
+            },
             reading=reading,
         )
 
@@ -173,7 +175,7 @@ class RedisStore:
             [name, *redis_codec.of_window(window)],
         )
         now = float(at)
-        evidence = Evidence(
+        evidence = History(
             failures=[redis_codec.failure(row) for row in failures],
             transitions=[redis_codec.transition(row) for row in moves],
             periods=redis_codec.periods(history, now),
@@ -194,7 +196,7 @@ class RedisStore:
 
     @_store_errors
     def forget(self, name: str, *, generation: str) -> bool:
-        keys = [self._index, self._astir, *self._keys_of(name)]
+        keys = [self._index, self._non_closed, *self._keys_of(name)]
         return bool(self._run(index_scripts.FORGET, keys, [name, generation]))
 
     @_store_errors

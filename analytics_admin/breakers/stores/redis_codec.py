@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analytics_admin.breakers.history import (
-    LONGEST_NAME,
+    MAX_NAME_CHARS,
     Activity,
     FailureRecord,
     Period,
     TransitionRecord,
-    first_period,
+    oldest_period,
 )
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import (
@@ -31,8 +31,8 @@ from analytics_admin.breakers.stores.base import Move, Report
 
 def of_report(report: Report) -> Iterator[Any]:
     results = report.results
-    yield report.name if report.used_under is not None else ""
-    yield report.used_under or ""
+    yield report.name if report.policy_text is not None else ""
+    yield report.policy_text or ""
     yield results.rejected
     yield _written(results.note) if results.note else ""
     yield report.generation
@@ -56,7 +56,7 @@ def of_move(move: Move) -> Iterator[Any]:
     yield move.new.permits
     yield move.cause
     yield move.attempt
-    yield move.actor[:LONGEST_NAME]
+    yield move.actor[:MAX_NAME_CHARS]
     hold = move.new.hold
     yield hold.control.value if hold else ""
     yield "" if hold is None or hold.until is None else hold.until
@@ -165,7 +165,7 @@ def periods(history: Sequence[bytes], now: float) -> list[Period]:
     """Return the periods of the last five minutes in which there were calls, oldest first."""
     found = []
     for at, row in pairs(history).items():
-        if first_period(now) <= int(at) <= now:
+        if oldest_period(now) <= int(at) <= now:
             calls, failures, slow, rejected = map(int, row.split())
             counts = Counts(calls=calls, failures=failures, slow=slow)
             found.append(Period(at=int(at), calls=counts, rejected=rejected))
@@ -175,7 +175,7 @@ def periods(history: Sequence[bytes], now: float) -> list[Period]:
 def activity(row: Sequence[bytes], now: float) -> Activity:
     """Return a breaker's activity; of one that cannot be read nothing is known."""
     move, history = row
-    numbers, oldest = map(int, history.split()), first_period(now)
+    numbers, oldest = map(int, history.split()), oldest_period(now)
     try:
         tallies = zip(*[numbers] * 5, strict=True)
         return Activity(

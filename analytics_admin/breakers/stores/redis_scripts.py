@@ -16,12 +16,12 @@ that are not simply closed, by name: the state, or the hold and when it ends.
 """
 
 from analytics_admin.breakers.history import (
-    FAILURES_KEPT,
-    KEPT_FOR,
-    PERIOD,
-    PERIODS_KEPT,
-    POLICIES_KEPT,
-    TRANSITIONS_KEPT,
+    MAX_FAILURES,
+    MAX_PERIODS,
+    MAX_POLICIES,
+    MAX_TRANSITIONS,
+    PERIOD_SECONDS,
+    RETENTION_SECONDS,
 )
 from analytics_admin.breakers.stores.window_scripts import WINDOWS
 
@@ -58,7 +58,7 @@ end
 
 local function tally(key, c, f, o, r)
   key = key .. ':history'
-  local period = second - second % {PERIOD}
+  local period = second - second % {PERIOD_SECONDS}
   local before = redis.call('HGET', key, period)
   if before then
     local c0, f0, o0, r0 = string.match(before, '(%d+) (%d+) (%d+) (%d+)')
@@ -66,10 +66,11 @@ local function tally(key, c, f, o, r)
   end
   redis.call('HSET', key, period, string.format('%d %d %d %d', c, f, o, r))
   if before then return end
-  redis.call('EXPIRE', key, {PERIOD * (PERIODS_KEPT + 1)})
-  if redis.call('HLEN', key) > {PERIODS_KEPT + 10} then
+  redis.call('EXPIRE', key, {PERIOD_SECONDS * (MAX_PERIODS + 1)})
+  if redis.call('HLEN', key) > {MAX_PERIODS + 10} then
     for _, at in ipairs(redis.call('HKEYS', key)) do
-      if tonumber(at) <= period - {PERIOD * PERIODS_KEPT} then redis.call('HDEL', key, at) end
+      if tonumber(at) <= period - {PERIOD_SECONDS * MAX_PERIODS} then redis.call('HDEL', key, at)
+      end
     end
   end
 end
@@ -77,15 +78,15 @@ end
 local function keep_failure(key, note)
   key = key .. ':failures'
   redis.call('LPUSH', key, now .. ' ' .. note)
-  redis.call('LTRIM', key, 0, {FAILURES_KEPT - 1})
-  redis.call('EXPIRE', key, {KEPT_FOR})
+  redis.call('LTRIM', key, 0, {MAX_FAILURES - 1})
+  redis.call('EXPIRE', key, {RETENTION_SECONDS})
 end
 
 local function hear(key, policy)
   key = key .. ':policies'
   redis.call('HSET', key, policy, second)
-  redis.call('EXPIRE', key, {KEPT_FOR})
-  if redis.call('HLEN', key) <= {POLICIES_KEPT} then return end
+  redis.call('EXPIRE', key, {RETENTION_SECONDS})
+  if redis.call('HLEN', key) <= {MAX_POLICIES} then return end
   local oldest, at = nil, second + 1
   local told = redis.call('HGETALL', key)
   for i = 1, #told, 2 do
@@ -191,8 +192,8 @@ for i = 1, #KEYS - 2 do
       redis.call('LPUSH', key .. ':moves', table.concat({{ARGV[at + 9], ARGV[at + 16],
         ARGV[at + 17], ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0,
         ARGV[at + 10]}}, ' '))
-      redis.call('LTRIM', key .. ':moves', 0, {TRANSITIONS_KEPT - 1})
-      redis.call('EXPIRE', key .. ':moves', {KEPT_FOR})
+      redis.call('LTRIM', key .. ':moves', 0, {MAX_TRANSITIONS - 1})
+      redis.call('EXPIRE', key .. ':moves', {RETENTION_SECONDS})
     end
   end
   answer[i + 1] = {{won, read(key)}}

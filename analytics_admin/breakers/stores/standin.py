@@ -1,7 +1,7 @@
 """How the engine's jobs reach the store: in bounded time, and in memory while it is away.
 
 Knows nothing of breakers' rules. A job is a function of a store; it runs against the shared one on
-a thread of the courier, while its caller waits WAIT_LIMIT at most, or against a MemoryStore.
+a thread of the courier, while its caller waits MAX_WAIT_SECONDS at most, or against a MemoryStore.
 """
 
 import logging
@@ -19,19 +19,19 @@ from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.stores import latency
-from analytics_admin.stores.executor import Courier, Dismissed
-from analytics_admin.stores.latency import Asked, Patience, Turn
+from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
+from analytics_admin.stores.latency import LatencyBudget, QueuedWait, RequestStart
 
 logger = logging.getLogger("analytics_admin.breakers")
 
 T = TypeVar("T")
 Job = Callable[[BreakerStore], T]
 
-TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
-_LOST = (StoreUnavailable, TimeoutError, Dismissed)
+TOO_SLOW_MESSAGE = Said(gettext_noop("the store answers too slowly"))
+_LOST = (StoreUnavailable, TimeoutError, ExecutorShutDown)
 
 
-class Link:
+class StoreAccess:
     """The way to the shared store, and the stand-in while there is none.
 
     ``known`` gives the snapshots that the stand-in begins with, ``store_time`` the store's time as
@@ -56,24 +56,25 @@ class Link:
         self._shared: BreakerStore | None = None
         self.stand_in: MemoryStore | None = None
         self._lock = threading.Lock()
-        self._courier = Courier()  # another one after each loss, so late jobs are told apart
+        self._executor = StoreExecutor()  # another one after each loss, so late jobs are told apart
         self._carrying = threading.local()  # the courier whose job the thread carries
-        self._posted: tuple[Future[None], Turn] | None = None
+        self._posted: tuple[Future[None], QueuedWait] | None = None
         self._returning: tuple[MemoryStore | None, threading.Thread | None] = (None, None)
-        self._patience = Patience()
+        self._latency = LatencyBudget()
 
-    def in_use(self, store: BreakerStore) -> bool:
+    def is_current(self, store: BreakerStore) -> bool:
         """Say whether what this store answers still counts.
 
         The late reply of a lost one does not, also when it is back: what was read before the loss
         is no news, and what a dismissed courier's job would still write nobody waits for.
         """
-        sent_by = getattr(self._carrying, "courier", self._courier)
-        return sent_by is self._courier and store is (self.stand_in or self._shared)
+        sent_by = getattr(self._carrying, "courier", self._executor)
+        return sent_by is self._executor and store is (self.stand_in or self._shared)
 
     def run(self, job: Job[T]) -> T:
-        """Run the job and return what it returns; never waits longer than WAIT_LIMIT for it."""
-        courier, local = self._courier, self._local()
+        """Run the job and return what it returns; never waits longer than MAX_WAIT_SECONDS for
+        it."""
+        courier, local = self._executor, self._local()
         if local is None:
             try:
                 sent, turn = self._send(courier, job)
@@ -84,7 +85,7 @@ class Link:
 
     async def arun(self, job: Job[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
-        courier, local = self._courier, self._local()
+        courier, local = self._executor, self._local()
         if local is None:
             try:
                 sent, turn = self._send(courier, job)
@@ -95,23 +96,23 @@ class Link:
 
     def post(self, job: Job[None]) -> None:
         """Have the job run soon; nobody waits. While the last one is on its way, do nothing."""
-        courier, local = self._courier, self._local()
+        courier, local = self._executor, self._local()
         if local is None:
             last = self._posted
             if last is None or last[0].done():
                 self._posted = last = self._send(courier, job)
                 last[0].add_done_callback(partial(self._note_loss, courier))
                 return
-            if last[1].goes_on(time.monotonic()):
+            if last[1].may_continue(time.monotonic()):
                 return
             local = self._lose(courier, TimeoutError())
         job(local)
 
-    def run_here(self, job: Job[object]) -> None:
+    def run_if_available(self, job: Job[object]) -> None:
         """Run the job if the shared store is there; one lost now is not: for a process' end."""
         try:
             if self._local() is None and not isinstance(self._store(), MemoryStore):
-                self._send(self._courier, job)[0].result(timeout=latency.WAIT_LIMIT)
+                self._send(self._executor, job)[0].result(timeout=latency.MAX_WAIT_SECONDS)
         except _LOST as error:
             # Not louder: at the end of a test run the log's own stream may be closed already.
             logger.debug("circuit breakers: %s; last results are lost", _reason(error))
@@ -121,7 +122,7 @@ class Link:
         with self._lock:
             self._shared = self.stand_in = None
             courier = self._begin_anew()
-        courier.dismiss()
+        courier.shut_down()
 
     def after_fork(self) -> None:
         """Start over in a forked child, which has none of the parent's threads."""
@@ -142,42 +143,42 @@ class Link:
             self._shared = self._connect()
         return self._shared
 
-    def _send(self, courier: Courier, job: Job[T]) -> "tuple[Future[T], Turn]":
-        turn = Turn(self._patience)
+    def _send(self, courier: StoreExecutor, job: Job[T]) -> "tuple[Future[T], QueuedWait]":
+        turn = QueuedWait(self._latency)
         return courier.submit(partial(self._run_timed, courier, job, turn)), turn
 
-    def _run_timed(self, courier: Courier, job: Job[T], turn: Turn) -> T:
+    def _run_timed(self, courier: StoreExecutor, job: Job[T], turn: QueuedWait) -> T:
         store = self._store()
         turn.begin()
-        asked = Asked()
+        asked = RequestStart()
         self._carrying.courier = courier
         try:
             result = job(store)
         finally:
             del self._carrying.courier
-        if courier is self._courier:
-            self._patience.note_move()
-            if self._patience.weigh(asked):
-                raise StoreUnavailable(TOO_SLOWLY)
+        if courier is self._executor:
+            self._latency.note_progress()
+            if self._latency.charge(asked):
+                raise StoreUnavailable(TOO_SLOW_MESSAGE)
         return result
 
-    def _lose(self, courier: Courier, error: BaseException) -> MemoryStore:
+    def _lose(self, courier: StoreExecutor, error: BaseException) -> MemoryStore:
         """Go on in memory, from what was last known; the first to notice says so."""
         with self._lock:
-            if courier is not self._courier:  # noticed already, or the settings have changed
+            if courier is not self._executor:  # noticed already, or the settings have changed
                 return self.stand_in or self._make_stand_in()
             reason = _reason(error)
-            if self._patience.is_tried and isinstance(error, TimeoutError):
-                reason = TOO_SLOWLY
+            if self._latency.is_reduced and isinstance(error, TimeoutError):
+                reason = TOO_SLOW_MESSAGE
             stand_in = self.stand_in = self._make_stand_in()
             self._begin_anew()
-        courier.dismiss()
+        courier.shut_down()
         logger.error("circuit breakers: %s; each process goes on with what it knows", reason)
         self._see_to_return(stand_in)
         self._changed(reason)
         return stand_in
 
-    def _note_loss(self, courier: Courier, posted: "Future[None]") -> None:
+    def _note_loss(self, courier: StoreExecutor, posted: "Future[None]") -> None:
         error = posted.exception()
         if isinstance(error, _LOST):
             self._lose(courier, error)
@@ -186,10 +187,10 @@ class Link:
         ahead = self._store_time() - time.monotonic()
         return MemoryStore.standing_in(self._known(), clock=lambda: time.monotonic() + ahead)
 
-    def _begin_anew(self) -> Courier:
+    def _begin_anew(self) -> StoreExecutor:
         """Put another courier in place; return the one that was."""
-        courier, self._courier = self._courier, Courier()
-        self._patience, self._posted = Patience(), None
+        courier, self._executor = self._executor, StoreExecutor()
+        self._latency, self._posted = LatencyBudget(), None
         return courier
 
     def _see_to_return(self, stand_in: MemoryStore) -> None:
@@ -226,7 +227,7 @@ class Link:
             except StoreUnavailable:
                 return False
             durations.append(time.monotonic() - began)
-        return statistics.median(durations) <= latency.TOO_SLOW
+        return statistics.median(durations) <= latency.SLOW_ANSWER_SECONDS
 
 
 def _reason(error: BaseException) -> str:

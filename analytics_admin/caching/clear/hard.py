@@ -37,8 +37,8 @@ from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
-    act_client,
     is_local_memory,
+    operation_client,
     other_addresses,
     shares_database,
 )
@@ -77,7 +77,7 @@ def preview(*, exact: bool = False) -> ClearPreview:
     if is_local_memory(alias):
         keys = local_memory.count(alias, keyspace(alias))
         return foresee(alias, Survey(keys=keys, exact=True, bytes=None, foreign=None), dedicated)
-    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
         found = survey(client, alias, dedicated=dedicated, exact=exact)
     return foresee(alias, found, dedicated)
 
@@ -94,7 +94,7 @@ def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
     if is_local_memory(alias):
         keys = local_memory.clear(alias, keyspace(alias))
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
-    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
         if dedicated and (flushed := _flush(client, alias, on_progress or _ignore)) is not None:
             return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
         keys = _unlink(client, alias, on_progress or _ignore)
@@ -180,7 +180,10 @@ def _reads(alias: str, key: str, record: TokenRecord) -> bool:
     Tokens are random, so to read this very record is to be there. An alias that does not answer
     is taken at its settings' word.
     """
-    with suppress(RedisError, StoreUnavailable), act_client(alias, timeout=PROBE_TIMEOUT) as client:
+    with (
+        suppress(RedisError, StoreUnavailable),
+        operation_client(alias, timeout=PROBE_TIMEOUT) as client,
+    ):
         return read_record(client, key) == record
     return False
 

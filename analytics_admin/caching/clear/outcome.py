@@ -14,7 +14,12 @@ from redis.exceptions import TimeoutError as StoreTimeout
 from analytics_admin.caching.entries import TokenRecord, read_record, record_key
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable, act_client, explain
+from analytics_admin.stores.client import (
+    OutcomeUnknown,
+    StoreUnavailable,
+    explain_error,
+    operation_client,
+)
 
 TIMEOUT = 0.5
 """Seconds an act waits for connecting and for each reply."""
@@ -33,7 +38,7 @@ def failures_explained() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise StoreUnavailable(explain(error)) from None
+        raise StoreUnavailable(explain_error(error)) from None
 
 
 def cut_off(error: RedisError, removed: int) -> StoreUnavailable:
@@ -43,7 +48,7 @@ def cut_off(error: RedisError, removed: int) -> StoreUnavailable:
         "%(reason)s; %(number)d keys were removed before that",
         "number",
     )
-    return StoreUnavailable(Said(words, reason=explain(error), number=removed))
+    return StoreUnavailable(Said(words, reason=explain_error(error), number=removed))
 
 
 @contextmanager
@@ -58,7 +63,7 @@ def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, silent: str) 
     try:
         yield
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), act_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
+        with suppress(RedisError), operation_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
             now = read_record(afresh, record_key(alias))
             if now is not None and is_done(now):
                 return

@@ -18,7 +18,7 @@ from analytics_admin.caching.entries import TokenRecord, decode_record, draw_rec
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said, gettext_noop
-from analytics_admin.stores.client import StoreUnavailable, act_client, is_local_memory
+from analytics_admin.stores.client import StoreUnavailable, is_local_memory, operation_client
 
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""
@@ -139,7 +139,7 @@ def find_undoable() -> UndoableClear | None:
     if is_local_memory(alias):
         record, now = local_memory.read_record(alias)
     else:
-        with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
             raw, now = _read(client, record_key(alias))
         record = decode_record(raw)
     if record is None or record.undone(now=now) is None:
@@ -163,7 +163,7 @@ def _change(
     if is_local_memory(alias):
         _in_memory(alias, change, draws=draws)
         return
-    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
         if draws:
             draw_record(client, key)

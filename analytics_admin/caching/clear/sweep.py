@@ -24,7 +24,7 @@ from analytics_admin.caching.inspection.sweep_progress import (
 from analytics_admin.caching.keyspace import Keyspace, keyspace
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
-from analytics_admin.stores.client import act_client, is_local_memory
+from analytics_admin.stores.client import is_local_memory, operation_client
 
 Progress = Callable[[int], None]
 
@@ -74,7 +74,7 @@ def sweep_leftovers(
     if is_local_memory(alias):
         seen, removed = local_memory.remove_leftovers(alias, keys)
         return SweepOutcome(alias=alias, seen=seen, removed=removed, resumed=False)
-    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
         return _sweep(client, alias, keys, on_progress or _ignore, _deadline(seconds))
 
 
@@ -94,7 +94,7 @@ def preview(*, seconds: float | None = None) -> SweepPlan:
         return SweepPlan(alias=alias, seen=seen, removed=outdated, exact=True)
     deadline = _deadline(seconds)
     seen = outdated = cursor = 0
-    with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
         before = _read_position(client, caches[alias].make_key(POSITION_NAME))
         for page in scan.count_leftovers(client, keys):
             seen, outdated, cursor = seen + page.seen, outdated + page.removed, page.cursor

@@ -27,8 +27,8 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     OutcomeUnknown,
     StoreUnavailable,
-    act_client,
     is_local_memory,
+    operation_client,
 )
 
 MOST_TAGS = 100
@@ -72,7 +72,7 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
     if is_local_memory(alias):
         in_use = local_memory.count_names(alias, names)
     else:
-        with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
             in_use = client.exists(*_keys(alias, names))
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -90,7 +90,7 @@ def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
         in_use = local_memory.delete_names(alias, names)
     else:
         keys = _keys(alias, names)
-        with failures_explained(), act_client(alias, timeout=TIMEOUT) as client:
+        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
             in_use = _delete(client, alias, keys)
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -101,7 +101,7 @@ def _delete(client: Any, alias: str, keys: list[str]) -> int:
         removed: int = client.delete(*keys)  # one command, so all of them or none
         after = _tokens(client, keys)
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), act_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
+        with suppress(RedisError), operation_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
             if _are_gone(before, _tokens(afresh, keys)):
                 return sum(token is not None for token in before)
         raise OutcomeUnknown(SILENT_IN_CLEAR) from None

@@ -23,7 +23,12 @@ from analytics_admin.caching.inspection.sweep_progress import (
 )
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import local_memory
-from analytics_admin.stores.client import StoreUnavailable, act_client, explain, is_local_memory
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    explain_error,
+    is_local_memory,
+    operation_client,
+)
 
 TIMEOUT = 0.5
 """Seconds to wait for connecting and for each reply."""
@@ -80,11 +85,11 @@ def inspect(alias: str, *, dedicated: bool, survey_age: float = 0.0) -> Inspecti
     if is_local_memory(alias):
         return _inspect_memory(alias)
     try:
-        with act_client(alias, timeout=TIMEOUT) as client:
+        with operation_client(alias, timeout=TIMEOUT) as client:
             answer = _ask(client, alias)
             found, info = _survey(client, alias, answer, dedicated=dedicated, age=survey_age)
     except RedisError as error:
-        raise StoreUnavailable(explain(error)) from None
+        raise StoreUnavailable(explain_error(error)) from None
     return Inspection(
         survey=found,
         undo_until=_undo_until(answer.record, answer.now),

@@ -17,7 +17,7 @@ from itertools import count
 from analytics_admin.caching.statistics.counters import Counts, Statistics
 from analytics_admin.caching.statistics.store import MINUTES_KEPT, Batch, Ledger
 from analytics_admin.stores.client import StoreUnavailable
-from analytics_admin.stores.executor import Courier, Dismissed
+from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 
 logger = logging.getLogger("analytics_admin.caching")
 
@@ -94,8 +94,8 @@ class Reporter:
             return
         # Quietly: at the end of a test run the log's own stream may be closed already.
         words = partial(self.tell, patience=LAST_WORDS, quietly=True)
-        with suppress(NotInTime, Dismissed):
-            Courier(threads=1).submit(words).result(timeout=LAST_WORDS)
+        with suppress(NotInTime, ExecutorShutDown):
+            StoreExecutor(threads=1).submit(words).result(timeout=LAST_WORDS)
 
     def _start(self) -> threading.Thread | None:
         thread = threading.Thread(target=self._work, name="search cache counts", daemon=True)

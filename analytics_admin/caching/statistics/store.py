@@ -17,7 +17,12 @@ from redis.exceptions import RedisError
 from analytics_admin.caching.statistics.counters import FIGURES, Counts
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import StoreUnavailable, explain, is_local_memory, own_client
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    dedicated_client,
+    explain_error,
+    is_local_memory,
+)
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60
@@ -89,7 +94,7 @@ class RedisLedger:
     """One hash per minute: its figures, and beside it for a while the mark of each sender."""
 
     def __init__(self, alias: str, search_alias: str, *, timeout: float) -> None:
-        self._client = own_client(alias, timeout=timeout)
+        self._client = dedicated_client(alias, timeout=timeout)
         self._full = caches[alias].make_key
         self._search_alias = search_alias
 
@@ -126,7 +131,7 @@ class RedisLedger:
         try:
             yield
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(explain(error)) from None
+            raise StoreUnavailable(explain_error(error)) from None
         except (ValueError, OverflowError) as error:
             raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
         finally:

@@ -17,15 +17,15 @@ from typing import TypeVar
 from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
 from analytics_admin.i18n import Said, gettext_noop
 from analytics_admin.stores import latency
-from analytics_admin.stores.executor import Courier, Dismissed
-from analytics_admin.stores.latency import LONG_AGO, Asked, Patience, Turn
+from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
+from analytics_admin.stores.latency import LONG_AGO, LatencyBudget, QueuedWait, RequestStart
 
 logger = logging.getLogger("analytics_admin.caching")
 
 T = TypeVar("T")
 Step = Callable[[Store], T]
 
-TOO_SLOWLY = Said(gettext_noop("the store answers too slowly"))
+TOO_SLOW_MESSAGE = Said(gettext_noop("the store answers too slowly"))
 _SILENT = Said(gettext_noop("the store did not answer in time"))
 
 LOST = Said(gettext_noop("the store was lost and is not back yet"))
@@ -52,12 +52,12 @@ class Line:
         self._connect = connect
         self._retry_interval = retry_interval
         self._lock = threading.Lock()
-        self._courier = Courier()
+        self._executor = StoreExecutor()
         self._carried = threading.local()
         self._store: Store | None = None
         self._retry_at: float | None = None  # set while the store is away
         self._full_told_at = LONG_AGO
-        self._patience = Patience()
+        self._latency = LatencyBudget()
 
     @property
     def is_away(self) -> bool:
@@ -70,28 +70,28 @@ class Line:
             Away: the store did not do it, or is known to be away.
         """
         store = self._store or self._present()
-        asked = Asked()
+        asked = RequestStart()
         try:
             result = step(store)
         except StoreFull as error:
             self._tell_full(error)
             raise Away(error.reason) from None
-        except (StoreUnavailable, TimeoutError, Dismissed) as error:
+        except (StoreUnavailable, TimeoutError, ExecutorShutDown) as error:
             reason = getattr(error, "reason", _SILENT)
             self._lose(store, reason)
             raise Away(reason) from None
-        if self._patience.weigh(asked):
-            self._lose(store, TOO_SLOWLY)
+        if self._latency.charge(asked):
+            self._lose(store, TOO_SLOW_MESSAGE)
         return result
 
     async def arun(self, step: Step[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._present()
-        turn = Turn(self._patience)
-        sent = self._courier.submit(partial(self._carry, step, turn))
+        turn = QueuedWait(self._latency)
+        sent = self._executor.submit(partial(self._carry, step, turn))
         try:
             return await turn.await_for(sent)
-        except Dismissed:
+        except ExecutorShutDown:
             raise Away from None
         except TimeoutError:
             self._lose(store, _SILENT)
@@ -100,7 +100,7 @@ class Line:
     def post(self, step: Step[object]) -> None:
         """Have the step run soon, if the store is there; nobody waits."""
         if not self.is_away:
-            self._courier.submit(partial(self._carry, step, Turn(self._patience)))
+            self._executor.submit(partial(self._carry, step, QueuedWait(self._latency)))
 
     def bounded(self, function: Callable[[], T]) -> T:
         """Run a function that may hang; wait for it within the patience.
@@ -110,42 +110,42 @@ class Line:
         """
         if getattr(self._carried, "now", False):
             return function()
-        turn = Turn(self._patience)
-        result = turn.wait_for(self._courier.submit(partial(self._take_turn, function, turn)))
-        self._patience.weigh(turn.asked)  # what this took, the answer to come may not take again
+        turn = QueuedWait(self._latency)
+        result = turn.wait_for(self._executor.submit(partial(self._take_turn, function, turn)))
+        self._latency.charge(turn.asked)  # what this took, the answer to come may not take again
         return result
 
     def patience(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
-        return self._patience.left if self._patience.is_tried else None
+        return self._latency.left if self._latency.is_reduced else None
 
     def close(self) -> None:
         """Let the connections and threads go; another line takes this one's place."""
         if self._store is not None:
             self._store.close()
-        self._courier.dismiss()
+        self._executor.shut_down()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, which has no thread and must not use a connection."""
         self._lock = threading.Lock()
         self._carried = threading.local()
-        self._courier = Courier()
-        self._patience = Patience()
+        self._executor = StoreExecutor()
+        self._latency = LatencyBudget()
         self._store = None
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
 
-    def _carry(self, step: Step[T], turn: Turn) -> T:
+    def _carry(self, step: Step[T], turn: QueuedWait) -> T:
         self._carried.now = True
         try:
             return self._take_turn(partial(self.run, step), turn)
         finally:
             self._carried.now = False
 
-    def _take_turn(self, function: Callable[[], T], turn: Turn) -> T:
+    def _take_turn(self, function: Callable[[], T], turn: QueuedWait) -> T:
         turn.begin()
         result = function()
-        self._patience.note_move()
+        self._latency.note_progress()
         return result
 
     def _present(self) -> Store:
@@ -162,7 +162,7 @@ class Line:
                 return self._store
             if time.monotonic() >= self._retry_at:
                 self._retry_at = float("inf")  # until this attempt has ended
-                self._courier.submit(self._try_to_return)
+                self._executor.submit(self._try_to_return)
         raise Away
 
     def _lose(self, store: Store, reason: str) -> None:
@@ -172,11 +172,11 @@ class Line:
                 return
             self._store = None
             self._retry_at = time.monotonic() + self._retry_interval()
-            courier, self._courier = self._courier, Courier()
-            spent, self._patience = self._patience, Patience()
-        courier.dismiss()
+            courier, self._executor = self._executor, StoreExecutor()
+            spent, self._latency = self._latency, LatencyBudget()
+        courier.shut_down()
         store.close()
-        told = TOO_SLOWLY if spent.is_tried and reason == _SILENT else reason
+        told = TOO_SLOW_MESSAGE if spent.is_reduced and reason == _SILENT else reason
         logger.error("search cache: %s; searches are computed without it", told)
 
     def _try_to_return(self) -> None:
@@ -210,7 +210,7 @@ def _is_quick(store: Store) -> bool:
         began = time.monotonic()
         store.check_writable()
         durations.append(time.monotonic() - began)
-    return statistics.median(durations) <= latency.TOO_SLOW
+    return statistics.median(durations) <= latency.SLOW_ANSWER_SECONDS
 
 
 def never_cancelled() -> "Future[T]":

@@ -22,8 +22,8 @@ from analytics_admin.caching.stores.base import (
 )
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import explain
-from analytics_admin.stores.pool import Wire
+from analytics_admin.stores.client import explain_error
+from analytics_admin.stores.pool import ConnectionPool
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,10 +40,10 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except OutOfMemoryError as error:
-            raise StoreFull(explain(error)) from None
+            raise StoreFull(explain_error(error)) from None
         except (RedisError, OSError) as error:
-            kind = StoreFull if "out of memory" in explain(error) else StoreUnavailable
-            raise kind(explain(error)) from None
+            kind = StoreFull if "out of memory" in explain_error(error) else StoreUnavailable
+            raise kind(explain_error(error)) from None
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
 
@@ -53,7 +53,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
 class RedisStore:
     """The protocol over a wire; ``probe`` is a key of the alias that nothing else uses."""
 
-    def __init__(self, wire: Wire, *, probe: str) -> None:
+    def __init__(self, wire: ConnectionPool, *, probe: str) -> None:
         self._wire = wire
         self._probe = probe
         self._ahead = 0.0  # the store's time less this process' monotonic clock

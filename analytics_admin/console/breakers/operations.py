@@ -18,7 +18,7 @@ from analytics_admin.console.forms import (
     ConfirmResetForm,
 )
 from analytics_admin.console.labels import CONTROLS, ON_ONE, state_badge
-from analytics_admin.services import Act, ActResult, BreakerMoved, UnknownBreakers
+from analytics_admin.services import Act, ActResult, BreakerChanged, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
 NO_NAME = "-"
@@ -36,7 +36,7 @@ class ResetMany(ConfirmedAct):
     def first_form(self) -> forms.Form:
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
-    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
         """Show the page again with the new list, and with the reason that was given."""
         messages.error(self.request, moved_words(error))
         reason = self.request.POST.get("reason", "")
@@ -101,7 +101,7 @@ class OneBreakerAct(ConfirmedAct):
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"name": self.name, "expected_generation": options["expected_generation"]}
 
-    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
         """Show the confirm page again, with the breaker as it is now and the words given."""
         now = error.status.generation
         form = self.form({**self.request.POST.dict(), "expected_generation": now})

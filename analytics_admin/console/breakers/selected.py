@@ -16,7 +16,7 @@ from analytics_admin.console.breakers.operations import movers_first
 from analytics_admin.console.confirmation import ConfirmedAct, moved_words
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
 from analytics_admin.console.labels import BULK, CONTROLS
-from analytics_admin.services import Act, ActRefused, ActResult, BreakerMoved
+from analytics_admin.services import Act, ActRefused, ActResult, BreakerChanged
 
 FILLED_IN = ("control", "for_seconds", "reason")
 
@@ -61,7 +61,7 @@ class SelectedAct(ConfirmedAct):
             "selected": names,
         }
 
-    def answer_moved(self, error: BreakerMoved) -> HttpResponse:
+    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
         """Show the page again with the new facts, and with what the operator had filled in."""
         messages.error(self.request, moved_words(error))
         post = self.request.POST

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from analytics_admin.breakers.history import (
-    PERIOD,
+    PERIOD_SECONDS,
     Activity,
     FailureRecord,
     Period,
     Tally,
     TransitionRecord,
-    first_period,
+    oldest_period,
 )
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
@@ -48,7 +48,7 @@ def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> lis
     """Return the periods with these calls; those without any are shared, for a list has many."""
     history, first = list(quiet), round(quiet[0].at.timestamp())
     for at, calls, failures, slow, rejected in tallies:
-        place = (at - first) // PERIOD
+        place = (at - first) // PERIOD_SECONDS
         if 0 <= place < len(quiet):  # not if the clock has gone on since it was read
             history[place] = BreakerPeriod(
                 at=quiet[place].at,
@@ -101,7 +101,7 @@ def as_failure(record: FailureRecord) -> BreakerFailure:
 def as_history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
     """Return every period of the five minutes, also those without calls."""
     found = {period.at: period for period in periods}
-    every = range(first_period(now), int(now) + 1, PERIOD)
+    every = range(oldest_period(now), int(now) + 1, PERIOD_SECONDS)
     return [
         BreakerPeriod(at=as_time(at), counts=period.calls, rejected=period.rejected)
         for at in every

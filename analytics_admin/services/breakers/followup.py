@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.history import KEPT_FOR, TRANSITIONS_KEPT
+from analytics_admin.breakers.history import MAX_TRANSITIONS, RETENTION_SECONDS
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import HOLD_OVER, label
 from analytics_admin.breakers.status import shown
@@ -35,7 +35,7 @@ BY_ACTS = {cause for cause in CAUSE_OF.values() if cause}
 NOT_MOVED, MAYBE_MOVED = "-", ""
 """What stands for the state that an act moved a breaker to: into none, or not on record."""
 HOLDS = {it.value for it in Control} - {Control.AUTOMATIC.value}
-LONGEST_GAP = timedelta(seconds=KEPT_FOR)
+LONGEST_GAP = timedelta(seconds=RETENTION_SECONDS)
 """Between two transitions so far apart there may have been others, which are dropped by now."""
 
 
@@ -139,7 +139,11 @@ def watch_breakers(act: Operation) -> BreakerWatch | None:
         return None
     names = list(reached)[:MOST_WATCHED]
     askable = [name for name in names if is_storable(name)]
-    reading = runtime.act_store().look_back(askable) if askable else Reading(now=0.0, snapshots={})
+    reading = (
+        runtime.operator_store().read_transitions(askable)
+        if askable
+        else Reading(now=0.0, snapshots={})
+    )
     counted = outcome.get("moved" if is_done else "count")
     count = max(len(reached), counted if isinstance(counted, int) else 0)
     return BreakerWatch(
@@ -203,7 +207,7 @@ def _reaches_back(kept: _Past, since: Sequence[BreakerTransition]) -> bool:
     """Say whether no move since the act can be missing among those that are kept."""
     if len(since) < len(kept.moves):
         return True
-    is_full = len(since) >= TRANSITIONS_KEPT
+    is_full = len(since) >= MAX_TRANSITIONS
     return bool(since) and not is_full and since[0].at - kept.began < LONGEST_GAP
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin.breakers import control as operations
 from analytics_admin.breakers import forgetting, probing, status
-from analytics_admin.breakers.changes import BreakerKept, BreakerMoved, BreakerNotOpen
+from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Said
@@ -64,7 +64,7 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
         TypeError: an argument is of another type; ``names`` is one text instead of several.
         ValueError: ``expected_generation`` without the one name whose it is.
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
-        BreakerMoved: one is not at its ``expected_generation`` any more, or would be reset and is
+        BreakerChanged: one is not at its ``expected_generation`` any more, or would be reset and is
             none of those ``seen``; nothing was reset.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
@@ -77,7 +77,7 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
         raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
-    passing = (UnknownBreakers, BreakerMoved)
+    passing = (UnknownBreakers, BreakerChanged)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_reset(names, only_open=only_open, expected=expected)
@@ -116,7 +116,7 @@ def set_breaker_control(  # noqa: PLR0913  each by its name
 
     Raises:
         UnknownBreakers: nothing was held, created or recorded.
-        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
     return set_breaker_controls(
@@ -146,7 +146,7 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
 
     Raises:
         TypeError, ValueError: as for reset_circuit_breakers.
-        UnknownBreakers, BreakerMoved: nothing was done, unless a breaker moved in the very moment
+        UnknownBreakers, BreakerChanged: nothing was done, unless a breaker moved in the very moment
             of the act.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
@@ -157,7 +157,7 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
     if not names:
         raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
     wanted, seconds = hold_asked_for(control, for_seconds)
-    passing = (UnknownBreakers, BreakerMoved)
+    passing = (UnknownBreakers, BreakerChanged)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
@@ -194,15 +194,15 @@ def forget_breaker(
     A process that still uses the name registers it again, as closed.
 
     Raises:
-        UnknownBreakers, BreakerKept: nothing was done or recorded.
-        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        UnknownBreakers, BreakerInUse: nothing was done or recorded.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
         ActDenied, ActRefused, ActFailed: as for clear_search_cache.
     """
     require_names([name])
     expected = expectations([name], expected_generation)
     act = Act.FORGET_CIRCUIT_BREAKER
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (UnknownBreakers, BreakerMoved, BreakerKept)
+    passing = (UnknownBreakers, BreakerChanged, BreakerInUse)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = forgetting.plan_forget(name, expected=expected)
@@ -237,14 +237,14 @@ def allow_probe(
     Raises:
         UnknownBreakers: nothing was done or recorded.
         BreakerNotOpen: it is closed, half-open or held; nothing was done or recorded.
-        BreakerMoved: the breaker is not at ``expected_generation`` any more; nothing was done.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
         ActDenied, ActRefused, AlreadyOnRecord, ActFailed: as for clear_search_cache.
     """
     require_names([name])
     expected = expectations([name], expected_generation)
     act = Act.ALLOW_PROBE
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (UnknownBreakers, BreakerMoved, BreakerNotOpen)
+    passing = (UnknownBreakers, BreakerChanged, BreakerNotOpen)
     with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = probing.plan_probe(name, expected=expected)
@@ -269,7 +269,7 @@ def _look_first(names: Sequence[str] | None, look: Look = status.require_known) 
     if names:
         try:
             look(names)
-        except BreakerMoved:
+        except BreakerChanged:
             return None
         except StoreUnavailable as error:
             return error
@@ -281,7 +281,7 @@ def _reached_on_record(operation: Operation) -> Iterator[None]:
     """Note to which breakers the act was done before another one moved."""
     try:
         yield
-    except BreakerMoved as moved:
+    except BreakerChanged as moved:
         names = sorted(moved.reached)
         operation.outcome = {"count": len(names), "names": names[:100]}
         raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breakers.changes import BreakerChange, state_said
+from analytics_admin.breakers.changes import BreakerChange, state_message
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
@@ -39,26 +39,26 @@ def plan_said(changes: Sequence[BreakerChange], control: str) -> Said:
     """Return what a dry run says of setting breakers: the one by its name, or how many."""
     if len(changes) == 1:
         words = _("circuit breaker %(name)s would be set to %(control)s")
-        return Said(words, name=changes[0].name, control=state_said(control))
+        return Said(words, name=changes[0].name, control=state_message(control))
     several = ngettext_lazy(
         "%(number)d circuit breakers would be set to %(control)s",
         "%(number)d circuit breakers would be set to %(control)s",
         "number",
     )
-    return Said(several, number=len(changes), control=state_said(control))
+    return Said(several, number=len(changes), control=state_message(control))
 
 
 def set_said(changes: Sequence[BreakerChange], control: str) -> Said:
     """Return what is said of breakers that were set: the one by its name, or how many."""
     if len(changes) == 1:
         words = _("Circuit breaker %(name)s set to %(control)s")
-        return Said(words, name=changes[0].name, control=state_said(control))
+        return Said(words, name=changes[0].name, control=state_message(control))
     several = ngettext_lazy(
         "%(number)d circuit breakers set to %(control)s",
         "%(number)d circuit breakers set to %(control)s",
         "number",
     )
-    return Said(several, number=len(changes), control=state_said(control))
+    return Said(several, number=len(changes), control=state_message(control))
 
 
 def reset_said(changes: Sequence[BreakerChange] | None) -> Said:

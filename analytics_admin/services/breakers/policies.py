@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.registry import choosers, effective_policy
+from analytics_admin.breakers.registry import effective_policy, policy_layers
 from analytics_admin.breakers.told_policy import plain_policy
 
 DEFAULT = "default"
@@ -34,7 +34,7 @@ def explain_policy(name: str, policy: Mapping[str, Any]) -> list[PolicyOption]:
     A default that somebody chose on purpose counts as chosen.
     """
     defaults, ours = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
-    layers = choosers(name)
+    layers = policy_layers(name)
 
     def chosen_by(option: str) -> str:
         if policy[option] == ours[option]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers import status as roster
-from analytics_admin.breakers.listing import SORTS, list_part
+from analytics_admin.breakers.listing import SORTS, find_breakers
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import Inspection
-from analytics_admin.breakers.sync import SEEN_EVERY
-from analytics_admin.breakers.told_policy import heard, plain_policy
+from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
+from analytics_admin.breakers.told_policy import decode_policy, plain_policy
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.breakers.evidence import (
     as_activities,
@@ -51,7 +51,7 @@ def list_breakers(
         StoreUnavailable: the shared store does not answer; nothing is known of any of them.
     """
     _require_filters(state, search, sort)
-    part = list_part(state=state, search=search, sort=sort, bounds=slice(None))
+    part = find_breakers(state=state, search=search, sort=sort, bounds=slice(None))
     return list(part.breakers)
 
 
@@ -80,7 +80,7 @@ def page_breakers(
     if not isinstance(activity, bool):
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    part = list_part(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    part = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
     listed = [status.name for status in part.breakers]
     pages = max(1, -(-part.count // page_size))
     return BreakerPage(
@@ -106,7 +106,7 @@ def describe_breaker(name: str) -> BreakerDetail:
     if not is_storable(name):
         raise UnknownBreakers([name])
     policy = effective_policy(name)
-    found = runtime.act_store().inspect(name, policy.window)
+    found = runtime.operator_store().inspect(name, policy.window)
     if not found.is_registered(runtime.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
     return _detail(name, found, _policies_in_use(found) or [(policy, plain_policy(policy))])
@@ -117,7 +117,7 @@ def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerD
     window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
     known = replace(found.snapshot or Snapshot(generation=""), window=window)
     judged = window if policy.window and window.calls >= policy.calls_needed else None
-    status = roster.status_of(name, known, found.now, policy)
+    status = roster.build_status(name, known, found.now, policy)
     transitions = [as_transition(record) for record in evidence.transitions]
     return BreakerDetail(
         status=status,
@@ -145,9 +145,9 @@ def _policies_in_use(found: Inspection) -> list[_Policy]:
     recent = [
         text
         for number, (text, at) in enumerate(newest_first)
-        if number == 0 or at > found.now - 2 * SEEN_EVERY
+        if number == 0 or at > found.now - 2 * POLICY_REPORT_SECONDS
     ]
-    return [policy for text in recent if (policy := heard(text)) is not None]
+    return [policy for text in recent if (policy := decode_policy(text)) is not None]
 
 
 def _require_filters(state: str | None, search: str, sort: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from analytics_admin.breakers.history import LONGEST_NAME
+from analytics_admin.breakers.history import MAX_NAME_CHARS
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import AuditUnavailable, describe_database_error
 from analytics_admin.services.breakers.types import BreakerTransition
@@ -78,7 +78,7 @@ def may_have_made(act: Operation, move: BreakerTransition) -> bool:
     """Say whether the act ran when the transition was made, and makes such ones."""
     return (
         CAUSE_OF[act.kind] == move.cause
-        and move.actor in ("", act.actor[:LONGEST_NAME])
+        and move.actor in ("", act.actor[:MAX_NAME_CHARS])
         and with_zone(act.started_at) - CLOCKS_DIFFER <= move.at <= ended_at(act) + CLOCKS_DIFFER
     )
 

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from analytics_admin.breakers.history import PERIOD
+from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.status import BreakerStatus
 
-PERIODS_A_MINUTE = 60 // PERIOD
+PERIODS_A_MINUTE = 60 // PERIOD_SECONDS
 NOT_SAID = ("status", "at")
 """Parts of a detail that JSON says otherwise, or not at all."""
 

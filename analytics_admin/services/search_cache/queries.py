@@ -22,7 +22,7 @@ from analytics_admin.models import Operation, with_zone
 from analytics_admin.permissions import Act
 from analytics_admin.services.search_cache.clears import clear_mode_of
 from analytics_admin.stores.client import StoreUnavailable
-from analytics_admin.stores.executor import Courier
+from analytics_admin.stores.executor import StoreExecutor
 
 LONGEST_HISTORY = MINUTES_KEPT
 LONGEST_WAIT = 1.0
@@ -143,7 +143,9 @@ def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> Searc
     if not 0 <= minutes <= LONGEST_HISTORY:
         raise ValueError(f"minutes must be 0 to {LONGEST_HISTORY}, not {minutes}")
     settings = app_settings()
-    courier = Courier(threads=1)  # the two stores are asked at the same time: both may be silent
+    courier = StoreExecutor(
+        threads=1
+    )  # the two stores are asked at the same time: both may be silent
     try:
         statistics = courier.submit(lambda: _describe_statistics(minutes, told_again))
         return SearchCacheStatus(
@@ -158,7 +160,7 @@ def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> Searc
             **_in_time(statistics, minutes),
         )
     finally:
-        courier.dismiss()
+        courier.shut_down()
 
 
 def plain_search_cache(status: SearchCacheStatus) -> dict[str, Any]:

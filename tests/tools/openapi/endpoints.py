@@ -61,7 +61,7 @@ def act(*further: str, **about: Any) -> Endpoint:
 
 def act_on_one(*further: str, **about: Any) -> Endpoint:
     """Describe an act on the breaker in its path."""
-    errors = ("NoSuchBreaker", "BreakerMoved", *further)
+    errors = ("NoSuchBreaker", "BreakerChanged", *further)
     answer = one_of("Moved", "BreakerPlan")
     return act(*errors, tag=BREAKERS, answer=answer, conditional=True, **about)
 
@@ -138,7 +138,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         errors=(*READ_ERRORS, "NoSuchBreaker", "Unknown"),
     ),
     (breakers.BreakerView, "DELETE"): act_on_one(
-        "BreakerKept",
+        "BreakerInUse",
         name="forget_breaker",
         summary="Take a mistyped or retired name off the list",
         body=serializers.ClearBody,

@@ -113,7 +113,7 @@ ERRORS = {
         means="The path does not take the method. Every path can answer so.",
         headers=("Allow",),
     ),
-    "BreakerKept": Error(
+    "BreakerInUse": Error(
         status=409,
         codes=("breaker_kept",),
         means="The breaker is held, or the site declares it: it cannot be forgotten.",
@@ -136,7 +136,7 @@ ERRORS = {
         codes=("length_required",),
         means="The body came without a Content-Length; nothing was done.",
     ),
-    "BreakerMoved": Error(
+    "BreakerChanged": Error(
         status=412,
         codes=("breaker_moved",),
         means="The breaker is not what If-Match says any more; nothing was done to it.",
