@@ -17,7 +17,7 @@ from analytics_admin.services import (
     LONGEST_HISTORY,
     LONGEST_SEARCH,
     MAX_REASON_LENGTH,
-    MOST_TAGS,
+    MAX_TAGS_PER_CLEAR,
     OPERATION_CHANNELS,
     OPERATION_KINDS,
     OPERATION_STATUSES,
@@ -115,7 +115,7 @@ class ClearCacheBody(ClearBody):
         child=StrictText(trim_whitespace=False),
         required=False,
         allow_empty=False,
-        max_length=MOST_TAGS,
+        max_length=MAX_TAGS_PER_CLEAR,
         help_text="Only results with one of these; always hard.",
     )
 

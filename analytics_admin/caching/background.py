@@ -18,7 +18,7 @@ from analytics_admin.caching.codec import UnstorableValue
 logger = logging.getLogger("analytics_admin.caching")
 
 
-class Refreshes:
+class BackgroundRefreshes:
     """Those of one process; at most so many at once."""
 
     def __init__(self, most: int) -> None:

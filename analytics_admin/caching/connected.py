@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 
 from django.core.signals import setting_changed
 
-from analytics_admin.caching.client import Wiring
+from analytics_admin.caching.client import CacheClient
 from analytics_admin.caching.codec import decode
 from analytics_admin.caching.effects import Lookup
 from analytics_admin.caching.entries import Entry
-from analytics_admin.caching.freshness import Finding
-from analytics_admin.caching.statistics.counters import Statistics
+from analytics_admin.caching.freshness import Freshness
+from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
-from analytics_admin.caching.statistics.store import Ledger, open_ledger
+from analytics_admin.caching.statistics.store import StatisticsStore, open_statistics_store
 from analytics_admin.caching.stores import memory
-from analytics_admin.caching.stores.availability import Away, Step
+from analytics_admin.caching.stores.availability import StoreBypassed, StoreCall
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import register_process_hooks
@@ -28,9 +28,9 @@ class Connected:
 
     def __init__(self, alias: Callable[[], str]) -> None:
         self._alias = alias
-        self._wiring: Wiring | None = None
+        self._wiring: CacheClient | None = None
         self._lock = threading.Lock()
-        self.statistics = Statistics(self._note_count)
+        self.statistics = CallCounter(self._note_count)
         """What the calls of this process came to, and was not told to the ledger yet."""
         self.reporter = Reporter(self.statistics, self._open_ledger)
         setting_changed.connect(self._note_setting)
@@ -40,23 +40,23 @@ class Connected:
         self.statistics.hit(entry.computed_in)
         return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
 
-    def _read(self, keys: list[Any], tags: Iterable[str]) -> list[Finding]:
+    def _read(self, keys: list[Any], tags: Iterable[str]) -> list[Freshness]:
         wiring = self._wired()
         step = wiring.reading(keys, tags)
         try:
             return wiring.line.run(step)
-        except Away:
+        except StoreBypassed:
             return []
 
-    async def _aread(self, keys: list[Any], tags: Iterable[str]) -> list[Finding]:
+    async def _aread(self, keys: list[Any], tags: Iterable[str]) -> list[Freshness]:
         wiring = self._wired()
         step = wiring.reading(keys, tags)
         try:
             return await wiring.line.arun(step)
-        except Away:
+        except StoreBypassed:
             return []
 
-    def _values(self, keys: list[Any], found: list[Finding]) -> dict[Any, Any]:
+    def _values(self, keys: list[Any], found: list[Freshness]) -> dict[Any, Any]:
         values = {}
         for key, each in zip(keys, found, strict=False):  # none at all with the store away
             if each.fresh is not None:
@@ -64,25 +64,25 @@ class Connected:
         self.statistics.add(misses=len(found) - len(values), bypassed=len(keys) - len(found))
         return values
 
-    def _insist(self, step: Step[T]) -> T:
+    def _insist(self, step: StoreCall[T]) -> T:
         try:
             return self._wired().line.run(step)
-        except Away as away:
+        except StoreBypassed as away:
             raise StoreUnavailable(away.reason) from None
 
-    async def _ainsist(self, step: Step[T]) -> T:
+    async def _ainsist(self, step: StoreCall[T]) -> T:
         try:
             return await self._wired().line.arun(step)
-        except Away as away:
+        except StoreBypassed as away:
             raise StoreUnavailable(away.reason) from None
 
-    def _wired(self) -> Wiring:
+    def _wired(self) -> CacheClient:
         return self._wiring or self._wire()
 
-    def _wire(self) -> Wiring:
+    def _wire(self) -> CacheClient:
         with self._lock:
             if self._wiring is None:
-                self._wiring = Wiring(self._alias(), self.statistics)
+                self._wiring = CacheClient(self._alias(), self.statistics)
             return self._wiring
 
     def _note_setting(self, *, setting: str, **_: object) -> None:
@@ -113,5 +113,7 @@ class Connected:
     def _note_count(self) -> None:
         self.reporter.wake()
 
-    def _open_ledger(self) -> Ledger:
-        return open_ledger(app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT)
+    def _open_ledger(self) -> StatisticsStore:
+        return open_statistics_store(
+            app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT
+        )

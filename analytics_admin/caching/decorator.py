@@ -70,19 +70,19 @@ class CachedFunction(Generic[P, R]):
             markcoroutinefunction(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        found: Any = self.ask(*args, **kwargs)
+        found: Any = self.lookup(*args, **kwargs)
         result: Any = self._value_later(found) if self._is_async else found.value
         return cast("R", result)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
-    def ask(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the Lookup of a call; of an ``async def`` an awaitable of it."""
         terms = {**self._terms, "tags": self._tags_of(args, kwargs)}
         compute = functools.partial(self._function, *args, **kwargs)
-        ask = self._cache.aask if self._is_async else self._cache.ask
-        return ask(self.key(*args, **kwargs), compute, **terms)
+        lookup = self._cache.alookup if self._is_async else self._cache.lookup
+        return lookup(self.key(*args, **kwargs), compute, **terms)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> list[Any]:
         """Return the key of a call, as the cache's own methods take it.

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 JITTER = 0.1
 """A timeout is shortened by up to this part of it, never lengthened."""
-LONGEST = 3650 * 86400
+MAX_DURATION_SECONDS = 3650 * 86400
 """Seconds; what is to live longer has no timeout."""
 
 Duration = float | timedelta
 
 
-def seconds_of(given: object, *, name: str, allow_zero: bool = False) -> float:
+def to_seconds(given: object, *, name: str, allow_zero: bool = False) -> float:
     """Return a duration as seconds.
 
     Raises:
@@ -26,11 +26,11 @@ def seconds_of(given: object, *, name: str, allow_zero: bool = False) -> float:
     if not math.isfinite(given) or given < 0 or (given == 0 and not allow_zero):
         bound = "at least" if allow_zero else "more than"
         raise ValueError(f"{name} must be {bound} 0 seconds, not {given}")
-    if given > LONGEST:
+    if given > MAX_DURATION_SECONDS:
         raise ValueError(f"{name} is over ten years; None means that a value never expires")
     return given
 
 
-def spread(seconds: float) -> float:
+def shortened(seconds: float) -> float:
     """Return the duration, shortened by a random part of up to JITTER."""
     return seconds * (1 - random.random() * JITTER)

@@ -1,6 +1,6 @@
 """The steps of a lookup that found no fresh value, as data; and who takes them.
 
-A lookup is written once, as a generator of steps. ``take`` walks it in a thread, ``atake`` in an
+A lookup is written once, as a generator of steps. ``run`` walks it in a thread, ``arun`` in an
 event loop, which it never blocks.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from analytics_admin.caching.background import Refreshes
-from analytics_admin.caching.singleflight import Flight, Landing, running_loop
-from analytics_admin.caching.stores.availability import Away, Line, Step
+from analytics_admin.caching.background import BackgroundRefreshes
+from analytics_admin.caching.singleflight import Flight, FlightResult, running_loop
+from analytics_admin.caching.stores.availability import StoreAccess, StoreBypassed, StoreCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +30,40 @@ class Lookup:
     """Seconds since the value was stored."""
 
 
-class Exchange(NamedTuple):
+class CallStore(NamedTuple):
     """Have the store do something; answered with what it returns, None if it is away."""
 
-    step: Step[Any]
+    step: StoreCall[Any]
 
 
-class Pause(NamedTuple):
+class Sleep(NamedTuple):
     seconds: float
 
 
-class Wait(NamedTuple):
+class WaitFor(NamedTuple):
     """Wait for another's flight; answered with a Waited."""
 
     flight: Flight
     seconds: float
 
 
-class Waited(NamedTuple):
+class FlightWait(NamedTuple):
     ended: bool
-    landing: Landing | None
+    landing: FlightResult | None
 
 
-class Behind(NamedTuple):
+class InBackground(NamedTuple):
     """Have these steps taken while the caller goes on; answered with whether they will be."""
 
-    refreshes: Refreshes
-    steps: "Steps"
+    refreshes: BackgroundRefreshes
+    steps: "Effects"
 
 
 class Compute(NamedTuple):
     """Compute the value; answered with an Outcome."""
 
 
-class Outcome(NamedTuple):
+class Computation(NamedTuple):
     value: Any
     error: Exception | None
     seconds: float
@@ -71,11 +71,11 @@ class Outcome(NamedTuple):
 
 Answer = Lookup | Exception
 """The end of a lookup; an exception is the computation's own, or says that its result cannot be."""
-AnyStep = Exchange | Pause | Wait | Behind | Compute
-Steps = Generator[AnyStep, Any, Answer]
+Effect = CallStore | Sleep | WaitFor | InBackground | Compute
+Effects = Generator[Effect, Any, Answer]
 
 
-def take(steps: Steps, line: Line, compute: Callable[[], Any]) -> Lookup:
+def run(steps: Effects, line: StoreAccess, compute: Callable[[], Any]) -> Lookup:
     """Walk the lookup in this thread and return its answer."""
     reply: Any = None
     try:
@@ -87,7 +87,7 @@ def take(steps: Steps, line: Line, compute: Callable[[], Any]) -> Lookup:
         steps.close()  # it gives back what it holds, if this thread was interrupted
 
 
-async def atake(steps: Steps, line: Line, compute: Callable[[], Any]) -> Lookup:
+async def arun(steps: Effects, line: StoreAccess, compute: Callable[[], Any]) -> Lookup:
     """Walk the lookup in a task and return its answer. ``compute`` may return an awaitable."""
     reply: Any = None
     try:
@@ -105,69 +105,69 @@ def _settle(answer: Answer) -> Lookup:
     return answer
 
 
-def _do(step: AnyStep, line: Line, compute: Callable[[], Any]) -> Any:
+def _do(step: Effect, line: StoreAccess, compute: Callable[[], Any]) -> Any:
     match step:
-        case Exchange(exchange):
-            with suppress(Away):
+        case CallStore(exchange):
+            with suppress(StoreBypassed):
                 return line.run(exchange)
-        case Pause(seconds):
+        case Sleep(seconds):
             time.sleep(seconds)
-        case Wait(flight, seconds):
+        case WaitFor(flight, seconds):
             return _wait(flight, seconds)
-        case Behind(refreshes, steps):
-            return refreshes.begin(partial(take, steps, line, compute))
+        case InBackground(refreshes, steps):
+            return refreshes.begin(partial(run, steps, line, compute))
         case Compute():
             return _compute(compute)
     return None
 
 
-def _wait(flight: Flight, seconds: float) -> Waited:
+def _wait(flight: Flight, seconds: float) -> FlightWait:
     if flight.loop is not None and flight.loop is running_loop():
-        return Waited(False, None)  # this very thread is what the flight needs to go on
+        return FlightWait(False, None)  # this very thread is what the flight needs to go on
     try:
-        return Waited(True, flight.future.result(timeout=max(0.0, seconds)))
+        return FlightWait(True, flight.future.result(timeout=max(0.0, seconds)))
     except TimeoutError:
-        return Waited(False, None)
+        return FlightWait(False, None)
 
 
-def _compute(compute: Callable[[], Any]) -> Outcome:
+def _compute(compute: Callable[[], Any]) -> Computation:
     began = time.monotonic()
     try:
-        return Outcome(compute(), None, time.monotonic() - began)
+        return Computation(compute(), None, time.monotonic() - began)
     except Exception as error:  # the caller's own, raised to it in the end
-        return Outcome(None, error, time.monotonic() - began)
+        return Computation(None, error, time.monotonic() - began)
 
 
-async def _ado(step: AnyStep, line: Line, compute: Callable[[], Any]) -> Any:
+async def _ado(step: Effect, line: StoreAccess, compute: Callable[[], Any]) -> Any:
     match step:
-        case Exchange(exchange):
-            with suppress(Away):
+        case CallStore(exchange):
+            with suppress(StoreBypassed):
                 return await line.arun(exchange)
-        case Pause(seconds):
+        case Sleep(seconds):
             await asyncio.sleep(seconds)
-        case Wait(flight, seconds):
+        case WaitFor(flight, seconds):
             return await _await(flight, seconds)
-        case Behind(refreshes, steps):
-            return refreshes.abegin(partial(atake, steps, line, compute))
+        case InBackground(refreshes, steps):
+            return refreshes.abegin(partial(arun, steps, line, compute))
         case Compute():
             return await _acompute(compute)
     return None
 
 
-async def _await(flight: Flight, seconds: float) -> Waited:
+async def _await(flight: Flight, seconds: float) -> FlightWait:
     awaited = asyncio.wrap_future(flight.future)
     try:
-        return Waited(True, await asyncio.wait_for(awaited, max(0.0, seconds)))
+        return FlightWait(True, await asyncio.wait_for(awaited, max(0.0, seconds)))
     except TimeoutError:
-        return Waited(False, None)
+        return FlightWait(False, None)
 
 
-async def _acompute(compute: Callable[[], Any]) -> Outcome:
+async def _acompute(compute: Callable[[], Any]) -> Computation:
     began = time.monotonic()
     try:
         value = compute()
         if inspect.isawaitable(value):
             value = await value
-        return Outcome(value, None, time.monotonic() - began)
+        return Computation(value, None, time.monotonic() - began)
     except Exception as error:  # the caller's own, raised to it in the end
-        return Outcome(None, error, time.monotonic() - began)
+        return Computation(None, error, time.monotonic() - began)

@@ -19,7 +19,7 @@ RECORD_NAME = "analytics_admin:token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRecord:
+class EpochRecord:
     """The tokens that values of the cache may carry. Tokens are random, never counters: a store
     that lost its data can't come to accept old values again."""
 
@@ -35,7 +35,7 @@ class TokenRecord:
         }
         return json.dumps(record, separators=(",", ":")).encode()
 
-    def replaces(self, earlier: "TokenRecord") -> bool:
+    def replaces(self, earlier: "EpochRecord") -> bool:
         """Say whether no value that counted under the earlier record counts under this one."""
         return self.accepted.isdisjoint(earlier.accepted)
 
@@ -44,7 +44,7 @@ class TokenRecord:
         """The token that new values carry."""
         return min(self.accepted)
 
-    def soft_cleared(self, *, now: float, bound: float) -> "TokenRecord":
+    def soft_cleared(self, *, now: float, bound: float) -> "EpochRecord":
         """Return the record after a soft clear at ``now`` (seconds of the store's time).
 
         What was accepted may be served as stale for ``bound`` seconds more.
@@ -54,9 +54,9 @@ class TokenRecord:
         before = math.nextafter(until, 0)
         earlier = {t: min(u, before) for t, u in self.servable_until.items() if u > now}
         cleared = dict.fromkeys(self.accepted, until)
-        return TokenRecord(accepted=new_record().accepted, servable_until={**earlier, **cleared})
+        return EpochRecord(accepted=new_record().accepted, servable_until={**earlier, **cleared})
 
-    def undone(self, *, now: float) -> "TokenRecord | None":
+    def undone(self, *, now: float) -> "EpochRecord | None":
         """Return the record with the last soft clear taken back; None if there is none to undo.
 
         What was stored since is accepted too. Earlier soft clears stay.
@@ -67,7 +67,7 @@ class TokenRecord:
         last = max(left.values())
         back = {token for token, until in left.items() if until == last}
         kept = {token: until for token, until in left.items() if token not in back}
-        return TokenRecord(accepted=self.accepted | back, servable_until=kept)
+        return EpochRecord(accepted=self.accepted | back, servable_until=kept)
 
 
 class Entry(NamedTuple):
@@ -93,9 +93,9 @@ def record_key(alias: str) -> str:
     return caches[alias].make_key(RECORD_NAME)
 
 
-def new_record() -> TokenRecord:
+def new_record() -> EpochRecord:
     """Return a record that accepts one token which nothing carries yet."""
-    return TokenRecord(accepted=frozenset({secrets.token_urlsafe(12)}))
+    return EpochRecord(accepted=frozenset({secrets.token_urlsafe(12)}))
 
 
 def entry_head(*, stamp: str, stored_ms: int, fresh_until_ms: int, computed_ms: int) -> str:
@@ -121,13 +121,13 @@ def decode_entry(raw: bytes | None) -> Entry | None:
         return None
 
 
-def stamp_of(token: str, tag_tokens: tuple[str, ...]) -> str:
+def join_epochs(token: str, tag_tokens: tuple[str, ...]) -> str:
     """Return what an entry stored under these tokens carries."""
     return ",".join((token, *tag_tokens))
 
 
 @lru_cache(maxsize=16)  # it is read with every value, and changes with a clear
-def decode_record(raw: bytes | None) -> TokenRecord | None:
+def decode_record(raw: bytes | None) -> EpochRecord | None:
     """Return the record, or None for a missing or damaged one."""
     try:
         record = json.loads(raw or b"null")
@@ -138,10 +138,10 @@ def decode_record(raw: bytes | None) -> TokenRecord | None:
     accepted, servable = record.get("accepted"), record.get("servable_until")
     if not _is_token_list(accepted) or not _is_token_times(servable):
         return None
-    return TokenRecord(accepted=frozenset(accepted), servable_until=servable)
+    return EpochRecord(accepted=frozenset(accepted), servable_until=servable)
 
 
-def read_record(client: Any, key: str) -> TokenRecord | None:
+def read_record(client: Any, key: str) -> EpochRecord | None:
     """Return the record in the store, or None for a missing or damaged one."""
     try:
         return decode_record(client.get(key))
@@ -151,7 +151,7 @@ def read_record(client: Any, key: str) -> TokenRecord | None:
         raise
 
 
-def draw_record(client: Any, key: str) -> TokenRecord:
+def ensure_record(client: Any, key: str) -> EpochRecord:
     """Return the record in the store, having set a new one if it was missing or damaged.
 
     Of several that draw at once, all return the one that stays.
@@ -168,7 +168,7 @@ def draw_record(client: Any, key: str) -> TokenRecord:
     return drawn
 
 
-def replace_record(client: Any, key: str, record: TokenRecord) -> None:
+def replace_record(client: Any, key: str, record: EpochRecord) -> None:
     """Set the record, whatever was there; ``client`` may be a pipeline."""
     client.set(key, record.encode())
 

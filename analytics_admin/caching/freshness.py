@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from analytics_admin.caching.entries import Entry, TokenRecord, decode_entry, decode_record
+from analytics_admin.caching.entries import Entry, EpochRecord, decode_entry, decode_record
 from analytics_admin.caching.stores.base import Reading
 
 
-class Finding(NamedTuple):
+class Freshness(NamedTuple):
     """What a reading comes to; at most one of ``fresh`` and ``stale`` is there."""
 
     fresh: Entry | None
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 NOTHING: frozenset[str] = frozenset()
 
 
-def judge(reading: Reading, stale_for: float = 0) -> Finding:
+def assess_freshness(reading: Reading, stale_for: float = 0) -> Freshness:
     """Judge what was read for a call that accepts values ``stale_for`` seconds past their time.
 
     A value whose token is not accepted, or that carries other tags, is absent, but for one cleared
@@ -33,28 +33,28 @@ def judge(reading: Reading, stale_for: float = 0) -> Finding:
     """
     record = decode_record(reading.record)
     if record is None:
-        return Finding(None, None, NOTHING, reading.now, reading.record or b"")
+        return Freshness(None, None, NOTHING, reading.now, reading.record or b"")
     tail = ""
     stamps = record.accepted
     if reading.tags:
         if None in reading.tags:
-            return Finding(None, None, NOTHING, reading.now)
+            return Freshness(None, None, NOTHING, reading.now)
         tail = "".join([f",{(token or b'').decode(errors='replace')}" for token in reading.tags])
         stamps = frozenset({token + tail for token in record.accepted})
     entry = decode_entry(reading.entry)
     if entry is None:
-        return Finding(None, None, stamps, reading.now)
+        return Freshness(None, None, stamps, reading.now)
     if entry.stamp in stamps and entry.fresh_until > reading.now:
-        return Finding(entry, None, stamps, reading.now)
+        return Freshness(entry, None, stamps, reading.now)
     until = entry.fresh_until + stale_for
     if entry.stamp not in stamps:
         until = min(until, _servable_until(entry, record, tail))
     if until > reading.now:
-        return Finding(None, entry, stamps, reading.now, stale_until=until)
-    return Finding(None, None, stamps, reading.now)
+        return Freshness(None, entry, stamps, reading.now, stale_until=until)
+    return Freshness(None, None, stamps, reading.now)
 
 
-def _servable_until(entry: Entry, record: TokenRecord, tail: str) -> float:
+def _servable_until(entry: Entry, record: EpochRecord, tail: str) -> float:
     if not entry.stamp.endswith(tail):
         return 0.0
     return record.servable_until.get(entry.stamp.removesuffix(tail), 0.0)

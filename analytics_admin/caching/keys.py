@@ -15,11 +15,11 @@ from uuid import UUID
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 
-LONGEST_NAME = 120
+MAX_NAME_CHARS = 120
 """Characters of a canonical form that still is the name itself; a longer one is hashed."""
-LONGEST_TAG = 500
+MAX_TAG_CHARS = 500
 """Characters of a tag; more is a mistake, such as a whole document."""
-MOST_TAGS = 50
+MAX_TAGS_PER_VALUE = 50
 
 
 def name_key(key: object) -> str:
@@ -52,24 +52,24 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
     if isinstance(tags, str | bytes):
         raise TypeError(f"tags must be several texts, as in ({tags!r},), not one")
     names = {_name(_canonical(_checked_tag(tag), "tag")) for tag in tags}
-    if len(names) > MOST_TAGS:
+    if len(names) > MAX_TAGS_PER_VALUE:
         words = _("a value has at most %(most)s tags, not %(number)s")
-        raise ValueError(Said(words, most=MOST_TAGS, number=len(names)))
+        raise ValueError(Said(words, most=MAX_TAGS_PER_VALUE, number=len(names)))
     return tuple(sorted(names))
 
 
 def _checked_tag(tag: object) -> str:
     if not isinstance(tag, str):
         raise TypeError(f"a tag must be text, not {type(tag).__name__}")
-    if not 0 < len(tag) <= LONGEST_TAG:
+    if not 0 < len(tag) <= MAX_TAG_CHARS:
         words = _("a tag has 1 to %(most)s characters, not %(number)s")
-        raise ValueError(Said(words, most=LONGEST_TAG, number=len(tag)))
+        raise ValueError(Said(words, most=MAX_TAG_CHARS, number=len(tag)))
     return tag
 
 
 def _name(text: str) -> str:
     """Return a text as it is if it may be part of a name, else its SHA-256."""
-    if len(text) <= LONGEST_NAME and text.isascii() and text.isprintable() and " " not in text:
+    if len(text) <= MAX_NAME_CHARS and text.isascii() and text.isprintable() and " " not in text:
         return f"k:{text}"
     # Not "replace" or an escape: a lone surrogate must not become what another text is.
     return f"h:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

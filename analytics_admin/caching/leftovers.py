@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analytics_admin.caching.entries import TokenRecord
+from analytics_admin.caching.entries import EpochRecord
 from analytics_admin.caching.keyspace import Keyspace
 
 HEAD_BYTES = 64
@@ -56,7 +56,7 @@ return redis.call(ARGV[2] == '1' and 'UNLINK' or 'EXISTS', unpack(outdated))
 """
 
 
-def is_needed(kind: str, head: bytes, record: TokenRecord | None, *, now: float) -> bool:
+def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float) -> bool:
     """Say whether a key that begins like this counts, or may be served, or may come to count.
 
     A tag's token may be that of a value which counts, so it always is.

@@ -11,9 +11,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from analytics_admin.caching.connected import Connected
 from analytics_admin.caching.decorator import Decorator
-from analytics_admin.caching.effects import Lookup, atake, take
-from analytics_admin.caching.freshness import judge
-from analytics_admin.caching.stores.availability import Away
+from analytics_admin.caching.effects import Lookup, arun, run
+from analytics_admin.caching.freshness import assess_freshness
+from analytics_admin.caching.stores.availability import StoreBypassed
 from analytics_admin.conf import app_settings
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class SearchCache(Connected):
             UnstorableValue: the result would not come back as it is.
             Exception: whatever ``compute`` raised, if there is no stale value to serve.
         """
-        lookup = self.ask(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
+        lookup = self.lookup(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
         value: T = lookup.value
         return value
 
@@ -69,11 +69,11 @@ class SearchCache(Connected):
         tags: Iterable[str] = (),
     ) -> T:
         """Do what ``get_or_compute`` does in async code; ``compute`` may be ``async def``."""
-        lookup = await self.aask(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
+        lookup = await self.alookup(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
         value: T = lookup.value
         return value
 
-    def ask(
+    def lookup(
         self,
         key: object,
         compute: Callable[[], Any],
@@ -87,14 +87,14 @@ class SearchCache(Connected):
         question = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
         try:
             reading = wiring.line.run(lambda store: store.read(question.place))
-        except Away:
-            return take(wiring.lookups.bypass(), wiring.line, compute)
-        found = judge(reading, question.stale_for)
+        except StoreBypassed:
+            return run(wiring.lookups.bypass(), wiring.line, compute)
+        found = assess_freshness(reading, question.stale_for)
         if found.fresh is not None:
             return self._hit(found.fresh, now=found.now)
-        return take(wiring.lookups.resolve(question, found), wiring.line, compute)
+        return run(wiring.lookups.resolve(question, found), wiring.line, compute)
 
-    async def aask(
+    async def alookup(
         self,
         key: object,
         compute: Callable[[], Any],
@@ -103,17 +103,17 @@ class SearchCache(Connected):
         stale_for: float | timedelta = 0,
         tags: Iterable[str] = (),
     ) -> Lookup:
-        """Do what ``ask`` does in async code; ``compute`` may be ``async def``."""
+        """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
         wiring = self._wiring or self._wire()
         question = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
         try:
             reading = await wiring.line.arun(lambda store: store.read(question.place))
-        except Away:
-            return await atake(wiring.lookups.bypass(), wiring.line, compute)
-        found = judge(reading, question.stale_for)
+        except StoreBypassed:
+            return await arun(wiring.lookups.bypass(), wiring.line, compute)
+        found = assess_freshness(reading, question.stale_for)
         if found.fresh is not None:
             return self._hit(found.fresh, now=found.now)
-        return await atake(wiring.lookups.resolve(question, found), wiring.line, compute)
+        return await arun(wiring.lookups.resolve(question, found), wiring.line, compute)
 
     def cached(
         self,
@@ -133,7 +133,7 @@ class SearchCache(Connected):
         ``search_cache_key``, which says all that the result depends on; without one the call
         raises TypeError. Of a class method the class enters.
 
-        The decorated function has ``ask(…)``, ``key(…)`` and ``delete(…)``, which take the
+        The decorated function has ``lookup(…)``, ``key(…)`` and ``delete(…)``, which take the
         function's arguments (a method's object first).
 
         Raises:
@@ -187,7 +187,7 @@ class SearchCache(Connected):
         step = wiring.setting(value, terms)
         try:
             return wiring.line.run(step)
-        except Away:
+        except StoreBypassed:
             return False
 
     async def aset(
@@ -205,7 +205,7 @@ class SearchCache(Connected):
         step = wiring.setting(value, terms)
         try:
             return await wiring.line.arun(step)
-        except Away:
+        except StoreBypassed:
             return False
 
     def delete(self, key: object) -> bool:

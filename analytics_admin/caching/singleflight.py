@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from analytics_admin.caching.stores.availability import never_cancelled
-from analytics_admin.caching.stores.base import Place
+from analytics_admin.caching.stores.base import EntryKeys
 
 
-class Landing(NamedTuple):
+class FlightResult(NamedTuple):
     """What a flight brings to those who wait for it."""
 
     text: str
@@ -29,7 +29,7 @@ class Flight:
 
     __slots__ = ("future", "is_behind", "loop", "place", "stamp")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: EntryKeys) -> None:
         self.place = place
         self.is_behind = False
         """True: it is led behind the back of the caller, who was served."""
@@ -37,21 +37,21 @@ class Flight:
         """What the value would carry, once that is known."""
         self.loop = running_loop()
         """The event loop that a caller must not block who waits for this flight."""
-        self.future: Future[Landing | None] = never_cancelled()
+        self.future: Future[FlightResult | None] = never_cancelled()
 
 
 within: ContextVar[tuple[Flight, ...]] = ContextVar("within", default=())
 """The computations that this thread or task is in the middle of, or was begun by."""
 
 
-class Flights:
+class SingleFlight:
     """The flights of one process; not to be used on the other side of a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way: dict[Place, Flight] = {}
+        self._under_way: dict[EntryKeys, Flight] = {}
 
-    def join(self, place: Place, *, stamps: frozenset[str]) -> tuple[Flight, bool]:
+    def join(self, place: EntryKeys, *, stamps: frozenset[str]) -> tuple[Flight, bool]:
         """Return the flight to this place, and whether it is the caller's own to lead.
 
         ``stamps`` are what the caller has seen accepted. A flight under another one is left to
@@ -64,7 +64,7 @@ class Flights:
             flight = self._under_way[place] = Flight(place)
             return flight, True
 
-    def end(self, flight: Flight, landing: Landing | None = None) -> None:
+    def end(self, flight: Flight, landing: FlightResult | None = None) -> None:
         """End the caller's own flight and wake those who wait for it.
 
         Without a landing there is nothing for them, and they look again. Ends but once.
@@ -77,7 +77,7 @@ class Flights:
         flight.future.set_result(landing)
 
 
-def is_computing(place: Place) -> bool:
+def is_being_computed_here(place: EntryKeys) -> bool:
     """Say whether the caller is part of a computation of this very value."""
     return any(outer.place == place and not outer.future.done() for outer in within.get())
 

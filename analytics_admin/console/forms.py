@@ -10,7 +10,12 @@ from django.utils.translation import gettext_lazy as _
 from analytics_admin.conf import app_settings
 from analytics_admin.console.environment_name import EnvironmentNameField
 from analytics_admin.console.labels import CONTROLS
-from analytics_admin.services import DEFAULT_HOLD, LONGEST_TAG, MAX_REASON_LENGTH, MOST_TAGS
+from analytics_admin.services import (
+    DEFAULT_HOLD,
+    MAX_REASON_LENGTH,
+    MAX_TAG_CHARS,
+    MAX_TAGS_PER_CLEAR,
+)
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -86,10 +91,10 @@ def _wrong_tags(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
         return words if tags else ""
     if not tags:
         return _("Name at least one tag.")
-    if len(set(tags)) > MOST_TAGS:
-        return _("At most %(number)d tags.") % {"number": MOST_TAGS}
-    if any(len(tag) > LONGEST_TAG for tag in tags):
-        return _("A tag has at most %(number)d characters.") % {"number": LONGEST_TAG}
+    if len(set(tags)) > MAX_TAGS_PER_CLEAR:
+        return _("At most %(number)d tags.") % {"number": MAX_TAGS_PER_CLEAR}
+    if any(len(tag) > MAX_TAG_CHARS for tag in tags):
+        return _("A tag has at most %(number)d characters.") % {"number": MAX_TAG_CHARS}
     return ""
 
 

@@ -8,8 +8,8 @@ from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, Break
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.status import BreakerStatus
-from analytics_admin.caching.clear.tags import MOST_TAGS
-from analytics_admin.caching.keys import LONGEST_TAG
+from analytics_admin.caching.clear.tags import MAX_TAGS_PER_CLEAR
+from analytics_admin.caching.keys import MAX_TAG_CHARS
 from analytics_admin.permissions import Act, may
 from analytics_admin.services.audit import (
     Actor,
@@ -114,9 +114,9 @@ __all__ = [
     "LARGEST_PAGE_OF_OPERATIONS",
     "LONGEST_HISTORY",
     "LONGEST_SEARCH",
-    "LONGEST_TAG",
     "MAX_REASON_LENGTH",
-    "MOST_TAGS",
+    "MAX_TAGS_PER_CLEAR",
+    "MAX_TAG_CHARS",
     "OPERATION_CHANNELS",
     "OPERATION_KINDS",
     "OPERATION_STATUSES",

@@ -42,7 +42,7 @@ def search(query: str, page: int = 1) -> Lookup:
         BackendDown: it was asked and failed, and there is no older result.
     """
     terms = terms_of(query)
-    return search_cache.ask(
+    return search_cache.lookup(
         ("demo search", terms, page),
         lambda: catalog().call(_search_catalog, terms, page),
         timeout=FRESH_FOR,

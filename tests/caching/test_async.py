@@ -36,7 +36,7 @@ def test_every_method_has_its_twin(cache):
             await cache.aget("a", 5, tags=["x"]),
             await cache.aget_or_compute("b", lambda: 2),
             await cache.aget_or_compute("c", Backend(3).later),
-            (await cache.aask("c", Backend().later)).state,
+            (await cache.alookup("c", Backend().later)).state,
             await cache.adelete("c"),
             await cache.adelete("c"),
         ]
@@ -205,7 +205,7 @@ def test_functions_are_cached_by_their_arguments(cache):
     assert search("a", 2) == ["a", 2, [], {}]
     assert search("a", 2, "b", c=[1]) == ["a", 2, ["b"], {"c": [1]}]
     assert len(calls) == 3
-    assert (search.__name__, search.ask("a").state) == ("search", "hit")
+    assert (search.__name__, search.lookup("a").state) == ("search", "hit")
     assert search.delete("a") is True
     assert cache.get(search.key("a", 2)) == ["a", 2, [], {}]
     with pytest.raises(TypeError):
@@ -221,7 +221,7 @@ def test_coroutine_functions_are_cached_likewise(cache):
         return query
 
     async def main() -> list[Any]:
-        found = [await search("a"), await search(query="a"), (await search.ask("a")).state]
+        found = [await search("a"), await search(query="a"), (await search.lookup("a")).state]
         await cache.aclear_tags(["a"])
         return [*found, await search("a"), await search.delete("a")]
 

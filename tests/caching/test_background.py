@@ -27,7 +27,7 @@ def cache(settings: Any, kind: str) -> SearchCache:
 
 
 def ask(cache: SearchCache, backend: Any, key: str = "q") -> tuple[Any, str]:
-    lookup = cache.ask(key, backend, stale_for=60)
+    lookup = cache.lookup(key, backend, stale_for=60)
     return lookup.value, lookup.state
 
 
@@ -79,7 +79,7 @@ def test_a_caller_that_wants_no_stale_value_waits_for_the_refresh(cache):
     assert slow.begun.wait(5)
     threading.Timer(0.1, slow.go_on.set).start()
     never = Backend("never")
-    assert cache.ask("q", never).value == "fresh"
+    assert cache.lookup("q", never).value == "fresh"
     assert never.calls == 0
 
 
@@ -128,11 +128,11 @@ def test_in_an_event_loop_a_task_computes(cache):
             await go_on.wait()
             return "fresh"
 
-        states = [(await cache.aask("q", compute, stale_for=60)).state for _ in range(2)]
+        states = [(await cache.alookup("q", compute, stale_for=60)).state for _ in range(2)]
         go_on.set()
         while await cache.aget("q") is None:
             await asyncio.sleep(0.01)
-        return [*states, (await cache.aask("q", compute, stale_for=60)).state]
+        return [*states, (await cache.alookup("q", compute, stale_for=60)).state]
 
     assert asyncio.run(asyncio.wait_for(main(), 10)) == ["stale", "stale", "hit"]
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from analytics_admin.caching.stores.base import Place
+from analytics_admin.caching.stores.base import EntryKeys
 from analytics_admin.caching.stores.redis import RedisStore
 
 LATE = 0.04  # seconds
@@ -27,6 +27,6 @@ class LateWire:
 def test_an_answer_that_comes_late_does_not_leave_the_reckoned_time_behind():
     """Else a value would be served beyond its bound by that much."""
     store = RedisStore(LateWire(), probe="probe")  # type: ignore[arg-type]
-    place = Place("record", "entry", "lease", ())
+    place = EntryKeys("record", "entry", "lease", ())
     for _ in range(2):  # the second is reckoned
         assert abs(store.read(place).now - time.time()) < LATE / 2

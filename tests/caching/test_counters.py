@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from analytics_admin.caching.statistics.counters import FIGURES, Counts, Statistics
-from analytics_admin.caching.statistics.queries import PERIODS, Figures, _spans, load_of
+from analytics_admin.caching.statistics.counters import COUNT_NAMES, CallCounter, Counts
+from analytics_admin.caching.statistics.queries import PERIODS, Figures, _spans, estimate_load
 
 
 def test_a_stale_answer_is_no_hit_and_a_bypassed_call_does_not_count():
@@ -22,15 +22,15 @@ def test_without_calls_that_the_cache_was_there_for_the_ratio_is_unknown(counts)
 def test_adding_adds_every_figure():
     whole = Counts()
     for _ in range(2):
-        whole.add(Counts(**{name: place for place, name in enumerate(FIGURES, start=1)}))
-    assert [getattr(whole, name) for name in FIGURES] == [
-        2 * place for place in range(1, len(FIGURES) + 1)
+        whole.add(Counts(**{name: place for place, name in enumerate(COUNT_NAMES, start=1)}))
+    assert [getattr(whole, name) for name in COUNT_NAMES] == [
+        2 * place for place in range(1, len(COUNT_NAMES) + 1)
     ]
 
 
 def test_the_first_count_after_a_take_is_announced_and_no_other():
     announced = []
-    statistics = Statistics(lambda: announced.append(1))
+    statistics = CallCounter(lambda: announced.append(1))
     for _ in range(3):
         statistics.hit(0.5)
         statistics.add(misses=1)
@@ -42,7 +42,7 @@ def test_the_first_count_after_a_take_is_announced_and_no_other():
 
 def test_rest_is_granted_only_with_nothing_counted():
     announced = []
-    statistics = Statistics(lambda: announced.append(1))
+    statistics = CallCounter(lambda: announced.append(1))
     statistics.hit(0)
     assert not statistics.rest()
     statistics.take()
@@ -52,7 +52,7 @@ def test_rest_is_granted_only_with_nothing_counted():
 
 
 def test_counts_are_exact_while_threads_count_and_one_takes():
-    statistics, taken = Statistics(), Counts()
+    statistics, taken = CallCounter(), Counts()
 
     def count():
         for _ in range(20_000):
@@ -82,7 +82,7 @@ def test_hours_and_minutes_make_up_a_period_without_gap_or_overlap(last, length)
 def test_the_load_after_a_clear_is_every_call_with_what_hits_saved():
     counts = Counts(hits=600, misses=200, stale_served=100, compute_seconds=40, saved_seconds=160)
     figures = Figures(periods={"last_5_minutes": counts}, minutes=())
-    load = load_of(figures, now=29_000_000 * 60 + 59.999)
+    load = estimate_load(figures, now=29_000_000 * 60 + 59.999)
     assert (load.calls, load.computations, load.computations_after) == (3, 0.667, 3)
     assert (load.compute_seconds, load.compute_seconds_after) == (0.133, 0.667)
     assert round(load.hit_ratio, 3) == 0.667

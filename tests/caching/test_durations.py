@@ -4,20 +4,20 @@ from datetime import timedelta
 
 import pytest
 
-from analytics_admin.caching.durations import seconds_of, spread
-from analytics_admin.caching.lookup import Question
-from analytics_admin.caching.stores.base import Place
+from analytics_admin.caching.durations import shortened, to_seconds
+from analytics_admin.caching.lookup import CacheRequest
+from analytics_admin.caching.stores.base import EntryKeys
 
 
 def test_a_timeout_is_shortened_by_up_to_a_tenth():
-    spreads = [spread(100) for _ in range(1000)]
+    spreads = [shortened(100) for _ in range(1000)]
     assert 90 <= min(spreads) < 91
     assert 99 < max(spreads) <= 100
 
 
 def test_a_value_is_kept_past_its_time_for_as_long_as_it_may_be_served():
-    question = Question(
-        place=Place("r", "e", "l", ()), timeout=100, stale_for=50, lease=5, max_bytes=1
+    question = CacheRequest(
+        place=EntryKeys("r", "e", "l", ()), timeout=100, stale_for=50, lease=5, max_bytes=1
     )
     life = question.life()
     assert 90_000 <= life.fresh_ms <= 100_000
@@ -27,11 +27,11 @@ def test_a_value_is_kept_past_its_time_for_as_long_as_it_may_be_served():
 
 @pytest.mark.parametrize("given", [5, 5.0, timedelta(seconds=5)])
 def test_seconds_and_timedeltas_mean_the_same(given):
-    assert seconds_of(given, name="timeout") == 5
+    assert to_seconds(given, name="timeout") == 5
 
 
 def test_a_refusal_names_what_was_refused():
     with pytest.raises(ValueError, match="stale_for must be at least 0"):
-        seconds_of(-1, name="stale_for", allow_zero=True)
+        to_seconds(-1, name="stale_for", allow_zero=True)
     with pytest.raises(ValueError, match="timeout is over ten years"):
-        seconds_of(timedelta(days=4000), name="timeout")
+        to_seconds(timedelta(days=4000), name="timeout")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics_admin.caching.entries import (
-    TokenRecord,
+    EpochRecord,
     decode_entry,
     decode_record,
     entry_head,
@@ -16,14 +16,14 @@ from analytics_admin.caching.entries import (
 
 tokens = st.text(max_size=20)
 records = st.builds(
-    TokenRecord,
+    EpochRecord,
     accepted=st.frozensets(tokens, min_size=1),
     servable_until=st.dictionaries(tokens, st.floats(allow_nan=False, allow_infinity=False)),
 )
 
 
 @given(records)
-def test_a_record_reads_back_as_it_was_written(record: TokenRecord) -> None:
+def test_a_record_reads_back_as_it_was_written(record: EpochRecord) -> None:
     assert decode_record(record.encode()) == record
 
 
@@ -61,27 +61,27 @@ def test_every_new_record_replaces_every_other() -> None:
 
 
 def test_a_record_that_keeps_one_token_replaces_nothing() -> None:
-    earlier = TokenRecord(accepted=frozenset({"a", "b"}))
-    assert not TokenRecord(accepted=frozenset({"b", "c"})).replaces(earlier)
-    assert TokenRecord(accepted=frozenset({"c"})).replaces(earlier)
+    earlier = EpochRecord(accepted=frozenset({"a", "b"}))
+    assert not EpochRecord(accepted=frozenset({"b", "c"})).replaces(earlier)
+    assert EpochRecord(accepted=frozenset({"c"})).replaces(earlier)
 
 
 def test_a_soft_clear_accepts_a_new_token_and_leaves_the_old_servable_for_its_bound():
-    before = TokenRecord(accepted=frozenset({"a"}))
+    before = EpochRecord(accepted=frozenset({"a"}))
     after = before.soft_cleared(now=100.0, bound=30.0)
     assert after.replaces(before)
     assert after.servable_until == {"a": 130.0}
 
 
 def test_a_second_soft_clear_outlasts_the_first_and_drops_what_is_over():
-    first = TokenRecord(accepted=frozenset({"a"}), servable_until={"over": 99.0, "long": 1000.0})
+    first = EpochRecord(accepted=frozenset({"a"}), servable_until={"over": 99.0, "long": 1000.0})
     second = first.soft_cleared(now=100.0, bound=30.0)
     assert set(second.servable_until) == {"a", "long"}
     assert second.servable_until["long"] < second.servable_until["a"] == 130.0
 
 
 def test_undo_accepts_the_values_before_the_last_soft_clear_and_those_since():
-    first = TokenRecord(accepted=frozenset({"a"}))
+    first = EpochRecord(accepted=frozenset({"a"}))
     second = first.soft_cleared(now=100.0, bound=30.0)
     third = second.soft_cleared(now=110.0, bound=5.0)
     undone = third.undone(now=112.0)
@@ -92,14 +92,14 @@ def test_undo_accepts_the_values_before_the_last_soft_clear_and_those_since():
 
 
 def test_there_is_nothing_to_undo_after_the_bound_or_a_hard_clear():
-    record = TokenRecord(accepted=frozenset({"a"}))
+    record = EpochRecord(accepted=frozenset({"a"}))
     assert record.undone(now=0) is None
     assert record.soft_cleared(now=100.0, bound=30.0).undone(now=130.0) is None
     assert new_record().undone(now=0) is None
 
 
 @given(records)
-def test_a_changed_record_reads_back_as_it_was_written(record: TokenRecord) -> None:
+def test_a_changed_record_reads_back_as_it_was_written(record: EpochRecord) -> None:
     changed = record.soft_cleared(now=100.0, bound=30.0)
     assert decode_record(changed.encode()) == changed
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from analytics_admin.caching.entries import TokenRecord, entry_head
-from analytics_admin.caching.freshness import judge
+from analytics_admin.caching.entries import EpochRecord, entry_head
+from analytics_admin.caching.freshness import assess_freshness
 from analytics_admin.caching.stores.base import Reading
 
 NOW = 1000.0
-RECORD = TokenRecord(accepted=frozenset({"a", "b"}), servable_until={"s": NOW + 5, "over": NOW - 1})
+RECORD = EpochRecord(accepted=frozenset({"a", "b"}), servable_until={"s": NOW + 5, "over": NOW - 1})
 
 
 def state(
@@ -19,7 +19,7 @@ def state(
         stamp=stamp, stored_ms=900_000, fresh_until_ms=round(fresh_until * 1000), computed_ms=0
     )
     raw = (head + json.dumps("value")).encode()
-    found = judge(Reading(NOW, RECORD.encode(), tags, raw), stale_for)
+    found = assess_freshness(Reading(NOW, RECORD.encode(), tags, raw), stale_for)
     return "fresh" if found.fresh else "stale" if found.stale else "absent"
 
 
@@ -53,5 +53,5 @@ def test_a_value_cleared_hard_is_absent_however_stale_a_caller_takes_it():
 def test_without_a_record_nothing_counts():
     raw = (entry_head(stamp="a", stored_ms=0, fresh_until_ms=0, computed_ms=0) + "1").encode()
     for record in (None, b"damaged"):
-        found = judge(Reading(NOW, record, (), raw), 1e9)
+        found = assess_freshness(Reading(NOW, record, (), raw), 1e9)
         assert (found.fresh, found.stale, found.damaged) == (None, None, record or b"")

@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.caching.clear import hard, scan
-from analytics_admin.caching.entries import draw_record, read_record, record_key
+from analytics_admin.caching.entries import ensure_record, read_record, record_key
 from analytics_admin.stores.client import StoreUnavailable
 from tests.support.cache_aliases import (
     OTHER_DB,
@@ -27,7 +27,7 @@ def test_a_dedicated_database_is_emptied_but_for_the_new_token(settings: Any) ->
     use_caches(settings, dedicated=True, search=redis_alias("search"))
     fill("search", range(250))
     raw().set("raw:foreign", "x")
-    before = draw_record(raw(), record_key("search"))
+    before = ensure_record(raw(), record_key("search"))
     outcome = hard.clear()
     assert asdict(outcome) == {"alias": "search", "dedicated": True, "keys": 251, "way": "flush"}
     assert keys_in() == set()
@@ -42,7 +42,7 @@ def test_in_a_shared_database_only_the_alias_own_keys_go(settings: Any) -> None:
     caches["search"].set("old", "value", version=7)
     raw().mset({"searching:1:x": "", "celery": "", b"\xff\x00garbage": "", "search:x": ""})
     foreign = {b"searching:1:x", b"celery", b"\xff\x00garbage", b"search:x"}
-    before = draw_record(raw(), record_key("search"))
+    before = ensure_record(raw(), record_key("search"))
     outcome = hard.clear()
     assert asdict(outcome) == {"alias": "search", "dedicated": False, "keys": 2501, "way": "unlink"}
     assert keys_in() == foreign
@@ -188,8 +188,8 @@ def test_a_damaged_record_is_replaced(settings: Any, damage: bytes | str, dedica
 
 def test_drawing_again_returns_the_record_that_is_there(settings: Any) -> None:
     use_caches(settings, search=redis_alias("search"))
-    drawn = draw_record(raw(), "k")
-    assert draw_record(raw(), "k") == read_record(raw(), "k") == drawn
+    drawn = ensure_record(raw(), "k")
+    assert ensure_record(raw(), "k") == read_record(raw(), "k") == drawn
 
 
 def test_progress_counts_the_keys_that_are_gone(settings: Any) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.entries import TokenRecord, record_key
+from analytics_admin.caching.entries import EpochRecord, record_key
 from analytics_admin.caching.inspection import survey
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.statistics.counters import Counts
-from analytics_admin.caching.statistics.store import Batch, open_ledger
+from analytics_admin.caching.statistics.store import Batch, open_statistics_store
 from analytics_admin.stores.client import StoreUnavailable
 from tests.support.cache_aliases import fill, raw, redis_alias, use_caches
 from tests.support.servers import StoreServer, free_port
@@ -153,7 +153,7 @@ def test_a_soft_clear_can_be_undone_until_its_bound(settings):
     use_caches(settings, search=redis_alias("s"))
     now = time.time()
     for bound, expected in ((60, now + 60), (-1, None)):
-        record = TokenRecord(accepted=frozenset({"a"})).soft_cleared(now=now, bound=bound)
+        record = EpochRecord(accepted=frozenset({"a"})).soft_cleared(now=now, bound=bound)
         raw().set(record_key("search"), record.encode())
         assert inspect("search", dedicated=False).undo_until == expected
 
@@ -162,7 +162,9 @@ def test_the_load_follows_from_the_last_five_minutes(settings):
     use_caches(settings, search=redis_alias("s"))
     counts = Counts(hits=3000, misses=1000, compute_seconds=20.0, saved_seconds=60.0)
     last_minute = int(time.time() // 60) - 1
-    open_ledger("breakers", "search", timeout=5).tell("one", [Batch("1", last_minute, counts)])
+    open_statistics_store("breakers", "search", timeout=5).tell(
+        "one", [Batch("1", last_minute, counts)]
+    )
     load = hard.preview().load
     assert load is not None
     assert load.hit_ratio == 0.75
@@ -187,11 +189,11 @@ def test_a_store_that_is_away_is_said_to_be(settings):
 
 def test_a_sample_is_some_round_trips_whatever_the_size(settings, monkeypatch):
     use_caches(settings, search=redis_alias("s"))
-    monkeypatch.setattr(survey, "WALK_UP_TO", 10)
+    monkeypatch.setattr(survey, "MAX_SCANNED_KEYS", 10)
     write("s:1:", 200)
     raw().config_resetstat()
     keys = survey.survey(raw(), "search", dedicated=False).keys
     calls = {name: stat["calls"] for name, stat in raw().info("commandstats").items()}
     assert keys == 200
     assert calls["cmdstat_randomkey"] == survey.SAMPLE
-    assert calls["cmdstat_memory|usage"] <= survey.WEIGHED
+    assert calls["cmdstat_memory|usage"] <= survey.SIZE_SAMPLE_KEYS

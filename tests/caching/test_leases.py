@@ -223,19 +223,19 @@ def test_a_stale_value_is_served_at_once_while_one_refreshes_it(cache, other, sl
     first = begun(cache, slow, stale_for=60)
     never = Backend("never")
     for caller in (cache, other):
-        answer = caller.ask("q", never, stale_for=60)
+        answer = caller.lookup("q", never, stale_for=60)
         assert (answer.value, answer.state, never.calls) == ("stale", "stale", 0)
         assert answer.age > 0.01
     slow.go_on.set()
     assert first.result() == "old"
-    assert other.ask("q", never, stale_for=60).state == "hit"
+    assert other.lookup("q", never, stale_for=60).state == "hit"
 
 
 def test_a_stale_value_is_absent_for_who_does_not_want_it(cache):
     cache.set("q", "stale", timeout=0.02, stale_for=60)
     time.sleep(0.03)
     assert cache.get("q") is None
-    assert cache.ask("q", Backend(), stale_for=0.001).state == "miss"
+    assert cache.lookup("q", Backend(), stale_for=0.001).state == "miss"
 
 
 def test_a_stale_value_is_served_when_the_computation_fails(cache):
@@ -246,7 +246,7 @@ def test_a_stale_value_is_served_when_the_computation_fails(cache):
     backend = Backend()
     for error in (Down(), CircuitOpenError("catalog", "open", 5.0)):
         backend.error = error
-        assert cache.ask("q", backend, stale_for=60).state == "stale"
+        assert cache.lookup("q", backend, stale_for=60).state == "stale"
     counts = cache.statistics.take()
     assert (counts.stale_served, counts.stale_on_error, counts.compute_errors) == (2, 2, 2)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from analytics_admin.caching.entries import TokenRecord, entry_head
+from analytics_admin.caching.entries import EpochRecord, entry_head
 from analytics_admin.caching.leftovers import is_needed
 
-RECORD = TokenRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
+RECORD = EpochRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
 
 
 def head(stamp: str) -> bytes:

@@ -29,7 +29,7 @@ def test_a_result_is_computed_once_and_comes_back_as_it_was(cache, value):
 
 
 def test_an_answer_says_where_it_is_from_and_how_old_it_is(cache):
-    first, second = cache.ask("q", Backend()), another().ask("q", Backend())
+    first, second = cache.lookup("q", Backend()), another().lookup("q", Backend())
     assert (first.state, first.age, second.state) == ("miss", 0, "hit")
     assert 0 <= second.age < 5
 
@@ -97,7 +97,7 @@ def test_a_timeout_of_another_kind_is_refused(cache, timeout):
 @pytest.mark.parametrize("stale_for", [-1, float("nan"), "5", None, True])
 def test_stale_for_must_be_seconds(cache, stale_for):
     with pytest.raises((TypeError, ValueError), match="stale_for"):
-        cache.ask("q", Backend(), stale_for=stale_for)
+        cache.lookup("q", Backend(), stale_for=stale_for)
 
 
 def test_a_value_without_timeout_stays(cache):

@@ -39,7 +39,7 @@ def undo() -> None:
 
 
 def ask(cache: SearchCache, backend: Any) -> tuple[Any, str]:
-    lookup = cache.ask("q", backend, tags=["x"])
+    lookup = cache.lookup("q", backend, tags=["x"])
     return lookup.value, lookup.state
 
 

@@ -10,17 +10,17 @@ from django.core.cache import caches
 
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.statistics import reporter
-from analytics_admin.caching.statistics.counters import Counts, Statistics
+from analytics_admin.caching.statistics.counters import CallCounter, Counts
 from analytics_admin.caching.statistics.queries import read_figures
 from analytics_admin.caching.statistics.reporter import Reporter
 from analytics_admin.caching.statistics.store import (
     MINUTES_KEPT,
     Batch,
-    MemoryLedger,
-    RedisLedger,
-    Span,
-    _memory_ledger,
-    open_ledger,
+    Bucket,
+    MemoryStatisticsStore,
+    RedisStatisticsStore,
+    _memory_statistics_store,
+    open_statistics_store,
 )
 from analytics_admin.stores.client import StoreUnavailable
 from tests.settings import STORE_FOLDER
@@ -39,9 +39,9 @@ def ledger(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.Mo
     use_caches(settings, search=redis_alias("s"))
     monkeypatch.setattr(time, "time", lambda: float(NOW))
     return (
-        open_ledger("breakers", "search", timeout=5)
+        open_statistics_store("breakers", "search", timeout=5)
         if request.param == "redis"
-        else (MemoryLedger())
+        else (MemoryStatisticsStore())
     )
 
 
@@ -50,7 +50,7 @@ class Process:
 
     def __init__(self, ledger: Any) -> None:
         self.now = float(NOW)
-        self.statistics = Statistics(self._note_count)
+        self.statistics = CallCounter(self._note_count)
         self.reporter = Reporter(self.statistics, lambda: ledger, clock=lambda: self.now)
 
     def _note_count(self) -> None:
@@ -58,7 +58,7 @@ class Process:
 
 
 def minute(ledger: Any, age: int = 0) -> Counts:
-    (counts,) = ledger.read([Span("m", NOW // 60 - age)])
+    (counts,) = ledger.read([Bucket("m", NOW // 60 - age)])
     return counts
 
 
@@ -72,7 +72,7 @@ def test_the_counts_of_all_processes_are_summed_by_minute_and_hour(ledger):
         process.reporter.tell()
     assert minute(ledger) == Counts(hits=6, saved_seconds=0.75)
     assert minute(ledger, -1) == Counts(misses=3, compute_seconds=4.5)
-    (hour,) = ledger.read([Span("h", NOW // 3600)])
+    (hour,) = ledger.read([Bucket("h", NOW // 3600)])
     assert hour == Counts(hits=6, misses=3, saved_seconds=0.75, compute_seconds=4.5)
 
 
@@ -89,7 +89,7 @@ def test_counts_belong_to_the_minute_in_which_they_began_to_be_counted(ledger):
 
 def test_a_batch_that_comes_again_counts_once(settings):
     use_caches(settings, search=redis_alias("s"))
-    ledger = open_ledger("breakers", "search", timeout=5)
+    ledger = open_statistics_store("breakers", "search", timeout=5)
     for name in ("1", "1", "2", "2"):
         ledger.tell("one", [Batch(name, NOW // 60, Counts(hits=1))])
     ledger.tell("other", [Batch("1", NOW // 60, Counts(hits=1))])
@@ -99,11 +99,11 @@ def test_a_batch_that_comes_again_counts_once(settings):
 @pytest.mark.parametrize("deliver", [True, False], ids=["reply lost", "request lost"])
 def test_counts_whose_telling_was_cut_off_are_told_again_and_counted_once(settings, deliver):
     use_caches(settings, search=redis_alias("s"))
-    direct = open_ledger("breakers", "search", timeout=5)
+    direct = open_statistics_store("breakers", "search", timeout=5)
     with LossyProxy(f"{STORE_FOLDER}/store.sock", b"EVAL", deliver=deliver) as proxy:
         breakers = {**settings.CACHES["breakers"], "LOCATION": f"{proxy.url}/12"}
         use_caches(settings, search=redis_alias("s"), breakers=breakers)
-        process = Process(open_ledger("breakers", "search", timeout=0.2))
+        process = Process(open_statistics_store("breakers", "search", timeout=0.2))
         process.statistics.hit(0)
         process.reporter.tell()
         assert minute(direct).hits == (1 if deliver else 0)
@@ -153,7 +153,7 @@ def test_what_is_kept_for_later_is_bounded(ledger):
 
 def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
     use_caches(settings, search=redis_alias("s"))
-    open_ledger("breakers", "search", timeout=5).tell(
+    open_statistics_store("breakers", "search", timeout=5).tell(
         "one", [Batch("1", NOW // 60, Counts(hits=1))]
     )
     client = caches["breakers"].client.get_client(write=True)
@@ -164,7 +164,7 @@ def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
 
 
 def test_memory_forgets_what_is_older_than_a_day(monkeypatch):
-    ledger = MemoryLedger()
+    ledger = MemoryStatisticsStore()
     monkeypatch.setattr(time, "time", lambda: float(NOW))
     ledger.tell("one", [Batch("1", NOW // 60, Counts(hits=1))])
     monkeypatch.setattr(time, "time", lambda: float(NOW + 2 * 86_400))
@@ -175,7 +175,7 @@ def test_memory_forgets_what_is_older_than_a_day(monkeypatch):
 
 def test_the_periods_are_told_apart(ledger, monkeypatch):
     monkeypatch.setattr(
-        "analytics_admin.caching.statistics.queries.open_ledger", lambda *_, **__: ledger
+        "analytics_admin.caching.statistics.queries.open_statistics_store", lambda *_, **__: ledger
     )
     for age in (0, 4, 5, 59, 60, 1439, 1440):
         ledger.tell(f"minute {age}", [Batch("1", NOW // 60 - age, Counts(hits=1))])
@@ -228,7 +228,7 @@ def test_a_site_in_memory_keeps_its_counts_too(settings):
         }
         for alias in ("default", "search", "breakers")
     }
-    _memory_ledger.cache_clear()
+    _memory_statistics_store.cache_clear()
     cache = another()
     cache.get_or_compute("q", lambda: 1)
     cache.reporter.tell()
@@ -244,8 +244,8 @@ def test_an_alias_that_cannot_be_reached_is_an_answer(settings):
 def test_a_thread_tells_within_the_interval_and_ends_when_nothing_is_left(ledger, monkeypatch):
     monkeypatch.setattr(Reporter, "_start", START)
     monkeypatch.setattr(reporter, "INTERVAL", 0.02)
-    own = open_ledger("breakers", "search", timeout=5)
-    process = Process(own if isinstance(ledger, RedisLedger) else ledger)
+    own = open_statistics_store("breakers", "search", timeout=5)
+    process = Process(own if isinstance(ledger, RedisStatisticsStore) else ledger)
     process.statistics.hit(0)
     assert eventually(lambda: minute(ledger).hits == 1)
     assert eventually(lambda: not threads())
@@ -305,7 +305,7 @@ def test_a_hanging_telling_is_not_waited_for(ledger):
 
 def test_the_sites_cache_is_told_by_its_own_reporter():
     assert search_cache.reporter is not another().reporter
-    assert isinstance(search_cache._open_ledger(), RedisLedger)
+    assert isinstance(search_cache._open_ledger(), RedisStatisticsStore)
 
 
 def threads() -> list[str]:
@@ -321,7 +321,7 @@ def eventually(holds: Any) -> bool:
 @pytest.mark.parametrize("value", ["x", "nan", "1.5", "9" * 400])
 def test_figures_that_nobody_can_have_told_are_an_answer(value):
     now = time.time()
-    ledger = open_ledger("breakers", "search", timeout=5)
+    ledger = open_statistics_store("breakers", "search", timeout=5)
     ledger.tell("test", [Batch("1", int(now // 60), Counts(hits=1, saved_seconds=1.0))])
     store = caches["breakers"].client.get_client(write=True)
     for key in store.scan_iter(_type="hash"):

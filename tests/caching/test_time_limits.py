@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.stores.availability import Away, Line
+from analytics_admin.caching.stores.availability import StoreAccess, StoreBypassed
 from analytics_admin.stores.latency import MAX_WAIT_SECONDS
 from tests.support.search_caches import another, use_store
 
@@ -32,7 +32,7 @@ def cache(settings: Any) -> SearchCache:
 
 
 @pytest.fixture
-def line(cache: SearchCache) -> Line:
+def line(cache: SearchCache) -> StoreAccess:
     return cache._wired().line
 
 
@@ -44,10 +44,10 @@ def hung() -> Iterator[threading.Event]:
     event.set()
 
 
-async def wait_in_task(line: Line, hung: threading.Event) -> float:
+async def wait_in_task(line: StoreAccess, hung: threading.Event) -> float:
     """Return how long a task waits for a step that hangs."""
     began = time.monotonic()
-    with pytest.raises(Away):
+    with pytest.raises(StoreBypassed):
         await line.arun(lambda store: hung.wait(HUNG))
     return time.monotonic() - began
 
@@ -92,7 +92,7 @@ def test_a_thread_waits_for_a_connection_no_longer_because_others_are_answered(l
     other = threading.Thread(target=post_on)
     other.start()
     began = time.monotonic()
-    with suppress(Away):
+    with suppress(StoreBypassed):
         line.run(lambda store: line.bounded(lambda: hung.wait(HUNG)))
     took = time.monotonic() - began
     ended.set()

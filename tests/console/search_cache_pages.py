@@ -8,14 +8,14 @@ from django.core.cache import caches
 
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.statistics.counters import Counts
-from analytics_admin.caching.statistics.store import Batch, open_ledger
+from analytics_admin.caching.statistics.store import Batch, open_statistics_store
 
 PAGE = "/admin/analytics_admin/searchcache/"
 
 
 def tell(*by_minutes_ago: tuple[int, Counts], now: float | None = None) -> None:
     minute = int((time.time() if now is None else now) // 60)
-    ledger = open_ledger("breakers", "search", timeout=5)
+    ledger = open_statistics_store("breakers", "search", timeout=5)
     ledger.tell("test", [Batch(str(ago), minute - ago, counts) for ago, counts in by_minutes_ago])
 
 

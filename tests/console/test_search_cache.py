@@ -182,7 +182,7 @@ def test_without_tags_the_page_says_so(operator):
 
 def test_of_a_large_database_a_sample_tells_the_tags(monkeypatch):
     search_cache.set("q", 1, tags=["plain"])
-    monkeypatch.setattr(survey, "WALK_UP_TO", 1)
+    monkeypatch.setattr(survey, "MAX_SCANNED_KEYS", 1)
     found = inspect("search", dedicated=True).survey
     assert (found.tags, found.all_tags, found.looked_at) == (("plain",), False, 1000)
 

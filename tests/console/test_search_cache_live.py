@@ -16,7 +16,7 @@ from analytics_admin import services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import sweep
 from analytics_admin.caching.statistics.counters import Counts
-from analytics_admin.caching.statistics.store import Batch, open_ledger
+from analytics_admin.caching.statistics.store import Batch, open_statistics_store
 from analytics_admin.console.search_cache import operations
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
@@ -136,7 +136,7 @@ def test_nothing_new_is_304_though_the_load_falls_while_the_minute_goes_on(opera
         lambda: search_cache.set("another", 1),
         lambda: search_cache.set("q", 1, tags=["y"]),
         lambda: services.clear_search_cache(actor=SHELL, mode="soft"),
-        lambda: open_ledger("breakers", "search", timeout=5).tell(
+        lambda: open_statistics_store("breakers", "search", timeout=5).tell(
             "other", [Batch("1", int(time.time() // 60), Counts(hits=1))]
         ),
         lambda: Operation.objects.create(kind="clear_search_cache", actor="x", channel="api"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.caching.inspection.survey import WEIGHED
+from analytics_admin.caching.inspection.survey import SIZE_SAMPLE_KEYS
 from analytics_admin.caching.statistics import reporter
 from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.services import LONGEST_HISTORY, SearchCacheCounts, SearchCacheStatus
@@ -74,7 +74,7 @@ def test_its_figures_are_the_codes() -> None:
     assert reporter.INTERVAL == 10
     assert "every ten seconds" in GUIDE
     assert f"at most {LONGEST_HISTORY})" in GUIDE
-    assert f"up to {WEIGHED}" in GUIDE
+    assert f"up to {SIZE_SAMPLE_KEYS}" in GUIDE
 
 
 def test_one_call_is_computed_once() -> None:

@@ -83,7 +83,7 @@ def call_from_tasks(key: str, seconds: float) -> dict[str, Any]:
 def get_or_compute(key: str, value: Any, tags: tuple[str, ...] = ()) -> tuple[Any, str, float]:
     """Return value, state and the seconds that the call took."""
     began = time.monotonic()
-    lookup = _cache().ask(key, lambda: value, tags=tags)
+    lookup = _cache().lookup(key, lambda: value, tags=tags)
     return lookup.value, lookup.state, time.monotonic() - began
 
 
@@ -245,7 +245,7 @@ def search_while_softly_cleared(seconds: float, folder: str, bound: float) -> di
             fresh_from = max((version for version, _ in clears), default=0)
             stale_from = max((version for version, at in clears if at + bound < now), default=0)
             try:
-                seen = _cache().ask(("search", n % 20), partial(compute, n % 20))
+                seen = _cache().lookup(("search", n % 20), partial(compute, n % 20))
             except LookupError:
                 with lock:
                     counted["failed"] += 1

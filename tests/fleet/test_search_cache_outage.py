@@ -122,10 +122,10 @@ def test_calls_wait_once_and_briefly_and_the_loss_is_told_once(scene, fault, cap
     assert "another" not in caplog.text
     assert scene.cache.statistics.take().bypassed >= 15
     heal(scene)
-    assert eventually(lambda: scene.cache.ask("new", lambda: 1).state != "bypass")
+    assert eventually(lambda: scene.cache.lookup("new", lambda: 1).state != "bypass")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert scene.cache.ask("again", lambda: 1).state == "miss"
-    assert scene.cache.ask("again", lambda: 1).state == "hit"
+    assert scene.cache.lookup("again", lambda: 1).state == "miss"
+    assert scene.cache.lookup("again", lambda: 1).state == "hit"
 
 
 @each_fault
@@ -176,8 +176,8 @@ def test_an_emptied_or_restarted_store_is_no_loss(scene, empty, caplog):
         case "cut idle":
             scene.proxy.cut_all()
             time.sleep(0.05)
-    assert scene.cache.ask("new", lambda: 1).state == "miss"
-    assert scene.cache.ask("new", lambda: 1).state == "hit"
+    assert scene.cache.lookup("new", lambda: 1).state == "miss"
+    assert scene.cache.lookup("new", lambda: 1).state == "hit"
     assert caplog.records == []
 
 
@@ -185,13 +185,13 @@ def test_a_store_without_memory_still_serves_what_it_has(scene, caplog):
     scene.admin.config_set("maxmemory-policy", "noeviction")
     scene.admin.config_set("maxmemory", 1)
     for _ in range(5):
-        assert scene.cache.ask("known", lambda: 1).state == "hit"
-        assert scene.cache.ask("new", lambda: 1).value == 1
+        assert scene.cache.lookup("known", lambda: 1).state == "hit"
+        assert scene.cache.lookup("new", lambda: 1).value == 1
     assert caplog.text.count("results are not stored") == 1
     assert scene.cache.set("new", 1) is False
     scene.admin.config_set("maxmemory", 0)
-    assert scene.cache.ask("new", lambda: 1).state == "miss"
-    assert scene.cache.ask("new", lambda: 1).state == "hit"
+    assert scene.cache.lookup("new", lambda: 1).state == "miss"
+    assert scene.cache.lookup("new", lambda: 1).state == "hit"
 
 
 def test_what_could_not_be_removed_is_said_aloud_and_a_value_not_stored_is_told(scene):
@@ -214,7 +214,7 @@ def test_a_name_that_cannot_be_looked_up_holds_nobody(scene, monkeypatch):
     cache = SearchCache(lambda: "search")
     assert sum(timed_call(cache, n) for n in range(10)) < LIMIT + SLACK
     free.set()
-    assert eventually(lambda: cache.ask("q", lambda: 1).state != "bypass")
+    assert eventually(lambda: cache.lookup("q", lambda: 1).state != "bypass")
 
 
 def test_a_result_whose_fill_hung_does_not_survive_a_clear(scene):
@@ -225,7 +225,7 @@ def test_a_result_whose_fill_hung_does_not_survive_a_clear(scene):
     assert scene.cache.get_or_compute("q", compute) == "old"
     heal(scene)
     scene.admin.flushall()
-    assert eventually(lambda: scene.cache.ask("other", lambda: 1).state != "bypass")
+    assert eventually(lambda: scene.cache.lookup("other", lambda: 1).state != "bypass")
     assert scene.cache.get("q") is None
 
 
@@ -306,7 +306,7 @@ def test_settings_by_which_no_store_can_be_reached_break_no_search(settings, cap
     use_caches(settings, search=broken)
     cache = SearchCache(lambda: "search")
     for _ in range(3):
-        assert cache.ask("q", lambda: 1).state == "bypass"
+        assert cache.lookup("q", lambda: 1).state == "bypass"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "hidden" not in caplog.text
 

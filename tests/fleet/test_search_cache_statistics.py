@@ -149,7 +149,7 @@ def test_with_the_breakers_alias_frozen_searches_wait_for_nothing_and_are_told_l
         slowest, until, calls = 0.0, time.monotonic() + 1.5, 1
         while time.monotonic() < until:
             began = time.monotonic()
-            assert cache.ask("q", lambda: 1).state == "hit"
+            assert cache.lookup("q", lambda: 1).state == "hit"
             slowest = max(slowest, time.monotonic() - began)
             calls += 1
         assert slowest < 0.1

@@ -121,7 +121,7 @@ def stage(act: Act) -> None:
 def state() -> list[Any]:
     """Return what searches see: fresh values, then the one that stands in for a failure."""
     try:
-        lookup: Any = search_cache.ask("plain", _fail)
+        lookup: Any = search_cache.lookup("plain", _fail)
         stands_in = (lookup.value, lookup.state)
     except LookupError:
         stands_in = None

@@ -48,7 +48,7 @@ class TestSoftly:
         assert cache.get("q") is None
         failing = Backend()
         failing.error = LookupError()
-        lookup = another().ask("q", failing)
+        lookup = another().lookup("q", failing)
         assert (lookup.value, lookup.state) == ("before", "stale")
 
     def test_nothing_is_served_beyond_the_bound_that_the_settings_name(
@@ -58,7 +58,7 @@ class TestSoftly:
         failing = Backend()
         failing.error = LookupError()
         with pytest.raises(LookupError):
-            cache.ask("q", failing)
+            cache.lookup("q", failing)
 
     def test_a_failure_that_took_longer_than_the_bound_has_no_stale_value(
         self, cache: SearchCache
@@ -71,7 +71,7 @@ class TestSoftly:
             raise LookupError
 
         with pytest.raises(LookupError):
-            cache.ask("q", fail_late)
+            cache.lookup("q", fail_late)
 
     def test_an_empty_cache_is_cleared_too(self, settings: Any, kind: str) -> None:
         use_store(settings, kind)

@@ -242,7 +242,7 @@ def test_with_the_breakers_alias_away_counts_are_unknown_and_no_zero(get, lost, 
 @pytest.mark.usefixtures("calls")
 def test_searches_do_not_wait_for_a_breakers_alias_that_hangs(lost):
     lost("breakers")
-    assert search_cache.ask("lamp", lambda: None).state == "hit"
+    assert search_cache.lookup("lamp", lambda: None).state == "hit"
     search_cache.reporter.tell()
     assert search_cache.reporter._sent[0].counts.hits == 1
 

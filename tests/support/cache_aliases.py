@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.cache import caches
 
-from analytics_admin.caching.entries import TokenRecord, decode_record, record_key
+from analytics_admin.caching.entries import EpochRecord, decode_record, record_key
 from tests.settings import STORE_FOLDER
 
 STORE_URL = f"unix://{STORE_FOLDER}/store.sock"
@@ -54,7 +54,7 @@ def fill(alias: str, names: Iterable[object]) -> None:
     caches[alias].set_many({str(name): "value" for name in names})
 
 
-def record() -> TokenRecord | None:
+def record() -> EpochRecord | None:
     return decode_record(raw().get(record_key("search")))
 
 

@@ -189,8 +189,8 @@ def comes_back() -> bool:
 
 def _stores(name: str) -> Callable[[], bool]:
     def stores() -> bool:
-        _cache(name).ask(("back", name), lambda: "found")
-        return bool(_cache(name).ask(("back", name), lambda: "found").state == "hit")
+        _cache(name).lookup(("back", name), lambda: "found")
+        return bool(_cache(name).lookup(("back", name), lambda: "found").state == "hit")
 
     return stores
 

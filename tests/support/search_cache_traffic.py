@@ -53,7 +53,7 @@ class Request(NamedTuple):
 def _ours(query: int, search: Compute, tags: tuple[str, ...]) -> tuple[Any, str]:
     from analytics_admin.caching import search_cache
 
-    lookup = search_cache.ask(("search", query), search, timeout=KEPT_FOR, tags=tags)
+    lookup = search_cache.lookup(("search", query), search, timeout=KEPT_FOR, tags=tags)
     return lookup.value, lookup.state
 
 
@@ -83,7 +83,7 @@ def send(traffic: Traffic) -> list[Request]:
     timetable, lock = _timetable(traffic), threading.Lock()
     seen: list[Request] = []
     errors: list[BaseException] = []
-    ask = WAYS[traffic.way]
+    lookup = WAYS[traffic.way]
 
     def work() -> None:
         try:
@@ -92,7 +92,7 @@ def send(traffic: Traffic) -> list[Request]:
                     due, query = next(timetable)
                 time.sleep(max(0.0, due - time.monotonic()))
                 began = time.monotonic()
-                value, state = ask(query, partial(compute, traffic.backend, query), traffic.tags)
+                value, state = lookup(query, partial(compute, traffic.backend, query), traffic.tags)
                 ended = time.monotonic()
                 seen.append(Request(query, due, began, ended, value["version"], state))
         except StopIteration:

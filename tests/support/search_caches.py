@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.entries import RECORD_NAME, TokenRecord, decode_record, record_key
+from analytics_admin.caching.entries import RECORD_NAME, EpochRecord, decode_record, record_key
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 
 LOCAL = {
@@ -36,7 +36,7 @@ def another() -> SearchCache:
     return SearchCache(lambda: "search")
 
 
-def record() -> TokenRecord:
+def record() -> EpochRecord:
     """Return the token record as it lies in the store."""
     alias = caches["search"]
     if isinstance(alias, LocMemCache):
@@ -47,7 +47,7 @@ def record() -> TokenRecord:
     return found
 
 
-def replace_record(new: TokenRecord) -> None:
+def replace_record(new: EpochRecord) -> None:
     alias = caches["search"]
     if isinstance(alias, LocMemCache):
         alias.set(RECORD_NAME, new.encode(), timeout=None)

@@ -14,16 +14,16 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear.outcome import (
-    SILENT_IN_CLEAR,
+    NO_REPLY_TO_CLEAR,
     TIMEOUT,
-    cut_off,
-    failures_explained,
-    settled,
+    confirm_outcome,
+    interrupted,
+    translate_redis_errors,
 )
 from analytics_admin.caching.clear.preview import ClearPreview, foresee
 from analytics_admin.caching.entries import (
-    TokenRecord,
-    draw_record,
+    EpochRecord,
+    ensure_record,
     new_record,
     read_record,
     record_key,
@@ -77,7 +77,7 @@ def preview(*, exact: bool = False) -> ClearPreview:
     if is_local_memory(alias):
         keys = local_memory.count(alias, keyspace(alias))
         return foresee(alias, Survey(keys=keys, exact=True, bytes=None, foreign=None), dedicated)
-    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         found = survey(client, alias, dedicated=dedicated, exact=exact)
     return foresee(alias, found, dedicated)
 
@@ -94,7 +94,7 @@ def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
     if is_local_memory(alias):
         keys = local_memory.clear(alias, keyspace(alias))
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
-    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         if dedicated and (flushed := _flush(client, alias, on_progress or _ignore)) is not None:
             return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
         keys = _unlink(client, alias, on_progress or _ignore)
@@ -123,11 +123,11 @@ def _target() -> tuple[str, bool]:
 def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
     """Empty the database in one transaction; return None if the store's user may not flush."""
     key = record_key(alias)
-    before = draw_record(client, key)
+    before = ensure_record(client, key)
     _refuse_sharers([a for a in other_addresses(alias) if _reads(a, key, before)])
     try:
         keys: int = client.dbsize() - 1  # the record stays
-        with settled(alias, lambda now: now.replaces(before), silent=SILENT_IN_CLEAR):
+        with confirm_outcome(alias, lambda now: now.replaces(before), silent=NO_REPLY_TO_CLEAR):
             transaction = client.pipeline(transaction=True)
             transaction.flushdb(asynchronous=True)
             replace_record(transaction, key, new_record())
@@ -144,8 +144,8 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
 def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
     """Renew the token, then remove the alias' keys one small step after the other."""
     keys, key = keyspace(alias), record_key(alias)
-    before = draw_record(client, key)
-    with settled(alias, lambda now: now.replaces(before), silent=SILENT_IN_CLEAR):
+    before = ensure_record(client, key)
+    with confirm_outcome(alias, lambda now: now.replaces(before), silent=NO_REPLY_TO_CLEAR):
         replace_record(client, key, new_record())
         _verify(client, key, before)
     removed = 0
@@ -154,11 +154,11 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
             removed += step
             on_progress(removed)
     except RedisError as error:
-        raise cut_off(error, removed) from None
+        raise interrupted(error, removed) from None
     return removed
 
 
-def _verify(client: Any, key: str, before: TokenRecord) -> None:
+def _verify(client: Any, key: str, before: EpochRecord) -> None:
     """Make sure that no token of before is accepted; a clear that came after ours may have won."""
     now = read_record(client, key)
     if now is None or not now.replaces(before):
@@ -174,7 +174,7 @@ def _refuse_sharers(aliases: list[str]) -> None:
         raise StoreUnavailable(Said(words, names=names))
 
 
-def _reads(alias: str, key: str, record: TokenRecord) -> bool:
+def _reads(alias: str, key: str, record: EpochRecord) -> bool:
     """Say whether the alias leads to the database that holds the record, by another address.
 
     Tokens are random, so to read this very record is to be there. An alias that does not answer

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
-from analytics_admin.caching.entries import TokenRecord, read_record, record_key
+from analytics_admin.caching.entries import EpochRecord, read_record, record_key
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
@@ -23,17 +23,17 @@ from analytics_admin.stores.client import (
 
 TIMEOUT = 0.5
 """Seconds an act waits for connecting and for each reply."""
-SETTLE_TIMEOUT = 1.0
+CONFIRM_TIMEOUT = 1.0
 """Seconds an act whose reply was lost waits to learn what became of it."""
 
 
-SILENT_IN_CLEAR = Said(_("the store fell silent in the middle of the clear"))
-SILENT_IN_SOFT_CLEAR = Said(_("the store fell silent in the middle of the soft clear"))
-SILENT_IN_UNDO = Said(_("the store fell silent in the middle of the undo"))
+NO_REPLY_TO_CLEAR = Said(_("the store fell silent in the middle of the clear"))
+NO_REPLY_TO_SOFT_CLEAR = Said(_("the store fell silent in the middle of the soft clear"))
+NO_REPLY_TO_UNDO = Said(_("the store fell silent in the middle of the undo"))
 
 
 @contextmanager
-def failures_explained() -> Iterator[None]:
+def translate_redis_errors() -> Iterator[None]:
     """Raise StoreUnavailable for whatever the client raises, in words that hold no secret."""
     try:
         yield
@@ -41,7 +41,7 @@ def failures_explained() -> Iterator[None]:
         raise StoreUnavailable(explain_error(error)) from None
 
 
-def cut_off(error: RedisError, removed: int) -> StoreUnavailable:
+def interrupted(error: RedisError, removed: int) -> StoreUnavailable:
     """Return what is raised when the store fails after so many keys were removed."""
     words = ngettext_lazy(
         "%(reason)s; %(number)d keys were removed before that",
@@ -52,7 +52,9 @@ def cut_off(error: RedisError, removed: int) -> StoreUnavailable:
 
 
 @contextmanager
-def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, silent: str) -> Iterator[None]:
+def confirm_outcome(
+    alias: str, is_done: Callable[[EpochRecord], bool], *, silent: str
+) -> Iterator[None]:
     """If the reply to the block's commands is lost, read the record to learn what became of them.
 
     ``silent`` is what is said where that stays unknown.
@@ -63,7 +65,7 @@ def settled(alias: str, is_done: Callable[[TokenRecord], bool], *, silent: str) 
     try:
         yield
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
+        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as afresh:
             now = read_record(afresh, record_key(alias))
             if now is not None and is_done(now):
                 return

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from analytics_admin.caching.inspection.survey import ForeignKeys, Survey
-from analytics_admin.caching.statistics.queries import Load, load_of, read_figures
+from analytics_admin.caching.inspection.survey import OtherKeys, Survey
+from analytics_admin.caching.statistics.queries import Load, estimate_load, read_figures
 from analytics_admin.stores.client import StoreUnavailable
 
 
@@ -19,7 +19,7 @@ class ClearPreview:
     """False: ``keys`` is an estimate from a sample."""
     bytes: int | None
     """About the memory that these keys take; None: unknown."""
-    foreign: tuple[ForeignKeys, ...] | None
+    foreign: tuple[OtherKeys, ...] | None
     """Keys in the database that are not the search cache's, the ten most frequent kinds. They go
     too if the database is ``dedicated``. None: unknown."""
     load: Load | None
@@ -31,7 +31,7 @@ def foresee(alias: str, found: Survey, dedicated: bool) -> ClearPreview:
     """Return the preview of a clear of what was found."""
     load, unknown, now = None, "", time.time()
     try:
-        load = load_of(read_figures(now=now), now=now)
+        load = estimate_load(read_figures(now=now), now=now)
     except StoreUnavailable as error:
         unknown = error.reason
     return ClearPreview(

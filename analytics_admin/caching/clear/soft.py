@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics_admin.caching.clear.outcome import (
-    SILENT_IN_SOFT_CLEAR,
-    SILENT_IN_UNDO,
+    NO_REPLY_TO_SOFT_CLEAR,
+    NO_REPLY_TO_UNDO,
     TIMEOUT,
-    failures_explained,
-    settled,
+    confirm_outcome,
+    translate_redis_errors,
 )
-from analytics_admin.caching.entries import TokenRecord, decode_record, draw_record, record_key
+from analytics_admin.caching.entries import EpochRecord, decode_record, ensure_record, record_key
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Said, gettext_noop
@@ -23,7 +23,7 @@ from analytics_admin.stores.client import StoreUnavailable, is_local_memory, ope
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""
 
-Change = Callable[[TokenRecord, float], TokenRecord]
+Change = Callable[[EpochRecord, float], EpochRecord]
 """Makes the next record of the present one and the store's time (seconds)."""
 
 # KEYS: the record. ARGV: what it was, what it is to be
@@ -86,16 +86,16 @@ def clear_softly() -> SoftClearOutcome:
     bound = float(site.search_cache_soft_clear_grace)
     drawn = ""
 
-    def clear(record: TokenRecord, now: float) -> TokenRecord:
+    def clear(record: EpochRecord, now: float) -> EpochRecord:
         nonlocal drawn
         cleared = record.soft_cleared(now=now, bound=bound)
         drawn = cleared.current
         return cleared
 
-    def is_done(now: TokenRecord) -> bool:
+    def is_done(now: EpochRecord) -> bool:
         return drawn in now.accepted or drawn in now.servable_until
 
-    _change(site.search_cache, clear, is_done, silent=SILENT_IN_SOFT_CLEAR, draws=True)
+    _change(site.search_cache, clear, is_done, silent=NO_REPLY_TO_SOFT_CLEAR, draws=True)
     return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
 
 
@@ -113,7 +113,7 @@ def undo(clear: str | None = None) -> UndoableClear:
     wanted: frozenset[str] = frozenset()
     found = UndoableClear(alias=alias, seconds_left=0.0, clear="")
 
-    def take_back(record: TokenRecord, now: float) -> TokenRecord:
+    def take_back(record: EpochRecord, now: float) -> EpochRecord:
         nonlocal wanted, found
         undone = record.undone(now=now)
         if undone is None:
@@ -124,7 +124,7 @@ def undo(clear: str | None = None) -> UndoableClear:
         return undone
 
     _change(
-        alias, take_back, lambda now: wanted <= now.accepted, silent=SILENT_IN_UNDO, draws=False
+        alias, take_back, lambda now: wanted <= now.accepted, silent=NO_REPLY_TO_UNDO, draws=False
     )
     return found
 
@@ -139,7 +139,7 @@ def find_undoable() -> UndoableClear | None:
     if is_local_memory(alias):
         record, now = local_memory.read_record(alias)
     else:
-        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
             raw, now = _read(client, record_key(alias))
         record = decode_record(raw)
     if record is None or record.undone(now=now) is None:
@@ -147,14 +147,14 @@ def find_undoable() -> UndoableClear | None:
     return _last_clear(alias, record, now)
 
 
-def _last_clear(alias: str, record: TokenRecord, now: float) -> UndoableClear:
+def _last_clear(alias: str, record: EpochRecord, now: float) -> UndoableClear:
     """Return the last soft clear, which is known by the instant at which its bound ends."""
     until = max(record.servable_until.values())
     return UndoableClear(alias=alias, seconds_left=round(until - now, 1), clear=repr(until))
 
 
 def _change(
-    alias: str, change: Change, is_done: Callable[[TokenRecord], bool], *, silent: str, draws: bool
+    alias: str, change: Change, is_done: Callable[[EpochRecord], bool], *, silent: str, draws: bool
 ) -> None:
     """Replace the record in one step, and make sure that the store has kept the new one.
 
@@ -163,10 +163,10 @@ def _change(
     if is_local_memory(alias):
         _in_memory(alias, change, draws=draws)
         return
-    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
         if draws:
-            draw_record(client, key)
+            ensure_record(client, key)
         for _ in range(ATTEMPTS):
             raw, now = _read(client, key)
             before = decode_record(raw)
@@ -174,7 +174,7 @@ def _change(
                 lost = StoreUnavailable(Said(gettext_noop("the store lost the record")))
                 raise lost if draws else NothingToUndo
             after = change(before, now)
-            with settled(alias, is_done, silent=silent):
+            with confirm_outcome(alias, is_done, silent=silent):
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue
                 _verify(client, key, before)
@@ -194,7 +194,7 @@ def _read(client: Any, key: str) -> tuple[bytes | None, float]:
     return (raw if isinstance(raw, bytes) else None), time[0] + time[1] / 1_000_000
 
 
-def _verify(client: Any, key: str, before: TokenRecord) -> None:
+def _verify(client: Any, key: str, before: EpochRecord) -> None:
     """Make sure that the record has changed; that of an act which came after ours may be there."""
     raw, _ = _read(client, key)
     now = decode_record(raw)

@@ -13,7 +13,7 @@ from django.core.cache import caches
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from analytics_admin.caching.clear import scan
-from analytics_admin.caching.clear.outcome import TIMEOUT, cut_off, failures_explained
+from analytics_admin.caching.clear.outcome import TIMEOUT, interrupted, translate_redis_errors
 from analytics_admin.caching.inspection.sweep_progress import (
     POSITION_LIFE,
     POSITION_NAME,
@@ -74,7 +74,7 @@ def sweep_leftovers(
     if is_local_memory(alias):
         seen, removed = local_memory.remove_leftovers(alias, keys)
         return SweepOutcome(alias=alias, seen=seen, removed=removed, resumed=False)
-    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         return _sweep(client, alias, keys, on_progress or _ignore, _deadline(seconds))
 
 
@@ -94,7 +94,7 @@ def preview(*, seconds: float | None = None) -> SweepPlan:
         return SweepPlan(alias=alias, seen=seen, removed=outdated, exact=True)
     deadline = _deadline(seconds)
     seen = outdated = cursor = 0
-    with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         before = _read_position(client, caches[alias].make_key(POSITION_NAME))
         for page in scan.count_leftovers(client, keys):
             seen, outdated, cursor = seen + page.seen, outdated + page.removed, page.cursor
@@ -133,7 +133,7 @@ def _sweep(
             if is_over:
                 break
     except RedisError as error:
-        raise cut_off(error, removed) from None
+        raise interrupted(error, removed) from None
     return SweepOutcome(
         alias=alias,
         seen=seen,

@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.clear.outcome import (
-    SETTLE_TIMEOUT,
-    SILENT_IN_CLEAR,
+    CONFIRM_TIMEOUT,
+    NO_REPLY_TO_CLEAR,
     TIMEOUT,
-    failures_explained,
+    translate_redis_errors,
 )
 from analytics_admin.caching.keys import name_tags
 from analytics_admin.caching.stores import local_memory
@@ -31,7 +31,7 @@ from analytics_admin.stores.client import (
     operation_client,
 )
 
-MOST_TAGS = 100
+MAX_TAGS_PER_CLEAR = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +55,9 @@ def check_tags(tags: Sequence[str]) -> list[str]:
     found = list(tags)
     for tag in found:
         name_tags([tag])
-    if not 0 < len(set(found)) <= MOST_TAGS:
+    if not 0 < len(set(found)) <= MAX_TAGS_PER_CLEAR:
         words = _("name 1 to %(most)s tags, not %(number)s")
-        raise ValueError(Said(words, most=MOST_TAGS, number=len(set(found))))
+        raise ValueError(Said(words, most=MAX_TAGS_PER_CLEAR, number=len(set(found))))
     return sorted(set(found))
 
 
@@ -72,7 +72,7 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
     if is_local_memory(alias):
         in_use = local_memory.count_names(alias, names)
     else:
-        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
             in_use = client.exists(*_keys(alias, names))
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -90,7 +90,7 @@ def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
         in_use = local_memory.delete_names(alias, names)
     else:
         keys = _keys(alias, names)
-        with failures_explained(), operation_client(alias, timeout=TIMEOUT) as client:
+        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
             in_use = _delete(client, alias, keys)
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -101,10 +101,10 @@ def _delete(client: Any, alias: str, keys: list[str]) -> int:
         removed: int = client.delete(*keys)  # one command, so all of them or none
         after = _tokens(client, keys)
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=SETTLE_TIMEOUT) as afresh:
+        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as afresh:
             if _are_gone(before, _tokens(afresh, keys)):
                 return sum(token is not None for token in before)
-        raise OutcomeUnknown(SILENT_IN_CLEAR) from None
+        raise OutcomeUnknown(NO_REPLY_TO_CLEAR) from None
     if not _are_gone(before, after):
         raise StoreUnavailable(Said(_("the store did not let go of the tags")))
     return removed

@@ -18,22 +18,22 @@ from analytics_admin.caching.entries import record_key
 from analytics_admin.caching.keyspace import Keyspace, keyspace
 from analytics_admin.stores.client import StoreUnavailable
 
-WALK_UP_TO = 10_000
+MAX_SCANNED_KEYS = 10_000
 """Databases up to this size are walked; larger ones are sampled."""
 SAMPLE = 4000
 """RANDOMKEYs behind an estimate: about 30 ms, and within 4 % when half of the keys are ours."""
 SAMPLE_OF_DEDICATED = 1000
 """Enough where the number is known, and the sample tells of strangers alone."""
-WEIGHED = 200
+SIZE_SAMPLE_KEYS = 200
 """Keys whose size is asked for."""
 PREFIXES = 10
 TAGS = 100
 _STEP = 500
-_LONGEST_PREFIX = 60
+_MAX_PREFIX_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignKeys:
+class OtherKeys:
     """Keys in the database that are not the search cache's, told by how they begin."""
 
     prefix: str
@@ -53,7 +53,7 @@ class Survey:
     """False: ``keys`` is an estimate."""
     bytes: int | None
     """About the memory that these keys take, from the sizes of some."""
-    foreign: tuple[ForeignKeys, ...] | None
+    foreign: tuple[OtherKeys, ...] | None
     """The ten most frequent prefixes."""
     tags: tuple[str, ...] = ()
     """Up to 100 tags whose tokens were met, by name."""
@@ -140,7 +140,7 @@ def _keyspace(alias: str, *, needed: bool) -> Keyspace | None:
 
 
 def _look(client: Any, size: int | None, *, dedicated: bool, exact: bool) -> _Sighting:
-    if size is not None and size > WALK_UP_TO and (dedicated or not exact):
+    if size is not None and size > MAX_SCANNED_KEYS and (dedicated or not exact):
         with suppress(NoPermissionError):
             met = _sample(client, SAMPLE_OF_DEDICATED if dedicated else SAMPLE)
             return _Sighting(met=met, size=size, exact=False)
@@ -188,22 +188,22 @@ def _tags(sighting: _Sighting, ours: Keyspace | None) -> tuple[tuple[str, ...], 
     return tuple(named), sighting.exact and len(named) == len(met)
 
 
-def _by_prefix(strange: Iterable[bytes], sighting: _Sighting) -> tuple[ForeignKeys, ...]:
+def _by_prefix(strange: Iterable[bytes], sighting: _Sighting) -> tuple[OtherKeys, ...]:
     found = Counter(_prefix(key) for key in strange)
     return tuple(
-        ForeignKeys(prefix=prefix, keys=_scaled(number, sighting), share=number / len(sighting.met))
+        OtherKeys(prefix=prefix, keys=_scaled(number, sighting), share=number / len(sighting.met))
         for prefix, number in found.most_common(PREFIXES)
     )
 
 
 def _prefix(key: bytes) -> str:
     head, colon, _ = key.partition(b":")
-    return (head[:_LONGEST_PREFIX] + colon).decode(errors="backslashreplace") if colon else ""
+    return (head[:_MAX_PREFIX_CHARS] + colon).decode(errors="backslashreplace") if colon else ""
 
 
 def _weigh(client: Any, own: Sequence[bytes], keys: int) -> int | None:
     """Return about how many bytes the keys take, or None where sizes may not be asked for."""
-    weighed = random.sample(own, min(WEIGHED, len(own)))
+    weighed = random.sample(own, min(SIZE_SAMPLE_KEYS, len(own)))
     if not weighed:
         return None if keys else 0
     for measure in ("MEMORY USAGE", "STRLEN"):

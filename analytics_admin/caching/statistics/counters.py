@@ -37,7 +37,7 @@ class Counts:
 
     def add(self, more: "Counts") -> None:
         """Add another's figures to these."""
-        for name in FIGURES:
+        for name in COUNT_NAMES:
             setattr(self, name, getattr(self, name) + getattr(more, name))
 
     @property
@@ -54,10 +54,10 @@ class Counts:
         return self.hits / asked if asked else None
 
 
-FIGURES = tuple(item.name for item in fields(Counts))
+COUNT_NAMES = tuple(item.name for item in fields(Counts))
 
 
-class Statistics:
+class CallCounter:
     """The counts of one process; exact under threads.
 
     ``on_first`` is called, in the thread that counts, when something has been counted since the

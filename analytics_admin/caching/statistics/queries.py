@@ -11,7 +11,12 @@ from typing import NamedTuple
 from django.conf import settings as site
 
 from analytics_admin.caching.statistics.counters import Counts
-from analytics_admin.caching.statistics.store import MINUTES_KEPT, Span, open_ledger, total
+from analytics_admin.caching.statistics.store import (
+    MINUTES_KEPT,
+    Bucket,
+    open_statistics_store,
+    total,
+)
 from analytics_admin.conf import app_settings
 
 READ_TIMEOUT = 0.3
@@ -61,7 +66,7 @@ class _Kept(NamedTuple):
 
     of: tuple[str, str]
     at: float
-    found: Mapping[Span, Counts]
+    found: Mapping[Bucket, Counts]
 
 
 _kept: _Kept | None = None
@@ -81,13 +86,15 @@ def read_figures(*, minutes: int = 0, now: float | None = None, age: float = 0.0
         raise ValueError(f"minutes must be 0 to {MINUTES_KEPT}, not {minutes}")
     last = int((time.time() if now is None else now) // 60)
     periods = {name: list(_spans(last - length + 1, last)) for name, length in PERIODS.items()}
-    single = [Span("m", last - ago) for ago in reversed(range(minutes))]
+    single = [Bucket("m", last - ago) for ago in reversed(range(minutes))]
     asked = list(dict.fromkeys([*single, *(span for spans in periods.values() for span in spans)]))
     settings = app_settings()
     of = repr(site.CACHES.get(settings.breaker_cache)), settings.search_cache
     known = _known(of, age)
     fresh = [span for span in asked if span not in known]
-    ledger = open_ledger(settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT)
+    ledger = open_statistics_store(
+        settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT
+    )
     found = {**known, **dict(zip(fresh, ledger.read(fresh), strict=True))}
     if age:
         _keep(of, {span: found[span] for span in single if span.number < last - SETTLED}, known)
@@ -103,13 +110,15 @@ def forget() -> None:
     _kept = None
 
 
-def _known(of: tuple[str, str], age: float) -> Mapping[Span, Counts]:
+def _known(of: tuple[str, str], age: float) -> Mapping[Bucket, Counts]:
     kept = _kept
     is_of_use = kept is not None and kept.of == of and time.monotonic() - kept.at < age
     return kept.found if kept is not None and is_of_use else {}
 
 
-def _keep(of: tuple[str, str], found: Mapping[Span, Counts], known: Mapping[Span, Counts]) -> None:
+def _keep(
+    of: tuple[str, str], found: Mapping[Bucket, Counts], known: Mapping[Bucket, Counts]
+) -> None:
     """Keep what was found beside what was known, which grows no younger by it."""
     global _kept  # noqa: PLW0603 - one per process
     kept = _kept
@@ -117,7 +126,7 @@ def _keep(of: tuple[str, str], found: Mapping[Span, Counts], known: Mapping[Span
     _kept = _Kept(of, at, {**known, **found})
 
 
-def load_of(figures: Figures, *, now: float) -> Load:
+def estimate_load(figures: Figures, *, now: float) -> Load:
     """Return the load by the last five minutes, of which the newest is under way at ``now``."""
     counts = figures.periods["last_5_minutes"]
     seconds = max(1.0, 60 * (PERIODS["last_5_minutes"] - 1) + now % 60)
@@ -131,7 +140,7 @@ def load_of(figures: Figures, *, now: float) -> Load:
     )
 
 
-def _spans(first: int, last: int) -> Iterator[Span]:
+def _spans(first: int, last: int) -> Iterator[Bucket]:
     """Yield what makes up these minutes: whole hours, and minutes where the first hour is not.
 
     The last hour may be under way: nothing later than the last minute has been counted in it.
@@ -139,8 +148,8 @@ def _spans(first: int, last: int) -> Iterator[Span]:
     minute = first
     while minute <= last:
         if minute % 60 == 0:
-            yield Span("h", minute // 60)
+            yield Bucket("h", minute // 60)
             minute += 60
         else:
-            yield Span("m", minute)
+            yield Bucket("m", minute)
             minute += 1

@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 
-from analytics_admin.caching.statistics.counters import Counts, Statistics
-from analytics_admin.caching.statistics.store import MINUTES_KEPT, Batch, Ledger
+from analytics_admin.caching.statistics.counters import CallCounter, Counts
+from analytics_admin.caching.statistics.store import MINUTES_KEPT, Batch, StatisticsStore
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 
@@ -29,17 +29,18 @@ LAST_WORDS = 0.5
 
 
 class Reporter:
-    """Tells what these statistics counted; ``open_ledger`` says where to, each time anew."""
+    """Tells what these statistics counted; ``open_statistics_store`` says where to, each time
+    anew."""
 
     def __init__(
         self,
-        statistics: Statistics,
-        open_ledger: Callable[[], Ledger],
+        statistics: CallCounter,
+        open_statistics_store: Callable[[], StatisticsStore],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._statistics = statistics
-        self._open_ledger = open_ledger
+        self._open_ledger = open_statistics_store
         self._clock = clock
         self.after_fork()
 
@@ -126,7 +127,7 @@ class Reporter:
             for minute in [minute for minute in self._kept if minute <= oldest]:
                 del self._kept[minute]
 
-    def _tell_sent(self, ledger: Ledger) -> None:
+    def _tell_sent(self, ledger: StatisticsStore) -> None:
         if self._sent:
             ledger.tell(self._sender, self._sent)
             self._sent = []

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from django.core.cache import caches
 from redis.exceptions import RedisError
 
-from analytics_admin.caching.statistics.counters import FIGURES, Counts
+from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
@@ -26,7 +26,7 @@ from analytics_admin.stores.client import (
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60
-_TOLD_SECONDS = 900
+_MARK_SECONDS = 900
 """Seconds for which a batch that comes again is known: longer than one waits to be told again."""
 _BATCHES_AT_ONCE = 100
 _MICROSECONDS = 1_000_000
@@ -47,7 +47,7 @@ return 1
 """
 
 
-class Span(NamedTuple):
+class Bucket(NamedTuple):
     """A minute or an hour: that many since the beginning of Unix time."""
 
     unit: str
@@ -63,21 +63,21 @@ class Batch(NamedTuple):
     counts: Counts
 
     @property
-    def spans(self) -> tuple[Span, Span]:
-        return Span("m", self.minute), Span("h", self.minute // 60)
+    def spans(self) -> tuple[Bucket, Bucket]:
+        return Bucket("m", self.minute), Bucket("h", self.minute // 60)
 
 
-class Ledger(Protocol):
+class StatisticsStore(Protocol):
     """Both methods raise StoreUnavailable when the store does not do what it was asked."""
 
     def tell(self, sender: str, batches: Sequence[Batch]) -> None:
         """Add the batches: each once, also if the sender, not sure of it, tells it again."""
 
-    def read(self, spans: Sequence[Span]) -> list[Counts]:
+    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
         """Return the counts of each span, in one round trip."""
 
 
-def open_ledger(alias: str, search_alias: str, *, timeout: float) -> Ledger:
+def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> StatisticsStore:
     """Return the ledger about a search cache in this alias; nothing connects yet.
 
     ``timeout`` (seconds) holds for connecting and for each reply.
@@ -86,11 +86,11 @@ def open_ledger(alias: str, search_alias: str, *, timeout: float) -> Ledger:
         StoreUnavailable: the alias' settings are not usable.
     """
     if is_local_memory(alias):
-        return _memory_ledger(search_alias)
-    return RedisLedger(alias, search_alias, timeout=timeout)
+        return _memory_statistics_store(search_alias)
+    return RedisStatisticsStore(alias, search_alias, timeout=timeout)
 
 
-class RedisLedger:
+class RedisStatisticsStore:
     """One hash per minute: its figures, and beside it for a while the mark of each sender."""
 
     def __init__(self, alias: str, search_alias: str, *, timeout: float) -> None:
@@ -105,21 +105,21 @@ class RedisLedger:
                 for batch in batches[start : start + _BATCHES_AT_ONCE]:
                     mark = self._full_name(f"{sender}:{batch.minute}")
                     keys = [mark, *map(self._key, batch.spans)]
-                    lives = _TOLD_SECONDS, _KEPT_SECONDS
+                    lives = _MARK_SECONDS, _KEPT_SECONDS
                     step.eval(_ADD, 3, *keys, batch.name, *lives, *_amounts(batch.counts))
                 step.execute()
 
-    def read(self, spans: Sequence[Span]) -> list[Counts]:
+    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
         with self._talking():
             step = self._client.pipeline(transaction=False)
             for span in spans:
-                step.hmget(self._key(span), FIGURES)
+                step.hmget(self._key(span), COUNT_NAMES)
             return [_counts(row) for row in step.execute()]
 
     def close(self) -> None:
         self._client.connection_pool.disconnect()
 
-    def _key(self, span: Span) -> str:
+    def _key(self, span: Bucket) -> str:
         return self._full_name(f"{span.unit}:{span.number}")
 
     def _full_name(self, name: str) -> str:
@@ -138,12 +138,12 @@ class RedisLedger:
             self.close()  # once in ten seconds: no connection lies idle meanwhile
 
 
-class MemoryLedger:
+class MemoryStatisticsStore:
     """The ledger of a site of one process, whose breakers' alias is Django's cache in memory."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counts: dict[Span, Counts] = {}
+        self._counts: dict[Bucket, Counts] = {}
 
     def tell(self, sender: str, batches: Sequence[Batch]) -> None:
         with self._lock:
@@ -154,14 +154,14 @@ class MemoryLedger:
             for span in [span for span in self._counts if _last_minute(span) < oldest]:
                 del self._counts[span]
 
-    def read(self, spans: Sequence[Span]) -> list[Counts]:
+    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
         with self._lock:
             return [total([self._counts.get(span, Counts())]) for span in spans]
 
 
 @cache
-def _memory_ledger(search_alias: str) -> MemoryLedger:
-    return MemoryLedger()
+def _memory_statistics_store(search_alias: str) -> MemoryStatisticsStore:
+    return MemoryStatisticsStore()
 
 
 def total(parts: Sequence[Counts]) -> Counts:
@@ -172,14 +172,14 @@ def total(parts: Sequence[Counts]) -> Counts:
     return whole
 
 
-def _last_minute(span: Span) -> int:
+def _last_minute(span: Bucket) -> int:
     return span.number if span.unit == "m" else span.number * 60 + 59
 
 
 def _amounts(counts: Counts) -> list[str | int]:
     """Return field and whole amount in turn, those that are not 0."""
     amounts: list[str | int] = []
-    for name in FIGURES:
+    for name in COUNT_NAMES:
         scale = _MICROSECONDS if name in _IN_SECONDS else 1
         if amount := round(getattr(counts, name) * scale):
             amounts += [name, amount]
@@ -188,7 +188,7 @@ def _amounts(counts: Counts) -> list[str | int]:
 
 def _counts(row: Sequence[bytes | None]) -> Counts:
     figures: dict[str, Any] = {}
-    for name, value in zip(FIGURES, row, strict=True):
+    for name, value in zip(COUNT_NAMES, row, strict=True):
         if value is not None:
             figures[name] = int(value) / _MICROSECONDS if name in _IN_SECONDS else int(value)
     return Counts(**figures)

@@ -23,7 +23,7 @@ from analytics_admin.stores.latency import LONG_AGO, LatencyBudget, QueuedWait, 
 logger = logging.getLogger("analytics_admin.caching")
 
 T = TypeVar("T")
-Step = Callable[[Store], T]
+StoreCall = Callable[[Store], T]
 
 TOO_SLOW_MESSAGE = Said(gettext_noop("the store answers too slowly"))
 _SILENT = Said(gettext_noop("the store did not answer in time"))
@@ -31,7 +31,7 @@ _SILENT = Said(gettext_noop("the store did not answer in time"))
 LOST = Said(gettext_noop("the store was lost and is not back yet"))
 
 
-class Away(Exception):
+class StoreBypassed(Exception):
     """The store is away, or has no room: the call goes on without it. ``reason`` says why."""
 
     def __init__(self, reason: str = LOST) -> None:
@@ -39,7 +39,7 @@ class Away(Exception):
         super().__init__(reason)
 
 
-class Line:
+class StoreAccess:
     """The way to one store.
 
     ``connect`` makes the store's client and connects to nothing. It is given the line, whose
@@ -47,7 +47,7 @@ class Line:
     """
 
     def __init__(
-        self, connect: Callable[["Line"], Store], *, retry_interval: Callable[[], float]
+        self, connect: Callable[["StoreAccess"], Store], *, retry_interval: Callable[[], float]
     ) -> None:
         self._connect = connect
         self._retry_interval = retry_interval
@@ -63,7 +63,7 @@ class Line:
     def is_away(self) -> bool:
         return self._retry_at is not None
 
-    def run(self, step: Step[T]) -> T:
+    def run(self, step: StoreCall[T]) -> T:
         """Run the step in this thread and return what it returns.
 
         Raises:
@@ -75,16 +75,16 @@ class Line:
             result = step(store)
         except StoreFull as error:
             self._tell_full(error)
-            raise Away(error.reason) from None
+            raise StoreBypassed(error.reason) from None
         except (StoreUnavailable, TimeoutError, ExecutorShutDown) as error:
             reason = getattr(error, "reason", _SILENT)
             self._lose(store, reason)
-            raise Away(reason) from None
+            raise StoreBypassed(reason) from None
         if self._latency.charge(asked):
             self._lose(store, TOO_SLOW_MESSAGE)
         return result
 
-    async def arun(self, step: Step[T]) -> T:
+    async def arun(self, step: StoreCall[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._present()
         turn = QueuedWait(self._latency)
@@ -92,12 +92,12 @@ class Line:
         try:
             return await turn.await_for(sent)
         except ExecutorShutDown:
-            raise Away from None
+            raise StoreBypassed from None
         except TimeoutError:
             self._lose(store, _SILENT)
-            raise Away(_SILENT) from None
+            raise StoreBypassed(_SILENT) from None
 
-    def post(self, step: Step[object]) -> None:
+    def post(self, step: StoreCall[object]) -> None:
         """Have the step run soon, if the store is there; nobody waits."""
         if not self.is_away:
             self._executor.submit(partial(self._carry, step, QueuedWait(self._latency)))
@@ -135,7 +135,7 @@ class Line:
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
 
-    def _carry(self, step: Step[T], turn: QueuedWait) -> T:
+    def _carry(self, step: StoreCall[T], turn: QueuedWait) -> T:
         self._carried.now = True
         try:
             return self._take_turn(partial(self.run, step), turn)
@@ -158,12 +158,12 @@ class Line:
                 except StoreUnavailable as error:  # settings that no store can be reached by
                     self._retry_at = time.monotonic() + self._retry_interval()
                     logger.error("search cache: %s; searches are computed without it", error.reason)
-                    raise Away(error.reason) from None
+                    raise StoreBypassed(error.reason) from None
                 return self._store
             if time.monotonic() >= self._retry_at:
                 self._retry_at = float("inf")  # until this attempt has ended
                 self._executor.submit(self._try_to_return)
-        raise Away
+        raise StoreBypassed
 
     def _lose(self, store: Store, reason: str) -> None:
         """Go on without the store; the first to notice says so."""

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from analytics_admin.stores.client import StoreUnavailable
 
-__all__ = ["Claim", "Life", "Place", "Reading", "Store", "StoreFull", "StoreUnavailable"]
+__all__ = ["Claim", "EntryKeys", "Reading", "Store", "StoreFull", "StoreUnavailable", "Ttl"]
 
-FENCE_LIFE = 10
+FENCE_LEASES = 10
 """Times the lease for which a late computation may still be stored."""
 
 
@@ -19,7 +19,7 @@ class StoreFull(StoreUnavailable):
     """The store answers, but has no memory for what was to be written."""
 
 
-class Place(NamedTuple):
+class EntryKeys(NamedTuple):
     """The full keys that concern one value."""
 
     record: str
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class Ttl:
     """How long a value is fresh, and how long it is kept: milliseconds, 0 for ever."""
 
     fresh_ms: int
@@ -69,13 +69,13 @@ class Claim:
 class Store(Protocol):
     """Every method raises StoreUnavailable when the store does not do what it was asked."""
 
-    def read(self, place: Place) -> Reading:
+    def read(self, place: EntryKeys) -> Reading:
         """Return what lies there."""
 
-    def read_many(self, places: Sequence[Place]) -> list[Reading]:
+    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
         """Return what lies at each of the places, which have their record and tags in common."""
 
-    def claim(self, place: Place, life: Life, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         """Take the lease of a value for ``lease`` seconds, unless a fresh value has come.
 
         One under other tokens is taken over at once, one of the same tokens when its time is up.
@@ -83,7 +83,7 @@ class Store(Protocol):
         """
 
     def fill(
-        self, place: Place, claim: Claim, text: str | None, life: Life, *, computed_in: float
+        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
     ) -> bool:
         """Store a computed value and give back the lease; say whether what was claimed still held.
 
@@ -91,13 +91,13 @@ class Store(Protocol):
         Without a text nothing is stored.
         """
 
-    def release(self, place: Place, claim: Claim) -> None:
+    def release(self, place: EntryKeys, claim: Claim) -> None:
         """Give back the lease, if it is still the claim's own."""
 
-    def put(self, place: Place, text: str, life: Life) -> None:
+    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
         """Store a value under the present tokens, and void its lease."""
 
-    def remove(self, place: Place) -> bool:
+    def remove(self, place: EntryKeys) -> bool:
         """Remove the value and void its lease; say whether there was one."""
 
     def renew_tags(self, names: Sequence[str]) -> None:

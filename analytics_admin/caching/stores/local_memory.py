@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.cache import caches
 
-from analytics_admin.caching.entries import RECORD_NAME, TokenRecord, decode_record, new_record
+from analytics_admin.caching.entries import RECORD_NAME, EpochRecord, decode_record, new_record
 from analytics_admin.caching.keyspace import Keyspace
 from analytics_admin.caching.leftovers import HEAD_BYTES, is_needed
 from analytics_admin.caching.stores.memory import exclusively
@@ -43,14 +43,14 @@ def tags(alias: str, keys: Keyspace) -> list[str | None]:
     return [keys.tag_of(key) for key in ours if keys.kind_of(key) == "tag"]
 
 
-def read_record(alias: str) -> tuple[TokenRecord | None, float]:
+def read_record(alias: str) -> tuple[EpochRecord | None, float]:
     """Return the token record, None for a missing or damaged one, and the time."""
     raw = caches[alias].get(RECORD_NAME)
     return decode_record(raw if isinstance(raw, bytes) else None), time.time()
 
 
 def change_record(
-    alias: str, change: Callable[[TokenRecord, float], TokenRecord], *, draws: bool
+    alias: str, change: Callable[[EpochRecord, float], EpochRecord], *, draws: bool
 ) -> bool:
     """Replace the record; say whether there was one, or one was drawn first."""
     with exclusively():

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from analytics_admin.caching.entries import (
-    TokenRecord,
+    EpochRecord,
     decode_entry,
     decode_record,
     entry_head,
+    join_epochs,
     new_record,
-    stamp_of,
 )
-from analytics_admin.caching.stores.base import FENCE_LIFE, Claim, Life, Place, Reading
+from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
 
 _lock = threading.RLock()
 
@@ -40,10 +40,10 @@ class MemoryStore:
     def __init__(self, cache: Any) -> None:
         self._cache = cache
 
-    def read(self, place: Place) -> Reading:
+    def read(self, place: EntryKeys) -> Reading:
         return self.read_many([place])[0]
 
-    def read_many(self, places: Sequence[Place]) -> list[Reading]:
+    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
         with _lock:
             now, get = time.time(), self._get
             return [
@@ -51,11 +51,11 @@ class MemoryStore:
                 for at in places
             ]
 
-    def claim(self, place: Place, life: Life, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         with _lock:
             now = time.time()
             record, tail = self._draw(place)
-            stamp = stamp_of(record.current, tail)
+            stamp = join_epochs(record.current, tail)
             raw = self._get(place.entry)
             entry = decode_entry(raw)
             if entry and entry.stamp in _stamps(record, tail) and entry.fresh_until > now:
@@ -68,11 +68,11 @@ class MemoryStore:
                         return Claim(state="held", now=now, stamp=stamp, left=left)
                     fence = holder
             drawn = f"{fence} {now + lease!r} {stamp}"
-            self._set(place.lease, drawn, lease * FENCE_LIFE)
+            self._set(place.lease, drawn, lease * FENCE_LEASES)
             return Claim(state="granted", now=now, stamp=stamp, lease=drawn)
 
     def fill(
-        self, place: Place, claim: Claim, text: str | None, life: Life, *, computed_in: float
+        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
     ) -> bool:
         with _lock:
             held = (self._get(place.lease) or b"").decode()
@@ -89,18 +89,18 @@ class MemoryStore:
                 self._store(place, claim.stamp, text, life, computed_in)
             return holds
 
-    def release(self, place: Place, claim: Claim) -> None:
+    def release(self, place: EntryKeys, claim: Claim) -> None:
         with _lock:
             if self._get(place.lease) == claim.lease.encode():
                 self._cache.delete(place.lease)
 
-    def put(self, place: Place, text: str, life: Life) -> None:
+    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
         with _lock:
             record, tail = self._draw(place)
             self._cache.delete(place.lease)
-            self._store(place, stamp_of(record.current, tail), text, life, 0.0)
+            self._store(place, join_epochs(record.current, tail), text, life, 0.0)
 
-    def remove(self, place: Place) -> bool:
+    def remove(self, place: EntryKeys) -> bool:
         with _lock:
             self._cache.delete(place.lease)
             return bool(self._cache.delete(place.entry))
@@ -122,7 +122,7 @@ class MemoryStore:
     def _set(self, name: str, text: str, seconds: float | None) -> None:
         self._cache.set(name, text.encode(), timeout=seconds)
 
-    def _draw(self, place: Place) -> tuple[TokenRecord, tuple[str, ...]]:
+    def _draw(self, place: EntryKeys) -> tuple[EpochRecord, tuple[str, ...]]:
         record = decode_record(self._get(place.record))
         if record is None:
             record = new_record()
@@ -131,7 +131,9 @@ class MemoryStore:
             self._cache.add(tag, secrets.token_urlsafe(9).encode(), timeout=None)
         return record, tuple((self._get(tag) or b"").decode() for tag in place.tags)
 
-    def _store(self, place: Place, stamp: str, text: str, life: Life, computed_in: float) -> None:
+    def _store(
+        self, place: EntryKeys, stamp: str, text: str, life: Ttl, computed_in: float
+    ) -> None:
         now_ms = round(time.time() * 1000)
         head = entry_head(
             stamp=stamp,
@@ -142,5 +144,5 @@ class MemoryStore:
         self._set(place.entry, head + text, life.kept_ms / 1000 if life.kept_ms else None)
 
 
-def _stamps(record: TokenRecord, tags: tuple[str, ...]) -> set[str]:
-    return {stamp_of(token, tags) for token in record.accepted}
+def _stamps(record: EpochRecord, tags: tuple[str, ...]) -> set[str]:
+    return {join_epochs(token, tags) for token in record.accepted}

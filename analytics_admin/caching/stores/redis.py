@@ -12,13 +12,13 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 from analytics_admin.caching.entries import new_record
 from analytics_admin.caching.stores import redis_scripts
 from analytics_admin.caching.stores.base import (
-    FENCE_LIFE,
+    FENCE_LEASES,
     Claim,
-    Life,
-    Place,
+    EntryKeys,
     Reading,
     StoreFull,
     StoreUnavailable,
+    Ttl,
 )
 from analytics_admin.i18n import Said
 from analytics_admin.i18n import gettext_noop as _
@@ -28,11 +28,11 @@ from analytics_admin.stores.pool import ConnectionPool
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CLOCK_LIFE = 60.0
+CLOCK_TRUSTED_SECONDS = 60.0
 """Seconds for which this process reckons the store's time by its own clock."""
 
 
-def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
+def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
     """Raise StoreUnavailable for whatever the client raises, in words that hold no secret."""
 
     @wraps(method)
@@ -59,13 +59,13 @@ class RedisStore:
         self._ahead = 0.0  # the store's time less this process' monotonic clock
         self._reckoned_until = 0.0
 
-    @_store_errors
-    def read(self, place: Place) -> Reading:
+    @_translate_store_errors
+    def read(self, place: EntryKeys) -> Reading:
         found = self._read((place.record, place.entry, *place.tags))
         return Reading(time.monotonic() + self._ahead, found[0], found[2:], found[1])
 
-    @_store_errors
-    def read_many(self, places: Sequence[Place]) -> list[Reading]:
+    @_translate_store_errors
+    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
         if not places:
             return []
         first = places[0]
@@ -73,8 +73,8 @@ class RedisStore:
         now, tags = time.monotonic() + self._ahead, found[1 : 1 + len(first.tags)]
         return [Reading(now, found[0], tags, entry) for entry in found[1 + len(tags) :]]
 
-    @_store_errors
-    def claim(self, place: Place, life: Life, *, lease: float, damaged: bytes = b"") -> Claim:
+    @_translate_store_errors
+    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
         state, now, stamp, more = self._run(
@@ -85,7 +85,7 @@ class RedisStore:
             life.tags_ms,
             secrets.token_urlsafe(9),
             lease_ms,
-            lease_ms * FENCE_LIFE,
+            lease_ms * FENCE_LEASES,
             *_tag_tokens(place),
         )
         self._set_clock(now, sent_at=sent_at)
@@ -96,9 +96,9 @@ class RedisStore:
             return Claim(state="fresh", now=at, stamp=under, entry=more)
         return Claim(state="granted", now=at, stamp=under, lease=more.decode())
 
-    @_store_errors
+    @_translate_store_errors
     def fill(
-        self, place: Place, claim: Claim, text: str | None, life: Life, *, computed_in: float
+        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
     ) -> bool:
         sent_at = time.monotonic()
         stored, now = self._run(
@@ -114,12 +114,12 @@ class RedisStore:
         self._set_clock(now, sent_at=sent_at)
         return bool(stored)
 
-    @_store_errors
-    def release(self, place: Place, claim: Claim) -> None:
+    @_translate_store_errors
+    def release(self, place: EntryKeys, claim: Claim) -> None:
         self._run(redis_scripts.RELEASE, (place.lease,), claim.lease)
 
-    @_store_errors
-    def put(self, place: Place, text: str, life: Life) -> None:
+    @_translate_store_errors
+    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
         sent_at = time.monotonic()
         _, now = self._run(
             redis_scripts.PUT,
@@ -133,16 +133,16 @@ class RedisStore:
         )
         self._set_clock(now, sent_at=sent_at)
 
-    @_store_errors
-    def remove(self, place: Place) -> bool:
+    @_translate_store_errors
+    def remove(self, place: EntryKeys) -> bool:
         return bool(self._run(redis_scripts.REMOVE, (place.entry, place.lease)))
 
-    @_store_errors
+    @_translate_store_errors
     def renew_tags(self, names: Sequence[str]) -> None:
         # An absent token equals nothing, and the next value draws a new one.
         self._wire.call("DEL", *names)
 
-    @_store_errors
+    @_translate_store_errors
     def check_writable(self) -> None:
         self._wire.call("SET", self._probe, 1, "PX", 1000)
         self._run(redis_scripts.RELEASE, (self._probe,), "")
@@ -164,7 +164,7 @@ class RedisStore:
         # By when it was asked, not answered: however late the answer was, the reckoned time is not
         # behind the store's, and nothing is served beyond its bound.
         self._ahead = now_ms / 1000 - sent_at
-        self._reckoned_until = sent_at + CLOCK_LIFE
+        self._reckoned_until = sent_at + CLOCK_TRUSTED_SECONDS
 
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
         """Run a script by its hash; a server that has forgotten it is told it again."""
@@ -179,9 +179,9 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _keys(place: Place) -> tuple[str, ...]:
+def _keys(place: EntryKeys) -> tuple[str, ...]:
     return (place.record, place.entry, place.lease, *place.tags)
 
 
-def _tag_tokens(place: Place) -> list[str]:
+def _tag_tokens(place: EntryKeys) -> list[str]:
     return [secrets.token_urlsafe(9) for _ in place.tags]

@@ -20,7 +20,7 @@ from analytics_admin.console.search_cache.labels import (
     describe_tags,
 )
 from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
-from analytics_admin.services import LONGEST_HISTORY, LONGEST_TAG, Act, SearchCacheStatus
+from analytics_admin.services import LONGEST_HISTORY, MAX_TAG_CHARS, Act, SearchCacheStatus
 
 TOLD_AGAIN = 30.0
 """Seconds for which a sample of a large database, and hours long past, are shown again."""
@@ -113,7 +113,7 @@ def period_words(hours: int) -> str:
 
 def first_form(sent: QueryDict) -> ClearForm:
     """Return the form for a clear; a link to a tag has filled it in."""
-    tag = sent.get("tag", "")[:LONGEST_TAG]
+    tag = sent.get("tag", "")[:MAX_TAG_CHARS]
     return ClearForm(initial={"mode": "tags", "tags": tag} if tag else None)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from analytics_admin.caching.inspection.status import inspect
-from analytics_admin.caching.inspection.survey import ForeignKeys
+from analytics_admin.caching.inspection.survey import OtherKeys
 from analytics_admin.caching.inspection.sweep_progress import SweepProgress
-from analytics_admin.caching.statistics.counters import FIGURES, Counts
-from analytics_admin.caching.statistics.queries import PERIODS, Load, load_of, read_figures
+from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
+from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_load, read_figures
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, with_zone
@@ -99,7 +99,7 @@ class SearchCacheStatus:
     """False: ``keys`` is about that many."""
     bytes: int | None = None
     """About the memory that these keys take."""
-    foreign: Sequence[ForeignKeys] | None = None
+    foreign: Sequence[OtherKeys] | None = None
     """The ten most frequent kinds of keys in the database that are not the search cache's."""
     tags: Sequence[str] | None = None
     """Up to 100 tags in use, by name."""
@@ -213,7 +213,7 @@ def _describe_statistics(minutes: int, told_again: float) -> dict[str, Any]:
         return _unknown_statistics(error.reason, minutes)
     return {
         **{name: _counts(figures.periods[name]) for name in PERIODS},
-        "load": load_of(figures, now=now),
+        "load": estimate_load(figures, now=now),
         "history": [
             SearchCacheMinute(at=_time(minute.at), counts=_counts(minute.counts))
             for minute in figures.minutes
@@ -249,7 +249,7 @@ def _last_clear() -> LastClear | None:
 
 
 def _counts(counts: Counts) -> SearchCacheCounts:
-    figures = {name: getattr(counts, name) for name in FIGURES}
+    figures = {name: getattr(counts, name) for name in COUNT_NAMES}
     return SearchCacheCounts(calls=counts.calls, hit_ratio=counts.hit_ratio, **figures)
 
 
