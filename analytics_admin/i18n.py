@@ -16,11 +16,11 @@ def gettext_noop(words: str) -> str:
     return words
 
 
-class Said(str):
+class Message(str):
     """An English sentence that remembers what it was made of.
 
     ``words`` is a text marked by ``gettext_noop``, or a plural made by ``ngettext_lazy``; it has
-    ``%(name)s`` places for what is ``given``, which may itself be ``Said``.
+    ``%(name)s`` places for what is ``given``, which may itself be ``Message``.
     """
 
     __slots__ = ("_given", "_words")
@@ -34,20 +34,20 @@ class Said(str):
         said._given = given
         return said
 
-    def here(self) -> str:
+    def localized(self) -> str:
         """Return the sentence in the language that is active now."""
         return _filled(
             translation.gettext(self._words) if isinstance(self._words, str) else self._words,
-            {name: here(value) for name, value in self._given.items()},
+            {name: localized(value) for name, value in self._given.items()},
         )
 
 
-def here(text: Any) -> Any:
+def localized(text: Any) -> Any:
     """Return the text in the language that is active now; any other value as it is."""
-    return text.here() if isinstance(text, Said) else text
+    return text.localized() if isinstance(text, Message) else text
 
 
-def from_record(text: str) -> str:
+def translate_stored(text: str) -> str:
     """Return English words that were put on record in the language that is active now.
 
     Words that hold data stay as they are: a record does not tell which.
@@ -55,10 +55,10 @@ def from_record(text: str) -> str:
     return translation.gettext(text) if text else text
 
 
-def words_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return what the exception says, still translatable where it is: str() has the English."""
     said = error.args[0] if error.args else ""
-    return said if isinstance(said, Said) else str(error)
+    return said if isinstance(said, Message) else str(error)
 
 
 def _in_english(words: "str | _StrPromise", given: dict[str, Any]) -> str:

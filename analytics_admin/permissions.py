@@ -39,7 +39,7 @@ def is_operator(user: Any) -> bool:
     return bool(getattr(user, "is_superuser", False) or getattr(user, "is_staff", False))
 
 
-def may(user: Any, act: Act) -> bool:
+def is_allowed(user: Any, act: Act) -> bool:
     """Say whether the user may do the act, under ``REQUIRE_MODEL_PERMISSIONS`` as it is set."""
     if not is_operator(user):
         return False

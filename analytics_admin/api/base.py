@@ -41,13 +41,13 @@ from analytics_admin.api.serializers import (
 )
 from analytics_admin.api.throttling import LoginThrottle, WriteThrottle
 from analytics_admin.services import (
-    FAILURE,
+    FAILURE_MESSAGES,
     Act,
     Actor,
-    ActResult,
+    OperationResult,
     clear_search_cache,
     deny,
-    outside_transactions,
+    non_atomic,
     reset_circuit_breakers,
     undo_clear,
 )
@@ -96,7 +96,7 @@ class ApiView(APIView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Return the view outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        return outside_transactions(super().as_view(**initkwargs))
+        return non_atomic(super().as_view(**initkwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer in English whoever asks.
@@ -185,7 +185,7 @@ class OperatorView(ApiView):
 
 class ClearSearchCacheView(OperatorView):
     act = Act.CLEAR_SEARCH_CACHE
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearCacheBody)
@@ -194,7 +194,7 @@ class ClearSearchCacheView(OperatorView):
 
 class UndoClearView(OperatorView):
     act = Act.UNDO_CLEAR
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearBody)
@@ -203,7 +203,7 @@ class UndoClearView(OperatorView):
 
 class ResetCircuitBreakersView(OperatorView):
     act = Act.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ResetBody)
@@ -252,7 +252,7 @@ def actor_of(request: Request) -> Actor:
     return Actor.from_user(request.user, channel="api")
 
 
-def report(result: ActResult) -> Response:
+def report(result: OperationResult) -> Response:
     """Say what the act says, and nothing beside it."""
     body: dict[str, Any] = {"message": result.message}
     if result.preview is not None:

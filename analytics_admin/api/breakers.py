@@ -17,7 +17,7 @@ from analytics_admin.api.serializers import (
     NoQuery,
 )
 from analytics_admin.services import (
-    FAILURE,
+    FAILURE_MESSAGES,
     Act,
     BreakerPage,
     OperationPage,
@@ -66,7 +66,7 @@ class BreakerView(ReadView):
         super().setup(request, *args, **kwargs)
         if request.method == "DELETE":
             self.act = Act.FORGET_CIRCUIT_BREAKER
-            self.failure = FAILURE[self.act]
+            self.failure = FAILURE_MESSAGES[self.act]
 
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
@@ -85,7 +85,7 @@ class BreakerView(ReadView):
 
 class BreakerResetView(OperatorView):
     act = Act.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:
         options = self.read_body(request, ClearBody)
@@ -99,7 +99,7 @@ class BreakerResetView(OperatorView):
 
 class BreakerControlView(OperatorView):
     act = Act.CONTROL_CIRCUIT_BREAKERS
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def put(self, request: Request, name: str) -> Response:
         options = self.read_body(request, ControlBody)
@@ -113,7 +113,7 @@ class BreakerControlView(OperatorView):
 
 class BreakerProbeView(OperatorView):
     act = Act.ALLOW_PROBE
-    failure = FAILURE[act]
+    failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:
         options = self.read_body(request, ClearBody)

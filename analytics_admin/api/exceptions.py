@@ -19,12 +19,12 @@ from rest_framework.response import Response
 
 from analytics_admin.api.etags import etag
 from analytics_admin.services import (
-    ActDenied,
-    ActFailed,
-    ActRefused,
     BreakerChanged,
     BreakerInUse,
     BreakerNotOpen,
+    OperationDenied,
+    OperationFailed,
+    OperationRejected,
     StoreUnavailable,
     UnknownBreakers,
     UnknownOperation,
@@ -116,9 +116,9 @@ def _flatten(detail: Any, place: str = "") -> Iterator[str]:
 
 # The nearest class counts. None as status: the error brings its own.
 TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
-    ActDenied: (403, _of_act),
-    ActRefused: (400, _of_act),
-    ActFailed: (500, _of_act),
+    OperationDenied: (403, _of_act),
+    OperationRejected: (400, _of_act),
+    OperationFailed: (500, _of_act),
     UnknownBreakers: (404, _of_unknown),
     UnknownOperation: (404, _of_act),
     BreakerInUse: (409, _of_act),

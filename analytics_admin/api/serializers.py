@@ -12,11 +12,11 @@ from analytics_admin.services import (
     BREAKER_STATES,
     CLEAR_MODES,
     CONTROLS,
-    LARGEST_PAGE,
-    LARGEST_PAGE_OF_OPERATIONS,
-    LONGEST_HISTORY,
-    LONGEST_SEARCH,
+    MAX_BREAKERS_PER_PAGE,
+    MAX_HISTORY_MINUTES,
+    MAX_OPERATIONS_PER_PAGE,
     MAX_REASON_LENGTH,
+    MAX_SEARCH_LENGTH,
     MAX_TAGS_PER_CLEAR,
     OPERATION_CHANNELS,
     OPERATION_KINDS,
@@ -166,7 +166,10 @@ class BreakersQuery(StrictSerializer):
         required=False, min_value=1, max_value=1_000_000, help_text="From 1 on."
     )
     page_size = serializers.IntegerField(
-        required=False, min_value=1, max_value=LARGEST_PAGE, help_text=f"Else {LARGEST_PAGE}."
+        required=False,
+        min_value=1,
+        max_value=MAX_BREAKERS_PER_PAGE,
+        help_text=f"Else {MAX_BREAKERS_PER_PAGE}.",
     )
 
 
@@ -190,7 +193,7 @@ class OperationsQuery(StrictSerializer):
     search = serializers.CharField(
         required=False,
         allow_blank=True,
-        max_length=LONGEST_SEARCH,
+        max_length=MAX_SEARCH_LENGTH,
         help_text="Words in the actor, the reason, the error, the id, names of breakers and tags.",
     )
     page = serializers.IntegerField(
@@ -199,8 +202,8 @@ class OperationsQuery(StrictSerializer):
     page_size = serializers.IntegerField(
         required=False,
         min_value=1,
-        max_value=LARGEST_PAGE_OF_OPERATIONS,
-        help_text=f"Else {LARGEST_PAGE_OF_OPERATIONS}.",
+        max_value=MAX_OPERATIONS_PER_PAGE,
+        help_text=f"Else {MAX_OPERATIONS_PER_PAGE}.",
     )
 
 
@@ -210,7 +213,7 @@ class CacheQuery(StrictSerializer):
     minutes = serializers.IntegerField(
         required=False,
         min_value=0,
-        max_value=LONGEST_HISTORY,
+        max_value=MAX_HISTORY_MINUTES,
         help_text="How many of the last minutes to tell one by one, in history.",
     )
 

@@ -7,18 +7,18 @@ from uuid import UUID
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.status import BreakerStatus, build_status, shown
 from analytics_admin.breakers.stores.base import Reading
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
 # Translators: what programs call states and controls, in the midst of a sentence.
 _STATES = {
-    "automatic": Said(_("automatic")),
-    "closed": Said(_("closed")),
-    "open": Said(_("open")),
-    "half_open": Said(_("half_open")),
-    "forced_open": Said(_("forced_open")),
-    "disabled": Said(_("disabled")),
-    "metrics_only": Said(_("metrics_only")),
+    "automatic": Message(_("automatic")),
+    "closed": Message(_("closed")),
+    "open": Message(_("open")),
+    "half_open": Message(_("half_open")),
+    "forced_open": Message(_("forced_open")),
+    "disabled": Message(_("disabled")),
+    "metrics_only": Message(_("metrics_only")),
 }
 
 
@@ -40,7 +40,7 @@ class BreakerChanged(Exception):
     """
 
     code = "breaker_moved"
-    reason = Said(_("the breaker has changed meanwhile"))
+    reason = Message(_("the breaker has changed meanwhile"))
 
     def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
         self.status = status
@@ -51,7 +51,7 @@ class BreakerChanged(Exception):
             words = _(
                 "Circuit breaker %(name)s has changed meanwhile; changed before it: %(number)s"
             )
-        super().__init__(Said(words, name=name, number=len(self.reached)))
+        super().__init__(Message(words, name=name, number=len(self.reached)))
 
 
 class BreakerInUse(Exception):
@@ -63,7 +63,7 @@ class BreakerInUse(Exception):
         self.reason = reason
         self.operation_id: UUID | None = None
         words = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
-        super().__init__(Said(words, name=name, reason=reason))
+        super().__init__(Message(words, name=name, reason=reason))
 
 
 class BreakerNotOpen(Exception):
@@ -72,10 +72,10 @@ class BreakerNotOpen(Exception):
     code = "breaker_not_open"
 
     def __init__(self, name: str, state: str) -> None:
-        self.reason = Said(_("it is %(state)s, not open"), state=state_message(state))
+        self.reason = Message(_("it is %(state)s, not open"), state=state_message(state))
         self.operation_id: UUID | None = None
         words = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
-        super().__init__(Said(words, name=name, reason=self.reason))
+        super().__init__(Message(words, name=name, reason=self.reason))
 
 
 def state_message(state: str) -> str:

@@ -26,7 +26,7 @@ from analytics_admin.breakers.stores.base import (
     StoreUnavailable,
 )
 from analytics_admin.breakers.sync import StateChange
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 
 MAX_ATTEMPTS = 20
 """How often an act is tried again on a breaker that has moved meanwhile."""
@@ -86,7 +86,7 @@ def reset(
         require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
     words = gettext_noop("%(name)s changes faster than it can be reset")
-    raise StoreUnavailable(Said(words, name=min(waiting)))
+    raise StoreUnavailable(Message(words, name=min(waiting)))
 
 
 def set_control(
@@ -123,7 +123,7 @@ def set_control(
             return list(changes.values())
         reading = runtime.operator_store().load_many(waiting)
     words = gettext_noop("%(name)s changes faster than it can be held")
-    raise StoreUnavailable(Said(words, name=waiting[0]))
+    raise StoreUnavailable(Message(words, name=waiting[0]))
 
 
 def plan_control(
@@ -178,7 +178,7 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
     fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if fresh and store.register(fresh, keep_for=runtime.keep_for()):
         words = gettext_noop("%(number)s names are registered, there is no place for more")
-        raise StoreUnavailable(Said(words, number=f"{MAX_NAMES:,}"))
+        raise StoreUnavailable(Message(words, number=f"{MAX_NAMES:,}"))
     for name, old in reading.snapshots.items():
         new = change_control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL

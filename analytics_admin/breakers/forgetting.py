@@ -18,7 +18,7 @@ from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control
 from analytics_admin.breakers.status import build_status, read_registered, registered_names
 from analytics_admin.breakers.stores.base import StoreUnavailable
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 
 FORGOTTEN = "forgotten"
 """What a breaker comes to that is taken off the list."""
@@ -39,7 +39,7 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS) 
             runtime.fleet.expire(name)
             return change
     words = gettext_noop("%(name)s changes faster than it can be forgotten")
-    raise StoreUnavailable(Said(words, name=name))
+    raise StoreUnavailable(Message(words, name=name))
 
 
 def plan_forget(
@@ -54,12 +54,12 @@ def _forgettable(name: str, expected: Mapping[str, str]) -> BreakerChange:
     reading = read_registered([name])
     require_unchanged(expected, reading)
     if name in declared_names():
-        raise BreakerInUse(name, Said(gettext_noop("this site's code or settings declare it")))
+        raise BreakerInUse(name, Message(gettext_noop("this site's code or settings declare it")))
     snapshot = reading.snapshots[name]
     status = build_status(name, snapshot, reading.now)
     if status.control != Control.AUTOMATIC:
         words = gettext_noop("it is held %(control)s; release it first")
-        raise BreakerInUse(name, Said(words, control=state_message(status.control)))
+        raise BreakerInUse(name, Message(words, control=state_message(status.control)))
     return build_change(name, snapshot, reading.now, to_state=FORGOTTEN)
 
 

@@ -17,7 +17,7 @@ from analytics_admin.breakers.control import MAX_ATTEMPTS, NO_EXPECTED_GENERATIO
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.status import read_registered, shown
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 
 
 def allow_probe(
@@ -35,7 +35,7 @@ def allow_probe(
             announce_change(change, state_machine.PROBE_ALLOWED)
             return change
     words = gettext_noop("%(name)s changes faster than a probe can be let through")
-    raise StoreUnavailable(Said(words, name=name))
+    raise StoreUnavailable(Message(words, name=name))
 
 
 def plan_probe(

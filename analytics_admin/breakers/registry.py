@@ -14,7 +14,7 @@ from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -32,7 +32,7 @@ class UnknownBreakers(LookupError):
     def __init__(self, names: Sequence[str]) -> None:
         self.names = sorted(names)
         words = _("Unknown circuit breakers: %(names)s")
-        super().__init__(Said(words, names=", ".join(self.names)))
+        super().__init__(Message(words, names=", ".join(self.names)))
 
 
 def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
 MAX_NAME_CHARS = 120
@@ -54,7 +54,7 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
     names = {_name(_canonical(_checked_tag(tag), "tag")) for tag in tags}
     if len(names) > MAX_TAGS_PER_VALUE:
         words = _("a value has at most %(most)s tags, not %(number)s")
-        raise ValueError(Said(words, most=MAX_TAGS_PER_VALUE, number=len(names)))
+        raise ValueError(Message(words, most=MAX_TAGS_PER_VALUE, number=len(names)))
     return tuple(sorted(names))
 
 
@@ -63,7 +63,7 @@ def _checked_tag(tag: object) -> str:
         raise TypeError(f"a tag must be text, not {type(tag).__name__}")
     if not 0 < len(tag) <= MAX_TAG_CHARS:
         words = _("a tag has 1 to %(most)s characters, not %(number)s")
-        raise ValueError(Said(words, most=MAX_TAG_CHARS, number=len(tag)))
+        raise ValueError(Message(words, most=MAX_TAG_CHARS, number=len(tag)))
     return tag
 
 

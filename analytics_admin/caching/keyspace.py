@@ -11,7 +11,7 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching.entries import record_key
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import StoreUnavailable, shares_database
 
@@ -129,7 +129,7 @@ def _refuse_other_shapes(cache: BaseCache) -> None:
                 "the search cache's KEY_FUNCTION does not keep the form prefix:version:key, "
                 "so its keys cannot be told from others"
             )
-            raise StoreUnavailable(Said(words))
+            raise StoreUnavailable(Message(words))
 
 
 def _refuse_same_shape(shape: re.Pattern[bytes], others: list[str]) -> None:
@@ -139,4 +139,4 @@ def _refuse_same_shape(shape: re.Pattern[bytes], others: list[str]) -> None:
                 "the cache alias '%(alias)s' has the same key prefix in the same database, "
                 "so its keys would be removed too"
             )
-            raise StoreUnavailable(Said(words, alias=other))
+            raise StoreUnavailable(Message(words, alias=other))

@@ -53,7 +53,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return services.may(request.user, Act.VIEW_CONSOLE)
+        return services.is_allowed(request.user, Act.VIEW_CONSOLE)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -87,7 +87,7 @@ class DomainAdmin(ReadOnlyAdmin):
 
     def route(self, pattern: str, view: Any, name: str) -> URLPattern:
         """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
-        guarded = services.outside_transactions(self.admin_site.admin_view(view))
+        guarded = services.non_atomic(self.admin_site.admin_view(view))
         url: URLPattern = path(pattern, guarded, name=self._url_name(name))
         return url
 
@@ -188,7 +188,7 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
     want other tokens.
     """
     user = request.user
-    rights = [services.may(user, act) for act in Act]
+    rights = [services.is_allowed(user, act) for act in Act]
     get_token(request)  # every page has a form; without this its first ETag would know of none
     signed_in = request.META["CSRF_COOKIE"]
     reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
@@ -198,7 +198,7 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
 
 def hindrance(request: HttpRequest, act: Act) -> str:
     """Return why the user can't do this now, for display beside the button; empty if they can."""
-    if not services.may(request.user, act):
+    if not services.is_allowed(request.user, act):
         return gettext("Needs the permission %(permission)s.") % {"permission": act.permission}
     if app_settings().read_only:
         return gettext("This site is read-only: acts are switched off.")

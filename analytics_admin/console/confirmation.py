@@ -21,21 +21,21 @@ from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin, hindrance
 from analytics_admin.console.equivalents import command_lines, curl_lines
 from analytics_admin.console.forms import ConfirmForm, drop_untimely_errors
-from analytics_admin.i18n import from_record, here, words_of
+from analytics_admin.i18n import localized, message_of, translate_stored
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Act,
-    ActDenied,
-    ActFailed,
     Actor,
-    ActRefused,
-    ActResult,
-    AlreadyOnRecord,
     BreakerChanged,
     BreakerInUse,
     BreakerNotOpen,
+    DuplicateOperation,
+    OperationDenied,
+    OperationFailed,
+    OperationRejected,
+    OperationResult,
     UnknownBreakers,
-    failure_said,
+    failure_message,
 )
 
 logger = logging.getLogger("analytics_admin.console")
@@ -66,7 +66,7 @@ class ConfirmedAct:
         """Return the confirm page's form as the pressed button has filled it."""
         return self.form()
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         """Call the service of the act."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class ConfirmedAct:
         """
         return {}
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """Do what the confirm form's fields ask for, once under its ``operation_id``."""
         return self.service(
             **self.arguments(options),
@@ -87,7 +87,7 @@ class ConfirmedAct:
             operation_id=self.operation_id,
         )
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         """Return the confirm page's words about a dry run."""
         return {"preview": result.preview}
 
@@ -117,14 +117,20 @@ class ConfirmedAct:
             return self.go_back(hindered)
         try:
             return self._confirm_or_act()
-        except ActDenied as error:  # the permission went in this very moment
+        except OperationDenied as error:  # the permission went in this very moment
             raise PermissionDenied from error
         except BreakerChanged as error:
             return self.go_back(moved_words(error))
-        except AlreadyOnRecord as error:
+        except DuplicateOperation as error:
             return self.answer_repeated(error.first)
-        except (ActRefused, UnknownBreakers, BreakerInUse, BreakerNotOpen, ActFailed) as error:
-            return self.go_back(Truncator(here(words_of(error))).chars(LONGEST_MESSAGE))
+        except (
+            OperationRejected,
+            UnknownBreakers,
+            BreakerInUse,
+            BreakerNotOpen,
+            OperationFailed,
+        ) as error:
+            return self.go_back(Truncator(localized(message_of(error))).chars(LONGEST_MESSAGE))
 
     @property
     def actor(self) -> Actor:
@@ -141,9 +147,9 @@ class ConfirmedAct:
 
     def _require_permission(self) -> None:
         user = self.request.user
-        if self.page.has_view_permission(self.request) and services.may(user, self.act):
+        if self.page.has_view_permission(self.request) and services.is_allowed(user, self.act):
             return
-        with suppress(ActFailed):  # logged there; refused all the same
+        with suppress(OperationFailed):  # logged there; refused all the same
             services.deny(self.act, actor=self.actor)
         raise PermissionDenied
 
@@ -164,7 +170,7 @@ class ConfirmedAct:
             return self.answer_moved(error)
         # By this tag the page that comes next leads on to the act's own.
         done_as = f"aa-act-{result.operation_id}"
-        messages.success(self.request, here(result.message), extra_tags=done_as)
+        messages.success(self.request, localized(result.message), extra_tags=done_as)
         self._mirror(result)
         return HttpResponseRedirect(self.done_url)
 
@@ -195,8 +201,8 @@ class ConfirmedAct:
         """Return the words about a dry run; one that fails stops nobody: the act may succeed."""
         try:
             result = self.carry_out({**self._options(), "reason": ""}, dry_run=True)
-        except ActFailed as error:
-            return {"preview_failure": here(error.reason)}
+        except OperationFailed as error:
+            return {"preview_failure": localized(error.reason)}
         return self.describe_preview(result)
 
     def _lines(self, options: dict[str, Any]) -> dict[str, str]:
@@ -210,7 +216,7 @@ class ConfirmedAct:
         messages.error(self.request, complaint)
         return HttpResponseRedirect(self.back)
 
-    def _mirror(self, result: ActResult) -> None:
+    def _mirror(self, result: OperationResult) -> None:
         """Put the act among the admin's recent actions; it is done, whatever becomes of this."""
         user_id: Any = self.request.user.pk
         operation_id: Any = result.operation_id
@@ -235,7 +241,7 @@ def attempt_of(request: HttpRequest) -> UUID | None:
     """Return the id that the confirm page was given, so that it is an act once; a script has none.
 
     Raises:
-        ActRefused: it is none that a confirm page ever had.
+        OperationRejected: it is none that a confirm page ever had.
     """
     given = request.POST.getlist(ATTEMPT)
     if not given:
@@ -244,7 +250,7 @@ def attempt_of(request: HttpRequest) -> UUID | None:
         if str(found := UUID(given[0])) == given[0] and len(given) == 1:
             return found
     words = gettext("The confirm page was sent back damaged: nothing was done.")
-    raise ActRefused(words, code="invalid")
+    raise OperationRejected(words, code="invalid")
 
 
 def repeated_words(first: Operation | None) -> tuple[int, str]:
@@ -252,13 +258,13 @@ def repeated_words(first: Operation | None) -> tuple[int, str]:
     if first is None or first.status == Operation.Status.DENIED:
         return messages.ERROR, gettext("This page was sent before: nothing was done now.")
     if first.status == Operation.Status.DONE:
-        done = from_record(first.message) or first.get_kind_display()
+        done = translate_stored(first.message) or first.get_kind_display()
         return messages.SUCCESS, gettext("This was already done: %(message)s") % {"message": done}
     if first.is_interrupted:
         return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
     if first.status == Operation.Status.STARTED:
         return messages.INFO, gettext("This is under way already.")
-    failure = here(failure_said(Act(first.kind), from_record(first.error)))
+    failure = localized(failure_message(Act(first.kind), translate_stored(first.error)))
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 
@@ -268,7 +274,7 @@ def moved_words(error: BreakerChanged) -> str:
         words = gettext("%(event)s. Look at them as they are now, then decide anew.")
     else:
         words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
-    return words % {"event": here(words_of(error))}
+    return words % {"event": localized(message_of(error))}
 
 
 def unseen_errors(form: forms.Form) -> str:

@@ -11,7 +11,7 @@ from analytics_admin.conf import app_settings
 from analytics_admin.console.environment_name import EnvironmentNameField
 from analytics_admin.console.labels import CONTROLS
 from analytics_admin.services import (
-    DEFAULT_HOLD,
+    DEFAULT_HOLD_SECONDS,
     MAX_REASON_LENGTH,
     MAX_TAG_CHARS,
     MAX_TAGS_PER_CLEAR,
@@ -172,7 +172,7 @@ class ControlForm(ConfirmBreakerForm):
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
         choices=HOLD_FOR,
-        initial=f"{DEFAULT_HOLD:.0f}",
+        initial=f"{DEFAULT_HOLD_SECONDS:.0f}",
         coerce=float,
         help_text=_("A hold ends by itself. A release needs no duration."),
     )
@@ -205,7 +205,7 @@ class ConfirmControlSelectedForm(ConfirmSelectedForm):
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
         choices=HOLD_FOR,
-        initial=f"{DEFAULT_HOLD:.0f}",
+        initial=f"{DEFAULT_HOLD_SECONDS:.0f}",
         coerce=float,
         help_text=_("The hold ends by itself."),
     )

@@ -17,14 +17,14 @@ from django.db import DatabaseError
 
 from analytics_admin.management.foreign_text import printable
 from analytics_admin.services import (
-    ActDenied,
-    ActFailed,
     Actor,
-    ActRefused,
-    ActResult,
     BreakerChanged,
     BreakerInUse,
     BreakerNotOpen,
+    OperationDenied,
+    OperationFailed,
+    OperationRejected,
+    OperationResult,
     StoreUnavailable,
     UnknownBreakers,
 )
@@ -36,9 +36,9 @@ EXIT_OPEN = 3
 EXIT_INTERRUPTED = 130
 
 ERRORS = (
-    ActDenied,
-    ActFailed,
-    ActRefused,
+    OperationDenied,
+    OperationFailed,
+    OperationRejected,
     BreakerInUse,
     BreakerChanged,
     BreakerNotOpen,
@@ -79,7 +79,7 @@ class OperatorCommand(BaseCommand):
         self.say(json.dumps(answer, default=str))
 
 
-class ActCommand(OperatorCommand):
+class OperationCommand(OperatorCommand):
     """A command that changes something: it can look first, and it asks on a terminal."""
 
     question = "Go on?"
@@ -105,7 +105,7 @@ class ActCommand(OperatorCommand):
             help="act without asking, as scripts and schedulers must",
         )
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """Call the service; each command says which."""
         raise NotImplementedError
 
@@ -140,11 +140,11 @@ class ActCommand(OperatorCommand):
         """A store too sick to look into may still take the act: that is for the operator to say."""
         try:
             result = self.act(options, dry_run=True)
-        except ActFailed as error:
+        except OperationFailed as error:
             return f"There is no preview: {error.reason}"
         return self._as_lines(result)
 
-    def _as_lines(self, result: ActResult) -> str:
+    def _as_lines(self, result: OperationResult) -> str:
         more = self.preview_lines(result.preview) if result.preview is not None else []
         return "\n".join(map(printable, [*_lines(result), *more]))
 
@@ -216,12 +216,12 @@ def _exit_code(error: Exception) -> int:
     """The one table from what went wrong to the exit code."""
     if isinstance(error, UnknownBreakers):
         return EXIT_USAGE
-    if isinstance(error, ActRefused) and error.code in {"invalid", "reason_required"}:
+    if isinstance(error, OperationRejected) and error.code in {"invalid", "reason_required"}:
         return EXIT_USAGE
     return EXIT_FAILED
 
 
-def _as_answer(result: ActResult) -> dict[str, Any]:
+def _as_answer(result: OperationResult) -> dict[str, Any]:
     answer = {
         "message": result.message,
         "operation_id": result.operation_id,
@@ -231,7 +231,7 @@ def _as_answer(result: ActResult) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if value is not None}
 
 
-def _lines(result: ActResult) -> list[str]:
+def _lines(result: OperationResult) -> list[str]:
     """Return the message and a line for each breaker that it names, the first ones of many."""
     named = result.results or (result.preview or {}).get("breakers", [])
     lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in named[:LINES_SHOWN]]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 
 from analytics_admin.management.breakers import table
-from analytics_admin.services import LARGEST_PAGE, BreakerPage, StoreUnavailable
+from analytics_admin.services import MAX_BREAKERS_PER_PAGE, BreakerPage, StoreUnavailable
 
 INTERVAL = 1.0
 """Seconds between looks."""
@@ -33,7 +33,7 @@ def watch(
     try:
         with Live(console=console, auto_refresh=False) as shown:
             while True:
-                lines = max(1, min(console.height - LINES_AROUND, LARGEST_PAGE))
+                lines = max(1, min(console.height - LINES_AROUND, MAX_BREAKERS_PER_PAGE))
                 try:
                     seen, seen_at = look(lines), time.strftime("%H:%M:%S")
                     note = f"{seen.count} circuit breakers at {seen_at}"

@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.signals import operation_finished
@@ -24,8 +24,8 @@ from analytics_admin.stores.client import OutcomeUnknown
 logger = logging.getLogger("analytics_admin.services.audit")
 
 Status = Operation.Status
-AT_RISK = Said(_("an act cannot run inside a database transaction"))
-LONGEST_NAME = 254  # of the row; a host's own user model may allow longer ones
+INSIDE_TRANSACTION = Message(_("an act cannot run inside a database transaction"))
+MAX_ACTOR_LENGTH = 254  # of the row; a host's own user model may allow longer ones
 
 
 class AuditUnavailable(Exception):
@@ -38,7 +38,7 @@ class AuditUnavailable(Exception):
         super().__init__(reason)
 
 
-class AlreadyOnRecord(Exception):
+class DuplicateOperation(Exception):
     """An act was begun under this id before; nothing was done now.
 
     ``first`` is its row, for the one who began it; None for anybody else, and for another act.
@@ -49,7 +49,7 @@ class AlreadyOnRecord(Exception):
     def __init__(self, operation_id: UUID, first: Operation | None) -> None:
         self.operation_id = operation_id
         self.first = first
-        super().__init__(Said(_("An act is on record under this id already: nothing was done")))
+        super().__init__(Message(_("An act is on record under this id already: nothing was done")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,14 @@ def describe_database_error(error: DatabaseError) -> str:
     """Return words for an operator; driver texts can name hosts and users, so none is passed on."""
     text = str(error).lower()
     if "locked" in text or "lock timeout" in text:
-        return Said(_("the database is locked"))
+        return Message(_("the database is locked"))
     if "readonly" in text or "read-only" in text:
-        return Said(_("the database is read-only"))
+        return Message(_("the database is read-only"))
     if "no such table" in text or "does not exist" in text:
-        return Said(_("the database is not migrated"))
+        return Message(_("the database is not migrated"))
     if "full" in text or "no space" in text:
-        return Said(_("the database has no space left"))
-    return Said(_("the database does not answer"))
+        return Message(_("the database has no space left"))
+    return Message(_("the database does not answer"))
 
 
 def is_storable(text: str) -> bool:
@@ -90,7 +90,7 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def outside_transactions(view: Any) -> Any:
+def non_atomic(view: Any) -> Any:
     """Keep a view out of ATOMIC_REQUESTS, of whichever database: its rollback would take the row.
 
     A router may have put the audit trail into any of them.
@@ -116,7 +116,7 @@ def audited(
     ``operation_id`` is the row's key; of several acts under one id the database lets one in.
 
     Raises:
-        AlreadyOnRecord: there is a row of this id; the block was not entered.
+        DuplicateOperation: there is a row of this id; the block was not entered.
         AuditUnavailable: the row could not be written, or only inside a transaction whose
             rollback would take it; the block was not entered.
     """
@@ -151,7 +151,7 @@ def record_denied(
     return operation
 
 
-def find_on_record(operation_id: UUID, kind: str, *, actor: Actor) -> AlreadyOnRecord | None:
+def find_duplicate(operation_id: UUID, kind: str, *, actor: Actor) -> DuplicateOperation | None:
     """Return the exception that says so when an act is on record under this id.
 
     Raises:
@@ -165,14 +165,14 @@ def find_on_record(operation_id: UUID, kind: str, *, actor: Actor) -> AlreadyOnR
     if first is None:
         return None
     same = first.kind == kind and _is_by(first, actor)
-    return AlreadyOnRecord(operation_id, first if same else None)
+    return DuplicateOperation(operation_id, first if same else None)
 
 
 def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) -> Operation:
     return Operation(
         kind=kind,
         channel=actor.channel,
-        actor=actor.name[:LONGEST_NAME],
+        actor=actor.name[:MAX_ACTOR_LENGTH],
         user=actor.user,
         reason=reason,
         targets=dict(targets),
@@ -184,7 +184,7 @@ def _is_by(operation: Operation, actor: Actor) -> bool:
     if actor.user is not None:
         return bool(operation.user_id == actor.user.pk)
     signed = (operation.user_id, operation.channel, operation.actor)
-    return signed == (None, actor.channel, actor.name[:LONGEST_NAME])
+    return signed == (None, actor.channel, actor.name[:MAX_ACTOR_LENGTH])
 
 
 def _insert(operation: Operation, actor: Actor) -> None:
@@ -193,10 +193,10 @@ def _insert(operation: Operation, actor: Actor) -> None:
         with transaction.atomic(using=router.db_for_write(Operation), durable=True):
             operation.save(force_insert=True)
     except RuntimeError as error:  # what durable=True raises inside another transaction
-        raise AuditUnavailable(AT_RISK) from error
+        raise AuditUnavailable(INSIDE_TRANSACTION) from error
     except DatabaseError as error:
         taken = isinstance(error, IntegrityError)
-        if taken and (first := find_on_record(operation.pk, operation.kind, actor=actor)):
+        if taken and (first := find_duplicate(operation.pk, operation.kind, actor=actor)):
             raise first from None
         reason = describe_database_error(error)
         logger.error("operation not recorded, so not done: %s", reason)

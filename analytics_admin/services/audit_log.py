@@ -32,8 +32,8 @@ SEARCHED_FIELDS = (
     "targets__tags",
     "outcome__results",
 )
-LARGEST_PAGE_OF_OPERATIONS = 100
-LONGEST_SEARCH = 254
+MAX_OPERATIONS_PER_PAGE = 100
+MAX_SEARCH_LENGTH = 254
 """Characters; as many as an actor's name can have."""
 
 
@@ -52,7 +52,7 @@ class OperationFilter:
     until: datetime | None = None
     """Likewise; what began then is not."""
     search: str = ""
-    """What ``containing`` takes."""
+    """What ``search_operations`` takes."""
 
     def choose(self, operations: QuerySet[Operation]) -> QuerySet[Operation]:
         """Return those that it lets through.
@@ -65,12 +65,12 @@ class OperationFilter:
         same = {"kind": self.kind, "channel": self.channel, "actor": _storable("actor", self.actor)}
         rows = operations.filter(**{name: it for name, it in same.items() if it is not None})
         if self.status is not None:
-            rows = with_status(rows, self.status)
+            rows = filter_by_status(rows, self.status)
         if self.since is not None:
             rows = rows.filter(started_at__gte=_as_in_rows("since", self.since))
         if self.until is not None:
             rows = rows.filter(started_at__lt=_as_in_rows("until", self.until))
-        return containing(rows, self.search)
+        return search_operations(rows, self.search)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def page_operations(
     *,
     chosen: OperationFilter | None = None,
     page: int = 1,
-    page_size: int = LARGEST_PAGE_OF_OPERATIONS,
+    page_size: int = MAX_OPERATIONS_PER_PAGE,
 ) -> OperationPage:
     """Return a page of the operations that were chosen, or of all; one beyond the last is empty.
 
@@ -129,7 +129,7 @@ def describe_operation(operation_id: UUID) -> Operation:
     return operation
 
 
-def with_status(operations: QuerySet[Operation], status: str) -> QuerySet[Operation]:
+def filter_by_status(operations: QuerySet[Operation], status: str) -> QuerySet[Operation]:
     """Choose those of one of OPERATION_STATUSES; "started" are those that may still be under way.
 
     Raises:
@@ -144,7 +144,7 @@ def with_status(operations: QuerySet[Operation], status: str) -> QuerySet[Operat
     return operations.filter(status=status)
 
 
-def containing(operations: QuerySet[Operation], search: str) -> QuerySet[Operation]:
+def search_operations(operations: QuerySet[Operation], search: str) -> QuerySet[Operation]:
     """Choose those that have each word of ``search`` in one of SEARCHED_FIELDS; quotes keep words.
 
     Raises:
@@ -152,8 +152,8 @@ def containing(operations: QuerySet[Operation], search: str) -> QuerySet[Operati
     """
     if not isinstance(search, str):
         raise TypeError(f"search has to be a str, not {search!r}")
-    if len(search) > LONGEST_SEARCH or not is_storable(search):
-        raise ValueError(f"search has to be text of at most {LONGEST_SEARCH} characters")
+    if len(search) > MAX_SEARCH_LENGTH or not is_storable(search):
+        raise ValueError(f"search has to be text of at most {MAX_SEARCH_LENGTH} characters")
     for word in smart_split(search):
         quoted = word[0] in "\"'" and word[0] == word[-1]
         operations = operations.filter(_holding(unescape_string_literal(word) if quoted else word))
@@ -218,6 +218,6 @@ def _require_choice(what: str, given: str | None, choices: Sequence[str]) -> Non
 def _require_page(page: int, page_size: int) -> None:
     if not all(type(number) is int for number in (page, page_size)):
         raise TypeError("page and page_size have to be whole numbers")
-    if page < 1 or not 1 <= page_size <= LARGEST_PAGE_OF_OPERATIONS:
-        most = LARGEST_PAGE_OF_OPERATIONS
+    if page < 1 or not 1 <= page_size <= MAX_OPERATIONS_PER_PAGE:
+        most = MAX_OPERATIONS_PER_PAGE
         raise ValueError(f"pages count from 1 and have 1 to {most} operations")

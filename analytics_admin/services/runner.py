@@ -12,20 +12,20 @@ from typing import Any
 from uuid import UUID
 
 from analytics_admin.conf import app_settings
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.permissions import Act, may
+from analytics_admin.permissions import Act, is_allowed
 from analytics_admin.services import audit
-from analytics_admin.services.audit import Actor, AlreadyOnRecord, AuditUnavailable
+from analytics_admin.services.audit import Actor, AuditUnavailable, DuplicateOperation
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 
 logger = logging.getLogger("analytics_admin.services")
 
 MAX_REASON_LENGTH = 500
 
-# What the operator reads when an act fails; made into a sentence by ``failure_said``.
-FAILURE = {
+# What the operator reads when an act fails; made into a sentence by ``failure_message``.
+FAILURE_MESSAGES = {
     Act.CLEAR_SEARCH_CACHE: _("Failed to clear cache: %(reason)s"),
     Act.UNDO_CLEAR: _("Failed to undo the clear: %(reason)s"),
     Act.SWEEP_SEARCH_CACHE: _("Failed to sweep cache: %(reason)s"),
@@ -37,7 +37,7 @@ FAILURE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActResult:
+class OperationResult:
     """What an act says to its operator.
 
     ``preview`` is set by a dry run alone, which has no ``operation_id``; ``results`` by a reset
@@ -52,32 +52,32 @@ class ActResult:
     generations: Mapping[str, str] | None = None
 
 
-def failure_said(act: Act, reason: str) -> Said:
+def failure_message(act: Act, reason: str) -> Message:
     """Return what the operator reads when an act fails."""
-    return Said(FAILURE[act], reason=reason)
+    return Message(FAILURE_MESSAGES[act], reason=reason)
 
 
-class ActFailed(Exception):
+class OperationFailed(Exception):
     """The act was tried, or could not be put on record, and is not known to be done."""
 
     def __init__(self, act: Act, reason: str, *, code: str, operation_id: UUID | None) -> None:
         self.reason = reason
         self.code = code
         self.operation_id = operation_id
-        super().__init__(failure_said(act, reason))
+        super().__init__(failure_message(act, reason))
 
 
-class ActDenied(Exception):
+class OperationDenied(Exception):
     """The actor is not allowed to do this; a row with status "denied" says so."""
 
     code = "permission_denied"
 
     def __init__(self, operation_id: UUID) -> None:
         self.operation_id = operation_id
-        super().__init__(Said(_("Not authorized")))
+        super().__init__(Message(_("Not authorized")))
 
 
-class ActRefused(Exception):
+class OperationRejected(Exception):
     """The act was not asked for properly, or is switched off; nothing was done or recorded."""
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -86,14 +86,14 @@ class ActRefused(Exception):
         super().__init__(message)
 
 
-def deny(act: Act, *, actor: Actor) -> ActDenied:
+def deny(act: Act, *, actor: Actor) -> OperationDenied:
     """Put a refused act on record and return the exception that says so.
 
     Raises:
-        ActFailed: the audit trail can't be written.
+        OperationFailed: the audit trail can't be written.
     """
-    with failing_as(act, actor=actor):
-        return ActDenied(audit.record_denied(act.value, actor=actor).pk)
+    with translate_errors(act, actor=actor):
+        return OperationDenied(audit.record_denied(act.value, actor=actor).pk)
 
 
 def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
@@ -101,25 +101,27 @@ def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
 
     Raises:
         TypeError: ``reason`` is no text, or ``dry_run`` neither True nor False.
-        ActDenied, ActRefused, ActFailed
+        OperationDenied, OperationRejected, OperationFailed
     """
     if not isinstance(reason, str) or not isinstance(dry_run, bool):
         raise TypeError("reason has to be a str, and dry_run True or False")
-    if actor.user is not None and not may(actor.user, act):
+    if actor.user is not None and not is_allowed(actor.user, act):
         raise deny(act, actor=actor)
     settings = app_settings()
     reason = reason.strip()
     if not audit.is_storable(reason):
-        raise ActRefused(Said(_("reason: holds characters that are no text")), code="invalid")
+        raise OperationRejected(
+            Message(_("reason: holds characters that are no text")), code="invalid"
+        )
     if len(reason) > MAX_REASON_LENGTH:
         words = _("reason: at most %(most)s characters")
-        raise ActRefused(Said(words, most=MAX_REASON_LENGTH), code="invalid")
+        raise OperationRejected(Message(words, most=MAX_REASON_LENGTH), code="invalid")
     if settings.read_only and not dry_run:
         words = _("This site is read-only: acts are switched off")
-        raise ActRefused(Said(words), code="read_only")
+        raise OperationRejected(Message(words), code="read_only")
     if settings.require_reason and not reason and not dry_run:
         words = _("reason: this site asks for a reason")
-        raise ActRefused(Said(words), code="reason_required")
+        raise OperationRejected(Message(words), code="reason_required")
     return reason
 
 
@@ -133,7 +135,7 @@ class Attempt:
     operation_id: UUID | None = None
 
     @contextmanager
-    def on_record(
+    def recorded(
         self, *, reason: str, targets: Mapping[str, Any] | None = None
     ) -> Iterator[Operation]:
         """Keep the act's row round the block; see ``audit.audited``."""
@@ -148,32 +150,32 @@ class Attempt:
             yield operation
 
     def require_first(self) -> None:
-        """Raise AlreadyOnRecord where somebody is ahead with the id that was asked for.
+        """Raise DuplicateOperation where somebody is ahead with the id that was asked for.
 
         What is refused before there is a row may be so because the first one has done it.
         """
         if self.asked_id is None or self.operation_id is not None:
             return
-        if first := audit.find_on_record(self.asked_id, self.act.value, actor=self.actor):
+        if first := audit.find_duplicate(self.asked_id, self.act.value, actor=self.actor):
             raise first
 
 
 @contextmanager
-def failing_as(
+def translate_errors(
     act: Act,
     *,
     actor: Actor,
     passing: tuple[type[Exception], ...] = (),
     operation_id: UUID | None = None,
 ) -> Iterator[Attempt]:
-    """Turn whatever goes wrong in the block into ActFailed, in words that hold no secret.
+    """Turn whatever goes wrong in the block into OperationFailed, in words that hold no secret.
 
     Exceptions of the classes ``passing``, which say that nothing was done, are left as they are,
     unless the act is on record under ``operation_id``: then that is what is said.
 
     Raises:
         TypeError: ``operation_id`` is no UUID.
-        AlreadyOnRecord, ActFailed
+        DuplicateOperation, OperationFailed
     """
     if operation_id is not None and not isinstance(operation_id, UUID):
         raise TypeError("operation_id has to be a UUID")
@@ -181,7 +183,7 @@ def failing_as(
     try:
         with _told_if_repeated(attempt, passing):
             yield attempt
-    except AlreadyOnRecord:
+    except DuplicateOperation:
         raise
     except passing as error:
         if hasattr(error, "operation_id"):
@@ -194,7 +196,7 @@ def failing_as(
     except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
-        reason = Said(_("unexpected error (%(error)s)"), error=type(error).__name__)
+        reason = Message(_("unexpected error (%(error)s)"), error=type(error).__name__)
         raise _failed(act, reason, "internal_error", attempt) from None
 
 
@@ -207,7 +209,7 @@ def _told_if_repeated(attempt: Attempt, refusals: tuple[type[Exception], ...]) -
         raise
 
 
-def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> ActFailed:
+def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> OperationFailed:
     record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
     logger.warning("%s failed: %s (%s)", act, reason, record)
-    return ActFailed(act, reason, code=code, operation_id=attempt.operation_id)
+    return OperationFailed(act, reason, code=code, operation_id=attempt.operation_id)

@@ -16,7 +16,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.packing import CommandPacker
 
@@ -44,26 +44,28 @@ class OutcomeUnknown(Exception):
 # By exception class name, nearest class first. Driver texts can hold a URL with its password, so
 # none of them is ever passed on.
 _REASONS = {
-    "AuthenticationError": Said(_("the store refused the user name or password")),
-    "AuthenticationWrongNumberOfArgsError": Said(_("the store refused the user name or password")),
-    "AuthorizationError": Said(_("the store's user lacks a permission that this needs")),
-    "NoPermissionError": Said(_("the store's user lacks a permission that this needs")),
-    "OutOfMemoryError": Said(_("the store is out of memory")),
-    "ReadOnlyError": Said(_("the store is a read-only replica")),
-    "BusyLoadingError": Said(_("the store is loading its data")),
-    "MaxConnectionsError": Said(_("the store has no connection left")),
-    "TimeoutError": Said(_("the store did not answer in time")),
-    "ConnectionError": Said(_("the store cannot be reached")),
-    "ResponseError": Said(_("the store refused the command")),
-    "OSError": Said(_("the store cannot be reached")),
+    "AuthenticationError": Message(_("the store refused the user name or password")),
+    "AuthenticationWrongNumberOfArgsError": Message(
+        _("the store refused the user name or password")
+    ),
+    "AuthorizationError": Message(_("the store's user lacks a permission that this needs")),
+    "NoPermissionError": Message(_("the store's user lacks a permission that this needs")),
+    "OutOfMemoryError": Message(_("the store is out of memory")),
+    "ReadOnlyError": Message(_("the store is a read-only replica")),
+    "BusyLoadingError": Message(_("the store is loading its data")),
+    "MaxConnectionsError": Message(_("the store has no connection left")),
+    "TimeoutError": Message(_("the store did not answer in time")),
+    "ConnectionError": Message(_("the store cannot be reached")),
+    "ResponseError": Message(_("the store refused the command")),
+    "OSError": Message(_("the store cannot be reached")),
 }
 
 # Refusals for which the client has no class of their own.
 _REASONS_BY_TEXT = {
-    "ACL failure in script": Said(_("the store's user lacks a permission that this needs")),
-    "MISCONF": Said(_("the store cannot write its data to disk")),
-    "MASTERDOWN": Said(_("the store is a replica that has lost its primary")),
-    "is busy running": Said(_("the store is busy with a script")),
+    "ACL failure in script": Message(_("the store's user lacks a permission that this needs")),
+    "MISCONF": Message(_("the store cannot write its data to disk")),
+    "MASTERDOWN": Message(_("the store is a replica that has lost its primary")),
+    "is busy running": Message(_("the store is busy with a script")),
 }
 
 
@@ -78,7 +80,7 @@ _UNUSABLE = (
 )
 
 
-def explain_error(error: BaseException) -> Said:
+def explain_error(error: BaseException) -> Message:
     """Return an operator's words for an exception of the redis client, without its text."""
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
@@ -89,7 +91,7 @@ def explain_error(error: BaseException) -> Said:
     for cls in type(error).__mro__:
         if cls.__name__ in _REASONS:
             return _REASONS[cls.__name__]
-    return Said(_("the store's settings are not usable"))
+    return Message(_("the store's settings are not usable"))
 
 
 def is_local_memory(alias: str) -> bool:
@@ -198,5 +200,5 @@ def _shared_client(cache: BaseCache) -> Any:
         return cache._cache.get_client(write=True)
     client = getattr(cache, "client", None)
     if client is None:
-        raise StoreUnavailable(Said(_("the cache alias is not a django-redis cache")))
+        raise StoreUnavailable(Message(_("the cache alias is not a django-redis cache")))
     return client.get_client(write=True)

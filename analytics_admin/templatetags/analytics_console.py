@@ -3,7 +3,7 @@
 from django import template
 
 from analytics_admin.console import labels, times
-from analytics_admin.i18n import from_record, here
+from analytics_admin.i18n import localized, translate_stored
 
 register = template.Library()
 
@@ -12,5 +12,5 @@ register.filter(times.clock)
 register.filter(times.ago)
 register.filter(times.left)
 register.filter(labels.count)
-register.filter(here)
-register.filter(from_record)
+register.filter(localized)
+register.filter(translate_stored)

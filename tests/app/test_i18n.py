@@ -9,55 +9,61 @@ from django.contrib.auth import get_user_model
 from django.utils import translation
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 
-from analytics_admin.i18n import Said, here, words_of
+from analytics_admin.i18n import Message, localized, message_of
 from analytics_admin.stores.client import StoreUnavailable, explain
 from tests.support.pseudo_locale import pseudo_locale
 
-LOST = Said(gettext_noop("the store lost %(what)s"), what="it")
+LOST = Message(gettext_noop("the store lost %(what)s"), what="it")
 KEYS = ngettext_lazy("%(number)d key: %(reason)s", "%(number)d keys: %(reason)s", "number")
 
 
-def keys(number: int, reason: str = "none") -> Said:
-    return Said(KEYS, number=number, reason=reason)
+def keys(number: int, reason: str = "none") -> Message:
+    return Message(KEYS, number=number, reason=reason)
 
 
 def test_it_is_english_whatever_language_is_active():
     with pseudo_locale():
-        said = [LOST, Said(gettext_noop("Reset")), keys(1), keys(2), Said(gettext_lazy("Reset"))]
+        said = [
+            LOST,
+            Message(gettext_noop("Reset")),
+            keys(1),
+            keys(2),
+            Message(gettext_lazy("Reset")),
+        ]
         assert said == ["the store lost it", "Reset", "1 key: none", "2 keys: none", "Reset"]
         assert f"{LOST}; {str(LOST)!r}" == "the store lost it; 'the store lost it'"
 
 
 def test_here_it_is_in_the_language_that_is_active():
-    assert here(LOST) == "the store lost it"
+    assert localized(LOST) == "the store lost it"
     with pseudo_locale():
-        assert here(LOST) == "⟦the store lost ⟧it"
-        assert here(Said(gettext_noop("Reset"))) == "⟦Reset⟧"
-    assert here(LOST) == "the store lost it"
+        assert localized(LOST) == "⟦the store lost ⟧it"
+        assert localized(Message(gettext_noop("Reset"))) == "⟦Reset⟧"
+    assert localized(LOST) == "the store lost it"
 
 
 def test_the_number_decides_between_singular_and_plural_in_each_language():
     with pseudo_locale():
-        assert here(keys(1)) == "1⟦ key: ⟧none"
-        assert here(keys(5)) == "5⟦ keys: ⟧none"
+        assert localized(keys(1)) == "1⟦ key: ⟧none"
+        assert localized(keys(5)) == "5⟦ keys: ⟧none"
 
 
 def test_a_sentence_within_a_sentence_is_translated_with_it():
-    outer = Said(gettext_noop("Failed: %(reason)s"), reason=keys(2, reason=LOST))
+    outer = Message(gettext_noop("Failed: %(reason)s"), reason=keys(2, reason=LOST))
     assert outer == "Failed: 2 keys: the store lost it"
     with pseudo_locale():
-        assert here(outer) == "⟦Failed: ⟧2⟦ keys: ⟧⟦the store lost ⟧it"
+        assert localized(outer) == "⟦Failed: ⟧2⟦ keys: ⟧⟦the store lost ⟧it"
 
 
 @pytest.mark.parametrize("data", ["100 %", "%s %(name)s", "%%", "{reason}"])
 def test_signs_in_data_mean_nothing(data):
-    said = Said(gettext_noop("the store lost %(what)s"), what=data)
-    assert said == here(said) == f"the store lost {data}"
-    assert Said(gettext_noop("half of 100 %")) == "half of 100 %"
+    said = Message(gettext_noop("the store lost %(what)s"), what=data)
+    assert said == localized(said) == f"the store lost {data}"
+    assert Message(gettext_noop("half of 100 %")) == "half of 100 %"
 
 
 def test_other_values_are_the_same_here():
-    assert [here(value) for value in ("text", None, 5)] == ["text", None, 5]
+    assert [localized(value) for value in ("text", None, 5)] == ["text", None, 5]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
@@ -65,7 +71,7 @@ def test_a_copy_says_the_same_and_keeps_its_translation(copied):
     with pseudo_locale():
         twin = copied(keys(2, reason=LOST))
         assert twin == "2 keys: the store lost it"
-        assert here(twin) == "2⟦ keys: ⟧⟦the store lost ⟧it"
+        assert localized(twin) == "2⟦ keys: ⟧⟦the store lost ⟧it"
 
 
 def test_to_json_it_is_a_text():
@@ -84,9 +90,9 @@ def test_an_exception_keeps_its_words_translatable():
     with pseudo_locale():
         error = StoreUnavailable(explain(ConnectionError("redis://:secret@host")))
         assert (str(error), error.reason) == ("the store cannot be reached",) * 2
-        assert here(words_of(error)) == "⟦the store cannot be reached⟧"
-        assert words_of(ValueError("bare")) == "bare"
-        assert words_of(ValueError()) == ""
+        assert localized(message_of(error)) == "⟦the store cannot be reached⟧"
+        assert message_of(ValueError("bare")) == "bare"
+        assert message_of(ValueError()) == ""
 
 
 def test_english_asks_no_catalogue(monkeypatch):
@@ -97,4 +103,4 @@ def test_english_asks_no_catalogue(monkeypatch):
 
     monkeypatch.setattr(translation, "gettext", refuse)
     monkeypatch.setattr(translation, "override", refuse)
-    assert Said(gettext_noop("the store lost %(what)s"), what="it") == "the store lost it"
+    assert Message(gettext_noop("the store lost %(what)s"), what="it") == "the store lost it"

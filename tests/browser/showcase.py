@@ -20,7 +20,7 @@ from analytics_admin.breakers import CircuitOpenError, circuit_breaker
 from analytics_admin.caching import search_cache
 from analytics_admin.models import Operation
 from analytics_admin.services import (
-    Actor, ActFailed, clear_search_cache, reset_circuit_breakers, set_breaker_control
+    Actor, OperationFailed, clear_search_cache, reset_circuit_breakers, set_breaker_control
 )
 
 ada = Actor.from_user(get_user_model().objects.get(username="ada"), channel="admin")

@@ -13,13 +13,13 @@ from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, ActResult, reset_circuit_breakers
+from analytics_admin.services import Actor, OperationResult, reset_circuit_breakers
 
 SAM = Actor.system("sam", channel="command")
 PLACE_OF_TIME = 4  # in a transition as the store keeps it
 
 
-def reset(*names: str) -> ActResult:
+def reset(*names: str) -> OperationResult:
     return reset_circuit_breakers(actor=SAM, names=names)
 
 

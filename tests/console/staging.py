@@ -20,7 +20,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, BreakerWatch, Sequel, WatchedBreaker
+from analytics_admin.services import Actor, BreakerFollowUp, FollowUp, FollowUpReport
 from tests.console.search_cache_pages import leave_behind, tell
 from tests.support.breakers import another, state_now, trip
 
@@ -130,10 +130,10 @@ def _moved(number: int) -> dict[str, Any]:
     return {"count": number, "moved": number, "results": rows[:100]}
 
 
-def every_watch() -> list[BreakerWatch]:
+def every_watch() -> list[FollowUpReport]:
     """Return each sequel of one breaker, of all and of some, and none; more or less left out."""
     each = [
-        WatchedBreaker(
+        BreakerFollowUp(
             name=str(number),
             sequel=sequel,
             state=SHOWN[number % len(SHOWN)],
@@ -144,16 +144,16 @@ def every_watch() -> list[BreakerWatch]:
             actor="0",
             held_until=timezone.now() + timedelta(hours=1),
         )
-        for number, sequel in enumerate(Sequel)
+        for number, sequel in enumerate(FollowUp)
     ]
     found = [*([it] * times for it in each for times in (1, 2)), each, each * 2, []]
-    return [BreakerWatch(breakers=it, unwatched=left % 3) for left, it in enumerate(found)]
+    return [FollowUpReport(breakers=it, unwatched=left % 3) for left, it in enumerate(found)]
 
 
 def pages_of_every_watch(client: Any) -> list[Any]:
     page, pages = url(f"operation/{record(kind='reset_circuit_breakers').pk}/"), []
     for watch in every_watch():
-        with patch.object(services, "watch_breakers", return_value=watch):
+        with patch.object(services, "follow_up_breakers", return_value=watch):
             pages.append(client.get(page))
     return pages
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from analytics_admin.console.audit.export import ExportCutOff, export
 from analytics_admin.models import Operation
-from analytics_admin.services import ActFailed, Actor, clear_search_cache, plain_operation
+from analytics_admin.services import Actor, OperationFailed, clear_search_cache, plain_operation
 from tests.support.audit import EXPORT, HOSTILE, LIST, record, shown
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -206,7 +206,7 @@ def test_the_password_of_a_store_is_not_in_it(operator, settings, superuser):
     address = "redis://:hunter2-of-the-store@127.0.0.1:1/1"
     search = {**settings.CACHES["search"], "LOCATION": address}
     settings.CACHES = {**settings.CACHES, "search": search}
-    with pytest.raises(ActFailed):
+    with pytest.raises(OperationFailed):
         clear_search_cache(actor=Actor.from_user(superuser))
     (row,) = exported(operator)["operations"]
     assert row["status"] == "failed"

@@ -13,16 +13,16 @@ from analytics_admin.console.breakers.labels import OPTIONS, value_words
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
-    ActRefused,
     BreakerNotOpen,
+    OperationRejected,
     allow_probe,
+    build_timeline,
     clear_search_cache,
     explain_policy,
-    list_acts_on_breaker,
+    list_operations_on_breaker,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
-    tell_timeline,
 )
 from analytics_admin.services.breakers import timeline
 from tests.support.breakers import another, snapshot_of, state_now, trip
@@ -98,9 +98,9 @@ def test_acts_on_other_breakers_are_not_of_its_past():
     set_breaker_controls(names=["past:10", "other"], control="disabled", actor=SAM)
     reset_circuit_breakers(actor=SAM, names=["other"], only_open=False)
     clear_search_cache(actor=SAM)
-    assert list_acts_on_breaker("past:1") == []
+    assert list_operations_on_breaker("past:1") == []
     mine = set_breaker_controls(names=["other", "past:1"], control="disabled", actor=SAM)
-    assert [act.pk for act in list_acts_on_breaker("past:1")] == [mine.operation_id]
+    assert [act.pk for act in list_operations_on_breaker("past:1")] == [mine.operation_id]
 
 
 def test_rows_that_hold_anything_are_passed_over(operator):
@@ -110,7 +110,7 @@ def test_rows_that_hold_anything_are_passed_over(operator):
             row = {"kind": "reset_circuit_breakers", "channel": "code", "actor": "old release"}
             Operation.objects.create(**row, status="done", targets=odd, outcome=outcome)
     Operation.objects.create(**row, targets={"names": "all", "only_open": True}, outcome=[])
-    assert list_acts_on_breaker("past:1") == []
+    assert list_operations_on_breaker("past:1") == []
     assert [row[0] for row in past(operator.get(PAGE))] == ["Failures in a row"]
 
 
@@ -118,8 +118,8 @@ def test_a_reset_of_the_open_ones_concerns_those_that_it_moved():
     trip("past:1")
     another("calm").acquire().succeed()
     reset_circuit_breakers(actor=SAM, only_open=True)
-    assert len(list_acts_on_breaker("past:1")) == 1
-    assert list_acts_on_breaker("calm") == []
+    assert len(list_operations_on_breaker("past:1")) == 1
+    assert list_operations_on_breaker("calm") == []
 
 
 def test_of_two_acts_at_one_time_each_has_its_own_transition():
@@ -127,7 +127,7 @@ def test_of_two_acts_at_one_time_each_has_its_own_transition():
     for control in ("disabled", "metrics_only"):
         set_breaker_control(name="past:1", control=control, actor=SAM)
     transitions = services.describe_breaker("past:1").transitions
-    events = tell_timeline("past:1", transitions, list_acts_on_breaker("past:1"))
+    events = build_timeline("past:1", transitions, list_operations_on_breaker("past:1"))
     assert [event.act and event.act.targets["control"] for event in events] == [
         "metrics_only",
         "disabled",
@@ -139,18 +139,18 @@ def test_of_two_acts_at_one_time_each_has_its_own_transition():
 def test_an_act_of_somebody_else_or_of_another_time_is_not_taken_for_the_cause():
     set_breaker_control(name=trip("past:1").name, control="disabled", actor=SAM)
     transitions = services.describe_breaker("past:1").transitions
-    (act,) = list_acts_on_breaker("past:1")
+    (act,) = list_operations_on_breaker("past:1")
     act.actor = "eve"
-    assert len(tell_timeline("past:1", transitions, [act])) == 3
+    assert len(build_timeline("past:1", transitions, [act])) == 3
     act.actor = "sam"
-    assert len(tell_timeline("past:1", transitions, [act])) == 2
-    act.started_at -= timeline.LONGEST_ACT * 3
+    assert len(build_timeline("past:1", transitions, [act])) == 2
+    act.started_at -= timeline.MAX_OPERATION_DURATION * 3
     act.finished_at = act.started_at
-    assert len(tell_timeline("past:1", transitions, [act])) == 3
+    assert len(build_timeline("past:1", transitions, [act])) == 3
 
 
 def test_the_past_is_bounded_and_one_query_however_many_acts_there_are(operator, monkeypatch):
-    monkeypatch.setattr(timeline, "ACTS_SEARCHED", 30)
+    monkeypatch.setattr(timeline, "MAX_OPERATIONS_SEARCHED", 30)
     trip("past:1")
     set_breaker_control(name="past:1", control="disabled", actor=SAM)
     with CaptureQueriesContext(connection) as few:
@@ -162,7 +162,7 @@ def test_the_past_is_bounded_and_one_query_however_many_acts_there_are(operator,
     with CaptureQueriesContext(connection) as many:
         page = operator.get(PAGE)
     assert len(few) == len(many)
-    assert len(list_acts_on_breaker("past:1")) == 15
+    assert len(list_operations_on_breaker("past:1")) == 15
     assert len(past(page)) == 17
 
 
@@ -302,7 +302,7 @@ def test_no_probe_is_offered_where_none_can_be_let_through(operator, come_to_be,
     page = operator.get(PAGE)
     assert "disabled" in button(page)
     assert f'<p id="aa-probe-hindrance" class="help">{why}</p>' in page.text
-    with pytest.raises((BreakerNotOpen, ActRefused)):
+    with pytest.raises((BreakerNotOpen, OperationRejected)):
         allow_probe(name="past:1", actor=SAM)
     acts = list(Operation.objects.values())
     sent = {**asked(page, PROBE), "confirmed": "yes"}

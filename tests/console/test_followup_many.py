@@ -8,10 +8,10 @@ from django.test.utils import CaptureQueriesContext
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
+    follow_up_breakers,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
-    watch_breakers,
 )
 from tests.console.followup_pages import (
     SAM,
@@ -82,7 +82,7 @@ def test_a_name_that_no_store_takes_keeps_no_other_from_being_watched():
     reset("shop:a")
     row = Operation.objects.get()
     row.targets = {"names": ["\ud800", "shop:a"]}
-    watch = watch_breakers(row)
+    watch = follow_up_breakers(row)
     assert {it.name: it.sequel for it in watch.breakers} == {"shop:a": "closed", "\ud800": "gone"}
 
 

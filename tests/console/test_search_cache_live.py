@@ -236,7 +236,7 @@ def test_hours_read_a_while_ago_are_no_gap_in_a_longer_period(operator, clock):
 
 def test_who_does_not_ask_for_an_old_survey_gets_none():
     leave_behind(2000)
-    services.describe_search_cache(told_again=30)
+    services.describe_search_cache(max_age=30)
     caches["search"].client.get_client(write=True).set("session:1", 1)
     fresh = services.describe_search_cache()
     assert [kind.prefix for kind in fresh.foreign] == ["session:"]

@@ -12,7 +12,7 @@ from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching.inspection.survey import SIZE_SAMPLE_KEYS
 from analytics_admin.caching.statistics import reporter
 from analytics_admin.caching.statistics.queries import Load
-from analytics_admin.services import LONGEST_HISTORY, SearchCacheCounts, SearchCacheStatus
+from analytics_admin.services import MAX_HISTORY_MINUTES, SearchCacheCounts, SearchCacheStatus
 from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers
 from tests.support.search_caches import use_store
@@ -73,7 +73,7 @@ def test_its_figures_are_the_codes() -> None:
     assert f"each over {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in GUIDE
     assert reporter.INTERVAL == 10
     assert "every ten seconds" in GUIDE
-    assert f"at most {LONGEST_HISTORY})" in GUIDE
+    assert f"at most {MAX_HISTORY_MINUTES})" in GUIDE
     assert f"up to {SIZE_SAMPLE_KEYS}" in GUIDE
 
 

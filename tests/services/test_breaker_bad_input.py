@@ -11,7 +11,7 @@ import pytest
 
 from analytics_admin import services
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, ActRefused, BreakerChanged, UnknownBreakers
+from analytics_admin.services import Actor, BreakerChanged, OperationRejected, UnknownBreakers
 from tests.support.api import assert_error, nothing_changes
 from tests.support.breakers import another, trip
 
@@ -46,18 +46,34 @@ def _breakers():
 NAMED = {TypeError: NO_TEXTS, UnknownBreakers: (*NO_NAMES, HALF_A_PAIR)}
 SEVERAL = {
     TypeError: (NAME, b"bad.one", 5, [None], [5], [[NAME]], [NAME, None]),
-    ActRefused: ([], (), {}),
+    OperationRejected: ([], (), {}),
     UnknownBreakers: (["bad.nope"], [NAME, "bad.nope"], [""], [HALF_A_PAIR], ["a", "b"]),
 }
-REASON = {TypeError: NO_TEXTS, ActRefused: ("x" * 501, "a\0b", HALF_A_PAIR)}
+REASON = {TypeError: NO_TEXTS, OperationRejected: ("x" * 501, "a\0b", HALF_A_PAIR)}
 FLAG = {TypeError: NO_FLAGS}
 GENERATION = {
     TypeError: (5, 1.5, True, b"x", ["x"], {NAME: 5}, {5: "x"}),
     ValueError: ({"bad.two": "x"}, {NAME: "x", "bad.nope": "y"}),
 }
-CONTROL = {ActRefused: (*NO_TEXTS, "", "open", "closed", "DISABLED", "disabled ", HALF_A_PAIR)}
+CONTROL = {
+    OperationRejected: (*NO_TEXTS, "", "open", "closed", "DISABLED", "disabled ", HALF_A_PAIR)
+}
 SECONDS = {
-    ActRefused: ("900", "ever", "", True, [], {}, 0, -1, -0.0, 1e9, 10**400, math.nan, -math.inf)
+    OperationRejected: (
+        "900",
+        "ever",
+        "",
+        True,
+        [],
+        {},
+        0,
+        -1,
+        -0.0,
+        1e9,
+        10**400,
+        math.nan,
+        -math.inf,
+    )
 }
 CHOICE = {ValueError: ("", "ajar", "OPEN", 5, True, ["open"], b"open", HALF_A_PAIR)}
 NUMBER = {TypeError: ("1", "", 1.5, None, True, [], math.nan), ValueError: (0, -1, -(10**30))}

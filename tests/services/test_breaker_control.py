@@ -67,7 +67,7 @@ def test_a_release_is_an_act_too():
 )
 def test_what_is_not_asked_for_properly_is_refused(asked, words):
     breaker = trip("held")
-    with pytest.raises(services.ActRefused, match=words):
+    with pytest.raises(services.OperationRejected, match=words):
         set_breaker_control(name="held", actor=SHELL, **asked)
     assert state_now(breaker) == "open"
     assert not Operation.objects.exists()
@@ -104,7 +104,7 @@ def test_it_takes_its_own_permission_where_permissions_are_required(staff_user):
     trip("held")
     actor = Actor.from_user(staff_user, channel="api")
     with override_settings(ANALYTICS_ADMIN={"REQUIRE_MODEL_PERMISSIONS": True}):
-        with pytest.raises(services.ActDenied):
+        with pytest.raises(services.OperationDenied):
             set_breaker_control(name="held", control="disabled", actor=actor)
         permission = Permission.objects.get(codename="control_circuit_breakers")
         staff_user.user_permissions.add(permission)

@@ -11,7 +11,7 @@ from django.test import Client
 
 from analytics_admin import services
 from analytics_admin.models import Operation
-from analytics_admin.services import ActFailed, Actor, BreakerChanged, BreakerInUse
+from analytics_admin.services import Actor, BreakerChanged, BreakerInUse, OperationFailed
 from analytics_admin.tokens import issue_access_token
 from tests.services.test_parity import hidden_fields, row, stage
 from tests.support.api import contents
@@ -31,7 +31,7 @@ def by_service(user: Any, generation: str | None = None) -> str:
         return services.forget_breaker(
             name=NAME, actor=actor, reason=REASON, expected_generation=generation
         ).message
-    except (ActFailed, BreakerInUse, BreakerChanged) as error:
+    except (OperationFailed, BreakerInUse, BreakerChanged) as error:
         return str(error)
 
 

@@ -12,10 +12,10 @@ from django.test import Client
 from analytics_admin import services
 from analytics_admin.models import Operation
 from analytics_admin.services import (
-    ActFailed,
     Actor,
     BreakerChanged,
     BreakerNotOpen,
+    OperationFailed,
     describe_breaker,
     set_breaker_control,
 )
@@ -42,7 +42,7 @@ def by_service(user: Any, generation: str | None = None) -> str:
         return services.allow_probe(
             name=NAME, actor=actor, reason=REASON, expected_generation=generation
         ).message
-    except (ActFailed, BreakerNotOpen, BreakerChanged) as error:
+    except (OperationFailed, BreakerNotOpen, BreakerChanged) as error:
         return str(error)
 
 

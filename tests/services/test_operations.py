@@ -74,7 +74,7 @@ def test_an_unknown_name_resets_records_and_creates_nothing():
 
 
 def test_no_names_at_all_is_refused():
-    with pytest.raises(services.ActRefused, match="at least one name"):
+    with pytest.raises(services.OperationRejected, match="at least one name"):
         reset_circuit_breakers(actor=SHELL, names=[])
     assert not Operation.objects.exists()
 
@@ -111,7 +111,7 @@ def test_a_dry_run_changes_nothing_and_leaves_no_row():
 def test_who_may_not_act_is_denied_on_record(act, dry_run, plain_user):
     caches["search"].set("key", "value")
     one = trip("one")
-    with pytest.raises(services.ActDenied, match="Not authorized") as caught:
+    with pytest.raises(services.OperationDenied, match="Not authorized") as caught:
         act(actor=Actor.from_user(plain_user, channel="api"), dry_run=dry_run)
     row = Operation.objects.get(pk=caught.value.operation_id)
     assert (row.status, row.actor, row.user, row.kind) == (
@@ -128,26 +128,26 @@ def test_staff_may_act_unless_model_permissions_are_required(staff_user):
     actor = Actor.from_user(staff_user, channel="api")
     clear_search_cache(actor=actor)
     with override_settings(ANALYTICS_ADMIN={"REQUIRE_MODEL_PERMISSIONS": True}):
-        with pytest.raises(services.ActDenied):
+        with pytest.raises(services.OperationDenied):
             clear_search_cache(actor=actor)
         from django.contrib.auth.models import Permission
 
         staff_user.user_permissions.add(Permission.objects.get(codename="clear_search_cache"))
         staff_user = type(staff_user).objects.get(pk=staff_user.pk)  # forgets cached permissions
         clear_search_cache(actor=Actor.from_user(staff_user, channel="api"))
-        with pytest.raises(services.ActDenied):
+        with pytest.raises(services.OperationDenied):
             reset_circuit_breakers(actor=Actor.from_user(staff_user, channel="api"))
 
 
 def test_an_inactive_superuser_may_not_act(superuser):
     superuser.is_active = False
-    with pytest.raises(services.ActDenied):
+    with pytest.raises(services.OperationDenied):
         clear_search_cache(actor=Actor.from_user(superuser))
 
 
 def test_a_read_only_site_refuses_acts_and_still_previews():
     with override_settings(ANALYTICS_ADMIN={"READ_ONLY": True}):
-        with pytest.raises(services.ActRefused, match="read-only"):
+        with pytest.raises(services.OperationRejected, match="read-only"):
             clear_search_cache(actor=SHELL)
         clear_search_cache(actor=SHELL, dry_run=True)
     assert not Operation.objects.exists()
@@ -155,13 +155,13 @@ def test_a_read_only_site_refuses_acts_and_still_previews():
 
 def test_a_site_that_asks_for_reasons_refuses_acts_without_one():
     with override_settings(ANALYTICS_ADMIN={"REQUIRE_REASON": True}):
-        with pytest.raises(services.ActRefused, match="reason"):
+        with pytest.raises(services.OperationRejected, match="reason"):
             clear_search_cache(actor=SHELL, reason="   ")
         clear_search_cache(actor=SHELL, reason="stale")
 
 
 def test_an_overlong_reason_is_refused():
-    with pytest.raises(services.ActRefused, match="at most 500"):
+    with pytest.raises(services.OperationRejected, match="at most 500"):
         clear_search_cache(actor=SHELL, reason="x" * 501)
 
 
@@ -171,7 +171,7 @@ def test_an_overlong_reason_is_refused():
 def test_a_reason_that_is_no_text_is_refused_before_anything_is_done(act, reason, dry_run):
     caches["search"].set("key", "value")
     one = trip("one")
-    with pytest.raises(services.ActRefused, match=r"^reason: ") as caught:
+    with pytest.raises(services.OperationRejected, match=r"^reason: ") as caught:
         act(actor=SHELL, reason=reason, dry_run=dry_run)
     assert caught.value.code == "invalid"
     assert caches["search"].get("key") == "value"
@@ -180,7 +180,7 @@ def test_a_reason_that_is_no_text_is_refused_before_anything_is_done(act, reason
 
 
 def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
-    with _refusing_inserts("database is locked"), pytest.raises(services.ActFailed):
+    with _refusing_inserts("database is locked"), pytest.raises(services.OperationFailed):
         clear_search_cache(actor=SHELL)
     assert caplog.messages[-1] == (
         "clear_search_cache failed: the database is locked (not on record)"
@@ -189,14 +189,14 @@ def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
 
 def test_a_failed_act_is_logged_with_its_row(monkeypatch, caplog):
     monkeypatch.setattr(ways.purge, "clear", _unreachable)
-    with pytest.raises(services.ActFailed) as caught:
+    with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert caplog.messages[-1].endswith(f" (operation {caught.value.operation_id})")
 
 
 def test_nothing_is_done_when_it_cannot_be_put_on_record(monkeypatch):
     caches["search"].set("key", "value")
-    with _refusing_inserts("database is locked"), pytest.raises(services.ActFailed) as caught:
+    with _refusing_inserts("database is locked"), pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert str(caught.value) == "Failed to clear cache: the database is locked"
     assert caught.value.operation_id is None
@@ -226,7 +226,10 @@ def test_a_row_left_open_counts_as_interrupted_after_ten_minutes():
 @pytest.mark.django_db(transaction=True)
 def test_an_act_within_a_transaction_is_refused_since_its_row_could_vanish():
     caches["search"].set("key", "value")
-    with transaction.atomic(), pytest.raises(services.ActFailed, match="inside a database tr"):
+    with (
+        transaction.atomic(),
+        pytest.raises(services.OperationFailed, match="inside a database tr"),
+    ):
         clear_search_cache(actor=SHELL)
     assert caches["search"].get("key") == "value"
 
@@ -266,7 +269,7 @@ def test_an_unforeseen_error_fails_the_act_without_its_text(monkeypatch, caplog)
         raise ValueError(secret)
 
     monkeypatch.setattr(ways.purge, "clear", explode)
-    with pytest.raises(services.ActFailed) as caught:
+    with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert str(caught.value) == "Failed to clear cache: unexpected error (ValueError)"
     row = Operation.objects.get()
@@ -315,12 +318,12 @@ def test_under_one_id_an_act_is_done_once_also_where_the_first_has_made_it_impos
     asked_id = uuid.uuid4()
     assert act(actor=SHELL, operation_id=asked_id).operation_id == asked_id
     rows = Operation.objects.count()
-    with pytest.raises(services.AlreadyOnRecord) as caught:
+    with pytest.raises(services.DuplicateOperation) as caught:
         act(actor=SHELL, operation_id=asked_id)
     assert (caught.value.operation_id, caught.value.first.pk) == (asked_id, asked_id)
     assert caught.value.first.status == "done"
     assert Operation.objects.count() == rows
-    with pytest.raises(services.AlreadyOnRecord) as caught:
+    with pytest.raises(services.DuplicateOperation) as caught:
         act(actor=Actor.system("somebody else", channel="command"), operation_id=asked_id)
     assert caught.value.first is None
 
@@ -344,7 +347,7 @@ def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
     asked_id = uuid.uuid4()
     clear_search_cache(actor=SHELL, operation_id=asked_id)
     refuse = connection.execute_wrapper(_refuse("SELECT", "database is locked"))
-    with refuse, pytest.raises(services.ActFailed, match="the database is locked"):
+    with refuse, pytest.raises(services.OperationFailed, match="the database is locked"):
         clear_search_cache(actor=SHELL, operation_id=asked_id)
 
 
@@ -352,7 +355,7 @@ def test_the_message_of_an_act_is_on_record_and_a_failed_one_has_none(monkeypatc
     assert clear_search_cache(actor=SHELL).message == Operation.objects.get().message
     Operation.objects.all().delete()
     monkeypatch.setattr(ways.purge, "clear", _unreachable)
-    with pytest.raises(services.ActFailed):
+    with pytest.raises(services.OperationFailed):
         clear_search_cache(actor=SHELL)
     assert Operation.objects.get().message == ""
 

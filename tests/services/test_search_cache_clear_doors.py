@@ -14,7 +14,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import soft as soft_clear
 from analytics_admin.caching.clear import sweep
 from analytics_admin.models import Operation
-from analytics_admin.services import ActDenied, Actor, ActRefused
+from analytics_admin.services import Actor, OperationDenied, OperationRejected
 from analytics_admin.services.search_cache import operations
 from analytics_admin.signals import search_cache_cleared
 from tests.support.api import CLEAR, assert_error, call, nothing_changes
@@ -199,10 +199,10 @@ def test_a_dry_run_of_each_way_says_what_it_would_do_and_does_nothing(client, mi
         ({"mode": None}, TypeError),
         ({"tags": "x"}, TypeError),
         ({"tags": [1]}, TypeError),
-        ({"tags": []}, ActRefused),
-        ({"tags": ["a\0"]}, ActRefused),
-        ({"tags": ["\ud800"]}, ActRefused),
-        ({"mode": "both"}, ActRefused),
+        ({"tags": []}, OperationRejected),
+        ({"tags": ["a\0"]}, OperationRejected),
+        ({"tags": ["\ud800"]}, OperationRejected),
+        ({"mode": "both"}, OperationRejected),
     ],
 )
 def test_what_is_no_way_to_clear_is_refused_before_anything_is_done(options, error):
@@ -231,7 +231,7 @@ def test_the_signal_of_a_clear_says_which_it_was():
 @pytest.mark.parametrize("act", [services.undo_clear, services.sweep_search_cache])
 def test_undo_and_sweep_need_the_permission_of_a_clear(act, staff_user, settings):
     settings.ANALYTICS_ADMIN = {"REQUIRE_MODEL_PERMISSIONS": True}
-    with pytest.raises(ActDenied):
+    with pytest.raises(OperationDenied):
         act(actor=Actor.from_user(staff_user))
     assert Operation.objects.get().status == "denied"
 
@@ -415,6 +415,6 @@ def test_a_forged_undo_is_403_and_on_record(client, plain_user):
     plain_user.save()
     client.force_login(plain_user)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(services, "may", lambda user, act: act == services.Act.VIEW_CONSOLE)
+        patch.setattr(services, "is_allowed", lambda user, act: act == services.Act.VIEW_CONSOLE)
         assert client.post(f"{PAGE}undo/", {"confirmed": "yes"}).status_code == 403
     assert Operation.objects.get(kind="undo_clear").status == "denied"

@@ -10,7 +10,7 @@ import pytest
 from analytics_admin.breakers import CircuitBreaker, registry
 from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.models import Operation
-from analytics_admin.services import ActResult
+from analytics_admin.services import OperationResult
 from project.demo import search
 from project.demo.faults import Fault, FaultSwitch
 from tests.support.breakers import trip
@@ -67,7 +67,7 @@ def look(client: Any, superuser: Any) -> Callable[..., Any]:
     """Return a superuser's look at the page of an act, by what it answered or by its row."""
     client.force_login(superuser)
 
-    def look(act: ActResult | Operation, **asked: Any) -> Any:
+    def look(act: OperationResult | Operation, **asked: Any) -> Any:
         operation_id = act.pk if isinstance(act, Operation) else act.operation_id
         return client.get(f"/admin/analytics_admin/operation/{operation_id}/", **asked)
 

@@ -31,7 +31,7 @@ from analytics_admin.breakers.stores.base import (
     StoreUnavailable,
     Survey,
 )
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, explain_error
 
@@ -56,7 +56,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain_error(error)) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
+            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
 
     return wrapper
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 from analytics_admin.stores import latency
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 from analytics_admin.stores.latency import LatencyBudget, QueuedWait, RequestStart
@@ -27,7 +27,7 @@ logger = logging.getLogger("analytics_admin.breakers")
 T = TypeVar("T")
 Job = Callable[[BreakerStore], T]
 
-TOO_SLOW_MESSAGE = Said(gettext_noop("the store answers too slowly"))
+TOO_SLOW_MESSAGE = Message(gettext_noop("the store answers too slowly"))
 _LOST = (StoreUnavailable, TimeoutError, ExecutorShutDown)
 
 

@@ -33,7 +33,7 @@ from analytics_admin.caching.inspection.survey import Survey, survey
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
@@ -112,9 +112,9 @@ def _target() -> tuple[str, bool]:
     if is_local_memory(alias):
         return alias, dedicated
     if alias == now.breaker_cache:
-        raise StoreUnavailable(Said(_("the circuit breakers live in the same cache alias")))
+        raise StoreUnavailable(Message(_("the circuit breakers live in the same cache alias")))
     if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
-        raise StoreUnavailable(Said(_("the sessions live in the same cache alias")))
+        raise StoreUnavailable(Message(_("the sessions live in the same cache alias")))
     if dedicated:
         _refuse_sharers(shares_database(alias))
     return alias, dedicated
@@ -162,7 +162,7 @@ def _verify(client: Any, key: str, before: EpochRecord) -> None:
     """Make sure that no token of before is accepted; a clear that came after ours may have won."""
     now = read_record(client, key)
     if now is None or not now.replaces(before):
-        raise StoreUnavailable(Said(_("the store did not keep the new token")))
+        raise StoreUnavailable(Message(_("the store did not keep the new token")))
 
 
 def _refuse_sharers(aliases: list[str]) -> None:
@@ -171,7 +171,7 @@ def _refuse_sharers(aliases: list[str]) -> None:
         words = _(
             "SEARCH_CACHE_DEDICATED is set, but the cache alias %(names)s shares the database"
         )
-        raise StoreUnavailable(Said(words, names=names))
+        raise StoreUnavailable(Message(words, names=names))
 
 
 def _reads(alias: str, key: str, record: EpochRecord) -> bool:

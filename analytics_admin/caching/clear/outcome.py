@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.entries import EpochRecord, read_record, record_key
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     OutcomeUnknown,
@@ -27,9 +27,9 @@ CONFIRM_TIMEOUT = 1.0
 """Seconds an act whose reply was lost waits to learn what became of it."""
 
 
-NO_REPLY_TO_CLEAR = Said(_("the store fell silent in the middle of the clear"))
-NO_REPLY_TO_SOFT_CLEAR = Said(_("the store fell silent in the middle of the soft clear"))
-NO_REPLY_TO_UNDO = Said(_("the store fell silent in the middle of the undo"))
+NO_REPLY_TO_CLEAR = Message(_("the store fell silent in the middle of the clear"))
+NO_REPLY_TO_SOFT_CLEAR = Message(_("the store fell silent in the middle of the soft clear"))
+NO_REPLY_TO_UNDO = Message(_("the store fell silent in the middle of the undo"))
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def interrupted(error: RedisError, removed: int) -> StoreUnavailable:
         "%(reason)s; %(number)d keys were removed before that",
         "number",
     )
-    return StoreUnavailable(Said(words, reason=explain_error(error), number=removed))
+    return StoreUnavailable(Message(words, reason=explain_error(error), number=removed))
 
 
 @contextmanager

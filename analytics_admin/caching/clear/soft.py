@@ -17,7 +17,7 @@ from analytics_admin.caching.clear.outcome import (
 from analytics_admin.caching.entries import EpochRecord, decode_record, ensure_record, record_key
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 from analytics_admin.stores.client import StoreUnavailable, is_local_memory, operation_client
 
 ATTEMPTS = 10
@@ -38,21 +38,21 @@ class NothingToUndo(Exception):
     """There is no soft clear within its bound; nothing was done."""
 
     code = "nothing_to_undo"
-    reason = Said(gettext_noop("there is no soft clear to undo"))
+    reason = Message(gettext_noop("there is no soft clear to undo"))
 
     def __init__(self) -> None:
-        super().__init__(Said(gettext_noop("There is no soft clear to undo")))
+        super().__init__(Message(gettext_noop("There is no soft clear to undo")))
 
 
 class AnotherClear(Exception):
     """The last soft clear is not the one that was to be undone; nothing was done."""
 
     code = "another_clear"
-    reason = Said(gettext_noop("the last soft clear is another one by now"))
+    reason = Message(gettext_noop("the last soft clear is another one by now"))
 
     def __init__(self) -> None:
         words = gettext_noop("The last soft clear is another one by now: nothing was undone")
-        super().__init__(Said(words))
+        super().__init__(Message(words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def _change(
             raw, now = _read(client, key)
             before = decode_record(raw)
             if before is None:
-                lost = StoreUnavailable(Said(gettext_noop("the store lost the record")))
+                lost = StoreUnavailable(Message(gettext_noop("the store lost the record")))
                 raise lost if draws else NothingToUndo
             after = change(before, now)
             with confirm_outcome(alias, is_done, silent=silent):
@@ -179,7 +179,9 @@ def _change(
                     continue
                 _verify(client, key, before)
             return
-    raise StoreUnavailable(Said(gettext_noop("others keep changing the cache's token; try again")))
+    raise StoreUnavailable(
+        Message(gettext_noop("others keep changing the cache's token; try again"))
+    )
 
 
 def _read(client: Any, key: str) -> tuple[bytes | None, float]:
@@ -199,7 +201,7 @@ def _verify(client: Any, key: str, before: EpochRecord) -> None:
     raw, _ = _read(client, key)
     now = decode_record(raw)
     if now is None or now == before:
-        raise StoreUnavailable(Said(gettext_noop("the store did not keep the new token")))
+        raise StoreUnavailable(Message(gettext_noop("the store did not keep the new token")))
 
 
 def _in_memory(alias: str, change: Change, *, draws: bool) -> None:

@@ -22,7 +22,7 @@ from analytics_admin.caching.clear.outcome import (
 from analytics_admin.caching.keys import name_tags
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     OutcomeUnknown,
@@ -57,7 +57,7 @@ def check_tags(tags: Sequence[str]) -> list[str]:
         name_tags([tag])
     if not 0 < len(set(found)) <= MAX_TAGS_PER_CLEAR:
         words = _("name 1 to %(most)s tags, not %(number)s")
-        raise ValueError(Said(words, most=MAX_TAGS_PER_CLEAR, number=len(set(found))))
+        raise ValueError(Message(words, most=MAX_TAGS_PER_CLEAR, number=len(set(found))))
     return sorted(set(found))
 
 
@@ -106,7 +106,7 @@ def _delete(client: Any, alias: str, keys: list[str]) -> int:
                 return sum(token is not None for token in before)
         raise OutcomeUnknown(NO_REPLY_TO_CLEAR) from None
     if not _are_gone(before, after):
-        raise StoreUnavailable(Said(_("the store did not let go of the tags")))
+        raise StoreUnavailable(Message(_("the store did not let go of the tags")))
     return removed
 
 

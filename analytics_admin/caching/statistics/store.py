@@ -15,7 +15,7 @@ from django.core.cache import caches
 from redis.exceptions import RedisError
 
 from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
@@ -133,7 +133,7 @@ class RedisStatisticsStore:
         except (RedisError, OSError) as error:
             raise StoreUnavailable(explain_error(error)) from None
         except (ValueError, OverflowError) as error:
-            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
+            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
         finally:
             self.close()  # once in ten seconds: no connection lies idle meanwhile
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
-from analytics_admin.i18n import Said, gettext_noop
+from analytics_admin.i18n import Message, gettext_noop
 from analytics_admin.stores import latency
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 from analytics_admin.stores.latency import LONG_AGO, LatencyBudget, QueuedWait, RequestStart
@@ -25,10 +25,10 @@ logger = logging.getLogger("analytics_admin.caching")
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]
 
-TOO_SLOW_MESSAGE = Said(gettext_noop("the store answers too slowly"))
-_SILENT = Said(gettext_noop("the store did not answer in time"))
+TOO_SLOW_MESSAGE = Message(gettext_noop("the store answers too slowly"))
+_SILENT = Message(gettext_noop("the store did not answer in time"))
 
-LOST = Said(gettext_noop("the store was lost and is not back yet"))
+LOST = Message(gettext_noop("the store was lost and is not back yet"))
 
 
 class StoreBypassed(Exception):

@@ -20,7 +20,7 @@ from analytics_admin.caching.stores.base import (
     StoreUnavailable,
     Ttl,
 )
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import explain_error
 from analytics_admin.stores.pool import ConnectionPool
@@ -45,7 +45,7 @@ def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
             kind = StoreFull if "out of memory" in explain_error(error) else StoreUnavailable
             raise kind(explain_error(error)) from None
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise StoreUnavailable(Said(_("the store's answer cannot be read"))) from error
+            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
 
     return wrapper
 

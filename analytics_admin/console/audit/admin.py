@@ -37,7 +37,7 @@ from analytics_admin.console.base import (
 from analytics_admin.console.labels import status_badge
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
-from analytics_admin.services import SEARCHED_FIELDS, containing
+from analytics_admin.services import SEARCHED_FIELDS, search_operations
 
 REASON_SHOWN = 80  # characters, in the list
 
@@ -116,7 +116,7 @@ class OperationAdmin(DomainAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Search as every door does; no row is found twice."""
-        return containing(queryset, search_term), False
+        return search_operations(queryset, search_term), False
 
     def operation_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
         """Show one operation."""

@@ -27,7 +27,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import INTERRUPTED
 from analytics_admin.models import Operation
-from analytics_admin.services import with_status
+from analytics_admin.services import filter_by_status
 
 ROWS_ASKED_FOR_ACTORS = 500
 ACTORS_SHOWN = 20
@@ -105,7 +105,7 @@ class StatusFilter(admin.SimpleListFilter):
         if not status:
             return None
         try:
-            return with_status(queryset, status)
+            return filter_by_status(queryset, status)
         except ValueError:
             raise IncorrectLookupParameters(f"no such status: {status}") from None
 

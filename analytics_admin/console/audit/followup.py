@@ -13,12 +13,12 @@ from analytics_admin import services
 from analytics_admin.console.audit.labels import span_words
 from analytics_admin.console.audit.sequel_words import SEQUELS
 from analytics_admin.console.labels import cause_words, count, state_badge
-from analytics_admin.i18n import here
+from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services import BreakerWatch, Sequel, StoreUnavailable, WatchedBreaker
+from analytics_admin.services import BreakerFollowUp, FollowUp, FollowUpReport, StoreUnavailable
 
-GRAVITY = {sequel: place for place, sequel in enumerate(Sequel)}
-WITH_CAUSE = (Sequel.REOPENED, Sequel.WOULD_OPEN, Sequel.MOVED)
+SEVERITY = {sequel: place for place, sequel in enumerate(FollowUp)}
+WITH_CAUSE = (FollowUp.REOPENED, FollowUp.WOULD_OPEN, FollowUp.MOVED)
 
 
 def describe_watch(operation: Operation) -> dict[str, Any]:
@@ -27,34 +27,34 @@ def describe_watch(operation: Operation) -> dict[str, Any]:
     Never fails because the store is down.
     """
     try:
-        watch = services.watch_breakers(operation)
+        watch = services.follow_up_breakers(operation)
     except StoreUnavailable as error:
-        reason = here(error.reason)
+        reason = localized(error.reason)
         verdict = gettext("Unknown: %(reason)s") % {"reason": reason}
         return {"watch": {"verdict": verdict, "tone": "quiet"}, "seen": error.reason}
     return {"watch": watch and describe_breakers(watch), "seen": watch}
 
 
-def describe_breakers(watch: BreakerWatch) -> dict[str, Any]:
+def describe_breakers(watch: FollowUpReport) -> dict[str, Any]:
     """Return the words of a page's section."""
     if not watch.breakers:
         words = gettext("It moved no circuit breaker, so there is nothing to watch.")
         return {"verdict": words, "tone": "quiet"}
     sequels = Counter(breaker.sequel for breaker in watch.breakers)
-    gravest_first = sorted(watch.breakers, key=lambda breaker: GRAVITY[breaker.sequel])
+    gravest_first = sorted(watch.breakers, key=lambda breaker: SEVERITY[breaker.sequel])
     return {
         "verdict": verdict_words(watch.breakers),
-        "tone": next(SEQUELS[sequel].tone for sequel in Sequel if sequels[sequel]),
+        "tone": next(SEQUELS[sequel].tone for sequel in FollowUp if sequels[sequel]),
         "rows": [describe_one(breaker) for breaker in gravest_first],
         "unwatched": unwatched_words(watch.unwatched),
-        "has_lost": bool(sequels[Sequel.LOST]),
+        "has_lost": bool(sequels[FollowUp.LOST]),
     }
 
 
-def verdict_words(breakers: Sequence[WatchedBreaker]) -> str:
+def verdict_words(breakers: Sequence[BreakerFollowUp]) -> str:
     """Return a sentence for each sequel that there is, the gravest first."""
     sentences = []
-    for sequel in Sequel:
+    for sequel in FollowUp:
         alike = [breaker for breaker in breakers if breaker.sequel == sequel]
         if not alike:
             continue
@@ -66,18 +66,18 @@ def verdict_words(breakers: Sequence[WatchedBreaker]) -> str:
     return " ".join(sentences)
 
 
-def describe_one(breaker: WatchedBreaker) -> dict[str, Any]:
+def describe_one(breaker: BreakerFollowUp) -> dict[str, Any]:
     words = SEQUELS[breaker.sequel].of_one % {"when": when_words(breaker)}
     return {
         "breaker": breaker,
-        "is_known": breaker.sequel is not Sequel.GONE,
+        "is_known": breaker.sequel is not FollowUp.GONE,
         "words": words,
         "cause": cause_words(breaker.cause) if breaker.sequel in WITH_CAUSE else "",
         "badge": state_badge(breaker.state),
     }
 
 
-def when_words(breaker: WatchedBreaker) -> str:
+def when_words(breaker: BreakerFollowUp) -> str:
     """Return how long after the act it happened; at the latest, where an earlier time is lost."""
     words = gettext("after %(time)s") if breaker.is_first else gettext("within %(time)s")
     return words % {"time": span_words(breaker.after)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.services import Sequel
+from analytics_admin.services import FollowUp
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -32,8 +32,8 @@ class SequelWords:
 
 
 # Translators: of several circuit breakers "all" is how many there are, "when" such as "after 14 s".
-SEQUELS: Mapping[Sequel, SequelWords] = {
-    Sequel.REOPENED: SequelWords(
+SEQUELS: Mapping[FollowUp, SequelWords] = {
+    FollowUp.REOPENED: SequelWords(
         tone="bad",
         of_one=_("Opened again %(when)s"),
         of_all=ngettext_lazy(
@@ -47,7 +47,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.STILL_OPEN: SequelWords(
+    FollowUp.STILL_OPEN: SequelWords(
         tone="bad",
         of_one=_("Still open"),
         of_all=ngettext_lazy(
@@ -61,7 +61,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.WOULD_OPEN: SequelWords(
+    FollowUp.WOULD_OPEN: SequelWords(
         tone="warn",
         of_one=_("Would have opened %(when)s"),
         of_all=ngettext_lazy(
@@ -75,7 +75,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.HALF_OPEN: SequelWords(
+    FollowUp.HALF_OPEN: SequelWords(
         tone="warn",
         of_one=_("Half open: its probes have not decided yet"),
         of_all=ngettext_lazy(
@@ -90,7 +90,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.LOST: SequelWords(
+    FollowUp.LOST: SequelWords(
         tone="quiet",
         of_one=_("What came next is no longer known"),
         of_all=ngettext_lazy(
@@ -104,7 +104,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.GONE: SequelWords(
+    FollowUp.GONE: SequelWords(
         tone="quiet",
         of_one=_("The store does not know it: forgotten, or never used"),
         of_all=ngettext_lazy(
@@ -120,7 +120,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.MOVED: SequelWords(
+    FollowUp.MOVED: SequelWords(
         tone="quiet",
         of_one=_("Moved by another act %(when)s"),
         of_all=ngettext_lazy(
@@ -134,7 +134,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.HOLD_OVER: SequelWords(
+    FollowUp.HOLD_OVER: SequelWords(
         tone="quiet",
         of_one=_("Its hold ended %(when)s"),
         of_all=ngettext_lazy(
@@ -148,7 +148,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.HELD: SequelWords(
+    FollowUp.HELD: SequelWords(
         tone="quiet",
         of_one=_("Still held"),
         of_all=ngettext_lazy(
@@ -162,7 +162,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.RECOVERED: SequelWords(
+    FollowUp.RECOVERED: SequelWords(
         tone="good",
         of_one=_("Closed %(when)s"),
         of_all=ngettext_lazy(
@@ -176,7 +176,7 @@ SEQUELS: Mapping[Sequel, SequelWords] = {
             "number",
         ),
     ),
-    Sequel.CLOSED: SequelWords(
+    FollowUp.CLOSED: SequelWords(
         tone="good",
         of_one=_("Stayed closed"),
         of_all=ngettext_lazy(

@@ -18,7 +18,7 @@ from analytics_admin.console.breakers.operations import (
 )
 from analytics_admin.console.breakers.selected import ControlSelected, ResetSelected, SelectedAct
 from analytics_admin.console.labels import BULK
-from analytics_admin.i18n import here
+from analytics_admin.i18n import localized
 from analytics_admin.services import Act, StoreUnavailable
 
 RESET_PATH = "reset"
@@ -48,9 +48,9 @@ class CircuitBreakerAdmin(DomainAdmin):
             found = describe_list(request, self._address_of, selectable=selectable)
             return {**context, **found}
         except StoreUnavailable as error:
-            unknown = gettext("Unknown: %(reason)s") % {"reason": here(error.reason)}
+            unknown = gettext("Unknown: %(reason)s") % {"reason": localized(error.reason)}
             told = {"verdict": unknown, "tone": "quiet", "seen": error.reason}
-            return {**context, **told, "unavailable": here(error.reason)}
+            return {**context, **told, "unavailable": localized(error.reason)}
 
     def _address_of(self, name: str) -> str:
         """A name that no release of ours has made may fit into no address."""

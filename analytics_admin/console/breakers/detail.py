@@ -19,7 +19,7 @@ from analytics_admin.console.labels import (
     state_badge,
     status_badge,
 )
-from analytics_admin.i18n import here
+from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     AuditUnavailable,
@@ -47,7 +47,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
     except StoreUnavailable as error:
         past = describe_past(name, None)
         return {
-            "unavailable": here(error.reason),
+            "unavailable": localized(error.reason),
             "badge": UNKNOWN,
             "form": ControlForm(),
             **past,
@@ -95,13 +95,13 @@ def describe_past(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
     Without ``detail`` there are the acts alone.
     """
     try:
-        acts, missing = services.list_acts_on_breaker(name), ""
+        acts, missing = services.list_operations_on_breaker(name), ""
     except AuditUnavailable as error:
         acts, missing = [], error.reason
-    events = services.tell_timeline(name, detail.transitions if detail else [], acts)
+    events = services.build_timeline(name, detail.transitions if detail else [], acts)
     return {
         "timeline": [describe_event(event) for event in events],
-        "acts_missing": here(missing),
+        "acts_missing": localized(missing),
         "seen": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
     }
 

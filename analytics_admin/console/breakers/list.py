@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from analytics_admin import services
 from analytics_admin.console.breakers.rows import RowWriter, column_headings, seen_of, sum_up
 from analytics_admin.console.labels import count, state_badge
-from analytics_admin.services import BREAKER_STATES, LARGEST_PAGE, BreakerPage
+from analytics_admin.services import BREAKER_STATES, MAX_BREAKERS_PER_PAGE, BreakerPage
 
 REFUSING_CALLS = ("open", "forced_open")
 FIRST_SORT = "urgency"
@@ -59,7 +59,7 @@ def describe_list(
     form = ListForm(request.GET)
     asked = _asked(form)
     found = _page_of(asked, _page_asked_for(request.GET))
-    leaves = Paginator(range(found.count), LARGEST_PAGE).page(found.page)
+    leaves = Paginator(range(found.count), MAX_BREAKERS_PER_PAGE).page(found.page)
     recent = {name: sum_up(activity) for name, activity in found.activity.items()}
     kept = _encoded(asked)
     return {

@@ -18,7 +18,7 @@ from analytics_admin.console.forms import (
     ConfirmResetForm,
 )
 from analytics_admin.console.labels import CONTROLS, ON_ONE, state_badge
-from analytics_admin.services import Act, ActResult, BreakerChanged, UnknownBreakers
+from analytics_admin.services import Act, BreakerChanged, OperationResult, UnknownBreakers
 
 LISTED_IN_PREVIEW = 100
 NO_NAME = "-"
@@ -42,7 +42,7 @@ class ResetMany(ConfirmedAct):
         reason = self.request.POST.get("reason", "")
         return self.confirm(self.form(initial={"only_open": True, "reason": reason}))
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.reset_circuit_breakers(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class ResetMany(ConfirmedAct):
             "seen": frozenset(listed) if options["only_open"] and listed else None,
         }
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         """Breakers that will move come first; the rest of a long list is only counted.
 
         Of the open ones the form carries those that the page lists.
@@ -110,13 +110,13 @@ class OneBreakerAct(ConfirmedAct):
         messages.error(self.request, moved_words(error))
         return self.confirm(form)
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         try:
             return super().carry_out(options, dry_run=dry_run)
         except UnknownBreakers as error:
             raise Http404(str(error)) from error
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         (row,) = (result.preview or {})["breakers"]
         return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
 
@@ -138,7 +138,7 @@ class ControlOne(OneBreakerAct):
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.set_breaker_control(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class ControlOne(OneBreakerAct):
 class ResetOne(OneBreakerAct):
     act = Act.RESET_CIRCUIT_BREAKERS
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.reset_circuit_breakers(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class ResetOne(OneBreakerAct):
 class ProbeOne(OneBreakerAct):
     act = Act.ALLOW_PROBE
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.allow_probe(**arguments)
 
 
@@ -185,5 +185,5 @@ class ForgetOne(OneBreakerAct):
         super().__init__(page, request, name, url=url, back=back)
         self.done_url = page.url()  # the breaker's own page is gone then
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.forget_breaker(**arguments)

@@ -16,7 +16,7 @@ from analytics_admin.console.breakers.operations import movers_first
 from analytics_admin.console.confirmation import ConfirmedAct, moved_words
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
 from analytics_admin.console.labels import BULK, CONTROLS
-from analytics_admin.services import Act, ActRefused, ActResult, BreakerChanged
+from analytics_admin.services import Act, BreakerChanged, OperationRejected, OperationResult
 
 FILLED_IN = ("control", "for_seconds", "reason")
 
@@ -47,7 +47,7 @@ class SelectedAct(ConfirmedAct):
         """Return the names that were sent, each once."""
         return sorted(set(self.request.POST.getlist("names")))
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         """A form that was sent already keeps what its sender has seen."""
         seen = result.generations or {}
         self.shown.initial.update(names=list(seen), generations=list(seen.values()))
@@ -68,12 +68,12 @@ class SelectedAct(ConfirmedAct):
         filled_in = {field: post[field] for field in FILLED_IN if field in post}
         return self.confirm(self.form_for(filled_in))
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """A preview shows what there is; the act insists on what was seen."""
         names = options["names"]
         if not names:
             words = gettext("No circuit breaker is selected: tick at least one.")
-            raise ActRefused(words, code="invalid")
+            raise OperationRejected(words, code="invalid")
         if dry_run:  # the form may still ask for how long
             options = {**options, "generations": None, "for_seconds": None}
         return super().carry_out(options, dry_run=dry_run)
@@ -94,7 +94,7 @@ class ResetSelected(SelectedAct):
         effect = gettext("They will be closed with zero counts, and holds end. Calls pass again.")
         return {**super().describe(), "effect": effect}
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.reset_circuit_breakers(**arguments)
 
 
@@ -108,13 +108,13 @@ class ControlSelected(SelectedAct):
     def first_form(self) -> forms.Form:
         control = self.request.POST.get("control", "")
         if control not in CONTROLS:
-            raise ActRefused(gettext("No such control."), code="invalid")
+            raise OperationRejected(gettext("No such control."), code="invalid")
         return self.form_for({"control": control})
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.set_breaker_controls(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:

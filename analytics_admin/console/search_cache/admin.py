@@ -20,7 +20,7 @@ from analytics_admin.console.search_cache.labels import (
     describe_tags,
 )
 from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
-from analytics_admin.services import LONGEST_HISTORY, MAX_TAG_CHARS, Act, SearchCacheStatus
+from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, Act, SearchCacheStatus
 
 TOLD_AGAIN = 30.0
 """Seconds for which a sample of a large database, and hours long past, are shown again."""
@@ -32,8 +32,8 @@ class SearchCacheAdmin(DomainAdmin):
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         hours, complaint = hours_asked(request.GET)
-        minutes = min(60 * hours + 1, LONGEST_HISTORY)
-        status = services.describe_search_cache(minutes=minutes, told_again=TOLD_AGAIN)
+        minutes = min(60 * hours + 1, MAX_HISTORY_MINUTES)
+        status = services.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
         hindered = hindrance(request, Act.CLEAR_SEARCH_CACHE)
         told = {
             **describe_facts(status),

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
 from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
-from analytics_admin.i18n import here
+from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
 from analytics_admin.services import SearchCacheCounts, SearchCacheStatus, SearchCacheSweep
 
@@ -66,7 +66,7 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
 def describe_verdict(status: SearchCacheStatus) -> tuple[str, str]:
     """Return the tone, and the sentence that says how the search cache is."""
     if not status.reachable:
-        return "quiet", gettext("Unknown: %(reason)s") % {"reason": here(status.unavailable)}
+        return "quiet", gettext("Unknown: %(reason)s") % {"reason": localized(status.unavailable)}
     recent = status.last_5_minutes
     if recent is None:
         return "warn", gettext("The search cache answers. How it is used is unknown.")

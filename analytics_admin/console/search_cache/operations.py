@@ -13,7 +13,7 @@ from analytics_admin.console.confirmation import CONFIRMED, ConfirmedAct
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.labels import count
 from analytics_admin.console.search_cache.labels import describe_radius
-from analytics_admin.services import Act, ActResult
+from analytics_admin.services import Act, OperationResult
 
 if TYPE_CHECKING:
     from analytics_admin.console.search_cache.admin import SearchCacheAdmin
@@ -41,7 +41,7 @@ class Clear(ConfirmedAct):
             return super().go_back(complaint)
         return self.page.show_again(self.request, form)
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.clear_search_cache(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Clear(ConfirmedAct):
             "tags": options["tags"] if by_tags else None,
         }
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         preview = result.preview or {}
         keys = preview.get("keys")
         return {
@@ -72,13 +72,13 @@ class Undo(ConfirmedAct):
     template = "admin/analytics_admin/confirm_undo.html"
     form = ConfirmUndoForm
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         return services.undo_clear(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"expected_clear": options.get("clear") or None}
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         """The form carries which clear it is."""
         preview = result.preview or {}
         self.shown.initial["clear"] = preview["clear"]
@@ -91,11 +91,11 @@ class Sweep(ConfirmedAct):
     act = Act.SWEEP_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_sweep.html"
 
-    def service(self, **arguments: Any) -> ActResult:
+    def service(self, **arguments: Any) -> OperationResult:
         seconds = PREVIEW_SECONDS if arguments["dry_run"] else SWEEP_SECONDS
         return services.sweep_search_cache(**arguments, seconds=seconds)
 
-    def describe_preview(self, result: ActResult) -> dict[str, Any]:
+    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         preview = result.preview or {}
         return {
             "preview": preview,

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, operator, progress
-from analytics_admin.services import ActResult
+from analytics_admin.management.base import OperationCommand, operator, progress
+from analytics_admin.services import OperationResult
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Remove every cached search result, or have those of some tags count no more."
     question = "Clear the search cache?"
 
@@ -31,7 +31,7 @@ class Command(ActCommand):
             help="only results with this tag; may be given several times",
         )
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         if dry_run:
             return self._clear(options, dry_run=True)
         with progress("Keys removed:") as on_progress:
@@ -42,7 +42,7 @@ class Command(ActCommand):
 
         return list(preview_lines(preview))
 
-    def _clear(self, options: dict[str, Any], **details: Any) -> ActResult:
+    def _clear(self, options: dict[str, Any], **details: Any) -> OperationResult:
         return services.clear_search_cache(
             actor=operator(),
             mode=options["mode"],

@@ -4,11 +4,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, add_if_generation, operator
-from analytics_admin.services import ActResult
+from analytics_admin.management.base import OperationCommand, add_if_generation, operator
+from analytics_admin.services import OperationResult
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Take a mistyped or retired circuit breaker off the list, with all that is known of it."
     question = "Forget this circuit breaker?"
 
@@ -17,7 +17,7 @@ class Command(ActCommand):
         parser.add_argument("name", metavar="NAME")
         add_if_generation(parser)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return services.forget_breaker(
             name=options["name"],
             actor=operator(),

@@ -8,14 +8,14 @@ from django.core.management.base import CommandError
 from analytics_admin import services
 from analytics_admin.management.base import (
     EXIT_USAGE,
-    ActCommand,
+    OperationCommand,
     add_if_generation,
     operator,
 )
-from analytics_admin.services import ActResult
+from analytics_admin.services import OperationResult
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Return circuit breakers to closed with zero counts: all of them, or those named."
     question = "Reset these circuit breakers?"
 
@@ -33,7 +33,7 @@ class Command(ActCommand):
             raise CommandError(words, returncode=EXIT_USAGE)
         super().handle(*args, **options)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return services.reset_circuit_breakers(
             actor=operator(),
             names=options["names"] or None,

@@ -5,7 +5,7 @@ from typing import Any
 
 from analytics_admin import services
 from analytics_admin.management.base import OperatorCommand
-from analytics_admin.services import LONGEST_HISTORY
+from analytics_admin.services import MAX_HISTORY_MINUTES
 
 
 class Command(OperatorCommand):
@@ -20,7 +20,7 @@ class Command(OperatorCommand):
             type=_minutes,
             default=0,
             metavar="N",
-            help=f"show the last N minutes (at most {LONGEST_HISTORY}) one by one",
+            help=f"show the last N minutes (at most {MAX_HISTORY_MINUTES}) one by one",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,6 +37,6 @@ class Command(OperatorCommand):
 
 
 def _minutes(argument: str) -> int:
-    if argument.isascii() and argument.isdigit() and int(argument) <= LONGEST_HISTORY:
+    if argument.isascii() and argument.isdigit() and int(argument) <= MAX_HISTORY_MINUTES:
         return int(argument)
-    raise ArgumentTypeError(f"not a whole number from 0 to {LONGEST_HISTORY}")
+    raise ArgumentTypeError(f"not a whole number from 0 to {MAX_HISTORY_MINUTES}")

@@ -6,13 +6,13 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, add_if_generation, operator
-from analytics_admin.services import CONTROLS, ActResult
+from analytics_admin.management.base import OperationCommand, add_if_generation, operator
+from analytics_admin.services import CONTROLS, OperationResult
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Hold a circuit breaker forced_open, disabled or metrics_only, or release it: automatic."
     question = "Set this circuit breaker?"
 
@@ -31,7 +31,7 @@ class Command(ActCommand):
         )
         add_if_generation(parser)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return services.set_breaker_control(
             name=options["name"],
             control=options["control"],

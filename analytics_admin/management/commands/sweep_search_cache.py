@@ -5,17 +5,17 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from analytics_admin import services
-from analytics_admin.management.base import EXIT_FAILED, ActCommand, operator, progress
-from analytics_admin.services import ActResult
+from analytics_admin.management.base import EXIT_FAILED, OperationCommand, operator, progress
+from analytics_admin.services import OperationResult
 
 CUT_OFF = "Interrupted: the next sweep within an hour goes on from here"
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Remove the search results that soft clears have left, without haste. Can be cut off."
     question = "Sweep the search cache?"
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         if dry_run:
             return self._sweep(options, dry_run=True)
         try:
@@ -26,5 +26,5 @@ class Command(ActCommand):
                 self.say_json({"detail": CUT_OFF, "code": "interrupted"})
             raise CommandError(CUT_OFF, returncode=EXIT_FAILED) from None
 
-    def _sweep(self, options: dict[str, Any], **details: Any) -> ActResult:
+    def _sweep(self, options: dict[str, Any], **details: Any) -> OperationResult:
         return services.sweep_search_cache(actor=operator(), reason=options["reason"], **details)

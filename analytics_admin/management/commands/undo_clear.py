@@ -3,13 +3,13 @@
 from typing import Any
 
 from analytics_admin import services
-from analytics_admin.management.base import ActCommand, operator
-from analytics_admin.services import ActResult
+from analytics_admin.management.base import OperationCommand, operator
+from analytics_admin.services import OperationResult
 
 
-class Command(ActCommand):
+class Command(OperationCommand):
     help = "Take back the last soft clear of the search cache while its results may be served."
     question = "Undo the soft clear?"
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> ActResult:
+    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return services.undo_clear(actor=operator(), reason=options["reason"], dry_run=dry_run)

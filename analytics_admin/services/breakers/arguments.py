@@ -1,7 +1,7 @@
 """What the acts on breakers take, checked before anything is asked of a store or done.
 
 A wrong type is a mistake in the caller's code, and a TypeError; a choice that an operator can get
-wrong is an ActRefused.
+wrong is an OperationRejected.
 """
 
 import math
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analytics_admin.breakers.state import Control
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.services.runner import ActRefused
+from analytics_admin.services.runner import OperationRejected
 
-DEFAULT_HOLD = 3600.0
+DEFAULT_HOLD_SECONDS = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""
-LONGEST_HOLD = 366 * 86_400.0
+MAX_HOLD_SECONDS = 366 * 86_400.0
 """Seconds; a longer hold has to be said to be for ever."""
 
-Generations = str | Mapping[str, str] | None
+ExpectedGenerations = str | Mapping[str, str] | None
 """The generation that the one breaker has to be at, or those of several by name."""
 
 
@@ -32,13 +32,13 @@ def require_names(names: Iterable[Any]) -> None:
         raise TypeError("names has to be a sequence of str, like ['catalog']")
 
 
-def require_flag(what: str, given: Any) -> None:
+def require_bool(what: str, given: Any) -> None:
     """Raise TypeError unless it is True or False: "false" must not become an act."""
     if not isinstance(given, bool):
         raise TypeError(f"{what} has to be True or False, not {given!r}")
 
 
-def expectations(names: Sequence[str], expected: Generations) -> Mapping[str, str]:
+def generations_by_name(names: Sequence[str], expected: ExpectedGenerations) -> Mapping[str, str]:
     """Return by name the generations that the breakers have to be at.
 
     Raises:
@@ -59,27 +59,27 @@ def expectations(names: Sequence[str], expected: Generations) -> Mapping[str, st
     return expected
 
 
-def hold_asked_for(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
+def parse_hold(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
     """Return the control, and the seconds that it is to hold: None for ever.
 
     Raises:
-        ActRefused: there is no such control, or it does not hold for so long.
+        OperationRejected: there is no such control, or it does not hold for so long.
     """
     if not isinstance(control, str) or control not in set(Control):
         words = _("control: one of %(choices)s")
-        raise ActRefused(Said(words, choices=", ".join(Control)), code="invalid")
+        raise OperationRejected(Message(words, choices=", ".join(Control)), code="invalid")
     wanted = Control(control)
     if wanted is Control.AUTOMATIC:
         if for_seconds is not None:
             words = _("for_seconds: a release has no end")
-            raise ActRefused(Said(words), code="invalid")
+            raise OperationRejected(Message(words), code="invalid")
         return wanted, None
-    seconds = DEFAULT_HOLD if for_seconds is None else for_seconds
+    seconds = DEFAULT_HOLD_SECONDS if for_seconds is None else for_seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ActRefused(Said(_("for_seconds: has to be a number")), code="invalid")
+        raise OperationRejected(Message(_("for_seconds: has to be a number")), code="invalid")
     if seconds == math.inf:
         return wanted, None
-    if not 0 < seconds <= LONGEST_HOLD:  # false for a NaN too
+    if not 0 < seconds <= MAX_HOLD_SECONDS:  # false for a NaN too
         words = _("for_seconds: more than 0, at most %(most)s")
-        raise ActRefused(Said(words, most=f"{LONGEST_HOLD:.0f}"), code="invalid")
+        raise OperationRejected(Message(words, most=f"{MAX_HOLD_SECONDS:.0f}"), code="invalid")
     return wanted, float(seconds)

@@ -20,17 +20,17 @@ from analytics_admin.services.audit import is_storable
 from analytics_admin.services.breakers.evidence import as_time, as_transition, entered_at
 from analytics_admin.services.breakers.timeline import (
     CAUSE_OF,
-    CLOCKS_DIFFER,
+    MAX_CLOCK_SKEW,
     as_mapping,
+    could_have_caused,
     ended_at,
-    may_have_made,
 )
 from analytics_admin.services.breakers.types import BreakerTransition
 
 Kind, Status = Operation.Kind, Operation.Status
 
 WATCHED = (Kind.RESET_CIRCUIT_BREAKERS, Kind.CONTROL_CIRCUIT_BREAKERS, Kind.ALLOW_PROBE)
-MOST_WATCHED = 100
+MAX_BREAKERS_FOLLOWED = 100
 BY_ACTS = {cause for cause in CAUSE_OF.values() if cause}
 NOT_MOVED, MAYBE_MOVED = "-", ""
 """What stands for the state that an act moved a breaker to: into none, or not on record."""
@@ -39,7 +39,7 @@ LONGEST_GAP = timedelta(seconds=RETENTION_SECONDS)
 """Between two transitions so far apart there may have been others, which are dropped by now."""
 
 
-class Sequel(StrEnum):
+class FollowUp(StrEnum):
     """What first became of a breaker after the act, the gravest first."""
 
     REOPENED = "reopened"
@@ -62,11 +62,11 @@ class Sequel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchedBreaker:
+class BreakerFollowUp:
     """What became of one breaker; the same at each look until something happens."""
 
     name: str
-    sequel: Sequel = Sequel.LOST
+    sequel: FollowUp = FollowUp.LOST
     state: str = State.UNKNOWN.value
     """What calls meet now."""
     at: datetime | None = None
@@ -81,10 +81,10 @@ class WatchedBreaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerWatch:
+class FollowUpReport:
     """What became of the breakers that an act reached; ``unwatched`` is how many are left out."""
 
-    breakers: Sequence[WatchedBreaker]
+    breakers: Sequence[BreakerFollowUp]
     unwatched: int
 
 
@@ -123,7 +123,7 @@ class _Past:
         return last in (NOT_MOVED, MAYBE_MOVED, label(snapshot))
 
 
-def watch_breakers(act: Operation) -> BreakerWatch | None:
+def follow_up_breakers(act: Operation) -> FollowUpReport | None:
     """Return what became of the breakers that the act moved or named, the first hundred of them.
 
     None for an act of another kind, and for one that is not known to have reached any breaker.
@@ -137,7 +137,7 @@ def watch_breakers(act: Operation) -> BreakerWatch | None:
     reached = _reached(as_mapping(act.targets), outcome, is_done=is_done)
     if not reached and not (is_done and outcome.get("moved") == 0):
         return None
-    names = list(reached)[:MOST_WATCHED]
+    names = list(reached)[:MAX_BREAKERS_FOLLOWED]
     askable = [name for name in names if is_storable(name)]
     reading = (
         runtime.operator_store().read_transitions(askable)
@@ -146,7 +146,7 @@ def watch_breakers(act: Operation) -> BreakerWatch | None:
     )
     counted = outcome.get("moved" if is_done else "count")
     count = max(len(reached), counted if isinstance(counted, int) else 0)
-    return BreakerWatch(
+    return FollowUpReport(
         breakers=[_look_at(name, act, reached[name], reading) for name in names],
         unwatched=count - len(names),
     )
@@ -167,16 +167,16 @@ def _reached(
     return {**moved, **{it: else_to for it in others if isinstance(it, str) and it not in moved}}
 
 
-def _look_at(name: str, act: Operation, moved_to: str, reading: Reading) -> WatchedBreaker:
+def _look_at(name: str, act: Operation, moved_to: str, reading: Reading) -> BreakerFollowUp:
     snapshot = reading.snapshots.get(name)
     if snapshot is None:
-        return WatchedBreaker(name=name, sequel=Sequel.GONE)
+        return BreakerFollowUp(name=name, sequel=FollowUp.GONE)
     moves = [as_transition(record) for record in reading.transitions[name]]
     kept = _Past(act=act, moved_to=moved_to, began=with_zone(act.started_at), moves=moves)
     past = _past_since(kept, entered_at(snapshot), as_time(reading.now))
     hold = snapshot.hold
     until = hold.until if hold and not hold.is_over(reading.now) else None
-    now = WatchedBreaker(
+    now = BreakerFollowUp(
         name=name,
         state=shown(snapshot, reading.now),
         held_until=None if until is None else as_time(until),
@@ -195,9 +195,9 @@ def _past_since(kept: _Past, entered: datetime | None, now: datetime) -> _Past:
     if since and _wrote_end_of_hold(kept, since[0]):
         since = since[1:]
     # Every transition stamps the record anew: one as old as the act has made none since.
-    untouched = not since and entered is not None and entered <= ended + CLOCKS_DIFFER
+    untouched = not since and entered is not None and entered <= ended + MAX_CLOCK_SKEW
     if kept.is_moved:  # a store that misses the act's own too early was emptied, or is an old copy
-        is_whole = untouched and (bool(moves) or now - ended > LONGEST_GAP - CLOCKS_DIFFER)
+        is_whole = untouched and (bool(moves) or now - ended > LONGEST_GAP - MAX_CLOCK_SKEW)
     else:
         is_whole = untouched or _reaches_back(kept, since)
     return replace(kept, since=since, is_whole=is_whole)
@@ -216,7 +216,11 @@ def _wrote_end_of_hold(kept: _Past, move: BreakerTransition) -> bool:
 
     It ended a hold that was over already. Another's hold would be on record as a move before it.
     """
-    return kept.moved_to == NOT_MOVED and move.from_state in HOLDS and may_have_made(kept.act, move)
+    return (
+        kept.moved_to == NOT_MOVED
+        and move.from_state in HOLDS
+        and could_have_caused(kept.act, move)
+    )
 
 
 def _own_move(past: _Past) -> BreakerTransition | None:
@@ -224,45 +228,45 @@ def _own_move(past: _Past) -> BreakerTransition | None:
     possible = [
         move
         for move in past.moves
-        if past.moved_to in (MAYBE_MOVED, move.to_state) and may_have_made(past.act, move)
+        if past.moved_to in (MAYBE_MOVED, move.to_state) and could_have_caused(past.act, move)
     ]
     ended = ended_at(past.act)
     # Within the act where the clocks of store and site agree; else as near to it as can be.
     return min(possible, key=lambda move: max(past.began - move.at, move.at - ended), default=None)
 
 
-def _with_event(now: WatchedBreaker, past: _Past) -> WatchedBreaker | None:
+def _with_event(now: BreakerFollowUp, past: _Past) -> BreakerFollowUp | None:
     """Add the first transition that tells whether the act has helped; None where there is none."""
     if past.is_whole:
         events = [(sequel, move) for move in past.since if (sequel := _sequel_of(move))]
         return _add(now, *events[0], past) if events else None
     openings = [move for move in past.since if move.to_state == State.OPEN.value]
     if openings and not past.holds:
-        return replace(_add(now, Sequel.REOPENED, openings[0], past), is_first=False)
+        return replace(_add(now, FollowUp.REOPENED, openings[0], past), is_first=False)
     return now
 
 
-def _sequel_of(move: BreakerTransition) -> Sequel | None:
+def _sequel_of(move: BreakerTransition) -> FollowUp | None:
     if move.to_state == State.OPEN.value:
-        return Sequel.REOPENED
+        return FollowUp.REOPENED
     if move.to_state == WOULD_OPEN:
-        return Sequel.WOULD_OPEN
+        return FollowUp.WOULD_OPEN
     if move.cause in BY_ACTS:
-        return Sequel.MOVED
-    return Sequel.HOLD_OVER if move.cause == HOLD_OVER else None
+        return FollowUp.MOVED
+    return FollowUp.HOLD_OVER if move.cause == HOLD_OVER else None
 
 
 def _add(
-    now: WatchedBreaker, sequel: Sequel, move: BreakerTransition, past: _Past
-) -> WatchedBreaker:
+    now: BreakerFollowUp, sequel: FollowUp, move: BreakerTransition, past: _Past
+) -> BreakerFollowUp:
     after = max(timedelta(0), move.at - past.began)
     told = replace(now, sequel=sequel, at=move.at, after=after)
     return replace(told, cause=move.cause, actor=move.actor)
 
 
 def _at_rest(
-    now: WatchedBreaker, past: _Past, snapshot: Snapshot, read_at: float
-) -> WatchedBreaker:
+    now: BreakerFollowUp, past: _Past, snapshot: Snapshot, read_at: float
+) -> BreakerFollowUp:
     """Add how a breaker rests that nothing has befallen; lost if its record says otherwise."""
     if not past.ends_as(snapshot):
         return now
@@ -270,20 +274,20 @@ def _at_rest(
         return _under_hold(now, past, snapshot.hold, read_at)
     if snapshot.state is State.CLOSED:
         closing = [move for move in past.since if move.to_state == State.CLOSED.value]
-        closed = replace(now, sequel=Sequel.CLOSED)
-        return _add(now, Sequel.RECOVERED, closing[-1], past) if closing else closed
+        closed = replace(now, sequel=FollowUp.CLOSED)
+        return _add(now, FollowUp.RECOVERED, closing[-1], past) if closing else closed
     if snapshot.state is State.HALF_OPEN:
-        return replace(now, sequel=Sequel.HALF_OPEN)
+        return replace(now, sequel=FollowUp.HALF_OPEN)
     # A reset or a probe leaves none open: such a one was opened since, as another clock has it.
     stayed = snapshot.state is State.OPEN and past.act.kind == Kind.CONTROL_CIRCUIT_BREAKERS
-    return replace(now, sequel=Sequel.STILL_OPEN) if stayed else now
+    return replace(now, sequel=FollowUp.STILL_OPEN) if stayed else now
 
 
-def _under_hold(now: WatchedBreaker, past: _Past, hold: Hold, read_at: float) -> WatchedBreaker:
+def _under_hold(now: BreakerFollowUp, past: _Past, hold: Hold, read_at: float) -> BreakerFollowUp:
     if hold.until is None or not hold.is_over(read_at):
-        return replace(now, sequel=Sequel.HELD)
+        return replace(now, sequel=FollowUp.HELD)
     over = as_time(hold.until)  # nobody has written its end yet
-    return replace(now, sequel=Sequel.HOLD_OVER, at=over, after=over - past.began)
+    return replace(now, sequel=FollowUp.HOLD_OVER, at=over, after=over - past.began)
 
 
 def _list(value: Any) -> list[Any]:

@@ -14,27 +14,32 @@ from analytics_admin.breakers import forgetting, probing, status
 from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.state import Control
-from analytics_admin.i18n import Said
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act
 from analytics_admin.services.audit import Actor
 from analytics_admin.services.breakers.arguments import (
-    Generations,
-    expectations,
-    hold_asked_for,
-    require_flag,
+    ExpectedGenerations,
+    generations_by_name,
+    parse_hold,
+    require_bool,
     require_names,
 )
 from analytics_admin.services.breakers.outcomes import (
-    plan_said,
-    report_done,
-    report_plan,
-    reset_said,
-    set_said,
-    sum_up,
+    build_outcome,
+    control_message,
+    done_result,
+    dry_run_result,
+    plan_message,
+    reset_message,
 )
-from analytics_admin.services.runner import ActRefused, ActResult, authorize, failing_as
+from analytics_admin.services.runner import (
+    OperationRejected,
+    OperationResult,
+    authorize,
+    translate_errors,
+)
 from analytics_admin.stores.client import StoreUnavailable
 
 CONTROLS = tuple(control.value for control in Control)
@@ -51,10 +56,10 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
     only_open: bool = False,
     reason: str = "",
     dry_run: bool = False,
-    expected_generation: Generations = None,
+    expected_generation: ExpectedGenerations = None,
     operation_id: UUID | None = None,
     seen: Collection[str] | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
     ``only_open`` leaves the closed ones alone. The act is done once under one ``operation_id``.
@@ -66,19 +71,19 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
         UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
         BreakerChanged: one is not at its ``expected_generation`` any more, or would be reset and is
             none of those ``seen``; nothing was reset.
-        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
     """
-    require_flag("only_open", only_open)
+    require_bool("only_open", only_open)
     for given in (names, seen):
         if given is not None:
             require_names(given)
-    expected = expectations(names or (), expected_generation)
+    expected = generations_by_name(names or (), expected_generation)
     act = Act.RESET_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if names is not None and not names:
-        raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
+        raise OperationRejected(Message(_("names: at least one name is needed")), code="invalid")
     passing = (UnknownBreakers, BreakerChanged)
-    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_reset(names, only_open=only_open, expected=expected)
             words = ngettext_lazy(
@@ -86,17 +91,17 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
                 "%(number)d circuit breakers would be reset",
                 "number",
             )
-            return report_plan(Said(words, number=len(plan)), plan)
+            return dry_run_result(Message(words, number=len(plan)), plan)
         targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
         lost = _look_first(names)
-        with attempt.on_record(reason=reason, targets=targets) as operation:
+        with attempt.recorded(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             with _reached_on_record(operation):
                 resets = operations.reset(names, only_open=only_open, expected=expected, seen=seen)
-            operation.outcome = sum_up(resets)
+            operation.outcome = build_outcome(resets)
             chosen = names is not None or only_open
-            operation.message = reset_said(resets if chosen else None)
-    return report_done(operation, resets if chosen else None)
+            operation.message = reset_message(resets if chosen else None)
+    return done_result(operation, resets if chosen else None)
 
 
 def set_breaker_control(  # noqa: PLR0913  each by its name
@@ -109,7 +114,7 @@ def set_breaker_control(  # noqa: PLR0913  each by its name
     expected_generation: str | None = None,
     dry_run: bool = False,
     operation_id: UUID | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Hold a breaker forced_open, disabled or metrics_only, or release it (automatic).
 
     A hold ends by itself after ``for_seconds`` (an hour if not given; ``math.inf``: never).
@@ -117,7 +122,7 @@ def set_breaker_control(  # noqa: PLR0913  each by its name
     Raises:
         UnknownBreakers: nothing was held, created or recorded.
         BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
     """
     return set_breaker_controls(
         names=[name],
@@ -138,33 +143,33 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
     actor: Actor,
     for_seconds: float | None = None,
     reason: str = "",
-    expected_generation: Generations = None,
+    expected_generation: ExpectedGenerations = None,
     dry_run: bool = False,
     operation_id: UUID | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Do to each of the breakers what set_breaker_control does to one, as one act on record.
 
     Raises:
         TypeError, ValueError: as for reset_circuit_breakers.
         UnknownBreakers, BreakerChanged: nothing was done, unless a breaker moved in the very moment
             of the act.
-        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
     """
     require_names(names)
-    expected = expectations(names, expected_generation)
+    expected = generations_by_name(names, expected_generation)
     act = Act.CONTROL_CIRCUIT_BREAKERS
     reason = authorize(act, actor, reason, dry_run=dry_run)
     if not names:
-        raise ActRefused(Said(_("names: at least one name is needed")), code="invalid")
-    wanted, seconds = hold_asked_for(control, for_seconds)
+        raise OperationRejected(Message(_("names: at least one name is needed")), code="invalid")
+    wanted, seconds = parse_hold(control, for_seconds)
     passing = (UnknownBreakers, BreakerChanged)
-    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = operations.plan_control(names, wanted, expected=expected)
-            return report_plan(plan_said(plan, wanted), plan)
+            return dry_run_result(plan_message(plan, wanted), plan)
         lost = _look_first(names)
         targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
-        with attempt.on_record(reason=reason, targets=targets) as operation:
+        with attempt.recorded(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             with _reached_on_record(operation):
                 changes = operations.set_control(
@@ -175,9 +180,9 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
                     reason=reason,
                     expected=expected,
                 )
-            operation.outcome = sum_up(changes)
-            operation.message = set_said(changes, wanted)
-    return report_done(operation, changes)
+            operation.outcome = build_outcome(changes)
+            operation.message = control_message(changes, wanted)
+    return done_result(operation, changes)
 
 
 def forget_breaker(
@@ -188,7 +193,7 @@ def forget_breaker(
     expected_generation: str | None = None,
     dry_run: bool = False,
     operation_id: UUID | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Take a mistyped or retired name off the list, with all that is known of the breaker.
 
     A process that still uses the name registers it again, as closed.
@@ -196,28 +201,28 @@ def forget_breaker(
     Raises:
         UnknownBreakers, BreakerInUse: nothing was done or recorded.
         BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
     """
     require_names([name])
-    expected = expectations([name], expected_generation)
+    expected = generations_by_name([name], expected_generation)
     act = Act.FORGET_CIRCUIT_BREAKER
     reason = authorize(act, actor, reason, dry_run=dry_run)
     passing = (UnknownBreakers, BreakerChanged, BreakerInUse)
-    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = forgetting.plan_forget(name, expected=expected)
             words = _("circuit breaker %(name)s would be forgotten")
-            return report_plan(Said(words, name=name), [plan])
+            return dry_run_result(Message(words, name=name), [plan])
         lost = _look_first(
             [name], lambda names: forgetting.plan_forget(names[0], expected=expected)
         )
         targets = {"names": [name]}
-        with attempt.on_record(reason=reason, targets=targets) as operation:
+        with attempt.recorded(reason=reason, targets=targets) as operation:
             _stop_if(lost)
             change = forgetting.forget(name, expected=expected)
-            operation.outcome = sum_up([change])
-            operation.message = Said(_("Circuit breaker %(name)s forgotten"), name=name)
-    return report_done(operation, [change])
+            operation.outcome = build_outcome([change])
+            operation.message = Message(_("Circuit breaker %(name)s forgotten"), name=name)
+    return done_result(operation, [change])
 
 
 def allow_probe(
@@ -228,7 +233,7 @@ def allow_probe(
     expected_generation: str | None = None,
     dry_run: bool = False,
     operation_id: UUID | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Let one probe through an open breaker now, instead of at the end of its wait.
 
     It is half-open then: the next calls probe, as many as its policy permits, and what they come
@@ -238,26 +243,27 @@ def allow_probe(
         UnknownBreakers: nothing was done or recorded.
         BreakerNotOpen: it is closed, half-open or held; nothing was done or recorded.
         BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        ActDenied, ActRefused, AlreadyOnRecord, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, DuplicateOperation, OperationFailed: as for
+        clear_search_cache.
     """
     require_names([name])
-    expected = expectations([name], expected_generation)
+    expected = generations_by_name([name], expected_generation)
     act = Act.ALLOW_PROBE
     reason = authorize(act, actor, reason, dry_run=dry_run)
     passing = (UnknownBreakers, BreakerChanged, BreakerNotOpen)
-    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             plan = probing.plan_probe(name, expected=expected)
             words = _("circuit breaker %(name)s would let a probe through")
-            return report_plan(Said(words, name=name), [plan])
+            return dry_run_result(Message(words, name=name), [plan])
         lost = _look_first([name], lambda names: probing.plan_probe(names[0], expected=expected))
-        with attempt.on_record(reason=reason, targets={"names": [name]}) as operation:
+        with attempt.recorded(reason=reason, targets={"names": [name]}) as operation:
             _stop_if(lost)
             change = probing.allow_probe(name, actor=actor.name, expected=expected)
-            operation.outcome = sum_up([change])
+            operation.outcome = build_outcome([change])
             words = _("Circuit breaker %(name)s lets a probe through")
-            operation.message = Said(words, name=name)
-    return report_done(operation, [change])
+            operation.message = Message(words, name=name)
+    return done_result(operation, [change])
 
 
 def _look_first(names: Sequence[str] | None, look: Look = status.require_known) -> Lost:

@@ -34,7 +34,7 @@ BREAKER_STATES = (
     *(control.value for control in Control if control is not Control.AUTOMATIC),
 )
 """What calls can meet: a state, or a hold in force."""
-LARGEST_PAGE = 100
+MAX_BREAKERS_PER_PAGE = 100
 _Policy = tuple[BreakerPolicy, dict[str, Any]]
 """To judge by, and with all its options as JSON says them."""
 
@@ -61,7 +61,7 @@ def page_breakers(
     search: str = "",
     sort: str = "name",
     page: int = 1,
-    page_size: int = LARGEST_PAGE,
+    page_size: int = MAX_BREAKERS_PER_PAGE,
     activity: bool = False,
 ) -> BreakerPage:
     """Return a page of what list_breakers lists; one beyond the last is empty.
@@ -75,8 +75,8 @@ def page_breakers(
     _require_filters(state, search, sort)
     if not all(type(number) is int for number in (page, page_size)):
         raise TypeError("page and page_size have to be whole numbers")
-    if page < 1 or not 1 <= page_size <= LARGEST_PAGE:
-        raise ValueError(f"pages count from 1 and have 1 to {LARGEST_PAGE} breakers")
+    if page < 1 or not 1 <= page_size <= MAX_BREAKERS_PER_PAGE:
+        raise ValueError(f"pages count from 1 and have 1 to {MAX_BREAKERS_PER_PAGE} breakers")
     if not isinstance(activity, bool):
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)

@@ -24,12 +24,12 @@ CAUSE_OF = {
     Kind.FORGET_CIRCUIT_BREAKER.value: "",
 }
 """The cause of the transitions that an act makes; forgetting leaves none."""
-ACTS_SHOWN = 20
-ACTS_SEARCHED = 200
+MAX_OPERATIONS_SHOWN = 20
+MAX_OPERATIONS_SEARCHED = 200
 """Acts on breakers, newest first, among which those on one are looked for."""
-CLOCKS_DIFFER = timedelta(seconds=5)
+MAX_CLOCK_SKEW = timedelta(seconds=5)
 """The most by which the store's clock and that of the acting process are taken to differ."""
-LONGEST_ACT = timedelta(minutes=1)
+MAX_OPERATION_DURATION = timedelta(minutes=1)
 """How long an act is taken to last whose end is not on record."""
 
 
@@ -42,7 +42,7 @@ class BreakerEvent:
     act: Operation | None = None
 
 
-def list_acts_on_breaker(name: str) -> list[Operation]:
+def list_operations_on_breaker(name: str) -> list[Operation]:
     """Return the newest acts that were aimed at the breaker, newest first, at most 20.
 
     They are looked for among the newest 200 on any breaker, in one query.
@@ -50,14 +50,14 @@ def list_acts_on_breaker(name: str) -> list[Operation]:
     Raises:
         AuditUnavailable: the audit trail cannot be read.
     """
-    newest = Operation.objects.filter(kind__in=CAUSE_OF).defer("message")[:ACTS_SEARCHED]
+    newest = Operation.objects.filter(kind__in=CAUSE_OF).defer("message")[:MAX_OPERATIONS_SEARCHED]
     try:
-        return [act for act in newest if _concerns(act, name)][:ACTS_SHOWN]
+        return [act for act in newest if _concerns(act, name)][:MAX_OPERATIONS_SHOWN]
     except DatabaseError as error:
         raise AuditUnavailable(describe_database_error(error)) from error
 
 
-def tell_timeline(
+def build_timeline(
     name: str, transitions: Sequence[BreakerTransition], acts: Sequence[Operation]
 ) -> list[BreakerEvent]:
     """Return the breaker's transitions and the acts on it, newest first.
@@ -74,18 +74,18 @@ def tell_timeline(
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 
-def may_have_made(act: Operation, move: BreakerTransition) -> bool:
+def could_have_caused(act: Operation, move: BreakerTransition) -> bool:
     """Say whether the act ran when the transition was made, and makes such ones."""
     return (
         CAUSE_OF[act.kind] == move.cause
         and move.actor in ("", act.actor[:MAX_NAME_CHARS])
-        and with_zone(act.started_at) - CLOCKS_DIFFER <= move.at <= ended_at(act) + CLOCKS_DIFFER
+        and with_zone(act.started_at) - MAX_CLOCK_SKEW <= move.at <= ended_at(act) + MAX_CLOCK_SKEW
     )
 
 
 def ended_at(act: Operation) -> datetime:
     """Return when the act ended; at the latest, where that is not on record."""
-    return with_zone(act.finished_at or act.started_at + LONGEST_ACT)
+    return with_zone(act.finished_at or act.started_at + MAX_OPERATION_DURATION)
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -
     transition does not say whose it was.
     """
     return min(
-        [act for act in acts if may_have_made(act, move)],
+        [act for act in acts if could_have_caused(act, move)],
         key=lambda act: (not _has_moved(act, name), abs(with_zone(act.started_at) - move.at)),
         default=None,
     )

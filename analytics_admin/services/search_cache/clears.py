@@ -13,7 +13,7 @@ from django.utils import timezone
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.permissions import Act
 
-MOST_MARKS = 100
+MAX_CLEARS_LISTED = 100
 
 _HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
 
@@ -29,7 +29,7 @@ def list_clears_since(at: datetime) -> list[datetime]:
     clears = Operation.objects.filter(
         kind=Act.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
     )
-    newest = clears.values_list("started_at", flat=True)[:MOST_MARKS]
+    newest = clears.values_list("started_at", flat=True)[:MAX_CLEARS_LISTED]
     return sorted(map(with_zone, newest))
 
 

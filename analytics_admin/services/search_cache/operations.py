@@ -13,12 +13,17 @@ from django.utils.translation import ngettext_lazy
 from analytics_admin.caching.clear import soft, sweep
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.clear.sweep import SweepOutcome, SweepPlan
-from analytics_admin.i18n import Said, words_of
+from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.permissions import Act
 from analytics_admin.services.audit import Actor
-from analytics_admin.services.runner import ActRefused, ActResult, authorize, failing_as
-from analytics_admin.services.search_cache.ways import Progress, way_to_clear
+from analytics_admin.services.runner import (
+    OperationRejected,
+    OperationResult,
+    authorize,
+    translate_errors,
+)
+from analytics_admin.services.search_cache.ways import Progress, choose_strategy
 from analytics_admin.signals import search_cache_cleared
 from analytics_admin.stores.client import StoreUnavailable
 
@@ -32,7 +37,7 @@ def clear_search_cache(
     dry_run: bool = False,
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Clear the search cache: all of it, or the results of some tags.
 
     ``mode`` "hard" removes everything, and ``on_progress`` is told how many keys are gone so far.
@@ -42,25 +47,25 @@ def clear_search_cache(
 
     Raises:
         TypeError: an argument is of another type; ``tags`` is one text instead of several.
-        ActDenied: the actor lacks the permission; nothing was done, a row says so.
-        ActRefused: not asked for properly, or switched off; nothing was done or recorded.
-        AlreadyOnRecord: an act was begun under ``operation_id`` before; nothing was done now.
-        ActFailed: the store or the audit trail failed.
+        OperationDenied: the actor lacks the permission; nothing was done, a row says so.
+        OperationRejected: not asked for properly, or switched off; nothing was done or recorded.
+        DuplicateOperation: an act was begun under ``operation_id`` before; nothing was done now.
+        OperationFailed: the store or the audit trail failed.
     """
     act = Act.CLEAR_SEARCH_CACHE
-    way = way_to_clear(mode, tags, on_progress)
+    way = choose_strategy(mode, tags, on_progress)
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    if isinstance(way, ActRefused):
+    if isinstance(way, OperationRejected):
         raise way
-    with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
             return way.look()
         targets = {"mode": mode, "tags": list(way.tags)}
-        with attempt.on_record(reason=reason, targets=targets) as operation:
+        with attempt.recorded(reason=reason, targets=targets) as operation:
             operation.outcome = {"mode": mode, **asdict(way.clear())}
             operation.message = way.say(operation.outcome)
     search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
-    return ActResult(message=operation.message, operation_id=operation.pk)
+    return OperationResult(message=operation.message, operation_id=operation.pk)
 
 
 def undo_clear(
@@ -70,34 +75,35 @@ def undo_clear(
     dry_run: bool = False,
     operation_id: UUID | None = None,
     expected_clear: str | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Take back the last soft clear: what it ended counts again, beside what was stored since.
 
     ``expected_clear`` is the ``clear`` of a preview that somebody has seen.
 
     Raises:
-        ActRefused: also if there is no soft clear within its bound (code "nothing_to_undo"), or
+        OperationRejected: also if there is no soft clear within its bound (code "nothing_to_undo"),
+        or
             the last one is not the one expected (code "another_clear").
-        ActDenied, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationFailed: as for clear_search_cache.
     """
     act = Act.UNDO_CLEAR
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (ActRefused,)
-    with failing_as(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
+    passing = (OperationRejected,)
+    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
         if dry_run:
             found = _require_undoable(soft.find_undoable(), expected_clear)
-            message = Said(_("Dry run: the last soft clear would be undone"))
-            return ActResult(message=message, preview=asdict(found))
+            message = Message(_("Dry run: the last soft clear would be undone"))
+            return OperationResult(message=message, preview=asdict(found))
         with suppress(StoreUnavailable):  # the act's to report, on record
             _require_undoable(soft.find_undoable(), expected_clear)
         try:
-            with attempt.on_record(reason=reason) as operation:
+            with attempt.recorded(reason=reason) as operation:
                 undone = soft.undo(expected_clear)
                 operation.outcome = {"alias": undone.alias, "seconds_left": undone.seconds_left}
-                operation.message = Said(_("Soft clear undone"))
+                operation.message = Message(_("Soft clear undone"))
         except (NothingToUndo, AnotherClear) as error:  # it ended in this very moment
-            raise ActRefused(words_of(error), code=error.code) from error
-    return ActResult(message=operation.message, operation_id=operation.pk)
+            raise OperationRejected(message_of(error), code=error.code) from error
+    return OperationResult(message=operation.message, operation_id=operation.pk)
 
 
 def sweep_search_cache(
@@ -108,7 +114,7 @@ def sweep_search_cache(
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
     seconds: float | None = None,
-) -> ActResult:
+) -> OperationResult:
     """Remove the results that count no more; ``on_progress`` is told how many were looked at.
 
     A sweep that was cut off is gone on with by the next one within an hour. After ``seconds`` it
@@ -116,19 +122,19 @@ def sweep_search_cache(
     rest from what it has seen.
 
     Raises:
-        ActDenied, ActRefused, ActFailed: as for clear_search_cache.
+        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
     """
     act = Act.SWEEP_SEARCH_CACHE
     reason = authorize(act, actor, reason, dry_run=dry_run)
-    with failing_as(act, actor=actor, operation_id=operation_id) as attempt:
+    with translate_errors(act, actor=actor, operation_id=operation_id) as attempt:
         if dry_run:
             plan = sweep.preview(seconds=seconds)
-            return ActResult(message=_say_plan(plan), preview=asdict(plan))
-        with attempt.on_record(reason=reason) as operation:
+            return OperationResult(message=_say_plan(plan), preview=asdict(plan))
+        with attempt.recorded(reason=reason) as operation:
             outcome = sweep.sweep_leftovers(on_progress=on_progress, seconds=seconds)
             operation.outcome = asdict(outcome)
             operation.message = _say_swept(outcome)
-    return ActResult(message=operation.message, operation_id=operation.pk)
+    return OperationResult(message=operation.message, operation_id=operation.pk)
 
 
 def _say_plan(plan: SweepPlan) -> str:
@@ -144,7 +150,7 @@ def _say_plan(plan: SweepPlan) -> str:
             "Dry run: about %(removed)d of %(seen)d results would be removed",
             "removed",
         )
-    return Said(words, removed=plan.removed, seen=plan.seen)
+    return Message(words, removed=plan.removed, seen=plan.seen)
 
 
 def _say_swept(outcome: SweepOutcome) -> str:
@@ -163,14 +169,14 @@ def _say_swept(outcome: SweepOutcome) -> str:
             "removed",
         )
     share = f"{outcome.progress:.0%}"
-    return Said(words, removed=outcome.removed, seen=outcome.seen, share=share)
+    return Message(words, removed=outcome.removed, seen=outcome.seen, share=share)
 
 
 def _require_undoable(found: UndoableClear | None, expected: str | None) -> UndoableClear:
     if found is None:
         nothing = NothingToUndo()
-        raise ActRefused(words_of(nothing), code=nothing.code)
+        raise OperationRejected(message_of(nothing), code=nothing.code)
     if expected not in {None, found.clear}:
         another = AnotherClear()
-        raise ActRefused(words_of(another), code=another.code)
+        raise OperationRejected(message_of(another), code=another.code)
     return found

@@ -24,8 +24,8 @@ from analytics_admin.services.search_cache.clears import clear_mode_of
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import StoreExecutor
 
-LONGEST_HISTORY = MINUTES_KEPT
-LONGEST_WAIT = 1.0
+MAX_HISTORY_MINUTES = MINUTES_KEPT
+MAX_STATISTICS_WAIT_SECONDS = 1.0
 """Seconds for which the statistics are waited for once the cache's store has been asked."""
 
 
@@ -128,11 +128,11 @@ class SearchCacheStatus:
     """As many minutes as were asked for, oldest first; the newest is not over yet."""
 
 
-def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> SearchCacheStatus:
+def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCacheStatus:
     """Return all that is known of the search cache, also when a store is down.
 
     ``minutes`` is how many of the last minutes are told one by one. What a survey of the database,
-    and of minutes long past, has found in this process may be told again for ``told_again``
+    and of minutes long past, has found in this process may be told again for ``max_age``
     seconds: that spares the stores most of the work.
 
     Raises:
@@ -140,14 +140,14 @@ def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> Searc
     """
     if type(minutes) is not int:
         raise TypeError(f"minutes has to be a whole number, not {minutes!r}")
-    if not 0 <= minutes <= LONGEST_HISTORY:
-        raise ValueError(f"minutes must be 0 to {LONGEST_HISTORY}, not {minutes}")
+    if not 0 <= minutes <= MAX_HISTORY_MINUTES:
+        raise ValueError(f"minutes must be 0 to {MAX_HISTORY_MINUTES}, not {minutes}")
     settings = app_settings()
     courier = StoreExecutor(
         threads=1
     )  # the two stores are asked at the same time: both may be silent
     try:
-        statistics = courier.submit(lambda: _describe_statistics(minutes, told_again))
+        statistics = courier.submit(lambda: _describe_statistics(minutes, max_age))
         return SearchCacheStatus(
             alias=settings.search_cache,
             dedicated=settings.search_cache_dedicated,
@@ -155,7 +155,7 @@ def describe_search_cache(*, minutes: int = 0, told_again: float = 0.0) -> Searc
             **_describe_store(
                 settings.search_cache,
                 dedicated=settings.search_cache_dedicated,
-                survey_age=told_again,
+                survey_age=max_age,
             ),
             **_in_time(statistics, minutes),
         )
@@ -205,10 +205,10 @@ def _sweep(found: SweepProgress) -> SearchCacheSweep:
     )
 
 
-def _describe_statistics(minutes: int, told_again: float) -> dict[str, Any]:
+def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
     now = time.time()
     try:
-        figures = read_figures(minutes=minutes, now=now, age=told_again)
+        figures = read_figures(minutes=minutes, now=now, age=max_age)
     except StoreUnavailable as error:
         return _unknown_statistics(error.reason, minutes)
     return {
@@ -224,7 +224,7 @@ def _describe_statistics(minutes: int, told_again: float) -> dict[str, Any]:
 def _in_time(statistics: "Future[dict[str, Any]]", minutes: int) -> dict[str, Any]:
     """Looking up a host's name has no time-out of its own."""
     try:
-        return statistics.result(timeout=LONGEST_WAIT)
+        return statistics.result(timeout=MAX_STATISTICS_WAIT_SECONDS)
     except TimeoutError:
         return _unknown_statistics("the store did not answer in time", minutes)
 

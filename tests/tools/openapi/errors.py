@@ -156,7 +156,7 @@ ERRORS = {
         means="Over the limit of acts per user, or of logins per address.",
         headers=("Retry-After",),
     ),
-    "ActFailed": Error(
+    "OperationFailed": Error(
         status=500,
         codes=("store_unavailable", "outcome_unknown", "audit_unavailable", *BROKEN),
         means="The act failed, or is not known to be done; the detail says why.",
@@ -172,4 +172,4 @@ ERRORS = {
 OF_A_BODY = ("LengthRequired", "BodyTooLarge", "NotJSON", "TooMany")
 LOGIN_ERRORS = ("InvalidSignIn", *OF_A_BODY, "Broken")
 READ_ERRORS = ("InvalidOption", "NoToken", "Forbidden", "Broken")
-OPERATION_ERRORS = ("InvalidAct", "NoToken", "ActForbidden", *OF_A_BODY, "ActFailed")
+OPERATION_ERRORS = ("InvalidAct", "NoToken", "ActForbidden", *OF_A_BODY, "OperationFailed")

@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiReque
 from drf_spectacular.validation import validate_schema
 
 from analytics_admin.api import urls
-from analytics_admin.services.breakers.arguments import LONGEST_HOLD
+from analytics_admin.services.breakers.arguments import MAX_HOLD_SECONDS
 from tests.tools.openapi.answers import TEXT, Answers
 from tests.tools.openapi.endpoints import ENDPOINTS, TAGS, Endpoint
 from tests.tools.openapi.errors import ERRORS, HEADERS
@@ -70,7 +70,7 @@ class _HoldSeconds(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-
     target_class = "analytics_admin.api.serializers.HoldSeconds"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_HOLD}
+        seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_HOLD_SECONDS}
         return {"oneOf": [seconds, {"const": "ever"}]}
 
 
