@@ -108,7 +108,9 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(latency, "SLOW_ANSWER_SECONDS", 10.0)
         monkeypatch.setattr(runtime, "CALL_TIMEOUT_SECONDS", 10.0)
         monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
-        monkeypatch.setattr("analytics_admin.services.search_cache.queries.MAX_STATISTICS_WAIT_SECONDS", 10.0)
+        monkeypatch.setattr(
+            "analytics_admin.services.search_cache.queries.MAX_STATISTICS_WAIT_SECONDS", 10.0
+        )
     # Counts are told when the test says so: a thread of its own would write into the next one.
     if not request.node.get_closest_marker("counting"):
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)

@@ -196,7 +196,7 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 
-def hindrance(request: HttpRequest, act: Act) -> str:
+def disabled_reason(request: HttpRequest, act: Act) -> str:
     """Return why the user can't do this now, for display beside the button; empty if they can."""
     if not services.is_allowed(request.user, act):
         return gettext("Needs the permission %(permission)s.") % {"permission": act.permission}

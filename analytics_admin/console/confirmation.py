@@ -18,9 +18,9 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.base import DomainAdmin, hindrance
-from analytics_admin.console.equivalents import command_lines, curl_lines
-from analytics_admin.console.forms import ConfirmForm, drop_untimely_errors
+from analytics_admin.console.base import DomainAdmin, disabled_reason
+from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
+from analytics_admin.console.forms import ConfirmForm, drop_errors_of_unseen_fields
 from analytics_admin.i18n import localized, message_of, translate_stored
 from analytics_admin.models import Operation
 from analytics_admin.services import (
@@ -42,10 +42,10 @@ logger = logging.getLogger("analytics_admin.console")
 
 CONFIRMED = "confirmed"
 ATTEMPT = "attempt"
-LONGEST_MESSAGE = 500
+MAX_MESSAGE_LENGTH = 500
 
 
-class ConfirmedAct:
+class ConfirmedOperation:
     """One request about one act: the pressed button, or the confirm page sent back."""
 
     act: ClassVar[Act]
@@ -62,7 +62,7 @@ class ConfirmedAct:
         self.operation_id: UUID | None = None  # the confirm page's, once it is sent back
         self.shown: forms.Form  # by the confirm page; a preview may still fill it in
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         """Return the confirm page's form as the pressed button has filled it."""
         return self.form()
 
@@ -77,7 +77,7 @@ class ConfirmedAct:
         """
         return {}
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def perform(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """Do what the confirm form's fields ask for, once under its ``operation_id``."""
         return self.service(
             **self.arguments(options),
@@ -95,17 +95,17 @@ class ConfirmedAct:
         """Return what else the confirm page says."""
         return {}
 
-    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
+    def answer_changed(self, error: BreakerChanged) -> HttpResponse:
         """Answer an act that was not done, because a breaker is not what its operator saw."""
-        return self.go_back(moved_words(error))
+        return self.go_back(format_changed(error))
 
-    def answer_repeated(self, first: Operation | None) -> HttpResponse:
+    def answer_duplicate(self, first: Operation | None) -> HttpResponse:
         """Answer a confirm page that was sent before: say what came of it, and do nothing.
 
         ``first`` is None where the one who asks is not the one who sent it.
         """
-        level, words = repeated_words(first)
-        messages.add_message(self.request, level, Truncator(words).chars(LONGEST_MESSAGE))
+        level, words = format_duplicate(first)
+        messages.add_message(self.request, level, Truncator(words).chars(MAX_MESSAGE_LENGTH))
         return HttpResponseRedirect(self.back if level == messages.ERROR else self.done_url)
 
     def respond(self) -> HttpResponse:
@@ -113,16 +113,16 @@ class ConfirmedAct:
         if self.request.method != "POST":
             return self._answer_harmlessly()
         self._require_permission()
-        if hindered := hindrance(self.request, self.act):
-            return self.go_back(hindered)
+        if disabled := disabled_reason(self.request, self.act):
+            return self.go_back(disabled)
         try:
             return self._confirm_or_act()
         except OperationDenied as error:  # the permission went in this very moment
             raise PermissionDenied from error
         except BreakerChanged as error:
-            return self.go_back(moved_words(error))
+            return self.go_back(format_changed(error))
         except DuplicateOperation as error:
-            return self.answer_repeated(error.first)
+            return self.answer_duplicate(error.first)
         except (
             OperationRejected,
             UnknownBreakers,
@@ -130,7 +130,7 @@ class ConfirmedAct:
             BreakerNotOpen,
             OperationFailed,
         ) as error:
-            return self.go_back(Truncator(localized(message_of(error))).chars(LONGEST_MESSAGE))
+            return self.go_back(Truncator(localized(message_of(error))).chars(MAX_MESSAGE_LENGTH))
 
     @property
     def actor(self) -> Actor:
@@ -156,18 +156,18 @@ class ConfirmedAct:
     def _confirm_or_act(self) -> HttpResponse:
         confirmed = CONFIRMED in self.request.POST
         if confirmed:
-            self.operation_id = attempt_of(self.request)
-        form = self.form(self.request.POST) if confirmed else self.first_form()
-        if unusable := unseen_errors(form):
+            self.operation_id = read_attempt(self.request)
+        form = self.form(self.request.POST) if confirmed else self.initial_form()
+        if unusable := hidden_field_errors(form):
             return self.go_back(unusable)
         if not confirmed:
-            drop_untimely_errors(form)
+            drop_errors_of_unseen_fields(form)
         if not confirmed or not form.is_valid():
             return self.confirm(form)
         try:
-            result = self.carry_out(form.cleaned_data, dry_run=False)
+            result = self.perform(form.cleaned_data, dry_run=False)
         except BreakerChanged as error:
-            return self.answer_moved(error)
+            return self.answer_changed(error)
         # By this tag the page that comes next leads on to the act's own.
         done_as = f"aa-act-{result.operation_id}"
         messages.success(self.request, localized(result.message), extra_tags=done_as)
@@ -200,7 +200,7 @@ class ConfirmedAct:
     def _preview(self) -> dict[str, Any]:
         """Return the words about a dry run; one that fails stops nobody: the act may succeed."""
         try:
-            result = self.carry_out({**self._options(), "reason": ""}, dry_run=True)
+            result = self.perform({**self._options(), "reason": ""}, dry_run=True)
         except OperationFailed as error:
             return {"preview_failure": localized(error.reason)}
         return self.describe_preview(result)
@@ -208,8 +208,11 @@ class ConfirmedAct:
     def _lines(self, options: dict[str, Any]) -> dict[str, str]:
         """Return the same act as the other doors are asked for it."""
         asked_for = {**self.arguments(options), "reason": options.get("reason", "")}
-        curl = curl_lines(self.act, asked_for, absolute=self.request.build_absolute_uri)
-        return {"curl": "\n".join(curl), "command": "\n".join(command_lines(self.act, asked_for))}
+        curl = curl_equivalents(self.act, asked_for, absolute=self.request.build_absolute_uri)
+        return {
+            "curl": "\n".join(curl),
+            "command": "\n".join(command_equivalents(self.act, asked_for)),
+        }
 
     def go_back(self, complaint: str) -> HttpResponse:
         """Return to the page that offers the act, with the complaint."""
@@ -237,7 +240,7 @@ class ConfirmedAct:
             )
 
 
-def attempt_of(request: HttpRequest) -> UUID | None:
+def read_attempt(request: HttpRequest) -> UUID | None:
     """Return the id that the confirm page was given, so that it is an act once; a script has none.
 
     Raises:
@@ -253,7 +256,7 @@ def attempt_of(request: HttpRequest) -> UUID | None:
     raise OperationRejected(words, code="invalid")
 
 
-def repeated_words(first: Operation | None) -> tuple[int, str]:
+def format_duplicate(first: Operation | None) -> tuple[int, str]:
     """Return how grave it is that an act is asked for twice, and what its operator reads."""
     if first is None or first.status == Operation.Status.DENIED:
         return messages.ERROR, gettext("This page was sent before: nothing was done now.")
@@ -268,7 +271,7 @@ def repeated_words(first: Operation | None) -> tuple[int, str]:
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 
-def moved_words(error: BreakerChanged) -> str:
+def format_changed(error: BreakerChanged) -> str:
     """Return what an operator reads whose view of a breaker was stale."""
     if error.reached:
         words = gettext("%(event)s. Look at them as they are now, then decide anew.")
@@ -277,7 +280,7 @@ def moved_words(error: BreakerChanged) -> str:
     return words % {"event": localized(message_of(error))}
 
 
-def unseen_errors(form: forms.Form) -> str:
+def hidden_field_errors(form: forms.Form) -> str:
     """Return what is wrong with the fields that the confirm page does not show; mostly nothing."""
     errors = [
         gettext("%(field)s: %(error)s") % {"field": field.label, "error": error}
@@ -285,4 +288,4 @@ def unseen_errors(form: forms.Form) -> str:
         if form.is_bound
         for error in field.errors
     ]
-    return Truncator(" ".join(errors)).chars(LONGEST_MESSAGE)
+    return Truncator(" ".join(errors)).chars(MAX_MESSAGE_LENGTH)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
-class TypedAnewInput(forms.TextInput):
+class NeverPrefilledInput(forms.TextInput):
     """Is empty each time it is shown: what was typed on one page is no word for the next."""
 
     def format_value(self, value: Any) -> None:
@@ -33,7 +33,7 @@ class EnvironmentNameField(forms.CharField):
         super().__init__(
             label=_("Name of this environment"),
             help_text=escape(gettext("Type “%(name)s”. Case counts.") % {"name": self.name}),
-            widget=TypedAnewInput(attrs={"class": "vTextField", **typed_by_hand}),
+            widget=NeverPrefilledInput(attrs={"class": "vTextField", **typed_by_hand}),
         )
 
     def validate(self, value: str) -> None:

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from analytics_admin.services import Act
 
-MOST_LINES = 20
+MAX_LINES = 20
 """Lines of one act on many breakers; the others are only counted."""
 SECONDS = {"d": 86_400, "h": 3600, "m": 60}
 
@@ -32,7 +32,7 @@ class _Request:
     body: Options = field(default_factory=dict)
 
 
-def curl_lines(act: Act, options: Options, *, absolute: Callable[[str], str]) -> list[str]:
+def curl_equivalents(act: Act, options: Options, *, absolute: Callable[[str], str]) -> list[str]:
     """Return what asks the REST API for the act; nothing where it is not mounted, or has none.
 
     ``absolute`` makes an address of a path.
@@ -45,17 +45,17 @@ def curl_lines(act: Act, options: Options, *, absolute: Callable[[str], str]) ->
         return []
 
 
-def command_lines(act: Act, options: Options) -> list[str]:
+def command_equivalents(act: Act, options: Options) -> list[str]:
     """Return what does the act from a shell, in the folder of ``manage.py``."""
     return _as_lines([_command(_COMMANDS[act](one), one) for one in _each(options)])
 
 
 def _as_lines(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - MOST_LINES
+    more = len(lines) - MAX_LINES
     if more <= 0:
         return list(lines)
     words = ngettext("and %(number)d more", "and %(number)d more", more)
-    return [*lines[:MOST_LINES], f"# … {words % {'number': more}}"]
+    return [*lines[:MAX_LINES], f"# … {words % {'number': more}}"]
 
 
 def _each(options: Options) -> list[Options]:

@@ -216,7 +216,7 @@ class ConfirmControlSelectedForm(ConfirmSelectedForm):
             del self.fields["for_seconds"]
 
 
-def drop_untimely_errors(form: forms.Form) -> None:
+def drop_errors_of_unseen_fields(form: forms.Form) -> None:
     """Have the form not complain, when it is first shown, of fields that nobody has seen yet."""
     for field in form.visible_fields():
         if field.name not in form.data:

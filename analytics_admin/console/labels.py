@@ -54,7 +54,7 @@ _BREAKER_STATES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControlWords:
+class ControlLabels:
     """How a control reads among the choices, and what it does to calls."""
 
     choice: "_StrPromise | str"
@@ -62,19 +62,19 @@ class ControlWords:
 
 
 CONTROLS = {
-    "automatic": ControlWords(
+    "automatic": ControlLabels(
         choice=_("Automatic: no hold"),
         effect=_("The breaker decides by itself again, with zero counts."),
     ),
-    "forced_open": ControlWords(
+    "forced_open": ControlLabels(
         choice=_("Forced open: calls are rejected"),
         effect=_("Every call is rejected at once, also while the service works."),
     ),
-    "disabled": ControlWords(
+    "disabled": ControlLabels(
         choice=_("Disabled: calls pass"),
         effect=_("Every call passes, also while the service fails."),
     ),
-    "metrics_only": ControlWords(
+    "metrics_only": ControlLabels(
         choice=_("Metrics only: calls pass and are counted"),
         effect=_("Every call passes; results are counted and open nothing."),
     ),
@@ -82,7 +82,7 @@ CONTROLS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BulkWords:
+class BulkLabels:
     """How an act on several breakers reads; the buttons take a ``number``."""
 
     choice: "_StrPromise | str"
@@ -90,15 +90,15 @@ class BulkWords:
     button: "_StrPromise | str"
 
 
-BULK = {
-    "reset": BulkWords(
+BULK_LABELS = {
+    "reset": BulkLabels(
         choice=_("Reset selected"),
         question=_("Reset the selected circuit breakers?"),
         button=ngettext_lazy(
             "Reset %(number)d circuit breaker", "Reset %(number)d circuit breakers", "number"
         ),
     ),
-    "forced_open": BulkWords(
+    "forced_open": BulkLabels(
         choice=_("Force open selected"),
         question=_("Force the selected circuit breakers open?"),
         button=ngettext_lazy(
@@ -107,14 +107,14 @@ BULK = {
             "number",
         ),
     ),
-    "disabled": BulkWords(
+    "disabled": BulkLabels(
         choice=_("Disable selected"),
         question=_("Disable the selected circuit breakers?"),
         button=ngettext_lazy(
             "Disable %(number)d circuit breaker", "Disable %(number)d circuit breakers", "number"
         ),
     ),
-    "metrics_only": BulkWords(
+    "metrics_only": BulkLabels(
         choice=_("Metrics only for selected"),
         question=_("Set the selected circuit breakers to metrics only?"),
         button=ngettext_lazy(
@@ -123,7 +123,7 @@ BULK = {
             "number",
         ),
     ),
-    "automatic": BulkWords(
+    "automatic": BulkLabels(
         choice=_("Release selected"),
         question=_("Release the selected circuit breakers?"),
         button=ngettext_lazy(
@@ -134,7 +134,7 @@ BULK = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OneWords:
+class SingleLabels:
     """How an act on one breaker reads; its ``question`` takes the breaker's ``name``."""
 
     title: "_StrPromise | str"
@@ -143,8 +143,8 @@ class OneWords:
     button: "_StrPromise | str"
 
 
-ON_ONE = {
-    Act.RESET_CIRCUIT_BREAKERS: OneWords(
+SINGLE_LABELS = {
+    Act.RESET_CIRCUIT_BREAKERS: SingleLabels(
         title=_("Reset"),
         question=_("Reset the circuit breaker %(name)s?"),
         effect=_(
@@ -153,7 +153,7 @@ ON_ONE = {
         ),
         button=_("Yes, reset it"),
     ),
-    Act.ALLOW_PROBE: OneWords(
+    Act.ALLOW_PROBE: SingleLabels(
         title=_("Probe"),
         question=_("Let a probe through the circuit breaker %(name)s?"),
         effect=_(
@@ -162,7 +162,7 @@ ON_ONE = {
         ),
         button=_("Yes, let it through"),
     ),
-    Act.FORGET_CIRCUIT_BREAKER: OneWords(
+    Act.FORGET_CIRCUIT_BREAKER: SingleLabels(
         title=_("Forget"),
         question=_("Forget the circuit breaker %(name)s?"),
         effect=_(
@@ -201,12 +201,12 @@ def state_badge(state: str) -> Badge:
     return _BREAKER_STATES.get(state) or Badge(word=state, icon="?", tone="quiet")
 
 
-def cause_words(cause: str) -> str:
+def format_cause(cause: str) -> str:
     """Return why a breaker moved; a cause this version does not know keeps its own name."""
     return str(_CAUSES.get(cause, cause))
 
 
-def rule_words(cause: str, consecutive_failures: int) -> str:
+def format_rule(cause: str, consecutive_failures: int) -> str:
     """Return the rule that opened a breaker, as a sentence."""
     if cause == "consecutive_failures":
         words = ngettext(
@@ -220,7 +220,7 @@ def rule_words(cause: str, consecutive_failures: int) -> str:
         "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
         "probe_failed": gettext("The service was tried again, and a probe failed."),
     }
-    return sentences.get(cause) or cause_words(cause)
+    return sentences.get(cause) or format_cause(cause)
 
 
 def status_badge(operation: Operation) -> Badge:

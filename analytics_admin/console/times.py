@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 
 from analytics_admin.models import with_zone
 
-COUNTED_DOWN = timedelta(days=1)
+MAX_COUNTDOWN = timedelta(days=1)
 
 
 def moment(at: datetime) -> SafeString:
@@ -40,14 +40,14 @@ def left(at: datetime, over: str = "") -> SafeString:
     remaining = with_zone(at) - with_zone(timezone.now())
     if remaining <= timedelta(0):
         words = over or "0:00"
-    elif remaining < COUNTED_DOWN:
-        words = as_clock(remaining)
+    elif remaining < MAX_COUNTDOWN:
+        words = format_clock(remaining)
     else:
         words = timeuntil(with_zone(at), with_zone(timezone.now()))
     return _element(at, "left", words, over)
 
 
-def as_clock(span: timedelta) -> str:
+def format_clock(span: timedelta) -> str:
     """Return whole seconds, rounded up, as m:ss or h:mm:ss."""
     seconds = -int(-span.total_seconds() // 1)
     hours, minutes = seconds // 3600, seconds // 60 % 60

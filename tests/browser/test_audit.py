@@ -56,7 +56,7 @@ def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
     page.locator("#searchbar").fill("payment")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
-    expect(page.locator("td.field-kind_shown")).to_contain_text("payment:provider: Disabled")
+    expect(page.locator("td.field-kind_column")).to_contain_text("payment:provider: Disabled")
     page.wait_for_load_state()  # the viewer's own time moves what stands beside it
     page.locator("#result_list tbody th a").click()
     expect(page.locator("#aa-changes")).to_contain_text("Closed")

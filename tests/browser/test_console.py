@@ -96,7 +96,7 @@ def test_the_operations_show_every_column_beside_their_filter(site, sign_in, wid
         "(it => it.scrollWidth - it.clientWidth)(document.querySelector('.results'))"
     )
     assert cut == 0
-    expect(page.locator("td.field-reason_shown")).to_be_in_viewport(ratio=1)
+    expect(page.locator("td.field-reason_column")).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.parametrize("javascript", [True, False])

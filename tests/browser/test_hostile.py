@@ -84,7 +84,7 @@ def test_hostile_texts_stay_text_and_break_no_layout(
     expect(page.locator("#aa-last-clear")).to_contain_text(REASON)
     check()
     page.goto(f"{SECTION}operation/")
-    expect(page.locator("td.field-reason_shown").first).to_contain_text('"><img id=hostile')
+    expect(page.locator("td.field-reason_column").first).to_contain_text('"><img id=hostile')
     check()
     page.locator("#result_list tbody th a").first.click()
     expect(page.locator("#aa-reason")).to_contain_text(REASON)

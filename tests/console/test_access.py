@@ -172,7 +172,7 @@ def test_the_denied_row_survives_atomic_requests(staff_user, monkeypatch, url, d
 @pytest.mark.usefixtures("model_permissions")
 def test_who_may_not_act_sees_the_button_disabled_and_the_permission(staff_user, url, permissions):
     page = signed_in(grant(staff_user, "view_console")).get(url).text
-    assert 'disabled aria-describedby="aa-hindrance"' in page
+    assert 'disabled aria-describedby="aa-disabled-reason"' in page
     for permission in permissions:
         assert f"Needs the permission analytics_admin.{permission}." in page
     allowed = grant(staff_user, "view_console", *permissions)

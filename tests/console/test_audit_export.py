@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.test import AsyncClient
 from django.utils import timezone
 
-from analytics_admin.console.audit.export import ExportCutOff, export
+from analytics_admin.console.audit.export import ExportInterrupted, export
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, OperationFailed, clear_search_cache, plain_operation
 from tests.support.audit import EXPORT, HOSTILE, LIST, record, shown
@@ -185,7 +185,7 @@ def test_what_ends_in_the_middle_is_no_json_and_names_no_secret(operator, monkey
         return reader(cls, *row)
 
     monkeypatch.setattr(Operation, "from_db", classmethod(from_db))
-    with pytest.raises(ExportCutOff) as error:
+    with pytest.raises(ExportInterrupted) as error:
         sent.extend(export(Operation.objects.order_by("-started_at")))
     text = "".join(sent)
     assert text.count('"id"') == 500

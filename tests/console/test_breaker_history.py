@@ -9,7 +9,7 @@ import pytest
 from analytics_admin import services
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.console.breakers.detail import draw
-from analytics_admin.console.labels import cause_words, rule_words
+from analytics_admin.console.labels import format_cause, format_rule
 from analytics_admin.services import Actor, set_breaker_control
 from tests.support.breakers import another, snapshot_of, trip
 
@@ -146,10 +146,10 @@ def test_every_cause_of_the_engine_has_words_and_another_one_keeps_its_name():
         state_machine.CONTROL,
         state_machine.HOLD_OVER,
     }
-    assert not [cause for cause in causes if "_" in cause_words(cause)]
-    assert len({cause_words(cause) for cause in causes}) == len(causes)
-    assert cause_words("sunspots") == rule_words("sunspots", 1) == "sunspots"
-    assert rule_words(state_machine.CONSECUTIVE_FAILURES, 1).startswith("1 failure in a row")
+    assert not [cause for cause in causes if "_" in format_cause(cause)]
+    assert len({format_cause(cause) for cause in causes}) == len(causes)
+    assert format_cause("sunspots") == format_rule("sunspots", 1) == "sunspots"
+    assert format_rule(state_machine.CONSECUTIVE_FAILURES, 1).startswith("1 failure in a row")
 
 
 def test_under_metrics_only_the_page_says_why_it_would_have_opened(operator):

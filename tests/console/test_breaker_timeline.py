@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.console.breakers.labels import OPTIONS, value_words
+from analytics_admin.console.breakers.labels import OPTIONS, format_policy_value
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
@@ -252,7 +252,7 @@ def test_a_policy_of_another_process_is_not_said_to_be_this_ones():
     ],
 )
 def test_a_value_reads_with_its_unit(option, value, words):
-    assert value_words(option, value, {"sliding_window_type": "count_based"}) == words
+    assert format_policy_value(option, value, {"sliding_window_type": "count_based"}) == words
 
 
 # The probe.
@@ -301,7 +301,7 @@ def test_no_probe_is_offered_where_none_can_be_let_through(operator, come_to_be,
     come_to_be()
     page = operator.get(PAGE)
     assert "disabled" in button(page)
-    assert f'<p id="aa-probe-hindrance" class="help">{why}</p>' in page.text
+    assert f'<p id="aa-probe-disabled-reason" class="help">{why}</p>' in page.text
     with pytest.raises((BreakerNotOpen, OperationRejected)):
         allow_probe(name="past:1", actor=SAM)
     acts = list(Operation.objects.values())

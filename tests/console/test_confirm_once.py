@@ -38,7 +38,7 @@ def soft_clear() -> None:
 class Case:
     """One act of the console: the button's form, and what the act answers."""
 
-    act: type[confirmation.ConfirmedAct]
+    act: type[confirmation.ConfirmedOperation]
     url: str
     back: str
     pressed: dict[str, Any] = field(default_factory=dict)
@@ -153,7 +153,7 @@ def concrete(cls):
 
 
 def test_every_act_of_the_console_is_in_the_table():
-    assert {case.act for case in CASES.values()} == set(concrete(confirmation.ConfirmedAct))
+    assert {case.act for case in CASES.values()} == set(concrete(confirmation.ConfirmedOperation))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -149,7 +149,7 @@ def test_a_reset_of_all_is_one_of_all_whatever_opens_meanwhile(operator):
 
 
 def test_more_names_than_a_form_takes_are_not_carried(operator, monkeypatch):
-    monkeypatch.setattr(operations, "MOST_CARRIED", 5)
+    monkeypatch.setattr(operations, "MAX_CARRIED_CHARACTERS", 5)
     trip("a.seen")
     sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
     assert sent["seen"] == ""

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from analytics_admin import services
-from analytics_admin.console.equivalents import MOST_LINES, command_lines, curl_lines
+from analytics_admin.console.equivalents import MAX_LINES, command_equivalents, curl_equivalents
 from analytics_admin.models import Operation
 from analytics_admin.services import Act, Actor
 from tests.management.test_breakers import run
@@ -128,8 +128,8 @@ def absolute(path):
 
 @pytest.mark.parametrize(("act", "options", "curl", "command"), LINES.values(), ids=LINES)
 def test_the_lines_are_what_a_user_would_type(act, options, curl, command):
-    assert curl_lines(act, options, absolute=absolute) == ([curl] if curl else [])
-    assert command_lines(act, options) == [f"python manage.py {command}"]
+    assert curl_equivalents(act, options, absolute=absolute) == ([curl] if curl else [])
+    assert command_equivalents(act, options) == [f"python manage.py {command}"]
 
 
 def test_there_are_lines_for_every_act():
@@ -141,7 +141,7 @@ def test_there_are_lines_for_every_act():
     [(60, "1m"), (90, "90s"), (0.5, "0.5s"), (86_400, "1d"), (5400, "90m"), (1e-9, "0.000000001s")],
 )
 def test_a_duration_is_said_exactly(seconds, words):
-    (line,) = command_lines(
+    (line,) = command_equivalents(
         Act.CONTROL_CIRCUIT_BREAKERS, {"name": "a", "control": "disabled", "for_seconds": seconds}
     )
     assert f" --for={words} " in line
@@ -152,28 +152,31 @@ def test_a_hold_of_several_is_a_line_for_each_as_it_was_seen_and_of_many_the_res
     seen = {name: f"{name}:7" for name in names}
     options = {"names": names, "control": "disabled", "expected_generation": seen}
     for lines, condition in [
-        (curl_lines(Act.CONTROL_CIRCUIT_BREAKERS, options, absolute=absolute), 'If-Match: "{}"'),
-        (command_lines(Act.CONTROL_CIRCUIT_BREAKERS, options), "--if-generation={}"),
+        (
+            curl_equivalents(Act.CONTROL_CIRCUIT_BREAKERS, options, absolute=absolute),
+            'If-Match: "{}"',
+        ),
+        (command_equivalents(Act.CONTROL_CIRCUIT_BREAKERS, options), "--if-generation={}"),
     ]:
-        assert len(lines) == MOST_LINES + 1
+        assert len(lines) == MAX_LINES + 1
         assert lines[-1] == "# … and 5 more"
-        told = dict(zip(names, lines[:MOST_LINES], strict=False))
+        told = dict(zip(names, lines[:MAX_LINES], strict=False))
         assert all(condition.format(seen[name]) in line for name, line in told.items())
 
 
 @override_settings(ROOT_URLCONF="tests.console.bare_urls")
 def test_where_the_api_is_not_mounted_there_is_no_curl():
     for act, options, *_ in LINES.values():
-        assert curl_lines(act, options, absolute=absolute) == []
+        assert curl_equivalents(act, options, absolute=absolute) == []
 
 
 @pytest.mark.parametrize("reason", [HOSTILE, "-x", "--dry-run", "'", "", "a\r\nb", "\u202e"])
 def test_no_reason_is_anything_but_the_reason(reason):
     for act, given, *_ in LINES.values():
         options = {**given, "reason": reason}
-        (command,) = command_lines(act, options)
+        (command,) = command_equivalents(act, options)
         assert shlex.split(command)[-1] == (f"--reason={reason}" if reason else "--no-input")
-        for curl in curl_lines(act, options, absolute=absolute):
+        for curl in curl_equivalents(act, options, absolute=absolute):
             option, body = shlex.split(curl)[-2:]
             told = json.loads(body) if option == "-d" else {}
             assert told.get("reason", "") == reason

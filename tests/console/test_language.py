@@ -10,7 +10,7 @@ from django.test import override_settings
 from django.utils import translation
 
 from analytics_admin.breakers import history, registry
-from analytics_admin.console.audit.labels import duration_words
+from analytics_admin.console.audit.labels import format_duration
 from tests.console.operation_states import ACTS, IN_EVERY_WAY, WALKS, stage
 from tests.console.page_states import STATES
 from tests.console.staging import breaker_in, fill_the_cache, url
@@ -119,7 +119,7 @@ def test_counts_of_a_breaker_are_grouped_as_the_language_groups_them(client):
 
 def test_durations_are_written_as_the_language_writes_them():
     with translation.override("de"):
-        assert [duration_words(ms) for ms in (0.4, 999, 1500, 3_600_000)] == [
+        assert [format_duration(ms) for ms in (0.4, 999, 1500, 3_600_000)] == [
             "0 ms",
             "999 ms",
             "1,5 s",

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from analytics_admin.breakers import circuit_breaker, control
-from analytics_admin.console.equivalents import command_lines, curl_lines
+from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
 from analytics_admin.services import Act
 from tests.fleet.deployments import KEY, Deployment
 from tests.fleet.doors import Rest
@@ -110,9 +110,9 @@ def run(site: Deployment, lines: list[str]) -> "subprocess.CompletedProcess[str]
 
 def lines_of(site: Deployment, door: str, act: Act, options: dict[str, Any]) -> list[str]:
     if door == "command":
-        return command_lines(act, options)
+        return command_equivalents(act, options)
     root = f"http://127.0.0.1:{site.port}"
-    return curl_lines(act, options, absolute=lambda path: f"{root}{path}")
+    return curl_equivalents(act, options, absolute=lambda path: f"{root}{path}")
 
 
 def look(site: Deployment, options: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Quickstart:
     def value(self, label: str) -> str:
         return next(line.split(maxsplit=1)[1] for line in self.lines if line.startswith(label))
 
-    def curl_lines(self) -> list[str]:
+    def curl_equivalents(self) -> list[str]:
         return [line for line in self.lines if line.startswith("curl ")]
 
     def stop(self) -> tuple[int, str, str]:
@@ -99,7 +99,7 @@ def start(site: Site) -> Callable[..., Quickstart]:
 def test_both_curl_lines_run_in_a_shell_and_answer_word_for_word(
     start: Callable[..., Quickstart],
 ) -> None:
-    lines = start().curl_lines()
+    lines = start().curl_equivalents()
     done = [_shell(line) for line in lines]
     assert [run.stdout for run in done] == [CLEARED, RESET]
     assert [run.stderr for run in done] == ["", ""]
@@ -165,7 +165,7 @@ def test_the_printed_search_is_answered_with_its_origin_and_a_clear_makes_it_a_m
     quickstart = start("--no-traffic")
     search = quickstart.value("Search")
     answers = [_shell(search).stdout for _ in range(2)]
-    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    assert _shell(quickstart.curl_equivalents()[0]).stdout == CLEARED
     answers.append(_shell(search).stdout)
     assert [re.findall(r"(?m)^X-Cache: (\w+)", answer) for answer in answers] == [
         ["miss"],
@@ -191,12 +191,12 @@ def test_without_the_demonstration_the_rest_is_there(start: Callable[..., Quicks
     assert not any(line.startswith("Search") for line in quickstart.lines)
     path = urllib.parse.urljoin(quickstart.console, "/api/v1/search?q=kettle")
     assert '"code":"not_found"' in _shell(f"curl -sS '{path}'").stdout
-    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    assert _shell(quickstart.curl_equivalents()[0]).stdout == CLEARED
 
 
 def test_no_traffic_means_none(site: Site, start: Callable[..., Quickstart]) -> None:
     quickstart = start("--no-traffic")
-    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    assert _shell(quickstart.curl_equivalents()[0]).stdout == CLEARED
     assert not any(name in site.manage("circuit_breakers").stdout for name in NAMES)
 
 
@@ -262,7 +262,7 @@ def test_an_address_that_is_none_is_a_usage_error(site: Site, addrport: str) -> 
 def test_it_serves_on_ipv6(site: Site) -> None:
     quickstart = Quickstart(site, "[::1]:0")
     assert quickstart.console.startswith("http://[::1]:")
-    assert _shell(quickstart.curl_lines()[0]).stdout == CLEARED
+    assert _shell(quickstart.curl_equivalents()[0]).stdout == CLEARED
 
 
 def test_a_store_that_cannot_start_is_one_line(site: Site) -> None:

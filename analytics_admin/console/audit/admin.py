@@ -22,11 +22,11 @@ from analytics_admin.console.audit.export import answer_export
 from analytics_admin.console.audit.filters import (
     ActorFilter,
     StatusFilter,
-    require_understood,
-    what_is_chosen,
+    selection_query,
+    validate_query,
 )
-from analytics_admin.console.audit.followup import describe_watch
-from analytics_admin.console.audit.labels import aim_words, duration_words
+from analytics_admin.console.audit.followup import describe_follow_up
+from analytics_admin.console.audit.labels import format_duration, format_target
 from analytics_admin.console.base import (
     REFRESH_HEADER,
     STYLE_SHEET,
@@ -39,7 +39,7 @@ from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
 from analytics_admin.services import SEARCHED_FIELDS, search_operations
 
-REASON_SHOWN = 80  # characters, in the list
+MAX_REASON_SHOWN = 80  # characters, in the list
 
 
 class OperationAdmin(DomainAdmin):
@@ -47,12 +47,12 @@ class OperationAdmin(DomainAdmin):
 
     change_list_template = "admin/analytics_admin/operations.html"
     list_display = (
-        "began_shown",
-        "status_shown",
-        "kind_shown",
-        "actor_shown",
-        "duration_shown",
-        "reason_shown",
+        "started_column",
+        "status_column",
+        "kind_column",
+        "actor_column",
+        "duration_column",
+        "reason_column",
     )
     list_filter = (StatusFilter, "kind", "channel", "started_at", ActorFilter)
     search_fields = SEARCHED_FIELDS
@@ -76,7 +76,7 @@ class OperationAdmin(DomainAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the admin's own list, with the way to take it along."""
-        chosen = what_is_chosen(request.GET)
+        chosen = selection_query(request.GET)
         export_url = self.url("export") + (f"?{chosen}" if chosen else "")
         title = capfirst(str(self.opts.verbose_name_plural))
         own = {**common_context(), "title": title, "export_url": export_url}
@@ -93,7 +93,7 @@ class OperationAdmin(DomainAdmin):
             page.update(live)
             return response
 
-        rows = [as_seen(operation) for operation in page["cl"].result_list]
+        rows = [as_etag_source(operation) for operation in page["cl"].result_list]
         return self.answer_live(request, (page["cl"].result_count, rows), respond)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -103,7 +103,7 @@ class OperationAdmin(DomainAdmin):
             IncorrectLookupParameters: it asks for what is none, and a message says so.
         """
         try:
-            require_understood(request.GET)
+            validate_query(request.GET)
             return super().get_changelist_instance(request)
         except IncorrectLookupParameters as error:
             words = gettext(
@@ -124,13 +124,13 @@ class OperationAdmin(DomainAdmin):
             return refusal
         rows: QuerySet[Any] = self.get_queryset(request)
         operation: Operation = get_object_or_404(rows, pk=operation_id)
-        watch = describe_watch(operation)
+        watch = describe_follow_up(operation)
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),
             **describe_operation(operation),
             **watch,
-            "seen": (as_seen(operation), watch["seen"]),
+            "seen": (as_etag_source(operation), watch["seen"]),
         }
         return self.render_live(request, "admin/analytics_admin/operation.html", context)
 
@@ -153,34 +153,34 @@ class OperationAdmin(DomainAdmin):
         return answer_export(request, changelist.queryset)
 
     @admin.display(description=_("began"), ordering="started_at")
-    def began_shown(self, operation: Operation) -> SafeString:
+    def started_column(self, operation: Operation) -> SafeString:
         return moment(operation.started_at)
 
     @admin.display(description=_("status"), ordering="status")
-    def status_shown(self, operation: Operation) -> SafeString:
+    def status_column(self, operation: Operation) -> SafeString:
         return status_badge(operation).__html__()
 
     @admin.display(description=_("act"), ordering="kind")
-    def kind_shown(self, operation: Operation) -> SafeString:
+    def kind_column(self, operation: Operation) -> SafeString:
         """What was done, and to what, in one column: the list has to fit beside its filter."""
-        return _two_lines(operation.get_kind_display(), aim_words(operation))
+        return _two_lines(operation.get_kind_display(), format_target(operation))
 
     @admin.display(description=_("actor"), ordering="actor")
-    def actor_shown(self, operation: Operation) -> SafeString:
+    def actor_column(self, operation: Operation) -> SafeString:
         """Who, and through which door."""
         return _two_lines(operation.actor, operation.get_channel_display())
 
     @admin.display(description=_("reason"), ordering="reason")
-    def reason_shown(self, operation: Operation) -> str:
+    def reason_column(self, operation: Operation) -> str:
         """The beginning of a long one; the row's own page has all of it."""
-        return Truncator(operation.reason).chars(REASON_SHOWN)
+        return Truncator(operation.reason).chars(MAX_REASON_SHOWN)
 
     @admin.display(description=_("duration"), ordering="duration_ms", empty_value="-")
-    def duration_shown(self, operation: Operation) -> str | None:
-        return duration_words(operation.duration_ms)
+    def duration_column(self, operation: Operation) -> str | None:
+        return format_duration(operation.duration_ms)
 
 
-def as_seen(operation: Operation) -> tuple[Any, ...]:
+def as_etag_source(operation: Operation) -> tuple[Any, ...]:
     """Return what changes of an operation: its end, also if nobody reports it, and its account."""
     ended = (operation.status, operation.error, operation.is_interrupted)
     return (operation.pk, *ended, operation.user_id)

@@ -12,10 +12,10 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.audit.labels import (
-    aim_words,
-    control_words,
-    duration_words,
-    seconds_words,
+    format_control,
+    format_duration,
+    format_seconds,
+    format_target,
     status_meaning,
 )
 from analytics_admin.console.labels import count, state_badge, status_badge
@@ -60,24 +60,24 @@ def describe_operation(operation: Operation) -> dict[str, Any]:
     new = {key: value for key, value in outcome.items() if targets.get(key) != value}
     return {
         "operation": operation,
-        "aim": aim_words(operation),
+        "aim": format_target(operation),
         "badge": status_badge(operation),
         "meaning": status_meaning(operation),
-        "duration": duration_words(operation.duration_ms),
-        "has_lost_account": has_lost_account(operation),
+        "duration": format_duration(operation.duration_ms),
+        "is_account_deleted": is_account_deleted(operation),
         "look_at": look_at(operation),
         "aims": [*describe_figures(targets)],
         "aimed_names": cut(targets.get("names")),
         "aimed_tags": cut(targets.get("tags")),
         "figures": [*describe_figures(new)],
-        "changes": describe_changes(outcome),
+        "changes": describe_transitions(outcome),
         "reached": cut(outcome.get("names")),
         "json": readable_json({"targets": operation.targets, "outcome": operation.outcome}),
     }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CutList:
+class TruncatedList:
     """The first of a long list, and how many are left out."""
 
     shown: Sequence[Any]
@@ -92,7 +92,7 @@ class CutList:
         return words % {"number": count(self.unshown)}
 
 
-def cut(items: Any, whole: Any = 0) -> CutList:
+def cut(items: Any, whole: Any = 0) -> TruncatedList:
     """Return the first of the items, none of what is no list.
 
     ``whole`` is how many there were before the act itself cut the list.
@@ -100,10 +100,10 @@ def cut(items: Any, whole: Any = 0) -> CutList:
     listed = items if isinstance(items, list) else []
     shown = listed[:LISTED]
     known = whole if isinstance(whole, int) else 0
-    return CutList(shown=shown, unshown=max(known, len(listed)) - len(shown))
+    return TruncatedList(shown=shown, unshown=max(known, len(listed)) - len(shown))
 
 
-def describe_changes(outcome: Mapping[str, Any]) -> CutList:
+def describe_transitions(outcome: Mapping[str, Any]) -> TruncatedList:
     """Return each breaker's state before and after."""
     found = cut(outcome.get("results"), outcome.get("moved"))
     rows = [
@@ -114,7 +114,7 @@ def describe_changes(outcome: Mapping[str, Any]) -> CutList:
         }
         for row in map(_mapping, found.shown)
     ]
-    return CutList(shown=rows, unshown=found.unshown)
+    return TruncatedList(shown=rows, unshown=found.unshown)
 
 
 def describe_figures(told: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -124,11 +124,11 @@ def describe_figures(told: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return [
         (str(FIGURES.get(key, key)), words)
         for key in [*known, *others]
-        if (words := figure_words(key, told[key], told))
+        if (words := format_figure(key, told[key], told))
     ]
 
 
-def figure_words(key: str, value: Any, told: Mapping[str, Any]) -> str:
+def format_figure(key: str, value: Any, told: Mapping[str, Any]) -> str:
     """Return one value as an operator reads it; empty for one that has a place of its own."""
     if isinstance(value, list | dict) or key == "names":
         return ""
@@ -137,19 +137,19 @@ def figure_words(key: str, value: Any, told: Mapping[str, Any]) -> str:
         return gettext("Until released") if held else ""
     if isinstance(value, bool):
         return gettext("Yes") if value else gettext("No")
-    return control_words(value) if key == "control" else _number_or_text(key, value)
+    return format_control(value) if key == "control" else _number_or_text(key, value)
 
 
 def _number_or_text(key: str, value: Any) -> str:
     if isinstance(value, int | float) and key in SECONDS:
-        return seconds_words(value)
+        return format_seconds(value)
     if isinstance(value, int):
         return count(value)
     words = {"mode": MODES, "way": WAYS}.get(key, {})
     return str(words.get(value, value))
 
 
-def has_lost_account(operation: Operation) -> bool:
+def is_account_deleted(operation: Operation) -> bool:
     """Say whether somebody signed in did this whose account is deleted by now."""
     doors = {Operation.Channel.ADMIN, Operation.Channel.API}
     return operation.channel in doors and operation.user_id is None

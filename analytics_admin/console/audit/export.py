@@ -25,7 +25,7 @@ logger = logging.getLogger("analytics_admin.console")
 ROWS_AT_ONCE = 500
 
 
-class ExportCutOff(Exception):
+class ExportInterrupted(Exception):
     """The database failed in the middle; what was sent is no complete JSON, and says so by that."""
 
 
@@ -46,7 +46,7 @@ def export(operations: QuerySet[Operation]) -> Iterator[str]:
     """Yield the document; its last character comes after the last row.
 
     Raises:
-        ExportCutOff
+        ExportInterrupted
     """
     yield f'{{"exported_at": "{plain_instant(timezone.now())}", "operations": ['
     exported = 0
@@ -64,7 +64,7 @@ def _read(rows: Iterator[Operation], exported: int) -> list[Operation]:
     except DatabaseError as error:
         reason = describe_database_error(error)
     logger.error("export of operations cut off after %d rows: %s", exported, reason)
-    raise ExportCutOff(reason)  # without the driver's error, which would keep its cursor open
+    raise ExportInterrupted(reason)  # without the driver's error, which would keep its cursor open
 
 
 async def _one_by_one(parts: Iterator[str]) -> AsyncIterator[str]:

@@ -30,24 +30,24 @@ from analytics_admin.models import Operation
 from analytics_admin.services import filter_by_status
 
 ROWS_ASKED_FOR_ACTORS = 500
-ACTORS_SHOWN = 20
-LONGEST_VALUE = 254  # as long as an actor's name can be
+MAX_ACTORS_SHOWN = 20
+MAX_VALUE_LENGTH = 254  # as long as an actor's name can be
 
-INSTANTS = ("started_at__gte", "started_at__lt")
+DATETIME_PARAMETERS = ("started_at__gte", "started_at__lt")
 # What chooses rows, and what only says how they are shown.
-CHOOSING = {
+SELECTING_PARAMETERS = {
     SEARCH_VAR,
     ORDER_VAR,
     "status",
     "actor",
     "kind__exact",
     "channel__exact",
-    *INSTANTS,
+    *DATETIME_PARAMETERS,
 }
-SHOWING = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR}
+DISPLAY_PARAMETERS = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR}
 
 
-def require_understood(sent: QueryDict) -> None:
+def validate_query(sent: QueryDict) -> None:
     """Refuse an address with a lookup of its own, or with a value that no database may be asked.
 
     The admin would pass on any lookup of any field, and some of them break in the database.
@@ -56,19 +56,19 @@ def require_understood(sent: QueryDict) -> None:
         IncorrectLookupParameters
     """
     for name, values in sent.lists():
-        if name not in CHOOSING | SHOWING:
+        if name not in SELECTING_PARAMETERS | DISPLAY_PARAMETERS:
             raise IncorrectLookupParameters(f"no such filter: {name}")
         if not all(_is_usable(name, value) for value in values):
             raise IncorrectLookupParameters(f"no value for a filter: {name}")
 
 
 def _is_usable(name: str, value: str) -> bool:
-    if "\0" in value or len(value) > LONGEST_VALUE:
+    if "\0" in value or len(value) > MAX_VALUE_LENGTH:
         return False
-    return name not in INSTANTS or _is_instant(value)
+    return name not in DATETIME_PARAMETERS or _is_datetime(value)
 
 
-def _is_instant(value: str) -> bool:
+def _is_datetime(value: str) -> bool:
     """Say whether every database takes such a time, in whatever zone it keeps its own."""
     try:
         at = Operation._meta.get_field("started_at").to_python(value)
@@ -81,10 +81,10 @@ def _is_instant(value: str) -> bool:
     return True
 
 
-def what_is_chosen(sent: QueryDict) -> str:
+def selection_query(sent: QueryDict) -> str:
     """Return the part of the list's address that says which rows are in it, in which order."""
     chosen = sent.copy()
-    for name in SHOWING:
+    for name in DISPLAY_PARAMETERS:
         chosen.pop(name, None)
     return chosen.urlencode()
 
@@ -121,7 +121,7 @@ class ActorFilter(admin.SimpleListFilter):
         rows = model_admin.get_queryset(request).order_by("-started_at", "-id")
         recent = rows.values_list("actor", flat=True)[:ROWS_ASKED_FOR_ACTORS]
         chosen = [self.value()] if self.value() else []
-        shown = list(dict.fromkeys([*chosen, *recent]))[:ACTORS_SHOWN]
+        shown = list(dict.fromkeys([*chosen, *recent]))[:MAX_ACTORS_SHOWN]
         return [(actor, actor) for actor in sorted(shown, key=str.casefold)]
 
     def queryset(

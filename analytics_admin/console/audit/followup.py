@@ -10,9 +10,9 @@ from typing import Any
 from django.utils.translation import gettext, ngettext
 
 from analytics_admin import services
-from analytics_admin.console.audit.labels import span_words
-from analytics_admin.console.audit.sequel_words import SEQUELS
-from analytics_admin.console.labels import cause_words, count, state_badge
+from analytics_admin.console.audit.labels import format_span
+from analytics_admin.console.audit.sequel_words import FOLLOW_UP_LABELS
+from analytics_admin.console.labels import count, format_cause, state_badge
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
 from analytics_admin.services import BreakerFollowUp, FollowUp, FollowUpReport, StoreUnavailable
@@ -21,7 +21,7 @@ SEVERITY = {sequel: place for place, sequel in enumerate(FollowUp)}
 WITH_CAUSE = (FollowUp.REOPENED, FollowUp.WOULD_OPEN, FollowUp.MOVED)
 
 
-def describe_watch(operation: Operation) -> dict[str, Any]:
+def describe_follow_up(operation: Operation) -> dict[str, Any]:
     """Return what became of the operation's breakers; ``watch`` is None where there are none.
 
     Never fails because the store is down.
@@ -43,47 +43,47 @@ def describe_breakers(watch: FollowUpReport) -> dict[str, Any]:
     sequels = Counter(breaker.sequel for breaker in watch.breakers)
     gravest_first = sorted(watch.breakers, key=lambda breaker: SEVERITY[breaker.sequel])
     return {
-        "verdict": verdict_words(watch.breakers),
-        "tone": next(SEQUELS[sequel].tone for sequel in FollowUp if sequels[sequel]),
+        "verdict": format_verdict(watch.breakers),
+        "tone": next(FOLLOW_UP_LABELS[sequel].tone for sequel in FollowUp if sequels[sequel]),
         "rows": [describe_one(breaker) for breaker in gravest_first],
-        "unwatched": unwatched_words(watch.unwatched),
+        "unwatched": format_unwatched(watch.unwatched),
         "has_lost": bool(sequels[FollowUp.LOST]),
     }
 
 
-def verdict_words(breakers: Sequence[BreakerFollowUp]) -> str:
+def format_verdict(breakers: Sequence[BreakerFollowUp]) -> str:
     """Return a sentence for each sequel that there is, the gravest first."""
     sentences = []
     for sequel in FollowUp:
         alike = [breaker for breaker in breakers if breaker.sequel == sequel]
         if not alike:
             continue
-        words = SEQUELS[sequel]
+        words = FOLLOW_UP_LABELS[sequel]
         sentence = words.of_all if len(alike) == len(breakers) else words.of_some
         first = min(alike, key=lambda breaker: breaker.after)
-        told = {"number": len(alike), "all": len(breakers), "when": when_words(first)}
+        told = {"number": len(alike), "all": len(breakers), "when": format_delay(first)}
         sentences.append(str(sentence % told))
     return " ".join(sentences)
 
 
 def describe_one(breaker: BreakerFollowUp) -> dict[str, Any]:
-    words = SEQUELS[breaker.sequel].of_one % {"when": when_words(breaker)}
+    words = FOLLOW_UP_LABELS[breaker.sequel].of_one % {"when": format_delay(breaker)}
     return {
         "breaker": breaker,
         "is_known": breaker.sequel is not FollowUp.GONE,
         "words": words,
-        "cause": cause_words(breaker.cause) if breaker.sequel in WITH_CAUSE else "",
+        "cause": format_cause(breaker.cause) if breaker.sequel in WITH_CAUSE else "",
         "badge": state_badge(breaker.state),
     }
 
 
-def when_words(breaker: BreakerFollowUp) -> str:
+def format_delay(breaker: BreakerFollowUp) -> str:
     """Return how long after the act it happened; at the latest, where an earlier time is lost."""
     words = gettext("after %(time)s") if breaker.is_first else gettext("within %(time)s")
-    return words % {"time": span_words(breaker.after)}
+    return words % {"time": format_span(breaker.after)}
 
 
-def unwatched_words(number: int) -> str:
+def format_unwatched(number: int) -> str:
     """Return how many breakers are left out; empty for none."""
     if not number:
         return ""

@@ -18,7 +18,7 @@ from analytics_admin.models import Operation
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-TAGS_SHOWN = 80  # characters
+MAX_TAGS_SHOWN = 80  # characters
 COUNTED_IN_SECONDS = 120
 EPOCH = datetime.fromtimestamp(0, UTC)
 _UNITS = (
@@ -44,15 +44,15 @@ _MEANINGS: Mapping[str, "_StrPromise"] = {
 }
 
 
-def aim_words(operation: Operation) -> str:
+def format_target(operation: Operation) -> str:
     """Return what the act was aimed at; empty where the row does not say."""
     targets = operation.targets if isinstance(operation.targets, Mapping) else {}
     if "names" in targets:
-        return _held_words(targets)
+        return _format_controlled(targets)
     if isinstance(targets.get("tags"), list) and targets["tags"]:
         tags = [str(tag) for tag in targets["tags"]]
         words = ngettext("tag %(tags)s", "tags %(tags)s", len(tags))
-        return words % {"tags": Truncator(", ".join(tags)).chars(TAGS_SHOWN)}
+        return words % {"tags": Truncator(", ".join(tags)).chars(MAX_TAGS_SHOWN)}
     if targets.get("mode") == "soft":
         return gettext("search cache, softly")
     if "mode" in targets:
@@ -60,18 +60,18 @@ def aim_words(operation: Operation) -> str:
     return ""
 
 
-def _held_words(targets: Mapping[str, Any]) -> str:
-    words = _breaker_words(targets["names"], only_open=targets.get("only_open") is True)
+def _format_controlled(targets: Mapping[str, Any]) -> str:
+    words = _format_breakers(targets["names"], only_open=targets.get("only_open") is True)
     control = targets.get("control")
     if not isinstance(control, str):
         return words
     return gettext("%(breakers)s: %(control)s") % {
         "breakers": words,
-        "control": control_words(control),
+        "control": format_control(control),
     }
 
 
-def _breaker_words(names: Any, *, only_open: bool) -> str:
+def _format_breakers(names: Any, *, only_open: bool) -> str:
     if not isinstance(names, list):
         if only_open:
             return gettext("all open circuit breakers")
@@ -85,12 +85,12 @@ def _counted_breakers(number: int) -> str:
     return words % {"number": count(number)}
 
 
-def control_words(control: str) -> str:
+def format_control(control: str) -> str:
     """Return what a breaker was set to; a control this version does not know keeps its name."""
     return gettext("Released") if control == "automatic" else str(state_badge(control).word)
 
 
-def seconds_words(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return a time in the largest unit in which it is a whole number."""
     for size, words in _UNITS:
         if seconds >= size and seconds % size == 0:
@@ -98,7 +98,7 @@ def seconds_words(seconds: float) -> str:
     return gettext("%(seconds)s s") % {"seconds": tenths(seconds)}
 
 
-def span_words(span: timedelta) -> str:
+def format_span(span: timedelta) -> str:
     """Return how long after something another thing came, as exactly as it matters."""
     seconds = span.total_seconds()
     if seconds >= COUNTED_IN_SECONDS:
@@ -107,7 +107,7 @@ def span_words(span: timedelta) -> str:
     return gettext("%(seconds)s s") % {"seconds": number}
 
 
-def duration_words(duration_ms: float | None) -> str | None:
+def format_duration(duration_ms: float | None) -> str | None:
     """Return how long an act took; None where that is not known."""
     if duration_ms is None:
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequelWords:
+class FollowUpLabels:
     """How a sequel reads of one breaker, of all of them, and of some.
 
     ``when`` is how long after the act it happened, of several to the first.
@@ -32,8 +32,8 @@ class SequelWords:
 
 
 # Translators: of several circuit breakers "all" is how many there are, "when" such as "after 14 s".
-SEQUELS: Mapping[FollowUp, SequelWords] = {
-    FollowUp.REOPENED: SequelWords(
+FOLLOW_UP_LABELS: Mapping[FollowUp, FollowUpLabels] = {
+    FollowUp.REOPENED: FollowUpLabels(
         tone="bad",
         of_one=_("Opened again %(when)s"),
         of_all=ngettext_lazy(
@@ -47,7 +47,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.STILL_OPEN: SequelWords(
+    FollowUp.STILL_OPEN: FollowUpLabels(
         tone="bad",
         of_one=_("Still open"),
         of_all=ngettext_lazy(
@@ -61,7 +61,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.WOULD_OPEN: SequelWords(
+    FollowUp.WOULD_OPEN: FollowUpLabels(
         tone="warn",
         of_one=_("Would have opened %(when)s"),
         of_all=ngettext_lazy(
@@ -75,7 +75,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.HALF_OPEN: SequelWords(
+    FollowUp.HALF_OPEN: FollowUpLabels(
         tone="warn",
         of_one=_("Half open: its probes have not decided yet"),
         of_all=ngettext_lazy(
@@ -90,7 +90,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.LOST: SequelWords(
+    FollowUp.LOST: FollowUpLabels(
         tone="quiet",
         of_one=_("What came next is no longer known"),
         of_all=ngettext_lazy(
@@ -104,7 +104,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.GONE: SequelWords(
+    FollowUp.GONE: FollowUpLabels(
         tone="quiet",
         of_one=_("The store does not know it: forgotten, or never used"),
         of_all=ngettext_lazy(
@@ -120,7 +120,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.MOVED: SequelWords(
+    FollowUp.MOVED: FollowUpLabels(
         tone="quiet",
         of_one=_("Moved by another act %(when)s"),
         of_all=ngettext_lazy(
@@ -134,7 +134,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.HOLD_OVER: SequelWords(
+    FollowUp.HOLD_OVER: FollowUpLabels(
         tone="quiet",
         of_one=_("Its hold ended %(when)s"),
         of_all=ngettext_lazy(
@@ -148,7 +148,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.HELD: SequelWords(
+    FollowUp.HELD: FollowUpLabels(
         tone="quiet",
         of_one=_("Still held"),
         of_all=ngettext_lazy(
@@ -162,7 +162,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.RECOVERED: SequelWords(
+    FollowUp.RECOVERED: FollowUpLabels(
         tone="good",
         of_one=_("Closed %(when)s"),
         of_all=ngettext_lazy(
@@ -176,7 +176,7 @@ SEQUELS: Mapping[FollowUp, SequelWords] = {
             "number",
         ),
     ),
-    FollowUp.CLOSED: SequelWords(
+    FollowUp.CLOSED: FollowUpLabels(
         tone="good",
         of_one=_("Stayed closed"),
         of_all=ngettext_lazy(

@@ -6,9 +6,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern
 from django.utils.translation import gettext
 
-from analytics_admin.console.base import DomainAdmin, hindrance
+from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.breakers.detail import describe_breaker
-from analytics_admin.console.breakers.list import describe_list, list_address
+from analytics_admin.console.breakers.list import describe_list, list_query
 from analytics_admin.console.breakers.operations import (
     ControlOne,
     ForgetOne,
@@ -16,8 +16,12 @@ from analytics_admin.console.breakers.operations import (
     ResetMany,
     ResetOne,
 )
-from analytics_admin.console.breakers.selected import ControlSelected, ResetSelected, SelectedAct
-from analytics_admin.console.labels import BULK
+from analytics_admin.console.breakers.selected import (
+    ControlSelected,
+    ResetSelected,
+    SelectedBreakersOperation,
+)
+from analytics_admin.console.labels import BULK_LABELS
 from analytics_admin.i18n import localized
 from analytics_admin.services import Act, StoreUnavailable
 
@@ -30,19 +34,19 @@ class CircuitBreakerAdmin(DomainAdmin):
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         """The verdict is on all of them; those that need a look are on the first page."""
-        reset = hindrance(request, Act.RESET_CIRCUIT_BREAKERS)
-        control = hindrance(request, Act.CONTROL_CIRCUIT_BREAKERS)
-        listed, selectable = list_address(request.GET), not (reset and control)
+        reset = disabled_reason(request, Act.RESET_CIRCUIT_BREAKERS)
+        control = disabled_reason(request, Act.CONTROL_CIRCUIT_BREAKERS)
+        listed, selectable = list_query(request.GET), not (reset and control)
         context = {
             "act_url": self.url("reset"),
             "list_url": self.url(),
-            "hindrance": reset,
-            "control_hindrance": control,
+            "disabled_reason": reset,
+            "control_disabled_reason": control,
             "unselectable": not selectable,
             "reset_selected_url": with_query(self.url("reset_selected"), listed),
             "control_selected_url": with_query(self.url("control_selected"), listed),
-            "reset_selected": BULK["reset"].choice,
-            "controls": [(key, it.choice) for key, it in BULK.items() if key != "reset"],
+            "reset_selected": BULK_LABELS["reset"].choice,
+            "controls": [(key, it.choice) for key, it in BULK_LABELS.items() if key != "reset"],
         }
         try:
             found = describe_list(request, self._address_of, selectable=selectable)
@@ -94,13 +98,13 @@ class CircuitBreakerAdmin(DomainAdmin):
             "title": name,
             "name": name,
             "control_url": self.url("control_breaker", name),
-            "control_hindrance": hindrance(request, Act.CONTROL_CIRCUIT_BREAKERS),
+            "control_disabled_reason": disabled_reason(request, Act.CONTROL_CIRCUIT_BREAKERS),
             "reset_url": self.url("reset_breaker", name),
-            "reset_hindrance": hindrance(request, Act.RESET_CIRCUIT_BREAKERS),
+            "reset_disabled_reason": disabled_reason(request, Act.RESET_CIRCUIT_BREAKERS),
             "probe_url": self.url("probe_breaker", name),
-            "probe_hindrance": hindrance(request, Act.ALLOW_PROBE),
+            "probe_disabled_reason": disabled_reason(request, Act.ALLOW_PROBE),
             "forget_url": self.url("forget_breaker", name),
-            "forget_hindrance": hindrance(request, Act.FORGET_CIRCUIT_BREAKER),
+            "forget_disabled_reason": disabled_reason(request, Act.FORGET_CIRCUIT_BREAKER),
             **describe_breaker(name),
         }
         return self.render_live(request, "admin/analytics_admin/circuit_breaker.html", context)
@@ -122,10 +126,10 @@ class CircuitBreakerAdmin(DomainAdmin):
         return ForgetOne(self, request, name, url=url, back=back).respond()
 
     def _act_on_selected(
-        self, act: type[SelectedAct], request: HttpRequest, name: str
+        self, act: type[SelectedBreakersOperation], request: HttpRequest, name: str
     ) -> HttpResponse:
         """The address says which list the ticks were made in, and that is where it leads back."""
-        listed = list_address(request.GET)
+        listed = list_query(request.GET)
         url, back = with_query(self.url(name), listed), with_query(self.url(), listed)
         return act(self, request, url=url, back=back).respond()
 

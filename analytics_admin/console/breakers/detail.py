@@ -9,13 +9,13 @@ from django.http import Http404
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.breakers.facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.facts import as_etag_source, format_next_probe
 from analytics_admin.console.breakers.labels import policy_rows
 from analytics_admin.console.forms import ControlForm
 from analytics_admin.console.labels import (
     UNKNOWN,
-    cause_words,
-    rule_words,
+    format_cause,
+    format_rule,
     state_badge,
     status_badge,
 )
@@ -45,7 +45,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
     try:
         detail = services.describe_breaker(name)
     except StoreUnavailable as error:
-        past = describe_past(name, None)
+        past = describe_timeline(name, None)
         return {
             "unavailable": localized(error.reason),
             "badge": UNKNOWN,
@@ -55,32 +55,32 @@ def describe_breaker(name: str) -> dict[str, Any]:
         }
     except UnknownBreakers as error:
         raise Http404(str(error)) from error
-    past, status = describe_past(name, detail), detail.status
+    past, status = describe_timeline(name, detail), detail.status
     return {
         "detail": detail,
         "status": status,
         "badge": state_badge(status.state),
-        "next_probe": next_probe_words(status, detail.at),
-        "unprobeable": why_no_probe(status),
+        "next_probe": format_next_probe(status, detail.at),
+        "no_probe_reason": explain_no_probe(status),
         "would_open": state_badge("would_open"),
         "opened": describe_opening(detail),
         "policy": policy_rows(services.explain_policy(name, detail.policy)),
         "chart": draw(detail.history),
         "form": ControlForm(initial={"expected_generation": status.generation}),
         **past,
-        "seen": (detail_seen(detail), past["seen"]),
+        "seen": (detail_etag_source(detail), past["seen"]),
     }
 
 
-def detail_seen(detail: BreakerDetail) -> tuple[Any, ...]:
+def detail_etag_source(detail: BreakerDetail) -> tuple[Any, ...]:
     """Return what the page tells of the breaker, which stays the same while only time goes on."""
     calm = not any(period.counts.calls or period.rejected for period in detail.history)
-    status, probe_at = as_seen(detail.status, detail.at)
+    status, probe_at = as_etag_source(detail.status, detail.at)
     history = () if calm else detail.history  # what is told of calm minutes has no times
     return replace(detail, status=status, at=detail.since or EARLIEST, history=history), probe_at
 
 
-def why_no_probe(status: BreakerStatus) -> str:
+def explain_no_probe(status: BreakerStatus) -> str:
     """Return why no probe can be let through now; empty if one can."""
     if status.control != "automatic":
         return gettext("It is held: release it first.")
@@ -89,7 +89,7 @@ def why_no_probe(status: BreakerStatus) -> str:
     return "" if status.state == "open" else gettext("It is not open: calls pass.")
 
 
-def describe_past(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
+def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
     """Return the breaker's transitions and the acts on it as one line, and what of it is missing.
 
     Without ``detail`` there are the acts alone.
@@ -113,7 +113,7 @@ def describe_event(event: BreakerEvent) -> dict[str, Any]:
     return {
         "at": event.at,
         "act": act,
-        "words": act_words(act) if act else cause_words(move.cause) if move else "",
+        "words": format_operation(act) if act else format_cause(move.cause) if move else "",
         "status": None if act is None or done else status_badge(act),
         "from": state_badge(move.from_state) if move else None,
         "to": state_badge(move.to_state) if move else None,
@@ -121,7 +121,7 @@ def describe_event(event: BreakerEvent) -> dict[str, Any]:
     }
 
 
-def act_words(act: Operation) -> str:
+def format_operation(act: Operation) -> str:
     """Return what an operator did, from the view of one of the breakers that it was aimed at."""
     control = act.targets.get("control")
     if act.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and control:
@@ -136,7 +136,7 @@ def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:
     move = detail.opened
     if move is None:
         return None
-    return {"rule": rule_words(move.cause, move.consecutive_failures), "move": move}
+    return {"rule": format_rule(move.cause, move.consecutive_failures), "move": move}
 
 
 def draw(history: Sequence[BreakerPeriod]) -> dict[str, Any]:

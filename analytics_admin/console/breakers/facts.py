@@ -28,7 +28,7 @@ def next_probe_at(status: BreakerStatus, read_at: datetime) -> datetime | None:
     return at.replace(microsecond=0) + timedelta(seconds=round(at.microsecond / 1e6, 1))
 
 
-def next_probe_words(status: BreakerStatus, read_at: datetime) -> SafeString | str:
+def format_next_probe(status: BreakerStatus, read_at: datetime) -> SafeString | str:
     """Return the countdown to the next probe, or that one may pass now; "" if none is awaited."""
     if not probes(status):
         return ""
@@ -36,6 +36,8 @@ def next_probe_words(status: BreakerStatus, read_at: datetime) -> SafeString | s
     return ready if at is None else left(at, ready)
 
 
-def as_seen(status: BreakerStatus, read_at: datetime) -> tuple[BreakerStatus, datetime | None]:
+def as_etag_source(
+    status: BreakerStatus, read_at: datetime
+) -> tuple[BreakerStatus, datetime | None]:
     """Return what a page tells of the breaker, which stays the same while only time goes on."""
     return replace(status, retry_after=None), next_probe_at(status, read_at)

@@ -61,8 +61,8 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
         PolicyRow(
             option=option.name,
             words=str(OPTIONS[option.name][0]) if option.name in OPTIONS else option.name,
-            value=value_words(option.name, option.value, values),
-            default=value_words(option.name, option.default, values),
+            value=format_policy_value(option.name, option.value, values),
+            default=format_policy_value(option.name, option.default, values),
             chosen_by=str(_CHOSEN_BY[option.chosen_by]),
             is_default=option.is_default,
         )
@@ -70,7 +70,7 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
     ]
 
 
-def value_words(option: str, value: Any, policy: Mapping[str, Any]) -> str:
+def format_policy_value(option: str, value: Any, policy: Mapping[str, Any]) -> str:
     """Return the value with its unit; the window's size has that of its type in ``policy``."""
     kind = OPTIONS[option][1] if option in OPTIONS else ""
     timed = policy["sliding_window_type"] == "time_based"

@@ -11,19 +11,24 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
-from analytics_admin.console.breakers.rows import RowWriter, column_headings, seen_of, sum_up
+from analytics_admin.console.breakers.rows import (
+    RowWriter,
+    column_headings,
+    rows_etag_source,
+    summarize_recent,
+)
 from analytics_admin.console.labels import count, state_badge
 from analytics_admin.services import BREAKER_STATES, MAX_BREAKERS_PER_PAGE, BreakerPage
 
-REFUSING_CALLS = ("open", "forced_open")
-FIRST_SORT = "urgency"
-LONGEST_SEARCH = 100
+REJECTING_STATES = ("open", "forced_open")
+DEFAULT_SORT = "urgency"
+MAX_SEARCH_LENGTH = 100
 
 
 class ListForm(forms.Form):
     """Asks which breakers to list, and in which order; sent by GET."""
 
-    search = forms.CharField(label=_("Name contains"), required=False, max_length=LONGEST_SEARCH)
+    search = forms.CharField(label=_("Name contains"), required=False, max_length=MAX_SEARCH_LENGTH)
     state = forms.ChoiceField(
         label=_("State"),
         required=False,
@@ -36,7 +41,7 @@ class ListForm(forms.Form):
     )
 
 
-def list_address(sent: QueryDict) -> str:
+def list_query(sent: QueryDict) -> str:
     """Return the part of the list's address that says what is listed, with its page; or nothing.
 
     Only what the list itself would send is in it.
@@ -60,11 +65,11 @@ def describe_list(
     asked = _asked(form)
     found = _page_of(asked, _page_asked_for(request.GET))
     leaves = Paginator(range(found.count), MAX_BREAKERS_PER_PAGE).page(found.page)
-    recent = {name: sum_up(activity) for name, activity in found.activity.items()}
+    recent = {name: summarize_recent(activity) for name, activity in found.activity.items()}
     kept = _encoded(asked)
     return {
-        "seen": (asked, found.page, found.count, found.states, seen_of(found, recent)),
-        "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or FIRST_SORT}),
+        "seen": (asked, found.page, found.count, found.states, rows_etag_source(found, recent)),
+        "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or DEFAULT_SORT}),
         "complaint": "" if form.is_valid() else gettext("No such filter: all are listed."),
         "filtered": bool(asked["search"] or asked["state"]),
         "listing": bool(found.breakers),
@@ -85,7 +90,7 @@ def verdict(states: Mapping[str, int]) -> str:
     every = sum(states.values())
     if not every:
         return gettext("No circuit breaker is registered yet")
-    refusing = sum(states.get(state, 0) for state in REFUSING_CALLS)
+    refusing = sum(states.get(state, 0) for state in REJECTING_STATES)
     figures = {"open": count(refusing), "all": count(every)}
     return gettext("%(open)s of %(all)s breakers open") % figures
 
@@ -93,7 +98,7 @@ def verdict(states: Mapping[str, int]) -> str:
 def tone(states: Mapping[str, int]) -> str:
     """Return the verdict's tone: good only when every breaker is closed."""
     met = {state for state, number in states.items() if number}
-    if met.intersection(REFUSING_CALLS):
+    if met.intersection(REJECTING_STATES):
         return "bad"
     if not met:
         return "quiet"
@@ -117,7 +122,7 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
     wanted: dict[str, Any] = {
         "state": asked["state"] or None,
         "search": asked["search"],
-        "sort": asked["sort"] or FIRST_SORT,
+        "sort": asked["sort"] or DEFAULT_SORT,
         "activity": True,
     }
     found = services.page_breakers(**wanted, page=number)
@@ -130,6 +135,6 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
 
 def _encoded(asked: Mapping[str, Any]) -> str:
     """What goes without saying is left out."""
-    implied = ("sort", FIRST_SORT)
+    implied = ("sort", DEFAULT_SORT)
     said = {key: value for key, value in asked.items() if value and (key, value) != implied}
     return urlencode(said)

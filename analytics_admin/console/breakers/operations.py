@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 
 from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin
-from analytics_admin.console.confirmation import ConfirmedAct, moved_words
+from analytics_admin.console.confirmation import ConfirmedOperation, format_changed
 from analytics_admin.console.forms import (
     AUTOMATIC,
     HOLD_FOR,
@@ -17,28 +17,28 @@ from analytics_admin.console.forms import (
     ConfirmControlForm,
     ConfirmResetForm,
 )
-from analytics_admin.console.labels import CONTROLS, ON_ONE, state_badge
+from analytics_admin.console.labels import CONTROLS, SINGLE_LABELS, state_badge
 from analytics_admin.services import Act, BreakerChanged, OperationResult, UnknownBreakers
 
-LISTED_IN_PREVIEW = 100
+MAX_PREVIEW_ROWS = 100
 NO_NAME = "-"
-MOST_CARRIED = 1_000_000
+MAX_CARRIED_CHARACTERS = 1_000_000
 """Characters; Django takes forms of up to 2.5 MB."""
 
 
-class ResetMany(ConfirmedAct):
+class ResetMany(ConfirmedOperation):
     """Reset all breakers; or the open ones, none that has opened since the confirm page."""
 
     act = Act.RESET_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_reset.html"
     form = ConfirmResetForm
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
-    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
+    def answer_changed(self, error: BreakerChanged) -> HttpResponse:
         """Show the page again with the new list, and with the reason that was given."""
-        messages.error(self.request, moved_words(error))
+        messages.error(self.request, format_changed(error))
         reason = self.request.POST.get("reason", "")
         return self.confirm(self.form(initial={"only_open": True, "reason": reason}))
 
@@ -63,15 +63,15 @@ class ResetMany(ConfirmedAct):
         breakers = movers_first(preview["breakers"])
         return {
             "preview": preview,
-            "shown": breakers[:LISTED_IN_PREVIEW],
-            "unshown": len(breakers[LISTED_IN_PREVIEW:]),
+            "shown": breakers[:MAX_PREVIEW_ROWS],
+            "unshown": len(breakers[MAX_PREVIEW_ROWS:]),
         }
 
 
 def names_of(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a preview's names as a form carries them; nothing if they are too many for one."""
     names = " ".join(row["name"] for row in rows) or NO_NAME
-    return names if len(names) <= MOST_CARRIED else ""
+    return names if len(names) <= MAX_CARRIED_CHARACTERS else ""
 
 
 def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-class OneBreakerAct(ConfirmedAct):
+class SingleBreakerOperation(ConfirmedOperation):
     """An act on one breaker, by somebody who has seen it at one generation."""
 
     template = "admin/analytics_admin/confirm_one.html"
@@ -94,25 +94,25 @@ class OneBreakerAct(ConfirmedAct):
         super().__init__(page, request, url=url, back=back)
         self.name = name
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         """What the breaker's page asked for is taken over, and checked like the rest."""
         return self.form(self.request.POST)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"name": self.name, "expected_generation": options["expected_generation"]}
 
-    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
+    def answer_changed(self, error: BreakerChanged) -> HttpResponse:
         """Show the confirm page again, with the breaker as it is now and the words given."""
         now = error.status.generation
         form = self.form({**self.request.POST.dict(), "expected_generation": now})
         if not form.is_valid():
-            return super().answer_moved(error)
-        messages.error(self.request, moved_words(error))
+            return super().answer_changed(error)
+        messages.error(self.request, format_changed(error))
         return self.confirm(form)
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def perform(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         try:
-            return super().carry_out(options, dry_run=dry_run)
+            return super().perform(options, dry_run=dry_run)
         except UnknownBreakers as error:
             raise Http404(str(error)) from error
 
@@ -122,7 +122,7 @@ class OneBreakerAct(ConfirmedAct):
 
     def describe(self) -> dict[str, Any]:
         """A control has words, and a template, of its own."""
-        if (words := ON_ONE.get(self.act)) is None:
+        if (words := SINGLE_LABELS.get(self.act)) is None:
             return {"name": self.name}
         return {
             "name": self.name,
@@ -133,7 +133,7 @@ class OneBreakerAct(ConfirmedAct):
         }
 
 
-class ControlOne(OneBreakerAct):
+class ControlOne(SingleBreakerOperation):
     act = Act.CONTROL_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
@@ -159,7 +159,7 @@ class ControlOne(OneBreakerAct):
         }
 
 
-class ResetOne(OneBreakerAct):
+class ResetOne(SingleBreakerOperation):
     act = Act.RESET_CIRCUIT_BREAKERS
 
     def service(self, **arguments: Any) -> OperationResult:
@@ -169,14 +169,14 @@ class ResetOne(OneBreakerAct):
         return {"names": [self.name], "expected_generation": options["expected_generation"]}
 
 
-class ProbeOne(OneBreakerAct):
+class ProbeOne(SingleBreakerOperation):
     act = Act.ALLOW_PROBE
 
     def service(self, **arguments: Any) -> OperationResult:
         return services.allow_probe(**arguments)
 
 
-class ForgetOne(OneBreakerAct):
+class ForgetOne(SingleBreakerOperation):
     act = Act.FORGET_CIRCUIT_BREAKER
 
     def __init__(

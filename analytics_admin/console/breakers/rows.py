@@ -15,9 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from analytics_admin.console.breakers.facts import as_seen, next_probe_words
+from analytics_admin.console.breakers.facts import as_etag_source, format_next_probe
 from analytics_admin.console.breakers.sparkline import HEIGHT, Sparkline, draw_sparkline
-from analytics_admin.console.labels import cause_words, count, state_badge
+from analytics_admin.console.labels import count, format_cause, state_badge
 from analytics_admin.console.times import ago, left
 from analytics_admin.services import (
     BreakerActivity,
@@ -27,7 +27,7 @@ from analytics_admin.services import (
 )
 
 NOTHING, EMPTY, ABSENT = SafeString("\u2013"), SafeString(" aa-empty"), SafeString("")
-REASON_SHOWN = 80  # characters; the breaker's own page has all of it
+MAX_REASON_SHOWN = 80  # characters; the breaker's own page has all of it
 
 ROW = """<tr data-key="{name}">
 <td class="aa-select"><input type="checkbox" form="aa-selected" name="names" value="{name}" \
@@ -63,7 +63,7 @@ class Recent:
     last_change: BreakerTransition | None
 
 
-def sum_up(activity: BreakerActivity) -> Recent:
+def summarize_recent(activity: BreakerActivity) -> Recent:
     history = activity.history
     return Recent(
         calls=sum(period.counts.calls for period in history),
@@ -110,15 +110,15 @@ class RowWriter:
             ' <span class="aa-would-open">{}</span>', gettext("would have opened")
         )
         self._badge = cache(lambda state: state_badge(state).__html__())
-        self._cause = cache(cause_words)
+        self._cause = cache(format_cause)
 
     def write(self, page: BreakerPage, recent: dict[str, Recent]) -> Iterator[SafeString]:
         for status in page.breakers:
-            yield self._row(status, recent[status.name], next_probe_words(status, page.at))
+            yield self._row(status, recent[status.name], format_next_probe(status, page.at))
 
     def _row(self, status: BreakerStatus, recent: Recent, probe: SafeString | str) -> SafeString:
         rate = self._failure_rate(recent) + self._run(status.consecutive_failures)
-        hold = "" if status.control == "automatic" else hold_words(status)
+        hold = "" if status.control == "automatic" else format_hold(status)
         change = self._change(recent.last_change) if recent.last_change else ""
         return format_html(
             ROW,
@@ -188,12 +188,12 @@ class RowWriter:
         )
 
 
-def hold_words(status: BreakerStatus) -> SafeString:
+def format_hold(status: BreakerStatus) -> SafeString:
     """Return how long the hold still lasts, whose it is, and the beginning of its reason."""
     until = status.held_until
     lasts = gettext("until released") if until is None else left(until, gettext("over"))
     by = format_html(gettext("by {actor}"), actor=format_html("<bdi>{}</bdi>", status.held_by))
-    reason = Truncator(status.hold_reason).chars(REASON_SHOWN)
+    reason = Truncator(status.hold_reason).chars(MAX_REASON_SHOWN)
     return format_html(
         '<span class="aa-until">{}</span> <span class="aa-by">{}</span>{}',
         lasts if until is None else format_html(gettext("{time} left"), time=lasts),
@@ -202,6 +202,6 @@ def hold_words(status: BreakerStatus) -> SafeString:
     )
 
 
-def seen_of(page: BreakerPage, recent: dict[str, Recent]) -> list[Any]:
+def rows_etag_source(page: BreakerPage, recent: dict[str, Recent]) -> list[Any]:
     """Return what the rows tell, as plain data that stays the same while only time goes on."""
-    return [(as_seen(status, page.at), recent[status.name]) for status in page.breakers]
+    return [(as_etag_source(status, page.at), recent[status.name]) for status in page.breakers]

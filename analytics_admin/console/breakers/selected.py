@@ -13,25 +13,25 @@ from django.utils.translation import gettext
 
 from analytics_admin import services
 from analytics_admin.console.breakers.operations import movers_first
-from analytics_admin.console.confirmation import ConfirmedAct, moved_words
+from analytics_admin.console.confirmation import ConfirmedOperation, format_changed
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
-from analytics_admin.console.labels import BULK, CONTROLS
+from analytics_admin.console.labels import BULK_LABELS, CONTROLS
 from analytics_admin.services import Act, BreakerChanged, OperationRejected, OperationResult
 
 FILLED_IN = ("control", "for_seconds", "reason")
 
 
-class SelectedAct(ConfirmedAct):
+class SelectedBreakersOperation(ConfirmedOperation):
     """An act on several breakers, each at the generation that the confirm page has shown."""
 
     template = "admin/analytics_admin/confirm_selected.html"
     form = ConfirmSelectedForm
 
     def words_of(self) -> str:
-        """Return which of BULK this act is."""
+        """Return which of BULK_LABELS this act is."""
         raise NotImplementedError
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         return self.form_for({})
 
     def form_for(self, chosen: dict[str, Any]) -> forms.Form:
@@ -54,21 +54,21 @@ class SelectedAct(ConfirmedAct):
         return {"shown": movers_first((result.preview or {})["breakers"])}
 
     def describe(self) -> dict[str, Any]:
-        words, names = BULK[self.words_of()], self.ticked()
+        words, names = BULK_LABELS[self.words_of()], self.ticked()
         return {
             "question": words.question,
             "button": words.button % {"number": len(names)},
             "selected": names,
         }
 
-    def answer_moved(self, error: BreakerChanged) -> HttpResponse:
+    def answer_changed(self, error: BreakerChanged) -> HttpResponse:
         """Show the page again with the new facts, and with what the operator had filled in."""
-        messages.error(self.request, moved_words(error))
+        messages.error(self.request, format_changed(error))
         post = self.request.POST
         filled_in = {field: post[field] for field in FILLED_IN if field in post}
         return self.confirm(self.form_for(filled_in))
 
-    def carry_out(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def perform(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """A preview shows what there is; the act insists on what was seen."""
         names = options["names"]
         if not names:
@@ -76,7 +76,7 @@ class SelectedAct(ConfirmedAct):
             raise OperationRejected(words, code="invalid")
         if dry_run:  # the form may still ask for how long
             options = {**options, "generations": None, "for_seconds": None}
-        return super().carry_out(options, dry_run=dry_run)
+        return super().perform(options, dry_run=dry_run)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         names, seen = options["names"], options["generations"]
@@ -84,7 +84,7 @@ class SelectedAct(ConfirmedAct):
         return {"names": list(dict.fromkeys(names)), "expected_generation": expected}
 
 
-class ResetSelected(SelectedAct):
+class ResetSelected(SelectedBreakersOperation):
     act = Act.RESET_CIRCUIT_BREAKERS
 
     def words_of(self) -> str:
@@ -98,14 +98,14 @@ class ResetSelected(SelectedAct):
         return services.reset_circuit_breakers(**arguments)
 
 
-class ControlSelected(SelectedAct):
+class ControlSelected(SelectedBreakersOperation):
     act = Act.CONTROL_CIRCUIT_BREAKERS
     form = ConfirmControlSelectedForm
 
     def words_of(self) -> str:
         return self.request.POST["control"]
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         control = self.request.POST.get("control", "")
         if control not in CONTROLS:
             raise OperationRejected(gettext("No such control."), code="invalid")

@@ -9,7 +9,7 @@ from django.urls import URLPattern
 from django.utils.translation import gettext, ngettext
 
 from analytics_admin import services
-from analytics_admin.console.base import DomainAdmin, hindrance
+from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.forms import ClearForm
 from analytics_admin.console.search_cache.charts import DEFAULT_HOURS, SCALES, describe_charts
 from analytics_admin.console.search_cache.labels import (
@@ -24,37 +24,37 @@ from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, Act, Se
 
 TOLD_AGAIN = 30.0
 """Seconds for which a sample of a large database, and hours long past, are shown again."""
-CLEARS_SHOWN = 5
+MAX_CLEARS_SHOWN = 5
 
 
 class SearchCacheAdmin(DomainAdmin):
     page_template = "admin/analytics_admin/search_cache.html"
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        hours, complaint = hours_asked(request.GET)
+        hours, complaint = parse_hours(request.GET)
         minutes = min(60 * hours + 1, MAX_HISTORY_MINUTES)
         status = services.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
-        hindered = hindrance(request, Act.CLEAR_SEARCH_CACHE)
+        disabled = disabled_reason(request, Act.CLEAR_SEARCH_CACHE)
         told = {
             **describe_facts(status),
             "charts": describe_history(status, hours),
-            "clears": describe_clears(services.list_recent_clears(CLEARS_SHOWN)),
-            "tags": describe_tags(status, self.url() + kept(hours)),
+            "clears": describe_clears(services.list_recent_clears(MAX_CLEARS_SHOWN)),
+            "tags": describe_tags(status, self.url() + hours_query(hours)),
             "sweep": describe_sweep(status.sweep),
             "complaint": complaint,
-            "hindrance": hindered,
+            "disabled_reason": disabled,
         }
         return {
             # The load falls while a minute goes on; it is told anew whenever the counts are.
             "seen": (told, replace(status, load=None, history=None, server_bytes=None, bytes=None)),
             "status": status,
             "load": describe_load(asdict(status.load)) if status.load else {},
-            "periods": [(each, period_words(each), each == hours) for each in SCALES],
-            "period": period_words(hours),
-            "form": first_form(request.GET),
-            "act_url": self.url("clear") + kept(hours),
-            "undo_url": self.url("undo") + kept(hours),
-            "sweep_url": self.url("sweep") + kept(hours),
+            "periods": [(each, format_period(each), each == hours) for each in SCALES],
+            "period": format_period(hours),
+            "form": initial_form(request.GET),
+            "act_url": self.url("clear") + hours_query(hours),
+            "undo_url": self.url("undo") + hours_query(hours),
+            "sweep_url": self.url("sweep") + hours_query(hours),
             **told,
         }
 
@@ -87,31 +87,31 @@ class SearchCacheAdmin(DomainAdmin):
 
     def _addresses(self, request: HttpRequest, act: str) -> dict[str, str]:
         """An act leads back to the hours from which it was asked for."""
-        hours, _complaint = hours_asked(request.GET)
-        return {"url": self.url(act) + kept(hours), "back": self.url() + kept(hours)}
+        hours, _complaint = parse_hours(request.GET)
+        return {"url": self.url(act) + hours_query(hours), "back": self.url() + hours_query(hours)}
 
 
-def hours_asked(sent: QueryDict) -> tuple[int, str]:
+def parse_hours(sent: QueryDict) -> tuple[int, str]:
     """Return the hours that an address asks for, and what is wrong with it."""
     given = sent.get("hours", str(DEFAULT_HOURS))
     known = {str(hours): hours for hours in SCALES}
     if given in known:
         return known[given], ""
     words = gettext("There is no such period. This is %(period)s.")
-    return DEFAULT_HOURS, words % {"period": period_words(DEFAULT_HOURS)}
+    return DEFAULT_HOURS, words % {"period": format_period(DEFAULT_HOURS)}
 
 
-def kept(hours: int) -> str:
+def hours_query(hours: int) -> str:
     """Return what an address ends in that keeps the hours."""
     return "" if hours == DEFAULT_HOURS else f"?hours={hours}"
 
 
-def period_words(hours: int) -> str:
+def format_period(hours: int) -> str:
     words = ngettext("the last hour", "the last %(hours)d hours", hours)
     return words % {"hours": hours}
 
 
-def first_form(sent: QueryDict) -> ClearForm:
+def initial_form(sent: QueryDict) -> ClearForm:
     """Return the form for a clear; a link to a tag has filled it in."""
     tag = sent.get("tag", "")[:MAX_TAG_CHARS]
     return ClearForm(initial={"mode": "tags", "tags": tag} if tag else None)

@@ -48,7 +48,7 @@ SCALES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Interval:
     """Some minutes that follow one another, from ``at`` on."""
 
     at: datetime
@@ -81,7 +81,7 @@ def describe_charts(
     """
     minutes, scale = history[:-1], SCALES[hours]
     begin, end = history[0].at, history[-1].at
-    steps = list(stretches(minutes, scale.drawn))
+    steps = list(intervals(minutes, scale.drawn))
     whole = total(history)  # the running minute, too, which is not drawn yet
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
@@ -97,7 +97,7 @@ def describe_charts(
         "top": count(top),
         "calls": count(whole.calls),
         "most": tenths(told) if told % 1 else count(round(told)),
-        "ratio": ratio_words(whole.hit_ratio),
+        "ratio": format_ratio(whole.hit_ratio),
         "areas": [
             {"name": name, "path": path} for name, path in axis.areas(steps) if path and most
         ],
@@ -125,7 +125,7 @@ class Axis:
     def y(self, number: float) -> float:
         return HEIGHT * (1 - number / self.top)
 
-    def areas(self, steps: Sequence[Stretch]) -> Iterator[tuple[str, str]]:
+    def areas(self, steps: Sequence[Interval]) -> Iterator[tuple[str, str]]:
         """Yield each series' name and path, one upon the other; where no call was is a gap."""
         feet = [0.0] * len(steps)
         for name, _words in SERIES:
@@ -137,7 +137,7 @@ class Axis:
             yield name, "".join(parts)
             feet = heads
 
-    def line(self, steps: Sequence[Stretch]) -> str:
+    def line(self, steps: Sequence[Interval]) -> str:
         """Return the path of the hit ratio; where there is none is a gap."""
         path = ""
         for run in runs([step.hit_ratio is not None for step in steps]):
@@ -147,7 +147,7 @@ class Axis:
                 path += f"{start}H{self._end(steps[n]):.1f}"
         return path
 
-    def _area(self, parts: Sequence[tuple[Stretch, float, float]]) -> str:
+    def _area(self, parts: Sequence[tuple[Interval, float, float]]) -> str:
         first, foot, _head = parts[0]
         path = f"M{self.x(first.at):.1f} {self.y(foot):.1f}"
         for step, _foot, head in parts:
@@ -156,21 +156,21 @@ class Axis:
             path += f"V{self.y(foot):.1f}H{self.x(step.at):.1f}"
         return f"{path}Z"
 
-    def _end(self, step: Stretch) -> float:
+    def _end(self, step: Interval) -> float:
         return self.x(step.at + timedelta(minutes=step.minutes))
 
 
-def stretches(minutes: Sequence[SearchCacheMinute], length: int) -> Iterator[Stretch]:
-    """Yield the minutes by stretches that begin at the same minutes whenever one looks."""
+def intervals(minutes: Sequence[SearchCacheMinute], length: int) -> Iterator[Interval]:
+    """Yield the minutes by intervals that begin at the same minutes whenever one looks."""
     for _number, group in groupby(minutes, lambda minute: minute.at.timestamp() // 60 // length):
         yield total(list(group))
 
 
-def total(minutes: Sequence[SearchCacheMinute]) -> Stretch:
+def total(minutes: Sequence[SearchCacheMinute]) -> Interval:
     sums = {
         name: sum(getattr(minute.counts, name) for minute in minutes) for name, _words in SERIES
     }
-    return Stretch(at=minutes[0].at, minutes=len(minutes), **sums)
+    return Interval(at=minutes[0].at, minutes=len(minutes), **sums)
 
 
 def runs(flags: Sequence[bool]) -> Iterator[list[int]]:
@@ -192,16 +192,16 @@ def table_rows(
     minutes: Sequence[SearchCacheMinute], length: int, clears: Sequence[datetime]
 ) -> Iterator[dict[str, Any]]:
     """Yield what the drawings show, newest first."""
-    for part in reversed(list(stretches(minutes, length))):
+    for part in reversed(list(intervals(minutes, length))):
         end = part.at + timedelta(minutes=part.minutes)
         yield {
             "at": part.at,
             "values": [(words, count(getattr(part, name))) for name, words in SERIES],
             "calls": count(part.calls),
-            "ratio": ratio_words(part.hit_ratio),
+            "ratio": format_ratio(part.hit_ratio),
             "clears": count(sum(part.at <= at < end for at in clears)),
         }
 
 
-def ratio_words(ratio: float | None) -> str:
+def format_ratio(ratio: float | None) -> str:
     return gettext("none") if ratio is None else share(ratio)

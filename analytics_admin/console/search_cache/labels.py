@@ -18,7 +18,7 @@ from analytics_admin.services import SearchCacheCounts, SearchCacheStatus, Searc
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-LONGEST_TAG_SHOWN = 60
+MAX_TAG_SHOWN = 60
 MODES: Mapping[str, "_StrPromise"] = {"hard": _("hard"), "soft": _("soft"), "tags": _("by tag")}
 FIGURES: Mapping[str, "_StrPromise"] = {
     "calls": _("Calls"),
@@ -51,7 +51,7 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
         "server_limit": filesizeformat(status.server_bytes_limit)
         if status.server_bytes_limit
         else "",
-        "mode": mode_words(status.last_clear.mode) if status.last_clear else "",
+        "mode": format_mode(status.last_clear.mode) if status.last_clear else "",
         "figures": list(_rows([period for period in periods if period is not None])),
         "looked_at": count(status.looked_at or 0),
         "foreign": _foreign_rows(
@@ -84,7 +84,7 @@ def describe_clears(rows: Sequence[Operation]) -> list[dict[str, Any]]:
             "id": str(row.pk),
             "at": row.started_at,
             "status": status_badge(row),
-            "mode": mode_words(services.clear_mode_of(row)),
+            "mode": format_mode(services.clear_mode_of(row)),
             "tags": services.clear_tags_of(row),
             "actor": row.actor,
             "reason": row.reason,
@@ -94,7 +94,7 @@ def describe_clears(rows: Sequence[Operation]) -> list[dict[str, Any]]:
     ]
 
 
-def mode_words(mode: str) -> str:
+def format_mode(mode: str) -> str:
     """Return how a clear was done; a way this version does not know keeps its own name."""
     return str(MODES.get(mode, mode))
 
@@ -108,7 +108,7 @@ def describe_tags(status: SearchCacheStatus, address: str) -> list[dict[str, str
     return [
         {
             "name": tag,
-            "shown": Truncator(tag).chars(LONGEST_TAG_SHOWN),
+            "shown": Truncator(tag).chars(MAX_TAG_SHOWN),
             "url": ""
             if "," in tag or tag != tag.strip()
             else f"{address}{sign}{urlencode({'tag': tag})}#aa-clear",
@@ -139,7 +139,7 @@ def describe_load(load: Mapping[str, Any]) -> dict[str, str]:
     return told
 
 
-def describe_radius(preview: Mapping[str, Any]) -> dict[str, Any]:
+def describe_impact(preview: Mapping[str, Any]) -> dict[str, Any]:
     """Return the words about what a clear means for the backend, and for other keys.
 
     A preview may say nothing of either, as that of a clear by tags.

@@ -9,28 +9,28 @@ from django.utils import timezone
 from django.utils.text import Truncator
 
 from analytics_admin import services
-from analytics_admin.console.confirmation import CONFIRMED, ConfirmedAct
+from analytics_admin.console.confirmation import CONFIRMED, ConfirmedOperation
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.labels import count
-from analytics_admin.console.search_cache.labels import describe_radius
+from analytics_admin.console.search_cache.labels import describe_impact
 from analytics_admin.services import Act, OperationResult
 
 if TYPE_CHECKING:
     from analytics_admin.console.search_cache.admin import SearchCacheAdmin
 
-TAGS_SHOWN = 500  # characters, on the confirm page
+MAX_TAGS_SHOWN = 500  # characters, on the confirm page
 SWEEP_SECONDS = 10.0
 """How long one press sweeps: web servers end requests that last, many of them after 30 s."""
 PREVIEW_SECONDS = 0.5
 
 
-class Clear(ConfirmedAct):
+class Clear(ConfirmedOperation):
     act = Act.CLEAR_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_clear.html"
     form = ConfirmClearForm
     page: "SearchCacheAdmin"
 
-    def first_form(self) -> forms.Form:
+    def initial_form(self) -> forms.Form:
         """What the page asked for is taken over, and checked like the rest."""
         return self.form(self.request.POST)
 
@@ -57,15 +57,15 @@ class Clear(ConfirmedAct):
         return {
             "preview": preview,
             "keys": "" if keys is None else count(keys),
-            **describe_radius(preview),
+            **describe_impact(preview),
         }
 
     def describe(self) -> dict[str, Any]:
         named = self.request.POST.get("tags", "")
-        return {"tags": Truncator(named).chars(TAGS_SHOWN)}
+        return {"tags": Truncator(named).chars(MAX_TAGS_SHOWN)}
 
 
-class Undo(ConfirmedAct):
+class Undo(ConfirmedOperation):
     """Undoes the clear that the confirm page was about, and no other that is the last by then."""
 
     act = Act.UNDO_CLEAR
@@ -85,7 +85,7 @@ class Undo(ConfirmedAct):
         return {"undo_until": timezone.now() + timedelta(seconds=preview["seconds_left"])}
 
 
-class Sweep(ConfirmedAct):
+class Sweep(ConfirmedOperation):
     """Sweeps for some seconds; what is left then, the next press goes on with."""
 
     act = Act.SWEEP_SEARCH_CACHE
