@@ -10,7 +10,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 
 from analytics_admin.i18n import Message, localized, message_of
-from analytics_admin.stores.client import StoreUnavailable, explain
+from analytics_admin.stores.client import StoreUnavailable, explain_error
 from tests.support.pseudo_locale import pseudo_locale
 
 LOST = Message(gettext_noop("the store lost %(what)s"), what="it")
@@ -88,7 +88,7 @@ def test_to_the_database_it_is_a_text():
 
 def test_an_exception_keeps_its_words_translatable():
     with pseudo_locale():
-        error = StoreUnavailable(explain(ConnectionError("redis://:secret@host")))
+        error = StoreUnavailable(explain_error(ConnectionError("redis://:secret@host")))
         assert (str(error), error.reason) == ("the store cannot be reached",) * 2
         assert localized(message_of(error)) == "⟦the store cannot be reached⟧"
         assert message_of(ValueError("bare")) == "bare"

@@ -11,7 +11,12 @@ from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.told_policy import MAX_POLICY_CHARS, decode_policy, plain_policy, told
+from analytics_admin.breakers.told_policy import (
+    MAX_POLICY_CHARS,
+    decode_policy,
+    encode_policy,
+    plain_policy,
+)
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of
 
@@ -89,7 +94,7 @@ def test_classes_and_functions_go_by_their_names():
     policy = BreakerPolicy(
         record_exceptions=(Timeout, OSError), ignore_exceptions=(KeyError,), record_result=is_empty
     )
-    judged, plain = decode_policy(told(policy))
+    judged, plain = decode_policy(encode_policy(policy))
     assert plain == plain_policy(policy)
     assert plain["record_exceptions"] == [f"{__name__}.Timeout", "builtins.OSError"]
     assert plain["record_result"] == f"{__name__}.is_empty"
@@ -97,14 +102,14 @@ def test_classes_and_functions_go_by_their_names():
 
 
 def test_only_what_differs_from_the_defaults_is_told():
-    assert told(BreakerPolicy()) == "{}"
-    assert json.loads(told(BreakerPolicy(failure_threshold=9))) == {"failure_threshold": 9}
+    assert encode_policy(BreakerPolicy()) == "{}"
+    assert json.loads(encode_policy(BreakerPolicy(failure_threshold=9))) == {"failure_threshold": 9}
 
 
 def test_a_policy_of_very_many_classes_is_not_told():
     classes = tuple(type(f"E{number}", (Exception,), {}) for number in range(200))
-    assert told(BreakerPolicy(record_exceptions=classes)) == ""
-    assert 0 < len(told(BreakerPolicy(record_exceptions=classes[:5]))) <= MAX_POLICY_CHARS
+    assert encode_policy(BreakerPolicy(record_exceptions=classes)) == ""
+    assert 0 < len(encode_policy(BreakerPolicy(record_exceptions=classes[:5]))) <= MAX_POLICY_CHARS
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])

@@ -207,7 +207,7 @@ def test_a_read_only_site_shows_why_its_buttons_are_disabled(superuser, settings
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
     client = signed_in(superuser)
     assert "This site is read-only" in client.get(page).text
-    assert re.search(r'disabled aria-describedby="aa-\w*-?hindrance"', client.get(page).text)
+    assert re.search(r'disabled aria-describedby="aa-\w*-?disabled-reason"', client.get(page).text)
     answer = client.post(act, data, follow=True)
     assert [str(message) for message in answer.context["messages"]] == [
         "This site is read-only: acts are switched off."

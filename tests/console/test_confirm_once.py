@@ -211,7 +211,7 @@ def test_a_page_shown_again_for_its_reason_can_be_sent_again(operator, settings)
 def test_a_reload_after_a_failure_tells_of_it_and_does_nothing(operator, monkeypatch):
     data = filled_in(press(operator, CLEAR), CLEAR)
     with monkeypatch.context() as patch:
-        patch.setattr(ways.purge, "clear", unreachable)
+        patch.setattr(ways.hard, "clear", unreachable)
         first = operator.post(CLEAR.url, data, follow=True)
     caches["search"].set("key", "value")
     second = operator.post(CLEAR.url, data, follow=True)

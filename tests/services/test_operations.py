@@ -188,7 +188,7 @@ def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
 
 
 def test_a_failed_act_is_logged_with_its_row(monkeypatch, caplog):
-    monkeypatch.setattr(ways.purge, "clear", _unreachable)
+    monkeypatch.setattr(ways.hard, "clear", _unreachable)
     with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert caplog.messages[-1].endswith(f" (operation {caught.value.operation_id})")
@@ -268,7 +268,7 @@ def test_an_unforeseen_error_fails_the_act_without_its_text(monkeypatch, caplog)
     def explode(**_):
         raise ValueError(secret)
 
-    monkeypatch.setattr(ways.purge, "clear", explode)
+    monkeypatch.setattr(ways.hard, "clear", explode)
     with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert str(caught.value) == "Failed to clear cache: unexpected error (ValueError)"
@@ -354,7 +354,7 @@ def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
 def test_the_message_of_an_act_is_on_record_and_a_failed_one_has_none(monkeypatch):
     assert clear_search_cache(actor=SHELL).message == Operation.objects.get().message
     Operation.objects.all().delete()
-    monkeypatch.setattr(ways.purge, "clear", _unreachable)
+    monkeypatch.setattr(ways.hard, "clear", _unreachable)
     with pytest.raises(services.OperationFailed):
         clear_search_cache(actor=SHELL)
     assert Operation.objects.get().message == ""

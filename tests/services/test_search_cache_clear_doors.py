@@ -296,7 +296,7 @@ def test_a_sweep_that_is_interrupted_is_exit_code_1_and_says_that_it_can_go_on(m
 def test_a_sweep_that_the_store_fails_says_so():
     caches["search"].client.get_client(write=True).set("x", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operations.sweeping, "sweep_leftovers", _unavailable)
+        patch.setattr(operations.sweep, "sweep_leftovers", _unavailable)
         code, _, err = run("sweep_search_cache", "--no-input")
     assert (code, err) == (1, "Failed to sweep cache: the store is away")
 

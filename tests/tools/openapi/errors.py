@@ -63,7 +63,7 @@ ERRORS = {
         codes=("invalid", "invalid_json", "truncated"),
         means="The body is no JSON object, or not the one that is asked for.",
     ),
-    "InvalidAct": Error(
+    "InvalidOperation": Error(
         status=400,
         codes=("invalid", "invalid_json", "truncated", "reason_required"),
         means="The act was not asked for properly, or without the reason that this site wants; "
@@ -90,7 +90,7 @@ ERRORS = {
     "Forbidden": Error(
         status=403, codes=("permission_denied",), means="The user may not see this."
     ),
-    "ActForbidden": Error(
+    "OperationForbidden": Error(
         status=403,
         codes=("permission_denied", "read_only"),
         means="The user may not do this, which is put on record; or the site is read-only.",
@@ -172,4 +172,10 @@ ERRORS = {
 OF_A_BODY = ("LengthRequired", "BodyTooLarge", "NotJSON", "TooMany")
 LOGIN_ERRORS = ("InvalidSignIn", *OF_A_BODY, "Broken")
 READ_ERRORS = ("InvalidOption", "NoToken", "Forbidden", "Broken")
-OPERATION_ERRORS = ("InvalidAct", "NoToken", "ActForbidden", *OF_A_BODY, "OperationFailed")
+OPERATION_ERRORS = (
+    "InvalidOperation",
+    "NoToken",
+    "OperationForbidden",
+    *OF_A_BODY,
+    "OperationFailed",
+)
