@@ -11,6 +11,7 @@ from typing import Any
 
 from analytics_admin.caching.entries import EpochRecord
 from analytics_admin.caching.keyspace import Keyspace
+from analytics_admin.stores.client import load_script
 
 HEAD_BYTES = 64
 """Bytes from a value's beginning that hold its token."""
@@ -24,36 +25,7 @@ _HEADS = {
 }
 _TAG_TOKEN = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
 
-# KEYS: the record, then keys of one kind. ARGV: the kind, 1 to remove those that are needed no
-# more. Answers how many these are.
-_JUDGE = f"""
-local record = redis.pcall('GET', KEYS[1])
-local known, accepted, servable = pcall(cjson.decode, type(record) == 'string' and record or '')
-local tokens = {{}}
-if known and type(accepted) == 'table' then
-  servable = type(accepted.servable_until) == 'table' and accepted.servable_until or {{}}
-  local now = redis.call('TIME')
-  now = now[1] + now[2] / 1000000
-  for token, till in pairs(servable) do tokens[token] = type(till) == 'number' and till > now end
-  if type(accepted.accepted) == 'table' then
-    for _, token in ipairs(accepted.accepted) do tokens[token] = true end
-  end
-end
-local function is_needed(head)
-  if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
-  local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ [%d.]+ ([^%s,]+)'
-  return tokens[string.match(head, form) or ''] == true
-end
-local outdated = {{}}
-for i = 2, #KEYS do
-  local head = redis.pcall('GETRANGE', KEYS[i], 0, {HEAD_BYTES - 1})
-  if not is_needed(type(head) == 'string' and head or '') then
-    outdated[#outdated + 1] = KEYS[i]
-  end
-end
-if #outdated == 0 then return 0 end
-return redis.call(ARGV[2] == '1' and 'UNLINK' or 'EXISTS', unpack(outdated))
-"""
+_JUDGE = load_script("analytics_admin.caching.stores", "leftovers")
 
 
 def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float) -> bool:

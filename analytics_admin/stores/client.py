@@ -8,6 +8,7 @@ built from.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 from django.conf import settings
@@ -139,6 +140,11 @@ def dedicated_client(alias: str, *, timeout: float) -> Any:
         return type(shared)(connection_pool=own_pool)
     except _UNUSABLE as e:
         raise StoreUnavailable(explain_error(e)) from None
+
+
+def load_script(package: str, name: str) -> str:
+    """Return the text of ``lua/NAME.lua`` in the folder of the package."""
+    return files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
 def shares_database(alias: str) -> list[str]:

@@ -18,7 +18,12 @@ from analytics_admin.caching.entries import EpochRecord, decode_record, ensure_r
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, gettext_noop
-from analytics_admin.stores.client import StoreUnavailable, is_local_memory, operation_client
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    is_local_memory,
+    load_script,
+    operation_client,
+)
 
 ATTEMPTS = 10
 """Times a step is tried when others change the record between its reading and its writing."""
@@ -26,12 +31,7 @@ ATTEMPTS = 10
 Change = Callable[[EpochRecord, float], EpochRecord]
 """Makes the next record of the present one and the store's time (seconds)."""
 
-# KEYS: the record. ARGV: what it was, what it is to be
-_REPLACE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
+_REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
 
 
 class NothingToUndo(Exception):

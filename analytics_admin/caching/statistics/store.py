@@ -22,6 +22,7 @@ from analytics_admin.stores.client import (
     dedicated_client,
     explain_error,
     is_local_memory,
+    load_script,
 )
 
 MINUTES_KEPT = 1440
@@ -33,18 +34,7 @@ _MICROSECONDS = 1_000_000
 _IN_SECONDS = {"compute_seconds", "saved_seconds"}
 """Kept as whole microseconds, so that sums are exact."""
 
-# KEYS: the sender's mark, minute, hour. ARGV: the batch's name, lives of mark and counts, then
-# field, amount … A reply can be lost after the counts were added: the batch comes again then, and
-# must not count twice.
-_ADD = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-for key = 2, 3 do
-  for at = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[key], ARGV[at], ARGV[at + 1]) end
-  redis.call('EXPIRE', KEYS[key], ARGV[3])
-end
-return 1
-"""
+_ADD = load_script("analytics_admin.caching.stores", "add_counts")
 
 
 class Bucket(NamedTuple):

@@ -10,7 +10,6 @@ from typing import Any, ParamSpec, TypeVar
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from analytics_admin.caching.entries import new_record
-from analytics_admin.caching.stores import redis_scripts
 from analytics_admin.caching.stores.base import (
     FENCE_LEASES,
     Claim,
@@ -22,7 +21,7 @@ from analytics_admin.caching.stores.base import (
 )
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import explain_error
+from analytics_admin.stores.client import explain_error, load_script
 from analytics_admin.stores.pool import ConnectionPool
 
 P = ParamSpec("P")
@@ -30,6 +29,14 @@ R = TypeVar("R")
 
 CLOCK_TRUSTED_SECONDS = 60.0
 """Seconds for which this process reckons the store's time by its own clock."""
+
+_PACKAGE = "analytics_admin.caching.stores"
+_COMMON = load_script(_PACKAGE, "common")
+_CLAIM = _COMMON + load_script(_PACKAGE, "claim")
+_FILL = _COMMON + load_script(_PACKAGE, "fill")
+_PUT = _COMMON + load_script(_PACKAGE, "put")
+_RELEASE = load_script(_PACKAGE, "release")
+_REMOVE = load_script(_PACKAGE, "remove")
 
 
 def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -78,7 +85,7 @@ class RedisStore:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
         state, now, stamp, more = self._run(
-            redis_scripts.CLAIM,
+            _CLAIM,
             _keys(place),
             new_record().encode(),
             damaged,
@@ -102,7 +109,7 @@ class RedisStore:
     ) -> bool:
         sent_at = time.monotonic()
         stored, now = self._run(
-            redis_scripts.FILL,
+            _FILL,
             _keys(place),
             claim.lease,
             claim.stamp,
@@ -116,13 +123,13 @@ class RedisStore:
 
     @_translate_store_errors
     def release(self, place: EntryKeys, claim: Claim) -> None:
-        self._run(redis_scripts.RELEASE, (place.lease,), claim.lease)
+        self._run(_RELEASE, (place.lease,), claim.lease)
 
     @_translate_store_errors
     def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
         sent_at = time.monotonic()
         _, now = self._run(
-            redis_scripts.PUT,
+            _PUT,
             _keys(place),
             new_record().encode(),
             life.tags_ms,
@@ -135,7 +142,7 @@ class RedisStore:
 
     @_translate_store_errors
     def remove(self, place: EntryKeys) -> bool:
-        return bool(self._run(redis_scripts.REMOVE, (place.entry, place.lease)))
+        return bool(self._run(_REMOVE, (place.entry, place.lease)))
 
     @_translate_store_errors
     def renew_tags(self, names: Sequence[str]) -> None:
@@ -145,7 +152,7 @@ class RedisStore:
     @_translate_store_errors
     def check_writable(self) -> None:
         self._wire.call("SET", self._probe, 1, "PX", 1000)
-        self._run(redis_scripts.RELEASE, (self._probe,), "")
+        self._run(_RELEASE, (self._probe,), "")
 
     def close(self) -> None:
         self._wire.close()
