@@ -32,6 +32,14 @@ def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def blocks_by_section(text: str, language: str) -> dict[str, list[str]]:
+    """Return the code blocks of one language by the heading above them."""
+    # A heading stands after an empty line; a comment in a shell block does not.
+    parts = re.split(r"(?:\A|(?<=\n\n))#+ +(.+)$", text, flags=re.MULTILINE)
+    found = zip(parts[1::2], parts[2::2], strict=True)
+    return {heading: code_blocks(part, language) for heading, part in found}
+
+
 def tables(text: str) -> Iterator[list[list[str]]]:
     """Yield each table as its rows of cells, the header first."""
     for lines in re.findall(r"(?:^\|.*\|\n?)+", outside_code(text), re.MULTILINE):

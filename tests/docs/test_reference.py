@@ -33,6 +33,7 @@ from analytics_admin.services import (
     plain_operation,
 )
 from tests.docs.pages import ROOT, code_blocks, first_names, names, read, rows, sections
+from tests.support.audit import EXPORT
 from tests.support.breakers import trip
 
 APP = ROOT / "analytics_admin"
@@ -307,6 +308,15 @@ def test_every_field_of_a_row_is_there_and_none_is_invented() -> None:
     assert told == set(plain_operation(Operation()))
 
 
+@pytest.mark.django_db
+def test_every_part_of_an_export_is_there_and_none_is_invented(
+    client: Client, superuser: Any
+) -> None:
+    client.force_login(superuser)
+    exported = json.loads(client.get(EXPORT).getvalue())
+    assert set(first_names(sections(AUDIT)["Export"], "field")) == set(exported)
+
+
 def test_every_kind_status_and_channel_is_there_and_none_is_invented() -> None:
     assert set(first_names(AUDIT, "kind")) == set(Operation.Kind.values)
     assert set(first_names(AUDIT, "status")) == set(Operation.Status.values)
@@ -318,7 +328,7 @@ def test_every_kind_status_and_channel_is_there_and_none_is_invented() -> None:
 def test_rows_hold_the_targets_and_outcomes_that_it_names() -> None:
     actor = Actor.system("test")
     declare_catalog()
-    circuit_breaker("stock")
+    circuit_breaker("docs.held")
     trip("catalog")
     trip("catlog")
     services.clear_search_cache(actor=actor, mode="soft")
@@ -327,7 +337,7 @@ def test_rows_hold_the_targets_and_outcomes_that_it_names() -> None:
     services.clear_search_cache(actor=actor, tags=["products"])
     services.sweep_search_cache(actor=actor)
     services.allow_probe(actor=actor, name="catalog")
-    services.set_breaker_control(actor=actor, name="stock", control="disabled")
+    services.set_breaker_control(actor=actor, name="docs.held", control="disabled")
     services.reset_circuit_breakers(actor=actor)
     services.forget_breaker(actor=actor, name="catlog")
     told = {

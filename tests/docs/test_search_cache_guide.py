@@ -1,9 +1,6 @@
 """The guide to the search cache tells the truth: its examples work, its figures are all there."""
 
 import asyncio
-import re
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,17 +8,14 @@ import pytest
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching.inspection.survey import SIZE_SAMPLE_KEYS
 from analytics_admin.caching.statistics import reporter
-from analytics_admin.caching.statistics.queries import Load
-from analytics_admin.services import MAX_HISTORY_MINUTES, SearchCacheCounts, SearchCacheStatus
+from analytics_admin.services import MAX_HISTORY_MINUTES
 from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers
+from tests.docs.pages import blocks_by_section, read, sections
 from tests.support.search_caches import use_store
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "search_cache.md").read_text()
-BLOCKS = {
-    section.splitlines()[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    for section in re.split(r"^#+ ", GUIDE, flags=re.MULTILINE)[1:]
-}
+GUIDE = read("howto/cache-searches.md")
+BLOCKS = blocks_by_section(GUIDE, "python")
 # As they are: the tests' fixtures make the engine patient.
 MAX_WAIT_SECONDS, SLOW_ANSWER_SECONDS = latency.MAX_WAIT_SECONDS, latency.SLOW_ANSWER_SECONDS
 
@@ -35,12 +29,8 @@ def example(heading: str) -> dict[str, Any]:
     """Run the section's only example like a module; return the names that it defines."""
     (block,) = BLOCKS[heading]
     names: dict[str, Any] = {"__name__": "shop"}
-    exec(compile(block, f"docs/search_cache.md, {heading}", "exec"), names)
+    exec(compile(block, f"docs, {heading}", "exec"), names)
     return names
-
-
-def table(head: str) -> str:
-    return GUIDE.split(head)[1].split("\n\n")[0]
 
 
 def test_every_example_is_run_here() -> None:
@@ -53,28 +43,17 @@ def test_every_example_is_run_here() -> None:
     }
 
 
-@pytest.mark.parametrize("figure", [item.name for item in fields(SearchCacheStatus)])
-def test_every_figure_has_its_meaning(figure: str) -> None:
-    assert f"`{figure}`" in table("| figure | meaning |")
-
-
-@pytest.mark.parametrize("count", [item.name for item in fields(SearchCacheCounts)])
-def test_every_count_has_its_meaning(count: str) -> None:
-    assert f"| `{count}` |" in table("| count | meaning |")
-
-
-@pytest.mark.parametrize("figure", [item.name for item in fields(Load)])
-def test_every_figure_of_the_load_has_its_meaning(figure: str) -> None:
-    assert f"| `{figure}` |" in table("| `load` | meaning |")
-
-
-def test_its_figures_are_the_codes() -> None:
-    assert f"for the store {MAX_WAIT_SECONDS} s at most" in GUIDE
-    assert f"each over {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in GUIDE
+def test_their_numbers_are_the_codes() -> None:
+    outage = sections(read("explanation/outages.md"))["The search cache's store"]
+    assert f"for the store {MAX_WAIT_SECONDS} s at most" in outage
+    assert f"each over {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in outage
+    figures = read("reference/figures.md")
     assert reporter.INTERVAL == 10
-    assert "every ten seconds" in GUIDE
-    assert f"at most {MAX_HISTORY_MINUTES})" in GUIDE
-    assert f"up to {SIZE_SAMPLE_KEYS}" in GUIDE
+    assert "every ten seconds" in figures
+    assert f"from up to {SIZE_SAMPLE_KEYS} of them" in figures
+    asked = f"at most {MAX_HISTORY_MINUTES}."
+    assert asked in read("reference/commands.md")
+    assert f"0 to {MAX_HISTORY_MINUTES}." in read("reference/rest.md")
 
 
 def test_one_call_is_computed_once() -> None:
@@ -85,9 +64,9 @@ def test_one_call_is_computed_once() -> None:
 
 def test_a_function_tells_where_its_values_come_from() -> None:
     names = example("Cache a function")
-    states = [names[name].state for name in ("lookup", "again", "after")]
+    states = [names[name].state for name in ("first", "again", "after")]
     assert states == ["miss", "hit", "miss"]
-    assert names["lookup"].value == names["again"].value == {"count": 4}
+    assert names["first"].value == names["again"].value == {"count": 4}
     assert asyncio.run(names["show"]("lamp")) == 4
 
 
