@@ -1,4 +1,4 @@
-"""Settings of the site, read from the environment. Which variables there are: see README."""
+"""Settings of the site, read from the environment; docs/reference/environment.md lists it."""
 
 from datetime import timedelta
 from pathlib import Path

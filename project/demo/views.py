@@ -26,7 +26,7 @@ class BadSearch(ValueError):
 
 @csrf_exempt  # it changes nothing; another method is a 405 and no matter of tokens
 def search_view(request: HttpRequest) -> JsonResponse:
-    """Answer a search, as README describes it."""
+    """Answer a search; docs/tutorial.md shows one."""
     if request.method not in ("GET", "HEAD"):
         response = _error(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
         response["Allow"] = "GET, HEAD"

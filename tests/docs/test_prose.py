@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, ROOT, anchor, outside_code
-
-GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]
+from tests.docs.pages import DOCS, PAGES, ROOT, anchor, names, outside_code, read, rows
 
 
 def _id(page: Path) -> str:
@@ -47,8 +45,32 @@ def test_every_page_is_reached_from_the_index(page: Path) -> None:
     assert page == index or page in {(DOCS / target).resolve() for target in linked}
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=_id)
+@pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_sentences_are_short(page: Path) -> None:
     lengths = [len(words) for words in _sentences(page.read_text())]
     assert sum(lengths) / len(lengths) < 15
     assert max(lengths) <= 35
+
+
+@pytest.mark.parametrize("page", ["explanation/architecture.md", "contributing.md"])
+def test_every_file_it_names_exists(page: str) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+(?:[\w-]+\.\w+)?|\w+\.py)`", read(page))
+    assert named
+    places = [ROOT / "analytics_admin", ROOT, ROOT / "analytics_admin" / "breakers"]
+    for name in named:
+        if name in ("operations.py", "queries.py", "var/screenshots/"):
+            continue
+        assert any((place / name).exists() for place in places), name
+
+
+def test_the_changelog_renames_what_was_to_what_is() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "analytics_admin").rglob("*.py"))
+    words = set(re.findall(r"\w+", source))
+    renamed = rows((ROOT / "CHANGELOG.md").read_text(), "old")
+    assert len(renamed) > 10
+    for old, new in renamed:
+        for name in names(new):
+            assert name.split(".")[-1] in words, name
+        for name in names(old):
+            exported = re.search(rf"\b(?:def|class) {name.split('.')[-1]}\b|\"{name}\",", source)
+            assert not exported, name

@@ -1,6 +1,6 @@
 """The audit trail as one JSON document, streamed: many rows take no more memory than a few.
 
-The names and forms of its fields are promised in README.
+docs/reference/audit.md promises the names and forms of its fields.
 """
 
 import json
