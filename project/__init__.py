@@ -1,1 +1,1 @@
-"""A small site that runs analytics_admin: settings, a store for development, a demonstration."""
+"""A small site that runs analytics_admin: settings, a development store and a demo."""

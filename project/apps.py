@@ -1,4 +1,4 @@
-"""The site as a Django app: connects its system checks and brings its commands."""
+"""The site as a Django app: registers its system checks and commands."""
 
 from django.apps import AppConfig
 

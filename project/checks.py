@@ -1,4 +1,4 @@
-"""What stops the site from starting: it must not run for real on a store that nobody named."""
+"""Stops the site from starting in production without a configured store."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def _store_is_missing() -> bool:
 
 @register
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report a site outside of DEBUG that was not told where its store is."""
+    """Report a missing REDIS_URL where DEBUG is off."""
     if not _store_is_missing():
         return []
     hint = "Set REDIS_URL to redis://, rediss:// or unix://."
@@ -25,7 +25,7 @@ def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def require_store() -> None:
-    """Refuse to serve without a store; system checks do not run under WSGI and ASGI.
+    """Refuse to serve without a store: WSGI and ASGI run no system checks.
 
     Raises:
         ImproperlyConfigured: DEBUG is off and REDIS_URL is not set.

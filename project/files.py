@@ -1,16 +1,16 @@
-"""Makes the folders in which the site keeps what is its own: secrets, database, store.
+"""Makes the folders in which the site keeps its secrets, database and store.
 
-Standard library only. A folder that is there already keeps its mode: that is its owner's choice.
+Standard library only. An existing folder keeps its mode: its owner chose it.
 """
 
 from pathlib import Path
 
 
 def make_private_folder(path: Path) -> None:
-    """Make the folder, and those above it that are missing, for this user alone (0700).
+    """Create the folder and its missing parents, readable by this user alone (0700).
 
     Raises:
-        OSError: it can't be made.
+        OSError: the folder cannot be created.
     """
     if path.is_dir():
         return

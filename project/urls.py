@@ -1,4 +1,4 @@
-"""Where the site answers: the Django admin, the REST API, the demonstration search."""
+"""URLs of the site: the Django admin, the REST API and the demo search."""
 
 from django.conf import settings
 from django.contrib import admin

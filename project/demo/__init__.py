@@ -1,4 +1,4 @@
-"""A shop's search for operators to look at: a real index, cache and breaker over made-up goods.
+"""A demo shop search: a real index, cache and breaker over made-up products.
 
-Made like a site's own code over analytics_admin. Served where the setting ``DEMO_SEARCH`` is on.
+Written like a site's own code. Served where the setting ``DEMO_SEARCH`` is on.
 """

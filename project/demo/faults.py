@@ -1,7 +1,7 @@
-"""The switch by which the demonstration's backend fails, for every process on this machine.
+"""A switch that makes the demo backend fail, for every process on this machine.
 
-A small file beside the index: the backend itself reads it with each search, so neither the cache
-nor the breaker knows that the fault is on purpose. What it says is kept until it is set anew.
+The backend reads a small file beside the index with each search; to the cache and the breaker
+the fault looks real. The file survives restarts.
 """
 
 import os
@@ -12,26 +12,26 @@ from typing import Literal, get_args
 from project.files import make_private_folder
 
 Fault = Literal["off", "on", "slow", "sometimes"]
-"""``off``: it works. ``on``: each search fails. ``slow``: none answers in time. ``sometimes``: it
-fails for some seconds of each minute or so, from when the switch was set."""
+"""``off``: works. ``on``: each search fails. ``slow``: each search times out. ``sometimes``: fails
+for some seconds of each period, counted from when the switch was set."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 TIME_LIMIT = 1.0
-"""Seconds after which a search that has no answer is given up."""
+"""Seconds until a search without an answer times out."""
 
 
 class BackendDown(Exception):
-    """The backend does not answer, or not in time."""
+    """The backend failed or timed out."""
 
 
 class FaultSwitch:
-    """The switch in a folder of its own."""
+    """The switch, a file in the given folder."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "fault"
 
     def read(self) -> Fault | None:
-        """Return how it stands, None if nobody has set it; the backend works then."""
+        """Return the current fault, or None if it was never set."""
         try:
             word = self._path.read_text(errors="replace").strip()
         except FileNotFoundError:
@@ -39,7 +39,7 @@ class FaultSwitch:
         return next((fault for fault in FAULTS if fault == word), None)
 
     def set(self, fault: Fault) -> None:
-        """Have it stand so from now on, also after restarts.
+        """Set the fault for all processes, also after restarts.
 
         Raises:
             OSError: the file cannot be written.
@@ -50,10 +50,9 @@ class FaultSwitch:
         draft.replace(self._path)
 
     def raise_fault(self, *, period: float, outage: float) -> None:
-        """Fail if the switch says so; ``sometimes`` in the outage (seconds) that ends each period.
+        """Raise BackendDown as the switch says; ``slow`` first waits for TIME_LIMIT.
 
-        Raises:
-            BackendDown
+        ``sometimes`` fails for the last ``outage`` seconds of each ``period``.
         """
         match self.read():
             case "on":
@@ -65,7 +64,7 @@ class FaultSwitch:
                 raise BackendDown("the backend is down, as it is now and then")
 
     def _age(self) -> float:
-        """Return seconds since it was set: for all processes alike, and healthy at first."""
+        """Return seconds since the switch was set, the same in all processes; 0 if it never was."""
         try:
             return time.time() - self._path.stat().st_mtime
         except FileNotFoundError:

@@ -1,8 +1,6 @@
-"""Full-text search over the goods: one SQLite FTS5 file, whatever database the site itself has.
+"""Full-text search over the products: one SQLite FTS5 file, whatever database the site uses.
 
-The file is derived from the program alone, so it needs no migration, no backup and no server;
-built twice, for PostgreSQL as well, a demonstration would have two rankings to explain. Knows
-nothing of caches, breakers or faults.
+The file is generated from code: it needs no migration, backup or server.
 """
 
 import fcntl
@@ -20,7 +18,7 @@ from project.files import make_private_folder
 
 PAGE_SIZE = 10
 TITLE_WEIGHT = 5.0
-"""How much more a word in the title counts than one in the text."""
+"""Weight of a word in the title, relative to one in the text."""
 _FIND = f"""
     SELECT rowid AS id, title, snippet(products, 1, '*', '*', '…', 12) AS snippet
     FROM products WHERE products MATCH ?
@@ -30,34 +28,31 @@ _FIND = f"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPage:
-    """One page of what was found, best first, and how much there is in all."""
+    """One page of matches, best first, and the total count."""
 
     count: int
     results: list[dict[str, Any]]
 
 
 def terms_of(query: str) -> tuple[str, ...]:
-    """Return the words of a query, each once, in an order that does not depend on theirs.
-
-    Nothing in a query is an operator: all but letters, digits and marks parts words.
-    """
+    """Return the unique words of a query, sorted; punctuation only separates them."""
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", query).lower())
     return tuple(sorted(set(words)))
 
 
 class Index:
-    """The index in a folder of its own; any number of processes may build and ask it at once."""
+    """The index in a folder; many processes may build and query it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"products-{EDITION}.sqlite3"
 
     def build(self) -> bool:
-        """Make the index unless it is there; say whether that was to be done.
+        """Create the index if it is missing; return whether it was.
 
-        Others that want it meanwhile wait, and nobody sees half of it.
+        Other processes wait meanwhile, and none sees a partial index.
 
         Raises:
-            OSError, sqlite3.Error: the folder or the file cannot be made.
+            OSError, sqlite3.Error: the folder or the file cannot be created.
         """
         if self.path.exists():
             return False
@@ -73,18 +68,18 @@ class Index:
         return True
 
     def search(self, terms: Iterable[str], *, page: int = 1, all_words: bool = True) -> SearchPage:
-        """Return the page of goods with all of the words, or with any of them.
+        """Return the page of products with all of the words, or with any of them.
 
         Raises:
-            OSError, sqlite3.Error: the index can be neither read nor built. One that is damaged
-                is thrown away, so that the next call builds it anew.
+            OSError, sqlite3.Error: the index cannot be read or built. A damaged one is deleted;
+                the next call rebuilds it.
         """
         match = (" AND " if all_words else " OR ").join(f'"{term}"' for term in terms)
         if not match:
             return SearchPage(count=0, results=[])
         self.build()
         try:
-            return self._ask(match, page)
+            return self._query(match, page)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
@@ -92,7 +87,7 @@ class Index:
                 self.path.unlink()
             raise
 
-    def _ask(self, match: str, page: int) -> SearchPage:
+    def _query(self, match: str, page: int) -> SearchPage:
         address = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(address, uri=True)) as database:
             database.row_factory = sqlite3.Row
@@ -104,7 +99,7 @@ class Index:
 
 def _write(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database, database:
-        # Porter's stemmer: who asks for chairs finds a chair.
+        # Porter's stemmer: "chairs" finds "chair".
         database.execute(
             "CREATE VIRTUAL TABLE products USING fts5(title, text, tokenize='porter unicode61')"
         )

@@ -1,14 +1,11 @@
-"""The goods of the demonstration's shop: made from lists of words, the same on every machine.
-
-Knows nothing of how they are searched.
-"""
+"""The demo shop's products: generated from word lists, the same on every machine."""
 
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
 EDITION = 1
-"""To be raised with any change of what ``products`` yields: the index is named after it."""
+"""Increase it with any change to ``products``: the index file is named after it."""
 
 COLOURS = (
     "red",
@@ -30,7 +27,7 @@ CARE = ("Wipe it with a damp cloth.", "Keep it dry.", "It grows better with age.
 
 
 class Room(NamedTuple):
-    """What goods of one room are made of, and which there are."""
+    """The materials and the things of one room."""
 
     name: str
     materials: tuple[str, ...]
@@ -77,7 +74,7 @@ ROOMS = (
 
 
 def products() -> Iterator[Product]:
-    """Yield the goods, 4,032 of them, always in the same order."""
+    """Yield the 4,032 products, always in the same order."""
     kinds = (
         (room, material, thing, colour)
         for room in ROOMS

@@ -1,6 +1,6 @@
 """The shop's search: the index behind a circuit breaker, behind the search cache.
 
-As in any site, with the one difference that the backend has a switch to fail. Knows no HTTP.
+Written as in any site, except that its backend has a fault switch.
 """
 
 import functools
@@ -17,29 +17,29 @@ from project.demo.faults import BackendDown, FaultSwitch
 from project.demo.index import Index, terms_of
 
 FRESH_FOR = 60  # seconds
-STALE_FOR = 300  # seconds for which a result stands in while the backend does not answer
+STALE_FOR = 300  # seconds for which an old result is served while the backend is down
 TAGS = ("products",)
 
 
-# The breakers are declared with the first use, so that a console shows none that nobody uses.
+# Breakers are declared on first use, so that the console shows no unused ones.
 @functools.cache
 def catalog() -> CircuitBreaker:
-    """Return the breaker round the search."""
+    """Return the breaker of the search."""
     return circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
 
 
 @functools.cache
 def recommendations() -> CircuitBreaker:
-    """Return the breaker round the recommendations."""
+    """Return the breaker of the recommendations."""
     return circuit_breaker("recommendations", failure_threshold=3, wait_duration_in_open_state=20)
 
 
 def search(query: str, page: int = 1) -> Lookup:
-    """Return a page of goods as ``{"count": …, "results": […]}``, from the cache or the backend.
+    """Return a page of products as ``{"count": …, "results": […]}``, cached or from the backend.
 
     Raises:
-        CircuitOpenError: the backend is not to be asked now, and there is no older result.
-        BackendDown: it was asked and failed, and there is no older result.
+        CircuitOpenError: the circuit is open, and there is no stale result.
+        BackendDown: the backend failed, and there is no stale result.
     """
     terms = terms_of(query)
     return search_cache.lookup(
@@ -52,7 +52,7 @@ def search(query: str, page: int = 1) -> Lookup:
 
 
 def recommend(query: str) -> list[str]:
-    """Return the titles of goods that have to do with the query; never cached.
+    """Return the titles of related products, uncached.
 
     Raises:
         CircuitOpenError, BackendDown: as in ``search``.
@@ -61,21 +61,21 @@ def recommend(query: str) -> list[str]:
 
 
 def _search_catalog(terms: tuple[str, ...], page: int) -> dict[str, Any]:
-    """Ask the backend; with the switch at ``sometimes`` it is down for 10 s of each 90."""
+    """Query the backend; at ``sometimes`` it is down for 10 s of each 90."""
     with _backend(period=90, outage=10) as index:
-        found = index.search(terms, page=page)
-    return {"count": found.count, "results": found.results}
+        matches = index.search(terms, page=page)
+    return {"count": matches.count, "results": matches.results}
 
 
 def _related(terms: tuple[str, ...]) -> list[str]:
-    """Ask the backend likewise; it is down for 15 s of each 60."""
+    """Query the backend; at ``sometimes`` it is down for 15 s of each 60."""
     with _backend(period=60, outage=15) as index:
-        return [each["title"] for each in index.search(terms, all_words=False).results]
+        return [product["title"] for product in index.search(terms, all_words=False).results]
 
 
 @contextmanager
 def _backend(*, period: float, outage: float) -> Iterator[Index]:
-    """Yield the index unless the switch says otherwise; its errors are the backend's."""
+    """Yield the index unless the fault switch fails it; its errors become BackendDown."""
     try:
         FaultSwitch(settings.DEMO_FOLDER).raise_fault(period=period, outage=outage)
         yield Index(settings.DEMO_FOLDER)

@@ -1,6 +1,6 @@
-"""The shop's visitors, for ``quickstart``: they ask the endpoint as a browser would, in process.
+"""The shop's simulated visitors, for ``quickstart``: they call the search view in process.
 
-Not over HTTP: the site's log is for the requests of whoever looks at it.
+Not over HTTP, which would fill the site's log.
 """
 
 import random
@@ -18,14 +18,14 @@ from project.demo.products import COLOURS, ROOMS
 from project.demo.search import recommend
 
 PAUSE = (0.1, 0.4)
-"""Seconds between two searches, from and to."""
+"""Minimum and maximum seconds between two searches."""
 QUERIES = [f"{colour} {thing}" for room in ROOMS for thing in room.things for colour in COLOURS]
 WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(QUERIES) + 1)))
-"""Some things are asked for all the time and most hardly ever, as Zipf's law has it."""
+"""Cumulative weights by Zipf's law: a few queries are frequent, most are rare."""
 
 
 def visit(query: str, page: int = 1) -> HttpResponse | None:
-    """Search as a visitor; return the answer, None while the circuit is open."""
+    """Search as a visitor; return the response, or None while the circuit is open."""
     path = reverse("search")
     view, args, kwargs = resolve(path)
     request = RequestFactory().get(path, {"q": query, "page": str(page)})
@@ -37,7 +37,7 @@ def visit(query: str, page: int = 1) -> HttpResponse | None:
 
 
 class Traffic(threading.Thread):
-    """Visitors who search about four times a second, in a thread that dies with the process."""
+    """A daemon thread that searches about four times a second."""
 
     def __init__(self) -> None:
         super().__init__(name="demo-traffic", daemon=True)
@@ -51,6 +51,6 @@ class Traffic(threading.Thread):
                 recommend(query)
 
     def stop(self) -> None:
-        """Send the visitors home and wait for the search that is under way."""
+        """Stop, and wait for the search in progress."""
         self._stopping.set()
         self.join(timeout=2)

@@ -1,6 +1,6 @@
-"""``GET /api/v1/search``: reads the query, tells the result and where it comes from.
+"""``GET /api/v1/search``: the demo search endpoint.
 
-An open circuit is left to CircuitOpenMiddleware. Knows neither index nor cache nor breaker.
+CircuitOpenMiddleware responds while the circuit is open.
 """
 
 import math
@@ -21,12 +21,12 @@ PARAMETERS = ("q", "page")
 
 
 class BadSearch(ValueError):
-    """The request's parameters are none that can be answered; the text says why."""
+    """The request's parameters are invalid; the message says why."""
 
 
-@csrf_exempt  # it changes nothing; another method is a 405 and no matter of tokens
+@csrf_exempt  # read only; other methods get a 405 instead of a CSRF error
 def search_view(request: HttpRequest) -> JsonResponse:
-    """Answer a search; docs/tutorial.md shows one."""
+    """Respond to a search with one page of results; docs/tutorial.md shows one."""
     if request.method not in ("GET", "HEAD"):
         response = _error(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
         response["Allow"] = "GET, HEAD"
@@ -36,40 +36,36 @@ def search_view(request: HttpRequest) -> JsonResponse:
     except BadSearch as error:
         return _error(400, "invalid", str(error))
     try:
-        found = search(query, page)
+        lookup = search(query, page)
     except BackendDown:
         response = _error(503, "search_unavailable", "The search does not answer now.")
         response["Retry-After"] = "1"
         return response
-    response = _answer(query, page, found.value)
-    response["X-Cache"] = found.state
-    response["Age"] = str(int(found.age))
+    response = _page(query, page, lookup.value)
+    response["X-Cache"] = lookup.state
+    response["Age"] = str(int(lookup.age))
     return response
 
 
-def _answer(query: str, page: int, found: dict[str, Any]) -> JsonResponse:
-    pages = max(1, math.ceil(found["count"] / PAGE_SIZE))
+def _page(query: str, page: int, matches: dict[str, Any]) -> JsonResponse:
+    pages = max(1, math.ceil(matches["count"] / PAGE_SIZE))
     if page > pages:
         return _error(404, "not_found", f"There is no page {page}; the last one is {pages}.")
-    return _json({"query": query, "page": page, "pages": pages, **found})
+    return _json({"query": query, "page": page, "pages": pages, **matches})
 
 
 def _read(request: HttpRequest) -> tuple[str, int]:
-    """Return what is searched for, and which page of it.
-
-    Raises:
-        BadSearch
-    """
+    """Return the query and the page number; raise BadSearch if they are invalid."""
     try:
-        given = request.GET
+        parameters = request.GET
     except SuspiciousOperation:  # more parameters than Django reads
         raise BadSearch("Too many parameters.") from None
-    for name in given:
+    for name in parameters:
         if name not in PARAMETERS:
             raise BadSearch(f"Unknown parameter: {name[:50]}; there are q and page.")
-        if len(given.getlist(name)) > 1:
+        if len(parameters.getlist(name)) > 1:
             raise BadSearch(f"{name}: Give it once.")
-    return _read_query(given.get("q", "")), _read_page(given.get("page", "1"))
+    return _read_query(parameters.get("q", "")), _read_page(parameters.get("page", "1"))
 
 
 def _read_query(query: str) -> str:

@@ -137,7 +137,7 @@ def test_a_second_run_keeps_users_and_passwords(
     start(QUICKSTART_ADMIN_PASSWORD="pw-of-the-first-run").stop()
     before = _users(site)
     second = start(QUICKSTART_ADMIN_PASSWORD="another")
-    assert second.value("Login") == "admin, password as before (--password sets a new one)"
+    assert second.value("Login") == "admin, password unchanged (set a new one with --password)"
     assert _users(site) == before
     assert _page_after_login(second.console, "pw-of-the-first-run")[0] == 200
     second.stop()
@@ -179,11 +179,11 @@ def test_the_fault_reaches_the_running_site_and_outlives_it(
     site: Site, start: Callable[..., Quickstart]
 ) -> None:
     first = start("--no-traffic")
-    assert "its backend's fault is 'sometimes'" in "".join(first.lines)
-    assert site.manage("demo_fault", "on").stdout == "The demonstration's fault is on\n"
+    assert "backend fault: sometimes; " in "".join(first.lines)
+    assert site.manage("demo_fault", "on").stdout == "Demo fault: on\n"
     assert "503 Service Unavailable" in _shell(first.value("Search")).stdout
     first.stop()
-    assert "its backend's fault is 'on'" in "".join(start("--no-traffic").lines)
+    assert "backend fault: on; " in "".join(start("--no-traffic").lines)
 
 
 def test_without_the_demonstration_the_rest_is_there(start: Callable[..., Quickstart]) -> None:

@@ -129,7 +129,7 @@ class TestSwitch:
     def test_what_cannot_be_read_is_said(self, settings: Any, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         settings.DEMO_FOLDER = tmp_path / "file"
-        with pytest.raises(CommandError, match="cannot be used"):
+        with pytest.raises(CommandError, match="cannot access the fault switch"):
             call_command("demo_fault", "on")
 
     def test_without_the_search_there_is_nothing_to_switch(self, settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py quickstart``: from a fresh checkout to a site that has something to show."""
+"""``manage.py quickstart``: from a fresh checkout to a running site with demo data."""
 
 import argparse
 import errno
@@ -47,7 +47,7 @@ class Address(NamedTuple):
     port: int
 
     def url(self, port: int) -> str:
-        """Return how a client on this machine reaches it on the port that it got."""
+        """Return the URL for a client on this machine, with the actual port."""
         host = _REACHED_AT.get(self.host, self.host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -56,7 +56,7 @@ def address(text: str) -> Address:
     """Read "8000", "localhost:8000", "127.0.0.1:8000" or "[::1]:8000".
 
     Raises:
-        argparse.ArgumentTypeError: it is none of these.
+        argparse.ArgumentTypeError: the text is none of these.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match[2]) > 65535:
@@ -73,9 +73,9 @@ def address(text: str) -> Address:
 
 class Command(BaseCommand):
     help = (
-        "Sets the site up for a first look and serves it until Ctrl-C: store, database, admin "
-        "user, demonstration traffic. For development: refuses to run while DEBUG is off, as it "
-        "is by default when SECRET_KEY is set. With REDIS_URL set, that store is used."
+        "Prepares the site and serves it until Ctrl-C: store, database, admin user and demo "
+        "traffic. For development: does not run while DEBUG is off, the default when SECRET_KEY "
+        "is set. Uses the store at REDIS_URL if that is set."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -88,12 +88,10 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--password",
-            help=f"password for {ADMIN!r}, set also if the user is there already (default for a "
-            "new one: QUICKSTART_ADMIN_PASSWORD from the environment, else a random one)",
+            help=f"password for {ADMIN!r}, also changed if the user exists (default for a "
+            "new user: QUICKSTART_ADMIN_PASSWORD from the environment, else a random one)",
         )
-        parser.add_argument(
-            "--no-traffic", action="store_true", help="do without the demonstration traffic"
-        )
+        parser.add_argument("--no-traffic", action="store_true", help="start no demo traffic")
 
     def handle(
         self, *, addrport: Address, password: str | None, no_traffic: bool, **options: Any
@@ -122,18 +120,18 @@ class Command(BaseCommand):
             words = str(error).partition("\n")[0]
             raise CommandError(f"the database is not usable: {words}") from None
         except (OSError, sqlite3.Error) as error:
-            raise CommandError(f"the demonstration search cannot be set up: {error}") from None
+            raise CommandError(f"cannot set up the demo search: {error}") from None
         self._announce(url, login, issue_access_token(user), fault=fault)
 
     def _try_store(self) -> None:
-        """Say so when the store does not answer; the site runs without one, and shows that."""
+        """Warn if the store does not answer; the site runs without it."""
         try:
             for alias in settings.CACHES:
                 get_redis_connection(alias).ping()
-        except RedisError as error:  # its text could name more than the reason
+        except RedisError as error:  # its message may contain a secret
             self.stderr.write(
                 f"The store at REDIS_URL does not answer ({type(error).__name__}); "
-                "the site runs all the same, and uses it from when it does"
+                "the site starts anyway and connects as soon as it does"
             )
 
     def _announce(self, url: str, login: str, token: str, *, fault: str | None) -> None:
@@ -145,13 +143,13 @@ class Command(BaseCommand):
             f"Console:  {url}{reverse('admin:index')}\n"
             f"Login:    {login}\n"
             f"Token:    {token}\n"
-            f"          valid for {minutes:.0f} minutes; another: manage.py issue_token {ADMIN}\n\n"
+            f"          valid for {minutes:.0f} minutes; new one: manage.py issue_token {ADMIN}\n\n"
             f"{_demo(url, fault) if fault else ''}"
             f"Clear the search cache:\n{_curl(url + clear, token)}\n\n"
             f"Reset all circuit breakers:\n{_curl(url + reset, token)}\n\n"
             "Ctrl-C stops the site."
         )
-        self.stdout.flush()  # whoever reads through a pipe waits for these lines
+        self.stdout.flush()  # for readers behind a pipe
 
 
 def _listen(addrport: Address) -> ThreadedWSGIServer:
@@ -163,7 +161,7 @@ def _listen(addrport: Address) -> ThreadedWSGIServer:
 
 
 def _admin(password: str | None) -> tuple[User, str]:
-    """Return the admin user, created if there is none, and the line that says how to sign in."""
+    """Return the admin user, created if missing, and the login line to print."""
     user = User.objects.filter(username=ADMIN).first()
     if user is None:
         password = password or os.environ.get("QUICKSTART_ADMIN_PASSWORD")
@@ -173,16 +171,16 @@ def _admin(password: str | None) -> tuple[User, str]:
         user.set_password(password)
         user.save(update_fields=["password"])
     else:
-        return user, f"{ADMIN}, password as before (--password sets a new one)"
+        return user, f"{ADMIN}, password unchanged (set a new one with --password)"
     return user, f"{ADMIN} / {password}"
 
 
 def _prepare_demo() -> str:
-    """Build the demonstration's index; return how its fault stands, "sometimes" at first."""
+    """Build the demo index; return the current fault, initially "sometimes"."""
     Index(settings.DEMO_FOLDER).build()
     switch = FaultSwitch(settings.DEMO_FOLDER)
     fault = switch.read() or "sometimes"
-    switch.set(fault)  # also anew: an outage now and then is to come later, and not at once
+    switch.set(fault)  # restarts the period, so that "sometimes" begins healthy
     return fault
 
 
@@ -190,7 +188,7 @@ def _demo(url: str, fault: str) -> str:
     choices = "|".join(FAULTS)
     return (
         f"Search:   curl -sSi '{url}{reverse('search')}?q=red+kettle'\n"
-        f"          its backend's fault is '{fault}'; manage.py demo_fault {choices}\n\n"
+        f"          backend fault: {fault}; change it: manage.py demo_fault {choices}\n\n"
     )
 
 
