@@ -10,4 +10,4 @@ class AnalyticsAdminConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from analytics_admin.checks import caches, settings, tokens  # noqa: F401  they register
+        from analytics_admin.checks import caches, settings, tokens  # noqa: F401  registers the checks

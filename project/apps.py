@@ -7,4 +7,4 @@ class ProjectConfig(AppConfig):
     name = "project"
 
     def ready(self) -> None:
-        from project import checks  # noqa: F401  registers the system checks
+        from project import checks  # noqa: F401  registers the checks

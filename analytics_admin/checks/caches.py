@@ -1,50 +1,166 @@
-"""System checks that ask the breakers' store itself; only ``check --deploy`` runs them."""
+"""System checks of the cache aliases behind the breakers and the search cache.
 
+Only ``check --deploy`` contacts a server. No message shows a LOCATION: it may hold a password.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from django.core.checks import CheckMessage, Info, Warning, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.utils.module_loading import import_string
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.registry import overridden_options
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.checks.settings import TAG, check_settings, check_stores
-from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.checks.settings import TAG, are_unusable, check_settings, error, warning
+from analytics_admin.conf import SETTING, AppSettings, app_settings
+from analytics_admin.stores.client import StoreUnavailable, dedicated_client, shares_database
+
+MAX_TIMEOUT_SECONDS = 5.0
+"""redis-py's own default, which is already too long for a page."""
+LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
+PICKLE = "django_redis.serializers.pickle.PickleSerializer"
+BACKEND_HINT = "Use django_redis.cache.RedisCache, or LocMemCache in the tests of one process."
+
+
+@register(TAG)
+def check_stores(**kwargs: Any) -> list[CheckMessage]:
+    """Report aliases that cannot hold the breakers or the search cache, or only badly."""
+    if are_unusable(check_settings()):
+        return []
+    site = app_settings()
+    aliases = {"SEARCH_CACHE": site.search_cache, "BREAKER_CACHE": site.breaker_cache}
+    messages: list[CheckMessage] = []
+    usable: set[str] = set()
+    for key, alias in aliases.items():
+        problems = _backend(key, alias) or list(_location(alias))
+        if not problems:
+            usable.add(alias)
+        messages += problems
+    for alias in sorted(usable):
+        messages += _timeouts(alias)
+    if site.search_cache in usable:
+        messages += [*_serializer(site.search_cache), *_neighbours(site)]
+    return messages
 
 
 @register(TAG, deploy=True)
 def check_breaker_store(**kwargs: Any) -> list[CheckMessage]:
-    """Find a store that can lose breakers: by eviction, or at its restart."""
-    if any(issue.is_serious() for issue in [*check_settings(), *check_stores()]):
+    """Report a server that can lose breakers, by eviction or at its restart."""
+    if are_unusable([*check_settings(), *check_stores()]):
         return []
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     try:
         store = runtime.operator_store()
         if not isinstance(store, RedisStore):
             return []
         if store.may_evict():
-            text = "The breakers' store drops any key when its memory is full, breakers too."
+            text = "The breakers' store drops any key when its memory is full, breakers too"
             hint = "Set its maxmemory-policy to noeviction or to one of the volatile policies."
-            found.append(Warning(text, hint=hint, id=f"{TAG}.W006"))
+            messages.append(warning("W006", text, hint))
         if not store.is_persistent():
-            text = "The breakers' store keeps nothing on disk: a restart closes every breaker."
+            text = "The breakers' store keeps nothing on disk: a restart closes every breaker"
             hint = "Switch on appendonly, or snapshots, if an open breaker should outlive it."
-            found.append(Warning(text, hint=hint, id=f"{TAG}.W007"))
-    except StoreUnavailable as error:
-        text = f"The breakers' store could not be asked how it keeps its data: {error.reason}."
-        found.append(Info(text, hint="Run this check where the site runs.", id=f"{TAG}.I001"))
-    return found
+            messages.append(warning("W007", text, hint))
+    except StoreUnavailable as problem:
+        text = f"The breakers' store could not be asked how it keeps its data: {problem.reason}."
+        messages.append(Info(text, hint="Run this check where the site runs.", id=f"{TAG}.I001"))
+    return messages
 
 
-@register(TAG)
-def check_policies(**kwargs: Any) -> list[CheckMessage]:
-    """Find breakers for which code and settings say different things."""
-    if any(issue.is_serious() for issue in check_settings()):
-        return []
-    return [
-        Info(
-            f"BREAKERS['{name}'] overrides what the code says of {', '.join(options)}.",
-            hint="The settings win. If that is not meant, take the option out of one of them.",
-            id=f"{TAG}.I002",
-        )
-        for name, options in overridden_options().items()
-    ]
+def _backend(key: str, alias: str) -> list[CheckMessage]:
+    """Check the alias's kind of cache; empty when it is django-redis."""
+    config = settings.CACHES.get(alias)
+    if config is None:
+        text = f"CACHES has no alias '{alias}', which {SETTING}['{key}'] names"
+        hint = f"Add it with django_redis.cache.RedisCache, or name another alias in '{key}'."
+        return [error("E005", text, hint)]
+    try:
+        kinds = import_string(config["BACKEND"]).__mro__
+    except (ImportError, KeyError, AttributeError):
+        return [error("E006", f"CACHES['{alias}'] has no usable BACKEND", BACKEND_HINT)]
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
+    if LOCAL_MEMORY in names:
+        text = f"CACHES['{alias}'] is a local memory cache: each process has one of its own"
+        hint = "Right for tests and first tries; several processes need django-redis there."
+        return [warning("W001", text, hint)]
+    if not any(name.startswith("django_redis.") for name in names):
+        text = f"CACHES['{alias}'] can't serve as {key}: {names[0]} is not a django-redis cache"
+        return [error("E006", text, BACKEND_HINT)]
+    return []
+
+
+def _locations(alias: str) -> Iterable[Any]:
+    given = settings.CACHES[alias].get("LOCATION", "")
+    return given.split(",") if isinstance(given, str) else given
+
+
+def _location(alias: str) -> Iterator[Error]:
+    """Report an address that the client rejects, or whose database it would silently take as 0."""
+    try:
+        dedicated_client(alias, timeout=MAX_TIMEOUT_SECONDS)
+        urls = [urlsplit(str(location)) for location in _locations(alias)]
+        numbers = [url.path.strip("/") for url in urls if url.scheme != "unix"]
+        if all(number.isdecimal() for number in numbers if number):
+            return
+    except (StoreUnavailable, ValueError, TypeError):
+        pass
+    hint = (
+        "LOCATION must be like redis://host:6379/1, rediss://host:6379/1 or unix:///path?db=1, "
+        "and every class named in OPTIONS importable. It is not shown: it may hold a password."
+    )
+    yield error("E007", f"CACHES['{alias}'] can't be used as it is written", hint)
+
+
+def _timeouts(alias: str) -> Iterator[Warning]:
+    """Report options that let one call wait long for a frozen or distant server."""
+    options: Mapping[str, Any] = settings.CACHES[alias].get("OPTIONS", {})
+    pool: Mapping[str, Any] = options.get("CONNECTION_POOL_KWARGS", {})
+    query = parse_qs(urlsplit(next(iter(_locations(alias)))).query)
+    for key in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
+        name = key.lower()
+        seconds = float(query[name][0]) if name in query else pool.get(name, options.get(key))
+        if not seconds or seconds > MAX_TIMEOUT_SECONDS:
+            state = f"is longer than {MAX_TIMEOUT_SECONDS:g} s" if seconds else "is not set"
+            text = f"CACHES['{alias}']: {key} {state}, so a frozen store holds calls up"
+            yield warning("W003", text, f"Set OPTIONS['{key}'] to 0.5, say.")
+    retry = pool.get("retry")
+    retries = pool.get("retry_on_timeout") or pool.get("retry_on_error")
+    if retries or "retry_on_timeout" in query or (retry is not None and retry.get_retries() != 0):
+        text = f"CACHES['{alias}']: calls are retried, which multiplies the wait for a sick store"
+        yield warning("W003", text, "Take the retry options out of CONNECTION_POOL_KWARGS.")
+
+
+def _serializer(alias: str) -> Iterator[Warning]:
+    """Report pickle: a warning only, as it is django-redis's default."""
+    if settings.CACHES[alias].get("OPTIONS", {}).get("SERIALIZER", PICKLE) != PICKLE:
+        return
+    text = f"CACHES['{alias}'] unpickles what it reads: who can write the store can run code here"
+    hint = "Set OPTIONS['SERIALIZER'] to 'django_redis.serializers.json.JSONSerializer'."
+    yield warning("W004", text, hint)
+
+
+def _neighbours(site: AppSettings) -> Iterator[CheckMessage]:
+    """Report other data in the search cache's database: a flush takes it, a clear scans past it."""
+    alias = site.search_cache
+    try:
+        others = set(shares_database(alias))
+        if not site.search_cache_dedicated:
+            keyspace(alias)
+    except StoreUnavailable as problem:
+        hint = "Give the search cache a KEY_PREFIX or a database of its own."
+        yield error("E010", f"CACHES['{alias}'] can't be cleared: {problem.reason}", hint)
+        return
+    if site.breaker_cache == alias:
+        others.add("the circuit breakers")
+    if not others:
+        return
+    text = f"CACHES['{alias}'] shares its Redis database with {', '.join(sorted(others))}"
+    if site.search_cache_dedicated:
+        hint = "Another database number for 'search', or SEARCH_CACHE_DEDICATED = False."
+        yield error("E008", f"{text}; SEARCH_CACHE_DEDICATED would flush it all", hint)
+    else:
+        hint = "With a database of its own and SEARCH_CACHE_DEDICATED = True a clear is instant."
+        yield warning("W002", f"{text}: a clear has to walk by all their keys", hint)

@@ -12,8 +12,7 @@ from django.test import override_settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from analytics_admin.checks.setting_rules import RULES
-from analytics_admin.checks.settings import TAG
+from analytics_admin.checks.settings import RULES, TAG
 from analytics_admin.conf import KEYS
 
 PASSWORD = "hunter2-hunter2"

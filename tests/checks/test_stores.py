@@ -9,7 +9,7 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.checks.caches import check_policies
+from analytics_admin.checks.settings import check_policies
 from tests.support.servers import StoreServer, free_port
 
 
