@@ -1,4 +1,4 @@
-"""How often the REST door opens, per user and per address, also while the counters' store fails."""
+"""Rate limits of the API, per user and per address, also while the counters' store fails."""
 
 import threading
 import time
@@ -9,8 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from rest_framework.settings import api_settings
 
-from analytics_admin.api.rate_limits import WindowCounter
-from analytics_admin.api.throttling import counter, current_rate
+from analytics_admin.api.throttling import WindowCounter, counter, current_rate
 from analytics_admin.conf import Rate
 from analytics_admin.models import Operation
 from tests.support.api import (

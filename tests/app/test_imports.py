@@ -39,7 +39,7 @@ LEVELS = {
 LEVEL = {room: level for level, rooms in LEVELS.items() for room in rooms}
 BEHIND_SERVICES = {"breakers", "caching", "stores"}
 # Throttles count requests, which are no operator's, in a store of Django's.
-COUNTS_FOR_ITSELF = {"api/rate_limits.py", "api/throttling.py"}
+COUNTS_FOR_ITSELF = {"api/throttling.py"}
 PURE_NAMES = ("policy", "state", "state_machine")
 PURE = tuple(f"analytics_admin.breakers.{name}." for name in PURE_NAMES)
 DRIVERS = {"redis", "django_redis", "valkey"}
