@@ -1,4 +1,4 @@
-"""The Django app: connects the system checks, touches nothing else."""
+"""The Django app; ``ready()`` registers the system checks and does nothing else."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _

@@ -1,7 +1,6 @@
-"""The REST API, for the host project to mount (the paths expect ``/api/v1/``).
+"""URLs of the REST API; include them under ``/api/v1/``.
 
-Whatever else lies below the mount is a 404 in JSON: mount it after any other app that shares the
-prefix.
+Any other path below is a 404 in JSON: include them after other apps with the same prefix.
 """
 
 from django.urls import include, path, re_path

@@ -1,1 +1,1 @@
-"""The REST door: HTTP and JSON in front of the services."""
+"""The REST API: HTTP and JSON in front of the services."""

@@ -1,12 +1,11 @@
-"""The endpoints of the audit trail: its pages, newest first, and one row."""
+"""The endpoints of the audit trail: the list of operations, newest first, and one operation."""
 
 from uuid import UUID
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.base import CompactJSON
-from analytics_admin.api.breakers import ReadView
+from analytics_admin.api.base import CompactJSON, ReadView, page_response
 from analytics_admin.api.serializers import NoQuery, OperationsQuery
 from analytics_admin.services import (
     OperationFilter,
@@ -17,7 +16,7 @@ from analytics_admin.services import (
 
 
 class _AsciiJSON(CompactJSON):
-    """For whatever a row's JSON holds: half a surrogate pair cannot be written but as an escape."""
+    """Escapes non-ASCII text: a row's JSON may hold half a surrogate pair, unwritable otherwise."""
 
     ensure_ascii = True
 
@@ -29,8 +28,8 @@ class OperationListView(ReadView):
     def get(self, request: Request) -> Response:
         options = self.read_query(request, OperationsQuery)
         paging = {name: options.pop(name) for name in ("page", "page_size") if name in options}
-        listed = page_operations(chosen=OperationFilter(**options), **paging)
-        return self.answer_page(listed, [plain_operation(it) for it in listed.operations])
+        page = page_operations(chosen=OperationFilter(**options), **paging)
+        return page_response(page, [plain_operation(operation) for operation in page.operations])
 
 
 class OperationView(ReadView):

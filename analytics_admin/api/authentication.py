@@ -1,4 +1,4 @@
-"""Who calls: a bearer token in the ``Authorization`` header, and nothing else (no session)."""
+"""Authentication by a bearer token in the ``Authorization`` header; sessions do not count."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from analytics_admin.tokens import OperatorAccessToken, user_of
 
 
 class BearerAuthentication(BaseAuthentication):
-    """Return the active user named by a valid access token."""
+    """Authenticates the active user of a valid access token."""
 
     def authenticate(self, request: Request) -> tuple[Any, OperatorAccessToken] | None:
-        """Return user and token, or None when no bearer token was sent.
+        """Return user and token, or None without a bearer token.
 
         Raises:
-            AuthenticationFailed: one was sent, and does not hold.
+            AuthenticationFailed: the token is not valid.
         """
         scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
         if scheme.lower() != "bearer":

@@ -1,16 +1,14 @@
-"""The endpoints: who calls, how often, whether they may, what they ask, what the service says."""
+"""Base views: authentication, throttling, permission, request parsing and responses."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from django.contrib.auth import authenticate, get_user_model
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import translation
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
-    AuthenticationFailed,
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
@@ -25,42 +23,26 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
-from rest_framework_simplejwt.exceptions import TokenError
 
 from analytics_admin.api.authentication import BearerAuthentication
-from analytics_admin.api.exceptions import answer
+from analytics_admin.api.exceptions import error_response
 from analytics_admin.api.parsers import read_object
 from analytics_admin.api.permissions import IsAdminUser
-from analytics_admin.api.serializers import (
-    ClearBody,
-    ClearCacheBody,
-    RefreshBody,
-    ResetBody,
-    StrictSerializer,
-    TokenBody,
-)
-from analytics_admin.api.throttling import LoginThrottle, WriteThrottle
+from analytics_admin.api.serializers import StrictSerializer
+from analytics_admin.api.throttling import WriteThrottle
 from analytics_admin.services import (
-    FAILURE_MESSAGES,
     Act,
     Actor,
+    BreakerPage,
+    OperationPage,
     OperationResult,
-    clear_search_cache,
     deny,
     non_atomic,
-    reset_circuit_breakers,
-    undo_clear,
-)
-from analytics_admin.tokens import (
-    OperatorRefreshToken,
-    issue_access_token,
-    issue_refresh_token,
-    user_of,
 )
 
 
 class _JSONNegotiation(BaseContentNegotiation):
-    """Answer in JSON whatever the caller says to accept."""
+    """Responds in JSON whatever the client accepts."""
 
     def select_parser(self, request: Request, parsers: Any) -> BaseParser:
         parser: BaseParser = parsers[0]
@@ -79,7 +61,7 @@ class CompactJSON(JSONRenderer):
 
 
 class ApiView(APIView):
-    """What all endpoints share; a host project's REST_FRAMEWORK settings change none of it."""
+    """The base of all endpoints; a project's REST_FRAMEWORK settings do not affect it."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = ()
     permission_classes: Sequence[type[BasePermission]] = ()
@@ -88,28 +70,28 @@ class ApiView(APIView):
     renderer_classes = (CompactJSON,)
     content_negotiation_class = _JSONNegotiation
     versioning_class = None
-    schema = None  # not in a site's own one: it could but guess
+    schema = None  # keeps out of a site's own generated schema, which could only guess
     http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
     failure: str = "Failed to answer: %(reason)s"
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        """Return the view outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
+        """Return the view exempt from ATOMIC_REQUESTS, whose rollback would drop the audit row."""
         return non_atomic(super().as_view(**initkwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer in English whoever asks.
+        """Respond in English, whatever the caller's language.
 
-        REST Framework's own sentences would follow the caller's language, beside ours, which don't.
+        REST Framework would translate its own messages, but not ours beside them.
         """
         with translation.override("en"):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check the request before its body: method, caller, rate, permission.
+        """Check the request before its body: method, authentication, rate, permission.
 
-        The rate comes before the permission, whose refusal writes a row.
+        Rate comes before permission, because a denial writes a row.
         """
         self.format_kwarg = None
         renderer, media_type = self.perform_content_negotiation(request)
@@ -122,10 +104,10 @@ class ApiView(APIView):
         self.check_permissions(request)
 
     def get_exception_handler(self) -> Callable[..., Response]:
-        return lambda error, context: answer(error, failure=self.failure)
+        return lambda error, context: error_response(error, failure=self.failure)
 
     def get_authenticate_header(self, request: Request) -> str:
-        return "Bearer"  # also where there is no authenticator, lest DRF make it a 403
+        return "Bearer"  # even without an authenticator, or DRF would turn a 401 into a 403
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -135,33 +117,27 @@ class ApiView(APIView):
         return headers
 
     def read_body(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        """Return the body's fields, checked; those that were not sent are missing.
+        """Return the validated fields of the body, without those that were not sent.
 
-        A field in the URL is refused: ``?dry_run=true`` must not become an act, and a password
-        does not belong into access logs.
+        Body fields in the URL are rejected: a ``?dry_run=true`` must not be ignored, and a
+        password must not reach access logs.
         """
-        in_url = dict(parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True))
-        if misplaced := sorted(in_url.keys() & serializer().fields.keys()):
+        options = dict(_query_pairs(request))
+        if misplaced := sorted(options.keys() & serializer().fields.keys()):
             raise ValidationError({misplaced[0]: "Send it in the body, not in the URL."})
-        body = serializer(data=read_object(request))
-        body.is_valid(raise_exception=True)
-        fields: dict[str, Any] = body.validated_data
-        return fields
+        return _validate(serializer(data=read_object(request)))
 
     def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        """Return the options in the URL, checked; those that were not given are missing."""
-        pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
-        given = dict(pairs)
-        if len(given) != len(pairs):
+        """Return the validated options of the URL, without those that were not sent."""
+        pairs = _query_pairs(request)
+        options = dict(pairs)
+        if len(options) != len(pairs):
             raise ValidationError("An option is given twice.")
-        query = serializer(data=given)
-        query.is_valid(raise_exception=True)
-        options: dict[str, Any] = query.validated_data
-        return options
+        return _validate(serializer(data=options))
 
 
 class OperatorView(ApiView):
-    """An endpoint for operators who may do its act; a question is not counted nor recorded."""
+    """An endpoint for operators with the permission of its act; only writes are throttled."""
 
     authentication_classes = (BearerAuthentication,)
     permission_classes = (IsAdminUser,)
@@ -183,77 +159,29 @@ class OperatorView(ApiView):
         raise deny(self.act, actor=actor_of(request))
 
 
-class ClearSearchCacheView(OperatorView):
-    act = Act.CLEAR_SEARCH_CACHE
-    failure = FAILURE_MESSAGES[act]
+class ReadView(OperatorView):
+    """An endpoint that reads."""
 
-    def post(self, request: Request) -> Response:
-        options = self.read_body(request, ClearCacheBody)
-        return report(clear_search_cache(actor=actor_of(request), **options))
+    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
-
-class UndoClearView(OperatorView):
-    act = Act.UNDO_CLEAR
-    failure = FAILURE_MESSAGES[act]
-
-    def post(self, request: Request) -> Response:
-        options = self.read_body(request, ClearBody)
-        return report(undo_clear(actor=actor_of(request), **options))
-
-
-class ResetCircuitBreakersView(OperatorView):
-    act = Act.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[act]
-
-    def post(self, request: Request) -> Response:
-        options = self.read_body(request, ResetBody)
-        return report(reset_circuit_breakers(actor=actor_of(request), **options))
-
-
-class TokenView(ApiView):
-    """Sign in with user name and password for a pair of tokens."""
-
-    throttle_classes = (LoginThrottle,)
-    failure = "Failed to sign in: %(reason)s"
-
-    def post(self, request: Request) -> Response:
-        given = self.read_body(request, TokenBody)
-        credentials = {get_user_model().USERNAME_FIELD: given["username"]}
-        user = authenticate(request._request, password=given["password"], **credentials)
-        if user is None or not user.is_active:
-            raise AuthenticationFailed("No active account with these credentials")
-        return Response({"access": issue_access_token(user), "refresh": issue_refresh_token(user)})
-
-
-class TokenRefreshView(ApiView):
-    """Exchange a refresh token for a new access token."""
-
-    throttle_classes = (LoginThrottle,)
-    failure = "Failed to refresh the token: %(reason)s"
-
-    def post(self, request: Request) -> Response:
-        given = self.read_body(request, RefreshBody)
-        try:
-            user = user_of(OperatorRefreshToken(given["refresh"]))
-        except TokenError as error:
-            raise AuthenticationFailed(str(error), code="token_not_valid") from None
-        return Response({"access": issue_access_token(user)})
+    act = Act.VIEW_CONSOLE
+    failure = "The state is unknown: %(reason)s"
 
 
 class NotFoundView(ApiView):
-    """Answers every path that no endpoint has."""
+    """Responds to every path without an endpoint."""
 
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotFound
 
 
 def actor_of(request: Request) -> Actor:
-    """Return who asks, and that it was by the API."""
+    """Return the user of the request as an actor on the API channel."""
     return Actor.from_user(request.user, channel="api")
 
 
-def report(result: OperationResult) -> Response:
-    """Say what the act says, and nothing beside it."""
+def operation_response(result: OperationResult) -> Response:
+    """Return the response to an operation or its dry run."""
     body: dict[str, Any] = {"message": result.message}
     if result.preview is not None:
         body["preview"] = result.preview
@@ -261,3 +189,21 @@ def report(result: OperationResult) -> Response:
         body["results"] = result.results
     headers = {"X-Operation-Id": str(result.operation_id)} if result.operation_id else {}
     return Response(body, headers=headers)
+
+
+def page_response(page: BreakerPage | OperationPage, results: list[Any], **extra: Any) -> Response:
+    """Return the response with one page of a list; a page beyond the last is not found."""
+    if page.page > page.pages:
+        raise NotFound(f"There is no page {page.page}: the last one is {page.pages}")
+    position = {"count": page.count, "page": page.page, "pages": page.pages}
+    return Response({**position, **extra, "results": results})
+
+
+def _query_pairs(request: Request) -> list[tuple[str, str]]:
+    return parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+
+
+def _validate(serializer: StrictSerializer) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    validated: dict[str, Any] = serializer.validated_data
+    return validated

@@ -1,26 +1,31 @@
-"""The endpoints of circuit breakers: the list, one in full, its reset, control, probe and end."""
+"""The endpoints of circuit breakers: list, detail, reset, control, probe, forget."""
 
 from contextlib import suppress
 from typing import Any
 
 from django.http import HttpRequest
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.base import OperatorView, actor_of, report
+from analytics_admin.api.base import (
+    OperatorView,
+    ReadView,
+    actor_of,
+    operation_response,
+    page_response,
+)
 from analytics_admin.api.etags import etag, if_match_generations
 from analytics_admin.api.serializers import (
     BreakersQuery,
-    ClearBody,
     ControlBody,
     NoQuery,
+    OperationBody,
+    ResetBody,
+    StrictSerializer,
 )
 from analytics_admin.services import (
     FAILURE_MESSAGES,
     Act,
-    BreakerPage,
-    OperationPage,
     StoreUnavailable,
     allow_probe,
     as_plain,
@@ -32,33 +37,24 @@ from analytics_admin.services import (
 )
 
 
-class ReadView(OperatorView):
-    """An endpoint that answers an operator's question."""
-
-    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
-
-    act = Act.VIEW_CONSOLE
-    failure = "The state is unknown: %(reason)s"
-
-    def answer_page(
-        self, listed: BreakerPage | OperationPage, results: list[Any], **more: Any
-    ) -> Response:
-        """Answer with a page of a list; one beyond the last is not there."""
-        if listed.page > listed.pages:
-            raise NotFound(f"There is no page {listed.page}: the last one is {listed.pages}")
-        place = {"count": listed.count, "page": listed.page, "pages": listed.pages}
-        return Response({**place, **more, "results": results})
-
-
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
-        listed = page_breakers(**self.read_query(request, BreakersQuery))
-        results = [as_plain(status) for status in listed.breakers]
-        return self.answer_page(listed, results, states=dict(listed.states))
+        page = page_breakers(**self.read_query(request, BreakersQuery))
+        results = [as_plain(status) for status in page.breakers]
+        return page_response(page, results, states=dict(page.states))
+
+
+class ResetCircuitBreakersView(OperatorView):
+    act = Act.RESET_CIRCUIT_BREAKERS
+    failure = FAILURE_MESSAGES[act]
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, ResetBody)
+        return operation_response(reset_circuit_breakers(actor=actor_of(request), **options))
 
 
 class BreakerView(ReadView):
-    """One breaker: all that is known of it, and its end, which is an act."""
+    """One breaker: GET describes it, DELETE forgets it."""
 
     http_method_names = ["get", "head", "delete"]  # noqa: RUF012  Django's own annotation
 
@@ -74,13 +70,8 @@ class BreakerView(ReadView):
         return Response(as_plain(detail), headers={"ETag": etag(detail.status)})
 
     def delete(self, request: Request, name: str) -> Response:
-        options = self.read_body(request, ClearBody)
-        expected = _expected_generation(request, name)
-        return report(
-            forget_breaker(
-                name=name, actor=actor_of(request), expected_generation=expected, **options
-            )
-        )
+        arguments = _read_arguments(self, request, name)
+        return operation_response(forget_breaker(name=name, **arguments))
 
 
 class BreakerResetView(OperatorView):
@@ -88,13 +79,8 @@ class BreakerResetView(OperatorView):
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:
-        options = self.read_body(request, ClearBody)
-        expected = _expected_generation(request, name)
-        return report(
-            reset_circuit_breakers(
-                names=[name], actor=actor_of(request), expected_generation=expected, **options
-            )
-        )
+        arguments = _read_arguments(self, request, name)
+        return operation_response(reset_circuit_breakers(names=[name], **arguments))
 
 
 class BreakerControlView(OperatorView):
@@ -102,13 +88,8 @@ class BreakerControlView(OperatorView):
     failure = FAILURE_MESSAGES[act]
 
     def put(self, request: Request, name: str) -> Response:
-        options = self.read_body(request, ControlBody)
-        expected = _expected_generation(request, name)
-        return report(
-            set_breaker_control(
-                name=name, actor=actor_of(request), expected_generation=expected, **options
-            )
-        )
+        arguments = _read_arguments(self, request, name, body=ControlBody)
+        return operation_response(set_breaker_control(name=name, **arguments))
 
 
 class BreakerProbeView(OperatorView):
@@ -116,20 +97,30 @@ class BreakerProbeView(OperatorView):
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:
-        options = self.read_body(request, ClearBody)
-        expected = _expected_generation(request, name)
-        return report(
-            allow_probe(name=name, actor=actor_of(request), expected_generation=expected, **options)
-        )
+        arguments = _read_arguments(self, request, name)
+        return operation_response(allow_probe(name=name, **arguments))
+
+
+def _read_arguments(
+    view: OperatorView,
+    request: Request,
+    name: str,
+    *,
+    body: type[StrictSerializer] = OperationBody,
+) -> dict[str, Any]:
+    """Return the arguments, but for the name, of an operation on the breaker in the path."""
+    options = view.read_body(request, body)
+    expected = _expected_generation(request, name)
+    return {"actor": actor_of(request), "expected_generation": expected, **options}
 
 
 def _expected_generation(request: Request, name: str) -> str | None:
-    """Return the one generation that the service is to insist on; of several, the present one."""
-    asked = if_match_generations(request)
-    if asked is None:
+    """Return the generation that the service is to require; of several, the current one."""
+    generations = if_match_generations(request)
+    if generations is None:
         return None
-    if len(asked) > 1:
-        with suppress(StoreUnavailable):  # the act's to report
-            now = describe_breaker(name).status.generation
-            return now if now in asked else asked[0]
-    return asked[0]
+    if len(generations) > 1:
+        with suppress(StoreUnavailable):  # the operation will report it
+            current = describe_breaker(name).status.generation
+            return current if current in generations else generations[0]
+    return generations[0]

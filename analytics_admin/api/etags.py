@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from analytics_admin.services import BreakerStatus
 
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_PLACE = '""'
+_EMPTY_TAG = '""'
 
 
 def etag(status: BreakerStatus) -> str:
@@ -18,9 +18,9 @@ def etag(status: BreakerStatus) -> str:
 
 
 def if_match_generations(request: Request) -> list[str] | None:
-    """Return the generations of which the breaker has to be at one; None: at any.
+    """Return the generations that ``If-Match`` accepts; None accepts any.
 
-    A weak tag matches nothing, so it comes out as a generation that no breaker ever has.
+    A weak tag never matches: it is returned as a generation that no breaker has.
 
     Raises:
         ParseError: the header is neither ``*`` nor a list of entity tags.
@@ -28,8 +28,8 @@ def if_match_generations(request: Request) -> list[str] | None:
     header = request.META.get("HTTP_IF_MATCH")
     if header is None or header.strip(" \t") == "*":
         return None
-    elements = [element.strip(" \t") for element in _TAG.sub(_PLACE, header).split(",")]
+    elements = [element.strip(" \t") for element in _TAG.sub(_EMPTY_TAG, header).split(",")]
     tags = _TAG.findall(header)
-    if not tags or any(element not in ("", _PLACE) for element in elements):
+    if not tags or any(element not in ("", _EMPTY_TAG) for element in elements):
         raise ParseError('If-Match has to be * or entity tags, like "abc:1"', code="invalid")
     return [tag if tag.startswith("W/") else unquote(tag[1:-1]) for tag in tags]

@@ -36,7 +36,7 @@ logger = logging.getLogger("analytics_admin.api")
 MAX_LISTED_ERRORS = 20
 
 
-def answer(error: Exception, *, failure: str) -> Response:
+def error_response(error: Exception, *, failure: str) -> Response:
     """Return the answer to a request that ended in this error.
 
     ``failure`` is the view's sentence with ``%(reason)s``, for errors that no service foresaw.

@@ -1,7 +1,4 @@
-"""The OpenAPI document in the words of a page: what each endpoint takes and answers, row by row.
-
-Knows the document alone, and no endpoint.
-"""
+"""Turns the OpenAPI document into the context of its HTML page."""
 
 import json
 import shlex
@@ -13,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 Document = Mapping[str, Any]
-BASIC = {
+TYPES = {
     "string": "text",
     "integer": "whole number",
     "number": "number",
@@ -23,27 +20,27 @@ BASIC = {
     "null": "null",
 }
 FORMATS = {"date-time": "time (ISO 8601)", "uuid": "UUID"}
-EXAMPLES = {"name": "catalog", "operation_id": "5b0f8a1e-8c5d-4f0e-9a55-3f1d6a1c7b42"}
+PATH_EXAMPLES = {"name": "catalog", "operation_id": "5b0f8a1e-8c5d-4f0e-9a55-3f1d6a1c7b42"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A parameter, or a field of a body."""
+    """A parameter, or a field of a body or object."""
 
     name: str
-    kind: SafeString
-    about: SafeString
-    place: str = ""
+    type: SafeString
+    description: SafeString
+    location: str = ""
     required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A status with what it comes with."""
+class ResponseRow:
+    """One status of an endpoint."""
 
     status: str
-    about: str
-    kind: SafeString
+    description: str
+    type: SafeString
     codes: Sequence[str]
     headers: Sequence[str]
 
@@ -62,105 +59,105 @@ class Endpoint:
     method: str
     path: str
     summary: str
-    about: str
-    is_open: bool
+    description: str
+    is_public: bool
     parameters: Sequence[Field]
     body: Sequence[Field]
     curl: str
-    asks: Sequence[Example]
-    answers: Sequence[Answer]
-    examples: Sequence[Example]
+    request_examples: Sequence[Example]
+    responses: Sequence[ResponseRow]
+    response_examples: Sequence[Example]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """The endpoints of one subject."""
+    """The endpoints of one tag."""
 
     name: str
-    about: str
+    description: str
     endpoints: Sequence[Endpoint]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """An object that answers are made of."""
+    """A JSON object that responses contain."""
 
     anchor: str
     name: str
-    about: SafeString
-    kind: SafeString
+    description: SafeString
+    type: SafeString
     fields: Sequence[Field]
 
 
-def describe(document: Document, base: str) -> dict[str, Any]:
-    """Return what the page shows; ``base`` is where the API is, for its ``curl`` lines."""
+def build_context(document: Document, base: str) -> dict[str, Any]:
+    """Return the page's template context; ``base`` is the API's URL in its ``curl`` lines."""
     return {
         "title": document["info"]["title"],
-        "about": document["info"]["description"].split("\n\n"),
+        "paragraphs": document["info"]["description"].split("\n\n"),
         "sections": [_section(document, tag, base) for tag in document["tags"]],
         "components": [
             _component(name, schema)
             for name, schema in document["components"]["schemas"].items()
-            if not name.endswith("Body")  # those stand with their endpoints
+            if not name.endswith("Body")  # shown with their endpoints
         ],
     }
 
 
 def _section(document: Document, tag: Document, base: str) -> Section:
     endpoints = [
-        _endpoint(document, method.upper(), path, said, base)
+        _endpoint(document, method.upper(), path, operation, base)
         for path, methods in document["paths"].items()
-        for method, said in methods.items()
-        if tag["name"] in said["tags"]
+        for method, operation in methods.items()
+        if tag["name"] in operation["tags"]
     ]
-    return Section(name=tag["name"], about=tag["description"], endpoints=endpoints)
+    return Section(name=tag["name"], description=tag["description"], endpoints=endpoints)
 
 
-def _endpoint(document: Document, method: str, path: str, said: Document, base: str) -> Endpoint:
-    body = said.get("requestBody", {}).get("content", {}).get("application/json", {})
-    ((_, answer),) = said["responses"]["200"]["content"].items()
-    asks = _examples(body)
+def _endpoint(
+    document: Document, method: str, path: str, operation: Document, base: str
+) -> Endpoint:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    ((_, success),) = operation["responses"]["200"]["content"].items()
+    request_examples = _examples(body)
     return Endpoint(
-        anchor=said["operationId"],
+        anchor=operation["operationId"],
         method=method,
         path=path,
-        summary=said["summary"],
-        about=said.get("description", ""),
-        is_open="security" not in said,
-        parameters=[_parameter(it) for it in said.get("parameters", ())],
-        body=_body_fields(_resolved(document, body["schema"])) if body else (),
-        curl=_curl(method, path, said, asks, base),
-        asks=asks,
-        answers=[_answer(document, status, it) for status, it in said["responses"].items()],
-        examples=_examples(answer),
+        summary=operation["summary"],
+        description=operation.get("description", ""),
+        is_public="security" not in operation,
+        parameters=[_parameter(parameter) for parameter in operation.get("parameters", ())],
+        body=_body_fields(_resolve(document, body["schema"])) if body else (),
+        curl=_curl(method, path, operation, request_examples, base),
+        request_examples=request_examples,
+        responses=[
+            _response(status, _resolve(document, response))
+            for status, response in operation["responses"].items()
+        ],
+        response_examples=_examples(success),
     )
 
 
-def _parameter(said: Document) -> Field:
-    return Field(
-        name=said["name"],
-        kind=_kind(said["schema"]),
-        about=_marked(said.get("description", "")),
-        place=said["in"],
-        required=said.get("required", False),
-    )
+def _parameter(parameter: Document) -> Field:
+    field = _field(parameter["name"], parameter["schema"], parameter.get("description", ""))
+    return replace(field, location=parameter["in"], required=parameter.get("required", False))
 
 
 def _body_fields(schema: Document) -> list[Field]:
-    """Return the fields of a body, which can mostly do without them; an answer has all of its."""
+    """Return the fields of a request body, most of them optional; responses have all of theirs."""
     required = schema.get("required", ())
     return [replace(field, required=field.name in required) for field in _fields(schema)]
 
 
 def _fields(schema: Document) -> list[Field]:
     return [
-        Field(
-            name=name,
-            kind=_kind(inner),
-            about=_marked(inner.get("description", "")),
-        )
+        _field(name, inner, inner.get("description", ""))
         for name, inner in schema.get("properties", {}).items()
     ]
+
+
+def _field(name: str, schema: Document, description: str) -> Field:
+    return Field(name=name, type=_type(schema), description=_with_code(description))
 
 
 def _component(name: str, schema: Document) -> Component:
@@ -168,23 +165,22 @@ def _component(name: str, schema: Document) -> Component:
     return Component(
         anchor=f"object-{name}",
         name=name,
-        about=_marked(schema.get("description", "")),
-        kind=SafeString("") if fields else _kind(schema),
+        description=_with_code(schema.get("description", "")),
+        type=SafeString("") if fields else _type(schema),
         fields=fields,
     )
 
 
-def _answer(document: Document, status: str, said: Document) -> Answer:
-    said = _resolved(document, said)
-    ((_, content),) = said["content"].items()
+def _response(status: str, response: Document) -> ResponseRow:
+    ((_, content),) = response["content"].items()
     schema = content["schema"]
     code = schema.get("properties", {}).get("code", {}) if status != "200" else {}
-    return Answer(
+    return ResponseRow(
         status=status,
-        about=said["description"],
-        kind=_kind(schema),
+        description=response["description"],
+        type=_type(schema),
         codes=code.get("enum", ()),
-        headers=list(said.get("headers", ())),
+        headers=list(response.get("headers", ())),
     )
 
 
@@ -198,30 +194,32 @@ def _examples(content: Document) -> list[Example]:
     ]
 
 
-def _curl(method: str, path: str, said: Document, asks: Sequence[Example], base: str) -> str:
-    for name, value in EXAMPLES.items():
+def _curl(
+    method: str, path: str, operation: Document, examples: Sequence[Example], base: str
+) -> str:
+    for name, value in PATH_EXAMPLES.items():
         path = path.replace(f"{{{name}}}", value)
     words = ["curl", *(() if method == "GET" else ("-X", method)), shlex.quote(base + path)]
-    if "security" in said:
+    if "security" in operation:
         words.append('-H "Authorization: Bearer $TOKEN"')
-    if said.get("requestBody", {}).get("required"):
+    if operation.get("requestBody", {}).get("required"):
         words.append('-H "Content-Type: application/json"')
-        words.append(f"-d {shlex.quote(asks[0].text)}")
+        words.append(f"-d {shlex.quote(examples[0].text)}")
     return " ".join(words)
 
 
-def _resolved(document: Document, schema: Document) -> Document:
-    """Return what stands where a reference points to."""
-    if "$ref" not in schema:
-        return schema
-    found: Document = document
-    for step in schema["$ref"].removeprefix("#/").split("/"):
-        found = found[step]
-    return found
+def _resolve(document: Document, node: Document) -> Document:
+    """Return the node, or the target of its reference."""
+    if "$ref" not in node:
+        return node
+    target: Document = document
+    for step in node["$ref"].removeprefix("#/").split("/"):
+        target = target[step]
+    return target
 
 
-def _kind(schema: Document) -> SafeString:
-    """Return what a value can be, with a link to each object."""
+def _type(schema: Document) -> SafeString:
+    """Return the type of a value, with a link to each object."""
     return format_html_join("", "{}", ((part,) for part in _parts(schema)))
 
 
@@ -235,7 +233,7 @@ def _parts(schema: Document) -> Iterator[str]:
             yield from _parts(inner)
     elif "const" in schema or "enum" in schema:
         values = schema.get("enum", [schema.get("const")])
-        yield format_html_join(", ", "<code>{}</code>", ((json.dumps(it),) for it in values))
+        yield format_html_join(", ", "<code>{}</code>", ((json.dumps(value),) for value in values))
     else:
         yield from _plain_parts(schema)
 
@@ -247,7 +245,7 @@ def _plain_parts(schema: Document) -> Iterator[str]:
         if name == "string" and "format" in schema:
             yield FORMATS[schema["format"]]
         else:
-            yield BASIC.get(name, name)
+            yield TYPES.get(name, name)
         yield "" if number else _bounds(schema)
         if name == "array":
             yield " of "
@@ -267,11 +265,9 @@ def _bounds(schema: Document) -> str:
     return f" ({schema['pattern']} …)" if "pattern" in schema else ""
 
 
-def _marked(text: str) -> SafeString:
-    """Return the text with what stands between backticks as code."""
-    parts = text.split("`")
+def _with_code(text: str) -> SafeString:
+    """Return the text as HTML, with what is between backticks as code."""
+    parts = enumerate(text.split("`"))
     return format_html_join(
-        "",
-        "{}",
-        ((format_html("<code>{}</code>", it) if n % 2 else it,) for n, it in enumerate(parts)),
+        "", "{}", ((format_html("<code>{}</code>", part) if n % 2 else part,) for n, part in parts)
     )

@@ -1,7 +1,7 @@
-"""Read a request's JSON body, refusing whatever could be understood in two ways.
+"""Reads a request's JSON body and rejects anything ambiguous.
 
-An act is done only when the whole of what was asked for has been seen: a body that the server
-cannot see, or sees in part, is an error and never an empty body.
+A body that the server cannot read completely is an error, never an empty body: an operation must
+not run without its options.
 """
 
 import json
@@ -28,10 +28,10 @@ class BodyTooLarge(APIException):
 
 
 def read_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object in the body; an empty body, of any content type, is an empty object.
+    """Return the JSON object in the body; an empty body of any content type is ``{}``.
 
     Raises:
-        LengthRequired, BodyTooLarge, UnsupportedMediaType, ParseError: by what is wrong with it.
+        LengthRequired, BodyTooLarge, UnsupportedMediaType, ParseError: the body is unusable.
     """
     length = _declared_length(request)
     if length > MAX_BODY_BYTES:
@@ -47,7 +47,7 @@ def _declared_length(request: Request) -> int:
         raise LengthRequired
     declared = request.META.get("CONTENT_LENGTH") or ""
     if declared == "":
-        # ASGI and HTTP/2 can bring a body without saying its length; WSGI reads nothing then.
+        # ASGI and HTTP/2 allow a body without a length; WSGI reads nothing then.
         if request._request.read(1):
             raise LengthRequired
         return 0
@@ -69,7 +69,7 @@ def _require_json(request: Request) -> None:
 def _read(request: Request, length: int) -> bytes:
     try:
         body = request._request.body
-    except RequestDataTooBig:  # the host's own limit is lower than ours
+    except RequestDataTooBig:  # the site's DATA_UPLOAD_MAX_MEMORY_SIZE is lower
         raise BodyTooLarge("The body is larger than this site allows") from None
     except UnreadablePostError:
         raise ParseError("The body ended early", code="truncated") from None
@@ -83,7 +83,7 @@ def _parse(body: bytes) -> dict[str, Any]:
         parsed = json.loads(
             body.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
         )
-        # An escaped half of a surrogate pair is no text: nothing downstream could write it.
+        # An escaped lone surrogate cannot be encoded, so nothing could store it.
         json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ParseError("The body is not valid JSON", code="invalid_json") from None

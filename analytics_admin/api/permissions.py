@@ -1,4 +1,4 @@
-"""Who may call what: asks the one function that answers for all doors."""
+"""The API's permission, decided by the function that all interfaces share."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from analytics_admin.services import is_allowed
 
 
 class IsAdminUser(BasePermission):
-    """Let operators through: active, and superuser or staff, with the act's permission if asked."""
+    """Permits active staff and superusers; by setting, staff also need the model permission."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return is_allowed(request.user, view.act)

@@ -1,7 +1,7 @@
-"""The API's description, for programs and for people; it holds nothing of the site.
+"""The API's OpenAPI document and documentation page; neither contains data of the site.
 
-The document comes with the package: a site's own generator of schemas, and its settings, are not
-touched. ``python -m tests.tools.openapi`` writes it, and a test compares it with the endpoints.
+The document is part of the package, so a site's own schema generator is not affected.
+``python -m tests.tools.openapi`` writes it, and a test compares it with the endpoints.
 """
 
 import json
@@ -15,14 +15,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from analytics_admin.api.base import ApiView
-from analytics_admin.api.openapi_page import describe
+from analytics_admin.api.openapi_page import build_context
 from analytics_admin.api.serializers import NoQuery
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 
 
 class SchemaView(ApiView):
-    """The document as it is, with the place where this site has the API."""
+    """The document, with this site's URL of the API as its server."""
 
     http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
@@ -33,20 +33,20 @@ class SchemaView(ApiView):
 
 
 class DocumentationView(ApiView):
-    """The same as a page, which needs no other host and no JavaScript."""
+    """The document as a page; needs no other host and no JavaScript."""
 
     http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
     def get(self, request: Request) -> HttpResponse:
         self.read_query(request, NoQuery)
         mount = request.path.removesuffix("/docs")
-        context = describe(load_document(), request.build_absolute_uri(mount))
+        context = build_context(load_document(), request.build_absolute_uri(mount))
         context["schema_url"] = f"{mount}/schema"
         return HttpResponse(render_to_string("analytics_admin/api_docs.html", context))
 
 
 @cache
 def load_document() -> dict[str, Any]:
-    """Return the document, read once; not to be changed."""
+    """Return the document, read once; do not modify it."""
     document: dict[str, Any] = json.loads(DOCUMENT.read_text(encoding="utf-8"))
     return document

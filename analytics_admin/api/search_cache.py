@@ -1,16 +1,41 @@
-"""The endpoint that says what is known of the search cache."""
+"""The endpoints of the search cache: status, clear, undo."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.breakers import ReadView
-from analytics_admin.api.serializers import CacheQuery
-from analytics_admin.services import describe_search_cache, plain_search_cache
+from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation_response
+from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
+from analytics_admin.services import (
+    FAILURE_MESSAGES,
+    Act,
+    clear_search_cache,
+    describe_search_cache,
+    plain_search_cache,
+    undo_clear,
+)
 
 
 class SearchCacheView(ReadView):
-    """A store that is down is part of the answer, not an error."""
+    """A store that is down is part of the status, not an error."""
 
     def get(self, request: Request) -> Response:
         options = self.read_query(request, CacheQuery)
         return Response(plain_search_cache(describe_search_cache(**options)))
+
+
+class ClearSearchCacheView(OperatorView):
+    act = Act.CLEAR_SEARCH_CACHE
+    failure = FAILURE_MESSAGES[act]
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, ClearCacheBody)
+        return operation_response(clear_search_cache(actor=actor_of(request), **options))
+
+
+class UndoClearView(OperatorView):
+    act = Act.UNDO_CLEAR
+    failure = FAILURE_MESSAGES[act]
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, OperationBody)
+        return operation_response(undo_clear(actor=actor_of(request), **options))

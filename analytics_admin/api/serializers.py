@@ -1,4 +1,4 @@
-"""What a body may say: every field strict in its type, no unknown field passed over."""
+"""Request bodies and URL options: strict types, no unknown fields."""
 
 import math
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ _INFINITE = (math.inf, -math.inf)
 
 
 class StrictText(serializers.CharField):
-    """A string that was a string in JSON."""
+    """A JSON string; numbers and booleans are rejected."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -37,7 +37,7 @@ class StrictText(serializers.CharField):
 
 
 class StrictBoolean(serializers.BooleanField):
-    """``true`` or ``false``, never "false" or 0."""
+    """A JSON ``true`` or ``false``; "false" and 0 are rejected."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -46,7 +46,7 @@ class StrictBoolean(serializers.BooleanField):
 
 
 class HoldSeconds(serializers.Field[float, Any, Any, Any]):
-    """Seconds as a number, or the word "ever"; which numbers will do is the act's to say."""
+    """A number of seconds or the word "ever"; the service checks the range."""
 
     default_error_messages = {  # noqa: RUF012  the framework's own annotation
         "invalid": 'Not a number of seconds, nor "ever".'
@@ -55,14 +55,14 @@ class HoldSeconds(serializers.Field[float, Any, Any, Any]):
     def to_internal_value(self, data: Any) -> float:
         if data == "ever":
             return math.inf
-        # 1e999 is a number in JSON and infinite here, and must not become a hold for ever.
+        # JSON's 1e999 is infinite in Python, and must not mean "ever".
         if isinstance(data, bool) or not isinstance(data, int | float) or data in _INFINITE:
             self.fail("invalid")
         return data
 
 
 class AwareDateTime(serializers.Field[datetime, Any, Any, Any]):
-    """A time in ISO 8601 that says its zone, so that it is the same instant for everybody."""
+    """An ISO 8601 time with a time zone."""
 
     default_error_messages = {  # noqa: RUF012  the framework's own annotation
         "invalid": "Not a time with its zone, like 2026-07-01T22:30:00Z; in a URL + is %2B."
@@ -72,14 +72,14 @@ class AwareDateTime(serializers.Field[datetime, Any, Any, Any]):
         try:
             at = datetime.fromisoformat(data)
             at.astimezone(UTC)
-            timezone.make_naive(at)  # as rows have it where USE_TZ is off; a naive one is refused
+            timezone.make_naive(at)  # rejects a time without a zone, and one that no row can have
         except (ValueError, OverflowError):
             self.fail("invalid")
         return at
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields that it does not know: a misspelt option must not become an act without it."""
+    """Rejects unknown fields: a misspelt option must not be silently ignored."""
 
     def to_internal_value(self, data: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(data.keys() - self.fields.keys())
@@ -89,38 +89,36 @@ class StrictSerializer(serializers.Serializer[Any]):
         return validated
 
 
-class ClearBody(StrictSerializer):
-    """Options of a clear."""
+class OperationBody(StrictSerializer):
+    """Options of every operation."""
 
     reason = StrictText(
         required=False,
         allow_blank=True,
         max_length=MAX_REASON_LENGTH,
-        help_text="Why, for the record.",
+        help_text="The reason, recorded in the audit trail.",
     )
-    dry_run = StrictBoolean(
-        required=False, help_text="Change nothing; answer with a preview of what would happen."
-    )
+    dry_run = StrictBoolean(required=False, help_text="Change nothing and return a preview.")
 
 
-class ClearCacheBody(ClearBody):
+class ClearCacheBody(OperationBody):
     """Options of a clear of the search cache."""
 
     mode = serializers.ChoiceField(
         choices=CLEAR_MODES,
         required=False,
-        help_text="hard, as if nothing were said: all at once; soft: old results may stand in.",
+        help_text="hard (the default) removes results at once; soft still serves them for a while.",
     )
     tags = serializers.ListField(
         child=StrictText(trim_whitespace=False),
         required=False,
         allow_empty=False,
         max_length=MAX_TAGS_PER_CLEAR,
-        help_text="Only results with one of these; always hard.",
+        help_text="Clear only results with one of these tags; always hard.",
     )
 
 
-class ResetBody(ClearBody):
+class ResetBody(OperationBody):
     """Options of a reset."""
 
     names = serializers.ListField(
@@ -128,39 +126,42 @@ class ResetBody(ClearBody):
         required=False,
         allow_empty=False,
         max_length=MAX_NAMES,
-        help_text="Only these breakers.",
+        help_text="Reset only these breakers.",
     )
-    only_open = StrictBoolean(required=False, help_text="Pass over the closed ones.")
+    only_open = StrictBoolean(required=False, help_text="Skip closed breakers.")
 
 
-class ControlBody(ClearBody):
-    """What one breaker is to be set to."""
+class ControlBody(OperationBody):
+    """Options of a hold or release."""
 
     control = serializers.ChoiceField(
-        choices=CONTROLS, help_text="What to hold it at; automatic releases it."
+        choices=CONTROLS, help_text="The control to set; automatic releases a hold."
     )
     for_seconds = HoldSeconds(
-        required=False, help_text="When the hold ends by itself; an hour if nothing is said."
+        required=False, help_text="Seconds until the hold expires (default 3600), or ever."
     )
 
 
 class NoQuery(StrictSerializer):
-    """An address without options."""
+    """No options."""
 
 
 class BreakersQuery(StrictSerializer):
-    """Which breakers to list, in which order."""
+    """Options of the breaker list."""
 
     state = serializers.ChoiceField(
-        choices=BREAKER_STATES, required=False, help_text="Only those that calls meet so."
+        choices=BREAKER_STATES, required=False, help_text="Only breakers in this state."
     )
     search = serializers.CharField(
-        required=False, allow_blank=True, max_length=100, help_text="Part of the name."
+        required=False,
+        allow_blank=True,
+        max_length=100,
+        help_text="Only names that contain this text.",
     )
     sort = serializers.ChoiceField(
         choices=BREAKER_SORTS,
         required=False,
-        help_text="By name, or those first that reject calls.",
+        help_text="By name, or breakers that reject calls first.",
     )
     page = serializers.IntegerField(
         required=False, min_value=1, max_value=1_000_000, help_text="From 1 on."
@@ -174,27 +175,32 @@ class BreakersQuery(StrictSerializer):
 
 
 class OperationsQuery(StrictSerializer):
-    """Which operations to list."""
+    """Options of the operation list."""
 
-    kind = serializers.ChoiceField(choices=OPERATION_KINDS, required=False, help_text="Which act.")
+    kind = serializers.ChoiceField(
+        choices=OPERATION_KINDS, required=False, help_text="Only this kind."
+    )
     status = serializers.ChoiceField(
         choices=OPERATION_STATUSES,
         required=False,
-        help_text="What became of it; interrupted: started over ten minutes ago.",
+        help_text="Only this status; interrupted: started over ten minutes ago, not finished.",
     )
     channel = serializers.ChoiceField(
-        choices=OPERATION_CHANNELS, required=False, help_text="Through which door."
+        choices=OPERATION_CHANNELS, required=False, help_text="Only this channel."
     )
     actor = serializers.CharField(
-        required=False, trim_whitespace=False, max_length=254, help_text="Who: the whole name."
+        required=False,
+        trim_whitespace=False,
+        max_length=254,
+        help_text="Only this actor; the exact name.",
     )
-    since = AwareDateTime(required=False, help_text="Those that began then or later.")
-    until = AwareDateTime(required=False, help_text="Those that began earlier.")
+    since = AwareDateTime(required=False, help_text="Only operations that started then or later.")
+    until = AwareDateTime(required=False, help_text="Only operations that started earlier.")
     search = serializers.CharField(
         required=False,
         allow_blank=True,
         max_length=MAX_SEARCH_LENGTH,
-        help_text="Words in the actor, the reason, the error, the id, names of breakers and tags.",
+        help_text="Words in actor, reason, error, id, breaker names and tags; all must match.",
     )
     page = serializers.IntegerField(
         required=False, min_value=1, max_value=1_000_000, help_text="From 1 on."
@@ -208,24 +214,24 @@ class OperationsQuery(StrictSerializer):
 
 
 class CacheQuery(StrictSerializer):
-    """How many of the last minutes to tell one by one."""
+    """Options of the search cache status."""
 
     minutes = serializers.IntegerField(
         required=False,
         min_value=0,
         max_value=MAX_HISTORY_MINUTES,
-        help_text="How many of the last minutes to tell one by one, in history.",
+        help_text="How many of the last minutes to list in `history`.",
     )
 
 
 class TokenBody(StrictSerializer):
-    """Who signs in."""
+    """Credentials of a login."""
 
     username = StrictText(trim_whitespace=False)
     password = StrictText(trim_whitespace=False)
 
 
 class RefreshBody(StrictSerializer):
-    """What a new access token is asked with."""
+    """The refresh token to exchange."""
 
     refresh = StrictText()

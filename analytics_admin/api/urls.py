@@ -1,24 +1,19 @@
-"""The endpoints' paths, exact and without a trailing slash."""
+"""The paths of the endpoints, without a trailing slash."""
 
 from django.urls import path
 
 from analytics_admin.api.audit import OperationListView, OperationView
-from analytics_admin.api.base import (
-    ClearSearchCacheView,
-    ResetCircuitBreakersView,
-    TokenRefreshView,
-    TokenView,
-    UndoClearView,
-)
+from analytics_admin.api.auth import TokenRefreshView, TokenView
 from analytics_admin.api.breakers import (
     BreakerControlView,
     BreakerListView,
     BreakerProbeView,
     BreakerResetView,
     BreakerView,
+    ResetCircuitBreakersView,
 )
 from analytics_admin.api.schema import DocumentationView, SchemaView
-from analytics_admin.api.search_cache import SearchCacheView
+from analytics_admin.api.search_cache import ClearSearchCacheView, SearchCacheView, UndoClearView
 
 urlpatterns = [
     path("analytics/cache", SearchCacheView.as_view(), name="cache"),

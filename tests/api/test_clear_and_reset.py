@@ -11,7 +11,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from analytics_admin.api.base import ClearSearchCacheView
+from analytics_admin.api.search_cache import ClearSearchCacheView
 from analytics_admin.models import Operation
 from analytics_admin.services import UnknownBreakers
 from tests.support.api import (

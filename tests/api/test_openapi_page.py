@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from django.urls import include, path
 
-from analytics_admin.api.openapi_page import describe
+from analytics_admin.api.openapi_page import build_context
 from tests.support.api import assert_error
 from tests.support.openapi_document import DOCUMENT, ENDPOINTS, documented
 
@@ -84,7 +84,7 @@ def test_what_the_document_says_is_shown_as_text():
         "properties": {hostile: {"enum": [hostile], "description": f"`{hostile}`"}},
     }
     document = {**DOCUMENT, "components": {**DOCUMENT["components"], "schemas": {"X": schema}}}
-    (component,) = describe({**document, "tags": []}, "http://testserver")["components"]
+    (component,) = build_context({**document, "tags": []}, "http://testserver")["components"]
     (field,) = component.fields
-    assert "<script" not in component.about + field.kind + field.about
-    assert "&lt;script&gt;" in field.kind
+    assert "<script" not in component.description + field.type + field.description
+    assert "&lt;script&gt;" in field.type

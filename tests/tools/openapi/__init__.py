@@ -1,4 +1,4 @@
 """``python -m tests.tools.openapi`` writes ``analytics_admin/api/openapi.json``.
 
-The app serves the file as it is: it needs no generator, and a site's own one stays undisturbed.
+The app serves the file unchanged: sites need no generator, and their own is not affected.
 """

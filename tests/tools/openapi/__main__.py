@@ -1,4 +1,4 @@
-"""Write the document anew, after a change of the endpoints or of what is said of them."""
+"""Write the document after a change of the endpoints or their descriptions."""
 
 import os
 

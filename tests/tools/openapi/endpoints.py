@@ -1,22 +1,21 @@
-"""What the endpoints are for, take and answer: what their code does not say of itself."""
+"""Descriptions of the endpoints that their code does not contain."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from analytics_admin.api import audit, base, breakers, serializers
+from analytics_admin.api import audit, auth, breakers, search_cache, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
-from analytics_admin.api.search_cache import SearchCacheView
-from tests.tools.openapi.answers import Schema, ref
 from tests.tools.openapi.errors import LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
+from tests.tools.openapi.responses import Schema, ref
 
 SEARCH_CACHE, BREAKERS = "Search cache", "Circuit breakers"
-TRAIL, TOKENS, API = "Audit trail", "Tokens", "This API"
+AUDIT, TOKENS, API = "Audit trail", "Tokens", "This API"
 TAGS = {
-    SEARCH_CACHE: "What it holds and is worth; to clear it, and to undo that.",
-    BREAKERS: "Those of the whole fleet: to look at them, and to deal with them.",
-    TRAIL: "Every act on record, through whichever door it came.",
-    TOKENS: "To sign in.",
-    API: "Its description.",
+    SEARCH_CACHE: "Read its status, clear it, or undo a soft clear.",
+    BREAKERS: "Read, reset, hold, probe or forget the circuit breakers of the whole fleet.",
+    AUDIT: "Read the recorded operations of all channels.",
+    TOKENS: "Log in and refresh tokens.",
+    API: "Descriptions of this API.",
 }
 MOVED = {"name": "catalog", "from": "open", "to": "closed"}
 CLEARED = {"message": "Search cache cleared"}
@@ -31,199 +30,201 @@ class Endpoint:
     name: str
     tag: str
     summary: str
-    answer: Schema
+    response: Schema
     errors: tuple[str, ...]
-    about: str = ""
+    description: str = ""
     query: type[serializers.StrictSerializer] | None = None
     body: type[serializers.StrictSerializer] | None = None
     headers: tuple[str, ...] = ()
     conditional: bool = False
-    """Whether it honours If-Match."""
+    """Whether it supports If-Match."""
     media_type: str = "application/json"
-    asks: dict[str, Any] = field(default_factory=dict)
-    """Examples of bodies, by what they are for."""
-    answers: dict[str, Any] = field(default_factory=dict)
-    """Examples of what it answers."""
+    request_examples: dict[str, Any] = field(default_factory=dict)
+    """Examples of request bodies by title."""
+    response_examples: dict[str, Any] = field(default_factory=dict)
+    """Examples of response bodies by title."""
 
 
 def one_of(*names: str) -> Schema:
     return {"oneOf": [ref(name) for name in names]}
 
 
-def question(**about: Any) -> Endpoint:
-    return Endpoint(**{"errors": READ_ERRORS} | about)
+def reading(**fields: Any) -> Endpoint:
+    return Endpoint(**{"errors": READ_ERRORS} | fields)
 
 
-def act(*further: str, **about: Any) -> Endpoint:
-    """Describe an act; ``further`` are errors that it has beside those of all acts."""
-    return Endpoint(errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id",), **about)
+def operation(*further: str, **fields: Any) -> Endpoint:
+    """Describe an operation; ``further`` adds errors to those of all operations."""
+    return Endpoint(errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id",), **fields)
 
 
-def act_on_one(*further: str, **about: Any) -> Endpoint:
-    """Describe an act on the breaker in its path."""
+def breaker_operation(*further: str, **fields: Any) -> Endpoint:
+    """Describe an operation on the breaker in the path."""
     errors = ("NoSuchBreaker", "BreakerChanged", *further)
-    answer = one_of("Moved", "BreakerPlan")
-    return act(*errors, tag=BREAKERS, answer=answer, conditional=True, **about)
+    response = one_of("Moved", "BreakerPlan")
+    return operation(*errors, tag=BREAKERS, response=response, conditional=True, **fields)
 
 
 ENDPOINTS: dict[tuple[type, str], Endpoint] = {
-    (SearchCacheView, "GET"): question(
+    (search_cache.SearchCacheView, "GET"): reading(
         name="describe_search_cache",
         tag=SEARCH_CACHE,
-        summary="Tell what the search cache holds and is worth",
-        about="A store that is down is part of the answer: what is not known is null.",
+        summary="Get the status of the search cache",
+        description="If the store is down, unknown values are null.",
         query=serializers.CacheQuery,
-        answer=ref("SearchCacheStatus"),
+        response=ref("SearchCacheStatus"),
     ),
-    (base.ClearSearchCacheView, "POST"): act(
+    (search_cache.ClearSearchCacheView, "POST"): operation(
         name="clear_search_cache",
         tag=SEARCH_CACHE,
         summary="Clear the search cache",
-        about="Without a body: all of it, at once.",
+        description="Without a body, clears all of it at once.",
         body=serializers.ClearCacheBody,
-        answer=one_of("Cleared", "ClearedInPart", "ClearPlan"),
-        asks={
-            "Say why": {"reason": "prices were imported again"},
-            "Softly": {"mode": "soft"},
+        response=one_of("Cleared", "ClearedInPart", "ClearPlan"),
+        request_examples={
+            "With a reason": {"reason": "prices were imported again"},
+            "Soft": {"mode": "soft"},
             "By tags": {"tags": ["products"]},
             "Change nothing": {"dry_run": True},
         },
-        answers={"Cleared": CLEARED},
+        response_examples={"Cleared": CLEARED},
     ),
-    (base.UndoClearView, "POST"): act(
+    (search_cache.UndoClearView, "POST"): operation(
         "NothingToUndo",
         name="undo_clear",
         tag=SEARCH_CACHE,
-        summary="Take back the last soft clear",
-        body=serializers.ClearBody,
-        answer=one_of("Undone", "UndoPlan"),
-        asks={"Change nothing": {"dry_run": True}},
-        answers={"Undone": {"message": "Soft clear undone"}},
+        summary="Undo the last soft clear",
+        body=serializers.OperationBody,
+        response=one_of("Undone", "UndoPlan"),
+        request_examples={"Change nothing": {"dry_run": True}},
+        response_examples={"Undone": {"message": "Soft clear undone"}},
     ),
-    (breakers.BreakerListView, "GET"): question(
+    (breakers.BreakerListView, "GET"): reading(
         name="page_breakers",
         tag=BREAKERS,
-        summary="List circuit breakers by pages",
+        summary="List circuit breakers",
         query=serializers.BreakersQuery,
-        answer=ref("BreakerPage"),
+        response=ref("BreakerPage"),
         errors=(*READ_ERRORS, "NoSuchPage", "Unknown"),
     ),
-    (base.ResetCircuitBreakersView, "POST"): act(
+    (breakers.ResetCircuitBreakersView, "POST"): operation(
         "NoSuchBreaker",
         name="reset_circuit_breakers",
         tag=BREAKERS,
-        summary="Reset circuit breakers: all of them, or some",
-        about="With names or only_open the answer tells what became of each. An unknown name "
-        "refuses the whole request.",
+        summary="Reset all circuit breakers, or some",
+        description="With names or only_open the response lists each breaker. One unknown name "
+        "rejects the whole request.",
         body=serializers.ResetBody,
-        answer=one_of("AllReset", "Moved", "BreakerPlan"),
-        asks={
-            "Say why": {"reason": "backend is back"},
-            "Those that are not closed": {"only_open": True},
+        response=one_of("AllReset", "Moved", "BreakerPlan"),
+        request_examples={
+            "With a reason": {"reason": "backend is back"},
+            "Not closed": {"only_open": True},
             "Some": {"names": ["catalog"]},
             "Change nothing": {"dry_run": True},
         },
-        answers={
+        response_examples={
             "All": ALL_RESET,
             "Some": {"message": "1 circuit breakers reset successfully", "results": [MOVED]},
             "Dry run": {"message": "Dry run: 1 circuit breakers would be reset", "preview": PLAN},
         },
     ),
-    (breakers.BreakerView, "GET"): question(
+    (breakers.BreakerView, "GET"): reading(
         name="describe_breaker",
         tag=BREAKERS,
-        summary="Tell all that is known of one circuit breaker",
-        answer=ref("BreakerDetail"),
+        summary="Get one circuit breaker in detail",
+        response=ref("BreakerDetail"),
         headers=("ETag",),
         errors=(*READ_ERRORS, "NoSuchBreaker", "Unknown"),
     ),
-    (breakers.BreakerView, "DELETE"): act_on_one(
+    (breakers.BreakerView, "DELETE"): breaker_operation(
         "BreakerInUse",
         name="forget_breaker",
-        summary="Take a mistyped or retired name off the list",
-        body=serializers.ClearBody,
-        answers={
+        summary="Forget a mistyped or retired circuit breaker",
+        body=serializers.OperationBody,
+        response_examples={
             "Forgotten": {
                 "message": "Circuit breaker catlog forgotten",
                 "results": [{"name": "catlog", "from": "closed", "to": "forgotten"}],
             }
         },
     ),
-    (breakers.BreakerResetView, "POST"): act_on_one(
+    (breakers.BreakerResetView, "POST"): breaker_operation(
         name="reset_breaker",
         summary="Reset one circuit breaker",
-        body=serializers.ClearBody,
-        answers={"Reset": {"message": "1 circuit breakers reset successfully", "results": [MOVED]}},
+        body=serializers.OperationBody,
+        response_examples={
+            "Reset": {"message": "1 circuit breakers reset successfully", "results": [MOVED]}
+        },
     ),
-    (breakers.BreakerControlView, "PUT"): act_on_one(
+    (breakers.BreakerControlView, "PUT"): breaker_operation(
         name="set_breaker_control",
-        summary="Hold one circuit breaker, or release it",
+        summary="Hold or release one circuit breaker",
         body=serializers.ControlBody,
-        asks={
+        request_examples={
             "Hold": {"control": "forced_open", "for_seconds": 900, "reason": "being restored"},
             "Release": {"control": "automatic"},
         },
-        answers={
+        response_examples={
             "Held": {
                 "message": "Circuit breaker catalog set to forced_open",
                 "results": [{"name": "catalog", "from": "closed", "to": "forced_open"}],
             }
         },
     ),
-    (breakers.BreakerProbeView, "POST"): act_on_one(
+    (breakers.BreakerProbeView, "POST"): breaker_operation(
         "BreakerNotOpen",
         name="allow_probe",
         summary="Let a probe through an open circuit breaker now",
-        body=serializers.ClearBody,
+        body=serializers.OperationBody,
     ),
-    (audit.OperationListView, "GET"): question(
+    (audit.OperationListView, "GET"): reading(
         name="page_operations",
-        tag=TRAIL,
-        summary="List the acts on record, newest first",
-        about="With an until in the past the pages stay what they are while acts go on.",
+        tag=AUDIT,
+        summary="List recorded operations, newest first",
+        description="With an until in the past, new operations do not shift the pages.",
         query=serializers.OperationsQuery,
-        answer=ref("OperationPage"),
+        response=ref("OperationPage"),
         errors=(*READ_ERRORS, "NoSuchPage"),
     ),
-    (audit.OperationView, "GET"): question(
+    (audit.OperationView, "GET"): reading(
         name="describe_operation",
-        tag=TRAIL,
-        summary="Tell one act on record",
-        answer=ref("Operation"),
+        tag=AUDIT,
+        summary="Get one recorded operation",
+        response=ref("Operation"),
         errors=(*READ_ERRORS, "NoSuchOperation"),
     ),
-    (base.TokenView, "POST"): Endpoint(
+    (auth.TokenView, "POST"): Endpoint(
         name="sign_in",
         tag=TOKENS,
-        summary="Sign in with user name and password",
+        summary="Log in with user name and password",
         body=serializers.TokenBody,
-        answer=ref("TokenPair"),
-        asks={"Sign in": {"username": "admin", "password": "…"}},
+        response=ref("TokenPair"),
+        request_examples={"Log in": {"username": "admin", "password": "…"}},
         errors=(*LOGIN_ERRORS, "NoAccount"),
     ),
-    (base.TokenRefreshView, "POST"): Endpoint(
+    (auth.TokenRefreshView, "POST"): Endpoint(
         name="refresh_token",
         tag=TOKENS,
         summary="Exchange a refresh token for a new access token",
         body=serializers.RefreshBody,
-        answer=ref("AccessToken"),
-        asks={"Refresh": {"refresh": "…"}},
+        response=ref("AccessToken"),
+        request_examples={"Refresh": {"refresh": "…"}},
         errors=(*LOGIN_ERRORS, "NoRefreshToken"),
     ),
     (SchemaView, "GET"): Endpoint(
         name="schema",
         tag=API,
-        summary="Describe this API as OpenAPI 3.1",
-        about="Open to anybody: it holds nothing of the site.",
-        answer={"type": "object", "required": ["openapi", "info", "paths"]},
+        summary="Get this API's OpenAPI 3.1 document",
+        description="Public: it contains no data of the site.",
+        response={"type": "object", "required": ["openapi", "info", "paths"]},
         errors=("InvalidOption",),
     ),
     (DocumentationView, "GET"): Endpoint(
         name="docs",
         tag=API,
-        summary="Describe this API as a page for people",
-        about="Open to anybody; it needs no other host and no JavaScript.",
-        answer={"type": "string"},
+        summary="Get this API's documentation page",
+        description="Public; needs no other host and no JavaScript.",
+        response={"type": "string"},
         media_type="text/html",
         errors=("InvalidOption",),
     ),

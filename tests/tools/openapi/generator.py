@@ -1,4 +1,4 @@
-"""Makes the document of what the endpoints' code and the tables beside this file say."""
+"""Builds the document from the endpoints' code and the tables in this folder."""
 
 import json
 from pathlib import Path
@@ -19,22 +19,21 @@ from drf_spectacular.validation import validate_schema
 
 from analytics_admin.api import urls
 from analytics_admin.services.breakers.arguments import MAX_HOLD_SECONDS
-from tests.tools.openapi.answers import TEXT, Answers
 from tests.tools.openapi.endpoints import ENDPOINTS, TAGS, Endpoint
 from tests.tools.openapi.errors import ERRORS, HEADERS
+from tests.tools.openapi.responses import TEXT, Components
 
 PATH = Path(urls.__file__).with_name("openapi.json")
 MOUNT = "/api/v1"
-ABOUT = """\
-Operators' hands on the circuit breakers and the search cache of a whole fleet.
+DESCRIPTION = """\
+Operate the circuit breakers and the search cache of a whole fleet.
 
-Every act is done once its row in the audit trail is written; its answer names the row in the \
-header X-Operation-Id. Every error is {"detail": …, "code": …}: the code is for programs. \
-Every answer says Cache-Control: no-store. A body is one JSON object; unknown fields are refused. \
-A method that a path does not take is answered with 405."""
-WORDS = {
+Each operation is recorded in the audit trail before it runs; the header X-Operation-Id has its \
+id. Every error is {"detail": …, "code": …}: the code is for programs. Every response has \
+Cache-Control: no-store. A request body is one JSON object; unknown fields are rejected."""
+PARAMETERS = {
     "name": "The circuit breaker's name.",
-    "operation_id": "The id of the operation, as X-Operation-Id tells it.",
+    "operation_id": "The operation's id, as in X-Operation-Id.",
 }
 
 
@@ -43,8 +42,15 @@ class _Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     name = "bearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        about = "An access token: from auth/token, or minted with the site's key (sub, exp)."
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": about}
+        description = (
+            "An access token from auth/token, or one signed with the site's key (sub, exp)."
+        )
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": description,
+        }
 
 
 class _Strict(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
@@ -54,7 +60,7 @@ class _Strict(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         for name, field in force_instance(self.target).fields.items():
-            if getattr(field, "allow_empty", True) is False:  # which the library passes over
+            if getattr(field, "allow_empty", True) is False:  # which the library ignores
                 schema["properties"][name]["minItems"] = 1
         return {**schema, "additionalProperties": False}
 
@@ -75,7 +81,7 @@ class _HoldSeconds(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-
 
 
 class _EndpointSchema(AutoSchema):
-    """Says of one endpoint what its row of the table says."""
+    """Describes one endpoint by its row of the table."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__()
@@ -91,12 +97,12 @@ class _EndpointSchema(AutoSchema):
         return self.endpoint.summary
 
     def get_description(self) -> str:
-        return self.endpoint.about
+        return self.endpoint.description
 
     def get_request_serializer(self) -> Any:
         if self.endpoint.body is None:
             return None
-        examples = _examples(self.endpoint.asks, request_only=True)
+        examples = _examples(self.endpoint.request_examples, request_only=True)
         return {"application/json": OpenApiRequest(self.endpoint.body, examples=examples)}
 
     def get_override_parameters(self) -> list[Any]:
@@ -112,14 +118,18 @@ class _EndpointSchema(AutoSchema):
             for name in self.endpoint.headers
         ]
         query = [self.endpoint.query] if self.endpoint.query else []
-        about = "Act only if the breaker is still as it was seen: its ETag, several, or *."
-        condition = OpenApiParameter("If-Match", TEXT, OpenApiParameter.HEADER, description=about)
+        description = (
+            "Proceed only if the breaker still has this ETag (or one of several); * for any."
+        )
+        condition = OpenApiParameter(
+            "If-Match", TEXT, OpenApiParameter.HEADER, description=description
+        )
         return [*query, *headers, *([condition] if self.endpoint.conditional else [])]
 
     def get_response_serializers(self) -> Any:
-        examples = _examples(self.endpoint.answers, response_only=True)
-        what = "The answer." if self.endpoint.body is None else "Done."
-        done = OpenApiResponse(self.endpoint.answer, description=what, examples=examples)
+        examples = _examples(self.endpoint.response_examples, response_only=True)
+        what = "The requested data." if self.endpoint.body is None else "Done."
+        done = OpenApiResponse(self.endpoint.response, description=what, examples=examples)
         return {("200", self.endpoint.media_type): done}
 
     def _get_request_body(self, direction: Any = "request") -> Any:
@@ -139,12 +149,14 @@ class _EndpointSchema(AutoSchema):
 
     def _resolve_path_parameters(self, variables: Any) -> Any:
         resolved = super()._resolve_path_parameters(variables)
-        return [{**it, "description": WORDS[it["name"]]} for it in resolved]
+        return [
+            {**parameter, "description": PARAMETERS[parameter["name"]]} for parameter in resolved
+        ]
 
 
 class _Enumerator(EndpointEnumerator):  # type: ignore[misc]
     def should_include_endpoint(self, path: str, callback: Any) -> bool:
-        return True  # though they keep out of a site's own schema
+        return True  # although they are left out of a site's own schema
 
 
 class _Generator(SchemaGenerator):  # type: ignore[misc]
@@ -158,17 +170,17 @@ class _Generator(SchemaGenerator):  # type: ignore[misc]
 
 
 def build_document() -> dict[str, Any]:
-    """Return the document; AssertionError if the library has doubts about it."""
+    """Return the document; raise AssertionError on any warning of the library."""
     components = {
-        "schemas": Answers().schemas,
+        "schemas": Components().schemas,
         "responses": {name: error.response() for name, error in ERRORS.items()},
     }
     settings = {
         "OAS_VERSION": "3.1.0",
         "TITLE": "analytics_admin",
         "VERSION": "1",
-        "DESCRIPTION": ABOUT,
-        "TAGS": [{"name": name, "description": about} for name, about in TAGS.items()],
+        "DESCRIPTION": DESCRIPTION,
+        "TAGS": [{"name": name, "description": text} for name, text in TAGS.items()],
         "SERVERS": [{"url": MOUNT}],
         "APPEND_COMPONENTS": components,
         "SORT_OPERATIONS": False,

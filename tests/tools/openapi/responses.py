@@ -1,4 +1,4 @@
-"""JSON schemas of what the endpoints answer, read from the dataclasses that the answers are."""
+"""JSON schemas of the responses, derived from the dataclasses behind them."""
 
 import ast
 import inspect
@@ -40,7 +40,7 @@ BASIC = {
 }
 TEXT, NUMBER = BASIC[str], BASIC[int]
 JSON_TERMS = {"None": "null", "True": "`true`", "False": "`false`", "``": "`"}
-# What the types do not say.
+# What the types do not express.
 CHOICES = {
     ("BreakerStatus", "state"): BREAKER_STATES,
     ("BreakerStatus", "control"): CONTROLS,
@@ -68,14 +68,14 @@ def listed(items: Schema) -> Schema:
 
 
 def record(properties: Mapping[str, Schema], description: str = "", **more: Any) -> Schema:
-    """Return the schema of an object that has all of these."""
-    about = {"description": description} if description else {}
+    """Return the schema of an object in which all properties are required."""
+    text = {"description": description} if description else {}
     required = list(properties)
-    return {"type": "object", **about, "required": required, "properties": properties, **more}
+    return {"type": "object", **text, "required": required, "properties": properties, **more}
 
 
-class Answers:
-    """The components: those of the dataclasses, as they are asked for, and those by hand."""
+class Components:
+    """The schema components: derived from dataclasses, or written by hand."""
 
     def __init__(self) -> None:
         self.schemas: dict[str, Schema] = {}
@@ -86,34 +86,36 @@ class Answers:
             "Operation": operation(),
             "OperationPage": page_of("Operation"),
             "BreakerPage": page_of("BreakerStatus", states=states()),
-            "ClearedInPart": saying("^Search cache cleared (softly: |for )"),
+            "ClearedInPart": message_like("^Search cache cleared (softly: |for )"),
             "Undone": exactly("Soft clear undone"),
-            "Moved": moved(),
+            "Moved": results(),
             "AllReset": exactly("All circuit breakers reset successfully"),
             "Cleared": exactly("Search cache cleared"),
-            "ClearPlan": plan(self._of_any(self.of(ClearPreview), soft_plan, TagClearOutcome)),
-            "UndoPlan": plan(self.of(UndoableClear)),
-            "BreakerPlan": plan(record({"count": NUMBER, "breakers": listed(ref("Move"))})),
-            "Move": record({"name": TEXT, "from": TEXT, "to": TEXT}, "One breaker's move."),
+            "ClearPlan": dry_run(self._of_any(self.of(ClearPreview), soft_plan, TagClearOutcome)),
+            "UndoPlan": dry_run(self.of(UndoableClear)),
+            "BreakerPlan": dry_run(record({"count": NUMBER, "breakers": listed(ref("Move"))})),
+            "Move": record(
+                {"name": TEXT, "from": TEXT, "to": TEXT}, "A breaker's state before and after."
+            ),
             "Error": record({"detail": TEXT, "code": TEXT}, additionalProperties=False),
             "TokenPair": record({"access": TEXT, "refresh": TEXT}, "Both are bearer tokens."),
             "AccessToken": record({"access": TEXT}),
         }
 
     def of(self, hint: Any) -> Schema:
-        """Return the schema of a type; dataclasses become components."""
+        """Return the schema of a type; a dataclass becomes a component."""
         if hint in BASIC:
             return BASIC[hint]
         origin, inner = get_origin(hint), get_args(hint)
         if origin in {Union, types.UnionType}:
-            return self._nullable([it for it in inner if it is not type(None)])
+            return self._nullable([kind for kind in inner if kind is not type(None)])
         if origin in {tuple, list, Sequence}:
             return listed(self.of(inner[0]))
         if origin is Mapping:
             return {"type": "object", "additionalProperties": self.of(inner[1])}
         assert hasattr(hint, "__dataclass_fields__"), hint
         if hint.__name__ not in self.schemas:
-            self.schemas[hint.__name__] = {}  # it may hold its like
+            self.schemas[hint.__name__] = {}  # it may be recursive
             self.schemas[hint.__name__] = self._of_fields(hint)
         return ref(hint.__name__)
 
@@ -125,22 +127,22 @@ class Answers:
         return {"oneOf": [schema, {"type": "null"}]}
 
     def _of_fields(self, cls: type) -> Schema:
-        hints, told = get_type_hints(cls), field_docs(cls)
+        hints, docs = get_type_hints(cls), field_docs(cls)
         properties = {}
         for item in fields(cls):
             where = (cls.__name__, item.name)
             schema = self.of(TYPE_OVERRIDES.get(where, hints[item.name]))
             if where in CHOICES:
                 schema = choice(CHOICES[where])
-            about = {"description": told[item.name]} if item.name in told else {}
-            properties[item.name] = {**schema, **about}
+            text = {"description": docs[item.name]} if item.name in docs else {}
+            properties[item.name] = {**schema, **text}
         return record(properties, in_json_terms(inspect.getdoc(cls) or "").split("\n\n")[0])
 
     def _flat_detail(self) -> Schema:
         detail = self.schemas["BreakerDetail"]["properties"]
         rest = {name: schema for name, schema in detail.items() if name not in NOT_SAID}
         return record(
-            {**self.schemas["BreakerStatus"]["properties"], **rest}, "All about one breaker."
+            {**self.schemas["BreakerStatus"]["properties"], **rest}, "One breaker in detail."
         )
 
     def _of_any(self, clear: Schema, soft: Callable[[Schema], Schema], by_tags: type) -> Schema:
@@ -149,13 +151,13 @@ class Answers:
 
 
 def soft_plan(preview: Schema) -> Schema:
-    kept = {name: it for name, it in preview["properties"].items() if name != "foreign"}
+    kept = {name: schema for name, schema in preview["properties"].items() if name != "foreign"}
     stale_for = {**BASIC[float], "description": "Seconds for which old results may be served."}
-    return record({**kept, "stale_for": stale_for}, "What a soft clear would do.")
+    return record({**kept, "stale_for": stale_for}, "Preview of a soft clear.")
 
 
 def operation() -> Schema:
-    """Return the schema of a row of the audit trail, as ``plain_operation`` says it."""
+    """Return the schema of a row of the audit trail, as in the API."""
     time = BASIC[datetime]
     return record(
         {
@@ -164,17 +166,17 @@ def operation() -> Schema:
             "status": choice(OPERATION_STATUSES[:-1]),
             "interrupted": {**BASIC[bool], "description": "Started over ten minutes ago."},
             "channel": choice(OPERATION_CHANNELS),
-            "actor": {**TEXT, "description": "The name of who acted."},
-            "reason": {**TEXT, "description": "Why, in the actor's words; may be empty."},
-            "targets": {"description": "What was asked for: depends on the act."},
-            "outcome": {"description": "What was done: depends on the act."},
-            "message": {**TEXT, "description": "What the act said once it was done; else empty."},
-            "error": {**TEXT, "description": "What stopped it; may be empty."},
+            "actor": {**TEXT, "description": "The actor's name."},
+            "reason": {**TEXT, "description": "The reason given; may be empty."},
+            "targets": {"description": "What was requested; depends on the kind."},
+            "outcome": {"description": "What was done; depends on the kind."},
+            "message": {**TEXT, "description": "The result message; empty unless done."},
+            "error": {**TEXT, "description": "The error message; may be empty."},
             "started_at": time,
             "finished_at": {**time, "type": ["string", "null"]},
             "duration_ms": {"type": ["number", "null"], "description": "Milliseconds."},
         },
-        "One act on record.",
+        "One recorded operation.",
     )
 
 
@@ -185,40 +187,41 @@ def page_of(item: str, **more: Schema) -> Schema:
 
 def states() -> Schema:
     counts = {state: {"type": "integer", "minimum": 0} for state in BREAKER_STATES}
-    about = "How many of all breakers are in each state, listed or not."
-    return {"type": "object", "description": about, "properties": counts}
+    description = "Number of breakers by state, over all breakers."
+    return {"type": "object", "description": description, "properties": counts}
 
 
 def exactly(message: str) -> Schema:
-    """Return the schema of the one body that says this and nothing beside it."""
+    """Return the schema of a body with exactly this message."""
     return record({"message": {"const": message}}, additionalProperties=False)
 
 
-def saying(pattern: str) -> Schema:
-    said = {"type": "string", "pattern": pattern}
-    return record({"message": said}, additionalProperties=False)
+def message_like(pattern: str) -> Schema:
+    message = {"type": "string", "pattern": pattern}
+    return record({"message": message}, additionalProperties=False)
 
 
-def moved() -> Schema:
+def results() -> Schema:
     properties = {"message": TEXT, "results": listed(ref("Move"))}
-    return record(properties, "What became of each breaker.", additionalProperties=False)
+    return record(properties, "The result for each breaker.", additionalProperties=False)
 
 
-def plan(preview: Schema) -> Schema:
-    said = {"type": "string", "pattern": "^Dry run: "}
-    about = "What a dry run says: nothing was changed."
-    return record({"message": said, "preview": preview}, about, additionalProperties=False)
+def dry_run(preview: Schema) -> Schema:
+    message = {"type": "string", "pattern": "^Dry run: "}
+    description = "The result of a dry run, which changes nothing."
+    properties = {"message": message, "preview": preview}
+    return record(properties, description, additionalProperties=False)
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return what the source says below each field, as JSON's words."""
+    """Return the docstring below each field, in JSON's terms."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
-    told = {}
+    docs = {}
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            told[field.target.id] = in_json_terms(" ".join(text.value.value.split()))
-    return told
+            docs[field.target.id] = in_json_terms(" ".join(text.value.value.split()))
+    return docs
 
 
 def in_json_terms(text: str) -> str:
-    return re.sub(r"\b(?:None|True|False)\b|``", lambda found: JSON_TERMS[found[0]], text)
+    return re.sub(r"\b(?:None|True|False)\b|``", lambda match: JSON_TERMS[match[0]], text)
