@@ -1,4 +1,4 @@
-"""The ``ANALYTICS_ADMIN`` setting: every key with its default, read each time it is used."""
+"""The ``ANALYTICS_ADMIN`` setting: its keys and defaults. Values are read at each use."""
 
 import re
 from collections.abc import Mapping
@@ -18,50 +18,49 @@ class AppSettings:
     """One field per key of ``ANALYTICS_ADMIN``, in lower case."""
 
     search_cache: str = "search"
-    """Alias in CACHES of the search cache."""
+    """The search cache's alias in CACHES."""
     breaker_cache: str = "breakers"
-    """Alias in CACHES of the circuit breakers' store."""
+    """The circuit breakers' alias in CACHES."""
     breakers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Policies by breaker name; each wins over what the code declares."""
+    """Policy options by breaker name; they override the code."""
     breaker_defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Policy of every breaker, where neither code nor BREAKERS says otherwise."""
+    """Policy options of every breaker; code and BREAKERS override them."""
     sync_interval: float = 0.25
-    """Seconds for which a process trusts what it last read of a breaker."""
+    """Seconds between a process's exchanges with the breakers' store."""
     store_retry_interval: float = 5.0
-    """Seconds between attempts to return to a store that was lost."""
+    """Seconds between attempts to reconnect to a lost store."""
     retire_breakers_after: timedelta | float | None = timedelta(days=30)
-    """Time after which a name that no process uses is off the list (seconds, timedelta or None)."""
+    """Time after which an unused breaker is forgotten (seconds, timedelta or None)."""
     keep_exception_texts: bool = True
-    """False: of a failed call the class of its exception is kept, but not its text."""
+    """False: the last failures keep the exception's class, but not its message."""
     search_cache_dedicated: bool = False
-    """True: nothing else lives in the search alias' database; a clear flushes it whole."""
+    """True: the search alias's database holds nothing else, so a clear flushes it."""
     search_cache_lease: float = 5.0
-    """Seconds for which other callers leave the computation of a value to one."""
+    """Seconds for which one caller computes a missing value and others wait."""
     search_cache_background_refreshes: int = 4
-    """Stale values that a process computes anew at once behind its callers' backs; 0: a caller
-    does it itself."""
+    """Stale values that a process refreshes in the background at once; 0: callers refresh."""
     search_cache_max_value_bytes: int = 1024 * 1024
-    """Size of an encoded value above which it is not stored."""
+    """Maximum size of a stored value, in encoded bytes."""
     search_cache_soft_clear_grace: float = 60.0
-    """Seconds for which a result may be served as stale after a soft clear, at most."""
+    """Maximum seconds for which a soft clear still serves stale results."""
     require_model_permissions: bool = False
-    """True: staff also need the permission of the act; superusers never do."""
+    """True: staff also need the operation's permission; superusers never do."""
     require_reason: bool = False
-    """True: an act without a reason is refused."""
+    """True: operations without a reason are rejected."""
     require_environment_name: bool = False
-    """True: in the admin's console an act is done once ENVIRONMENT_NAME was typed."""
+    """True: the console asks operators to type ENVIRONMENT_NAME before an operation."""
     read_only: bool = False
-    """True: every act is refused, in all doors."""
+    """True: all operations are rejected, by every channel."""
     external_token_max_lifetime: timedelta | float | None = None
-    """Longest time a token minted elsewhere may still live (seconds or timedelta)."""
+    """Maximum remaining lifetime of a token minted elsewhere (seconds, timedelta or None)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)
-    """Requests per time by scope ("write", "login"); None switches one off."""
+    """Rates by scope ("write", "login"), like "30/min"; None disables one."""
     console_refresh_seconds: float | None = 5.0
-    """Seconds between looks of an open console page at what is new; None: it stays as it is."""
+    """Seconds between refreshes of an open console page; None disables them."""
     environment_name: str = ""
-    """Which site this is, such as "production"; said on every page of the console."""
+    """The site's name, like "production", shown on every console page."""
     environment_color: str = "gray"
-    """Of that badge, one of ENVIRONMENT_COLORS."""
+    """Color of that name, one of ENVIRONMENT_COLORS."""
 
     @property
     def seconds_to_keep_breakers(self) -> float | None:
@@ -73,7 +72,7 @@ KEYS = {item.name.upper(): item for item in fields(AppSettings)}
 
 
 def app_settings() -> AppSettings:
-    """Return the settings as they are now; unknown keys are left to the system check."""
+    """Return the current settings, without unknown keys, which a system check reports."""
     given: Mapping[str, Any] = getattr(settings, SETTING, {})
     return AppSettings(**{key.lower(): value for key, value in given.items() if key in KEYS})
 
@@ -92,10 +91,10 @@ class Rate:
 
 
 def parse_rate(text: str | None) -> Rate | None:
-    """Return the rate behind "30/min", "5/s", "100/hour"; None, which limits nothing, as None.
+    """Parse a rate like "30/min", "5/s" or "100/hour"; None means no limit.
 
     Raises:
-        ValueError: it is not such a text.
+        ValueError: the text is not a rate.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""For host projects: an open circuit that no view handled becomes an answer, not an error page."""
+"""Middleware that turns an unhandled CircuitOpenError into a 503."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -13,9 +13,9 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseB
 
 
 class CircuitOpenMiddleware:
-    """Answer an uncaught CircuitOpenError with 503 and ``Retry-After`` (whole seconds).
+    """Responds to an uncaught CircuitOpenError with 503 and ``Retry-After`` (whole seconds).
 
-    The answer names no breaker: which backends a site has is not its visitors' business.
+    The response names no breaker, so that visitors learn nothing about a site's backends.
     """
 
     sync_capable = True
@@ -30,7 +30,7 @@ class CircuitOpenMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Return the answer for an open circuit, and leave every other exception alone."""
+        """Return the response for an open circuit, and None for any other exception."""
         if not isinstance(error, CircuitOpenError):
             return None
         response = HttpResponse(

@@ -1,7 +1,7 @@
-"""Signed tokens by which an operator proves who they are; ``sub`` is the user name.
+"""Signed tokens that authenticate an operator; ``sub`` is the user name.
 
-Keys and algorithm are simplejwt's settings. Which claims are read is decided here, because a host
-project's claim settings serve its own tokens. Knows nothing of HTTP.
+Keys and algorithm are simplejwt's settings. The claims are fixed here, because a project's own
+claim settings are for its own tokens.
 """
 
 import time
@@ -18,18 +18,18 @@ from rest_framework_simplejwt.tokens import Token
 from analytics_admin.conf import app_settings
 
 MAX_TOKEN_LENGTH = 8192
-# The last second of the year 9999: what lies beyond is a mistake or an attempt to overflow.
+# The last second of the year 9999: anything later is a mistake or an attempted overflow.
 _LAST_SECOND = 253_402_300_799
 
 
 class _OperatorToken(Token):
-    """A token of either kind; a given text is verified, without one a new payload is begun."""
+    """A token of either type: verifies an encoded token, or starts a new payload."""
 
-    lifetime = timedelta()  # simplejwt wants one; each subclass asks for its own when it is used
+    lifetime = timedelta()  # required by simplejwt; get_lifetime() has the current setting
 
     def __init__(self, token: Any = None, verify: bool = True) -> None:
         if token is not None:
-            text: Any = _as_text(token)  # simplejwt's annotation says Token and means the text
+            text: Any = _require_text(token)  # simplejwt annotates the text as Token
             super().__init__(text, verify)
             return
         now = int(time.time())
@@ -47,21 +47,21 @@ class _OperatorToken(Token):
 
     @classmethod
     def for_operator(cls, user: Any) -> "_OperatorToken":
-        """Return a new token of this kind for the user."""
+        """Return a new token of this type for the user."""
         token = cls()
         token["sub"] = user.get_username()
         return token
 
     @property
     def subject(self) -> str:
-        """The user name that the token speaks for."""
+        """The user name in the token."""
         return str(self.payload["sub"])
 
     def verify(self) -> None:
-        """Check the claims; the signature and the expiry have been checked by now.
+        """Check the claims; signature and expiry are already verified.
 
         Raises:
-            TokenError: one of them is missing or is not what it has to be.
+            TokenError: a claim is missing or invalid.
         """
         _require_time(self.payload, "exp")
         for optional in {"iat", "nbf"} & self.payload.keys():
@@ -70,14 +70,14 @@ class _OperatorToken(Token):
         self.verify_token_type()
 
     def _types(self) -> list[Any]:
-        """Return what the token says of its type, under our claim and under the host's."""
-        # A host that names no claim has its tokens' type, or id, written under "null" all the same.
+        """Return the token's types, by our claim and by the project's."""
+        # With TOKEN_TYPE_CLAIM = None, simplejwt writes the type, or the id, under "null".
         claims = {"token_type", api_settings.TOKEN_TYPE_CLAIM or "null"}
         return [self.payload[claim] for claim in claims if claim in self.payload]
 
 
 class OperatorAccessToken(_OperatorToken):
-    """Lets its bearer act. One without any type counts as an access token minted elsewhere."""
+    """An access token. One without a type counts as an access token minted elsewhere."""
 
     token_type = "access"  # noqa: S105  a claim's value, not a secret
 
@@ -88,14 +88,14 @@ class OperatorAccessToken(_OperatorToken):
 
     def verify_token_type(self) -> None:
         types = self._types()
-        if any(given != self.token_type for given in types):
+        if any(token_type != self.token_type for token_type in types):
             raise TokenError("Token has wrong type")
         if not types:
             _require_short_life(self.payload["exp"])
 
 
 class OperatorRefreshToken(_OperatorToken):
-    """Buys new access tokens, and nothing else; it always states its type."""
+    """A refresh token, valid only in exchange for access tokens; it must state its type."""
 
     token_type = "refresh"  # noqa: S105  a claim's value, not a secret
 
@@ -106,25 +106,25 @@ class OperatorRefreshToken(_OperatorToken):
 
     def verify_token_type(self) -> None:
         types = self._types()
-        if not types or any(given != self.token_type for given in types):
+        if not types or any(token_type != self.token_type for token_type in types):
             raise TokenError("Token has wrong type")
 
 
 def issue_access_token(user: Any) -> str:
-    """Return a signed access token for the user, alive for ``ACCESS_TOKEN_LIFETIME``."""
+    """Return a signed access token for the user, valid for ``ACCESS_TOKEN_LIFETIME``."""
     return str(OperatorAccessToken.for_operator(user))
 
 
 def issue_refresh_token(user: Any) -> str:
-    """Return a signed refresh token for the user, alive for ``REFRESH_TOKEN_LIFETIME``."""
+    """Return a signed refresh token for the user, valid for ``REFRESH_TOKEN_LIFETIME``."""
     return str(OperatorRefreshToken.for_operator(user))
 
 
 def user_of(token: _OperatorToken) -> Any:
-    """Return the active user that the token speaks for.
+    """Return the active user of the token.
 
     Raises:
-        TokenError: there is no such user, or the account is switched off.
+        TokenError: the user does not exist or is not active.
     """
     try:
         user = get_user_model()._default_manager.get_by_natural_key(token.subject)
@@ -136,8 +136,8 @@ def user_of(token: _OperatorToken) -> Any:
     return user
 
 
-def _as_text(token: Any) -> str:
-    """Return the token's text when it can be one: short enough, and nothing but ASCII."""
+def _require_text(token: Any) -> str:
+    """Return the token if it is an ASCII string of acceptable length."""
     if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH or not token.isascii():
         raise TokenError("Token is invalid")
     return token
@@ -147,7 +147,7 @@ def _require_time(payload: dict[str, Any], claim: str) -> None:
     value = payload.get(claim)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TokenError(f"Token has no usable '{claim}' claim")
-    if not 0 <= value <= _LAST_SECOND:  # nor are NaN and infinity between them
+    if not 0 <= value <= _LAST_SECOND:  # also false for NaN and infinity
         raise TokenError(f"Token has no usable '{claim}' claim")
 
 

@@ -30,7 +30,6 @@ def stored_rows(transactional_db):
     executor.migrate(executor.loader.graph.leaf_nodes("analytics_admin"))
 
 
-
 def test_they_cover_every_kind_and_way_to_end():
     assert {row["kind"] for row in ROWS} == {
         *("clear_search_cache", "undo_clear", "sweep_search_cache", "reset_circuit_breakers"),
