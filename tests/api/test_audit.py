@@ -1,4 +1,4 @@
-"""The audit trail through REST: what it answers, which filters it takes, who may read it."""
+"""The audit trail over REST: contents, filters and permissions."""
 
 import json
 import re
@@ -77,8 +77,8 @@ def test_an_act_is_found_by_the_id_that_it_answered_with(client, mint, get):
     row = answer.json()
     assert answer.headers["Cache-Control"] == "no-store"
     assert row["id"] == acted.headers["X-Operation-Id"]
-    said = ["reset_circuit_breakers", "done", "api", "admin", "backend is back"]
-    assert [row[key] for key in ("kind", "status", "channel", "actor", "reason")] == said
+    values = ["reset_circuit_breakers", "done", "api", "admin", "backend is back"]
+    assert [row[key] for key in ("kind", "status", "channel", "actor", "reason")] == values
     assert row["message"] == acted.json()["message"]
     assert row["outcome"]["results"] == [{"name": "api.open", "from": "open", "to": "closed"}]
     assert row["finished_at"] > row["started_at"]
@@ -295,11 +295,11 @@ def test_whatever_is_in_a_row_comes_out_as_it_is(get):
     )
     for answer in (get(), get(f"{LIST}/{row.pk}")):
         assert answer.headers["Content-Type"] == "application/json"
-        told = answer.json()
-        told = told["results"][0] if "results" in told else told
-        assert told["outcome"] == outcome
-        assert {told[key] for key in ("actor", "reason", "error", "message")} == {words}
-        assert told["targets"] == [words]
+        row = answer.json()
+        row = row["results"][0] if "results" in row else row
+        assert row["outcome"] == outcome
+        assert {row[key] for key in ("actor", "reason", "error", "message")} == {words}
+        assert row["targets"] == [words]
 
 
 def test_half_a_surrogate_pair_in_a_row_hides_nothing(get):
@@ -323,7 +323,7 @@ def test_a_database_that_does_not_answer_is_the_500_of_a_question(get, monkeypat
 @pytest.mark.usefixtures("lost")
 def test_the_breakers_store_may_be_down(get):
     row = record()
-    assert [it["id"] for it in get().json()["results"]] == ids(row)
+    assert [row["id"] for row in get().json()["results"]] == ids(row)
 
 
 @pytest.mark.parametrize(

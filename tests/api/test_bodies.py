@@ -1,4 +1,4 @@
-"""What a body may say; whatever can be misunderstood is refused before anything is done."""
+"""Request bodies: whatever is ambiguous is rejected before anything is done."""
 
 import json
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""DELETE of one circuit breaker: a name off the list; what is refused, and what it leaves."""
+"""DELETE of one circuit breaker: what it forgets, what it rejects, what it records."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""GET of one circuit breaker: the evidence in it, its shapes, and how it is bounded."""
+"""GET of one circuit breaker: its history, the shapes of it, and its bounds."""
 
 import math
 import os

@@ -225,8 +225,8 @@ def test_no_csrf_token_is_asked_for(mint):
     strict = Client(enforce_csrf_checks=True)
     for path in ACTS:
         assert call(strict, path, mint()).content == DONE[path]
-    given = {"username": "admin", "password": "pw-admin"}
-    assert call(strict, TOKEN, None, given).status_code == 200
+    login = {"username": "admin", "password": "pw-admin"}
+    assert call(strict, TOKEN, None, login).status_code == 200
 
 
 def lose(error):

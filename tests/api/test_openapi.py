@@ -1,4 +1,4 @@
-"""The OpenAPI document: it is what the endpoints make it, complete, and served to anybody."""
+"""The OpenAPI document: generated from the endpoints, complete and public."""
 
 import json
 import re
@@ -44,8 +44,8 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("method", "route", "side", "value"), EXAMPLES)
 def test_its_examples_are_valid(method, route, side, value):
-    said = documented(method, route)
-    content = (said["requestBody"] if side == "asked" else said["responses"]["200"])["content"]
+    spec = documented(method, route)
+    content = (spec["requestBody"] if side == "asked" else spec["responses"]["200"])["content"]
     validator(content["application/json"]["schema"]).validate(value)
 
 
@@ -57,9 +57,9 @@ def test_the_bodies_of_the_two_buttons_are_exact():
             {"message": "All circuit breakers reset successfully"},
         ),
     ):
-        said = documented("POST", route)["responses"]["200"]["content"]["application/json"]
-        assert body in [example["value"] for example in said["examples"].values()]
-        exact = validator(said["schema"])
+        spec = documented("POST", route)["responses"]["200"]["content"]["application/json"]
+        assert body in [example["value"] for example in spec["examples"].values()]
+        exact = validator(spec["schema"])
         assert exact.is_valid(body)
         assert not exact.is_valid({**body, "count": 1})
         assert not exact.is_valid({"message": body["message"] + "!"})
@@ -131,7 +131,7 @@ def test_the_app_does_without_the_library_that_writes_the_document():
         "from django.test import Client\n"
         "print(len(Client().get('/api/v1/schema').json()['paths']))\n"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -139,4 +139,4 @@ def test_the_app_does_without_the_library_that_writes_the_document():
         timeout=60,
         check=False,
     )
-    assert told.stdout.strip() == str(len(DOCUMENT["paths"])), told.stderr
+    assert process.stdout.strip() == str(len(DOCUMENT["paths"])), process.stderr

@@ -1,4 +1,4 @@
-"""Every endpoint answers as the OpenAPI document says: each status of it, and whatever is asked."""
+"""Every endpoint responds as the OpenAPI document says, with each of its statuses."""
 
 import json
 from types import SimpleNamespace
@@ -203,12 +203,12 @@ def test_every_answer_that_is_in_it_is_given_and_is_as_it_says(send, world, meth
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_every_method_that_is_not_in_it_is_answered_with_its_405(send, world, method):
-    said = DOCUMENT["components"]["responses"]["MethodNotAllowed"]
+    spec = DOCUMENT["components"]["responses"]["MethodNotAllowed"]
     for route, item in DOCUMENT["paths"].items():
         if method.lower() not in item:
             answer = send(method, route)
             assert answer.status_code == 405, route
-            assert_as_documented(answer, said)
+            assert_as_documented(answer, spec)
 
 
 ACTS = [
@@ -289,10 +289,13 @@ QUERIES = [
 @pytest.mark.parametrize("query", QUERIES)
 def test_an_option_is_taken_exactly_if_the_document_takes_it(send, world, route, query):
     name, _, value = query.partition("=")
-    given = {it["name"]: it["schema"] for it in documented("GET", route).get("parameters", ())}
-    is_number = given.get(name, {}).get("type") == "integer"
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for parameter in documented("GET", route).get("parameters", ())
+    }
+    is_number = parameters.get(name, {}).get("type") == "integer"
     value = int(value) if is_number else value.replace("%2B", "+")
-    taken = name in given and validator(given[name]).is_valid(value)
+    taken = name in parameters and validator(parameters[name]).is_valid(value)
     answer = send("GET", route, query=f"?{query}")
     assert (answer.status_code == 200) is taken, answer.text
     assert_as_documented(answer, response_of("GET", route, answer.status_code))

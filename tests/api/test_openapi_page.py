@@ -1,4 +1,4 @@
-"""The page that describes the API, as it is served: to anybody, from the site alone."""
+"""The documentation page of the API: public, and complete without another host."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Which tokens open the REST door, and that no other does, whatever it holds."""
+"""Which tokens the API accepts, and that it accepts no other, whatever it contains."""
 
 import base64
 import json
@@ -268,7 +268,7 @@ def test_signing_in_gives_a_pair_whose_sub_is_the_user_name(client, superuser):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "login",
     [
         {"username": "admin", "password": "wrong"},
         {"username": "nobody", "password": "pw-admin"},
@@ -276,11 +276,11 @@ def test_signing_in_gives_a_pair_whose_sub_is_the_user_name(client, superuser):
         {"username": "admin", "password": " pw-admin"},
     ],
 )
-def test_wrong_credentials_are_401(client, superuser, given, caplog):
-    answer = call(client, TOKEN, None, given)
+def test_wrong_credentials_are_401(client, superuser, login, caplog):
+    answer = call(client, TOKEN, None, login)
     assert_error(answer, 401, "authentication_failed")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert given["password"] not in caplog.text + answer.text
+    assert login["password"] not in caplog.text + answer.text
 
 
 def test_an_inactive_user_cannot_sign_in(client, superuser):
@@ -291,7 +291,7 @@ def test_an_inactive_user_cannot_sign_in(client, superuser):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "login",
     [
         {},
         {"username": "admin"},
@@ -304,13 +304,13 @@ def test_an_inactive_user_cannot_sign_in(client, superuser):
         {"username": "admin", "password": "x", "otp": "1"},
     ],
 )
-def test_a_malformed_sign_in_is_400(client, superuser, given):
-    assert call(client, TOKEN, None, given).status_code == 400
+def test_a_malformed_sign_in_is_400(client, superuser, login):
+    assert call(client, TOKEN, None, login).status_code == 400
 
 
 def test_a_broken_authorization_header_does_not_stop_a_sign_in(client, superuser):
-    given = {"username": "admin", "password": "pw-admin"}
-    assert call(client, TOKEN, "rubbish", given).status_code == 200
+    login = {"username": "admin", "password": "pw-admin"}
+    assert call(client, TOKEN, "rubbish", login).status_code == 200
 
 
 def refused_refresh(client, token: str) -> None:

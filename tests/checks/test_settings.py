@@ -1,4 +1,4 @@
-"""Each system check: what it finds, that it says what to do, and that it tells no secret."""
+"""Each system check: what it reports, that it has a hint, and that it shows no secret."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -302,7 +302,7 @@ def test_a_retry_of_none_and_time_outs_in_the_url_pass() -> None:
 def test_pickle_behind_the_search_cache_is_a_warning_also_as_the_silent_default() -> None:
     silent = redis(1)
     del silent["OPTIONS"]["SERIALIZER"]
-    said = redis(1, SERIALIZER="django_redis.serializers.pickle.PickleSerializer")
-    for alias in (silent, said):
+    explicit = redis(1, SERIALIZER="django_redis.serializers.pickle.PickleSerializer")
+    for alias in (silent, explicit):
         with site({"search": alias}):
             assert ids() == ["W004"]

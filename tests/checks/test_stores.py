@@ -1,4 +1,4 @@
-"""Checks that ask the breakers' store how it keeps its data, on real servers."""
+"""Checks of the breakers' store, on real servers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The demonstration's fault switch: what visitors get while the backend fails or hangs."""
+"""The demo's fault switch: what visitors get while the backend fails or hangs."""
 
 import time
 from collections.abc import Callable
@@ -119,8 +119,8 @@ class TestSwitch:
     ) -> None:
         for arguments in ([], ["on"], [], ["slow"], ["sometimes"], ["off"]):
             call_command("demo_fault", *arguments)
-        said = [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()]
-        assert said == ["off", "on", "on", "slow", "sometimes", "off"]
+        values = [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert values == ["off", "on", "on", "slow", "sometimes", "off"]
 
     def test_another_word_is_refused(self) -> None:
         with pytest.raises(CommandError, match="invalid choice"):

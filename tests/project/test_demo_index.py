@@ -1,4 +1,4 @@
-"""The demonstration's goods are the same everywhere, and its search finds what it should."""
+"""The demo's products are the same everywhere, and its search finds the right ones."""
 
 import hashlib
 import sqlite3

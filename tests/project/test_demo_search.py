@@ -1,4 +1,4 @@
-"""The demonstration's search: what it answers, what it refuses, and where a result is from."""
+"""The demo search: results, rejected requests, and where a result comes from."""
 
 import runpy
 import time

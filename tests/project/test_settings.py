@@ -1,4 +1,4 @@
-"""The site's settings: what the environment says, refused clearly, and never shown."""
+"""The site's settings: read from the environment, rejected clearly, and never shown."""
 
 import json
 import logging
@@ -170,25 +170,25 @@ class TestEnvironment:
 
     def test_production_is_read_as_it_is_said(self) -> None:
         names = ("DEBUG", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "REST_FRAMEWORK")
-        said = _settings(
+        values = _settings(
             *names, "SECURE_PROXY_SSL_HEADER", "SIMPLE_JWT", "DEMO_SEARCH", **PRODUCTION
         )
-        assert said["DEBUG"] is said["DEMO_SEARCH"] is False
-        assert said["SESSION_COOKIE_SECURE"] is said["CSRF_COOKIE_SECURE"] is True
-        assert said["REST_FRAMEWORK"]["NUM_PROXIES"] == 1
-        assert said["SECURE_PROXY_SSL_HEADER"] == ["HTTP_X_FORWARDED_PROTO", "https"]
-        assert said["SIMPLE_JWT"]["SIGNING_KEY"] == PRODUCTION["JWT_SIGNING_KEY"]
+        assert values["DEBUG"] is values["DEMO_SEARCH"] is False
+        assert values["SESSION_COOKIE_SECURE"] is values["CSRF_COOKIE_SECURE"] is True
+        assert values["REST_FRAMEWORK"]["NUM_PROXIES"] == 1
+        assert values["SECURE_PROXY_SSL_HEADER"] == ["HTTP_X_FORWARDED_PROTO", "https"]
+        assert values["SIMPLE_JWT"]["SIGNING_KEY"] == PRODUCTION["JWT_SIGNING_KEY"]
 
     def test_the_secret_key_signs_tokens_where_no_other_key_is_set(self) -> None:
         variables = PRODUCTION | {"JWT_SIGNING_KEY": "", "SECRET_KEY": "$begins-with-a-dollar"}
-        said = _settings("SECRET_KEY", "SIMPLE_JWT", **variables)
-        assert said["SECRET_KEY"] == "$begins-with-a-dollar"
-        assert said["SIMPLE_JWT"]["SIGNING_KEY"] == "$begins-with-a-dollar"
+        values = _settings("SECRET_KEY", "SIMPLE_JWT", **variables)
+        assert values["SECRET_KEY"] == "$begins-with-a-dollar"
+        assert values["SIMPLE_JWT"]["SIGNING_KEY"] == "$begins-with-a-dollar"
 
     def test_no_proxy_is_believed_unless_one_is_named(self) -> None:
         variables = {**PRODUCTION, "NUM_PROXIES": "0", "PROXY_SSL_HEADER": ""}
-        said = _settings("REST_FRAMEWORK", "SECURE_PROXY_SSL_HEADER", **variables)
-        assert said == {"REST_FRAMEWORK": {"NUM_PROXIES": 0}, "SECURE_PROXY_SSL_HEADER": None}
+        values = _settings("REST_FRAMEWORK", "SECURE_PROXY_SSL_HEADER", **variables)
+        assert values == {"REST_FRAMEWORK": {"NUM_PROXIES": 0}, "SECURE_PROXY_SSL_HEADER": None}
 
     def test_the_aliases_hold_no_credentials_where_pages_could_show_them(self) -> None:
         aliases = _settings("CACHES", **PRODUCTION)["CACHES"]
