@@ -6,9 +6,20 @@ The API, logs and audit rows hold the English text; the console shows it in its 
 from typing import TYPE_CHECKING, Any, Self
 
 from django.utils import translation
+from django.utils.translation import ngettext_lazy
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
+
+
+__all__ = [
+    "Message",
+    "gettext_noop",
+    "localized",
+    "message_of",
+    "ngettext_lazy",
+    "translate_stored",
+]
 
 
 def gettext_noop(words: str) -> str:

@@ -6,13 +6,12 @@ Uses none of the cache's own connections and leniency. Knows nothing of what the
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from django.utils.translation import ngettext_lazy
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.entries import EpochRecord, read_record, record_key
-from analytics_admin.i18n import Message
+from analytics_admin.i18n import Message, ngettext_lazy
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     OutcomeUnknown,
