@@ -15,8 +15,8 @@ from analytics_admin import services
 from analytics_admin.console.equivalents import MAX_LINES, command_equivalents, curl_equivalents
 from analytics_admin.models import Operation
 from analytics_admin.services import Act, Actor
-from tests.management.test_breakers import run
 from tests.support.breakers import trip
+from tests.support.doors import run
 
 pytestmark = pytest.mark.django_db
 

@@ -9,9 +9,9 @@ from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, describe_breaker, set_breaker_control
-from tests.management.test_breakers import run
 from tests.support.api import nothing_changes
 from tests.support.breakers import another, trip
+from tests.support.doors import run
 
 pytestmark = pytest.mark.django_db
 

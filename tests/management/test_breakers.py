@@ -6,7 +6,6 @@ import math
 from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.management.commands.set_circuit_breaker import duration
@@ -15,6 +14,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services import Actor, StoreUnavailable, describe_breaker, set_breaker_control
 from tests.support.api import nothing_changes
 from tests.support.breakers import another, state_now, trip
+from tests.support.doors import run
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -27,16 +27,6 @@ SET = ("set_circuit_breaker", "shell.open", "disabled", "--no-input")
 def breaker():
     another("shell.calm").acquire().succeed()
     return trip("shell.open")
-
-
-def run(*argv):
-    """Run a command in this process; return exit code, stdout and stderr."""
-    out, err = StringIO(), StringIO()
-    try:
-        call_command(*argv, stdout=out, stderr=err)
-    except CommandError as error:
-        return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
-    return 0, out.getvalue(), err.getvalue()
 
 
 def test_json_of_a_name_is_what_the_service_says():

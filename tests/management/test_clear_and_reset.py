@@ -3,34 +3,23 @@
 import getpass
 import json
 import os
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
 from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.models import Operation
 from tests.support.breakers import trip
+from tests.support.doors import run
 
 pytestmark = pytest.mark.django_db
 
 ACTS = ["clear_search_cache", "reset_circuit_breakers"]
 CLEARED = "Search cache cleared\n"
 RESET_ALL = "All circuit breakers reset successfully\n"
-
-
-def run(*argv: str) -> tuple[int, str, str]:
-    """Run a command in this process; return exit code, stdout and stderr."""
-    out, err = StringIO(), StringIO()
-    try:
-        call_command(*argv, stdout=out, stderr=err)
-    except CommandError as error:
-        return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
-    return 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(autouse=True)

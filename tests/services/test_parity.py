@@ -1,168 +1,342 @@
-"""One act, three doors: the same state, the same words, the same row."""
+"""One operation, four doors: the same state, the same words, the same row."""
 
-import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from io import StringIO
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.core.management import CommandError, call_command
 from django.forms.models import model_to_dict
-from django.test import Client
 
 from analytics_admin import services
+from analytics_admin.caching import search_cache
 from analytics_admin.models import Operation
-from analytics_admin.tokens import issue_access_token
+from analytics_admin.services import Actor
+from tests.support import doors
+from tests.support.api import contents
 from tests.support.breakers import trip
+from tests.support.doors import ConsoleDoor, Door, Request
 from tests.support.servers import StoreServer, free_port
 
+pytestmark = pytest.mark.django_db
+
 REASON = "the backend is healthy again"
+NAME, OTHER = "parity.one", "parity.two"
 OWN_TO_A_DOOR = {"channel", "actor", "user", "started_at", "finished_at", "duration_ms"}
+SOMEBODY = Actor.system("somebody")
+CLOSED = ("closed", "automatic", "", False)
+"""A breaker's state, control, reason of the hold, and whether the hold ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    endpoint: str
-    page: str
-    command: str
-    done: str
-    failed: str
+class Case:
+    """An operation, what it says and leaves on record, and what it makes of the staged site."""
+
+    request: Request
+    kind: str
+    targets: dict[str, Any] = field(default_factory=dict)
+    message: str
+    changes: dict[str, Any]
+    """By the part of ``state`` that is another one afterwards."""
+    failure: str
+    outcome: dict[str, Any] = field(default_factory=dict)
+    before: Callable[[], Any] = lambda: None
 
 
-CLEAR = Act(
-    endpoint="/api/v1/analytics/cache/clear",
-    page="/admin/analytics_admin/searchcache/clear/",
-    command="clear_search_cache",
-    done="Search cache cleared",
-    failed="Failed to clear cache: the store cannot be reached",
-)
-RESET = Act(
-    endpoint="/api/v1/analytics/circuit-breakers/reset",
-    page="/admin/analytics_admin/circuitbreaker/reset/",
-    command="reset_circuit_breakers",
-    done="All circuit breakers reset successfully",
-    failed="Failed to reset circuit breakers: the store cannot be reached",
-)
+def moved(old: str, new: str) -> dict[str, Any]:
+    return {"count": 1, "moved": 1, "results": [{"name": NAME, "from": old, "to": new}]}
 
 
-def by_api(act: Act, user: Any) -> str:
-    bearer = {"Authorization": f"Bearer {issue_access_token(user)}"}
-    answer = Client().post(
-        act.endpoint, {"reason": REASON}, content_type="application/json", headers=bearer
-    )
-    body: dict[str, str] = json.loads(answer.content)
-    return body["message"] if answer.status_code == 200 else body["detail"]
+def hold_as(control: str) -> Callable[[], Any]:
+    return lambda: services.set_breaker_control(name=NAME, control=control, actor=SOMEBODY)
 
 
-def by_console(act: Act, user: Any) -> str:
-    """Press the button, fill in the confirm page as it came, and read the message after it."""
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(user)
-    page = client.get(act.page.rsplit("/", 2)[0] + "/").text
-    asked = client.post(act.page, hidden_fields(page)).text
-    answer = client.post(act.page, {**hidden_fields(asked), "reason": REASON}, follow=True)
-    (message,) = answer.context["messages"]
-    return str(message)
+def softly_cleared() -> None:
+    services.clear_search_cache(actor=SOMEBODY, mode="soft")
+    search_cache.set("since", "since")
 
 
-def hidden_fields(page: str) -> dict[str, str]:
-    tags = re.findall(r'<input type="hidden"[^>]*>', page)
-    fields = [dict(re.findall(r'(name|value)="([^"]*)"', tag)) for tag in tags]
-    return {
-        field["name"]: field.get("value", "") for field in fields if field["name"] != "only_open"
-    }
+CASES = {
+    "clear": Case(
+        request=doors.clear("hard"),
+        kind="clear_search_cache",
+        targets={"mode": "hard", "tags": []},
+        message="Search cache cleared",
+        changes={"plain": None, "tagged": None, "fallback": None},
+        failure="Failed to clear cache",
+    ),
+    "clear softly": Case(
+        request=doors.clear("soft"),
+        kind="clear_search_cache",
+        targets={"mode": "soft", "tags": []},
+        message="Search cache cleared softly: stale results for at most 60 s",
+        changes={"plain": None, "tagged": None, "fallback": ("before", "stale")},
+        failure="Failed to clear cache",
+    ),
+    "clear by tags": Case(
+        request=doors.clear("hard", ["y z", "x", "x"]),
+        kind="clear_search_cache",
+        targets={"mode": "hard", "tags": ["x", "y z"]},
+        message="Search cache cleared for 2 tags",
+        changes={"tagged": None},
+        failure="Failed to clear cache",
+    ),
+    "undo": Case(
+        request=doors.undo_clear(),
+        kind="undo_clear",
+        message="Soft clear undone",
+        changes={"plain": "before", "tagged": "before", "fallback": ("before", "hit")},
+        failure="Failed to undo the clear",
+        before=softly_cleared,
+    ),
+    "reset all": Case(
+        request=doors.reset(None),
+        kind="reset_circuit_breakers",
+        targets={"names": "all"},
+        message="All circuit breakers reset successfully",
+        changes={NAME: CLOSED, OTHER: CLOSED},
+        failure="Failed to reset circuit breakers",
+    ),
+    "reset one": Case(
+        request=doors.reset(NAME),
+        kind="reset_circuit_breakers",
+        targets={"names": [NAME]},
+        message="1 circuit breakers reset successfully",
+        changes={NAME: CLOSED},
+        failure="Failed to reset circuit breakers",
+    ),
+    **{
+        f"hold {name} for {seconds} s": Case(
+            request=doors.control(NAME, name, seconds),
+            kind="control_circuit_breakers",
+            targets={"names": [NAME], "control": name, "for_seconds": seconds or 3600},
+            message=f"Circuit breaker {NAME} set to {name}",
+            changes={NAME: (name, name, REASON, True)},
+            failure="Failed to control circuit breaker",
+        )
+        for name in ("forced_open", "disabled", "metrics_only")
+        for seconds in (None, 900)
+    },
+    "release": Case(
+        request=doors.control(NAME, "automatic"),
+        kind="control_circuit_breakers",
+        targets={"names": [NAME], "control": "automatic"},
+        message=f"Circuit breaker {NAME} set to automatic",
+        changes={NAME: CLOSED},
+        failure="Failed to control circuit breaker",
+        before=hold_as("disabled"),
+    ),
+    "probe": Case(
+        request=doors.allow_probe(NAME),
+        kind="allow_probe",
+        targets={"names": [NAME]},
+        message=f"Circuit breaker {NAME} lets a probe through",
+        changes={NAME: ("half_open", "automatic", "", False)},
+        outcome=moved("open", "half_open"),
+        failure="Failed to let a probe through",
+    ),
+    "forget": Case(
+        request=doors.forget(NAME),
+        kind="forget_circuit_breaker",
+        targets={"names": [NAME]},
+        message=f"Circuit breaker {NAME} forgotten",
+        changes={NAME: None, "keys": []},
+        outcome=moved("open", "forgotten"),
+        failure="Failed to forget circuit breaker",
+    ),
+}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def by_command(act: Act, user: Any) -> str:
-    out = StringIO()
-    try:
-        call_command(act.command, "--no-input", "--reason", REASON, stdout=out)
-    except CommandError as error:
-        return str(error)
-    return out.getvalue().strip()
+@pytest.fixture
+def each_door(superuser: Any) -> dict[str, Door]:
+    return doors.every_door(superuser)
 
 
-DOORS: list[Callable[[Act, Any], str]] = [by_api, by_console, by_command]
-
-
-def stage() -> None:
-    """Bring the store to the same state for each door."""
+def stage(case: Case) -> dict[str, Any]:
+    """Bring the site to the same state for each door; return that state."""
     caches["default"].client.get_client(write=True).flushall()
     for alias in caches:
-        caches[alias].set_many({"one": 1, "two": 2})
-    for name in ("parity.one", "parity.two"):
+        caches[alias].set("kept", "value")
+    search_cache.set("plain", "before")
+    search_cache.set("tagged", "before", tags=["x"])
+    for name in (NAME, OTHER):
         trip(name)
+    case.before()
+    Operation.objects.all().delete()
+    return state()
 
 
 def state() -> dict[str, Any]:
+    """Return what searches find, also while the backend fails, and what the breakers are."""
+    try:
+        lookup: Any = search_cache.lookup("plain", _fail)
+        fallback = (lookup.value, lookup.state)
+    except LookupError:
+        fallback = None
+    breakers = {
+        status.name: (status.state, status.control, status.hold_reason, bool(status.held_until))
+        for status in services.list_breakers()
+    }
     return {
-        "values": {alias: caches[alias].get_many(["one", "two"]) for alias in caches},
-        "breakers": {status.name: status.state for status in services.list_breakers()},
+        "plain": search_cache.get("plain"),
+        "since": search_cache.get("since"),
+        "tagged": search_cache.get("tagged", tags=["x"]),
+        "fallback": fallback,
+        "others": [caches[alias].get("kept") for alias in ("default", "breakers")],
+        NAME: breakers.get(NAME),
+        OTHER: breakers.get(OTHER),
+        "keys": sorted(key for key in contents("breakers") if NAME.encode() in key),
     }
 
 
-def row() -> dict[str, Any]:
-    """Return the only row without what belongs to the door, and take it away."""
-    operation = Operation.objects.get()
-    assert operation.finished_at is not None
+def _fail() -> None:
+    raise LookupError
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the rows without what belongs to a door, or is time, and take them away."""
+    found = list(Operation.objects.all())
     Operation.objects.all().delete()
-    return model_to_dict(operation, exclude=OWN_TO_A_DOOR)
+    for row in found:
+        assert row.finished_at is not None
+        row.outcome.pop("seconds_left", None)
+    return [model_to_dict(row, exclude=OWN_TO_A_DOOR) for row in found]
 
 
-@pytest.mark.parametrize("act", [CLEAR, RESET], ids=["clear", "reset"])
-def test_an_act_is_the_same_through_every_door(act: Act, superuser: Any) -> None:
+def alike(values: list[Any]) -> Any:
+    """Return what all doors came to, which is the same."""
+    assert values == [values[0]] * len(values)
+    return values[0]
+
+
+@each_case
+def test_an_operation_is_the_same_through_every_door(
+    case: Case, each_door: dict[str, Door]
+) -> None:
     seen = []
-    for door in DOORS:
-        stage()
-        before = state()
-        message = door(act, superuser)
-        after = state()
-        assert after != before
-        seen.append((message, after, row()))
-    by_api_, by_console_, by_command_ = seen
-    assert by_api_ == by_console_ == by_command_
-    message, _, record = by_api_
-    assert message == act.done
-    assert (record["status"], record["reason"], record["error"]) == ("done", REASON, "")
+    for door in each_door.values():
+        before = stage(case)
+        assert not isinstance(door, ConsoleDoor) or door.offers(case.request)
+        answer = door.perform(case.request, reason=REASON)
+        seen.append(((answer.done, answer.message), before, state(), rows()))
+    said, before, after, (row,) = alike(seen)
+    assert said == (True, case.message)
+    changed = {key for key, value in after.items() if value != before[key]}
+    assert {key: after[key] for key in case.changes} == case.changes
+    assert case.changes.keys() <= changed <= case.changes.keys() | {"keys"}
+    assert (row["kind"], row["status"]) == (case.kind, "done")
+    assert (row["reason"], row["error"]) == (REASON, "")
+    assert row["targets"] == {**row["targets"], **case.targets}
+    assert row["outcome"] == {**row["outcome"], **case.outcome}
 
 
-def test_each_act_touches_its_own_domain_alone(superuser: Any) -> None:
-    stage()
-    before = state()
-    by_api(CLEAR, superuser)
-    cleared = state()
-    assert cleared == {**before, "values": {**before["values"], "search": {}}}
-    by_api(RESET, superuser)
-    assert state()["values"] == cleared["values"]
-    assert set(state()["breakers"].values()) == {"closed"}
+@each_case
+def test_each_door_signs_its_rows(case: Case, each_door: dict[str, Door], superuser: Any) -> None:
+    signed = {}
+    for name, door in each_door.items():
+        stage(case)
+        answer = door.perform(case.request)
+        operation = Operation.objects.get()
+        assert answer.operation_id in {operation.pk, None}
+        signed[name] = (operation.channel, operation.user)
+    assert signed == {
+        "service": ("code", superuser),
+        "rest": ("api", superuser),
+        "console": ("admin", superuser),
+        "command": ("command", None),
+    }
 
 
-@pytest.mark.parametrize("act", [CLEAR, RESET], ids=["clear", "reset"])
-def test_a_failure_is_the_same_through_every_door(act: Act, superuser: Any, settings: Any) -> None:
+@each_case
+def test_a_failure_is_the_same_through_every_door(
+    case: Case, each_door: dict[str, Door], settings: Any
+) -> None:
     with StoreServer(port=free_port()) as server:
         settings.CACHES = {
             alias: {**config, "LOCATION": f"{server.url}/{number}"}
             for number, (alias, config) in enumerate(settings.CACHES.items())
         }
         server.stop()
-        seen = [(door(act, superuser), row()) for door in DOORS]
-    by_api_, by_console_, by_command_ = seen
-    assert by_api_ == by_console_ == by_command_
-    message, record = by_api_
-    assert message == act.failed
-    assert (record["status"], record["error"]) == ("failed", "the store cannot be reached")
+        seen = []
+        for door in each_door.values():
+            answer = door.perform(case.request, reason=REASON)
+            seen.append((answer.done, answer.message, rows()))
+    done, message, (row,) = alike(seen)
+    assert (done, message) == (False, f"{case.failure}: the store cannot be reached")
+    assert (row["kind"], row["status"]) == (case.kind, "failed")
+    assert (row["error"], row["message"]) == ("the store cannot be reached", "")
+    assert row["targets"] == {**row["targets"], **case.targets}
 
 
-@pytest.mark.parametrize("act", [CLEAR, RESET], ids=["clear", "reset"])
-def test_each_door_signs_its_rows(act: Act, superuser: Any) -> None:
-    signed = []
-    for door in DOORS:
-        stage()
-        door(act, superuser)
-        operation = Operation.objects.get()
-        signed.append((operation.channel, operation.user))
-        operation.delete()
-    assert signed == [("api", superuser), ("admin", superuser), ("command", None)]
+@pytest.mark.parametrize(
+    "name", ["reset one", "hold disabled for 900 s", "release", "probe", "forget"]
+)
+def test_a_stale_view_is_refused_alike_with_a_row(name: str, each_door: dict[str, Door]) -> None:
+    """The console finds out one step sooner, in the preview, which leaves no row."""
+    case, seen = CASES[name], []
+    for door_name, door in each_door.items():
+        before = stage(case)
+        answer = door.perform(case.request, reason=REASON, generation="stale")
+        assert state() == before
+        assert not answer.done
+        if door_name == "console":
+            assert "has changed meanwhile" in answer.message
+            assert rows() == []
+        else:
+            seen.append((answer.message, rows()))
+    message, (row,) = alike(seen)
+    assert message == f"Circuit breaker {NAME} has changed meanwhile"
+    assert (row["status"], row["error"]) == ("failed", "the breaker has changed meanwhile")
+
+
+REJECTED = {
+    "undo without a soft clear": (
+        replace(CASES["undo"], before=lambda: None),
+        "There is no soft clear to undo",
+    ),
+    "forget a held one": (
+        replace(CASES["forget"], before=hold_as("disabled")),
+        "it is held disabled; release it first",
+    ),
+    **{
+        f"probe one that is {control}": (
+            replace(CASES["probe"], before=hold_as(control)),
+            f"Circuit breaker {NAME} can let no probe through: it is {control}, not open",
+        )
+        for control in ("forced_open", "disabled", "metrics_only")
+    },
+}
+
+
+@pytest.mark.parametrize(("case", "words"), REJECTED.values(), ids=REJECTED)
+def test_a_rejection_is_the_same_through_every_door_and_leaves_no_row(
+    case: Case, words: str, each_door: dict[str, Door]
+) -> None:
+    seen = []
+    for door in each_door.values():
+        before = stage(case)
+        answer = door.perform(case.request, reason=REASON)
+        assert (state(), rows()) == (before, [])
+        seen.append((answer.done, answer.message))
+    done, message = alike(seen)
+    assert not done
+    assert message.endswith(words)
+
+
+@each_case
+def test_a_dry_run_is_the_same_through_every_door_and_changes_nothing(
+    case: Case, each_door: dict[str, Door]
+) -> None:
+    seen = []
+    for name, door in each_door.items():
+        before = stage(case)
+        answer = door.perform(case.request, dry_run=True)
+        assert (state(), rows()) == (before, [])
+        if name == "console":
+            assert 'name="confirmed"' in answer.message
+        else:
+            seen.append((answer.done, answer.message))
+    done, message = alike(seen)
+    assert done
+    assert message.startswith("Dry run: ")

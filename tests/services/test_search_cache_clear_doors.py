@@ -2,12 +2,10 @@
 
 import json
 import re
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache
@@ -20,6 +18,7 @@ from analytics_admin.signals import search_cache_cleared
 from tests.support.api import CLEAR, assert_error, call, nothing_changes
 from tests.support.cache_aliases import LossyProxy
 from tests.support.console_pages import asked, told
+from tests.support.doors import run
 from tests.support.servers import StoreServer
 
 pytestmark = pytest.mark.django_db
@@ -27,16 +26,6 @@ pytestmark = pytest.mark.django_db
 UNDO = "/api/v1/analytics/cache/undo"
 PAGE = "/admin/analytics_admin/searchcache/"
 SHELL = Actor.system("root", channel="command")
-
-
-def run(*argv: str) -> tuple[int, str, str]:
-    """Run a command in this process; return exit code, stdout and stderr."""
-    out, err = StringIO(), StringIO()
-    try:
-        call_command(*argv, stdout=out, stderr=err)
-    except CommandError as error:
-        return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
-    return 0, out.getvalue(), err.getvalue()
 
 
 # REST

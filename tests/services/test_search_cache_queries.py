@@ -3,12 +3,10 @@
 import json
 import re
 from dataclasses import fields
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache
@@ -17,6 +15,7 @@ from analytics_admin.management.search_cache import drawn_status
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, SearchCacheStatus, describe_search_cache
 from tests.support.api import assert_error, nothing_changes
+from tests.support.doors import run
 from tests.support.servers import StoreServer, free_port
 
 pytestmark = pytest.mark.django_db
@@ -64,15 +63,6 @@ def get(client: Any, mint: Any, superuser: Any) -> Any:
 def operator(client: Any, superuser: Any) -> Any:
     client.force_login(superuser)
     return client
-
-
-def run(*argv: str) -> tuple[int, str, str]:
-    out, err = StringIO(), StringIO()
-    try:
-        call_command("search_cache", *argv, stdout=out, stderr=err)
-    except CommandError as error:
-        return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
-    return 0, out.getvalue(), err.getvalue()
 
 
 def facts(page: Any) -> dict[str, str]:
@@ -149,14 +139,18 @@ def test_the_service_refuses_minutes_that_cannot_be(minutes, error):
 def test_looking_changes_nothing(get, operator):
     with nothing_changes():
         get("?minutes=5")
-        run("--minutes", "5")
+        run("search_cache", "--minutes", "5")
         operator.get(PAGE)
 
 
 @pytest.mark.usefixtures("calls")
 def test_the_api_the_command_and_the_service_say_the_same(get):
     said = services.plain_search_cache(describe_search_cache(minutes=3))
-    answers = [get("?minutes=3").json(), json.loads(run("--json", "--minutes", "3")[1]), said]
+    answers = [
+        get("?minutes=3").json(),
+        json.loads(run("search_cache", "--json", "--minutes", "3")[1]),
+        said,
+    ]
     for answer in answers:
         answer.pop("load")  # falls while the minute goes on
         answer.pop("server_bytes")
@@ -210,7 +204,7 @@ def test_a_store_that_is_away_is_part_of_the_answer(get, lost, operator):
     assert told["unavailable"].startswith("the store")
     assert (told["keys"], told["bytes"], told["foreign"]) == (None, None, None)
     assert told["last_day"]["hits"] == 3
-    code, out, _ = run()
+    code, out, _ = run("search_cache")
     assert code == 0
     assert re.search(r"^store +unknown: the store", out, re.MULTILINE)
     assert re.search(r"^keys +unknown$", out, re.MULTILINE)
@@ -229,7 +223,7 @@ def test_with_the_breakers_alias_away_counts_are_unknown_and_no_zero(get, lost, 
     assert [told[name] for name in COUNTS] == [None] * 4
     assert told["history"] is None
     assert (told["reachable"], told["keys"]) == (True, 2)
-    out = run("--minutes", "5")[1]
+    out = run("search_cache", "--minutes", "5")[1]
     assert re.search(r"^statistics +unknown: the store", out, re.MULTILINE)
     assert "calls" not in out
     page = operator.get(PAGE)
@@ -251,7 +245,7 @@ def test_searches_do_not_wait_for_a_breakers_alias_that_hangs(lost):
 def test_the_command_shows_it_without_frames_in_a_pipe():
     services.clear_search_cache(actor=Actor.system("night\x1b[31mly"), reason="new\nprices")
     caches["search"].client.get_client(write=True).set("session:\x1b[31m1", 1)
-    code, out, err = run("--minutes", "2")
+    code, out, err = run("search_cache", "--minutes", "2")
     assert (code, err) == (0, "")
     assert re.search(r"^store +reachable$", out, re.MULTILINE)
     assert re.search(r"^  hit ratio +60\.0% +60\.0% +60\.0%$", out, re.MULTILINE)
@@ -272,7 +266,7 @@ def test_the_command_draws_tables_on_a_terminal():
 
 @pytest.mark.parametrize("minutes", ["-1", "1441", "x", "1.5", "٣"])
 def test_the_command_refuses_minutes_that_cannot_be(minutes):
-    assert run("--minutes", minutes)[0] != 0
+    assert run("search_cache", "--minutes", minutes)[0] != 0
 
 
 @pytest.mark.usefixtures("calls")
@@ -312,9 +306,7 @@ def test_the_dry_run_says_the_same_through_api_and_command(client, mint, superus
         content_type="application/json",
         headers={"Authorization": f"Bearer {mint()}"},
     ).json()["preview"]
-    out = StringIO()
-    call_command("clear_search_cache", "--dry-run", "--json", stdout=out)
-    told = json.loads(out.getvalue())["preview"]
+    told = json.loads(run("clear_search_cache", "--dry-run", "--json")[1])["preview"]
     for preview in (answer, told):
         assert (preview["keys"], preview["load"]["hit_ratio"]) == (3, 0.6)
         (kind,) = preview["foreign"]
@@ -326,9 +318,8 @@ def test_the_dry_run_says_the_same_through_api_and_command(client, mint, superus
 @pytest.mark.usefixtures("calls")
 def test_the_command_says_beforehand_what_a_clear_means():
     caches["search"].client.get_client(write=True).set("session:\x1b1", 1)
-    out = StringIO()
-    call_command("clear_search_cache", "--dry-run", stdout=out)
-    first, memory, now, after, stranger = out.getvalue().splitlines()
+    _, out, _ = run("clear_search_cache", "--dry-run")
+    first, memory, now, after, stranger = out.splitlines()
     assert first == "Dry run: 3 keys would be removed"
     assert memory.startswith("  memory: about ")
     assert re.fullmatch(r"  load now: 0\.0 calls/s, 0\.0 computations/s, .* at a time", now)
