@@ -14,7 +14,6 @@ from analytics_admin.caching.clear import hard
 from analytics_admin.caching.entries import new_record, record_key
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.support.cache_aliases import (
-    LossyProxy,
     fill,
     keys_in,
     raw,
@@ -22,6 +21,7 @@ from tests.support.cache_aliases import (
     redis_alias,
     use_caches,
 )
+from tests.support.proxy import Fault, Proxy
 from tests.support.servers import StoreServer, free_port
 
 BOTH_WAYS = pytest.mark.parametrize("dedicated", [True, False], ids=["flush", "unlink"])
@@ -224,7 +224,7 @@ class TestLostReplies:
     def test_a_flush_slower_than_the_time_out_is_done_when_the_data_is_gone(
         self, settings: Any, store: StoreServer
     ) -> None:
-        with LossyProxy(store.socket_path, b"FLUSHDB", deliver=True) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"FLUSHDB")) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             outcome = hard.clear()
             assert (outcome.keys, outcome.way) == (10, "flush")
@@ -234,7 +234,7 @@ class TestLostReplies:
     def test_a_flush_that_never_arrived_is_unknown_not_done(
         self, settings: Any, store: StoreServer
     ) -> None:
-        with LossyProxy(store.socket_path, b"FLUSHDB", deliver=False) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"FLUSHDB", deliver=False)) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             with pytest.raises(OutcomeUnknown, match="fell silent"):
                 hard.clear()
@@ -243,8 +243,8 @@ class TestLostReplies:
     def test_a_store_that_stays_silent_is_unknown_within_two_seconds(
         self, settings: Any, store: StoreServer
     ) -> None:
-        lossy = LossyProxy(store.socket_path, b"FLUSHDB", deliver=True, deaf_afterwards=True)
-        with lossy as proxy:
+        silent = Fault(word=b"FLUSHDB", deaf_afterwards=True)
+        with Proxy(store.socket_path, fault=silent) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             began = time.monotonic()
             with pytest.raises(OutcomeUnknown):
@@ -257,7 +257,7 @@ class TestLostReplies:
         self, settings: Any, store: StoreServer
     ) -> None:
         raw().set(record_key("search"), new_record().encode())
-        with LossyProxy(store.socket_path, b"SET\r\n", deliver=True) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"SET\r\n")) as proxy:
             use_store(settings, proxy.url, dedicated=False)
             outcome = hard.clear()
             assert (outcome.keys, outcome.way) == (10, "unlink")
@@ -267,7 +267,7 @@ class TestLostReplies:
         self, settings: Any, store: StoreServer
     ) -> None:
         raw().set(record_key("search"), new_record().encode())
-        with LossyProxy(store.socket_path, b"SET\r\n", deliver=False) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"SET\r\n", deliver=False)) as proxy:
             use_store(settings, proxy.url, dedicated=False)
             with pytest.raises(OutcomeUnknown):
                 hard.clear()
@@ -285,7 +285,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_token_fails_the_clear(
     def keep_old(sent: bytes) -> bytes:
         return re.sub(rb'{"accepted":.*?}}', old.encode(), sent)
 
-    with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep_old) as proxy:
+    with Proxy(store.socket_path, rewrite=keep_old) as proxy:
         use_store(settings, proxy.url, dedicated=dedicated)
         with pytest.raises(StoreUnavailable, match="did not keep the new token"):
             hard.clear()

@@ -24,7 +24,8 @@ from analytics_admin.caching.statistics.store import (
 )
 from analytics_admin.stores.client import StoreUnavailable
 from tests.settings import STORE_FOLDER
-from tests.support.cache_aliases import LossyProxy, redis_alias, use_caches
+from tests.support.cache_aliases import redis_alias, use_caches
+from tests.support.proxy import Fault, Proxy
 from tests.support.search_caches import another
 from tests.support.servers import StoreServer
 
@@ -100,7 +101,7 @@ def test_a_batch_that_comes_again_counts_once(settings):
 def test_counts_whose_telling_was_cut_off_are_told_again_and_counted_once(settings, deliver):
     use_caches(settings, search=redis_alias("s"))
     direct = open_statistics_store("breakers", "search", timeout=5)
-    with LossyProxy(f"{STORE_FOLDER}/store.sock", b"EVAL", deliver=deliver) as proxy:
+    with Proxy(f"{STORE_FOLDER}/store.sock", fault=Fault(word=b"EVAL", deliver=deliver)) as proxy:
         breakers = {**settings.CACHES["breakers"], "LOCATION": f"{proxy.url}/12"}
         use_caches(settings, search=redis_alias("s"), breakers=breakers)
         process = Process(open_statistics_store("breakers", "search", timeout=0.2))

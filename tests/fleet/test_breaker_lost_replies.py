@@ -1,7 +1,5 @@
 """A reply that is lost on its way: what the store did stands, and is done, said, counted once."""
 
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -14,57 +12,22 @@ from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.support import breakers
-from tests.support.servers import StoreServer, free_port
+from tests.support.proxy import Fault, Proxy
+from tests.support.servers import StoreServer
 from tests.support.sites import eventually
 
 NAME = "lost-replies"
 
 
-class CuttingProxy:
-    """Passes everything on, but of the reply to a request that holds ``cut_after`` one byte."""
-
-    def __init__(self, to_port: int) -> None:
-        self._to_port = to_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.cut_after = b""
-        self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client = self._listener.accept()[0]
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        """Pass on one request and its reply at a time, as the client waits for each reply."""
-        server = socket.create_connection(("127.0.0.1", self._to_port))
-        with client, server, suppress(OSError):
-            while request := client.recv(1_000_000):
-                server.sendall(request)
-                reply = server.recv(1_000_000)
-                if self.cut_after and self.cut_after in request:
-                    self.cut_after, self.cuts = b"", self.cuts + 1
-                    client.sendall(reply[:1])
-                    return
-                client.sendall(reply)
-
-
 @pytest.fixture
-def proxy(settings: Any) -> Iterator[CuttingProxy]:
+def proxy(settings: Any) -> Iterator[Proxy]:
     """Put the breakers' store behind a proxy, for protected calls and for the tests' own look."""
-    with StoreServer(port=free_port()) as server:
-        proxy = CuttingProxy(server.port)
+    with StoreServer() as server, Proxy(server.socket_path) as proxy:
         caches = deepcopy(settings.CACHES)
-        caches["breakers"]["LOCATION"] = f"redis://127.0.0.1:{proxy.port}/0"
+        caches["breakers"]["LOCATION"] = f"{proxy.url}/0"
         settings.CACHES = caches
         settings.ANALYTICS_ADMIN = {"STORE_RETRY_INTERVAL": 0.1}
         yield proxy
-        proxy.close()
 
 
 @pytest.fixture
@@ -102,13 +65,13 @@ def process(**policy: Any) -> CircuitBreaker:
 
 
 def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
-    proxy: CuttingProxy, signals: list[tuple[str, str, str]]
+    proxy: Proxy, signals: list[tuple[str, str, str]]
 ) -> None:
     here, there = process(), process()
     here.acquire().fail()
-    proxy.cut_after = b"consecutive_failures"
+    proxy.fault = Fault(word=b"consecutive_failures", cut=True)
     here.acquire().fail()
-    assert proxy.cuts == 1
+    assert proxy.faults == 1
     assert here.state == "open"
     assert eventually(lambda: is_back(here))
     assert (here.state, breakers.state_now(there)) == ("open", "open")
@@ -118,12 +81,12 @@ def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
     assert len(shared) <= 1
 
 
-def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: CuttingProxy) -> None:
+def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: Proxy) -> None:
     here = process(failure_threshold=100)
     here.acquire().fail()
-    proxy.cut_after = here.view.tick.generation.encode()
+    proxy.fault = Fault(word=here.view.tick.generation.encode(), cut=True)
     here.acquire().fail()
-    assert proxy.cuts == 1
+    assert proxy.faults == 1
     assert eventually(lambda: is_back(here))
     assert in_store().counts.failures == 2
     here.acquire().fail()
@@ -131,17 +94,17 @@ def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: CuttingProxy) -> N
 
 
 def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
-    proxy: CuttingProxy,
+    proxy: Proxy,
 ) -> None:
     waits = {"wait_duration_in_open_state": 0.01, "max_wait_duration_in_half_open_state": 0.3}
     here, there = process(**waits), process(**waits)
     for _ in range(2):
         here.acquire().fail()
     assert eventually(lambda: bool(here.state) and here.fleet.retry_after(here.view) == 0)
-    proxy.cut_after = b"wait_over"
+    proxy.fault = Fault(word=b"wait_over", cut=True)
     with suppress(CircuitOpenError):
         here.acquire()
-    assert proxy.cuts == 1
+    assert proxy.faults == 1
     assert (in_store().state, in_store().permits) == (State.HALF_OPEN, 1)
     breakers.snapshot_of(there)
     with pytest.raises(CircuitOpenError):

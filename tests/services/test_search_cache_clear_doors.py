@@ -16,9 +16,9 @@ from analytics_admin.services import Actor, OperationDenied, OperationRejected
 from analytics_admin.services.search_cache import operations
 from analytics_admin.signals import search_cache_cleared
 from tests.support.api import CLEAR, assert_error, call, nothing_changes
-from tests.support.cache_aliases import LossyProxy
 from tests.support.console_pages import asked, told
 from tests.support.doors import run
+from tests.support.proxy import Fault, Proxy
 from tests.support.servers import StoreServer
 
 pytestmark = pytest.mark.django_db
@@ -139,7 +139,10 @@ def test_a_soft_clear_that_ends_in_the_very_moment_of_its_undo_is_409_and_on_rec
 def test_an_act_whose_reply_is_lost_is_500_and_unknown_on_record(
     client, mint, settings, url, body, word, sentence
 ):
-    with StoreServer() as store, LossyProxy(store.socket_path, word, deliver=False) as proxy:
+    with (
+        StoreServer() as store,
+        Proxy(store.socket_path, fault=Fault(word=word, deliver=False)) as proxy,
+    ):
         config = settings.CACHES["search"]
         for location in (f"unix://{store.socket_path}?db=0", f"{proxy.url}/0"):
             settings.CACHES = {**settings.CACHES, "search": {**config, "LOCATION": location}}

@@ -14,7 +14,8 @@ from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.clear.soft import NothingToUndo
 from analytics_admin.caching.entries import record_key
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
-from tests.support.cache_aliases import LossyProxy, raw, record, redis_alias, use_caches
+from tests.support.cache_aliases import raw, record, redis_alias, use_caches
+from tests.support.proxy import Fault, Proxy
 from tests.support.servers import StoreServer, free_port
 
 PASSWORD = "s3cret-pass"
@@ -134,7 +135,7 @@ def test_an_act_whose_reply_is_lost_is_done_or_unknown_by_what_the_store_then_ho
     settings: Any, cache: SearchCache, store: StoreServer, act: str, word: bytes, delivered: bool
 ) -> None:
     before, tag = record(), raw().get(tag_key())
-    with LossyProxy(store.socket_path, word, deliver=delivered) as proxy:
+    with Proxy(store.socket_path, fault=Fault(word=word, deliver=delivered)) as proxy:
         use(settings, proxy.url)
         if delivered:
             ACTS[act]()
@@ -152,8 +153,8 @@ def test_an_act_whose_reply_is_lost_is_done_or_unknown_by_what_the_store_then_ho
 def test_a_store_that_stays_silent_leaves_the_outcome_unknown_within_two_seconds(
     settings: Any, cache: SearchCache, store: StoreServer, act: str, word: bytes
 ) -> None:
-    lossy = LossyProxy(store.socket_path, word, deliver=True, deaf_afterwards=True)
-    with lossy as proxy:
+    silent = Fault(word=word, deaf_afterwards=True)
+    with Proxy(store.socket_path, fault=silent) as proxy:
         use(settings, proxy.url)
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
@@ -170,7 +171,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_act(
             b"redis.call('SET', KEYS[1], ARGV[2])", b"redis.call('GET', KEYS[1]         )"
         )
 
-    with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep_old) as proxy:
+    with Proxy(store.socket_path, rewrite=keep_old) as proxy:
         use(settings, proxy.url)
         with pytest.raises(StoreUnavailable, match="did not keep the new token"):
             ACTS[act]()
@@ -182,7 +183,7 @@ def test_a_store_that_says_yes_but_keeps_the_tags_fails_the_clear(
     def keep(sent: bytes) -> bytes:
         return sent.replace(b"$3\r\nDEL\r\n", b"$3\r\nGET\r\n")
 
-    with LossyProxy(store.socket_path, b"never", deliver=True, rewrite=keep) as proxy:
+    with Proxy(store.socket_path, rewrite=keep) as proxy:
         use(settings, proxy.url)
         with pytest.raises(StoreUnavailable, match="did not let go of the tags"):
             ACTS["tags"]()

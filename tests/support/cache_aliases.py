@@ -1,9 +1,6 @@
-"""What the tests of the clear share: aliases on one server, a proxy that loses replies."""
+"""What the tests of the clear share: aliases on one server, and what lies in them."""
 
-import socket
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.cache import caches
@@ -56,71 +53,3 @@ def fill(alias: str, names: Iterable[object]) -> None:
 
 def record() -> EpochRecord | None:
     return decode_record(raw().get(record_key("search")))
-
-
-class LossyProxy:
-    """A proxy on a loopback port: a connection falls silent when it first names ``word``.
-
-    ``deliver`` says whether what it sent then still reaches the server; no reply comes back.
-    ``deaf_afterwards`` keeps later connections waiting too. ``rewrite`` changes all that is sent.
-    """
-
-    def __init__(
-        self,
-        socket_path: str,
-        word: bytes,
-        *,
-        deliver: bool,
-        deaf_afterwards: bool = False,
-        rewrite: Callable[[bytes], bytes] = bytes,
-    ) -> None:
-        self._rewrite = rewrite
-        self._socket_path = socket_path
-        self._word = word
-        self._deliver = deliver
-        self._deaf_afterwards = deaf_afterwards
-        self._struck = False
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> "LossyProxy":
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        for sock in (self._listener, *self._open):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                caller, _ = self._listener.accept()
-                self._open.append(caller)
-                if self._struck and self._deaf_afterwards:
-                    continue
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._socket_path)
-                self._open.append(server)
-                lost = threading.Event()
-                for source, sink in ((caller, server), (server, caller)):
-                    threading.Thread(
-                        target=self._pump, args=(source, sink, lost, sink is server), daemon=True
-                    ).start()
-
-    def _pump(
-        self, source: socket.socket, sink: socket.socket, lost: threading.Event, outward: bool
-    ) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if outward:
-                    data = self._rewrite(data)
-                if outward and self._word in data and not self._struck:
-                    self._struck = True
-                    lost.set()
-                    if self._deliver:
-                        sink.sendall(data)
-                elif not lost.is_set():
-                    sink.sendall(data)

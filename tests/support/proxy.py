@@ -3,21 +3,55 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What befalls the first request that holds ``word``, and its connection."""
+
+    word: bytes
+    deliver: bool = True
+    """Whether the request still reaches the server."""
+    cut: bool = False
+    """One byte of its reply comes through before the connection ends; else it falls silent."""
+    deaf_afterwards: bool = False
+    """Whether later connections are never answered."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    client: socket.socket
+    server: socket.socket
+    silent: bool = False
+    cut_next: bool = False
 
 
 class Proxy:
     """Listens on a loopback port and carries bytes to and from the server's unix socket.
 
     ``delay``: seconds that each reply is held back. ``swallow``: replies are lost. ``cut_after``:
-    bytes of the next reply that still come through before its connection is cut.
+    bytes of the next reply that still come through before its connection is cut. ``fault``: what
+    befalls one request. ``rewrite`` changes all that is sent.
     """
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(
+        self,
+        socket_path: str,
+        *,
+        fault: Fault | None = None,
+        rewrite: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         self.delay = 0.0
         self.swallow = False
         self.cut_after: int | None = None
+        self.fault = fault
+        self.faults = 0
         self.connections = 0
+        self._deaf = False
+        self._rewrite = rewrite
         self._socket_path = socket_path
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -30,15 +64,17 @@ class Proxy:
 
     def heal(self) -> None:
         """Carry everything again, at once."""
-        self.delay, self.swallow, self.cut_after = 0.0, False, None
+        self.delay, self.swallow, self.cut_after, self.fault = 0.0, False, None, None
 
     def cut_all(self) -> None:
         """Cut every connection that is open now."""
-        for end in self._open:
+        for end in list(self._open):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut_all()
 
@@ -54,6 +90,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self._deaf:
+                self._open.append(client)
+                continue
             server = socket.socket(socket.AF_UNIX)
             try:
                 server.connect(self._socket_path)
@@ -63,29 +102,45 @@ class Proxy:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._open += [client, server]
-            threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
-            threading.Thread(target=self._reply, args=(server, client), daemon=True).start()
+            connection = _Connection(client, server)
+            for carry in (self._carry_requests, self._carry_replies):
+                threading.Thread(target=carry, args=(connection,), daemon=True).start()
 
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+    def _carry_requests(self, connection: _Connection) -> None:
         with suppress(OSError):
-            while part := client.recv(65536):
-                server.sendall(part)
-        self._end(client, server)
-
-    def _reply(self, server: socket.socket, client: socket.socket) -> None:
-        with suppress(OSError):
-            while part := server.recv(65536):
-                time.sleep(self.delay)
-                if self.swallow:
+            while data := connection.client.recv(65536):
+                data = self._rewrite(data)
+                if connection.silent:
                     continue
-                if self.cut_after is not None:
-                    client.sendall(part[: self.cut_after])
-                    break
-                client.sendall(part)
-        self._end(client, server)
+                if fault := self._strike(data):
+                    connection.silent, connection.cut_next = not fault.cut, fault.cut
+                    if not fault.deliver:
+                        continue
+                connection.server.sendall(data)
+        self._end(connection)
 
-    def _end(self, *ends: socket.socket) -> None:
-        for end in ends:
+    def _carry_replies(self, connection: _Connection) -> None:
+        with suppress(OSError):
+            while data := connection.server.recv(65536):
+                time.sleep(self.delay)
+                if self.swallow or connection.silent:
+                    continue
+                limit = 1 if connection.cut_next else self.cut_after
+                connection.client.sendall(data[:limit])
+                if limit is not None:
+                    break
+        self._end(connection)
+
+    def _strike(self, data: bytes) -> Fault | None:
+        """Return the fault that these bytes meet, if they do; it befalls no other ones."""
+        fault = self.fault
+        if fault is None or fault.word not in data:
+            return None
+        self.fault, self.faults, self._deaf = None, self.faults + 1, fault.deaf_afterwards
+        return fault
+
+    def _end(self, connection: _Connection) -> None:
+        for end in (connection.client, connection.server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             with suppress(ValueError):
