@@ -388,8 +388,8 @@ def test_reset_of_ten_thousand_breakers_reaches_them_all():
     ]
     operator_store().compare_and_set(moves)
     control.reset(None, only_open=False)
-    states = {status.state for status in list_breakers() if status.name in set(names)}
-    assert states == {"closed"}
+    states = {status.name: status.state for status in list_breakers()}
+    assert {states[name] for name in names} == {"closed"}
 
 
 @pytest.fixture
