@@ -84,7 +84,7 @@ def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
 def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: Proxy) -> None:
     here = process(failure_threshold=100)
     here.acquire().fail()
-    proxy.fault = Fault(word=here.view.tick.generation.encode(), cut=True)
+    proxy.fault = Fault(word=here.view.counter.generation.encode(), cut=True)
     here.acquire().fail()
     assert proxy.faults == 1
     assert eventually(lambda: is_back(here))
