@@ -3,7 +3,9 @@
 The API, logs and audit rows hold the English text; the console shows it in its reader's language.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from django.utils import translation
 from django.utils.translation import ngettext_lazy
@@ -51,6 +53,32 @@ class Message(str):
             translation.gettext(self._words) if isinstance(self._words, str) else self._words,
             {name: localized(value) for name, value in self._given.items()},
         )
+
+
+class OperatorError(Exception):
+    """What an operator is told when something cannot be done; ``code`` is for programs.
+
+    ``reason`` says why, without the rest of the sentence. ``operation_id`` is the row that was
+    left in the audit trail, if any; ``partial_outcome`` is what was done until then.
+    """
+
+    code = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        code: str = "",
+        operation_id: UUID | None = None,
+        partial_outcome: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.message = message
+        self.reason = reason or message
+        self.code = code or self.code
+        self.operation_id = operation_id
+        self.partial_outcome = partial_outcome or {}
+        super().__init__(message)
 
 
 def localized(text: Any) -> Any:

@@ -18,18 +18,8 @@ from rest_framework.exceptions import (
 from rest_framework.response import Response
 
 from analytics_admin.api.etags import etag
-from analytics_admin.services import (
-    BreakerChanged,
-    BreakerInUse,
-    BreakerNotOpen,
-    OperationDenied,
-    OperationFailed,
-    OperationRejected,
-    StoreUnavailable,
-    UnknownBreakers,
-    UnknownOperation,
-)
 from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.errors import BreakerChanged, OperationFailed, OperatorError
 
 logger = logging.getLogger("analytics_admin.api")
 
@@ -43,7 +33,9 @@ def error_response(error: Exception, *, failure: str) -> Response:
     """
     status, describe = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
     code, detail = describe(error, failure)
-    status = STATUS_BY_CODE.get(code) or status or getattr(error, "status_code", 500)
+    if isinstance(error, OperatorError) and not isinstance(error, OperationFailed):
+        status = STATUS_BY_CODE.get(code, 500)
+    status = status or getattr(error, "status_code", 500)
     return Response({"detail": detail, "code": code}, status=status, headers=_headers(error))
 
 
@@ -60,19 +52,10 @@ def _headers(error: Exception) -> dict[str, str]:
     return headers
 
 
-def _of_act(error: Any, failure: str) -> tuple[str, str]:
-    return error.code, str(error)
-
-
-def _of_unknown(error: UnknownBreakers, failure: str) -> tuple[str, str]:
-    listed = ", ".join(error.names[:MAX_LISTED_ERRORS])
-    more = len(error.names) - MAX_LISTED_ERRORS
-    rest = f" and {more} more" if more > 0 else ""
-    return error.code, f"Unknown circuit breakers: {listed}{rest}"
-
-
-def _of_store(error: StoreUnavailable, failure: str) -> tuple[str, str]:
-    return error.code, failure % {"reason": error.reason}
+def _of_operator(error: OperatorError, failure: str) -> tuple[str, str]:
+    """A read leaves the bare reason of an outage; an operation says itself what failed."""
+    is_read = error.code in OUTAGES and not isinstance(error, OperationFailed)
+    return error.code, failure % {"reason": error.reason} if is_read else str(error)
 
 
 def _of_rest_framework(error: APIException, failure: str) -> tuple[str, str]:
@@ -114,17 +97,27 @@ def _flatten(detail: Any, place: str = "") -> Iterator[str]:
         yield f"{place}: {detail}" if place else str(detail)
 
 
-# The nearest class counts. None as status: the error brings its own.
+# By the code of an OperatorError. An operation that failed is always a 500.
+STATUS_BY_CODE = {
+    "invalid": 400,
+    "reason_required": 400,
+    "permission_denied": 403,
+    "read_only": 403,
+    "unknown_breaker": 404,
+    "unknown_operation": 404,
+    "already_on_record": 409,
+    "another_clear": 409,
+    "breaker_kept": 409,
+    "breaker_not_open": 409,
+    "nothing_to_undo": 409,
+    "breaker_moved": 412,
+    "audit_unavailable": 503,
+    "store_unavailable": 503,
+}
+OUTAGES = {"audit_unavailable", "store_unavailable"}
+# Of other errors the nearest class counts. None as status: the error brings its own.
 TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
-    OperationDenied: (403, _of_act),
-    OperationRejected: (400, _of_act),
-    OperationFailed: (500, _of_act),
-    UnknownBreakers: (404, _of_unknown),
-    UnknownOperation: (404, _of_act),
-    BreakerInUse: (409, _of_act),
-    BreakerNotOpen: (409, _of_act),
-    BreakerChanged: (412, _of_act),
-    StoreUnavailable: (503, _of_store),
+    OperatorError: (500, _of_operator),
     ValidationError: (400, _of_validation),
     APIException: (None, _of_rest_framework),
     SuspiciousOperation: (400, _of_suspicious),
@@ -132,5 +125,3 @@ TABLE: dict[type, tuple[int | None, Callable[[Any, str], tuple[str, str]]]] = {
     InterfaceError: (500, _of_database),
     Exception: (500, _of_unforeseen),
 }
-# Codes whose answer is not that of their class.
-STATUS_BY_CODE = {"read_only": 403, "nothing_to_undo": 409}

@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from uuid import UUID
 
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.status import BreakerStatus, build_status, shown
 from analytics_admin.breakers.stores.base import Reading
-from analytics_admin.i18n import Message
+from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 
 # Translators: what programs call states and controls, in the midst of a sentence.
@@ -33,49 +32,47 @@ class BreakerChange:
     """At which it was before; empty without a record."""
 
 
-class BreakerChanged(Exception):
+class BreakerChanged(OperatorError):
     """The breaker is not what its caller had seen; ``status`` is what it is now.
 
     ``reached`` are others to which the act was done before: this one moved in that very moment.
     """
 
     code = "breaker_moved"
-    reason = Message(_("the breaker has changed meanwhile"))
 
     def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
         self.status = status
         self.reached = tuple(reached)
-        self.operation_id: UUID | None = None
         words = _("Circuit breaker %(name)s has changed meanwhile")
         if reached:
             words = _(
                 "Circuit breaker %(name)s has changed meanwhile; changed before it: %(number)s"
             )
-        super().__init__(Message(words, name=name, number=len(self.reached)))
+        super().__init__(
+            Message(words, name=name, number=len(self.reached)),
+            reason=Message(_("the breaker has changed meanwhile")),
+        )
 
 
-class BreakerInUse(Exception):
+class BreakerInUse(OperatorError):
     """The breaker cannot be forgotten as it is: it is held, or this site declares it."""
 
     code = "breaker_kept"
 
     def __init__(self, name: str, reason: str) -> None:
-        self.reason = reason
-        self.operation_id: UUID | None = None
         words = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
-        super().__init__(Message(words, name=name, reason=reason))
+        super().__init__(Message(words, name=name, reason=reason), reason=reason)
 
 
-class BreakerNotOpen(Exception):
+class BreakerNotOpen(OperatorError):
     """No probe can be let through: the breaker is not open by its own rules."""
 
     code = "breaker_not_open"
 
     def __init__(self, name: str, state: str) -> None:
-        self.reason = Message(_("it is %(state)s, not open"), state=state_message(state))
-        self.operation_id: UUID | None = None
+        reason = Message(_("it is %(state)s, not open"), state=state_message(state))
         words = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
-        super().__init__(Message(words, name=name, reason=self.reason))
+        super().__init__(Message(words, name=name, reason=reason), reason=reason)
 
 
 def state_message(state: str) -> str:

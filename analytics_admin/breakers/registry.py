@@ -14,9 +14,10 @@ from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.i18n import Message
+from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 
+MAX_NAMES_LISTED = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 _lock = threading.Lock()
@@ -24,15 +25,19 @@ _breakers: dict[str, CircuitBreaker] = {}
 _options: dict[str, dict[str, Any]] = {}
 
 
-class UnknownBreakers(LookupError):
-    """No breaker is registered under these names."""
+class UnknownBreakers(OperatorError, LookupError):
+    """No breaker is registered under these names; the message lists the first twenty."""
 
     code = "unknown_breaker"
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = sorted(names)
-        words = _("Unknown circuit breakers: %(names)s")
-        super().__init__(Message(words, names=", ".join(self.names)))
+        listed = ", ".join(self.names[:MAX_NAMES_LISTED])
+        omitted = len(self.names) - MAX_NAMES_LISTED
+        template = _("Unknown circuit breakers: %(names)s")
+        if omitted > 0:
+            template = _("Unknown circuit breakers: %(names)s and %(number)s more")
+        super().__init__(Message(template, names=listed, number=omitted))
 
 
 def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:

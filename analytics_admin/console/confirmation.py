@@ -21,21 +21,16 @@ from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
 from analytics_admin.console.forms import ConfirmForm, drop_errors_of_unseen_fields
-from analytics_admin.i18n import localized, message_of, translate_stored
+from analytics_admin.i18n import localized, translate_stored
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    Act,
-    Actor,
+from analytics_admin.services import Act, Actor, OperationResult, failure_message
+from analytics_admin.services.errors import (
     BreakerChanged,
-    BreakerInUse,
-    BreakerNotOpen,
     DuplicateOperation,
     OperationDenied,
     OperationFailed,
     OperationRejected,
-    OperationResult,
-    UnknownBreakers,
-    failure_message,
+    OperatorError,
 )
 
 logger = logging.getLogger("analytics_admin.console")
@@ -123,14 +118,8 @@ class ConfirmedOperation:
             return self.go_back(format_changed(error))
         except DuplicateOperation as error:
             return self.answer_duplicate(error.first)
-        except (
-            OperationRejected,
-            UnknownBreakers,
-            BreakerInUse,
-            BreakerNotOpen,
-            OperationFailed,
-        ) as error:
-            return self.go_back(Truncator(localized(message_of(error))).chars(MAX_MESSAGE_LENGTH))
+        except OperatorError as error:
+            return self.go_back(Truncator(localized(error.message)).chars(MAX_MESSAGE_LENGTH))
 
     @property
     def actor(self) -> Actor:
@@ -277,7 +266,7 @@ def format_changed(error: BreakerChanged) -> str:
         words = gettext("%(event)s. Look at them as they are now, then decide anew.")
     else:
         words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
-    return words % {"event": localized(message_of(error))}
+    return words % {"event": localized(error.message)}
 
 
 def hidden_field_errors(form: forms.Form) -> str:

@@ -16,35 +16,17 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import (
-    Actor,
-    BreakerChanged,
-    BreakerInUse,
-    BreakerNotOpen,
-    OperationDenied,
-    OperationFailed,
-    OperationRejected,
-    OperationResult,
-    StoreUnavailable,
-    UnknownBreakers,
-)
+from analytics_admin.services import Actor, OperationResult
 from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.errors import OperationFailed, OperatorError, StoreUnavailable
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_OPEN = 3
 EXIT_INTERRUPTED = 130
 
-ERRORS = (
-    OperationDenied,
-    OperationFailed,
-    OperationRejected,
-    BreakerInUse,
-    BreakerChanged,
-    BreakerNotOpen,
-    StoreUnavailable,
-    UnknownBreakers,
-)
+USAGE_CODES = {"invalid", "reason_required", "unknown_breaker", "unknown_operation"}
+"""Codes of errors that are the caller's; all others exit with 1."""
 
 LINES_SHOWN = 20
 
@@ -55,7 +37,7 @@ class OperatorCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
-        except ERRORS as error:
+        except OperatorError as error:
             failure, code = _as_failure(error), _exit_code(error)
         except DatabaseError as error:  # a question's; an act says itself what it failed to do
             detail = f"The state is unknown: {describe_database_error(error)}"
@@ -205,20 +187,15 @@ def _sentence(error: Exception) -> str:
     return f"The state is unknown: {error}" if isinstance(error, StoreUnavailable) else str(error)
 
 
-def _as_failure(error: Any) -> dict[str, Any]:
+def _as_failure(error: OperatorError) -> dict[str, Any]:
     """Name the row, too, of an act that left one."""
     answer = {"detail": _sentence(error), "code": error.code}
-    operation_id = getattr(error, "operation_id", None)
-    return answer | {"operation_id": operation_id} if operation_id else answer
+    return answer | {"operation_id": error.operation_id} if error.operation_id else answer
 
 
-def _exit_code(error: Exception) -> int:
+def _exit_code(error: OperatorError) -> int:
     """The one table from what went wrong to the exit code."""
-    if isinstance(error, UnknownBreakers):
-        return EXIT_USAGE
-    if isinstance(error, OperationRejected) and error.code in {"invalid", "reason_required"}:
-        return EXIT_USAGE
-    return EXIT_FAILED
+    return EXIT_USAGE if error.code in USAGE_CODES else EXIT_FAILED
 
 
 def _as_answer(result: OperationResult) -> dict[str, Any]:

@@ -4,19 +4,12 @@ The admin, the API and the commands call these and nothing beneath them. Every a
 audited and announced here, so that it is the same act through each door.
 """
 
-from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
 from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
-from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.tags import MAX_TAGS_PER_CLEAR
 from analytics_admin.caching.keys import MAX_TAG_CHARS
 from analytics_admin.permissions import Act, is_allowed
-from analytics_admin.services.audit import (
-    Actor,
-    AuditUnavailable,
-    DuplicateOperation,
-    non_atomic,
-)
+from analytics_admin.services.audit import Actor, non_atomic
 from analytics_admin.services.audit_log import (
     MAX_OPERATIONS_PER_PAGE,
     MAX_SEARCH_LENGTH,
@@ -26,7 +19,6 @@ from analytics_admin.services.audit_log import (
     SEARCHED_FIELDS,
     OperationFilter,
     OperationPage,
-    UnknownOperation,
     describe_operation,
     filter_by_status,
     page_operations,
@@ -70,12 +62,25 @@ from analytics_admin.services.breakers.types import (
     BreakerTransition,
     as_plain,
 )
-from analytics_admin.services.runner import (
-    FAILURE_MESSAGES,
-    MAX_REASON_LENGTH,
+from analytics_admin.services.errors import (
+    AnotherClear,
+    AuditUnavailable,
+    BreakerChanged,
+    BreakerInUse,
+    BreakerNotOpen,
+    DuplicateOperation,
+    NothingToUndo,
     OperationDenied,
     OperationFailed,
     OperationRejected,
+    OperatorError,
+    StoreUnavailable,
+    UnknownBreakers,
+    UnknownOperation,
+)
+from analytics_admin.services.runner import (
+    FAILURE_MESSAGES,
+    MAX_REASON_LENGTH,
     OperationResult,
     deny,
     failure_message,
@@ -101,7 +106,6 @@ from analytics_admin.services.search_cache.queries import (
     plain_search_cache,
 )
 from analytics_admin.services.search_cache.ways import CLEAR_MODES
-from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
     "BREAKER_SORTS",
@@ -123,6 +127,7 @@ __all__ = [
     "SEARCHED_FIELDS",
     "Act",
     "Actor",
+    "AnotherClear",
     "AuditUnavailable",
     "BreakerActivity",
     "BreakerChanged",
@@ -138,12 +143,14 @@ __all__ = [
     "DuplicateOperation",
     "FollowUp",
     "FollowUpReport",
+    "NothingToUndo",
     "OperationDenied",
     "OperationFailed",
     "OperationFilter",
     "OperationPage",
     "OperationRejected",
     "OperationResult",
+    "OperatorError",
     "PolicyOption",
     "SearchCacheCounts",
     "SearchCacheMinute",

@@ -18,38 +18,14 @@ from django.utils import timezone
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
+from analytics_admin.services.errors import AuditUnavailable, DuplicateOperation, OutcomeUnknown
 from analytics_admin.signals import operation_finished
-from analytics_admin.stores.client import OutcomeUnknown
 
 logger = logging.getLogger("analytics_admin.services.audit")
 
 Status = Operation.Status
 INSIDE_TRANSACTION = Message(_("an act cannot run inside a database transaction"))
 MAX_ACTOR_LENGTH = 254  # of the row; a host's own user model may allow longer ones
-
-
-class AuditUnavailable(Exception):
-    """The audit trail can't be written; ``reason`` says why in words that hold no secret."""
-
-    code = "audit_unavailable"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-class DuplicateOperation(Exception):
-    """An act was begun under this id before; nothing was done now.
-
-    ``first`` is its row, for the one who began it; None for anybody else, and for another act.
-    """
-
-    code = "already_on_record"
-
-    def __init__(self, operation_id: UUID, first: Operation | None) -> None:
-        self.operation_id = operation_id
-        self.first = first
-        super().__init__(Message(_("An act is on record under this id already: nothing was done")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

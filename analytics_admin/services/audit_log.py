@@ -17,6 +17,7 @@ from django.utils.text import smart_split, unescape_string_literal
 
 from analytics_admin.models import INTERRUPTED_AFTER, Operation, with_zone
 from analytics_admin.services.audit import is_storable
+from analytics_admin.services.errors import UnknownOperation
 
 INTERRUPTED = "interrupted"
 OPERATION_KINDS = tuple(Operation.Kind.values)
@@ -81,16 +82,6 @@ class OperationPage:
     page: int
     pages: int
     operations: Sequence[Operation]
-
-
-class UnknownOperation(LookupError):
-    """No operation of this id is on record."""
-
-    code = "unknown_operation"
-
-    def __init__(self, operation_id: UUID) -> None:
-        self.id = operation_id
-        super().__init__(f"Unknown operation: {operation_id}")
 
 
 def page_operations(

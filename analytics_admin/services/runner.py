@@ -17,8 +17,16 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.permissions import Act, is_allowed
 from analytics_admin.services import audit
-from analytics_admin.services.audit import Actor, AuditUnavailable, DuplicateOperation
-from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
+from analytics_admin.services.audit import Actor
+from analytics_admin.services.errors import (
+    AuditUnavailable,
+    DuplicateOperation,
+    OperationDenied,
+    OperationFailed,
+    OperationRejected,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 
 logger = logging.getLogger("analytics_admin.services")
 
@@ -55,35 +63,6 @@ class OperationResult:
 def failure_message(act: Act, reason: str) -> Message:
     """Return what the operator reads when an act fails."""
     return Message(FAILURE_MESSAGES[act], reason=reason)
-
-
-class OperationFailed(Exception):
-    """The act was tried, or could not be put on record, and is not known to be done."""
-
-    def __init__(self, act: Act, reason: str, *, code: str, operation_id: UUID | None) -> None:
-        self.reason = reason
-        self.code = code
-        self.operation_id = operation_id
-        super().__init__(failure_message(act, reason))
-
-
-class OperationDenied(Exception):
-    """The actor is not allowed to do this; a row with status "denied" says so."""
-
-    code = "permission_denied"
-
-    def __init__(self, operation_id: UUID) -> None:
-        self.operation_id = operation_id
-        super().__init__(Message(_("Not authorized")))
-
-
-class OperationRejected(Exception):
-    """The act was not asked for properly, or is switched off; nothing was done or recorded."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        self.code = code
-        self.operation_id: UUID | None = None  # of the rare refusal in the middle of an act
-        super().__init__(message)
 
 
 def deny(act: Act, *, actor: Actor) -> OperationDenied:
@@ -212,4 +191,5 @@ def _told_if_repeated(attempt: Attempt, refusals: tuple[type[Exception], ...]) -
 def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> OperationFailed:
     record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
     logger.warning("%s failed: %s (%s)", act, reason, record)
-    return OperationFailed(act, reason, code=code, operation_id=attempt.operation_id)
+    message = failure_message(act, reason)
+    return OperationFailed(message, reason=reason, code=code, operation_id=attempt.operation_id)

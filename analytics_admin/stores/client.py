@@ -17,29 +17,21 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 
-from analytics_admin.i18n import Message
+from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.packing import CommandPacker
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(OperatorError):
     """The store behind a cache alias did not do what was asked; ``reason`` holds no secret."""
 
     code = "store_unavailable"
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
-
-class OutcomeUnknown(Exception):
-    """An act that may or may not have happened; ``reason`` says what was seen, without secrets."""
+class OutcomeUnknown(OperatorError):
+    """The store fell silent during the operation: it may have happened or not."""
 
     code = "outcome_unknown"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 # By exception class name, nearest class first. Driver texts can hold a URL with its password, so

@@ -17,7 +17,7 @@ from analytics_admin.caching.clear.outcome import (
 from analytics_admin.caching.entries import EpochRecord, decode_record, ensure_record, record_key
 from analytics_admin.caching.stores import local_memory
 from analytics_admin.conf import app_settings
-from analytics_admin.i18n import Message, gettext_noop
+from analytics_admin.i18n import Message, OperatorError, gettext_noop
 from analytics_admin.stores.client import (
     StoreUnavailable,
     is_local_memory,
@@ -34,25 +34,27 @@ Change = Callable[[EpochRecord, float], EpochRecord]
 _REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
 
 
-class NothingToUndo(Exception):
+class NothingToUndo(OperatorError):
     """There is no soft clear within its bound; nothing was done."""
 
     code = "nothing_to_undo"
-    reason = Message(gettext_noop("there is no soft clear to undo"))
 
     def __init__(self) -> None:
-        super().__init__(Message(gettext_noop("There is no soft clear to undo")))
+        super().__init__(
+            Message(gettext_noop("There is no soft clear to undo")),
+            reason=Message(gettext_noop("there is no soft clear to undo")),
+        )
 
 
-class AnotherClear(Exception):
+class AnotherClear(OperatorError):
     """The last soft clear is not the one that was to be undone; nothing was done."""
 
     code = "another_clear"
-    reason = Message(gettext_noop("the last soft clear is another one by now"))
 
     def __init__(self) -> None:
-        words = gettext_noop("The last soft clear is another one by now: nothing was undone")
-        super().__init__(Message(words))
+        template = gettext_noop("The last soft clear is another one by now: nothing was undone")
+        reason = Message(gettext_noop("the last soft clear is another one by now"))
+        super().__init__(Message(template), reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.services.runner import OperationRejected
+from analytics_admin.services.errors import OperationRejected
 
 DEFAULT_HOLD_SECONDS = 3600.0
 """Seconds that a hold lasts unless its operator says otherwise."""

@@ -34,8 +34,8 @@ from analytics_admin.services.breakers.outcomes import (
     plan_message,
     reset_message,
 )
+from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import (
-    OperationRejected,
     OperationResult,
     authorize,
     translate_errors,

@@ -12,8 +12,9 @@ from django.db import Error as DatabaseError
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS
 from analytics_admin.models import Operation, with_zone
-from analytics_admin.services.audit import AuditUnavailable, describe_database_error
+from analytics_admin.services.audit import describe_database_error
 from analytics_admin.services.breakers.types import BreakerTransition
+from analytics_admin.services.errors import AuditUnavailable
 
 Kind = Operation.Kind
 

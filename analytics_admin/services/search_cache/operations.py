@@ -17,8 +17,8 @@ from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.permissions import Act
 from analytics_admin.services.audit import Actor
+from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import (
-    OperationRejected,
     OperationResult,
     authorize,
     translate_errors,

@@ -15,7 +15,8 @@ from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.services import audit
-from analytics_admin.services.runner import OperationRejected, OperationResult
+from analytics_admin.services.errors import OperationRejected
+from analytics_admin.services.runner import OperationResult
 
 CLEAR_MODES = ("hard", "soft")
 

@@ -1,0 +1,80 @@
+"""What a door may catch: every error is an OperatorError, told apart by its ``code``."""
+
+from uuid import UUID
+
+from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
+from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo
+from analytics_admin.i18n import Message, OperatorError
+from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.models import Operation
+from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
+
+__all__ = [
+    "AnotherClear",
+    "AuditUnavailable",
+    "BreakerChanged",
+    "BreakerInUse",
+    "BreakerNotOpen",
+    "DuplicateOperation",
+    "NothingToUndo",
+    "OperationDenied",
+    "OperationFailed",
+    "OperationRejected",
+    "OperatorError",
+    "OutcomeUnknown",
+    "StoreUnavailable",
+    "UnknownBreakers",
+    "UnknownOperation",
+]
+
+
+class OperationFailed(OperatorError):
+    """The store, the audit trail or the code failed; the operation is not known to be done.
+
+    ``code`` and ``reason`` are those of the failure.
+    """
+
+
+class OperationDenied(OperatorError):
+    """The actor lacks the permission; a row with status "denied" says so."""
+
+    code = "permission_denied"
+
+    def __init__(self, operation_id: UUID) -> None:
+        super().__init__(Message(_("Not authorized")), operation_id=operation_id)
+
+
+class OperationRejected(OperatorError):
+    """The arguments are unusable, or operations are switched off. Nothing was done or recorded."""
+
+    code = "invalid"
+
+
+class DuplicateOperation(OperatorError):
+    """An operation with this id exists already. Nothing was done now.
+
+    ``first`` is its row; None if somebody else began it, or if it is another kind of operation.
+    """
+
+    code = "already_on_record"
+
+    def __init__(self, operation_id: UUID, first: Operation | None) -> None:
+        self.first = first
+        message = Message(_("An operation with this id exists already: nothing was done"))
+        super().__init__(message, operation_id=operation_id)
+
+
+class AuditUnavailable(OperatorError):
+    """The audit trail cannot be read or written."""
+
+    code = "audit_unavailable"
+
+
+class UnknownOperation(OperatorError, LookupError):
+    """No operation has this id."""
+
+    code = "unknown_operation"
+
+    def __init__(self, operation_id: UUID) -> None:
+        super().__init__(Message(_("Unknown operation: %(id)s"), id=operation_id))
