@@ -62,7 +62,7 @@ class OperatorError(Exception):
     left in the audit trail, if any; ``partial_outcome`` is what was done until then.
     """
 
-    code = "error"
+    code: str
 
     def __init__(
         self,

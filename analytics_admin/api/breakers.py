@@ -23,9 +23,9 @@ from analytics_admin.api.serializers import (
     ResetBody,
     StrictSerializer,
 )
+from analytics_admin.models import Operation
 from analytics_admin.services import (
     FAILURE_MESSAGES,
-    Act,
     StoreUnavailable,
     allow_probe,
     as_plain,
@@ -45,7 +45,7 @@ class BreakerListView(ReadView):
 
 
 class ResetCircuitBreakersView(OperatorView):
-    act = Act.RESET_CIRCUIT_BREAKERS
+    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:
@@ -61,7 +61,7 @@ class BreakerView(ReadView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         if request.method == "DELETE":
-            self.act = Act.FORGET_CIRCUIT_BREAKER
+            self.act = Operation.Kind.FORGET_CIRCUIT_BREAKER
             self.failure = FAILURE_MESSAGES[self.act]
 
     def get(self, request: Request, name: str) -> Response:
@@ -75,7 +75,7 @@ class BreakerView(ReadView):
 
 
 class BreakerResetView(OperatorView):
-    act = Act.RESET_CIRCUIT_BREAKERS
+    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:
@@ -84,7 +84,7 @@ class BreakerResetView(OperatorView):
 
 
 class BreakerControlView(OperatorView):
-    act = Act.CONTROL_CIRCUIT_BREAKERS
+    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
     failure = FAILURE_MESSAGES[act]
 
     def put(self, request: Request, name: str) -> Response:
@@ -93,7 +93,7 @@ class BreakerControlView(OperatorView):
 
 
 class BreakerProbeView(OperatorView):
-    act = Act.ALLOW_PROBE
+    act = Operation.Kind.ALLOW_PROBE
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request, name: str) -> Response:

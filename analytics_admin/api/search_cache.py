@@ -5,9 +5,9 @@ from rest_framework.response import Response
 
 from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation_response
 from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
+from analytics_admin.models import Operation
 from analytics_admin.services import (
     FAILURE_MESSAGES,
-    Act,
     clear_search_cache,
     describe_search_cache,
     plain_search_cache,
@@ -24,7 +24,7 @@ class SearchCacheView(ReadView):
 
 
 class ClearSearchCacheView(OperatorView):
-    act = Act.CLEAR_SEARCH_CACHE
+    act = Operation.Kind.CLEAR_SEARCH_CACHE
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:
@@ -33,7 +33,7 @@ class ClearSearchCacheView(OperatorView):
 
 
 class UndoClearView(OperatorView):
-    act = Act.UNDO_CLEAR
+    act = Operation.Kind.UNDO_CLEAR
     failure = FAILURE_MESSAGES[act]
 
     def post(self, request: Request) -> Response:

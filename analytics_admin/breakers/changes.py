@@ -20,6 +20,8 @@ _STATES = {
     "metrics_only": Message(_("metrics_only")),
 }
 
+MAX_NAMES_RECORDED = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerChange:
@@ -51,6 +53,7 @@ class BreakerChanged(OperatorError):
         super().__init__(
             Message(words, name=name, number=len(self.reached)),
             reason=Message(_("the breaker has changed meanwhile")),
+            partial_outcome={"count": len(reached), "names": sorted(reached)[:MAX_NAMES_RECORDED]},
         )
 
 

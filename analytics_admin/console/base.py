@@ -28,7 +28,8 @@ from django.utils.translation import get_language, gettext
 
 from analytics_admin import services
 from analytics_admin.conf import app_settings
-from analytics_admin.services import Act
+from analytics_admin.models import Operation
+from analytics_admin.permissions import VIEW_CONSOLE, permission_of
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Model]
@@ -53,7 +54,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return services.is_allowed(request.user, Act.VIEW_CONSOLE)
+        return services.is_allowed(request.user, VIEW_CONSOLE)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -188,7 +189,7 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
     want other tokens.
     """
     user = request.user
-    rights = [services.is_allowed(user, act) for act in Act]
+    rights = [services.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
     get_token(request)  # every page has a form; without this its first ETag would know of none
     signed_in = request.META["CSRF_COOKIE"]
     reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
@@ -196,10 +197,10 @@ def fingerprint(request: HttpRequest, seen: object) -> str:
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 
-def disabled_reason(request: HttpRequest, act: Act) -> str:
+def disabled_reason(request: HttpRequest, act: Operation.Kind) -> str:
     """Return why the user can't do this now, for display beside the button; empty if they can."""
     if not services.is_allowed(request.user, act):
-        return gettext("Needs the permission %(permission)s.") % {"permission": act.permission}
+        return gettext("Needs the permission %(permission)s.") % {"permission": permission_of(act)}
     if app_settings().read_only:
-        return gettext("This site is read-only: acts are switched off.")
+        return gettext("This site is read-only: operations are switched off.")
     return ""

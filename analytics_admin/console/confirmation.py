@@ -23,7 +23,7 @@ from analytics_admin.console.equivalents import command_equivalents, curl_equiva
 from analytics_admin.console.forms import ConfirmForm, drop_errors_of_unseen_fields
 from analytics_admin.i18n import localized, translate_stored
 from analytics_admin.models import Operation
-from analytics_admin.services import Act, Actor, OperationResult, failure_message
+from analytics_admin.services import Actor, OperationResult, failure_message
 from analytics_admin.services.errors import (
     BreakerChanged,
     DuplicateOperation,
@@ -43,7 +43,7 @@ MAX_MESSAGE_LENGTH = 500
 class ConfirmedOperation:
     """One request about one act: the pressed button, or the confirm page sent back."""
 
-    act: ClassVar[Act]
+    act: ClassVar[Operation.Kind]
     template: ClassVar[str]
     form: ClassVar[type[ConfirmForm]] = ConfirmForm
 
@@ -256,7 +256,7 @@ def format_duplicate(first: Operation | None) -> tuple[int, str]:
         return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
     if first.status == Operation.Status.STARTED:
         return messages.INFO, gettext("This is under way already.")
-    failure = localized(failure_message(Act(first.kind), translate_stored(first.error)))
+    failure = localized(failure_message(first.kind, translate_stored(first.error)))
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import ngettext
 
-from analytics_admin.services import Act
+from analytics_admin.models import Operation
 
 MAX_LINES = 20
 """Lines of one act on many breakers; the others are only counted."""
@@ -32,12 +32,14 @@ class _Request:
     body: Options = field(default_factory=dict)
 
 
-def curl_equivalents(act: Act, options: Options, *, absolute: Callable[[str], str]) -> list[str]:
+def curl_equivalents(
+    act: Operation.Kind, options: Options, *, absolute: Callable[[str], str]
+) -> list[str]:
     """Return what asks the REST API for the act; nothing where it is not mounted, or has none.
 
     ``absolute`` makes an address of a path.
     """
-    if act is Act.SWEEP_SEARCH_CACHE:
+    if act is Operation.Kind.SWEEP_SEARCH_CACHE:
         return []
     try:
         return _as_lines([_curl(_REQUESTS[act](one), one, absolute) for one in _each(options)])
@@ -45,7 +47,7 @@ def curl_equivalents(act: Act, options: Options, *, absolute: Callable[[str], st
         return []
 
 
-def command_equivalents(act: Act, options: Options) -> list[str]:
+def command_equivalents(act: Operation.Kind, options: Options) -> list[str]:
     """Return what does the act from a shell, in the folder of ``manage.py``."""
     return _as_lines([_command(_COMMANDS[act](one), one) for one in _each(options)])
 
@@ -140,13 +142,15 @@ def _json_seconds(seconds: float) -> float | str:
     return int(seconds) if seconds == int(seconds) else seconds
 
 
-_REQUESTS: dict[Act, Callable[[Options], _Request]] = {
-    Act.CLEAR_SEARCH_CACHE: _ask_to_clear,
-    Act.UNDO_CLEAR: lambda options: _Request(view="cache-undo"),
-    Act.RESET_CIRCUIT_BREAKERS: _ask_to_reset,
-    Act.CONTROL_CIRCUIT_BREAKERS: _ask_to_hold,
-    Act.ALLOW_PROBE: lambda options: _Request(view="circuit-breaker-probe", name=_name(options)),
-    Act.FORGET_CIRCUIT_BREAKER: lambda options: _Request(
+_REQUESTS: dict[Operation.Kind, Callable[[Options], _Request]] = {
+    Operation.Kind.CLEAR_SEARCH_CACHE: _ask_to_clear,
+    Operation.Kind.UNDO_CLEAR: lambda options: _Request(view="cache-undo"),
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: _ask_to_reset,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _ask_to_hold,
+    Operation.Kind.ALLOW_PROBE: lambda options: _Request(
+        view="circuit-breaker-probe", name=_name(options)
+    ),
+    Operation.Kind.FORGET_CIRCUIT_BREAKER: lambda options: _Request(
         method="DELETE", view="circuit-breaker", name=_name(options)
     ),
 }
@@ -180,14 +184,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / SECONDS.get(unit, 1):.9f}".rstrip("0").rstrip(".") + unit
 
 
-_COMMANDS: dict[Act, Callable[[Options], list[str]]] = {
-    Act.CLEAR_SEARCH_CACHE: _clear,
-    Act.UNDO_CLEAR: lambda options: ["undo_clear"],
-    Act.SWEEP_SEARCH_CACHE: lambda options: ["sweep_search_cache"],
-    Act.RESET_CIRCUIT_BREAKERS: _reset,
-    Act.CONTROL_CIRCUIT_BREAKERS: _hold,
-    Act.ALLOW_PROBE: lambda options: ["allow_probe", shlex.quote(_name(options))],
-    Act.FORGET_CIRCUIT_BREAKER: lambda options: [
+_COMMANDS: dict[Operation.Kind, Callable[[Options], list[str]]] = {
+    Operation.Kind.CLEAR_SEARCH_CACHE: _clear,
+    Operation.Kind.UNDO_CLEAR: lambda options: ["undo_clear"],
+    Operation.Kind.SWEEP_SEARCH_CACHE: lambda options: ["sweep_search_cache"],
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: _reset,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _hold,
+    Operation.Kind.ALLOW_PROBE: lambda options: ["allow_probe", shlex.quote(_name(options))],
+    Operation.Kind.FORGET_CIRCUIT_BREAKER: lambda options: [
         "forget_circuit_breaker",
         shlex.quote(_name(options)),
     ],

@@ -10,7 +10,6 @@ from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.models import Operation
-from analytics_admin.services import Act
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -144,7 +143,7 @@ class SingleLabels:
 
 
 SINGLE_LABELS = {
-    Act.RESET_CIRCUIT_BREAKERS: SingleLabels(
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: SingleLabels(
         title=_("Reset"),
         question=_("Reset the circuit breaker %(name)s?"),
         effect=_(
@@ -153,7 +152,7 @@ SINGLE_LABELS = {
         ),
         button=_("Yes, reset it"),
     ),
-    Act.ALLOW_PROBE: SingleLabels(
+    Operation.Kind.ALLOW_PROBE: SingleLabels(
         title=_("Probe"),
         question=_("Let a probe through the circuit breaker %(name)s?"),
         effect=_(
@@ -162,7 +161,7 @@ SINGLE_LABELS = {
         ),
         button=_("Yes, let it through"),
     ),
-    Act.FORGET_CIRCUIT_BREAKER: SingleLabels(
+    Operation.Kind.FORGET_CIRCUIT_BREAKER: SingleLabels(
         title=_("Forget"),
         question=_("Forget the circuit breaker %(name)s?"),
         effect=_(

@@ -36,7 +36,8 @@ def watch(
                 lines = max(1, min(console.height - LINES_AROUND, MAX_BREAKERS_PER_PAGE))
                 try:
                     seen, seen_at = look(lines), time.strftime("%H:%M:%S")
-                    note = f"{seen.count} circuit breakers at {seen_at}"
+                    plural = "" if seen.count == 1 else "s"
+                    note = f"{seen.count} circuit breaker{plural} at {seen_at}"
                 except StoreUnavailable as error:
                     as_of = f"as of {seen_at}" if seen_at else "nothing seen yet"
                     note = f"The state is unknown: {error.reason} ({as_of})"

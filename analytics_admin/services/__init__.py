@@ -8,7 +8,7 @@ from analytics_admin.breakers.listing import SORTS as BREAKER_SORTS
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.tags import MAX_TAGS_PER_CLEAR
 from analytics_admin.caching.keys import MAX_TAG_CHARS
-from analytics_admin.permissions import Act, is_allowed
+from analytics_admin.permissions import is_allowed
 from analytics_admin.services.audit import Actor, non_atomic
 from analytics_admin.services.audit_log import (
     MAX_OPERATIONS_PER_PAGE,
@@ -92,6 +92,7 @@ from analytics_admin.services.search_cache.clears import (
     list_recent_clears,
 )
 from analytics_admin.services.search_cache.operations import (
+    CLEAR_MODES,
     clear_search_cache,
     sweep_search_cache,
     undo_clear,
@@ -105,7 +106,6 @@ from analytics_admin.services.search_cache.queries import (
     describe_search_cache,
     plain_search_cache,
 )
-from analytics_admin.services.search_cache.ways import CLEAR_MODES
 
 __all__ = [
     "BREAKER_SORTS",
@@ -125,7 +125,6 @@ __all__ = [
     "OPERATION_KINDS",
     "OPERATION_STATUSES",
     "SEARCHED_FIELDS",
-    "Act",
     "Actor",
     "AnotherClear",
     "AuditUnavailable",

@@ -1,21 +1,22 @@
-"""What every act goes through: permission, switches, reason, and one way to fail.
+"""Runs every operation: permission, switches and reason, then its row, then the work itself.
 
-Knows nothing of what the acts do; services says that.
+A command says what one operation does. The runner knows none of them.
 """
 
 import logging
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.permissions import Act, is_allowed
+from analytics_admin.permissions import is_allowed
 from analytics_admin.services import audit
 from analytics_admin.services.audit import Actor
 from analytics_admin.services.errors import (
@@ -24,33 +25,36 @@ from analytics_admin.services.errors import (
     OperationDenied,
     OperationFailed,
     OperationRejected,
+    OperatorError,
     OutcomeUnknown,
     StoreUnavailable,
 )
 
 logger = logging.getLogger("analytics_admin.services")
 
-MAX_REASON_LENGTH = 500
+Kind = Operation.Kind
+Outcome = TypeVar("Outcome")
 
-# What the operator reads when an act fails; made into a sentence by ``failure_message``.
-FAILURE_MESSAGES = {
-    Act.CLEAR_SEARCH_CACHE: _("Failed to clear cache: %(reason)s"),
-    Act.UNDO_CLEAR: _("Failed to undo the clear: %(reason)s"),
-    Act.SWEEP_SEARCH_CACHE: _("Failed to sweep cache: %(reason)s"),
-    Act.RESET_CIRCUIT_BREAKERS: _("Failed to reset circuit breakers: %(reason)s"),
-    Act.CONTROL_CIRCUIT_BREAKERS: _("Failed to control circuit breaker: %(reason)s"),
-    Act.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
-    Act.ALLOW_PROBE: _("Failed to let a probe through: %(reason)s"),
+FAILURE_MESSAGES: dict[str, str] = {
+    Kind.CLEAR_SEARCH_CACHE: _("Failed to clear cache: %(reason)s"),
+    Kind.UNDO_CLEAR: _("Failed to undo the clear: %(reason)s"),
+    Kind.SWEEP_SEARCH_CACHE: _("Failed to sweep cache: %(reason)s"),
+    Kind.RESET_CIRCUIT_BREAKERS: _("Failed to reset circuit breakers: %(reason)s"),
+    Kind.CONTROL_CIRCUIT_BREAKERS: _("Failed to control circuit breaker: %(reason)s"),
+    Kind.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
+    Kind.ALLOW_PROBE: _("Failed to let a probe through: %(reason)s"),
 }
+
+MAX_REASON_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
-    """What an act says to its operator.
+    """What an operator is told of an operation.
 
-    ``preview`` is set by a dry run alone, which has no ``operation_id``; ``results`` by a reset
-    of chosen breakers alone; ``generations``, by name, by a dry run on breakers: what they were at,
-    to be the ``expected_generation`` of the act.
+    Only a dry run has a ``preview``, and no ``operation_id``. Only operations on chosen breakers
+    have ``results``, one for each. ``generations``, by name, come from a dry run on breakers: pass
+    them as ``expected_generation`` to change only what the dry run has shown.
     """
 
     message: str
@@ -60,136 +64,224 @@ class OperationResult:
     generations: Mapping[str, str] | None = None
 
 
-def failure_message(act: Act, reason: str) -> Message:
-    """Return what the operator reads when an act fails."""
-    return Message(FAILURE_MESSAGES[act], reason=reason)
+class Command(ABC, Generic[Outcome]):
+    """One operation with its arguments; a frozen dataclass that ``perform`` runs."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Operation.Kind]
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        """What the operation is aimed at, as its row keeps it."""
+        return {}
+
+    def validate(self) -> None:
+        """Raise OperationRejected if the arguments make no sense. Asks no store."""
+
+    def check(self) -> None:
+        """Raise an OperatorError for what has to be refused without a row."""
+
+    @abstractmethod
+    def preview(self) -> OperationResult:
+        """Return what ``execute`` would do now, and change nothing."""
+
+    @abstractmethod
+    def execute(self) -> Outcome:
+        """Do it. The row is on record by then."""
+
+    @abstractmethod
+    def message(self, outcome: Outcome) -> str:
+        """Return what the operator is told once it is done."""
+
+    def record(self, outcome: Outcome) -> dict[str, Any]:
+        """Return the outcome as the row keeps it."""
+        return asdict(outcome)  # type: ignore[call-overload,no-any-return]
+
+    def results(self, outcome: Outcome) -> Sequence[Mapping[str, Any]] | None:
+        """Return the result of each target, where the operation has several."""
+        return None
+
+    def announce(self, operation: Operation) -> None:
+        """Send the signals that are this operation's own."""
 
 
-def deny(act: Act, *, actor: Actor) -> OperationDenied:
-    """Put a refused act on record and return the exception that says so.
+def perform(
+    command: Command[Any],
+    *,
+    actor: Actor,
+    reason: str = "",
+    dry_run: bool = False,
+    operation_id: UUID | None = None,
+) -> OperationResult:
+    """Run the command, or its preview with ``dry_run``.
+
+    Nothing is done before the row is durably on record. The operation runs once per
+    ``operation_id``, which becomes the row's key; a dry run uses none up.
 
     Raises:
-        OperationFailed: the audit trail can't be written.
+        TypeError: an argument has the wrong type.
+        OperationDenied: the actor lacks the permission. Nothing was done; a row says so.
+        OperationRejected: bad arguments, or operations are switched off. Nothing was done.
+        DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
+        OperationFailed: the store or the audit trail failed.
+        OperatorError: the command refused; see each service.
     """
-    with translate_errors(act, actor=actor):
-        return OperationDenied(audit.record_denied(act.value, actor=actor).pk)
+    if operation_id is not None and not isinstance(operation_id, UUID):
+        raise TypeError("operation_id has to be a UUID")
+    reason = authorize(command.kind, actor, reason, dry_run=dry_run)
+    command.validate()
+    attempt = _Attempt(kind=command.kind, actor=actor, requested_id=operation_id)
+    with translate_errors(attempt):
+        if dry_run:
+            return command.preview()
+        outage = _find_outage(command)
+        with attempt.recorded(reason=reason, targets=command.targets) as operation:
+            if outage is not None:
+                raise outage
+            outcome = _execute(command, operation)
+            operation.outcome = command.record(outcome)
+            operation.message = command.message(outcome)
+    command.announce(operation)
+    return OperationResult(
+        message=operation.message, operation_id=operation.pk, results=command.results(outcome)
+    )
 
 
-def authorize(act: Act, actor: Actor, reason: str, *, dry_run: bool) -> str:
-    """Return the reason, trimmed, when the actor may do the act now.
+def failure_message(kind: str, reason: str) -> Message:
+    """Return what an operator is told of an operation that failed."""
+    return Message(FAILURE_MESSAGES[kind], reason=reason)
+
+
+def deny(kind: str, *, actor: Actor) -> OperationDenied:
+    """Put a denied operation on record and return the exception that says so.
 
     Raises:
-        TypeError: ``reason`` is no text, or ``dry_run`` neither True nor False.
+        OperationFailed: the audit trail cannot be written.
+    """
+    with translate_errors(_Attempt(kind=Kind(kind), actor=actor)):
+        return OperationDenied(audit.record_denied(kind, actor=actor).pk)
+
+
+def authorize(kind: Operation.Kind, actor: Actor, reason: str, *, dry_run: bool) -> str:
+    """Return the reason, stripped, if the actor may run the operation now.
+
+    Raises:
+        TypeError: ``reason`` is no str, or ``dry_run`` no bool.
         OperationDenied, OperationRejected, OperationFailed
     """
     if not isinstance(reason, str) or not isinstance(dry_run, bool):
         raise TypeError("reason has to be a str, and dry_run True or False")
-    if actor.user is not None and not is_allowed(actor.user, act):
-        raise deny(act, actor=actor)
+    if actor.user is not None and not is_allowed(actor.user, kind):
+        raise deny(kind, actor=actor)
     settings = app_settings()
     reason = reason.strip()
     if not audit.is_storable(reason):
-        raise OperationRejected(
-            Message(_("reason: holds characters that are no text")), code="invalid"
-        )
+        raise OperationRejected(Message(_("reason: contains characters that are not text")))
     if len(reason) > MAX_REASON_LENGTH:
-        words = _("reason: at most %(most)s characters")
-        raise OperationRejected(Message(words, most=MAX_REASON_LENGTH), code="invalid")
+        template = _("reason: at most %(most)s characters")
+        raise OperationRejected(Message(template, most=MAX_REASON_LENGTH))
     if settings.read_only and not dry_run:
-        words = _("This site is read-only: acts are switched off")
-        raise OperationRejected(Message(words), code="read_only")
+        template = _("This site is read-only: operations are switched off")
+        raise OperationRejected(Message(template), code="read_only")
     if settings.require_reason and not reason and not dry_run:
-        words = _("reason: this site asks for a reason")
-        raise OperationRejected(Message(words), code="reason_required")
+        template = _("reason: this site requires a reason")
+        raise OperationRejected(Message(template), code="reason_required")
     return reason
 
 
 @dataclass(slots=True, kw_only=True)
-class Attempt:
-    """One try at an act; ``asked_id`` is the id that its caller wants it to have on record."""
+class _Attempt:
+    """One run of an operation; ``requested_id`` is the id that its caller wants for the row."""
 
-    act: Act
+    kind: Operation.Kind
     actor: Actor
-    asked_id: UUID | None = None
+    requested_id: UUID | None = None
     operation_id: UUID | None = None
 
     @contextmanager
-    def recorded(
-        self, *, reason: str, targets: Mapping[str, Any] | None = None
-    ) -> Iterator[Operation]:
-        """Keep the act's row round the block; see ``audit.audited``."""
+    def recorded(self, *, reason: str, targets: Mapping[str, Any]) -> Iterator[Operation]:
+        """Keep the operation's row round the block; see ``audit.audited``."""
         with audit.audited(
-            self.act.value,
+            self.kind,
             actor=self.actor,
             reason=reason,
-            targets=targets or {},
-            operation_id=self.asked_id,
+            targets=targets,
+            operation_id=self.requested_id,
         ) as operation:
             self.operation_id = operation.pk
             yield operation
 
-    def require_first(self) -> None:
-        """Raise DuplicateOperation where somebody is ahead with the id that was asked for.
+    def raise_if_duplicate(self) -> None:
+        """Raise DuplicateOperation if the requested id is taken.
 
-        What is refused before there is a row may be so because the first one has done it.
+        A refusal before the row may only mean that the first run has already done it.
         """
-        if self.asked_id is None or self.operation_id is not None:
+        if self.requested_id is None or self.operation_id is not None:
             return
-        if first := audit.find_duplicate(self.asked_id, self.act.value, actor=self.actor):
-            raise first
+        if duplicate := audit.find_duplicate(self.requested_id, self.kind, actor=self.actor):
+            raise duplicate
 
 
 @contextmanager
-def translate_errors(
-    act: Act,
-    *,
-    actor: Actor,
-    passing: tuple[type[Exception], ...] = (),
-    operation_id: UUID | None = None,
-) -> Iterator[Attempt]:
-    """Turn whatever goes wrong in the block into OperationFailed, in words that hold no secret.
+def translate_errors(attempt: _Attempt) -> Iterator[None]:
+    """Turn what goes wrong in the block into an OperatorError whose text holds no secret.
 
-    Exceptions of the classes ``passing``, which say that nothing was done, are left as they are,
-    unless the act is on record under ``operation_id``: then that is what is said.
-
-    Raises:
-        TypeError: ``operation_id`` is no UUID.
-        DuplicateOperation, OperationFailed
+    Refusals pass as they are, with the id of the row if they left one.
     """
-    if operation_id is not None and not isinstance(operation_id, UUID):
-        raise TypeError("operation_id has to be a UUID")
-    attempt = Attempt(act=act, actor=actor, asked_id=operation_id)
     try:
-        with _told_if_repeated(attempt, passing):
-            yield attempt
+        with _duplicates_first(attempt):
+            yield
     except DuplicateOperation:
         raise
-    except passing as error:
-        if hasattr(error, "operation_id"):
-            error.operation_id = attempt.operation_id
-        raise
     except (StoreUnavailable, AuditUnavailable, OutcomeUnknown) as error:
-        raise _failed(act, error.reason, error.code, attempt) from None
+        raise _failed(attempt, error.reason, error.code) from None
+    except OperatorError as error:
+        error.operation_id = attempt.operation_id
+        raise
     # The one broad except of the app: the operator is promised an answer whatever breaks, and
     # the exception's text may hold a URL with its password, so only its type and place are kept.
     except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s broke: %s\n%s", act, type(error).__name__, places)
+        logger.error("%s broke: %s\n%s", attempt.kind, type(error).__name__, places)
         reason = Message(_("unexpected error (%(error)s)"), error=type(error).__name__)
-        raise _failed(act, reason, "internal_error", attempt) from None
+        raise _failed(attempt, reason, "internal_error") from None
 
 
 @contextmanager
-def _told_if_repeated(attempt: Attempt, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+def _duplicates_first(attempt: _Attempt) -> Iterator[None]:
     try:
         yield
-    except refusals:
-        attempt.require_first()
+    except (StoreUnavailable, AuditUnavailable, DuplicateOperation):
+        raise
+    except OperatorError:
+        attempt.raise_if_duplicate()
         raise
 
 
-def _failed(act: Act, reason: str, code: str, attempt: Attempt) -> OperationFailed:
-    record = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
-    logger.warning("%s failed: %s (%s)", act, reason, record)
-    message = failure_message(act, reason)
+def _find_outage(command: Command[Any]) -> StoreUnavailable | None:
+    """Let the command refuse before there is a row; return the outage that kept it from asking.
+
+    An outage is reported on the row, and the operator does not wait for the store twice.
+    """
+    try:
+        command.check()
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+def _execute(command: Command[Outcome], operation: Operation) -> Outcome:
+    """Execute; of one that was refused half-way the row keeps what was done until then."""
+    try:
+        return command.execute()
+    except OperatorError as error:
+        operation.outcome = dict(error.partial_outcome)
+        raise
+
+
+def _failed(attempt: _Attempt, reason: str, code: str) -> OperationFailed:
+    row = f"operation {attempt.operation_id}" if attempt.operation_id else "not on record"
+    logger.warning("%s failed: %s (%s)", attempt.kind, reason, row)
+    message = failure_message(attempt.kind, reason)
     return OperationFailed(message, reason=reason, code=code, operation_id=attempt.operation_id)

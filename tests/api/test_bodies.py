@@ -269,7 +269,7 @@ def test_named_breakers_are_reset_and_no_other_and_duplicates_count_once(client,
     one, two = trip("one"), trip("two")
     answer = call(client, RESET, mint(), {"names": ["two", "two"]})
     assert answer.json() == {
-        "message": "1 circuit breakers reset successfully",
+        "message": "1 circuit breaker reset successfully",
         "results": [{"name": "two", "from": "open", "to": "closed"}],
     }
     assert answer.headers["X-Operation-Id"] == str(Operation.objects.get().pk)

@@ -204,7 +204,7 @@ def test_a_reset_says_what_it_was_and_is_and_leaves_the_others(send, breaker):
     other = trip("api.other")
     answer = send("POST", RESET, {"reason": "backend is back"})
     moved = {"name": "api.open", "from": "open", "to": "closed"}
-    message = "1 circuit breakers reset successfully"
+    message = "1 circuit breaker reset successfully"
     assert (answer.status_code, answer.json()) == (200, {"message": message, "results": [moved]})
     assert (state_now(breaker), state_now(other)) == ("closed", "open")
     row = Operation.objects.get(pk=answer.headers["X-Operation-Id"])

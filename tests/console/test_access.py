@@ -210,7 +210,7 @@ def test_a_read_only_site_shows_why_its_buttons_are_disabled(superuser, settings
     assert re.search(r'disabled aria-describedby="aa-\w*-?disabled-reason"', client.get(page).text)
     answer = client.post(act, data, follow=True)
     assert [str(message) for message in answer.context["messages"]] == [
-        "This site is read-only: acts are switched off."
+        "This site is read-only: operations are switched off."
     ]
     assert nothing_changed()
     assert not Operation.objects.exists()

@@ -120,7 +120,7 @@ def test_one_breaker_is_reset_through_its_confirm_page(operator, breaker):
     assert "Reset the circuit breaker held:1?" in confirm.text
     assert state_now(breaker) == "open"
     answer = operator.post(RESET, {**asked(confirm, RESET), "reason": "well"}, follow=True)
-    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
+    assert told(answer) == [("success", "1 circuit breaker reset successfully")]
     assert (state_now(breaker), state_now(other)) == ("closed", "open")
     assert Operation.objects.get().targets["names"] == ["held:1"]
 

@@ -79,7 +79,7 @@ def test_a_read_only_site_says_so_and_does_nothing(operator, settings, breaker):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "READ_ONLY": True}
     assert operator.get(PAGE).text.count("This site is read-only") == 4
     answer = operator.post(CONTROL, {**wanted, "confirmed": "yes"}, follow=True)
-    assert told(answer) == [("error", "This site is read-only: acts are switched off.")]
+    assert told(answer) == [("error", "This site is read-only: operations are switched off.")]
     assert state_now(breaker) == "open"
 
 

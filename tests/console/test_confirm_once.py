@@ -14,12 +14,12 @@ from django.test import Client
 from django.utils import timezone
 
 from analytics_admin import services
+from analytics_admin.caching.clear import hard
 from analytics_admin.console import confirmation
 from analytics_admin.console.breakers import operations, selected
 from analytics_admin.console.search_cache import operations as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
-from analytics_admin.services.search_cache import ways
 from tests.support.breakers import trip
 from tests.support.console_pages import inputs, told
 
@@ -80,7 +80,7 @@ CASES = {
         url=f"{ONE}reset/",
         back=ONE,
         pressed={"expected_generation": ...},
-        message="1 circuit breakers reset successfully",
+        message="1 circuit breaker reset successfully",
     ),
     "hold one": Case(
         act=operations.ControlOne,
@@ -211,7 +211,7 @@ def test_a_page_shown_again_for_its_reason_can_be_sent_again(operator, settings)
 def test_a_reload_after_a_failure_tells_of_it_and_does_nothing(operator, monkeypatch):
     data = filled_in(press(operator, CLEAR), CLEAR)
     with monkeypatch.context() as patch:
-        patch.setattr(ways.hard, "clear", unreachable)
+        patch.setattr(hard, "clear", unreachable)
         first = operator.post(CLEAR.url, data, follow=True)
     caches["search"].set("key", "value")
     second = operator.post(CLEAR.url, data, follow=True)

@@ -118,7 +118,7 @@ def test_one_that_has_closed_since_holds_nobody_up(operator):
     sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
     services.reset_circuit_breakers(actor=SHELL, names=["a.seen"])
     answer = operator.post(RESET, sent, follow=True)
-    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
+    assert told(answer) == [("success", "1 circuit breaker reset successfully")]
 
 
 def test_where_the_page_had_nothing_to_reset_nothing_is(operator):
@@ -134,7 +134,7 @@ def test_sent_twice_the_second_is_told_of_the_first_whatever_has_opened_since(op
     operator.post(RESET, sent, follow=True)
     trip("b.new")
     answer = operator.post(RESET, sent, follow=True)
-    done = "This was already done: 1 circuit breakers reset successfully"
+    done = "This was already done: 1 circuit breaker reset successfully"
     assert told(answer) == [("success", done)]
     assert open_now() == ["b.new"]
 
@@ -154,4 +154,4 @@ def test_more_names_than_a_form_takes_are_not_carried(operator, monkeypatch):
     sent = asked(operator.post(RESET, {"only_open": "on"}), RESET)
     assert sent["seen"] == ""
     answer = operator.post(RESET, sent, follow=True)
-    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
+    assert told(answer) == [("success", "1 circuit breaker reset successfully")]

@@ -14,7 +14,7 @@ from django.test import override_settings
 from analytics_admin import services
 from analytics_admin.console.equivalents import MAX_LINES, command_equivalents, curl_equivalents
 from analytics_admin.models import Operation
-from analytics_admin.services import Act, Actor
+from analytics_admin.services import Actor
 from tests.support.breakers import trip
 from tests.support.doors import run
 
@@ -30,58 +30,58 @@ HOSTILE = 'it\'s "$(reboot)" `reboot`; reboot & \\\n--x ☃ !! %s {{ 1 }} </pre>
 # What an act's service is called with, and what a user types instead: curl and manage.py.
 LINES = {
     "clear": (
-        Act.CLEAR_SEARCH_CACHE,
+        Operation.Kind.CLEAR_SEARCH_CACHE,
         {"mode": "hard", "tags": None},
         f"curl -X POST {API}/cache/clear {BEARER}",
         "clear_search_cache --no-input",
     ),
     "clear softly": (
-        Act.CLEAR_SEARCH_CACHE,
+        Operation.Kind.CLEAR_SEARCH_CACHE,
         {"mode": "soft", "tags": None, "reason": "old prices"},
         f"curl -X POST {API}/cache/clear {BEARER} {JSON} "
         """-d '{"mode": "soft", "reason": "old prices"}'""",
         "clear_search_cache --soft --no-input --reason='old prices'",
     ),
     "clear tags": (
-        Act.CLEAR_SEARCH_CACHE,
+        Operation.Kind.CLEAR_SEARCH_CACHE,
         {"mode": "hard", "tags": ["prices", "-x y"]},
         f"""curl -X POST {API}/cache/clear {BEARER} {JSON} -d '{{"tags": ["prices", "-x y"]}}'""",
         "clear_search_cache --tag=prices --tag='-x y' --no-input",
     ),
     "undo": (
-        Act.UNDO_CLEAR,
+        Operation.Kind.UNDO_CLEAR,
         {},
         f"curl -X POST {API}/cache/undo {BEARER}",
         "undo_clear --no-input",
     ),
-    "sweep": (Act.SWEEP_SEARCH_CACHE, {}, None, "sweep_search_cache --no-input"),
+    "sweep": (Operation.Kind.SWEEP_SEARCH_CACHE, {}, None, "sweep_search_cache --no-input"),
     "reset all": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"only_open": False},
         f"curl -X POST {API}/circuit-breakers/reset {BEARER}",
         "reset_circuit_breakers --no-input",
     ),
     "reset open ones": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"only_open": True},
         f"""curl -X POST {API}/circuit-breakers/reset {BEARER} {JSON} -d '{{"only_open": true}}'""",
         "reset_circuit_breakers --only-open --no-input",
     ),
     "reset several": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"names": ["a", "b"], "expected_generation": {"a": "x:1", "b": "y:1"}},
         f"curl -X POST {API}/circuit-breakers/reset {BEARER} {JSON} "
         """-d '{"names": ["a", "b"]}'""",
         "reset_circuit_breakers a b --no-input",
     ),
     "reset one": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"names": ["a:1"], "expected_generation": "x:1"},
         f"""curl -X POST {API}/circuit-breakers/a:1/reset {BEARER} -H 'If-Match: "x:1"'""",
         "reset_circuit_breakers a:1 --if-generation=x:1 --no-input",
     ),
     "hold": (
-        Act.CONTROL_CIRCUIT_BREAKERS,
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
         {
             "name": "a",
             "control": "disabled",
@@ -94,27 +94,27 @@ LINES = {
         "set_circuit_breaker a disabled --for=15m --if-generation=x:1 --no-input --reason=deploy",
     ),
     "hold for ever": (
-        Act.CONTROL_CIRCUIT_BREAKERS,
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
         {"name": "a", "control": "forced_open", "for_seconds": math.inf},
         f"curl -X PUT {API}/circuit-breakers/a/control {BEARER} {JSON} "
         """-d '{"control": "forced_open", "for_seconds": "ever"}'""",
         "set_circuit_breaker a forced_open --for=ever --no-input",
     ),
     "release": (
-        Act.CONTROL_CIRCUIT_BREAKERS,
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
         {"name": "a", "control": "automatic", "for_seconds": None},
         f"""curl -X PUT {API}/circuit-breakers/a/control {BEARER} {JSON} """
         """-d '{"control": "automatic"}'""",
         "set_circuit_breaker a automatic --no-input",
     ),
     "probe": (
-        Act.ALLOW_PROBE,
+        Operation.Kind.ALLOW_PROBE,
         {"name": "a", "expected_generation": "x:1"},
         f"""curl -X POST {API}/circuit-breakers/a/probe {BEARER} -H 'If-Match: "x:1"'""",
         "allow_probe a --if-generation=x:1 --no-input",
     ),
     "forget": (
-        Act.FORGET_CIRCUIT_BREAKER,
+        Operation.Kind.FORGET_CIRCUIT_BREAKER,
         {"name": "a", "expected_generation": ""},
         f"""curl -X DELETE {API}/circuit-breakers/a {BEARER} -H 'If-Match: ""'""",
         "forget_circuit_breaker a --if-generation='' --no-input",
@@ -133,7 +133,7 @@ def test_the_lines_are_what_a_user_would_type(act, options, curl, command):
 
 
 def test_there_are_lines_for_every_act():
-    assert {act for act, *_ in LINES.values()} == set(Act) - {Act.VIEW_CONSOLE}
+    assert {act for act, *_ in LINES.values()} == set(Operation.Kind)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,8 @@ def test_there_are_lines_for_every_act():
 )
 def test_a_duration_is_said_exactly(seconds, words):
     (line,) = command_equivalents(
-        Act.CONTROL_CIRCUIT_BREAKERS, {"name": "a", "control": "disabled", "for_seconds": seconds}
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
+        {"name": "a", "control": "disabled", "for_seconds": seconds},
     )
     assert f" --for={words} " in line
 
@@ -153,10 +154,13 @@ def test_a_hold_of_several_is_a_line_for_each_as_it_was_seen_and_of_many_the_res
     options = {"names": names, "control": "disabled", "expected_generation": seen}
     for lines, condition in [
         (
-            curl_equivalents(Act.CONTROL_CIRCUIT_BREAKERS, options, absolute=absolute),
+            curl_equivalents(Operation.Kind.CONTROL_CIRCUIT_BREAKERS, options, absolute=absolute),
             'If-Match: "{}"',
         ),
-        (command_equivalents(Act.CONTROL_CIRCUIT_BREAKERS, options), "--if-generation={}"),
+        (
+            command_equivalents(Operation.Kind.CONTROL_CIRCUIT_BREAKERS, options),
+            "--if-generation={}",
+        ),
     ]:
         assert len(lines) == MAX_LINES + 1
         assert lines[-1] == "# … and 5 more"

@@ -160,7 +160,7 @@ def test_only_the_open_ones_are_reset_when_asked_for(operator):
     assert "1 circuit breaker will be closed" in page
     hidden = re.search(r'<input type="hidden" name="only_open" value="(\w+)"', page)
     answer = operator.post(RESET, {"confirmed": "yes", "only_open": hidden[1]}, follow=True)
-    assert told(answer) == [("success", "1 circuit breakers reset successfully")]
+    assert told(answer) == [("success", "1 circuit breaker reset successfully")]
     assert states()["open.one"] == "closed"
     assert Operation.objects.get().targets["only_open"] is True
 

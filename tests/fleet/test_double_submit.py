@@ -35,7 +35,7 @@ CASES = {
     ),
     "undo": Case(path=f"{CACHE}/undo/", message="Soft clear undone"),
     "reset all": Case(path=f"{BREAKERS}/reset/", message="All circuit breakers reset successfully"),
-    "reset one": Case(path=f"{ONE}/reset/", message="1 circuit breakers reset successfully"),
+    "reset one": Case(path=f"{ONE}/reset/", message="1 circuit breaker reset successfully"),
     "hold one": Case(
         path=f"{ONE}/control/",
         pressed=(("control", "disabled"), ("for_seconds", "900")),
@@ -45,7 +45,7 @@ CASES = {
     "reset ticked": Case(
         path=f"{BREAKERS}/-/reset/",
         pressed=(("names", NAME),),
-        message="1 circuit breakers reset successfully",
+        message="1 circuit breaker reset successfully",
     ),
     "hold ticked": Case(
         path=f"{BREAKERS}/-/control/",

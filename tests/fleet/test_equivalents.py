@@ -14,7 +14,7 @@ import pytest
 
 from analytics_admin.breakers import circuit_breaker, control
 from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
-from analytics_admin.services import Act
+from analytics_admin.models import Operation
 from tests.fleet.deployments import KEY, Deployment
 from tests.fleet.doors import Rest
 from tests.support.crew import Crew
@@ -27,45 +27,57 @@ SEEN: Any = object()
 """Stands for the generation of the breaker, or those by name, when the act is asked for."""
 
 # What the service is called with, and what the row of the act says it was aimed at.
-ACTS: dict[str, tuple[Act, dict[str, Any], dict[str, Any]]] = {
-    "clear": (Act.CLEAR_SEARCH_CACHE, {"mode": "hard", "tags": None}, {"mode": "hard", "tags": []}),
-    "clear softly": (Act.CLEAR_SEARCH_CACHE, {"mode": "soft"}, {"mode": "soft", "tags": []}),
+ACTS: dict[str, tuple[Operation.Kind, dict[str, Any], dict[str, Any]]] = {
+    "clear": (
+        Operation.Kind.CLEAR_SEARCH_CACHE,
+        {"mode": "hard", "tags": None},
+        {"mode": "hard", "tags": []},
+    ),
+    "clear softly": (
+        Operation.Kind.CLEAR_SEARCH_CACHE,
+        {"mode": "soft"},
+        {"mode": "soft", "tags": []},
+    ),
     "clear tags": (
-        Act.CLEAR_SEARCH_CACHE,
+        Operation.Kind.CLEAR_SEARCH_CACHE,
         {"tags": ["-x", "$(touch ran)"]},
         {"mode": "hard", "tags": ["$(touch ran)", "-x"]},
     ),
-    "undo": (Act.UNDO_CLEAR, {}, {}),
-    "sweep": (Act.SWEEP_SEARCH_CACHE, {}, {}),
-    "reset all": (Act.RESET_CIRCUIT_BREAKERS, {}, {"names": "all", "only_open": False}),
+    "undo": (Operation.Kind.UNDO_CLEAR, {}, {}),
+    "sweep": (Operation.Kind.SWEEP_SEARCH_CACHE, {}, {}),
+    "reset all": (Operation.Kind.RESET_CIRCUIT_BREAKERS, {}, {"names": "all", "only_open": False}),
     "reset open": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"only_open": True},
         {"names": "all", "only_open": True},
     ),
     "reset one": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"names": [ONE], "expected_generation": SEEN},
         {"names": [ONE], "only_open": False},
     ),
     "reset several": (
-        Act.RESET_CIRCUIT_BREAKERS,
+        Operation.Kind.RESET_CIRCUIT_BREAKERS,
         {"names": [*NAMES], "expected_generation": SEEN},
         {"names": [*NAMES], "only_open": False},
     ),
     "hold": (
-        Act.CONTROL_CIRCUIT_BREAKERS,
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
         {"name": ONE, "control": "disabled", "for_seconds": 900.0, "expected_generation": SEEN},
         {"names": [ONE], "control": "disabled", "for_seconds": 900.0},
     ),
     "release": (
-        Act.CONTROL_CIRCUIT_BREAKERS,
+        Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
         {"name": ONE, "control": "automatic", "for_seconds": None},
         {"names": [ONE], "control": "automatic", "for_seconds": None},
     ),
-    "probe": (Act.ALLOW_PROBE, {"name": ONE, "expected_generation": SEEN}, {"names": [ONE]}),
+    "probe": (
+        Operation.Kind.ALLOW_PROBE,
+        {"name": ONE, "expected_generation": SEEN},
+        {"names": [ONE]},
+    ),
     "forget": (
-        Act.FORGET_CIRCUIT_BREAKER,
+        Operation.Kind.FORGET_CIRCUIT_BREAKER,
         {"name": ONE, "expected_generation": SEEN},
         {"names": [ONE]},
     ),
@@ -108,7 +120,9 @@ def run(site: Deployment, lines: list[str]) -> "subprocess.CompletedProcess[str]
     )
 
 
-def lines_of(site: Deployment, door: str, act: Act, options: dict[str, Any]) -> list[str]:
+def lines_of(
+    site: Deployment, door: str, act: Operation.Kind, options: dict[str, Any]
+) -> list[str]:
     if door == "command":
         return command_equivalents(act, options)
     root = f"http://127.0.0.1:{site.port}"
@@ -157,7 +171,7 @@ def test_the_lines_of_a_hold_of_several_hold_each_and_a_stale_one_holds_none(
     crew.workers[0].ask(open_anew)
     options = {"names": [*NAMES], "control": "disabled", "for_seconds": 90.5}
     seen = look(staffed, {**options, "expected_generation": SEEN})
-    lines = lines_of(staffed, door, Act.CONTROL_CIRCUIT_BREAKERS, seen)
+    lines = lines_of(staffed, door, Operation.Kind.CONTROL_CIRCUIT_BREAKERS, seen)
     assert len(lines) == 2
     for outcome in ("done", "failed"):
         before = len(staffed.rows())

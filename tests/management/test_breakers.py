@@ -142,7 +142,7 @@ def test_the_watch_follows_the_fleet_and_outlives_an_outage():
     assert "unknown: the store cannot be reached (as of" in " ".join(lost.split())
     assert "shell.open" in lost
     assert "shell.open" not in back
-    assert "1 circuit breakers at" in back
+    assert "1 circuit breaker at" in back
 
 
 def test_the_watch_may_begin_in_an_outage():

@@ -56,7 +56,7 @@ def test_reset_without_names_is_all_of_them(tripped):
 
 def test_reset_of_a_name_leaves_the_others_and_says_what_moved():
     code, out, err = run("reset_circuit_breakers", "shell.one", "shell.one", "--no-input")
-    message = "1 circuit breakers reset successfully\n  shell.one: open -> closed\n"
+    message = "1 circuit breaker reset successfully\n  shell.one: open -> closed\n"
     assert (code, out, err) == (0, message, "")
     assert (states()["shell.one"], states()["shell.two"]) == ("closed", "open")
 
@@ -139,7 +139,7 @@ def test_json_of_a_failure_holds_the_detail_and_its_code():
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize(
     ("setting", "code", "words"),
-    [("REQUIRE_REASON", 2, "asks for a reason"), ("READ_ONLY", 1, "read-only")],
+    [("REQUIRE_REASON", 2, "requires a reason"), ("READ_ONLY", 1, "read-only")],
 )
 def test_what_the_site_forbids_is_refused(act, setting, code, words, settings):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, setting: True}

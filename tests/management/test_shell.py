@@ -249,7 +249,7 @@ def test_a_command_that_goes_silent_fails_its_test_in_time(wait, environment):
 def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment, rows, search):
     with terminal(environment, "clear_search_cache") as opened:
         opened.read_until("Type 'yes' to go on: ")
-        assert "1 keys would be removed" in opened.shown
+        assert "1 key would be removed" in opened.shown
         assert search.get("query") == "hits"
         assert rows() == []
         opened.type("yes\n")
@@ -294,7 +294,7 @@ def test_the_question_names_the_breakers_that_would_move(environment):
         assert "shell.asked: open -> closed" in opened.shown
         opened.type("yes\n")
         code, out = opened.end()
-    assert (code, out.splitlines()[0]) == (0, "1 circuit breakers reset successfully")
+    assert (code, out.splitlines()[0]) == (0, "1 circuit breaker reset successfully")
 
 
 def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):

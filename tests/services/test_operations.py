@@ -10,9 +10,9 @@ from django.test import override_settings
 from django.utils import timezone
 
 from analytics_admin import services
+from analytics_admin.caching.clear import hard
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, audit, clear_search_cache, reset_circuit_breakers
-from analytics_admin.services.search_cache import ways
 from analytics_admin.signals import operation_finished, search_cache_cleared
 from tests.support.breakers import state_now, trip
 
@@ -53,7 +53,7 @@ def test_reset_closes_every_breaker_of_the_fleet_and_is_on_record():
 def test_reset_of_named_breakers_leaves_the_others():
     one, two = trip("one"), trip("two")
     result = reset_circuit_breakers(actor=SHELL, names=["two", "two"])
-    assert result.message == "1 circuit breakers reset successfully"
+    assert result.message == "1 circuit breaker reset successfully"
     assert result.results == [{"name": "two", "from": "open", "to": "closed"}]
     assert (state_now(one), state_now(two)) == ("open", "closed")
     assert Operation.objects.get().targets == {"names": ["two"], "only_open": False}
@@ -95,7 +95,7 @@ def test_a_dry_run_changes_nothing_and_leaves_no_row():
     cleared = clear_search_cache(actor=SHELL, dry_run=True)
     assert cleared.operation_id is None
     assert cleared.preview["keys"] == 1
-    assert cleared.message == "Dry run: 1 keys would be removed"
+    assert cleared.message == "Dry run: 1 key would be removed"
     reset = reset_circuit_breakers(actor=SHELL, only_open=True, dry_run=True)
     assert reset.preview == {
         "count": 1,
@@ -188,7 +188,7 @@ def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
 
 
 def test_a_failed_act_is_logged_with_its_row(monkeypatch, caplog):
-    monkeypatch.setattr(ways.hard, "clear", _unreachable)
+    monkeypatch.setattr(hard, "clear", _unreachable)
     with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert caplog.messages[-1].endswith(f" (operation {caught.value.operation_id})")
@@ -268,7 +268,7 @@ def test_an_unforeseen_error_fails_the_act_without_its_text(monkeypatch, caplog)
     def explode(**_):
         raise ValueError(secret)
 
-    monkeypatch.setattr(ways.hard, "clear", explode)
+    monkeypatch.setattr(hard, "clear", explode)
     with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
     assert str(caught.value) == "Failed to clear cache: unexpected error (ValueError)"
@@ -354,7 +354,7 @@ def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
 def test_the_message_of_an_act_is_on_record_and_a_failed_one_has_none(monkeypatch):
     assert clear_search_cache(actor=SHELL).message == Operation.objects.get().message
     Operation.objects.all().delete()
-    monkeypatch.setattr(ways.hard, "clear", _unreachable)
+    monkeypatch.setattr(hard, "clear", _unreachable)
     with pytest.raises(services.OperationFailed):
         clear_search_cache(actor=SHELL)
     assert Operation.objects.get().message == ""

@@ -101,7 +101,7 @@ CASES = {
         request=doors.reset(NAME),
         kind="reset_circuit_breakers",
         targets={"names": [NAME]},
-        message="1 circuit breakers reset successfully",
+        message="1 circuit breaker reset successfully",
         changes={NAME: CLOSED},
         failure="Failed to reset circuit breakers",
     ),

@@ -12,8 +12,8 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import soft as soft_clear
 from analytics_admin.caching.clear import sweep
 from analytics_admin.models import Operation
+from analytics_admin.permissions import VIEW_CONSOLE
 from analytics_admin.services import Actor, OperationDenied, OperationRejected
-from analytics_admin.services.search_cache import operations
 from analytics_admin.signals import search_cache_cleared
 from tests.support.api import CLEAR, assert_error, call, nothing_changes
 from tests.support.console_pages import asked, told
@@ -288,7 +288,7 @@ def test_a_sweep_that_is_interrupted_is_exit_code_1_and_says_that_it_can_go_on(m
 def test_a_sweep_that_the_store_fails_says_so():
     caches["search"].client.get_client(write=True).set("x", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operations.sweep, "sweep_leftovers", _unavailable)
+        patch.setattr(sweep, "sweep_leftovers", _unavailable)
         code, _, err = run("sweep_search_cache", "--no-input")
     assert (code, err) == (1, "Failed to sweep cache: the store is away")
 
@@ -407,6 +407,6 @@ def test_a_forged_undo_is_403_and_on_record(client, plain_user):
     plain_user.save()
     client.force_login(plain_user)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(services, "is_allowed", lambda user, act: act == services.Act.VIEW_CONSOLE)
+        patch.setattr(services, "is_allowed", lambda user, act: act == VIEW_CONSOLE)
         assert client.post(f"{PAGE}undo/", {"confirmed": "yes"}).status_code == 403
     assert Operation.objects.get(kind="undo_clear").status == "denied"

@@ -23,7 +23,8 @@ from analytics_admin.console.breakers.selected import (
 )
 from analytics_admin.console.labels import BULK_LABELS
 from analytics_admin.i18n import localized
-from analytics_admin.services import Act, StoreUnavailable
+from analytics_admin.models import Operation
+from analytics_admin.services import StoreUnavailable
 
 RESET_PATH = "reset"
 SELECTED_PATH = "-"  # the name of no breaker
@@ -34,8 +35,8 @@ class CircuitBreakerAdmin(DomainAdmin):
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         """The verdict is on all of them; those that need a look are on the first page."""
-        reset = disabled_reason(request, Act.RESET_CIRCUIT_BREAKERS)
-        control = disabled_reason(request, Act.CONTROL_CIRCUIT_BREAKERS)
+        reset = disabled_reason(request, Operation.Kind.RESET_CIRCUIT_BREAKERS)
+        control = disabled_reason(request, Operation.Kind.CONTROL_CIRCUIT_BREAKERS)
         listed, selectable = list_query(request.GET), not (reset and control)
         context = {
             "act_url": self.url("reset"),
@@ -98,13 +99,19 @@ class CircuitBreakerAdmin(DomainAdmin):
             "title": name,
             "name": name,
             "control_url": self.url("control_breaker", name),
-            "control_disabled_reason": disabled_reason(request, Act.CONTROL_CIRCUIT_BREAKERS),
+            "control_disabled_reason": disabled_reason(
+                request, Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+            ),
             "reset_url": self.url("reset_breaker", name),
-            "reset_disabled_reason": disabled_reason(request, Act.RESET_CIRCUIT_BREAKERS),
+            "reset_disabled_reason": disabled_reason(
+                request, Operation.Kind.RESET_CIRCUIT_BREAKERS
+            ),
             "probe_url": self.url("probe_breaker", name),
-            "probe_disabled_reason": disabled_reason(request, Act.ALLOW_PROBE),
+            "probe_disabled_reason": disabled_reason(request, Operation.Kind.ALLOW_PROBE),
             "forget_url": self.url("forget_breaker", name),
-            "forget_disabled_reason": disabled_reason(request, Act.FORGET_CIRCUIT_BREAKER),
+            "forget_disabled_reason": disabled_reason(
+                request, Operation.Kind.FORGET_CIRCUIT_BREAKER
+            ),
             **describe_breaker(name),
         }
         return self.render_live(request, "admin/analytics_admin/circuit_breaker.html", context)

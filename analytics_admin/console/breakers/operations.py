@@ -18,7 +18,8 @@ from analytics_admin.console.forms import (
     ConfirmResetForm,
 )
 from analytics_admin.console.labels import CONTROLS, SINGLE_LABELS, state_badge
-from analytics_admin.services import Act, BreakerChanged, OperationResult, UnknownBreakers
+from analytics_admin.models import Operation
+from analytics_admin.services import BreakerChanged, OperationResult, UnknownBreakers
 
 MAX_PREVIEW_ROWS = 100
 NO_NAME = "-"
@@ -29,7 +30,7 @@ MAX_CARRIED_CHARACTERS = 1_000_000
 class ResetMany(ConfirmedOperation):
     """Reset all breakers; or the open ones, none that has opened since the confirm page."""
 
-    act = Act.RESET_CIRCUIT_BREAKERS
+    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_reset.html"
     form = ConfirmResetForm
 
@@ -134,7 +135,7 @@ class SingleBreakerOperation(ConfirmedOperation):
 
 
 class ControlOne(SingleBreakerOperation):
-    act = Act.CONTROL_CIRCUIT_BREAKERS
+    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
 
@@ -160,7 +161,7 @@ class ControlOne(SingleBreakerOperation):
 
 
 class ResetOne(SingleBreakerOperation):
-    act = Act.RESET_CIRCUIT_BREAKERS
+    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
 
     def service(self, **arguments: Any) -> OperationResult:
         return services.reset_circuit_breakers(**arguments)
@@ -170,14 +171,14 @@ class ResetOne(SingleBreakerOperation):
 
 
 class ProbeOne(SingleBreakerOperation):
-    act = Act.ALLOW_PROBE
+    act = Operation.Kind.ALLOW_PROBE
 
     def service(self, **arguments: Any) -> OperationResult:
         return services.allow_probe(**arguments)
 
 
 class ForgetOne(SingleBreakerOperation):
-    act = Act.FORGET_CIRCUIT_BREAKER
+    act = Operation.Kind.FORGET_CIRCUIT_BREAKER
 
     def __init__(
         self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str

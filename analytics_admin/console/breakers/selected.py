@@ -16,7 +16,8 @@ from analytics_admin.console.breakers.operations import movers_first
 from analytics_admin.console.confirmation import ConfirmedOperation, format_changed
 from analytics_admin.console.forms import ConfirmControlSelectedForm, ConfirmSelectedForm
 from analytics_admin.console.labels import BULK_LABELS, CONTROLS
-from analytics_admin.services import Act, BreakerChanged, OperationRejected, OperationResult
+from analytics_admin.models import Operation
+from analytics_admin.services import BreakerChanged, OperationRejected, OperationResult
 
 FILLED_IN = ("control", "for_seconds", "reason")
 
@@ -85,7 +86,7 @@ class SelectedBreakersOperation(ConfirmedOperation):
 
 
 class ResetSelected(SelectedBreakersOperation):
-    act = Act.RESET_CIRCUIT_BREAKERS
+    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
 
     def words_of(self) -> str:
         return "reset"
@@ -99,7 +100,7 @@ class ResetSelected(SelectedBreakersOperation):
 
 
 class ControlSelected(SelectedBreakersOperation):
-    act = Act.CONTROL_CIRCUIT_BREAKERS
+    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
     form = ConfirmControlSelectedForm
 
     def words_of(self) -> str:

@@ -20,7 +20,8 @@ from analytics_admin.console.search_cache.labels import (
     describe_tags,
 )
 from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
-from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, Act, SearchCacheStatus
+from analytics_admin.models import Operation
+from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, SearchCacheStatus
 
 TOLD_AGAIN = 30.0
 """Seconds for which a sample of a large database, and hours long past, are shown again."""
@@ -34,7 +35,7 @@ class SearchCacheAdmin(DomainAdmin):
         hours, complaint = parse_hours(request.GET)
         minutes = min(60 * hours + 1, MAX_HISTORY_MINUTES)
         status = services.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
-        disabled = disabled_reason(request, Act.CLEAR_SEARCH_CACHE)
+        disabled = disabled_reason(request, Operation.Kind.CLEAR_SEARCH_CACHE)
         told = {
             **describe_facts(status),
             "charts": describe_history(status, hours),

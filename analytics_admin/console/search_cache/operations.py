@@ -13,7 +13,8 @@ from analytics_admin.console.confirmation import CONFIRMED, ConfirmedOperation
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.labels import count
 from analytics_admin.console.search_cache.labels import describe_impact
-from analytics_admin.services import Act, OperationResult
+from analytics_admin.models import Operation
+from analytics_admin.services import OperationResult
 
 if TYPE_CHECKING:
     from analytics_admin.console.search_cache.admin import SearchCacheAdmin
@@ -25,7 +26,7 @@ PREVIEW_SECONDS = 0.5
 
 
 class Clear(ConfirmedOperation):
-    act = Act.CLEAR_SEARCH_CACHE
+    act = Operation.Kind.CLEAR_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_clear.html"
     form = ConfirmClearForm
     page: "SearchCacheAdmin"
@@ -68,7 +69,7 @@ class Clear(ConfirmedOperation):
 class Undo(ConfirmedOperation):
     """Undoes the clear that the confirm page was about, and no other that is the last by then."""
 
-    act = Act.UNDO_CLEAR
+    act = Operation.Kind.UNDO_CLEAR
     template = "admin/analytics_admin/confirm_undo.html"
     form = ConfirmUndoForm
 
@@ -88,7 +89,7 @@ class Undo(ConfirmedOperation):
 class Sweep(ConfirmedOperation):
     """Sweeps for some seconds; what is left then, the next press goes on with."""
 
-    act = Act.SWEEP_SEARCH_CACHE
+    act = Operation.Kind.SWEEP_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_sweep.html"
 
     def service(self, **arguments: Any) -> OperationResult:

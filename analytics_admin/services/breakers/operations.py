@@ -1,23 +1,19 @@
-"""The operator's acts on circuit breakers: reset, hold, release, forget, let one probe through.
+"""What operators do to circuit breakers: reset, hold, release, forget, let one probe through."""
 
-Services offers them to every door; each is permitted, put on record and announced here.
-"""
-
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breakers import control as operations
-from analytics_admin.breakers import forgetting, probing, status
-from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
-from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers import control, forgetting, probing, status
+from analytics_admin.breakers.changes import BreakerChange, BreakerChanged, state_message
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.permissions import Act
 from analytics_admin.services.audit import Actor
 from analytics_admin.services.breakers.arguments import (
     ExpectedGenerations,
@@ -26,27 +22,209 @@ from analytics_admin.services.breakers.arguments import (
     require_bool,
     require_names,
 )
-from analytics_admin.services.breakers.outcomes import (
-    build_outcome,
-    control_message,
-    done_result,
-    dry_run_result,
-    plan_message,
-    reset_message,
-)
 from analytics_admin.services.errors import OperationRejected
-from analytics_admin.services.runner import (
-    OperationResult,
-    authorize,
-    translate_errors,
-)
-from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.services.runner import Command, OperationResult, perform
 
-CONTROLS = tuple(control.value for control in Control)
+CONTROLS = tuple(choice.value for choice in Control)
 """What a breaker can be set to."""
+MAX_RESULTS_RECORDED = 100
 
-Look = Callable[[Sequence[str]], object]
-Lost = StoreUnavailable | None
+
+class _BreakerCommand(Command[list[BreakerChange]]):
+    """A command that changes breakers one by one."""
+
+    __slots__ = ()
+
+    def record(self, outcome: list[BreakerChange]) -> dict[str, Any]:
+        """Keep the row small: how many, and the first hundred that changed state."""
+        moved = _rows(change for change in outcome if change.from_state != change.to_state)
+        return {
+            "count": len(outcome),
+            "moved": len(moved),
+            "results": moved[:MAX_RESULTS_RECORDED],
+        }
+
+    def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
+        return _rows(outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetBreakers(_BreakerCommand):
+    kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
+
+    names: Sequence[str] | None = None
+    only_open: bool = False
+    expected: Mapping[str, str]
+    seen: Collection[str] | None = None
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        names = sorted(set(self.names)) if self.names else "all"
+        return {"names": names, "only_open": self.only_open}
+
+    def validate(self) -> None:
+        _require_any(self.names)
+
+    def check(self) -> None:
+        if self.names:
+            status.require_known(self.names)
+
+    def preview(self) -> OperationResult:
+        plan = control.plan_reset(self.names, only_open=self.only_open, expected=self.expected)
+        template = ngettext_lazy(
+            "%(number)d circuit breaker would be reset",
+            "%(number)d circuit breakers would be reset",
+            "number",
+        )
+        return _dry_run(Message(template, number=len(plan)), plan)
+
+    def execute(self) -> list[BreakerChange]:
+        return control.reset(
+            self.names, only_open=self.only_open, expected=self.expected, seen=self.seen
+        )
+
+    def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
+        """A reset of all breakers names none."""
+        return _rows(outcome) if self._is_selective else None
+
+    def message(self, outcome: list[BreakerChange]) -> str:
+        if not self._is_selective:
+            return Message(_("All circuit breakers reset successfully"))
+        template = ngettext_lazy(
+            "%(number)d circuit breaker reset successfully",
+            "%(number)d circuit breakers reset successfully",
+            "number",
+        )
+        return Message(template, number=len(outcome))
+
+    @property
+    def _is_selective(self) -> bool:
+        return self.names is not None or self.only_open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetControl(_BreakerCommand):
+    kind = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+
+    names: Sequence[str]
+    control: str
+    for_seconds: float | None
+    expected: Mapping[str, str]
+    actor: str
+    reason: str
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        wanted, seconds = self._hold
+        return {"names": sorted(set(self.names)), "control": wanted.value, "for_seconds": seconds}
+
+    def validate(self) -> None:
+        _require_any(self.names)
+        parse_hold(self.control, self.for_seconds)
+
+    def check(self) -> None:
+        status.require_known(self.names)
+
+    def preview(self) -> OperationResult:
+        plan = control.plan_control(self.names, self._hold[0], expected=self.expected)
+        if len(plan) == 1:
+            template: Any = _("circuit breaker %(name)s would be set to %(control)s")
+        else:
+            template = ngettext_lazy(
+                "%(number)d circuit breaker would be set to %(control)s",
+                "%(number)d circuit breakers would be set to %(control)s",
+                "number",
+            )
+        return _dry_run(self._describe(template, plan), plan)
+
+    def execute(self) -> list[BreakerChange]:
+        wanted, seconds = self._hold
+        return control.set_control(
+            self.names,
+            wanted,
+            for_seconds=seconds,
+            actor=self.actor,
+            reason=self.reason.strip(),
+            expected=self.expected,
+        )
+
+    def message(self, outcome: list[BreakerChange]) -> str:
+        if len(outcome) == 1:
+            template: Any = _("Circuit breaker %(name)s set to %(control)s")
+        else:
+            template = ngettext_lazy(
+                "%(number)d circuit breaker set to %(control)s",
+                "%(number)d circuit breakers set to %(control)s",
+                "number",
+            )
+        return self._describe(template, outcome)
+
+    @property
+    def _hold(self) -> tuple[Control, float | None]:
+        return parse_hold(self.control, self.for_seconds)
+
+    def _describe(self, template: Any, changes: Sequence[BreakerChange]) -> Message:
+        return Message(
+            template,
+            name=changes[0].name,
+            number=len(changes),
+            control=state_message(self.control),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetBreaker(_BreakerCommand):
+    kind = Operation.Kind.FORGET_CIRCUIT_BREAKER
+
+    name: str
+    expected: Mapping[str, str]
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        return {"names": [self.name]}
+
+    def check(self) -> None:
+        with suppress(BreakerChanged):  # leaves a row
+            forgetting.plan_forget(self.name, expected=self.expected)
+
+    def preview(self) -> OperationResult:
+        plan = forgetting.plan_forget(self.name, expected=self.expected)
+        template = _("circuit breaker %(name)s would be forgotten")
+        return _dry_run(Message(template, name=self.name), [plan])
+
+    def execute(self) -> list[BreakerChange]:
+        return [forgetting.forget(self.name, expected=self.expected)]
+
+    def message(self, outcome: list[BreakerChange]) -> str:
+        return Message(_("Circuit breaker %(name)s forgotten"), name=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowProbe(_BreakerCommand):
+    kind = Operation.Kind.ALLOW_PROBE
+
+    name: str
+    expected: Mapping[str, str]
+    actor: str
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        return {"names": [self.name]}
+
+    def check(self) -> None:
+        with suppress(BreakerChanged):  # leaves a row
+            probing.plan_probe(self.name, expected=self.expected)
+
+    def preview(self) -> OperationResult:
+        plan = probing.plan_probe(self.name, expected=self.expected)
+        template = _("circuit breaker %(name)s would let a probe through")
+        return _dry_run(Message(template, name=self.name), [plan])
+
+    def execute(self) -> list[BreakerChange]:
+        return [probing.allow_probe(self.name, actor=self.actor, expected=self.expected)]
+
+    def message(self, outcome: list[BreakerChange]) -> str:
+        return Message(_("Circuit breaker %(name)s lets a probe through"), name=self.name)
 
 
 def reset_circuit_breakers(  # noqa: PLR0913  each by its name
@@ -62,46 +240,28 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
 ) -> OperationResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
-    ``only_open`` leaves the closed ones alone. The act is done once under one ``operation_id``.
-    With ``seen``, the names that a preview has listed, no other one is reset.
+    ``only_open`` leaves closed breakers alone. ``seen`` are the names that a preview has listed:
+    no other breaker is reset.
 
     Raises:
-        TypeError: an argument is of another type; ``names`` is one text instead of several.
-        ValueError: ``expected_generation`` without the one name whose it is.
-        UnknownBreakers: a name is not registered; nothing was reset, created or recorded.
-        BreakerChanged: one is not at its ``expected_generation`` any more, or would be reset and is
-            none of those ``seen``; nothing was reset.
-        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
+        TypeError: an argument has another type; ``names`` is one str instead of several.
+        ValueError: ``expected_generation`` is one generation, but there is not exactly one name.
+        UnknownBreakers: a name is not registered. Nothing was reset, created or recorded.
+        BreakerChanged: a breaker is not at its ``expected_generation`` any more, or is not among
+            those ``seen``. Nothing was reset.
+        OperatorError: as for ``perform``.
     """
     require_bool("only_open", only_open)
-    for given in (names, seen):
-        if given is not None:
-            require_names(given)
-    expected = generations_by_name(names or (), expected_generation)
-    act = Act.RESET_CIRCUIT_BREAKERS
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    if names is not None and not names:
-        raise OperationRejected(Message(_("names: at least one name is needed")), code="invalid")
-    passing = (UnknownBreakers, BreakerChanged)
-    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
-        if dry_run:
-            plan = operations.plan_reset(names, only_open=only_open, expected=expected)
-            words = ngettext_lazy(
-                "%(number)d circuit breakers would be reset",
-                "%(number)d circuit breakers would be reset",
-                "number",
-            )
-            return dry_run_result(Message(words, number=len(plan)), plan)
-        targets = {"names": sorted(set(names)) if names else "all", "only_open": only_open}
-        lost = _look_first(names)
-        with attempt.recorded(reason=reason, targets=targets) as operation:
-            _stop_if(lost)
-            with _reached_on_record(operation):
-                resets = operations.reset(names, only_open=only_open, expected=expected, seen=seen)
-            operation.outcome = build_outcome(resets)
-            chosen = names is not None or only_open
-            operation.message = reset_message(resets if chosen else None)
-    return done_result(operation, resets if chosen else None)
+    for several in (names, seen):
+        if several is not None:
+            require_names(several)
+    command = ResetBreakers(
+        names=names,
+        only_open=only_open,
+        expected=generations_by_name(names or (), expected_generation),
+        seen=seen,
+    )
+    return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
 
 def set_breaker_control(  # noqa: PLR0913  each by its name
@@ -115,14 +275,14 @@ def set_breaker_control(  # noqa: PLR0913  each by its name
     dry_run: bool = False,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Hold a breaker forced_open, disabled or metrics_only, or release it (automatic).
+    """Hold a breaker forced_open, disabled or metrics_only, or release it with automatic.
 
-    A hold ends by itself after ``for_seconds`` (an hour if not given; ``math.inf``: never).
+    Holds expire after ``for_seconds`` (default 3600; ``math.inf``: never).
 
     Raises:
         UnknownBreakers: nothing was held, created or recorded.
-        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
+        OperatorError: as for ``perform``.
     """
     return set_breaker_controls(
         names=[name],
@@ -147,42 +307,25 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
     dry_run: bool = False,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Do to each of the breakers what set_breaker_control does to one, as one act on record.
+    """Do what set_breaker_control does to several breakers, as one operation.
 
     Raises:
         TypeError, ValueError: as for reset_circuit_breakers.
-        UnknownBreakers, BreakerChanged: nothing was done, unless a breaker moved in the very moment
-            of the act.
-        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
+        UnknownBreakers: nothing was done.
+        BreakerChanged: nothing was done, unless a breaker changed while the operation ran; then
+            its row names those that were set before.
+        OperatorError: as for ``perform``.
     """
     require_names(names)
-    expected = generations_by_name(names, expected_generation)
-    act = Act.CONTROL_CIRCUIT_BREAKERS
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    if not names:
-        raise OperationRejected(Message(_("names: at least one name is needed")), code="invalid")
-    wanted, seconds = parse_hold(control, for_seconds)
-    passing = (UnknownBreakers, BreakerChanged)
-    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
-        if dry_run:
-            plan = operations.plan_control(names, wanted, expected=expected)
-            return dry_run_result(plan_message(plan, wanted), plan)
-        lost = _look_first(names)
-        targets = {"names": sorted(set(names)), "control": wanted.value, "for_seconds": seconds}
-        with attempt.recorded(reason=reason, targets=targets) as operation:
-            _stop_if(lost)
-            with _reached_on_record(operation):
-                changes = operations.set_control(
-                    names,
-                    wanted,
-                    for_seconds=seconds,
-                    actor=actor.name,
-                    reason=reason,
-                    expected=expected,
-                )
-            operation.outcome = build_outcome(changes)
-            operation.message = control_message(changes, wanted)
-    return done_result(operation, changes)
+    command = SetControl(
+        names=names,
+        control=control,
+        for_seconds=for_seconds,
+        expected=generations_by_name(names, expected_generation),
+        actor=actor.name,
+        reason=reason,
+    )
+    return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
 
 def forget_breaker(
@@ -200,29 +343,18 @@ def forget_breaker(
 
     Raises:
         UnknownBreakers, BreakerInUse: nothing was done or recorded.
-        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
+        OperatorError: as for ``perform``.
     """
     require_names([name])
     expected = generations_by_name([name], expected_generation)
-    act = Act.FORGET_CIRCUIT_BREAKER
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (UnknownBreakers, BreakerChanged, BreakerInUse)
-    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
-        if dry_run:
-            plan = forgetting.plan_forget(name, expected=expected)
-            words = _("circuit breaker %(name)s would be forgotten")
-            return dry_run_result(Message(words, name=name), [plan])
-        lost = _look_first(
-            [name], lambda names: forgetting.plan_forget(names[0], expected=expected)
-        )
-        targets = {"names": [name]}
-        with attempt.recorded(reason=reason, targets=targets) as operation:
-            _stop_if(lost)
-            change = forgetting.forget(name, expected=expected)
-            operation.outcome = build_outcome([change])
-            operation.message = Message(_("Circuit breaker %(name)s forgotten"), name=name)
-    return done_result(operation, [change])
+    return perform(
+        ForgetBreaker(name=name, expected=expected),
+        actor=actor,
+        reason=reason,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
 
 
 def allow_probe(
@@ -234,65 +366,43 @@ def allow_probe(
     dry_run: bool = False,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Let one probe through an open breaker now, instead of at the end of its wait.
+    """Let an open breaker probe now, instead of at the end of its wait.
 
-    It is half-open then: the next calls probe, as many as its policy permits, and what they come
-    to closes it or opens it again.
+    It becomes half-open: the next calls probe, as many as its policy permits, and their results
+    close it or open it again.
 
     Raises:
         UnknownBreakers: nothing was done or recorded.
-        BreakerNotOpen: it is closed, half-open or held; nothing was done or recorded.
-        BreakerChanged: the breaker is not at ``expected_generation`` any more; nothing was done.
-        OperationDenied, OperationRejected, DuplicateOperation, OperationFailed: as for
-        clear_search_cache.
+        BreakerNotOpen: it is closed, half-open or held. Nothing was done or recorded.
+        BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
+        OperatorError: as for ``perform``.
     """
     require_names([name])
     expected = generations_by_name([name], expected_generation)
-    act = Act.ALLOW_PROBE
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (UnknownBreakers, BreakerChanged, BreakerNotOpen)
-    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
-        if dry_run:
-            plan = probing.plan_probe(name, expected=expected)
-            words = _("circuit breaker %(name)s would let a probe through")
-            return dry_run_result(Message(words, name=name), [plan])
-        lost = _look_first([name], lambda names: probing.plan_probe(names[0], expected=expected))
-        with attempt.recorded(reason=reason, targets={"names": [name]}) as operation:
-            _stop_if(lost)
-            change = probing.allow_probe(name, actor=actor.name, expected=expected)
-            operation.outcome = build_outcome([change])
-            words = _("Circuit breaker %(name)s lets a probe through")
-            operation.message = Message(words, name=name)
-    return done_result(operation, [change])
+    return perform(
+        AllowProbe(name=name, expected=expected, actor=actor.name),
+        actor=actor,
+        reason=reason,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
 
 
-def _look_first(names: Sequence[str] | None, look: Look = status.require_known) -> Lost:
-    """Let refusals that leave no row be raised before the audit row is written.
-
-    What leaves a row is the act's to report: a breaker that has moved, and a store that does not
-    answer, which is returned, so that the operator does not wait for it twice.
-    """
-    if names:
-        try:
-            look(names)
-        except BreakerChanged:
-            return None
-        except StoreUnavailable as error:
-            return error
-    return None
+def _require_any(names: Sequence[str] | None) -> None:
+    if names is not None and not names:
+        raise OperationRejected(Message(_("names: at least one name is needed")))
 
 
-@contextmanager
-def _reached_on_record(operation: Operation) -> Iterator[None]:
-    """Note to which breakers the act was done before another one moved."""
-    try:
-        yield
-    except BreakerChanged as moved:
-        names = sorted(moved.reached)
-        operation.outcome = {"count": len(names), "names": names[:100]}
-        raise
+def _dry_run(plan: str, changes: Sequence[BreakerChange]) -> OperationResult:
+    return OperationResult(
+        message=Message(_("Dry run: %(plan)s"), plan=plan),
+        preview={"count": len(changes), "breakers": _rows(changes)},
+        generations={change.name: change.generation for change in changes},
+    )
 
 
-def _stop_if(lost: Lost) -> None:
-    if lost is not None:
-        raise lost
+def _rows(changes: Iterable[BreakerChange]) -> list[dict[str, str]]:
+    return [
+        {"name": change.name, "from": change.from_state, "to": change.to_state}
+        for change in changes
+    ]

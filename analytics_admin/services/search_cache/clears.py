@@ -11,7 +11,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from analytics_admin.models import Operation, with_zone
-from analytics_admin.permissions import Act
 
 MAX_CLEARS_LISTED = 100
 
@@ -20,14 +19,14 @@ _HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
 
 def list_recent_clears(number: int) -> list[Operation]:
     """Return the newest clears, whatever became of them."""
-    return list(Operation.objects.filter(kind=Act.CLEAR_SEARCH_CACHE.value)[:number])
+    return list(Operation.objects.filter(kind=Operation.Kind.CLEAR_SEARCH_CACHE.value)[:number])
 
 
 def list_clears_since(at: datetime) -> list[datetime]:
     """Return when the search cache was cleared, or may have been, oldest first; at most 100."""
     since = at if settings.USE_TZ else timezone.make_naive(at)  # as the rows have it
     clears = Operation.objects.filter(
-        kind=Act.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
+        kind=Operation.Kind.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
     )
     newest = clears.values_list("started_at", flat=True)[:MAX_CLEARS_LISTED]
     return sorted(map(with_zone, newest))

@@ -1,31 +1,152 @@
-"""The operator's acts on the search cache: clear, undo, sweep.
+"""What operators do to the search cache: clear it, undo a soft clear, sweep what clears left."""
 
-Services offers them to every door; each act is permitted, put on record and announced here.
-"""
-
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.caching.clear import soft, sweep
+from analytics_admin.caching.clear import hard, soft, sweep
+from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
-from analytics_admin.caching.clear.sweep import SweepOutcome, SweepPlan
+from analytics_admin.caching.clear.sweep import SweepOutcome
+from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.permissions import Act
-from analytics_admin.services.audit import Actor
+from analytics_admin.models import Operation
+from analytics_admin.services.audit import Actor, is_storable
 from analytics_admin.services.errors import OperationRejected
-from analytics_admin.services.runner import (
-    OperationResult,
-    authorize,
-    translate_errors,
-)
-from analytics_admin.services.search_cache.ways import Progress, choose_strategy
+from analytics_admin.services.runner import Command, OperationResult, perform
 from analytics_admin.signals import search_cache_cleared
-from analytics_admin.stores.client import StoreUnavailable
+
+CLEAR_MODES = ("hard", "soft")
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearStrategy:
+    """One way to clear: all at once, all softly, or the values of some tags."""
+
+    preview: Callable[[], OperationResult]
+    execute: Callable[[], Any]
+    describe: Callable[[Mapping[str, Any]], str]
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearSearchCache(Command[dict[str, Any]]):
+    kind = Operation.Kind.CLEAR_SEARCH_CACHE
+
+    mode: str
+    tags: Sequence[str] | None
+    on_progress: Progress | None
+
+    @property
+    def strategy(self) -> ClearStrategy:
+        return choose_strategy(self.mode, self.tags, self.on_progress)
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        return {"mode": self.mode, "tags": list(self.strategy.tags)}
+
+    def validate(self) -> None:
+        choose_strategy(self.mode, self.tags, self.on_progress)
+
+    def preview(self) -> OperationResult:
+        return self.strategy.preview()
+
+    def execute(self) -> dict[str, Any]:
+        return {"mode": self.mode, **asdict(self.strategy.execute())}
+
+    def record(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        return outcome
+
+    def message(self, outcome: dict[str, Any]) -> str:
+        return self.strategy.describe(outcome)
+
+    def announce(self, operation: Operation) -> None:
+        search_cache_cleared.send_robust(
+            sender=None, operation=operation, outcome=operation.outcome
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoClear(Command[UndoableClear]):
+    kind = Operation.Kind.UNDO_CLEAR
+
+    expected_clear: str | None
+
+    def check(self) -> None:
+        self._find()
+
+    def preview(self) -> OperationResult:
+        message = Message(_("Dry run: the last soft clear would be undone"))
+        return OperationResult(message=message, preview=asdict(self._find()))
+
+    def execute(self) -> UndoableClear:
+        return soft.undo(self.expected_clear)
+
+    def record(self, outcome: UndoableClear) -> dict[str, Any]:
+        return {"alias": outcome.alias, "seconds_left": outcome.seconds_left}
+
+    def message(self, outcome: UndoableClear) -> str:
+        return Message(_("Soft clear undone"))
+
+    def _find(self) -> UndoableClear:
+        clear = soft.find_undoable()
+        if clear is None:
+            raise NothingToUndo
+        if self.expected_clear not in {None, clear.clear}:
+            raise AnotherClear
+        return clear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSearchCache(Command[SweepOutcome]):
+    kind = Operation.Kind.SWEEP_SEARCH_CACHE
+
+    seconds: float | None
+    on_progress: Progress | None
+
+    def preview(self) -> OperationResult:
+        plan = sweep.preview(seconds=self.seconds)
+        if plan.exact:
+            template = ngettext_lazy(
+                "Dry run: %(removed)d of %(seen)d result would be removed",
+                "Dry run: %(removed)d of %(seen)d results would be removed",
+                "seen",
+            )
+        else:
+            template = ngettext_lazy(
+                "Dry run: about %(removed)d of %(seen)d result would be removed",
+                "Dry run: about %(removed)d of %(seen)d results would be removed",
+                "seen",
+            )
+        message = Message(template, removed=plan.removed, seen=plan.seen)
+        return OperationResult(message=message, preview=asdict(plan))
+
+    def execute(self) -> SweepOutcome:
+        return sweep.sweep_leftovers(on_progress=self.on_progress, seconds=self.seconds)
+
+    def message(self, outcome: SweepOutcome) -> str:
+        if outcome.finished:
+            template = ngettext_lazy(
+                "Search cache swept: %(removed)d of %(seen)d result removed",
+                "Search cache swept: %(removed)d of %(seen)d results removed",
+                "seen",
+            )
+        else:
+            template = ngettext_lazy(
+                "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d result"
+                " removed. Run it again",
+                "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results"
+                " removed. Run it again",
+                "seen",
+            )
+        share = f"{outcome.progress:.0%}"
+        return Message(template, removed=outcome.removed, seen=outcome.seen, share=share)
 
 
 def clear_search_cache(
@@ -38,34 +159,27 @@ def clear_search_cache(
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Clear the search cache: all of it, or the results of some tags.
+    """Clear the search cache: all of it, or the values of some tags.
 
-    ``mode`` "hard" removes everything, and ``on_progress`` is told how many keys are gone so far.
-    "soft" removes nothing: results may be served as stale, for at most
-    ``SEARCH_CACHE_SOFT_CLEAR_GRACE`` seconds, while they are computed anew, and it can be undone.
-    The act is done once under one ``operation_id``, which becomes the key of its row.
+    ``mode`` "hard" removes everything; ``on_progress`` is called with the keys removed so far.
+    "soft" removes nothing: values may be served as stale while they are computed anew, for at most
+    ``SEARCH_CACHE_SOFT_CLEAR_GRACE`` seconds, and it can be undone. The operation runs once per
+    ``operation_id``, which becomes the key of its row.
 
     Raises:
-        TypeError: an argument is of another type; ``tags`` is one text instead of several.
-        OperationDenied: the actor lacks the permission; nothing was done, a row says so.
-        OperationRejected: not asked for properly, or switched off; nothing was done or recorded.
-        DuplicateOperation: an act was begun under ``operation_id`` before; nothing was done now.
+        TypeError: an argument has another type; ``tags`` is one str instead of several.
+        OperationDenied: the actor lacks the permission. Nothing was done; a row says so.
+        OperationRejected: bad arguments, or switched off. Nothing was done or recorded.
+        DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
     """
-    act = Act.CLEAR_SEARCH_CACHE
-    way = choose_strategy(mode, tags, on_progress)
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    if isinstance(way, OperationRejected):
-        raise way
-    with translate_errors(act, actor=actor, operation_id=operation_id) as attempt:
-        if dry_run:
-            return way.look()
-        targets = {"mode": mode, "tags": list(way.tags)}
-        with attempt.recorded(reason=reason, targets=targets) as operation:
-            operation.outcome = {"mode": mode, **asdict(way.clear())}
-            operation.message = way.say(operation.outcome)
-    search_cache_cleared.send_robust(sender=None, operation=operation, outcome=operation.outcome)
-    return OperationResult(message=operation.message, operation_id=operation.pk)
+    return perform(
+        ClearSearchCache(mode=mode, tags=tags, on_progress=on_progress),
+        actor=actor,
+        reason=reason,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
 
 
 def undo_clear(
@@ -76,34 +190,22 @@ def undo_clear(
     operation_id: UUID | None = None,
     expected_clear: str | None = None,
 ) -> OperationResult:
-    """Take back the last soft clear: what it ended counts again, beside what was stored since.
+    """Undo the last soft clear: what it ended counts again, beside what was stored since.
 
-    ``expected_clear`` is the ``clear`` of a preview that somebody has seen.
+    ``expected_clear`` is the ``clear`` of a preview; no other clear is undone.
 
     Raises:
-        OperationRejected: also if there is no soft clear within its bound (code "nothing_to_undo"),
-        or
-            the last one is not the one expected (code "another_clear").
-        OperationDenied, OperationFailed: as for clear_search_cache.
+        NothingToUndo: there is no soft clear, or its time is over. Nothing was done.
+        AnotherClear: the last soft clear is not ``expected_clear``. Nothing was done.
+        OperatorError: as for clear_search_cache.
     """
-    act = Act.UNDO_CLEAR
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    passing = (OperationRejected,)
-    with translate_errors(act, actor=actor, passing=passing, operation_id=operation_id) as attempt:
-        if dry_run:
-            found = _require_undoable(soft.find_undoable(), expected_clear)
-            message = Message(_("Dry run: the last soft clear would be undone"))
-            return OperationResult(message=message, preview=asdict(found))
-        with suppress(StoreUnavailable):  # the act's to report, on record
-            _require_undoable(soft.find_undoable(), expected_clear)
-        try:
-            with attempt.recorded(reason=reason) as operation:
-                undone = soft.undo(expected_clear)
-                operation.outcome = {"alias": undone.alias, "seconds_left": undone.seconds_left}
-                operation.message = Message(_("Soft clear undone"))
-        except (NothingToUndo, AnotherClear) as error:  # it ended in this very moment
-            raise OperationRejected(message_of(error), code=error.code) from error
-    return OperationResult(message=operation.message, operation_id=operation.pk)
+    return perform(
+        UndoClear(expected_clear=expected_clear),
+        actor=actor,
+        reason=reason,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
 
 
 def sweep_search_cache(
@@ -115,68 +217,123 @@ def sweep_search_cache(
     operation_id: UUID | None = None,
     seconds: float | None = None,
 ) -> OperationResult:
-    """Remove the results that count no more; ``on_progress`` is told how many were looked at.
+    """Remove the values that count no more; ``on_progress`` is called with those looked at.
 
-    A sweep that was cut off is gone on with by the next one within an hour. After ``seconds`` it
-    stops by itself, for a caller that may not last as long as it does; a dry run then infers the
-    rest from what it has seen.
+    After ``seconds`` it stops by itself; a dry run then infers the rest from what it has seen.
 
     Raises:
-        OperationDenied, OperationRejected, OperationFailed: as for clear_search_cache.
+        OperatorError: as for clear_search_cache.
     """
-    act = Act.SWEEP_SEARCH_CACHE
-    reason = authorize(act, actor, reason, dry_run=dry_run)
-    with translate_errors(act, actor=actor, operation_id=operation_id) as attempt:
-        if dry_run:
-            plan = sweep.preview(seconds=seconds)
-            return OperationResult(message=_say_plan(plan), preview=asdict(plan))
-        with attempt.recorded(reason=reason) as operation:
-            outcome = sweep.sweep_leftovers(on_progress=on_progress, seconds=seconds)
-            operation.outcome = asdict(outcome)
-            operation.message = _say_swept(outcome)
-    return OperationResult(message=operation.message, operation_id=operation.pk)
+    return perform(
+        SweepSearchCache(seconds=seconds, on_progress=on_progress),
+        actor=actor,
+        reason=reason,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
 
 
-def _say_plan(plan: SweepPlan) -> str:
-    if plan.exact:
-        words = ngettext_lazy(
-            "Dry run: %(removed)d of %(seen)d results would be removed",
-            "Dry run: %(removed)d of %(seen)d results would be removed",
-            "removed",
+def choose_strategy(
+    mode: str, tags: Sequence[str] | None, on_progress: Progress | None
+) -> ClearStrategy:
+    """Return how to clear.
+
+    Raises:
+        TypeError: ``mode`` is no str, or ``tags`` are not several.
+        OperationRejected: no such mode; unusable tags.
+    """
+    if not isinstance(mode, str):
+        raise TypeError("mode has to be a str")
+    if mode not in CLEAR_MODES:
+        template = _("mode: one of %(choices)s")
+        raise OperationRejected(Message(template, choices=", ".join(CLEAR_MODES)))
+    if tags is not None:
+        return _tags_strategy(mode, tags)
+    if mode == "soft":
+        return ClearStrategy(
+            preview=_preview_soft, execute=soft.clear_softly, describe=_describe_soft
+        )
+    return ClearStrategy(
+        preview=_preview_hard,
+        execute=lambda: hard.clear(on_progress=on_progress),
+        describe=lambda outcome: Message(_("Search cache cleared")),
+    )
+
+
+def _tags_strategy(mode: str, tags: Sequence[str]) -> ClearStrategy:
+    try:
+        named = tag_clear.check_tags(tags)
+    except ValueError as error:
+        rejection = Message(_("tags: %(fault)s"), fault=message_of(error))
+        raise OperationRejected(rejection) from error
+    if not all(map(is_storable, named)):
+        raise OperationRejected(Message(_("tags: contains characters that are not text")))
+    if mode != "hard":
+        raise OperationRejected(Message(_("tags: a clear by tags is always hard")))
+    return ClearStrategy(
+        preview=lambda: _preview_tags(named),
+        execute=lambda: tag_clear.clear_tags(named),
+        describe=_describe_tags,
+        tags=named,
+    )
+
+
+def _preview_hard() -> OperationResult:
+    preview = hard.preview()
+    if preview.exact:
+        template = ngettext_lazy(
+            "Dry run: %(number)d key would be removed",
+            "Dry run: %(number)d keys would be removed",
+            "number",
         )
     else:
-        words = ngettext_lazy(
-            "Dry run: about %(removed)d of %(seen)d results would be removed",
-            "Dry run: about %(removed)d of %(seen)d results would be removed",
-            "removed",
+        template = ngettext_lazy(
+            "Dry run: about %(number)d key would be removed",
+            "Dry run: about %(number)d keys would be removed",
+            "number",
         )
-    return Message(words, removed=plan.removed, seen=plan.seen)
+    return OperationResult(message=Message(template, number=preview.keys), preview=asdict(preview))
 
 
-def _say_swept(outcome: SweepOutcome) -> str:
-    if outcome.finished:
-        words = ngettext_lazy(
-            "Search cache swept: %(removed)d of %(seen)d results removed",
-            "Search cache swept: %(removed)d of %(seen)d results removed",
-            "removed",
+def _preview_soft() -> OperationResult:
+    preview, stale_for = hard.preview(), float(app_settings().search_cache_soft_clear_grace)
+    if preview.exact:
+        template = ngettext_lazy(
+            "Dry run: %(number)d key would be stale, for at most %(seconds)s s",
+            "Dry run: %(number)d keys would be stale, for at most %(seconds)s s",
+            "number",
         )
     else:
-        words = ngettext_lazy(
-            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
-            " Go on with it",
-            "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results removed."
-            " Go on with it",
-            "removed",
+        template = ngettext_lazy(
+            "Dry run: about %(number)d key would be stale, for at most %(seconds)s s",
+            "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
+            "number",
         )
-    share = f"{outcome.progress:.0%}"
-    return Message(words, removed=outcome.removed, seen=outcome.seen, share=share)
+    figures = {**asdict(preview), "stale_for": stale_for}
+    del figures["foreign"]  # it removes nobody's keys
+    message = Message(template, number=preview.keys, seconds=f"{stale_for:g}")
+    return OperationResult(message=message, preview=figures)
 
 
-def _require_undoable(found: UndoableClear | None, expected: str | None) -> UndoableClear:
-    if found is None:
-        nothing = NothingToUndo()
-        raise OperationRejected(message_of(nothing), code=nothing.code)
-    if expected not in {None, found.clear}:
-        another = AnotherClear()
-        raise OperationRejected(message_of(another), code=another.code)
-    return found
+def _preview_tags(tags: Sequence[str]) -> OperationResult:
+    preview = tag_clear.preview(tags)
+    template = ngettext_lazy(
+        "Dry run: the results of %(number)d tag would be cleared",
+        "Dry run: the results of %(number)d tags would be cleared",
+        "number",
+    )
+    return OperationResult(message=Message(template, number=preview.tags), preview=asdict(preview))
+
+
+def _describe_soft(outcome: Mapping[str, Any]) -> str:
+    template = _("Search cache cleared softly: stale results for at most %(seconds)s s")
+    return Message(template, seconds=f"{outcome['stale_for']:g}")
+
+
+def _describe_tags(outcome: Mapping[str, Any]) -> str:
+    template = ngettext_lazy(
+        "Search cache cleared for %(number)d tag",
+        "Search cache cleared for %(number)d tags",
+        "number",
+    )
+    return Message(template, number=outcome["tags"])

@@ -19,7 +19,6 @@ from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_l
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, with_zone
-from analytics_admin.permissions import Act
 from analytics_admin.services.search_cache.clears import clear_mode_of
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import StoreExecutor
@@ -234,7 +233,7 @@ def _unknown_statistics(reason: str, minutes: int) -> dict[str, Any]:
 
 
 def _last_clear() -> LastClear | None:
-    kind, status = Act.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
+    kind, status = Operation.Kind.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
     row = Operation.objects.filter(kind=kind, status=status).first()
     if row is None:
         return None

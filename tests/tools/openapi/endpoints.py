@@ -124,8 +124,8 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         },
         response_examples={
             "All": ALL_RESET,
-            "Some": {"message": "1 circuit breakers reset successfully", "results": [MOVED]},
-            "Dry run": {"message": "Dry run: 1 circuit breakers would be reset", "preview": PLAN},
+            "Some": {"message": "1 circuit breaker reset successfully", "results": [MOVED]},
+            "Dry run": {"message": "Dry run: 1 circuit breaker would be reset", "preview": PLAN},
         },
     ),
     (breakers.BreakerView, "GET"): reading(
@@ -153,7 +153,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         summary="Reset one circuit breaker",
         body=serializers.OperationBody,
         response_examples={
-            "Reset": {"message": "1 circuit breakers reset successfully", "results": [MOVED]}
+            "Reset": {"message": "1 circuit breaker reset successfully", "results": [MOVED]}
         },
     ),
     (breakers.BreakerControlView, "PUT"): breaker_operation(
