@@ -22,15 +22,6 @@ from tests.support.console_pages import inputs, told
 
 API = "/api/v1/analytics/"
 SECTION = "/admin/analytics_admin/"
-ERRORS = (
-    services.OperationDenied,
-    services.OperationFailed,
-    services.OperationRejected,
-    services.BreakerInUse,
-    services.BreakerChanged,
-    services.BreakerNotOpen,
-    services.UnknownBreakers,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +164,7 @@ class ServiceDoor:
                 **request.arguments,
                 **seen,
             )
-        except ERRORS as error:
+        except services.OperatorError as error:
             return Answer(done=False, message=str(error))
         return Answer(done=True, message=result.message, operation_id=result.operation_id)
 
