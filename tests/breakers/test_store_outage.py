@@ -19,6 +19,7 @@ from analytics_admin.breakers.sync import StoreChange
 from analytics_admin.stores.latency import MAX_QUEUE_SECONDS, MAX_WAIT_SECONDS
 from tests.support.breakers import another, names_in
 from tests.support.sites import eventually
+from tests.support.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.hurried
 
@@ -122,9 +123,9 @@ def test_a_caller_is_let_go_as_soon_as_another_knows_of_the_loss(site, held):
     first = threading.Thread(target=breaker.call, args=(lambda: None,))
     first.start()
     time.sleep(MAX_WAIT_SECONDS / 2)
-    began = time.monotonic()
+    watch = Stopwatch()
     permit.fail()
-    assert time.monotonic() - began < MAX_WAIT_SECONDS
+    assert watch.seconds < MAX_WAIT_SECONDS
     first.join()
 
 
@@ -232,9 +233,9 @@ def test_no_caller_queues_for_long_at_a_store_that_is_just_not_slow(site):
     breaker, store = site.process("queue", failure_threshold=1000)
     permits = [breaker.acquire() for _ in range(200)]
     store.before = lambda: time.sleep(0.04)
-    began = time.monotonic()
+    watch = Stopwatch()
     at_once(200, lambda: permits.pop().fail())
-    assert time.monotonic() - began < MAX_QUEUE_SECONDS + 3 * MAX_WAIT_SECONDS
+    assert watch.seconds < MAX_QUEUE_SECONDS + 3 * MAX_WAIT_SECONDS
 
 
 def test_an_event_loop_that_is_held_up_does_not_hold_up_threads(site):
@@ -254,11 +255,11 @@ def test_an_event_loop_that_is_held_up_does_not_hold_up_threads(site):
     loop = threading.Thread(target=asyncio.run, args=(block(),))
     loop.start()
     blocked.wait()
-    began = time.monotonic()
+    watch = Stopwatch()
     for _ in range(4):
         breaker.call(lambda: None)
         time.sleep(0.05)
-    assert time.monotonic() - began < 0.2 + 2 * MAX_WAIT_SECONDS
+    assert watch.seconds < 0.2 + 2 * MAX_WAIT_SECONDS
     loop.join()
 
 
@@ -282,13 +283,13 @@ def test_a_process_forked_while_a_thread_holds_the_stand_in_goes_on(site, held):
 
 
 def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(site, held):
-    breaker, store = site.process("wait", wait_duration_in_open_state=0.4)
+    breaker, store = site.process("wait", wait_duration_in_open_state=2)
     fail(breaker, 3)
     store.before = held.wait
     time.sleep(0.05)
     with pytest.raises(CircuitOpenError) as caught:
         breaker.acquire()
-    assert 0 < caught.value.retry_after < 0.4
+    assert 0 < caught.value.retry_after < 2
     time.sleep(caught.value.retry_after)
     breaker.acquire().succeed()
     assert breaker.state == State.CLOSED

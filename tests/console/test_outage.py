@@ -1,6 +1,5 @@
 """The console while the store is down: quick, honest, and without a word of the store's address."""
 
-import time
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +9,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import trip
 from tests.support.servers import StoreServer, free_port
+from tests.support.stopwatch import Stopwatch
 
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 CLEAR = "/admin/analytics_admin/searchcache/clear/"
@@ -87,9 +87,9 @@ def operator(client, superuser):
 @pytest.mark.parametrize("url", [SEARCH_CACHE, BREAKERS])
 def test_the_page_says_unknown_within_a_second(operator, url):
     operator.get(reverse("admin:index"))  # whatever is loaded once
-    began = time.monotonic()
+    watch = Stopwatch()
     page = operator.get(url)
-    assert time.monotonic() - began < 1
+    assert watch.seconds < 1
     assert page.status_code == 200
     assert "Unknown" in page.text
     assert "the store" in page.text
@@ -113,9 +113,9 @@ def test_the_confirm_page_admits_that_it_cannot_tell(operator, url):
 @pytest.mark.usefixtures("down")
 @pytest.mark.parametrize("url", ACTS)
 def test_an_act_fails_within_two_seconds_and_says_so(operator, caplog, url):
-    began = time.monotonic()
+    watch = Stopwatch()
     answer = operator.post(url, CONFIRMED)
-    assert time.monotonic() - began < 2
+    assert watch.seconds < 2
     assert (answer.status_code, answer.url) == (302, PAGE_OF[url])
     page = operator.get(answer.url)
     (message,) = page.context["messages"]
