@@ -17,7 +17,7 @@ from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import runtime
-from analytics_admin.caching import client as wiring
+from analytics_admin.caching import client as cache_client
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import status
 from analytics_admin.caching.statistics import queries, reporter
@@ -107,7 +107,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(latency, "MAX_WAIT_SECONDS", 10.0)
         monkeypatch.setattr(latency, "SLOW_ANSWER_SECONDS", 10.0)
         monkeypatch.setattr(runtime, "CALL_TIMEOUT_SECONDS", 10.0)
-        monkeypatch.setattr(wiring, "REPLY_TIMEOUT", 10.0)
+        monkeypatch.setattr(cache_client, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr(
             "analytics_admin.services.search_cache.queries.MAX_STATISTICS_WAIT_SECONDS", 10.0
         )

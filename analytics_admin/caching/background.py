@@ -1,8 +1,4 @@
-"""Computing stale values anew behind the backs of the callers that they are served to.
-
-Knows nothing of a store: what there is to do is a walk over a lookup's steps, by a thread of its
-own, or in an event loop by a task.
-"""
+"""Refreshing stale values in the background, while callers are served the stale ones."""
 
 import asyncio
 import logging
@@ -19,83 +15,83 @@ logger = logging.getLogger("analytics_admin.caching")
 
 
 class BackgroundRefreshes:
-    """Those of one process; at most so many at once."""
+    """The refreshes of one process: each in a thread or a task of its own, at most ``limit``."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self.after_fork()
 
     @property
-    def are_on(self) -> bool:
-        return self._most > 0
+    def enabled(self) -> bool:
+        return self._limit > 0
 
-    def begin(self, walk: Callable[[], object]) -> bool:
-        """Have a thread of its own take the walk, in the caller's context; say whether one will.
+    def start(self, refresh: Callable[[], object]) -> bool:
+        """Run the refresh in a new thread with the caller's context; say whether it will run.
 
-        It has its own database connections, and closes them.
+        The thread has its own database connections, and closes them.
         """
-        if not self._take_place():
+        if not self._reserve_slot():
             return False
         context = copy_context()
         thread = threading.Thread(
-            target=context.run, args=(self._work, walk), name="search cache refresh", daemon=True
+            target=context.run, args=(self._run, refresh), name="search cache refresh", daemon=True
         )
         try:
             thread.start()
         except RuntimeError:  # the process ends, or may have no more threads
-            self._give_place_back()
+            self._release_slot()
             return False
         return True
 
-    def abegin(self, walk: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-        """Have a task take the walk; say whether one will."""
-        if not self._take_place():
+    def astart(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+        """Run the refresh in a task; say whether it will run."""
+        if not self._reserve_slot():
             return False
-        task = asyncio.create_task(self._awork(walk))
+        task = asyncio.create_task(self._arun(refresh))
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
         return True
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child: what was under way is its parent's."""
+        """Start afresh in a forked child: the running refreshes are its parent's."""
         self._lock = threading.Lock()
-        self._under_way = 0
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task of its own accord
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps weak references only
 
-    def _work(self, walk: Callable[[], object]) -> None:
+    def _run(self, refresh: Callable[[], object]) -> None:
         try:
-            walk()
+            refresh()
         except UnstorableValue as error:
-            _tell(error)
-        except Exception:  # noqa: S110  the search's own; it is counted, as when a caller is served despite it
+            _log(error)
+        except Exception:  # noqa: S110  the site's own error; the statistics count it
             pass
         finally:
             connections.close_all()
-            self._give_place_back()
+            self._release_slot()
 
-    async def _awork(self, walk: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def _arun(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
-            await walk()
+            await refresh()
         except UnstorableValue as error:
-            _tell(error)
+            _log(error)
         except Exception:  # noqa: S110  as above
             pass
 
     def _end_task(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._give_place_back()
+        self._release_slot()
 
-    def _take_place(self) -> bool:
+    def _reserve_slot(self) -> bool:
         with self._lock:
-            if self._under_way >= self._most:
+            if self._running >= self._limit:
                 return False
-            self._under_way += 1
+            self._running += 1
             return True
 
-    def _give_place_back(self) -> None:
+    def _release_slot(self) -> None:
         with self._lock:
-            self._under_way -= 1
+            self._running -= 1
 
 
-def _tell(error: UnstorableValue) -> None:
-    logger.error("search cache: a stale value could not be replaced: %s", error)
+def _log(error: UnstorableValue) -> None:
+    logger.error("search cache: a stale value could not be refreshed: %s", error)

@@ -1,6 +1,6 @@
-"""Values as text, such that what is read back is what was given, type by type.
+"""Values as JSON text that reads back unchanged, type by type.
 
-JSON and not pickle: who can write to the store must not be able to run code here.
+Not pickle: whoever can write to the store must not be able to run code here.
 """
 
 import json
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class UnstorableValue(TypeError):
-    """A value that would not come back from the cache as it went in; the text names the place."""
+    """A value that would not come back from the cache unchanged; the message names the place."""
 
     code = "unstorable_value"
 
 
 class ValueTooLarge(ValueError):
-    """A value over SEARCH_CACHE_MAX_VALUE_BYTES."""
+    """A value larger than SEARCH_CACHE_MAX_VALUE_BYTES."""
 
     code = "value_too_large"
 
@@ -27,19 +27,19 @@ def encode(value: Any) -> str:
     """Return the value as compact JSON.
 
     Raises:
-        UnstorableValue: a type that would come back as another, or not at all.
+        UnstorableValue: a type would come back as another one, or not at all.
     """
     try:
         _check(value, "value")
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), check_circular=False)
     except RecursionError:
         raise UnstorableValue("value is nested too deeply, or contains itself") from None
-    except ValueError as error:  # an int of more digits than Python converts
+    except ValueError as error:  # an int with more digits than Python converts
         raise UnstorableValue(f"value cannot be written: {error}") from None
 
 
 def decode(text: str) -> Any:
-    """Return the value behind the text."""
+    """Return the value that ``encode`` wrote."""
     return _decode(text)
 
 
@@ -55,18 +55,18 @@ def _check(value: Any, place: str) -> None:  # noqa: C901  one branch per type t
         return
     elif kind is float:
         if not math.isfinite(value):
-            raise UnstorableValue(f"{place} is {value}, which JSON does not know")
+            raise UnstorableValue(f"{place} is {value}, which JSON cannot express")
     elif kind is list:
         for number, item in enumerate(value):
             _check(item, f"{place}[{number}]")
     elif kind is dict:
         for name, item in value.items():
             if type(name) is not str:
-                raise UnstorableValue(f"{place} has the key {name!r}, which would become text")
+                raise UnstorableValue(f"{place} has the key {name!r}, which would become a string")
             _check_text(name, place)
             _check(item, f'{place}["{name}"]')
     else:
-        raise UnstorableValue(f"{place} is a {kind.__name__}, which JSON does not bring back")
+        raise UnstorableValue(f"{place} is a {kind.__name__}, which JSON cannot restore")
 
 
 def _check_text(text: str, place: str) -> None:

@@ -1,4 +1,4 @@
-"""Functions whose results are cached by their arguments. Knows the cache by its methods alone."""
+"""The decorator that caches a function's results by its arguments."""
 
 import functools
 import inspect
@@ -21,33 +21,33 @@ R = TypeVar("R")
 
 OBJECT_KEY = "search_cache_key"
 PLAIN = (str, int, float, list, tuple, dict, date, Decimal, UUID)
-"""What is in a key as it is."""
+"""Types that are part of a key unchanged."""
 
 
 class Decorator:
-    """What makes a function a cached one, on these terms."""
+    """Turns a function into a cached one; ``options`` are those of every call."""
 
     def __init__(
         self,
         cache: "SearchCache",
         *,
         tags: Iterable[str] | Callable[..., Iterable[str]],
-        **terms: Any,
+        **options: Any,
     ) -> None:
         self._cache = cache
         self._tags = tags if callable(tags) else tuple(tags) if not isinstance(tags, str) else tags
-        self._terms = terms
+        self._options = options
 
     def __call__(self, function: Callable[P, R]) -> "CachedFunction[P, R]":
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError("what a generator yields cannot be cached; return a list")
+            raise TypeError("a generator cannot be cached; return a list")
         if getattr(function, "__name__", "<lambda>") == "<lambda>":
-            raise TypeError("a cached function needs a name, which is in its keys; define it")
-        return CachedFunction(self._cache, function, self._tags, self._terms)
+            raise TypeError("a cached function needs a name, which is part of its keys; use def")
+        return CachedFunction(self._cache, function, self._tags, self._options)
 
 
 class CachedFunction(Generic[P, R]):
-    """A function in front of which the search cache stands."""
+    """A function whose results the search cache keeps."""
 
     __wrapped__: Callable[P, R]
 
@@ -56,13 +56,13 @@ class CachedFunction(Generic[P, R]):
         cache: "SearchCache",
         function: Callable[P, R],
         tags: Iterable[str] | Callable[..., Iterable[str]],
-        terms: dict[str, Any],
+        options: dict[str, Any],
     ) -> None:
         functools.update_wrapper(self, function)
         self._cache = cache
         self._function = function
         self._tags = tags
-        self._terms = terms
+        self._options = options
         self._name = f"{function.__module__}.{function.__qualname__}"
         self._signature = inspect.signature(function)
         self._is_async = inspect.iscoroutinefunction(function)
@@ -70,57 +70,57 @@ class CachedFunction(Generic[P, R]):
             markcoroutinefunction(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        found: Any = self.lookup(*args, **kwargs)
-        result: Any = self._value_later(found) if self._is_async else found.value
+        lookup: Any = self.lookup(*args, **kwargs)
+        result: Any = self._avalue(lookup) if self._is_async else lookup.value
         return cast("R", result)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
     def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Return the Lookup of a call; of an ``async def`` an awaitable of it."""
-        terms = {**self._terms, "tags": self._tags_of(args, kwargs)}
+        """Return the Lookup of a call; for an ``async def``, an awaitable of it."""
+        options = {**self._options, "tags": self._tags_of(args, kwargs)}
         compute = functools.partial(self._function, *args, **kwargs)
         lookup = self._cache.alookup if self._is_async else self._cache.lookup
-        return lookup(self.key(*args, **kwargs), compute, **terms)
+        return lookup(self.key(*args, **kwargs), compute, **options)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> list[Any]:
-        """Return the key of a call, as the cache's own methods take it.
+        """Return the key of a call, for the methods of the cache.
 
         Raises:
-            TypeError: the function does not take these arguments.
+            TypeError: the function does not accept these arguments.
         """
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         if args:
             first = next(iter(arguments))
-            arguments[first] = _part_of(arguments[first])
+            arguments[first] = _key_part(arguments[first])
         return [self._name, arguments]
 
     def delete(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Remove the result of a call; of an ``async def`` an awaitable. See SearchCache."""
+        """Remove the result of a call; for an ``async def``, return an awaitable."""
         delete = self._cache.adelete if self._is_async else self._cache.delete
         return delete(self.key(*args, **kwargs))
 
     def _tags_of(self, args: Any, kwargs: Any) -> Iterable[str]:
         return self._tags(*args, **kwargs) if callable(self._tags) else self._tags
 
-    async def _value_later(self, found: Coroutine[Any, Any, Lookup]) -> Any:
-        return (await found).value
+    async def _avalue(self, lookup: Coroutine[Any, Any, Lookup]) -> Any:
+        return (await lookup).value
 
 
-def _part_of(first: Any) -> Any:
-    """Return what of a first argument enters the key, which may be a method's object or class."""
+def _key_part(first: Any) -> Any:
+    """Return the key's part for a first argument, which may be a method's object or class."""
     if first is None or isinstance(first, PLAIN):
         return first
-    kind = first if isinstance(first, type) else type(first)
+    cls = first if isinstance(first, type) else type(first)
     own = None
-    if first is not kind:
+    if first is not cls:
         try:
             own = getattr(first, OBJECT_KEY)
         except AttributeError:
             raise TypeError(
-                f"a {kind.__name__} cannot be in a key; its attribute {OBJECT_KEY} would"
+                f"a {cls.__name__} cannot be part of a key; give it the attribute {OBJECT_KEY}"
             ) from None
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", "own": own}
+    return {"class": f"{cls.__module__}.{cls.__qualname__}", "own": own}

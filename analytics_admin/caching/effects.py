@@ -1,7 +1,7 @@
-"""The steps of a lookup that found no fresh value, as data; and who takes them.
+"""The effects of a lookup that found no fresh value, as data; and how they are carried out.
 
-A lookup is written once, as a generator of steps. ``run`` walks it in a thread, ``arun`` in an
-event loop, which it never blocks.
+A lookup is written once, as a generator of effects. ``run`` carries them out in a thread; ``arun``
+does so in an event loop without blocking it.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from analytics_admin.caching.stores.availability import StoreAccess, StoreBypass
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """An answer of the search cache, and where it comes from."""
+    """A value from the search cache, and where it comes from."""
 
     value: Any
     state: Literal["hit", "miss", "stale", "bypass"]
-    """``hit``: fresh from the cache. ``miss``: computed by this call. ``stale``: past its time.
-    ``bypass``: computed by this call, the store being away."""
+    """``hit``: fresh from the cache. ``miss``: computed by this call. ``stale``: past its timeout.
+    ``bypass``: computed by this call because the store is unavailable."""
     age: float
     """Seconds since the value was stored."""
 
 
 class CallStore(NamedTuple):
-    """Have the store do something; answered with what it returns, None if it is away."""
+    """Call the store; answered with the result, or None if the store is unavailable."""
 
-    step: StoreCall[Any]
+    call: StoreCall[Any]
 
 
 class Sleep(NamedTuple):
@@ -41,26 +41,26 @@ class Sleep(NamedTuple):
 
 
 class WaitFor(NamedTuple):
-    """Wait for another's flight; answered with a Waited."""
+    """Wait for another caller's flight; answered with a FlightWait."""
 
     flight: Flight
     seconds: float
 
 
 class FlightWait(NamedTuple):
-    ended: bool
-    landing: FlightResult | None
+    has_ended: bool
+    result: FlightResult | None
 
 
 class InBackground(NamedTuple):
-    """Have these steps taken while the caller goes on; answered with whether they will be."""
+    """Carry out these effects in the background; answered with whether that will happen."""
 
     refreshes: BackgroundRefreshes
-    steps: "Effects"
+    effects: "Effects"
 
 
 class Compute(NamedTuple):
-    """Compute the value; answered with an Outcome."""
+    """Compute the value; answered with a Computation."""
 
 
 class Computation(NamedTuple):
@@ -70,52 +70,52 @@ class Computation(NamedTuple):
 
 
 Answer = Lookup | Exception
-"""The end of a lookup; an exception is the computation's own, or says that its result cannot be."""
+"""The end of a lookup; the exception is the computation's own, or says why it cannot be stored."""
 Effect = CallStore | Sleep | WaitFor | InBackground | Compute
 Effects = Generator[Effect, Any, Answer]
 
 
-def run(steps: Effects, line: StoreAccess, compute: Callable[[], Any]) -> Lookup:
-    """Walk the lookup in this thread and return its answer."""
+def run(effects: Effects, access: StoreAccess, compute: Callable[[], Any]) -> Lookup:
+    """Carry out a lookup's effects in this thread and return its answer."""
     reply: Any = None
     try:
         while True:
-            reply = _do(steps.send(reply), line, compute)
+            reply = _do(effects.send(reply), access, compute)
     except StopIteration as end:
-        return _settle(end.value)
+        return _return_or_raise(end.value)
     finally:
-        steps.close()  # it gives back what it holds, if this thread was interrupted
+        effects.close()  # returns the lease if this thread was interrupted
 
 
-async def arun(steps: Effects, line: StoreAccess, compute: Callable[[], Any]) -> Lookup:
-    """Walk the lookup in a task and return its answer. ``compute`` may return an awaitable."""
+async def arun(effects: Effects, access: StoreAccess, compute: Callable[[], Any]) -> Lookup:
+    """Carry out a lookup's effects in a task. ``compute`` may return an awaitable."""
     reply: Any = None
     try:
         while True:
-            reply = await _ado(steps.send(reply), line, compute)
+            reply = await _ado(effects.send(reply), access, compute)
     except StopIteration as end:
-        return _settle(end.value)
+        return _return_or_raise(end.value)
     finally:
-        steps.close()
+        effects.close()
 
 
-def _settle(answer: Answer) -> Lookup:
+def _return_or_raise(answer: Answer) -> Lookup:
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _do(step: Effect, line: StoreAccess, compute: Callable[[], Any]) -> Any:
-    match step:
-        case CallStore(exchange):
+def _do(effect: Effect, access: StoreAccess, compute: Callable[[], Any]) -> Any:
+    match effect:
+        case CallStore(call):
             with suppress(StoreBypassed):
-                return line.run(exchange)
+                return access.run(call)
         case Sleep(seconds):
             time.sleep(seconds)
         case WaitFor(flight, seconds):
             return _wait(flight, seconds)
-        case InBackground(refreshes, steps):
-            return refreshes.begin(partial(run, steps, line, compute))
+        case InBackground(refreshes, effects):
+            return refreshes.start(partial(run, effects, access, compute))
         case Compute():
             return _compute(compute)
     return None
@@ -123,7 +123,7 @@ def _do(step: Effect, line: StoreAccess, compute: Callable[[], Any]) -> Any:
 
 def _wait(flight: Flight, seconds: float) -> FlightWait:
     if flight.loop is not None and flight.loop is running_loop():
-        return FlightWait(False, None)  # this very thread is what the flight needs to go on
+        return FlightWait(False, None)  # the flight needs this very thread to go on
     try:
         return FlightWait(True, flight.future.result(timeout=max(0.0, seconds)))
     except TimeoutError:
@@ -131,43 +131,43 @@ def _wait(flight: Flight, seconds: float) -> FlightWait:
 
 
 def _compute(compute: Callable[[], Any]) -> Computation:
-    began = time.monotonic()
+    started = time.monotonic()
     try:
-        return Computation(compute(), None, time.monotonic() - began)
-    except Exception as error:  # the caller's own, raised to it in the end
-        return Computation(None, error, time.monotonic() - began)
+        return Computation(compute(), None, time.monotonic() - started)
+    except Exception as error:  # the caller's own; raised to it in the end
+        return Computation(None, error, time.monotonic() - started)
 
 
-async def _ado(step: Effect, line: StoreAccess, compute: Callable[[], Any]) -> Any:
-    match step:
-        case CallStore(exchange):
+async def _ado(effect: Effect, access: StoreAccess, compute: Callable[[], Any]) -> Any:
+    match effect:
+        case CallStore(call):
             with suppress(StoreBypassed):
-                return await line.arun(exchange)
+                return await access.arun(call)
         case Sleep(seconds):
             await asyncio.sleep(seconds)
         case WaitFor(flight, seconds):
             return await _await(flight, seconds)
-        case InBackground(refreshes, steps):
-            return refreshes.abegin(partial(arun, steps, line, compute))
+        case InBackground(refreshes, effects):
+            return refreshes.astart(partial(arun, effects, access, compute))
         case Compute():
             return await _acompute(compute)
     return None
 
 
 async def _await(flight: Flight, seconds: float) -> FlightWait:
-    awaited = asyncio.wrap_future(flight.future)
+    future = asyncio.wrap_future(flight.future)
     try:
-        return FlightWait(True, await asyncio.wait_for(awaited, max(0.0, seconds)))
+        return FlightWait(True, await asyncio.wait_for(future, max(0.0, seconds)))
     except TimeoutError:
         return FlightWait(False, None)
 
 
 async def _acompute(compute: Callable[[], Any]) -> Computation:
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         value = compute()
         if inspect.isawaitable(value):
             value = await value
-        return Computation(value, None, time.monotonic() - began)
-    except Exception as error:  # the caller's own, raised to it in the end
-        return Computation(None, error, time.monotonic() - began)
+        return Computation(value, None, time.monotonic() - started)
+    except Exception as error:  # the caller's own; raised to it in the end
+        return Computation(None, error, time.monotonic() - started)

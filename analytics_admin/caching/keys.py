@@ -1,6 +1,6 @@
-"""Canonical names for keys of the search cache: equal keys agree, different ones never collide.
+"""Canonical names of keys and tags: equal keys get one name, different keys never collide.
 
-Knows nothing of prefixes and versions, which the cache alias puts in front, nor of a store.
+The cache alias adds its prefix and version to these names.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
 MAX_NAME_CHARS = 120
-"""Characters of a canonical form that still is the name itself; a longer one is hashed."""
+"""A canonical form up to this length is the name itself; a longer one is hashed."""
 MAX_TAG_CHARS = 500
-"""Characters of a tag; more is a mistake, such as a whole document."""
+"""A longer tag is a mistake, such as a whole document."""
 MAX_TAGS_PER_VALUE = 50
 
 
@@ -26,13 +26,13 @@ def name_key(key: object) -> str:
     """Return the name of a key: at most 122 characters of printable ASCII without a space.
 
     A key is None, a bool, int, float, str, date, datetime, Decimal or UUID, or a list, tuple or
-    dict (with text as keys) of such values. The kinds are told apart: 1, 1.0, True and "1" are
-    four keys. A list and a tuple of the same values are one key, like the two orders of a dict,
-    0.0 and -0.0, one instant in two time zones, and Decimal("1.0") and Decimal("1.00").
+    dict (with str keys) of such values. Types differ: 1, 1.0, True and "1" are four keys. These
+    are one key each: a list and a tuple of the same values, a dict in any order, 0.0 and -0.0,
+    one instant in two time zones, Decimal("1.0") and Decimal("1.00").
 
     Raises:
-        TypeError: a value of another kind, or a dict's key that is no text; it names the place.
-        ValueError: a number that is not finite, or a key nested too deeply.
+        TypeError: the key holds another type, or a dict whose key is not a str.
+        ValueError: a number is not finite, or the key is nested too deeply.
     """
     try:
         return _name(_canonical(key, "key"))
@@ -44,13 +44,13 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return the names of tags, sorted, each once.
 
     Raises:
-        TypeError: ``tags`` is one text rather than several, or holds something that is no text.
-        ValueError: a tag that is empty or over 500 characters, or more than 50 tags.
+        TypeError: ``tags`` is a single str, or a tag is not a str.
+        ValueError: a tag is empty or over 500 characters, or there are more than 50 tags.
     """
     if tags == ():
         return ()
     if isinstance(tags, str | bytes):
-        raise TypeError(f"tags must be several texts, as in ({tags!r},), not one")
+        raise TypeError(f"tags must be a list of strings, as in [{tags!r}], not one string")
     names = {_name(_canonical(_checked_tag(tag), "tag")) for tag in tags}
     if len(names) > MAX_TAGS_PER_VALUE:
         words = _("a value has at most %(most)s tags, not %(number)s")
@@ -60,7 +60,7 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 def _checked_tag(tag: object) -> str:
     if not isinstance(tag, str):
-        raise TypeError(f"a tag must be text, not {type(tag).__name__}")
+        raise TypeError(f"a tag must be a string, not {type(tag).__name__}")
     if not 0 < len(tag) <= MAX_TAG_CHARS:
         words = _("a tag has 1 to %(most)s characters, not %(number)s")
         raise ValueError(Message(words, most=MAX_TAG_CHARS, number=len(tag)))
@@ -68,19 +68,21 @@ def _checked_tag(tag: object) -> str:
 
 
 def _name(text: str) -> str:
-    """Return a text as it is if it may be part of a name, else its SHA-256."""
+    """Return the text itself if it is short, printable ASCII without a space, else its SHA-256."""
     if len(text) <= MAX_NAME_CHARS and text.isascii() and text.isprintable() and " " not in text:
         return f"k:{text}"
-    # Not "replace" or an escape: a lone surrogate must not become what another text is.
+    # Not "replace" or an escape: a lone surrogate must not collide with another text.
     return f"h:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _canonical(value: Any, place: str) -> str:
-    """Write the value as JSON would, each further kind behind a mark that JSON does not know."""
-    for kind, write in _WRITERS:
-        if isinstance(value, kind):
+    """Write the value as JSON does; each further type starts with a mark that JSON lacks."""
+    for types, write in _WRITERS:
+        if isinstance(value, types):
             return write(value, place)
-    raise TypeError(f"{place} is a value of type {type(value).__name__}, which cannot be in a key")
+    raise TypeError(
+        f"{place} is a value of type {type(value).__name__}, which cannot be part of a key"
+    )
 
 
 def _text(value: str, place: str) -> str:
@@ -91,7 +93,7 @@ def _constant(value: bool | None, place: str) -> str:
     return {None: "null", False: "false", True: "true"}[value]
 
 
-def _whole(value: int, place: str) -> str:
+def _integer(value: int, place: str) -> str:
     return f"{int(value):x}!" if abs(value) >= 10**18 else int.__repr__(value)
 
 
@@ -109,7 +111,7 @@ def _sequence(value: Iterable[Any], place: str) -> str:
 def _mapping(value: dict[Any, Any], place: str) -> str:
     for name in value:
         if not isinstance(name, str):
-            raise TypeError(f"{place} has {name!r} as a key, which is no text")
+            raise TypeError(f"{place} has the key {name!r}, which is not a string")
     parts = [
         f"{_text(name, place)}:{_canonical(value[name], f'{place}[{name!r}]')}"
         for name in sorted(value)
@@ -117,7 +119,7 @@ def _mapping(value: dict[Any, Any], place: str) -> str:
     return "{" + ",".join(parts) + "}"
 
 
-def _instant(value: datetime, place: str) -> str:
+def _datetime(value: datetime, place: str) -> str:
     offset = value.utcoffset()
     naive = value.replace(tzinfo=None, fold=0)
     if offset is None:
@@ -127,7 +129,7 @@ def _instant(value: datetime, place: str) -> str:
     return f"@{since.days}d{since.seconds}.{since.microseconds:06}Z"
 
 
-def _day(value: date, place: str) -> str:
+def _date(value: date, place: str) -> str:
     return f"@{value.isoformat()}"
 
 
@@ -149,12 +151,12 @@ def _uuid(value: UUID, place: str) -> str:
 _WRITERS: tuple[tuple[Any, Callable[[Any, str], str]], ...] = (
     (str, _text),
     (bool | None, _constant),
-    (int, _whole),
+    (int, _integer),
     ((list, tuple), _sequence),
     (float, _float),
     (dict, _mapping),
-    (datetime, _instant),  # before date: each is one
-    (date, _day),
+    (datetime, _datetime),  # before date, which is its base class
+    (date, _date),
     (Decimal, _decimal),
     (UUID, _uuid),
 )

@@ -1,20 +1,19 @@
-"""What a call does that found no fresh value: compute it, wait for who does, or take a stale one.
+"""What a call does that found no fresh value: compute it, wait for another call, or serve stale.
 
-Of all callers in the fleet the one that holds the lease computes. The lease is taken for ``lease``
-seconds; when they are over another caller may compute as well, and the first of the two to finish
-fills the cache. So a computation may take longer than its lease, up to ten times, at the price of
-being done twice; and one whose process was killed is missed for no longer than that.
+Of all callers on all processes, the one that holds the lease computes. After ``lease`` seconds
+another caller may take the lease over, and the first of the two to finish fills the cache. So a
+computation may take longer than its lease, up to ten times, at the price of being done twice. A
+killed process holds the others up for one lease at most. (Nishtala et al., "Scaling Memcache at
+Facebook", NSDI 2013.)
 """
 
 import random
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from typing import Any
 
 from analytics_admin.caching.background import BackgroundRefreshes
 from analytics_admin.caching.codec import UnstorableValue, decode, encode
-from analytics_admin.caching.durations import shortened
 from analytics_admin.caching.effects import (
     Answer,
     CallStore,
@@ -30,201 +29,196 @@ from analytics_admin.caching.effects import (
 )
 from analytics_admin.caching.entries import Entry, decode_entry
 from analytics_admin.caching.freshness import Freshness, assess_freshness
+from analytics_admin.caching.request import CacheRequest
 from analytics_admin.caching.singleflight import (
     Flight,
     FlightResult,
     SingleFlight,
+    current_flights,
     is_being_computed_here,
-    within,
 )
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.stores.availability import StoreAccess
-from analytics_admin.caching.stores.base import Claim, EntryKeys, Store, Ttl
+from analytics_admin.caching.stores.base import Claim, Store
 
 MAX_WAIT_LEASES = 2.0
-"""Times the lease that a call waits for others at most: one may be killed, and one take over."""
+"""A call waits for others this many leases: one caller may be killed, and one take over."""
 MAX_FRUITLESS_WAITS = 2
-"""Computations of others that a call sees bring nothing before it computes for itself: behind a
+"""A call computes for itself after this many computations by others brought no value. Behind a
 backend that is down, callers must not fail one after the other."""
 NO_CALLER = Lookup(None, "stale", 0.0)
-"""The answer of a refresh to the caller that it has not."""
+"""The answer of a background refresh, which has no caller."""
 MIN_PAUSE_SECONDS = 0.01
 MAX_PAUSE_SECONDS = 0.1
-"""Seconds between two looks at what another process does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRequest:
-    """What is asked for, and on which terms."""
-
-    place: EntryKeys
-    timeout: float | None
-    """Seconds for which a value is fresh; None for ever."""
-    stale_for: float
-    lease: float
-    max_bytes: int
-
-    def life(self) -> Ttl:
-        """Return how long a value stored now is to live, by a shortened timeout."""
-        if self.timeout is None:
-            return Ttl(fresh_ms=0, kept_ms=0)
-        fresh = max(1, round(shortened(self.timeout) * 1000))
-        return Ttl(fresh_ms=fresh, kept_ms=fresh + round(self.stale_for * 1000))
+"""Between two looks at another process' computation."""
 
 
 class MissResolver:
-    """The lookups of one process against one store."""
+    """Resolves the misses of one process against one store."""
 
-    def __init__(self, line: StoreAccess, statistics: CallCounter, *, refreshes: int = 0) -> None:
-        self._line = line
-        self._statistics = statistics
-        self._refreshes = BackgroundRefreshes(refreshes)
-        self.flights = SingleFlight()
+    def __init__(
+        self, access: StoreAccess, counter: CallCounter, *, background_refreshes: int = 0
+    ) -> None:
+        self._access = access
+        self._counter = counter
+        self._refreshes = BackgroundRefreshes(background_refreshes)
+        self._flights = SingleFlight()
 
-    def resolve(self, question: CacheRequest, seen: Freshness) -> Effects:
-        """Find a value where none that is fresh was seen."""
-        if is_being_computed_here(question.place):  # it would wait for itself
+    def resolve(self, request: CacheRequest, seen: Freshness) -> Effects:
+        """Get a value for a request whose reading ``seen`` was not fresh."""
+        if is_being_computed_here(request.keys):  # it would wait for itself
             return (yield from self._compute_alone("miss"))
-        until = time.monotonic() + MAX_WAIT_LEASES * question.lease
+        until = time.monotonic() + MAX_WAIT_LEASES * request.lease
         fruitless = 0
         while True:
-            flight, is_own = self.flights.join(question.place, stamps=seen.stamps)
-            if is_own and seen.stale is not None and self._refreshes.are_on:
-                yield from self._refresh_behind(question, flight, seen)
+            flight, is_own = self._flights.join(request.keys, accepted=seen.accepted)
+            if is_own and seen.stale is not None and self._refreshes.enabled:
+                yield from self._refresh_in_background(request, flight, seen)
             elif is_own:
                 try:
-                    return (yield from self._lead(question, flight, seen, until))
+                    return (yield from self._lead(request, flight, seen, until))
                 finally:
-                    self.flights.end(flight)
+                    self._flights.end(flight)
             if seen.stale is not None:
                 return self._serve_stale(seen.stale, now=seen.now)
-            found = yield from self._follow(question, flight, until)
-            if not isinstance(found, Freshness):
-                return found
-            # Under other stamps it was a clear that took the result.
-            fruitless = fruitless + 1 if found.stamps == seen.stamps else 0
-            if fruitless >= MAX_FRUITLESS_WAITS and found.stale is None:
+            answer = yield from self._follow(request, flight, until)
+            if not isinstance(answer, Freshness):
+                return answer
+            # Under other epochs, it was a clear that took the result.
+            fruitless = fruitless + 1 if answer.accepted == seen.accepted else 0
+            if fruitless >= MAX_FRUITLESS_WAITS and answer.stale is None:
                 return (yield from self._compute_alone("miss"))
-            seen = found
-
-    def after_fork(self) -> None:
-        """Begin anew in a forked child: what was under way is its parent's."""
-        self.flights = SingleFlight()
-        self._refreshes.after_fork()
-
-    def _refresh_behind(
-        self, question: CacheRequest, flight: Flight, seen: Freshness
-    ) -> Generator[Effect, Any, None]:
-        """Have the flight led behind the caller's back, unless too many are already."""
-        flight.is_behind = True
-        is_taken = False
-        try:
-            is_taken = yield InBackground(
-                self._refreshes, self._lead_behind(question, flight, seen)
-            )
-        finally:
-            if not is_taken:  # then a later caller will try
-                self.flights.end(flight)
-
-    def _lead_behind(self, question: CacheRequest, flight: Flight, seen: Freshness) -> Effects:
-        """Compute anew what is served meanwhile, unless another process is at it."""
-        began = time.monotonic()
-        try:
-            claim: Claim | None = yield CallStore(_claiming(question, flight, seen.damaged))
-            if claim is not None and claim.state == "granted":
-                flight.stamp = claim.stamp
-                return (yield from self._refresh(question, flight, seen, claim, began))
-            return NO_CALLER
-        finally:
-            self.flights.end(flight)
-
-    def _follow(
-        self, question: CacheRequest, flight: Flight, until: float
-    ) -> Generator[Effect, Any, Answer | Freshness]:
-        """Wait for the flight; return its value, or what is to be seen if it brought none."""
-        waited: FlightWait = yield WaitFor(flight, until - time.monotonic())
-        if waited.landing is not None:
-            return self._serve_landing(waited.landing)
-        if not waited.ended:
-            return (yield from self._compute_alone("miss"))
-        found: Freshness | None = yield CallStore(
-            lambda store: assess_freshness(store.read(question.place), question.stale_for)
-        )
-        if found is None:
-            return (yield from self._compute_alone("bypass"))
-        if found.fresh is not None:
-            return self._serve_landing(_landing_of(found.fresh, now=found.now))
-        return found
+            seen = answer
 
     def bypass(self) -> Effects:
-        """Compute without the store, which is away."""
+        """Compute without the store, which is unavailable."""
         return (yield from self._compute_alone("bypass"))
 
-    def _lead(
-        self, question: CacheRequest, flight: Flight, seen: Freshness, until: float
+    def after_fork(self) -> None:
+        """Start afresh in a forked child: the running flights are its parent's."""
+        self._flights = SingleFlight()
+        self._refreshes.after_fork()
+
+    def _refresh_in_background(
+        self, request: CacheRequest, flight: Flight, seen: Freshness
+    ) -> Generator[Effect, Any, None]:
+        """Lead the flight in the background, unless too many refreshes are running."""
+        flight.is_background = True
+        is_started = False
+        try:
+            effects = self._lead_in_background(request, flight, seen)
+            is_started = yield InBackground(self._refreshes, effects)
+        finally:
+            if not is_started:  # a later caller will try
+                self._flights.end(flight)
+
+    def _lead_in_background(
+        self, request: CacheRequest, flight: Flight, seen: Freshness
     ) -> Effects:
-        """Compute on behalf of this process, or watch the process that does."""
-        began = time.monotonic()
+        """Refresh a stale value, unless another process does."""
+        started = time.monotonic()
+        try:
+            claim: Claim | None = yield CallStore(_claim_call(request, flight, seen.damaged))
+            if claim is not None and claim.state == "granted":
+                flight.epochs = claim.epochs
+                return (yield from self._refresh(request, flight, seen, claim, started))
+            return NO_CALLER
+        finally:
+            self._flights.end(flight)
+
+    def _follow(
+        self, request: CacheRequest, flight: Flight, until: float
+    ) -> Generator[Effect, Any, Answer | Freshness]:
+        """Wait for the flight; return its value, or a new reading if it brought none."""
+        wait: FlightWait = yield WaitFor(flight, until - time.monotonic())
+        if wait.result is not None:
+            return self._serve_result(wait.result)
+        if not wait.has_ended:
+            return (yield from self._compute_alone("miss"))
+        freshness: Freshness | None = yield CallStore(
+            lambda store: assess_freshness(store.read(request.keys), request.stale_for)
+        )
+        if freshness is None:
+            return (yield from self._compute_alone("bypass"))
+        if freshness.fresh is not None:
+            return self._serve_result(_result_of(freshness.fresh, now=freshness.now))
+        return freshness
+
+    def _lead(
+        self, request: CacheRequest, flight: Flight, seen: Freshness, until: float
+    ) -> Effects:
+        """Compute on behalf of this process, or watch the process that computes."""
+        started = time.monotonic()
         last, fruitless = None, 0
         while True:
-            claim: Claim | None = yield CallStore(_claiming(question, flight, seen.damaged))
+            claim: Claim | None = yield CallStore(_claim_call(request, flight, seen.damaged))
             if claim is None:
-                return (yield from self._go_on_without(flight, seen))
-            flight.stamp = claim.stamp
+                return (yield from self._continue_without_store(flight, seen))
+            flight.epochs = claim.epochs
             if claim.state == "granted":
-                return (yield from self._refresh(question, flight, seen, claim, began))
+                return (yield from self._refresh(request, flight, seen, claim, started))
             if claim.state == "fresh" and (entry := decode_entry(claim.entry)) is not None:
-                landing = _landing_of(entry, now=claim.now)
-                self.flights.end(flight, landing)
-                return self._serve_landing(landing)
+                result = _result_of(entry, now=claim.now)
+                self._flights.end(flight, result)
+                return self._serve_result(result)
             if seen.stale is not None:
                 return self._serve_stale(seen.stale, now=seen.now)
-            if last is not None and last.stamp == claim.stamp and last.left < claim.left:
-                fruitless += 1  # another has the lease now
+            if (
+                last is not None
+                and last.epochs == claim.epochs
+                and last.seconds_left < claim.seconds_left
+            ):
+                fruitless += 1  # another caller has taken the lease since
             last, now = claim, time.monotonic()
             if now >= until or fruitless >= MAX_FRUITLESS_WAITS:
-                self.flights.end(flight)
+                self._flights.end(flight)
                 return (yield from self._compute_alone("miss"))
-            # The longer it takes, the less a longer pause matters; jitter parts the processes.
-            pause = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS + (now - began) / 10)
+            # Pauses grow with the wait; the jitter spreads the processes.
+            pause = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS + (now - started) / 10)
             pause *= random.uniform(0.5, 1.5)
-            yield Sleep(min(pause, claim.left + 0.001, until - now))
+            yield Sleep(min(pause, claim.seconds_left + 0.001, until - now))
 
     def _refresh(
-        self, question: CacheRequest, flight: Flight, seen: Freshness, claim: Claim, seen_at: float
+        self,
+        request: CacheRequest,
+        flight: Flight,
+        seen: Freshness,
+        claim: Claim,
+        seen_at: float,
     ) -> Effects:
-        """Compute under the lease and store what comes, if the lease still holds then.
+        """Compute under the lease and store the result, if the lease still holds then.
 
-        ``seen_at`` is this process' monotonic clock when ``seen`` was.
+        ``seen_at`` is this process' monotonic clock at the reading ``seen``.
         """
-        place = question.place
-        outcome = yield from self._compute_within(flight, claim)
-        error, text = outcome.error, ""
+        keys = request.keys
+        computation = yield from self._compute_within(flight, claim)
+        error, text = computation.error, ""
         if error is None:
             try:
-                text = encode(outcome.value)
+                text = encode(computation.value)
             except UnstorableValue as unstorable:
                 error = unstorable
         if error is not None:
-            yield CallStore(lambda store: store.release(place, claim))
-            self.flights.end(flight)
-            if flight.is_behind:
+            yield CallStore(lambda store: store.release(keys, claim))
+            self._flights.end(flight)
+            if flight.is_background:
                 return error
             return self._serve_despite(error, seen, now=seen.now + time.monotonic() - seen_at)
-        fits = _fits(text, question.max_bytes)
+        fits = _fits(text, request.max_bytes)
         stored: bool | None = yield CallStore(
             lambda store: store.fill(
-                place,
+                keys,
                 claim,
                 text if fits else None,
-                question.life(),
-                computed_in=outcome.seconds,
+                request.ttl(),
+                computed_in=computation.seconds,
             )
         )
         if stored:
-            self.flights.end(flight, FlightResult(text, time.monotonic(), outcome.seconds))
-        self._statistics.add(
-            misses=not flight.is_behind,
+            result = FlightResult(text, time.monotonic(), computation.seconds)
+            self._flights.end(flight, result)
+        self._counter.add(
+            misses=not flight.is_background,
             fills=bool(stored and fits),
             too_large=not fits,
             refused_fills=stored is False,
@@ -234,71 +228,71 @@ class MissResolver:
     def _compute_within(
         self, flight: Flight, claim: Claim
     ) -> Generator[Compute, Computation, Computation]:
-        """Compute as part of the flight; give the lease back if the caller is interrupted."""
-        token = within.set((*within.get(), flight))
+        """Compute as part of the flight; return the lease if the caller is interrupted."""
+        reset_token = current_flights.set((*current_flights.get(), flight))
         try:
-            outcome = yield Compute()
+            computation = yield Compute()
         except GeneratorExit:
-            self._line.post(lambda store: store.release(flight.place, claim))
+            self._access.post(lambda store: store.release(flight.keys, claim))
             raise
         finally:
-            within.reset(token)
-        self._count(outcome)
-        return outcome
+            current_flights.reset(reset_token)
+        self._count(computation)
+        return computation
 
     def _compute_alone(self, state: str) -> Effects:
         """Compute and store nothing."""
-        outcome: Computation = yield Compute()
-        self._count(outcome)
-        self._statistics.add(**{"misses" if state == "miss" else "bypassed": 1})
-        if outcome.error is not None:
-            return outcome.error
+        computation: Computation = yield Compute()
+        self._count(computation)
+        self._counter.add(**{"misses" if state == "miss" else "bypassed": 1})
+        if computation.error is not None:
+            return computation.error
         try:
-            value = decode(encode(outcome.value))
+            value = decode(encode(computation.value))
         except UnstorableValue as error:
             return error
         return Lookup(value, "miss" if state == "miss" else "bypass", 0.0)
 
-    def _go_on_without(self, flight: Flight, seen: Freshness) -> Effects:
-        """The store was lost since the value was read."""
-        self.flights.end(flight)
+    def _continue_without_store(self, flight: Flight, seen: Freshness) -> Effects:
+        """The store was lost after the value was read."""
+        self._flights.end(flight)
         if seen.stale is not None:
             return self._serve_stale(seen.stale, now=seen.now)
         return (yield from self._compute_alone("bypass"))
 
-    def _serve_landing(self, landing: FlightResult) -> Answer:
-        self._statistics.hit(landing.computed_in)
-        return Lookup(decode(landing.text), "hit", time.monotonic() - landing.born)
+    def _serve_result(self, result: FlightResult) -> Answer:
+        self._counter.hit(result.computed_in)
+        return Lookup(decode(result.text), "hit", time.monotonic() - result.stored_at)
 
     def _serve_stale(self, entry: Entry, *, now: float) -> Answer:
-        self._statistics.add(stale_served=1, saved_seconds=entry.computed_in)
+        self._counter.add(stale_served=1, saved_seconds=entry.computed_in)
         return Lookup(decode(entry.text), "stale", max(0.0, now - entry.stored_at))
 
     def _serve_despite(self, error: Exception, seen: Freshness, *, now: float) -> Answer:
-        """Serve the stale value in place of the computation that failed, if it still may be."""
+        """Serve the stale value instead of the failed computation, if it still may be served."""
         if seen.stale is None or seen.stale_until <= now or isinstance(error, UnstorableValue):
-            self._statistics.add(misses=1)
+            self._counter.add(misses=1)
             return error
-        self._statistics.add(stale_on_error=1)
+        self._counter.add(stale_on_error=1)
         return self._serve_stale(seen.stale, now=now)
 
-    def _count(self, outcome: Computation) -> None:
-        self._statistics.add(
-            compute_errors=outcome.error is not None, compute_seconds=outcome.seconds
+    def _count(self, computation: Computation) -> None:
+        self._counter.add(
+            compute_errors=computation.error is not None, compute_seconds=computation.seconds
         )
 
 
-def _claiming(question: CacheRequest, flight: Flight, damaged: bytes) -> Any:
-    def claim(store: Store) -> Claim:
-        claim = store.claim(question.place, question.life(), lease=question.lease, damaged=damaged)
+def _claim_call(request: CacheRequest, flight: Flight, damaged: bytes) -> Callable[[Store], Claim]:
+    def claim_lease(store: Store) -> Claim:
+        claim = store.claim(request.keys, request.ttl(), lease=request.lease, damaged=damaged)
         if claim.state == "granted" and flight.future.done():  # its task was cancelled meanwhile
-            store.release(question.place, claim)
+            store.release(request.keys, claim)
         return claim
 
-    return claim
+    return claim_lease
 
 
-def _landing_of(entry: Entry, *, now: float) -> FlightResult:
+def _result_of(entry: Entry, *, now: float) -> FlightResult:
     age = max(0.0, now - entry.stored_at)
     return FlightResult(entry.text, time.monotonic() - age, entry.computed_in)
 

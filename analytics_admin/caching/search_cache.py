@@ -1,137 +1,136 @@
 """The search cache as a site's code uses it.
 
-A hit is one round trip, in the caller's thread. What happens without one is told in ``lookups``.
+A hit is one round trip, in the caller's thread. ``lookup`` describes what a miss does.
 """
 
+import threading
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.signals import setting_changed
 
-from analytics_admin.caching.connected import Connected
+from analytics_admin.caching.client import CacheClient
+from analytics_admin.caching.codec import decode
 from analytics_admin.caching.decorator import Decorator
 from analytics_admin.caching.effects import Lookup, arun, run
-from analytics_admin.caching.freshness import assess_freshness
-from analytics_admin.caching.stores.availability import StoreBypassed
-from analytics_admin.conf import app_settings
+from analytics_admin.caching.entries import Entry
+from analytics_admin.caching.freshness import Freshness, assess_freshness
+from analytics_admin.caching.request import Options
+from analytics_admin.caching.statistics.counters import CallCounter
+from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
+from analytics_admin.caching.statistics.store import StatisticsStore, open_statistics_store
+from analytics_admin.caching.stores import memory
+from analytics_admin.caching.stores.availability import StoreBypassed, StoreCall
+from analytics_admin.conf import SETTING, app_settings
+from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.process_hooks import register_process_hooks
 
 T = TypeVar("T")
 
 
-class SearchCache(Connected):
+class SearchCache:
     """A cache over one alias of CACHES, for all processes of the site.
 
-    Keys are None, bools, numbers, text, dates, Decimals, UUIDs, and lists, tuples and dicts of
-    them. Values are what JSON brings back unchanged, None and empty ones included. A timeout is
-    seconds or a timedelta, None for a value that never expires, or if left out the alias'
-    ``TIMEOUT``; it is shortened at random by up to a tenth, so that not all values end at once.
+    Keys are None, bools, numbers, strings, dates, Decimals, UUIDs, and lists, tuples and dicts of
+    them. Values are what JSON restores unchanged, including None and empty values.
 
-    All methods raise TypeError or ValueError for a key, tag or timeout that cannot be, before
-    anything is done. Methods with ``a`` in front never block the event loop.
+    Calls that may store a value take these keyword arguments:
+
+    - ``timeout``: seconds or a timedelta for which the value is fresh, None for ever. Default: the
+      alias' ``TIMEOUT``. It is shortened at random by up to a tenth, so that not all values expire
+      at once.
+    - ``stale_for``: time for which a value may be served past its timeout. Default: 0.
+    - ``tags``: strings by which the value can be cleared.
+
+    All methods raise TypeError or ValueError for an invalid key, tag or timeout before they do
+    anything. Methods that begin with ``a`` are for async code and never block the event loop.
     """
 
+    def __init__(self, alias: Callable[[], str]) -> None:
+        self._alias = alias
+        self._client: CacheClient | None = None
+        self._lock = threading.Lock()
+        self.counter = CallCounter(self._note_count)
+        """The calls of this process that were not yet reported."""
+        self.reporter = Reporter(self.counter, self._open_statistics_store)
+        setting_changed.connect(self._note_setting)
+        register_process_hooks(self)
+
     def get_or_compute(
-        self,
-        key: object,
-        compute: Callable[[], T],
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
+        self, key: object, compute: Callable[[], T], **options: Unpack[Options]
     ) -> T:
-        """Return the value under the key, computed now if there is none.
+        """Return the value of the key; compute it if there is none.
 
-        Of all callers in the fleet that find no value one computes, for which it has
-        ``SEARCH_CACHE_LEASE`` seconds; the others wait for it, at most twice as long, and then
-        compute for themselves. With ``stale_for`` a value past its timeout is served that many
-        seconds longer to those others, and when ``compute`` raises; to all of them, with
-        SEARCH_CACHE_BACKGROUND_REFRESHES: then ``compute`` runs in another thread.
+        Of all callers on all processes that find no value, one computes and has
+        ``SEARCH_CACHE_LEASE`` seconds for it. The others wait, at most twice as long, and then
+        compute for themselves. With ``stale_for``, they get a value past its timeout instead of
+        waiting, and so do callers whose ``compute`` raises. With
+        SEARCH_CACHE_BACKGROUND_REFRESHES every caller gets it, and ``compute`` runs in another
+        thread.
 
-        A value computed before the cache, or one of the ``tags``, was cleared is returned to the
-        caller that computed it and to nobody else. With the store away, ``compute`` is called.
+        If the cache or one of the ``tags`` is cleared while a value is computed, only the caller
+        that computes it gets it. If the store is unavailable, ``compute`` is called.
 
         Raises:
-            UnstorableValue: the result would not come back as it is.
+            UnstorableValue: the result would not read back unchanged.
             Exception: whatever ``compute`` raised, if there is no stale value to serve.
         """
-        lookup = self.lookup(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
-        value: T = lookup.value
+        value: T = self.lookup(key, compute, **options).value
         return value
 
     async def aget_or_compute(
-        self,
-        key: object,
-        compute: Callable[[], Awaitable[T] | T],
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
+        self, key: object, compute: Callable[[], Awaitable[T] | T], **options: Unpack[Options]
     ) -> T:
         """Do what ``get_or_compute`` does in async code; ``compute`` may be ``async def``."""
-        lookup = await self.alookup(key, compute, timeout=timeout, stale_for=stale_for, tags=tags)
-        value: T = lookup.value
+        value: T = (await self.alookup(key, compute, **options)).value
         return value
 
-    def lookup(
-        self,
-        key: object,
-        compute: Callable[[], Any],
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
-    ) -> Lookup:
-        """Do what ``get_or_compute`` does; say also where the value is from and how old it is."""
-        wiring = self._wiring or self._wire()
-        question = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
+    def lookup(self, key: object, compute: Callable[[], Any], **options: Unpack[Options]) -> Lookup:
+        """Do what ``get_or_compute`` does; return also the value's origin and age."""
+        client = self._client or self._connect()
+        request = client.request(key, **options)
         try:
-            reading = wiring.line.run(lambda store: store.read(question.place))
+            reading = client.access.run(lambda store: store.read(request.keys))
         except StoreBypassed:
-            return run(wiring.lookups.bypass(), wiring.line, compute)
-        found = assess_freshness(reading, question.stale_for)
-        if found.fresh is not None:
-            return self._hit(found.fresh, now=found.now)
-        return run(wiring.lookups.resolve(question, found), wiring.line, compute)
+            return run(client.resolver.bypass(), client.access, compute)
+        seen = assess_freshness(reading, request.stale_for)
+        if seen.fresh is not None:
+            return self._hit(seen.fresh, now=seen.now)
+        return run(client.resolver.resolve(request, seen), client.access, compute)
 
     async def alookup(
-        self,
-        key: object,
-        compute: Callable[[], Any],
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
+        self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
     ) -> Lookup:
         """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
-        wiring = self._wiring or self._wire()
-        question = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
+        client = self._client or self._connect()
+        request = client.request(key, **options)
         try:
-            reading = await wiring.line.arun(lambda store: store.read(question.place))
+            reading = await client.access.arun(lambda store: store.read(request.keys))
         except StoreBypassed:
-            return await arun(wiring.lookups.bypass(), wiring.line, compute)
-        found = assess_freshness(reading, question.stale_for)
-        if found.fresh is not None:
-            return self._hit(found.fresh, now=found.now)
-        return await arun(wiring.lookups.resolve(question, found), wiring.line, compute)
+            return await arun(client.resolver.bypass(), client.access, compute)
+        seen = assess_freshness(reading, request.stale_for)
+        if seen.fresh is not None:
+            return self._hit(seen.fresh, now=seen.now)
+        return await arun(client.resolver.resolve(request, seen), client.access, compute)
 
     def cached(
         self,
         *,
         timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
+        stale_for: Any = 0,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
     ) -> Decorator:
-        """Return a decorator that caches what a function returns, by its arguments.
+        """Return a decorator that caches a function's results by its arguments.
 
-        It works on ``def`` and ``async def``. ``f(1)``, ``f(query=1)`` and, with that default,
-        ``f()`` are one key, with the function's module and qualified name; what a function defined
-        within another has captured is no part of it. ``tags`` may be a function of the same
-        arguments.
+        It works on ``def`` and ``async def``. ``f(1)``, ``f(query=1)`` and, if that is the
+        default, ``f()`` are one key, together with the function's module and qualified name.
+        Variables that an inner function has captured are not part of the key. ``tags`` may be a
+        function of the same arguments.
 
-        Of the object of a method its class enters the key, and the object's attribute
-        ``search_cache_key``, which says all that the result depends on; without one the call
-        raises TypeError. Of a class method the class enters.
+        For a method, the key holds the object's class and its attribute ``search_cache_key``,
+        which must identify everything that the result depends on; without it the call raises
+        TypeError. For a class method, the key holds the class.
 
         The decorated function has ``lookup(…)``, ``key(…)`` and ``delete(…)``, which take the
         function's arguments (a method's object first).
@@ -142,97 +141,159 @@ class SearchCache(Connected):
         return Decorator(self, timeout=timeout, stale_for=stale_for, tags=tags)
 
     def get(self, key: object, default: Any = None, *, tags: Iterable[str] = ()) -> Any:
-        """Return the value under the key if it is fresh, else the default."""
-        found = self._read([key], tags)
-        return self._values([0], found).get(0, default)
+        """Return the value of the key if it is fresh, else the default."""
+        return self._values([0], self._read([key], tags)).get(0, default)
 
     async def aget(self, key: object, default: Any = None, *, tags: Iterable[str] = ()) -> Any:
         """Do what ``get`` does in async code."""
-        found = await self._aread([key], tags)
-        return self._values([0], found).get(0, default)
+        return self._values([0], await self._aread([key], tags)).get(0, default)
 
     def get_many(self, keys: Iterable[Any], *, tags: Iterable[str] = ()) -> dict[Any, Any]:
-        """Return the fresh values among these by their keys, in one round trip.
+        """Return the fresh values of these keys by key, in one round trip.
 
-        The keys must be hashable; 1 and True are one key of a dict, so ask for them one by one.
+        The keys must be hashable. A dict does not distinguish 1 and True: read such keys singly.
         """
-        asked = list(dict.fromkeys(keys))
-        return self._values(asked, self._read(asked, tags))
+        distinct = list(dict.fromkeys(keys))
+        return self._values(distinct, self._read(distinct, tags))
 
     async def aget_many(self, keys: Iterable[Any], *, tags: Iterable[str] = ()) -> dict[Any, Any]:
         """Do what ``get_many`` does in async code."""
-        asked = list(dict.fromkeys(keys))
-        return self._values(asked, await self._aread(asked, tags))
+        distinct = list(dict.fromkeys(keys))
+        return self._values(distinct, await self._aread(distinct, tags))
 
-    def set(
-        self,
-        key: object,
-        value: Any,
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
-    ) -> bool:
-        """Store a value; say whether that was done, which it is not with the store away.
+    def set(self, key: object, value: Any, **options: Unpack[Options]) -> bool:
+        """Store a value; return whether it was stored, which fails if the store is unavailable.
 
-        Nobody knows when the value was computed, so it counts as new, whatever was cleared in
-        between: ``get_or_compute`` knows better. Computations under way will not replace it.
+        The value counts as new, whatever was cleared since it was computed; ``get_or_compute`` is
+        safer. Computations under way will not replace it.
 
         Raises:
-            UnstorableValue: it would not come back as it is.
+            UnstorableValue: the value would not read back unchanged.
             ValueTooLarge: it is over SEARCH_CACHE_MAX_VALUE_BYTES.
         """
-        wiring = self._wiring or self._wire()
-        terms = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
-        step = wiring.setting(value, terms)
+        client = self._client or self._connect()
+        call = client.put(value, client.request(key, **options))
         try:
-            return wiring.line.run(step)
+            return client.access.run(call)
         except StoreBypassed:
             return False
 
-    async def aset(
-        self,
-        key: object,
-        value: Any,
-        *,
-        timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: float | timedelta = 0,
-        tags: Iterable[str] = (),
-    ) -> bool:
+    async def aset(self, key: object, value: Any, **options: Unpack[Options]) -> bool:
         """Do what ``set`` does in async code."""
-        wiring = self._wiring or self._wire()
-        terms = wiring.question(key, timeout=timeout, stale_for=stale_for, tags=tags)
-        step = wiring.setting(value, terms)
+        client = self._client or self._connect()
+        call = client.put(value, client.request(key, **options))
         try:
-            return await wiring.line.arun(step)
+            return await client.access.arun(call)
         except StoreBypassed:
             return False
 
     def delete(self, key: object) -> bool:
-        """Remove a value; say whether there was one. Computations under way will not store theirs.
+        """Remove a value; return whether there was one. Computations under way will not store it.
 
         Raises:
-            StoreUnavailable: the store is away, and the value may still be there when it is back.
+            StoreUnavailable: the value may still be there when the store is back.
         """
-        return self._insist(self._wired().removing(key))
+        client = self._client or self._connect()
+        return self._require(client, client.remove(key))
 
     async def adelete(self, key: object) -> bool:
         """Do what ``delete`` does in async code."""
-        return await self._ainsist(self._wired().removing(key))
+        client = self._client or self._connect()
+        return await self._arequire(client, client.remove(key))
 
     def clear_tags(self, tags: Iterable[str]) -> None:
-        """Have every value with one of these tags count no more, in one step however many.
+        """Clear every value that carries one of these tags, in one step however many there are.
 
         Raises:
-            StoreUnavailable: the store is away, and the values may still count when it is back.
+            StoreUnavailable: the values may still count when the store is back.
         """
-        if names := self._wired().tag_names(tags):
-            self._insist(lambda store: store.renew_tags(names))
+        client = self._client or self._connect()
+        if tag_keys := client.tag_keys(tags):
+            self._require(client, lambda store: store.clear_tags(tag_keys))
 
     async def aclear_tags(self, tags: Iterable[str]) -> None:
         """Do what ``clear_tags`` does in async code."""
-        if names := self._wired().tag_names(tags):
-            await self._ainsist(lambda store: store.renew_tags(names))
+        client = self._client or self._connect()
+        if tag_keys := client.tag_keys(tags):
+            await self._arequire(client, lambda store: store.clear_tags(tag_keys))
+
+    def reconnect(self) -> None:
+        """Close the connections; the next call reads the settings anew."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def flush(self) -> None:
+        """Report the last counts as the process ends."""
+        self.reporter.flush()
+
+    def after_fork(self) -> None:
+        """Share no connection, lock or thread with the parent process."""
+        self._lock = threading.Lock()
+        self.counter.after_fork()
+        self.reporter.after_fork()
+        memory.after_fork()
+        if self._client is not None:
+            self._client.after_fork()
+
+    def _connect(self) -> CacheClient:
+        with self._lock:
+            if self._client is None:
+                self._client = CacheClient(self._alias(), self.counter)
+            return self._client
+
+    def _hit(self, entry: Entry, *, now: float) -> Lookup:
+        self.counter.hit(entry.computed_in)
+        return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
+
+    def _read(self, keys: list[Any], tags: Iterable[str]) -> list[Freshness]:
+        client = self._client or self._connect()
+        call = client.read_many(keys, tags)
+        try:
+            return client.access.run(call)
+        except StoreBypassed:
+            return []
+
+    async def _aread(self, keys: list[Any], tags: Iterable[str]) -> list[Freshness]:
+        client = self._client or self._connect()
+        call = client.read_many(keys, tags)
+        try:
+            return await client.access.arun(call)
+        except StoreBypassed:
+            return []
+
+    def _values(self, keys: list[Any], readings: list[Freshness]) -> dict[Any, Any]:
+        values = {}
+        for key, seen in zip(keys, readings, strict=False):  # no readings if the store was bypassed
+            if seen.fresh is not None:
+                values[key] = self._hit(seen.fresh, now=seen.now).value
+        self.counter.add(misses=len(readings) - len(values), bypassed=len(keys) - len(readings))
+        return values
+
+    def _require(self, client: CacheClient, call: StoreCall[T]) -> T:
+        try:
+            return client.access.run(call)
+        except StoreBypassed as bypassed:
+            raise StoreUnavailable(bypassed.reason) from None
+
+    async def _arequire(self, client: CacheClient, call: StoreCall[T]) -> T:
+        try:
+            return await client.access.arun(call)
+        except StoreBypassed as bypassed:
+            raise StoreUnavailable(bypassed.reason) from None
+
+    def _note_setting(self, *, setting: str, **_: object) -> None:
+        if setting in {"CACHES", SETTING}:
+            self.reconnect()
+
+    def _note_count(self) -> None:
+        self.reporter.wake()
+
+    def _open_statistics_store(self) -> StatisticsStore:
+        return open_statistics_store(
+            app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT
+        )
 
 
 search_cache = SearchCache(lambda: app_settings().search_cache)

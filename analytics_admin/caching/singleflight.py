@@ -1,6 +1,6 @@
-"""Who in this process is at work on a missing value, so that its other callers wait for that one.
+"""Single flight: of the callers in one process that miss the same value, one works on it.
 
-Knows nothing of a store. A flight's end wakes all that wait for it, without one poll of theirs.
+The others wait for that flight. Its end wakes them all, without polling.
 """
 
 import asyncio
@@ -9,77 +9,77 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from analytics_admin.caching.stores.availability import never_cancelled
 from analytics_admin.caching.stores.base import EntryKeys
 
 
 class FlightResult(NamedTuple):
-    """What a flight brings to those who wait for it."""
+    """What a flight brings to the callers that wait for it."""
 
     text: str
     """The encoded value."""
-    born: float
-    """This process' monotonic clock when it was stored."""
+    stored_at: float
+    """This process' monotonic clock when the value was stored."""
     computed_in: float
     """Seconds that its computation took."""
 
 
 class Flight:
-    """One caller's way to a value: its computation, or its wait for another process'."""
+    """One caller's work on a value: its computation, or its wait for another process'."""
 
-    __slots__ = ("future", "is_behind", "loop", "place", "stamp")
+    __slots__ = ("epochs", "future", "is_background", "keys", "loop")
 
-    def __init__(self, place: EntryKeys) -> None:
-        self.place = place
-        self.is_behind = False
-        """True: it is led behind the back of the caller, who was served."""
-        self.stamp: str | None = None
-        """What the value would carry, once that is known."""
+    def __init__(self, keys: EntryKeys) -> None:
+        self.keys = keys
+        self.is_background = False
+        """True: its caller was served a stale value and does not wait for it."""
+        self.epochs: str | None = None
+        """The epochs that the value would carry, once they are known."""
         self.loop = running_loop()
-        """The event loop that a caller must not block who waits for this flight."""
-        self.future: Future[FlightResult | None] = never_cancelled()
+        """The event loop that runs the flight; a caller that waits must not block it."""
+        self.future: Future[FlightResult | None] = Future()
+        self.future.set_running_or_notify_cancel()  # a cancelled waiter must not cancel the flight
 
 
-within: ContextVar[tuple[Flight, ...]] = ContextVar("within", default=())
-"""The computations that this thread or task is in the middle of, or was begun by."""
+current_flights: ContextVar[tuple[Flight, ...]] = ContextVar("current_flights", default=())
+"""The flights that this thread or task computes for, also those of the code that started it."""
 
 
 class SingleFlight:
-    """The flights of one process; not to be used on the other side of a fork."""
+    """The flights of one process; must not be used after a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way: dict[EntryKeys, Flight] = {}
+        self._flights: dict[EntryKeys, Flight] = {}
 
-    def join(self, place: EntryKeys, *, stamps: frozenset[str]) -> tuple[Flight, bool]:
-        """Return the flight to this place, and whether it is the caller's own to lead.
+    def join(self, keys: EntryKeys, *, accepted: frozenset[str]) -> tuple[Flight, bool]:
+        """Return the flight for these keys, and whether the caller has to lead it.
 
-        ``stamps`` are what the caller has seen accepted. A flight under another one is left to
-        itself: the store was cleared since, and will refuse its value.
+        ``accepted`` are the epochs that the caller has read as accepted. It does not join a flight
+        under other epochs: the cache was cleared since, and will refuse that value.
         """
         with self._lock:
-            flight = self._under_way.get(place)
-            if flight is not None and (flight.stamp is None or flight.stamp in stamps):
+            flight = self._flights.get(keys)
+            if flight is not None and (flight.epochs is None or flight.epochs in accepted):
                 return flight, False
-            flight = self._under_way[place] = Flight(place)
+            flight = self._flights[keys] = Flight(keys)
             return flight, True
 
-    def end(self, flight: Flight, landing: FlightResult | None = None) -> None:
-        """End the caller's own flight and wake those who wait for it.
+    def end(self, flight: Flight, result: FlightResult | None = None) -> None:
+        """End the caller's own flight and wake the callers that wait for it.
 
-        Without a landing there is nothing for them, and they look again. Ends but once.
+        Without a result they look again. Only the first end counts.
         """
         if flight.future.done():
             return
         with self._lock:
-            if self._under_way.get(flight.place) is flight:
-                del self._under_way[flight.place]
-        flight.future.set_result(landing)
+            if self._flights.get(flight.keys) is flight:
+                del self._flights[flight.keys]
+        flight.future.set_result(result)
 
 
-def is_being_computed_here(place: EntryKeys) -> bool:
-    """Say whether the caller is part of a computation of this very value."""
-    return any(outer.place == place and not outer.future.done() for outer in within.get())
+def is_being_computed_here(keys: EntryKeys) -> bool:
+    """Say whether the caller is itself part of a computation of this value."""
+    return any(flight.keys == keys and not flight.future.done() for flight in current_flights.get())
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -42,7 +42,7 @@ SPEAK_TO_STORES = (
     "caching.clear",
     "caching.inspection",
     "caching.statistics.store",
-    "caching.entries",
+    "caching.epochs",
 )
 """Where a driver's errors and types may be named."""
 KEEP_THEIR_OWN_COUNTS = ("api.throttling",)

@@ -16,7 +16,8 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.clear.soft import clear_softly
 from analytics_admin.caching.clear.sweep import sweep_leftovers
-from analytics_admin.caching.entries import entry_head, read_record, record_key
+from analytics_admin.caching.entries import entry_head
+from analytics_admin.caching.epochs import read_record, record_key
 from tests.benchmarks.breaker_bench import CLIENT_CORE, Line
 from tests.benchmarks.neighbour import Neighbour, Watched
 from tests.benchmarks.search_cache_bench import VALUE
@@ -60,7 +61,7 @@ def _fill(client: Any) -> None:
     assert record is not None
     now = time.time_ns() // 1_000_000
     head = entry_head(
-        stamp=record.current, stored_ms=now, fresh_until_ms=now + 86_400_000, computed_ms=80
+        epochs=record.current, stored_ms=now, fresh_until_ms=now + 86_400_000, computed_ms=80
     )
     for start in range(TAGGED + 1, MILLION + 1, 10_000):
         client.eval(FILL, 0, start, min(start + 9_999, MILLION), head + "v" * 300)

@@ -17,7 +17,7 @@ from analytics_admin.caching.statistics.counters import Counts
 now = int(time.time() // 60)
 counts = Counts(hits=90, misses=20, stale_served=5, bypassed=3, saved_seconds=30.0)
 minutes = [ago for ago in range(1, 120) if not 40 < ago < 55]
-open_statistics_store("breakers", "search", timeout=5).tell(
+open_statistics_store("breakers", "search", timeout=5).add(
     "seed", [Batch(str(ago), now - ago, counts) for ago in minutes]
 )
 """

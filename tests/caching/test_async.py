@@ -89,7 +89,7 @@ def test_a_cancelled_task_gives_its_lease_back_and_takes_no_waiter_with_it(cache
 
 def test_a_task_cancelled_while_it_takes_its_lease_gives_it_back(cache, monkeypatch):
     cache.get("connected")
-    store = cache._wired().line._store
+    store = (cache._client or cache._connect()).access._store
     claim = store.claim
     monkeypatch.setattr(
         store, "claim", lambda *args, **terms: time.sleep(0.1) or claim(*args, **terms)

@@ -53,7 +53,7 @@ def test_nobody_waits_and_one_computes(cache):
     assert soon(lambda: another().get("q") == "fresh")
     assert ask(cache, never) == ("fresh", "hit")
     assert never.calls == 0
-    counts = cache.statistics.take()
+    counts = cache.counter.take()
     assert (counts.stale_served, counts.misses, counts.fills, counts.hits) == (2, 0, 1, 1)
 
 
@@ -87,7 +87,7 @@ def test_a_refresh_that_fails_is_counted_and_the_next_caller_tries_again(cache):
     backend = Backend("fresh")
     backend.error = LookupError()
     assert ask(cache, backend) == ("stale", "stale")
-    assert soon(lambda: cache.statistics._counts.compute_errors == 1)
+    assert soon(lambda: cache.counter._counts.compute_errors == 1)
     backend.error = None
     assert soon(lambda: ask(cache, backend) == ("fresh", "hit"))
 
@@ -103,7 +103,7 @@ def test_a_refresh_from_before_a_clear_is_not_stored(cache):
     assert slow.begun.wait(5)
     cache.delete("q")
     slow.go_on.set()
-    assert soon(lambda: cache.statistics._counts.refused_fills == 1)
+    assert soon(lambda: cache.counter._counts.refused_fills == 1)
     assert ask(cache, Backend("computed")) == ("computed", "miss")
 
 

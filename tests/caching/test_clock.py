@@ -9,7 +9,7 @@ from analytics_admin.caching.stores.redis import RedisStore
 LATE = 0.04  # seconds
 
 
-class LateWire:
+class LatePool:
     """A store that looks at its clock at once and answers late."""
 
     def call(self, *command: Any) -> list[None]:
@@ -26,7 +26,7 @@ class LateWire:
 
 def test_an_answer_that_comes_late_does_not_leave_the_reckoned_time_behind():
     """Else a value would be served beyond its bound by that much."""
-    store = RedisStore(LateWire(), probe="probe")  # type: ignore[arg-type]
-    place = EntryKeys("record", "entry", "lease", ())
+    store = RedisStore(LatePool(), probe_key="probe")  # type: ignore[arg-type]
+    keys = EntryKeys("record", "entry", "lease", ())
     for _ in range(2):  # the second is reckoned
-        assert abs(store.read(place).now - time.time()) < LATE / 2
+        assert abs(store.read(keys).now - time.time()) < LATE / 2

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from analytics_admin.caching.statistics.counters import COUNT_NAMES, CallCounter, Counts
-from analytics_admin.caching.statistics.queries import PERIODS, Figures, _spans, estimate_load
+from analytics_admin.caching.statistics.queries import PERIODS, Figures, _buckets, estimate_load
 
 
 def test_a_stale_answer_is_no_hit_and_a_bypassed_call_does_not_count():
@@ -71,7 +71,7 @@ def test_counts_are_exact_while_threads_count_and_one_takes():
 @pytest.mark.parametrize("last", [*range(29_000_000, 29_000_125, 7), 29_000_039, 29_000_040])
 def test_hours_and_minutes_make_up_a_period_without_gap_or_overlap(last, length):
     covered = []
-    for span in _spans(last - length + 1, last):
+    for span in _buckets(last - length + 1, last):
         first = span.number * (60 if span.unit == "h" else 1)
         covered += range(first, first + (60 if span.unit == "h" else 1))
     assert [minute for minute in covered if minute <= last] == list(

@@ -1,28 +1,27 @@
-"""Durations of the search cache: spread downward only, so that no value outlives its promise."""
+"""Durations of the search cache: a timeout is shortened only, so no value outlives its promise."""
 
 from datetime import timedelta
 
 import pytest
 
-from analytics_admin.caching.durations import shortened, to_seconds
-from analytics_admin.caching.lookup import CacheRequest
+from analytics_admin.caching.request import CacheRequest, shortened, to_seconds
 from analytics_admin.caching.stores.base import EntryKeys
 
 
 def test_a_timeout_is_shortened_by_up_to_a_tenth():
-    spreads = [shortened(100) for _ in range(1000)]
-    assert 90 <= min(spreads) < 91
-    assert 99 < max(spreads) <= 100
+    timeouts = [shortened(100) for _ in range(1000)]
+    assert 90 <= min(timeouts) < 91
+    assert 99 < max(timeouts) <= 100
 
 
 def test_a_value_is_kept_past_its_time_for_as_long_as_it_may_be_served():
-    question = CacheRequest(
-        place=EntryKeys("r", "e", "l", ()), timeout=100, stale_for=50, lease=5, max_bytes=1
+    request = CacheRequest(
+        keys=EntryKeys("r", "e", "l", ()), timeout=100, stale_for=50, lease=5, max_bytes=1
     )
-    life = question.life()
-    assert 90_000 <= life.fresh_ms <= 100_000
-    assert life.kept_ms - life.fresh_ms == 50_000
-    assert life.tags_ms > life.kept_ms
+    ttl = request.ttl()
+    assert 90_000 <= ttl.fresh_ms <= 100_000
+    assert ttl.kept_ms - ttl.fresh_ms == 50_000
+    assert ttl.tags_ms > ttl.kept_ms
 
 
 @pytest.mark.parametrize("given", [5, 5.0, timedelta(seconds=5)])

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_admin.caching.entries import (
-    EpochRecord,
-    decode_entry,
-    decode_record,
-    entry_head,
-    new_record,
-)
+from analytics_admin.caching.entries import decode_entry, entry_head
+from analytics_admin.caching.epochs import EpochRecord, decode_record, new_record
 
 tokens = st.text(max_size=20)
 records = st.builds(
@@ -115,9 +110,9 @@ entries = st.fixed_dictionaries(
 
 @given(entries, st.text(st.characters(exclude_categories=["Cs"])))
 def test_an_entry_reads_back_as_it_was_written(facts, text):
-    entry = decode_entry((entry_head(stamp="t,u", **facts) + text).encode())
+    entry = decode_entry((entry_head(epochs="t,u", **facts) + text).encode())
     assert entry is not None
-    assert (entry.stamp, entry.text) == ("t,u", text)
+    assert (entry.epochs, entry.text) == ("t,u", text)
     assert entry.stored_at == facts["stored_ms"] / 1000
     assert (entry.fresh_until == inf) == (facts["fresh_until_ms"] == 0)
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from analytics_admin.caching.entries import EpochRecord, entry_head
+from analytics_admin.caching.entries import entry_head
+from analytics_admin.caching.epochs import EpochRecord
 from analytics_admin.caching.freshness import assess_freshness
 from analytics_admin.caching.stores.base import Reading
 
@@ -13,10 +14,10 @@ RECORD = EpochRecord(accepted=frozenset({"a", "b"}), servable_until={"s": NOW + 
 
 
 def state(
-    stamp: str, *, fresh_until: float = NOW + 1, tags: tuple[bytes | None, ...] = (), stale_for=0
+    epochs: str, *, fresh_until: float = NOW + 1, tags: tuple[bytes | None, ...] = (), stale_for=0
 ) -> str:
     head = entry_head(
-        stamp=stamp, stored_ms=900_000, fresh_until_ms=round(fresh_until * 1000), computed_ms=0
+        epochs=epochs, stored_ms=900_000, fresh_until_ms=round(fresh_until * 1000), computed_ms=0
     )
     raw = (head + json.dumps("value")).encode()
     found = assess_freshness(Reading(NOW, RECORD.encode(), tags, raw), stale_for)
@@ -24,20 +25,20 @@ def state(
 
 
 @pytest.mark.parametrize(
-    ("stamp", "expected"),
+    ("epochs", "expected"),
     [("a", "fresh"), ("b", "fresh"), ("s", "stale"), ("over", "absent"), ("c", "absent")],
 )
-def test_a_value_counts_by_its_token(stamp, expected):
-    assert state(stamp) == expected
-    assert state(f"{stamp},t,u", tags=(b"t", b"u")) == expected
+def test_a_value_counts_by_its_token(epochs, expected):
+    assert state(epochs) == expected
+    assert state(f"{epochs},t,u", tags=(b"t", b"u")) == expected
 
 
-@pytest.mark.parametrize("stamp", ["a", "b", "s", "c"])
+@pytest.mark.parametrize("epochs", ["a", "b", "s", "c"])
 @pytest.mark.parametrize(
     "tags", [(b"t",), (b"t", b"x"), (b"u", b"t"), (b"t", b"u", b"v"), (b"t", None), ()]
 )
-def test_a_value_with_other_tags_or_tokens_is_absent(stamp, tags):
-    assert state(f"{stamp},t,u", tags=tags) == "absent"
+def test_a_value_with_other_tags_or_tokens_is_absent(epochs, tags):
+    assert state(f"{epochs},t,u", tags=tags) == "absent"
 
 
 def test_a_value_past_its_time_is_stale_for_as_long_as_the_caller_says():
@@ -51,7 +52,7 @@ def test_a_value_cleared_hard_is_absent_however_stale_a_caller_takes_it():
 
 
 def test_without_a_record_nothing_counts():
-    raw = (entry_head(stamp="a", stored_ms=0, fresh_until_ms=0, computed_ms=0) + "1").encode()
+    raw = (entry_head(epochs="a", stored_ms=0, fresh_until_ms=0, computed_ms=0) + "1").encode()
     for record in (None, b"damaged"):
         found = assess_freshness(Reading(NOW, record, (), raw), 1e9)
         assert (found.fresh, found.stale, found.damaged) == (None, None, record or b"")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.entries import record_key
+from analytics_admin.caching.epochs import record_key
 from analytics_admin.stores.client import StoreUnavailable
 from tests.support.cache_aliases import OTHER_DB, keys_in, raw, redis_alias
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.entries import EpochRecord, record_key
+from analytics_admin.caching.epochs import EpochRecord, record_key
 from analytics_admin.caching.inspection import survey
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.statistics.counters import Counts
@@ -162,7 +162,7 @@ def test_the_load_follows_from_the_last_five_minutes(settings):
     use_caches(settings, search=redis_alias("s"))
     counts = Counts(hits=3000, misses=1000, compute_seconds=20.0, saved_seconds=60.0)
     last_minute = int(time.time() // 60) - 1
-    open_statistics_store("breakers", "search", timeout=5).tell(
+    open_statistics_store("breakers", "search", timeout=5).add(
         "one", [Batch("1", last_minute, counts)]
     )
     load = hard.preview().load
@@ -195,5 +195,5 @@ def test_a_sample_is_some_round_trips_whatever_the_size(settings, monkeypatch):
     keys = survey.survey(raw(), "search", dedicated=False).keys
     calls = {name: stat["calls"] for name, stat in raw().info("commandstats").items()}
     assert keys == 200
-    assert calls["cmdstat_randomkey"] == survey.SAMPLE
+    assert calls["cmdstat_randomkey"] == survey.SAMPLE_KEYS
     assert calls["cmdstat_memory|usage"] <= survey.SIZE_SAMPLE_KEYS

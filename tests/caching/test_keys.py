@@ -106,7 +106,7 @@ def test_what_is_documented_as_one_key_is_one(one: Any, other: Any) -> None:
     ("key", "place"),
     [
         (("a", {"b": [object()]}), r"key\[1\]\['b'\]\[0\] is a value of type object"),
-        ({1: 2}, "1 as a key"),
+        ({1: 2}, "has the key 1, which is not a string"),
         ([float("nan")], r"key\[0\] is not finite"),
         (float("inf"), "key is not finite"),
         (Decimal("NaN"), "key is not finite"),

@@ -63,7 +63,7 @@ def test_one_computes_and_all_are_served(cache, other, slow):
 def test_threads_of_one_process_share_their_looks_at_the_store(cache, other, slow, monkeypatch):
     first = begun(other, slow)
     cache.get("connected")
-    store, claims = cache._wired().line._store, []
+    store, claims = (cache._client or cache._connect()).access._store, []
     claim = store.claim
     monkeypatch.setattr(store, "claim", lambda *a, **k: claims.append(1) or claim(*a, **k))
     waiting = [InThread(lambda: cache.get_or_compute("q", Backend())) for _ in range(30)]
@@ -88,7 +88,7 @@ def test_what_was_computed_before_an_act_is_returned_but_not_stored(cache, other
     slow.go_on.set()
     assert first.result() == "old"
     assert other.get("q", tags=["x"]) is None
-    assert cache.statistics.take().refused_fills == 1
+    assert cache.counter.take().refused_fills == 1
 
 
 def test_what_was_set_meanwhile_stays(cache, other, slow):
@@ -131,7 +131,7 @@ def test_of_two_that_compute_the_first_to_finish_fills(settings, kind, cache, ot
         backend.go_on.set()
         assert call.result() == backend.value
         assert another().get("q") == "old"
-    assert other.statistics.take().refused_fills == 1
+    assert other.counter.take().refused_fills == 1
 
 
 def test_who_waited_for_a_refused_result_gets_a_new_one(cache, slow):
@@ -174,7 +174,7 @@ def test_behind_a_backend_that_is_down_callers_do_not_fail_one_after_the_other(
         with pytest.raises(Down):
             call.result()
     assert watch.seconds < 1.5  # one by one it is 3 s
-    assert sum(each.statistics.take().compute_errors for each in set(caches)) == 20
+    assert sum(each.counter.take().compute_errors for each in set(caches)) == 20
 
 
 def test_a_lease_whose_time_is_up_is_taken_over_and_the_first_result_fills(
@@ -249,7 +249,7 @@ def test_a_stale_value_is_served_when_the_computation_fails(cache):
     for error in (Down(), CircuitOpenError("catalog", "open", 5.0)):
         backend.error = error
         assert cache.lookup("q", backend, stale_for=60).state == "stale"
-    counts = cache.statistics.take()
+    counts = cache.counter.take()
     assert (counts.stale_served, counts.stale_on_error, counts.compute_errors) == (2, 2, 2)
 
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from analytics_admin.caching.entries import EpochRecord, entry_head
-from analytics_admin.caching.leftovers import is_needed
+from analytics_admin.caching.entries import entry_head, is_needed
+from analytics_admin.caching.epochs import EpochRecord
 
 RECORD = EpochRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
 
 
-def head(stamp: str) -> bytes:
-    return entry_head(stamp=stamp, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[:64]
+def head(epochs: str) -> bytes:
+    return entry_head(epochs=epochs, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[:64]
 
 
 @pytest.mark.parametrize(
-    ("stamp", "now", "needed"),
+    ("epochs", "now", "needed"),
     [
         ("new", 0, True),
         ("back", 0, True),
@@ -27,8 +27,8 @@ def head(stamp: str) -> bytes:
         ("newer", 0, False),
     ],
 )
-def test_a_value_is_needed_while_its_token_is_accepted_or_servable(stamp, now, needed):
-    assert is_needed("value", head(stamp), RECORD, now=now) is needed
+def test_a_value_is_needed_while_its_token_is_accepted_or_servable(epochs, now, needed):
+    assert is_needed("value", head(epochs), RECORD, now=now) is needed
 
 
 @pytest.mark.parametrize("damage", [b"", b"new", b" new", b"\xff\xfe", b"\n", b",new"])

@@ -136,7 +136,7 @@ def test_a_result_over_the_limit_is_returned_but_not_stored(cache):
     backend = Backend("ö" * 600)
     assert [cache.get_or_compute("q", backend) for _ in range(2)] == ["ö" * 600] * 2
     assert backend.calls == 2
-    assert cache.statistics.take().too_large == 2
+    assert cache.counter.take().too_large == 2
     with pytest.raises(ValueTooLarge, match="1202 bytes"):
         cache.set("q", "ö" * 600)
 
@@ -148,7 +148,7 @@ def test_an_exception_reaches_its_caller_and_the_next_call_computes(cache):
         cache.get_or_compute("q", backend)
     backend.error = None
     assert cache.get_or_compute("q", backend) == "found"
-    counts = cache.statistics.take()
+    counts = cache.counter.take()
     assert (counts.compute_errors, counts.misses, counts.fills) == (1, 2, 1)
 
 
@@ -176,9 +176,9 @@ def test_counts_say_what_calls_came_to(cache):
         cache.get_or_compute("q", Backend())
     cache.get("q")
     cache.get("none")
-    counts = cache.statistics.take()
+    counts = cache.counter.take()
     assert (counts.hits, counts.misses, counts.fills) == (3, 2, 1)
-    assert cache.statistics.take().hits == 0
+    assert cache.counter.take().hits == 0
 
 
 @pytest.mark.parametrize("key", [object(), {1: 2}, float("nan"), b"bytes", {1, 2}])

@@ -37,7 +37,7 @@ NOW = 29_000_030 * 60
 
 
 @pytest.fixture(params=["redis", "memory"])
-def ledger(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def store(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     use_caches(settings, search=redis_alias("s"))
     monkeypatch.setattr(time, "time", lambda: float(NOW))
     return (
@@ -50,52 +50,52 @@ def ledger(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.Mo
 class Process:
     """One more process' counts and what tells them, on a clock that the test moves."""
 
-    def __init__(self, ledger: Any) -> None:
+    def __init__(self, store: Any) -> None:
         self.now = float(NOW)
-        self.statistics = CallCounter(self._note_count)
-        self.reporter = Reporter(self.statistics, lambda: ledger, clock=lambda: self.now)
+        self.counter = CallCounter(self._note_count)
+        self.reporter = Reporter(self.counter, lambda: store, clock=lambda: self.now)
 
     def _note_count(self) -> None:
         self.reporter.wake()
 
 
-def minute(ledger: Any, age: int = 0) -> Counts:
-    (counts,) = ledger.read([Bucket("m", NOW // 60 - age)])
+def minute(store: Any, age: int = 0) -> Counts:
+    (counts,) = store.read([Bucket("m", NOW // 60 - age)])
     return counts
 
 
-def test_the_counts_of_all_processes_are_summed_by_minute_and_hour(ledger):
+def test_the_counts_of_all_processes_are_summed_by_minute_and_hour(store):
     for place in range(3):
-        process = Process(ledger)
-        process.statistics.add(hits=2, saved_seconds=0.25)
-        process.reporter.tell()
+        process = Process(store)
+        process.counter.add(hits=2, saved_seconds=0.25)
+        process.reporter.report()
         process.now += 60
-        process.statistics.add(misses=place, compute_seconds=1.5)
-        process.reporter.tell()
-    assert minute(ledger) == Counts(hits=6, saved_seconds=0.75)
-    assert minute(ledger, -1) == Counts(misses=3, compute_seconds=4.5)
-    (hour,) = ledger.read([Bucket("h", NOW // 3600)])
+        process.counter.add(misses=place, compute_seconds=1.5)
+        process.reporter.report()
+    assert minute(store) == Counts(hits=6, saved_seconds=0.75)
+    assert minute(store, -1) == Counts(misses=3, compute_seconds=4.5)
+    (hour,) = store.read([Bucket("h", NOW // 3600)])
     assert hour == Counts(hits=6, misses=3, saved_seconds=0.75, compute_seconds=4.5)
 
 
-def test_counts_belong_to_the_minute_in_which_they_began_to_be_counted(ledger):
-    process = Process(ledger)
+def test_counts_belong_to_the_minute_in_which_they_began_to_be_counted(store):
+    process = Process(store)
     process.now += 59
-    process.statistics.hit(0)
+    process.counter.hit(0)
     process.now += 2
-    process.reporter.tell()
-    process.statistics.hit(0)
-    process.reporter.tell()
-    assert (minute(ledger).hits, minute(ledger, -1).hits) == (1, 1)
+    process.reporter.report()
+    process.counter.hit(0)
+    process.reporter.report()
+    assert (minute(store).hits, minute(store, -1).hits) == (1, 1)
 
 
 def test_a_batch_that_comes_again_counts_once(settings):
     use_caches(settings, search=redis_alias("s"))
-    ledger = open_statistics_store("breakers", "search", timeout=5)
+    store = open_statistics_store("breakers", "search", timeout=5)
     for name in ("1", "1", "2", "2"):
-        ledger.tell("one", [Batch(name, NOW // 60, Counts(hits=1))])
-    ledger.tell("other", [Batch("1", NOW // 60, Counts(hits=1))])
-    assert minute(ledger).hits == 3
+        store.add("one", [Batch(name, NOW // 60, Counts(hits=1))])
+    store.add("other", [Batch("1", NOW // 60, Counts(hits=1))])
+    assert minute(store).hits == 3
 
 
 @pytest.mark.parametrize("deliver", [True, False], ids=["reply lost", "request lost"])
@@ -106,56 +106,56 @@ def test_counts_whose_telling_was_cut_off_are_told_again_and_counted_once(settin
         breakers = {**settings.CACHES["breakers"], "LOCATION": f"{proxy.url}/12"}
         use_caches(settings, search=redis_alias("s"), breakers=breakers)
         process = Process(open_statistics_store("breakers", "search", timeout=0.2))
-        process.statistics.hit(0)
-        process.reporter.tell()
+        process.counter.hit(0)
+        process.reporter.report()
         assert minute(direct).hits == (1 if deliver else 0)
-        process.statistics.hit(0)
-        process.reporter.tell()
+        process.counter.hit(0)
+        process.reporter.report()
     assert minute(direct).hits == 2
 
 
 class Away:
-    """A ledger whose store is away until it is told to come back."""
+    """A statistics store that is away until the test lets it come back."""
 
-    def __init__(self, ledger: Any) -> None:
-        self.ledger = ledger
+    def __init__(self, store: Any) -> None:
+        self.store = store
         self.is_away = True
 
-    def tell(self, *arguments: Any) -> None:
+    def add(self, *arguments: Any) -> None:
         if self.is_away:
             raise StoreUnavailable("the store cannot be reached")
-        self.ledger.tell(*arguments)
+        self.store.add(*arguments)
 
 
-def test_counts_of_an_outage_are_told_later_each_for_its_minute(ledger, caplog):
+def test_counts_of_an_outage_are_told_later_each_for_its_minute(store, caplog):
     caplog.set_level("INFO", "analytics_admin.caching")
-    away = Away(ledger)
+    away = Away(store)
     process = Process(away)
     for _ in range(3):
-        process.statistics.hit(0)
-        process.reporter.tell()
+        process.counter.hit(0)
+        process.reporter.report()
         process.now += 60
     away.is_away = False
-    process.reporter.tell()
-    assert [minute(ledger, -age).hits for age in range(4)] == [1, 1, 1, 0]
+    process.reporter.report()
+    assert [minute(store, -age).hits for age in range(4)] == [1, 1, 1, 0]
     assert [record.message for record in caplog.records] == [
-        "search cache: the store cannot be reached; its statistics are told later",
-        "search cache: statistics are told again",
+        "search cache: the store cannot be reached; its statistics are reported later",
+        "search cache: statistics are reported again",
     ]
 
 
-def test_what_is_kept_for_later_is_bounded(ledger):
-    process = Process(Away(ledger))
+def test_what_is_kept_for_later_is_bounded(store):
+    process = Process(Away(store))
     for _ in range(MINUTES_KEPT + 50):
-        process.statistics.hit(0)
-        process.reporter.tell()
+        process.counter.hit(0)
+        process.reporter.report()
         process.now += 60
     assert len(process.reporter._kept) + len(process.reporter._sent) <= MINUTES_KEPT + 1
 
 
 def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
     use_caches(settings, search=redis_alias("s"))
-    open_statistics_store("breakers", "search", timeout=5).tell(
+    open_statistics_store("breakers", "search", timeout=5).add(
         "one", [Batch("1", NOW // 60, Counts(hits=1))]
     )
     client = caches["breakers"].client.get_client(write=True)
@@ -166,21 +166,21 @@ def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
 
 
 def test_memory_forgets_what_is_older_than_a_day(monkeypatch):
-    ledger = MemoryStatisticsStore()
+    store = MemoryStatisticsStore()
     monkeypatch.setattr(time, "time", lambda: float(NOW))
-    ledger.tell("one", [Batch("1", NOW // 60, Counts(hits=1))])
+    store.add("one", [Batch("1", NOW // 60, Counts(hits=1))])
     monkeypatch.setattr(time, "time", lambda: float(NOW + 2 * 86_400))
-    ledger.tell("one", [Batch("2", NOW // 60 + 2 * 1440, Counts(hits=1))])
-    assert minute(ledger).hits == 0
-    assert len(ledger._counts) == 2
+    store.add("one", [Batch("2", NOW // 60 + 2 * 1440, Counts(hits=1))])
+    assert minute(store).hits == 0
+    assert len(store._counts) == 2
 
 
-def test_the_periods_are_told_apart(ledger, monkeypatch):
+def test_the_periods_are_told_apart(store, monkeypatch):
     monkeypatch.setattr(
-        "analytics_admin.caching.statistics.queries.open_statistics_store", lambda *_, **__: ledger
+        "analytics_admin.caching.statistics.queries.open_statistics_store", lambda *_, **__: store
     )
     for age in (0, 4, 5, 59, 60, 1439, 1440):
-        ledger.tell(f"minute {age}", [Batch("1", NOW // 60 - age, Counts(hits=1))])
+        store.add(f"minute {age}", [Batch("1", NOW // 60 - age, Counts(hits=1))])
     figures = read_figures(minutes=6, now=NOW + 30.0)
     assert {name: counts.hits for name, counts in figures.periods.items()} == {
         "last_5_minutes": 2,
@@ -214,7 +214,7 @@ def test_a_search_cache_tells_its_counts_to_the_breakers_alias(settings):
     cache = another()
     for _ in range(3):
         cache.get_or_compute("q", lambda: 1)
-    cache.reporter.tell()
+    cache.reporter.report()
     found = read_figures(minutes=2).periods["last_5_minutes"]
     assert (found.hits, found.misses, found.fills) == (2, 1, 1)
     caches["search"].client.get_client(write=True).flushdb()
@@ -233,7 +233,7 @@ def test_a_site_in_memory_keeps_its_counts_too(settings):
     _memory_statistics_store.cache_clear()
     cache = another()
     cache.get_or_compute("q", lambda: 1)
-    cache.reporter.tell()
+    cache.reporter.report()
     assert read_figures().periods["last_day"].misses == 1
 
 
@@ -243,16 +243,16 @@ def test_an_alias_that_cannot_be_reached_is_an_answer(settings):
         read_figures()
 
 
-def test_a_thread_tells_within_the_interval_and_ends_when_nothing_is_left(ledger, monkeypatch):
+def test_a_thread_tells_within_the_interval_and_ends_when_nothing_is_left(store, monkeypatch):
     monkeypatch.setattr(Reporter, "_start", START)
     monkeypatch.setattr(reporter, "INTERVAL", 0.02)
     own = open_statistics_store("breakers", "search", timeout=5)
-    process = Process(own if isinstance(ledger, RedisStatisticsStore) else ledger)
-    process.statistics.hit(0)
-    assert eventually(lambda: minute(ledger).hits == 1)
+    process = Process(own if isinstance(store, RedisStatisticsStore) else store)
+    process.counter.hit(0)
+    assert eventually(lambda: minute(store).hits == 1)
     assert eventually(lambda: not threads())
-    process.statistics.hit(0)
-    assert eventually(lambda: minute(ledger).hits == 2)
+    process.counter.hit(0)
+    assert eventually(lambda: minute(store).hits == 2)
     assert eventually(lambda: not threads())
 
 
@@ -283,31 +283,31 @@ def test_the_end_of_a_process_waits_for_a_frozen_store_but_a_moment(settings):
         assert watch.seconds < 1
 
 
-def test_a_hanging_telling_is_not_waited_for(ledger):
+def test_a_hanging_telling_is_not_waited_for(store):
     begun, go_on = threading.Event(), threading.Event()
 
     class Hanging:
-        def tell(self, *arguments: Any) -> None:
+        def add(self, *arguments: Any) -> None:
             begun.set()
             assert go_on.wait(10)
-            ledger.tell(*arguments)
+            store.add(*arguments)
 
     process = Process(Hanging())
-    process.statistics.hit(0)
-    thread = threading.Thread(target=process.reporter.tell)
+    process.counter.hit(0)
+    thread = threading.Thread(target=process.reporter.report)
     thread.start()
     assert begun.wait(10)
-    process.statistics.hit(0)
-    process.reporter.tell()
+    process.counter.hit(0)
+    process.reporter.report()
     go_on.set()
     thread.join()
-    process.reporter.tell()
-    assert minute(ledger).hits == 2
+    process.reporter.report()
+    assert minute(store).hits == 2
 
 
 def test_the_sites_cache_is_told_by_its_own_reporter():
     assert search_cache.reporter is not another().reporter
-    assert isinstance(search_cache._open_ledger(), RedisStatisticsStore)
+    assert isinstance(search_cache._open_statistics_store(), RedisStatisticsStore)
 
 
 def threads() -> list[str]:
@@ -323,8 +323,8 @@ def eventually(holds: Any) -> bool:
 @pytest.mark.parametrize("value", ["x", "nan", "1.5", "9" * 400])
 def test_figures_that_nobody_can_have_told_are_an_answer(value):
     now = time.time()
-    ledger = open_statistics_store("breakers", "search", timeout=5)
-    ledger.tell("test", [Batch("1", int(now // 60), Counts(hits=1, saved_seconds=1.0))])
+    store = open_statistics_store("breakers", "search", timeout=5)
+    store.add("test", [Batch("1", int(now // 60), Counts(hits=1, saved_seconds=1.0))])
     store = caches["breakers"].client.get_client(write=True)
     for key in store.scan_iter(_type="hash"):
         store.hset(key, "saved_seconds", value)

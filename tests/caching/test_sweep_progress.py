@@ -7,7 +7,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear import sweep as sweeping
-from analytics_admin.caching.entries import new_record, record_key
+from analytics_admin.caching.epochs import new_record, record_key
 from analytics_admin.caching.inspection import sweep_progress
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.sweep_progress import (

@@ -54,7 +54,7 @@ def test_a_value_computed_before_its_tag_was_cleared_is_not_stored(cache):
     backend.go_on.set()
     assert call.result() == "old"
     assert cache.get("q", tags=["x"]) is None
-    assert cache.statistics.take().refused_fills == 1
+    assert cache.counter.take().refused_fills == 1
 
 
 @pytest.mark.parametrize("tag", ["*", "a b", "a\nb", "a\x00", "[x]", "ö", "\ud800", "x" * 500])

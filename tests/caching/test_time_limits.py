@@ -34,7 +34,7 @@ def cache(settings: Any) -> SearchCache:
 
 @pytest.fixture
 def line(cache: SearchCache) -> StoreAccess:
-    return cache._wired().line
+    return (cache._client or cache._connect()).access
 
 
 @pytest.fixture

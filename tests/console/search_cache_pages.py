@@ -16,7 +16,7 @@ PAGE = "/admin/analytics_admin/searchcache/"
 def tell(*by_minutes_ago: tuple[int, Counts], now: float | None = None) -> None:
     minute = int((time.time() if now is None else now) // 60)
     ledger = open_statistics_store("breakers", "search", timeout=5)
-    ledger.tell("test", [Batch(str(ago), minute - ago, counts) for ago, counts in by_minutes_ago])
+    ledger.add("test", [Batch(str(ago), minute - ago, counts) for ago, counts in by_minutes_ago])
 
 
 def part(page: Any, name: str) -> str:

@@ -16,7 +16,7 @@ from tests.support.console_pages import asked, told
 SHELL = Actor.system("root", channel="command")
 UNDO = f"{PAGE}undo/"
 RESET = "/admin/analytics_admin/circuitbreaker/reset/"
-ANOTHER = ("error", "The last soft clear is another one by now: nothing was undone")
+ANOTHER = ("error", "There has been another soft clear since: nothing was undone")
 
 
 @pytest.fixture

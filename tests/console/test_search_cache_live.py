@@ -136,7 +136,7 @@ def test_nothing_new_is_304_though_the_load_falls_while_the_minute_goes_on(opera
         lambda: search_cache.set("another", 1),
         lambda: search_cache.set("q", 1, tags=["y"]),
         lambda: services.clear_search_cache(actor=SHELL, mode="soft"),
-        lambda: open_statistics_store("breakers", "search", timeout=5).tell(
+        lambda: open_statistics_store("breakers", "search", timeout=5).add(
             "other", [Batch("1", int(time.time() // 60), Counts(hits=1))]
         ),
         lambda: Operation.objects.create(kind="clear_search_cache", actor="x", channel="api"),

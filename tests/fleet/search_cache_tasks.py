@@ -126,7 +126,7 @@ def end_computing() -> list[Any]:
 
 
 def counts() -> Counts:
-    return _cache().statistics.take()
+    return _cache().counter.take()
 
 
 def search_while_cleared(seconds: float, folder: str) -> dict[str, int]:
@@ -189,7 +189,7 @@ def search_often(number: int) -> int:
 
 
 def tell() -> None:
-    _cache().reporter.tell()
+    _cache().reporter.report()
 
 
 def tell_every(seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching.entries import record_key
+from analytics_admin.caching.epochs import record_key
 from tests.fleet import search_cache_tasks as tasks
 from tests.support.crew import Crew
 

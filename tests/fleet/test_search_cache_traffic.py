@@ -10,7 +10,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.entries import record_key
+from analytics_admin.caching.epochs import record_key
 from tests.fleet import search_cache_tasks as tasks
 from tests.support import search_cache_traffic as traffic
 from tests.support.crew import Crew

@@ -152,7 +152,7 @@ def test_an_act_whose_reply_is_lost_is_500_and_unknown_on_record(
                 search_cache.set("q", 2, tags=["x"])
                 Operation.objects.all().delete()
         answer = call(client, url, mint(), body)
-    assert_error(answer, 500, "outcome_unknown", f"{sentence}the store fell silent in the middle")
+    assert_error(answer, 500, "outcome_unknown", f"{sentence}the store did not answer during the")
     row = Operation.objects.get()
     assert (row.status, str(row.pk)) == ("unknown", answer.headers["X-Operation-Id"])
 

@@ -11,7 +11,7 @@ from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard, scan, soft, tags
 from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.clear.soft import NothingToUndo
-from analytics_admin.caching.entries import record_key
+from analytics_admin.caching.epochs import record_key
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.support.cache_aliases import raw, record, redis_alias, use_caches
 from tests.support.proxy import Fault, Proxy
@@ -140,7 +140,7 @@ def test_an_act_whose_reply_is_lost_is_done_or_unknown_by_what_the_store_then_ho
         if delivered:
             ACTS[act]()
         else:
-            with pytest.raises(OutcomeUnknown, match="fell silent in the middle of the"):
+            with pytest.raises(OutcomeUnknown, match="did not answer during the"):
                 ACTS[act]()
     use(settings, store.url)
     if act == "tags":
@@ -173,7 +173,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_act(
 
     with Proxy(store.socket_path, rewrite=keep_old) as proxy:
         use(settings, proxy.url)
-        with pytest.raises(StoreUnavailable, match="did not keep the new token"):
+        with pytest.raises(StoreUnavailable, match="did not keep the new epoch"):
             ACTS[act]()
 
 
@@ -185,7 +185,7 @@ def test_a_store_that_says_yes_but_keeps_the_tags_fails_the_clear(
 
     with Proxy(store.socket_path, rewrite=keep) as proxy:
         use(settings, proxy.url)
-        with pytest.raises(StoreUnavailable, match="did not let go of the tags"):
+        with pytest.raises(StoreUnavailable, match="did not remove the tags"):
             ACTS["tags"]()
 
 
@@ -224,11 +224,13 @@ def test_a_sweep_that_is_cut_off_says_how_far_it_came_and_the_next_goes_on_from_
             store.freeze()
 
     try:
-        with pytest.raises(StoreUnavailable, match=r"in time; [0-9]+ keys were removed") as caught:
+        with pytest.raises(
+            StoreUnavailable, match=r"in time; keys removed before that: [0-9]+$"
+        ) as caught:
             sweeping.sweep_leftovers(on_progress=freeze_in_the_middle)
     finally:
         store.thaw()
-    removed = int(caught.value.reason.split("; ")[1].split()[0])
+    removed = int(caught.value.reason.rsplit(" ", 1)[1])
     assert 2000 - scan.SCAN_COUNT < removed < 5000
     rest = sweeping.sweep_leftovers()
     assert rest.resumed
@@ -271,15 +273,15 @@ def test_two_sweeps_at_once_remove_all_and_end_well(cache: SearchCache) -> None:
 def test_a_value_stored_between_the_look_and_the_removal_stays(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = scan.judge
+    queue = scan.queue_leftovers
 
-    def fill_then_judge(pipeline: Any, keys: Any, suspects: Any, **how: Any) -> None:
+    def fill_then_queue(pipeline: Any, keys: Any, suspects: Any, **how: Any) -> None:
         for key in suspects["value"]:
             if (name := key.rpartition(b":")[2]).isdigit():
                 cache.set(int(name), "filled")
-        judge(pipeline, keys, suspects, **how)
+        queue(pipeline, keys, suspects, **how)
 
-    monkeypatch.setattr(scan, "judge", fill_then_judge)
+    monkeypatch.setattr(scan, "queue_leftovers", fill_then_queue)
     assert sweeping.sweep_leftovers().removed == 0
     assert cache.get_many(range(1, 11)) == dict.fromkeys(range(1, 11), "filled")
 

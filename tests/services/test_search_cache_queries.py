@@ -34,7 +34,7 @@ def calls() -> None:
         search_cache.get_or_compute("lamp", lambda: "x" * 500)
     for _ in range(2):
         search_cache.get_or_compute("chair", lambda: "y" * 500)
-    search_cache.reporter.tell()
+    search_cache.reporter.report()
 
 
 @pytest.fixture(params=["stopped", "frozen"])
@@ -237,7 +237,7 @@ def test_with_the_breakers_alias_away_counts_are_unknown_and_no_zero(get, lost, 
 def test_searches_do_not_wait_for_a_breakers_alias_that_hangs(lost):
     lost("breakers")
     assert search_cache.lookup("lamp", lambda: None).state == "hit"
-    search_cache.reporter.tell()
+    search_cache.reporter.report()
     assert search_cache.reporter._sent[0].counts.hits == 1
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.cache import caches
 
-from analytics_admin.caching.entries import EpochRecord, decode_record, record_key
+from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
 from tests.settings import STORE_FOLDER
 
 STORE_URL = f"unix://{STORE_FOLDER}/store.sock"

@@ -128,10 +128,10 @@ def note_grants() -> None:
 
     real = RedisStore.claim
 
-    def claim(self: Any, place: Any, *arguments: Any, **options: Any) -> Any:
-        answer = real(self, place, *arguments, **options)
+    def claim(self: Any, keys: Any, *arguments: Any, **options: Any) -> Any:
+        answer = real(self, keys, *arguments, **options)
         if answer.state == "granted":
-            granted.append((place.entry, answer.stamp))
+            granted.append((keys.entry, answer.epochs))
         return answer
 
     RedisStore.claim = claim  # type: ignore[method-assign]
@@ -147,4 +147,4 @@ def take_grants() -> list[tuple[str, str]]:
 def take_counts() -> Counts:
     from analytics_admin.caching import search_cache
 
-    return search_cache.statistics.take()
+    return search_cache.counter.take()

@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.entries import RECORD_NAME, EpochRecord, decode_record, record_key
+from analytics_admin.caching.epochs import RECORD_NAME, EpochRecord, decode_record, record_key
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 
 LOCAL = {

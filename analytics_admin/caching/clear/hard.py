@@ -1,9 +1,10 @@
-"""Clear the search cache: a new token first, then the keys; and say beforehand how many they are.
+"""The hard clear: a new epoch first, then the keys; and its preview.
 
-The token record, read again, tells what became of a clear whose reply was lost. Never uses the
-cache's own ``clear()`` or ``delete_pattern()``, nor any time-out or leniency of the alias.
+If a reply is lost, the epoch record tells the outcome. This module never uses the cache's own
+``clear()`` or ``delete_pattern()``, nor the alias' time-outs.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any, Literal
 from django.conf import settings
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from analytics_admin.caching.clear import scan
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
@@ -20,8 +20,8 @@ from analytics_admin.caching.clear.outcome import (
     interrupted,
     translate_redis_errors,
 )
-from analytics_admin.caching.clear.preview import ClearPreview, foresee
-from analytics_admin.caching.entries import (
+from analytics_admin.caching.clear.scan import remove_keys
+from analytics_admin.caching.epochs import (
     EpochRecord,
     ensure_record,
     new_record,
@@ -29,9 +29,10 @@ from analytics_admin.caching.entries import (
     record_key,
     replace_record,
 )
-from analytics_admin.caching.inspection.survey import Survey, survey
+from analytics_admin.caching.inspection.survey import OtherKeys, Survey, survey
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.stores import local_memory
+from analytics_admin.caching.statistics.queries import Load, estimate_load, read_figures
+from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
@@ -65,58 +66,93 @@ class ClearOutcome:
     """``unlink`` on a dedicated database: its user may not flush, so the keys went one by one."""
 
 
-def preview(*, exact: bool = False) -> ClearPreview:
-    """Say what a clear would remove; changes nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearPreview:
+    """What a clear would remove now, and the load that it would put on the backend."""
 
-    ``exact`` counts every key, which takes about a second per million in the database.
+    alias: str
+    dedicated: bool
+    keys: int
+    exact: bool
+    """False: ``keys`` is an estimate from a sample."""
+    bytes: int | None
+    """About the memory that these keys take; None: unknown."""
+    foreign: tuple[OtherKeys, ...] | None
+    """The ten most frequent kinds of other keys in the database. A clear of a ``dedicated``
+    database removes them too. None: unknown."""
+    load: Load | None
+    """None: unknown, for the reason ``load_unknown``."""
+    load_unknown: str = ""
+
+
+def preview(*, exact: bool = False) -> ClearPreview:
+    """Return what a clear would remove; change nothing.
+
+    ``exact`` counts every key, which takes about a second per million keys in the database.
 
     Raises:
         StoreUnavailable: the store does not answer, or a clear would be refused.
     """
     alias, dedicated = _target()
     if is_local_memory(alias):
-        keys = local_memory.count(alias, keyspace(alias))
-        return foresee(alias, Survey(keys=keys, exact=True, bytes=None, foreign=None), dedicated)
-    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
-        found = survey(client, alias, dedicated=dedicated, exact=exact)
-    return foresee(alias, found, dedicated)
+        keys = memory.count(alias, keyspace(alias))
+        content = Survey(keys=keys, exact=True, bytes=None, foreign=None)
+    else:
+        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+            content = survey(client, alias, dedicated=dedicated, exact=exact)
+    load, load_unknown, now = None, "", time.time()
+    try:
+        load = estimate_load(read_figures(now=now), now=now)
+    except StoreUnavailable as error:
+        load_unknown = error.reason
+    return ClearPreview(
+        alias=alias,
+        dedicated=dedicated,
+        keys=content.keys,
+        exact=content.exact,
+        bytes=content.bytes,
+        foreign=content.foreign,
+        load=load,
+        load_unknown=load_unknown,
+    )
 
 
 def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
-    """Empty the search cache; ``on_progress`` is told how many keys are gone so far.
+    """Empty the search cache; ``on_progress`` gets the number of keys removed so far.
 
     Raises:
-        StoreUnavailable: the store refused or did not answer, or something that must survive
-            could not be told from the cache.
-        OutcomeUnknown: the store fell silent in the act; the keys may be gone or not.
+        StoreUnavailable: the store refused or did not answer, or holds data that must survive and
+            cannot be told from the cache.
+        OutcomeUnknown: the store did not answer during the clear; the keys may be gone or not.
     """
     alias, dedicated = _target()
     if is_local_memory(alias):
-        keys = local_memory.clear(alias, keyspace(alias))
+        keys = memory.clear(alias, keyspace(alias))
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
+    on_progress = on_progress or (lambda removed: None)
     with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
-        if dedicated and (flushed := _flush(client, alias, on_progress or _ignore)) is not None:
+        if dedicated and (flushed := _flush(client, alias, on_progress)) is not None:
             return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
-        keys = _unlink(client, alias, on_progress or _ignore)
+        keys = _unlink(client, alias, on_progress)
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="unlink")
 
 
 def _target() -> tuple[str, bool]:
-    """Return the alias to clear and whether its database is its own.
+    """Return the alias to clear and whether its database is dedicated to it.
 
     Raises:
-        StoreUnavailable: something that must survive a clear lives there too.
+        StoreUnavailable: it also holds data that must survive a clear.
     """
-    now = app_settings()
-    alias, dedicated = now.search_cache, now.search_cache_dedicated
+    site = app_settings()
+    alias, dedicated = site.search_cache, site.search_cache_dedicated
     if is_local_memory(alias):
         return alias, dedicated
-    if alias == now.breaker_cache:
+    if alias == site.breaker_cache:
         raise StoreUnavailable(Message(_("the circuit breakers live in the same cache alias")))
     if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
         raise StoreUnavailable(Message(_("the sessions live in the same cache alias")))
     if dedicated:
-        _refuse_sharers(shares_database(alias))
+        _refuse_shared_database(shares_database(alias))
     return alias, dedicated
 
 
@@ -124,10 +160,12 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
     """Empty the database in one transaction; return None if the store's user may not flush."""
     key = record_key(alias)
     before = ensure_record(client, key)
-    _refuse_sharers([a for a in other_addresses(alias) if _reads(a, key, before)])
+    _refuse_shared_database(
+        [other for other in other_addresses(alias) if _can_read(other, key, before)]
+    )
     try:
         keys: int = client.dbsize() - 1  # the record stays
-        with confirm_outcome(alias, lambda now: now.replaces(before), silent=NO_REPLY_TO_CLEAR):
+        with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
             transaction = client.pipeline(transaction=True)
             transaction.flushdb(asynchronous=True)
             replace_record(transaction, key, new_record())
@@ -142,16 +180,16 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
 
 
 def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
-    """Renew the token, then remove the alias' keys one small step after the other."""
+    """Set a new epoch, then remove the alias' keys in small steps."""
     keys, key = keyspace(alias), record_key(alias)
     before = ensure_record(client, key)
-    with confirm_outcome(alias, lambda now: now.replaces(before), silent=NO_REPLY_TO_CLEAR):
+    with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
         replace_record(client, key, new_record())
         _verify(client, key, before)
     removed = 0
     try:
-        for step in scan.remove(client, keys):
-            removed += step
+        for number in remove_keys(client, keys):
+            removed += number
             on_progress(removed)
     except RedisError as error:
         raise interrupted(error, removed) from None
@@ -159,26 +197,26 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
 
 
 def _verify(client: Any, key: str, before: EpochRecord) -> None:
-    """Make sure that no token of before is accepted; a clear that came after ours may have won."""
+    """Check that no epoch of ``before`` is accepted; the record may be that of a later clear."""
     now = read_record(client, key)
     if now is None or not now.replaces(before):
-        raise StoreUnavailable(Message(_("the store did not keep the new token")))
+        raise StoreUnavailable(Message(_("the store did not keep the new epoch")))
 
 
-def _refuse_sharers(aliases: list[str]) -> None:
+def _refuse_shared_database(aliases: list[str]) -> None:
     if aliases:
         names = ", ".join(f"'{alias}'" for alias in aliases)
-        words = _(
+        message = _(
             "SEARCH_CACHE_DEDICATED is set, but the cache alias %(names)s shares the database"
         )
-        raise StoreUnavailable(Message(words, names=names))
+        raise StoreUnavailable(Message(message, names=names))
 
 
-def _reads(alias: str, key: str, record: EpochRecord) -> bool:
-    """Say whether the alias leads to the database that holds the record, by another address.
+def _can_read(alias: str, key: str, record: EpochRecord) -> bool:
+    """Say whether the alias leads, by another address, to the database that holds the record.
 
-    Tokens are random, so to read this very record is to be there. An alias that does not answer
-    is taken at its settings' word.
+    Epochs are random, so only this database holds this record. If the alias does not answer, its
+    settings are believed.
     """
     with (
         suppress(RedisError, StoreUnavailable),
@@ -186,7 +224,3 @@ def _reads(alias: str, key: str, record: EpochRecord) -> bool:
     ):
         return read_record(client, key) == record
     return False
-
-
-def _ignore(_: int) -> None:
-    """Take progress that nobody asked for."""

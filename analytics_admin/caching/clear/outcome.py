@@ -1,6 +1,6 @@
-"""How an operator's act speaks to the search cache's store: in what time, and in which words.
+"""What operators' clears share: time-outs, error messages, and how a lost reply is resolved.
 
-Uses none of the cache's own connections and leniency. Knows nothing of what the acts do.
+Operators' clears use connections of their own, never the cache's.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
-from analytics_admin.caching.entries import EpochRecord, read_record, record_key
-from analytics_admin.i18n import Message, ngettext_lazy
+from analytics_admin.caching.epochs import EpochRecord, read_record, record_key
+from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     OutcomeUnknown,
@@ -21,19 +21,18 @@ from analytics_admin.stores.client import (
 )
 
 TIMEOUT = 0.5
-"""Seconds an act waits for connecting and for each reply."""
+"""Seconds that an operation waits for connecting and for each reply."""
 CONFIRM_TIMEOUT = 1.0
-"""Seconds an act whose reply was lost waits to learn what became of it."""
+"""Seconds that an operation whose reply was lost waits to learn its outcome."""
 
-
-NO_REPLY_TO_CLEAR = Message(_("the store fell silent in the middle of the clear"))
-NO_REPLY_TO_SOFT_CLEAR = Message(_("the store fell silent in the middle of the soft clear"))
-NO_REPLY_TO_UNDO = Message(_("the store fell silent in the middle of the undo"))
+NO_REPLY_TO_CLEAR = Message(_("the store did not answer during the clear"))
+NO_REPLY_TO_SOFT_CLEAR = Message(_("the store did not answer during the soft clear"))
+NO_REPLY_TO_UNDO = Message(_("the store did not answer during the undo"))
 
 
 @contextmanager
 def translate_redis_errors() -> Iterator[None]:
-    """Raise StoreUnavailable for whatever the client raises, in words that hold no secret."""
+    """Raise StoreUnavailable for whatever the client raises, without any secret."""
     try:
         yield
     except RedisError as error:
@@ -41,31 +40,27 @@ def translate_redis_errors() -> Iterator[None]:
 
 
 def interrupted(error: RedisError, removed: int) -> StoreUnavailable:
-    """Return what is raised when the store fails after so many keys were removed."""
-    words = ngettext_lazy(
-        "%(reason)s; %(number)d keys were removed before that",
-        "%(reason)s; %(number)d keys were removed before that",
-        "number",
-    )
-    return StoreUnavailable(Message(words, reason=explain_error(error), number=removed))
+    """Return the exception for a store that fails after so many keys were removed."""
+    message = _("%(reason)s; keys removed before that: %(number)d")
+    return StoreUnavailable(Message(message, reason=explain_error(error), number=removed))
 
 
 @contextmanager
 def confirm_outcome(
-    alias: str, is_done: Callable[[EpochRecord], bool], *, silent: str
+    alias: str, is_done: Callable[[EpochRecord], bool], *, no_reply: str
 ) -> Iterator[None]:
-    """If the reply to the block's commands is lost, read the record to learn what became of them.
+    """If the reply to the block's commands is lost, read the epoch record to learn the outcome.
 
-    ``silent`` is what is said where that stays unknown.
+    ``no_reply`` is the reason to give if the outcome stays unknown.
 
     Raises:
-        OutcomeUnknown: they may have been carried out, or may yet be.
+        OutcomeUnknown: the commands were carried out, or will be, or not.
     """
     try:
         yield
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as afresh:
-            now = read_record(afresh, record_key(alias))
-            if now is not None and is_done(now):
+        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as client:
+            record = read_record(client, record_key(alias))
+            if record is not None and is_done(record):
                 return
-        raise OutcomeUnknown(silent) from None
+        raise OutcomeUnknown(no_reply) from None

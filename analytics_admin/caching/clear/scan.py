@@ -1,90 +1,102 @@
-"""Walk over a live database in steps so small that its other users hardly notice.
+"""Walking over a live database in steps so small that its other users hardly notice.
 
-Takes a connected client, and leaves its errors to the caller.
+Leaves the client's errors to the caller.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from analytics_admin.caching.keyspace import Keyspace
-from analytics_admin.caching.leftovers import judge
+from analytics_admin.caching.keyspace import SCAN_COUNT, Keyspace
+from analytics_admin.stores.client import load_script
 
-SCAN_COUNT = 400
-"""Slots of the key table per SCAN: with the UNLINKs of one page about 0.3 ms of the server."""
-REST = 0.25
-"""Rest after each step as a share of its time, which others' requests get for themselves."""
-UNLINK_KEYS = 100
-"""Keys per UNLINK: the server does nothing else while one runs."""
+REST_SHARE = 0.25
+"""Rest after each step, as a share of its time: others' requests have the server to themselves."""
+BATCH_KEYS = 100
+"""Keys per UNLINK or script: the server does nothing else while one runs."""
+
+_LEFTOVERS = load_script("analytics_admin.caching.stores", "leftovers")
 
 
-def remove(client: Any, keys: Keyspace) -> Iterator[int]:
-    """Unlink every key of the keyspace; yield after each step how many it removed.
+def remove_keys(client: Any, keyspace: Keyspace) -> Iterator[int]:
+    """Unlink every key of the keyspace; yield the number of removed keys after each step.
 
-    Keys written meanwhile may stay; those that were there at the start all go, but for what the
-    search cache has stored under tokens that count. A million keys that others have stored take
-    about 2 s, and a neighbour's requests wait for less than 1 ms.
+    Keys written meanwhile may stay. All that were there at the start go, except what the search
+    cache has stored under epochs that count. A million keys that others have stored take about
+    2 s, and a neighbour's requests wait for less than 1 ms.
     """
-    cursor, found = client.scan(0, match=keys.pattern, count=SCAN_COUNT)
+    cursor, page = client.scan(0, match=keyspace.pattern, count=SCAN_COUNT)
     while True:
-        began = time.monotonic()
-        suspects: dict[str, list[bytes]] = {}
-        for key in found:
-            if keys.owns(key):
-                suspects.setdefault(keys.kind_of(key), []).append(key)
-        doomed = suspects.pop("", [])  # what others than the search cache itself have stored
+        started = time.monotonic()
+        candidates: dict[str, list[bytes]] = {}
+        for key in page:
+            if keyspace.owns(key):
+                candidates.setdefault(keyspace.kind_of(key), []).append(key)
+        foreign = candidates.pop("", [])  # stored by others than the search cache itself
         # The removals and the next SCAN share a round trip: half of the time would be waiting.
-        step = client.pipeline(transaction=False)
-        for start in range(0, len(doomed), UNLINK_KEYS):
-            step.unlink(*doomed[start : start + UNLINK_KEYS])
-        judge(step, keys, suspects, remove=True)
+        pipeline = client.pipeline(transaction=False)
+        for start in range(0, len(foreign), BATCH_KEYS):
+            pipeline.unlink(*foreign[start : start + BATCH_KEYS])
+        queue_leftovers(pipeline, keyspace, candidates, remove=True)
         if cursor:
-            step.scan(cursor, match=keys.pattern, count=SCAN_COUNT)
-        replies = step.execute()
+            pipeline.scan(cursor, match=keyspace.pattern, count=SCAN_COUNT)
+        replies = pipeline.execute()
         next_page = replies.pop() if cursor else None
         removed = sum(replies)
-        rest = REST * (time.monotonic() - began)
+        rest = REST_SHARE * (time.monotonic() - started)
         if removed:
             yield removed
         if next_page is None:
             return
-        cursor, found = next_page
+        cursor, page = next_page
         time.sleep(rest)
 
 
-class Page(NamedTuple):
-    """What one step of ``remove_leftovers`` came to."""
+class Step(NamedTuple):
+    """What one step of a walk over the search cache's values found."""
 
     cursor: int
     """Where the next step begins; 0 after the last."""
-    seen: int
-    removed: int
+    examined: int
+    outdated: int
 
 
-def remove_leftovers(client: Any, keys: Keyspace, *, start: int) -> Iterator[Page]:
-    """Unlink the search cache's values that count no more, from a cursor on; yield after each step.
-
-    Values whose token is accepted or servable stay, and so does all else. A walk that begins with
-    another's cursor looks at the rest of what was there when that one began.
-    """
-    return _judge_all(client, keys, start, remove=True)
+def remove_leftovers(client: Any, keys: Keyspace, *, start: int) -> Iterator[Step]:
+    """Unlink the search cache's values that count no more, from a cursor on; yield each step."""
+    return _walk_leftovers(client, keys, start, remove=True)
 
 
-def count_leftovers(client: Any, keys: Keyspace) -> Iterator[Page]:
-    """Walk as ``remove_leftovers`` does and count what that would remove; change nothing."""
-    return _judge_all(client, keys, 0, remove=False)
+def count_leftovers(client: Any, keys: Keyspace) -> Iterator[Step]:
+    """Walk as ``remove_leftovers`` does, and change nothing."""
+    return _walk_leftovers(client, keys, 0, remove=False)
 
 
-def _judge_all(client: Any, keys: Keyspace, cursor: int, *, remove: bool) -> Iterator[Page]:
+def _walk_leftovers(
+    client: Any, keyspace: Keyspace, cursor: int, *, remove: bool
+) -> Iterator[Step]:
     while True:
-        began = time.monotonic()
-        cursor, found = client.scan(cursor, match=keys.entries, count=SCAN_COUNT)
-        values = [key for key in found if keys.owns(key) and keys.kind_of(key) == "value"]
-        step = client.pipeline(transaction=False)
-        judge(step, keys, {"value": values}, remove=remove)
-        outdated = sum(step.execute())
-        rest = REST * (time.monotonic() - began)
-        yield Page(cursor, len(values), outdated)
+        started = time.monotonic()
+        cursor, page = client.scan(cursor, match=keyspace.entries, count=SCAN_COUNT)
+        values = [key for key in page if keyspace.owns(key) and keyspace.kind_of(key) == "value"]
+        pipeline = client.pipeline(transaction=False)
+        queue_leftovers(pipeline, keyspace, {"value": values}, remove=remove)
+        outdated = sum(pipeline.execute())
+        rest = REST_SHARE * (time.monotonic() - started)
+        yield Step(cursor, len(values), outdated)
         if not cursor:
             return
         time.sleep(rest)
+
+
+def queue_leftovers(
+    pipeline: Any, keyspace: Keyspace, candidates: Mapping[str, Sequence[bytes]], *, remove: bool
+) -> None:
+    """Queue the scripts that count, and with ``remove`` unlink, the candidates not needed any more.
+
+    ``candidates`` are keys by kind. Each of the pipeline's further replies is such a number. The
+    server decides and removes in one step, so a value stored in between stays.
+    """
+    for kind, keys in candidates.items():
+        for start in range(0, len(keys), BATCH_KEYS):
+            batch = keys[start : start + BATCH_KEYS]
+            pipeline.eval(_LEFTOVERS, 1 + len(batch), keyspace.record, *batch, kind, int(remove))

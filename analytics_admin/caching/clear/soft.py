@@ -1,6 +1,6 @@
-"""Clear the search cache softly, and take that back: one step each, on the token record alone.
+"""The soft clear and its undo: one step each, on the epoch record alone. They remove no key.
 
-What was cleared softly may be served as stale for a while; how, the record says. Removes no key.
+Values that were cleared softly may be served as stale for a while, as the record says.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from analytics_admin.caching.clear.outcome import (
     confirm_outcome,
     translate_redis_errors,
 )
-from analytics_admin.caching.entries import EpochRecord, decode_record, ensure_record, record_key
-from analytics_admin.caching.stores import local_memory
+from analytics_admin.caching.epochs import EpochRecord, decode_record, ensure_record, record_key
+from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, OperatorError, gettext_noop
 from analytics_admin.stores.client import (
@@ -25,11 +25,11 @@ from analytics_admin.stores.client import (
     operation_client,
 )
 
-ATTEMPTS = 10
-"""Times a step is tried when others change the record between its reading and its writing."""
+MAX_ATTEMPTS = 10
+"""Attempts at a change while others change the record between its reading and its writing."""
 
 Change = Callable[[EpochRecord, float], EpochRecord]
-"""Makes the next record of the present one and the store's time (seconds)."""
+"""Makes the next record from the present one and the store's Unix time."""
 
 _REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
 
@@ -47,14 +47,15 @@ class NothingToUndo(OperatorError):
 
 
 class AnotherClear(OperatorError):
-    """The last soft clear is not the one that was to be undone; nothing was done."""
+    """The last soft clear is not the expected one; nothing was done."""
 
     code = "another_clear"
 
     def __init__(self) -> None:
-        template = gettext_noop("The last soft clear is another one by now: nothing was undone")
-        reason = Message(gettext_noop("the last soft clear is another one by now"))
-        super().__init__(Message(template), reason=reason)
+        super().__init__(
+            Message(gettext_noop("There has been another soft clear since: nothing was undone")),
+            reason=Message(gettext_noop("there has been another soft clear since")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class SoftClearOutcome:
 
     alias: str
     stale_for: float
-    """Seconds for which what was cleared may still be served."""
+    """Seconds for which the cleared values may still be served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,63 +73,64 @@ class UndoableClear:
 
     alias: str
     seconds_left: float
-    """Seconds until it can't be undone any more."""
+    """Seconds for which it can still be undone."""
     clear: str
-    """Which one it is: another soft clear has another."""
+    """Identifies the soft clear."""
 
 
 def clear_softly() -> SoftClearOutcome:
-    """Have no value count as fresh any more, and let them be served as stale for a bound.
+    """Make all values stale; they may be served for SEARCH_CACHE_SOFT_CLEAR_GRACE seconds.
 
     Raises:
         StoreUnavailable: the store refused or did not answer; nothing was cleared.
-        OutcomeUnknown: the store fell silent in the act.
+        OutcomeUnknown: the store did not answer during the soft clear.
     """
     site = app_settings()
     bound = float(site.search_cache_soft_clear_grace)
-    drawn = ""
+    epoch = ""
 
     def clear(record: EpochRecord, now: float) -> EpochRecord:
-        nonlocal drawn
+        nonlocal epoch
         cleared = record.soft_cleared(now=now, bound=bound)
-        drawn = cleared.current
+        epoch = cleared.current
         return cleared
 
     def is_done(now: EpochRecord) -> bool:
-        return drawn in now.accepted or drawn in now.servable_until
+        return epoch in now.accepted or epoch in now.servable_until
 
-    _change(site.search_cache, clear, is_done, silent=NO_REPLY_TO_SOFT_CLEAR, draws=True)
+    _change(site.search_cache, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
     return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
 
 
 def undo(clear: str | None = None) -> UndoableClear:
-    """Have the values of before the last soft clear count as fresh again, with those stored since.
+    """Make the values from before the last soft clear fresh again; those stored since stay fresh.
 
-    With ``clear`` only if that one is the last: whoever has looked at it undoes no other.
+    With ``clear``, undo only that soft clear: an operator undoes what the preview showed.
 
     Raises:
         NothingToUndo, AnotherClear: nothing was done.
         StoreUnavailable: the store refused or did not answer; nothing was undone.
-        OutcomeUnknown: the store fell silent in the act.
+        OutcomeUnknown: the store did not answer during the undo.
     """
     alias = app_settings().search_cache
-    wanted: frozenset[str] = frozenset()
-    found = UndoableClear(alias=alias, seconds_left=0.0, clear="")
+    expected: frozenset[str] = frozenset()
+    undoable = UndoableClear(alias=alias, seconds_left=0.0, clear="")
 
     def take_back(record: EpochRecord, now: float) -> EpochRecord:
-        nonlocal wanted, found
+        nonlocal expected, undoable
         undone = record.undone(now=now)
         if undone is None:
             raise NothingToUndo
-        wanted, found = undone.accepted, _last_clear(alias, record, now)
-        if clear not in {None, found.clear}:
+        expected, undoable = undone.accepted, _last_clear(alias, record, now)
+        if clear not in {None, undoable.clear}:
             raise AnotherClear
         return undone
 
-    _change(
-        alias, take_back, lambda now: wanted <= now.accepted, silent=NO_REPLY_TO_UNDO, draws=False
-    )
-    return found
+    def is_done(now: EpochRecord) -> bool:
+        return expected <= now.accepted
+
+    _change(alias, take_back, is_done, no_reply=NO_REPLY_TO_UNDO, create=False)
+    return undoable
 
 
 def find_undoable() -> UndoableClear | None:
@@ -139,7 +141,7 @@ def find_undoable() -> UndoableClear | None:
     """
     alias = app_settings().search_cache
     if is_local_memory(alias):
-        record, now = local_memory.read_record(alias)
+        record, now = memory.read_record(alias)
     else:
         with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
             raw, now = _read(client, record_key(alias))
@@ -150,48 +152,52 @@ def find_undoable() -> UndoableClear | None:
 
 
 def _last_clear(alias: str, record: EpochRecord, now: float) -> UndoableClear:
-    """Return the last soft clear, which is known by the instant at which its bound ends."""
+    """Return the last soft clear; the time at which its bound ends identifies it."""
     until = max(record.servable_until.values())
     return UndoableClear(alias=alias, seconds_left=round(until - now, 1), clear=repr(until))
 
 
 def _change(
-    alias: str, change: Change, is_done: Callable[[EpochRecord], bool], *, silent: str, draws: bool
+    alias: str,
+    change: Change,
+    is_done: Callable[[EpochRecord], bool],
+    *,
+    no_reply: str,
+    create: bool,
 ) -> None:
-    """Replace the record in one step, and make sure that the store has kept the new one.
+    """Replace the record in one step, and check that the store has kept the new one.
 
-    Without a record ``draws`` decides whether one is drawn first, or there is nothing to change.
+    Without a record, ``create`` decides whether one is created first or there is nothing to change.
     """
     if is_local_memory(alias):
-        _in_memory(alias, change, draws=draws)
+        if not memory.change_record(alias, change, create=create):
+            raise NothingToUndo
         return
     with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
-        if draws:
+        if create:
             ensure_record(client, key)
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             raw, now = _read(client, key)
             before = decode_record(raw)
             if before is None:
-                lost = StoreUnavailable(Message(gettext_noop("the store lost the record")))
-                raise lost if draws else NothingToUndo
+                lost = StoreUnavailable(Message(gettext_noop("the store lost the epoch record")))
+                raise lost if create else NothingToUndo
             after = change(before, now)
-            with confirm_outcome(alias, is_done, silent=silent):
+            with confirm_outcome(alias, is_done, no_reply=no_reply):
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue
                 _verify(client, key, before)
             return
-    raise StoreUnavailable(
-        Message(gettext_noop("others keep changing the cache's token; try again"))
-    )
+    raise StoreUnavailable(Message(gettext_noop("the epoch record keeps changing; try again")))
 
 
 def _read(client: Any, key: str) -> tuple[bytes | None, float]:
-    """Return what lies in the record's place, and the store's time."""
-    step = client.pipeline(transaction=False)
-    step.get(key)
-    step.time()
-    raw, time = step.execute(raise_on_error=False)
+    """Return the record's raw content and the store's Unix time."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.get(key)
+    pipeline.time()
+    raw, time = pipeline.execute(raise_on_error=False)
     for reply in (raw, time):
         if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
             raise reply
@@ -199,13 +205,8 @@ def _read(client: Any, key: str) -> tuple[bytes | None, float]:
 
 
 def _verify(client: Any, key: str, before: EpochRecord) -> None:
-    """Make sure that the record has changed; that of an act which came after ours may be there."""
+    """Check that the record has changed; it may be that of a later operation."""
     raw, _ = _read(client, key)
     now = decode_record(raw)
     if now is None or now == before:
-        raise StoreUnavailable(Message(gettext_noop("the store did not keep the new token")))
-
-
-def _in_memory(alias: str, change: Change, *, draws: bool) -> None:
-    if not local_memory.change_record(alias, change, draws=draws):
-        raise NothingToUndo
+        raise StoreUnavailable(Message(gettext_noop("the store did not keep the new epoch")))

@@ -22,7 +22,7 @@ from analytics_admin.caching.inspection.sweep_progress import (
     share_walked,
 )
 from analytics_admin.caching.keyspace import Keyspace, keyspace
-from analytics_admin.caching.stores import local_memory
+from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import is_local_memory, operation_client
 
@@ -72,7 +72,7 @@ def sweep_leftovers(
     alias = app_settings().search_cache
     keys = keyspace(alias)
     if is_local_memory(alias):
-        seen, removed = local_memory.remove_leftovers(alias, keys)
+        seen, removed = memory.remove_leftovers(alias, keys)
         return SweepOutcome(alias=alias, seen=seen, removed=removed, resumed=False)
     with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         return _sweep(client, alias, keys, on_progress or _ignore, _deadline(seconds))
@@ -90,14 +90,14 @@ def preview(*, seconds: float | None = None) -> SweepPlan:
     alias = app_settings().search_cache
     keys = keyspace(alias)
     if is_local_memory(alias):
-        seen, outdated = local_memory.count_leftovers(alias, keys)
+        seen, outdated = memory.count_leftovers(alias, keys)
         return SweepPlan(alias=alias, seen=seen, removed=outdated, exact=True)
     deadline = _deadline(seconds)
     seen = outdated = cursor = 0
     with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
         before = _read_position(client, caches[alias].make_key(POSITION_NAME))
         for page in scan.count_leftovers(client, keys):
-            seen, outdated, cursor = seen + page.seen, outdated + page.removed, page.cursor
+            seen, outdated, cursor = seen + page.examined, outdated + page.outdated, page.cursor
             if time.monotonic() >= deadline:
                 break
     share = share_walked(cursor)
@@ -120,7 +120,7 @@ def _sweep(
     cursor = before.cursor
     try:
         for page in scan.remove_leftovers(client, keys, start=cursor):
-            seen, removed, cursor = seen + page.seen, removed + page.removed, page.cursor
+            seen, removed, cursor = seen + page.examined, removed + page.outdated, page.cursor
             is_over = time.monotonic() >= deadline
             position = SweepPosition(
                 cursor=cursor,

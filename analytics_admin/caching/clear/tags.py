@@ -1,6 +1,7 @@
-"""Clear the results of some tags, in one step however many values carry them.
+"""Clearing by tags: one step, however many values carry them.
 
-A tag's token goes; what was stored under it counts no more, and the next value draws a new one.
+A clear deletes the epochs of the tags. Values stored under them count no more; the next value
+stored creates new ones.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from analytics_admin.caching.clear.outcome import (
     translate_redis_errors,
 )
 from analytics_admin.caching.keys import name_tags
-from analytics_admin.caching.stores import local_memory
+from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
@@ -41,28 +42,29 @@ class TagClearOutcome:
     alias: str
     tags: int
     in_use: int
-    """How many of the tags results may have carried; the others are new to the cache."""
+    """How many of the tags may have been in use; the others are new to the cache."""
 
 
 def check_tags(tags: Sequence[str]) -> list[str]:
-    """Return the tags, sorted, each once.
+    """Return the tags, sorted, without duplicates.
 
     Raises:
-        TypeError, ValueError: they are none, too many, or no tags.
+        TypeError, ValueError: no tags, too many, or an invalid one.
     """
     if isinstance(tags, str | bytes):
-        raise TypeError(f"tags must be several texts, as in [{tags!r}], not one")
-    found = list(tags)
-    for tag in found:
+        raise TypeError(f"tags must be a list of strings, as in [{tags!r}], not one string")
+    tags = list(tags)
+    for tag in tags:
         name_tags([tag])
-    if not 0 < len(set(found)) <= MAX_TAGS_PER_CLEAR:
-        words = _("name 1 to %(most)s tags, not %(number)s")
-        raise ValueError(Message(words, most=MAX_TAGS_PER_CLEAR, number=len(set(found))))
-    return sorted(set(found))
+    distinct = sorted(set(tags))
+    if not 0 < len(distinct) <= MAX_TAGS_PER_CLEAR:
+        message = _("name 1 to %(most)s tags, not %(number)s")
+        raise ValueError(Message(message, most=MAX_TAGS_PER_CLEAR, number=len(distinct)))
+    return distinct
 
 
 def preview(tags: Sequence[str]) -> TagClearOutcome:
-    """Say what ``clear_tags`` would do; changes nothing.
+    """Return what ``clear_tags`` would do; change nothing.
 
     Raises:
         StoreUnavailable: the store does not answer.
@@ -70,7 +72,7 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
     alias = app_settings().search_cache
     names = _names(tags)
     if is_local_memory(alias):
-        in_use = local_memory.count_names(alias, names)
+        in_use = memory.count_names(alias, names)
     else:
         with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
             in_use = client.exists(*_keys(alias, names))
@@ -78,16 +80,16 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
 
 
 def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
-    """Have every value with one of the tags count no more.
+    """Clear every value that carries one of the tags.
 
     Raises:
         StoreUnavailable: the store refused or did not answer; nothing was cleared.
-        OutcomeUnknown: the store fell silent in the act.
+        OutcomeUnknown: the store did not answer during the clear.
     """
     alias = app_settings().search_cache
     names = _names(tags)
     if is_local_memory(alias):
-        in_use = local_memory.delete_names(alias, names)
+        in_use = memory.delete_names(alias, names)
     else:
         keys = _keys(alias, names)
         with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
@@ -96,27 +98,27 @@ def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
 
 
 def _delete(client: Any, alias: str, keys: list[str]) -> int:
-    before = _tokens(client, keys)
+    before = _epochs(client, keys)
     try:
-        removed: int = client.delete(*keys)  # one command, so all of them or none
-        after = _tokens(client, keys)
+        removed: int = client.delete(*keys)  # one command: all of them or none
+        after = _epochs(client, keys)
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as afresh:
-            if _are_gone(before, _tokens(afresh, keys)):
-                return sum(token is not None for token in before)
+        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as retry:
+            if _all_changed(before, _epochs(retry, keys)):
+                return sum(epoch is not None for epoch in before)
         raise OutcomeUnknown(NO_REPLY_TO_CLEAR) from None
-    if not _are_gone(before, after):
-        raise StoreUnavailable(Message(_("the store did not let go of the tags")))
+    if not _all_changed(before, after):
+        raise StoreUnavailable(Message(_("the store did not remove the tags")))
     return removed
 
 
-def _tokens(client: Any, keys: list[str]) -> list[bytes | None]:
-    tokens: list[bytes | None] = client.mget(keys)
-    return tokens
+def _epochs(client: Any, keys: list[str]) -> list[bytes | None]:
+    epochs: list[bytes | None] = client.mget(keys)
+    return epochs
 
 
-def _are_gone(before: list[bytes | None], after: list[bytes | None]) -> bool:
-    """Say whether no tag has the token that it had; values stored since have drawn others."""
+def _all_changed(before: list[bytes | None], after: list[bytes | None]) -> bool:
+    """Say whether no tag still has its old epoch; values stored since have created new ones."""
     return all(old is None or old != new for old, new in zip(before, after, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""What the search cache's store holds now, and how the server behind it is. Changes nothing.
+"""The status of the search cache's store and of the server behind it. Changes nothing.
 
-Who looks every few seconds is told again what a survey has found, with the keys as they are now: a
-survey is some round trips, all else is one.
+A survey takes some round trips, all else takes one. So callers that look every few seconds get the
+last survey again, adjusted to the present number of keys.
 """
 
 import time
@@ -14,15 +14,15 @@ from django.conf import settings
 from django.core.cache import caches
 from redis.exceptions import RedisError
 
-from analytics_admin.caching.entries import RECORD_NAME, decode_record, record_key
-from analytics_admin.caching.inspection.survey import TAGS, Survey, resized, survey
+from analytics_admin.caching.epochs import RECORD_NAME, decode_record, record_key
+from analytics_admin.caching.inspection.survey import MAX_TAGS, Survey, resized, survey
 from analytics_admin.caching.inspection.sweep_progress import (
     POSITION_NAME,
     SweepProgress,
     progress_of,
 )
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.stores import local_memory
+from analytics_admin.caching.stores import memory
 from analytics_admin.stores.client import (
     StoreUnavailable,
     explain_error,
@@ -32,27 +32,29 @@ from analytics_admin.stores.client import (
 
 TIMEOUT = 0.5
 """Seconds to wait for connecting and for each reply."""
-SOON_SURVEYED = 1000
+MAX_RESURVEYED_KEYS = 1000
 """A database up to this size is surveyed anew whenever its number of keys has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found; None is what could not be learnt."""
+    """What a store holds; None means unknown."""
 
     survey: Survey | None
-    """None: the cache's keys can't be told from others."""
+    """None: the cache's keys cannot be told from others."""
     undo_until: float | None = None
-    """Until when the last soft clear can be undone (Unix time of the store); None: it can't."""
+    """Unix time of the store until which the last soft clear can be undone; None: it cannot."""
     sweep: SweepProgress | None = None
     """None: there is none that has begun and is not over."""
     server_bytes: int | None = None
-    """Memory that the whole server uses, whatever else it holds."""
+    """Memory that the whole server uses."""
     server_bytes_limit: int | None = None
-    """None also for a server without a limit."""
+    """None also if the server has no limit."""
 
 
 class _Answer(NamedTuple):
+    """What one round trip tells."""
+
     record: bytes | None
     now: float
     """Unix time of the store."""
@@ -61,37 +63,39 @@ class _Answer(NamedTuple):
     sweep: SweepProgress | None
 
 
-class _Kept(NamedTuple):
-    """The last survey of this process, and the server's memory then, which never stands still."""
+class _Cached(NamedTuple):
+    """This process' last survey, and the server's memory then, which always changes."""
 
-    of: tuple[object, ...]
-    at: float
-    found: Survey | None
+    source: tuple[object, ...]
+    surveyed_at: float
+    survey: Survey | None
     info: Mapping[str, Any]
 
 
-_kept: _Kept | None = None
+_cached: _Cached | None = None
 
 
-def inspect(alias: str, *, dedicated: bool, survey_age: float = 0.0) -> Inspection:
+def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Inspection:
     """Return what the store holds.
 
-    A survey of the last ``survey_age`` seconds is told again, unless the cache was cleared since,
-    or the database is small and has changed.
+    A survey of the last ``max_survey_age`` seconds is used again, unless the cache was cleared
+    since, or the database is small and has changed.
 
     Raises:
-        StoreUnavailable: it does not answer.
+        StoreUnavailable: the store does not answer.
     """
     if is_local_memory(alias):
         return _inspect_memory(alias)
     try:
         with operation_client(alias, timeout=TIMEOUT) as client:
-            answer = _ask(client, alias)
-            found, info = _survey(client, alias, answer, dedicated=dedicated, age=survey_age)
+            answer = _query(client, alias)
+            content, info = _survey(
+                client, alias, answer, dedicated=dedicated, max_age=max_survey_age
+            )
     except RedisError as error:
         raise StoreUnavailable(explain_error(error)) from None
     return Inspection(
-        survey=found,
+        survey=content,
         undo_until=_undo_until(answer.record, answer.now),
         sweep=answer.sweep,
         server_bytes=info.get("used_memory"),
@@ -100,18 +104,18 @@ def inspect(alias: str, *, dedicated: bool, survey_age: float = 0.0) -> Inspecti
 
 
 def forget() -> None:
-    """Have the next look survey anew."""
-    global _kept  # noqa: PLW0603 - one per process
-    _kept = None
+    """Make the next inspection survey anew."""
+    global _cached  # noqa: PLW0603 - one per process
+    _cached = None
 
 
-def _ask(client: Any, alias: str) -> _Answer:
-    """Ask for all that is cheap to say, in one round trip."""
-    step = client.pipeline(transaction=False)
+def _query(client: Any, alias: str) -> _Answer:
+    """Query everything that is cheap, in one round trip."""
+    pipeline = client.pipeline(transaction=False)
     swept = caches[alias].make_key(POSITION_NAME)
-    step.get(record_key(alias)).time().info("memory").dbsize().get(swept).pttl(swept)
-    record, at, info, size, position, left = step.execute(raise_on_error=False)
-    if isinstance(at, Exception):  # a store that does not say the time says nothing
+    pipeline.get(record_key(alias)).time().info("memory").dbsize().get(swept).pttl(swept)
+    record, at, info, size, position, left = pipeline.execute(raise_on_error=False)
+    if isinstance(at, Exception):  # without the time, nothing else is known either
         raise at
     now = at[0] + at[1] / 1_000_000
     return _Answer(
@@ -124,34 +128,38 @@ def _ask(client: Any, alias: str) -> _Answer:
 
 
 def _survey(
-    client: Any, alias: str, answer: _Answer, *, dedicated: bool, age: float
+    client: Any, alias: str, answer: _Answer, *, dedicated: bool, max_age: float
 ) -> tuple[Survey | None, Mapping[str, Any]]:
-    global _kept  # noqa: PLW0603 - one per process
-    of = (alias, dedicated, repr(settings.CACHES.get(alias)), answer.record)
-    if (kept := _kept) is not None and kept.of == of and time.monotonic() - kept.at < age:
-        found, size = kept.found, answer.size
-        if found is None or found.size == size:
-            return found, kept.info
-        if size is not None and size > SOON_SURVEYED:
-            return resized(found, size, dedicated=dedicated), kept.info
-    found = None
+    global _cached  # noqa: PLW0603 - one per process
+    source = (alias, dedicated, repr(settings.CACHES.get(alias)), answer.record)
+    cached, size = _cached, answer.size
+    if (
+        cached is not None
+        and cached.source == source
+        and time.monotonic() - cached.surveyed_at < max_age
+    ):
+        if cached.survey is None or cached.survey.size == size:
+            return cached.survey, cached.info
+        if size is not None and size > MAX_RESURVEYED_KEYS:
+            return resized(cached.survey, size, dedicated=dedicated), cached.info
+    content = None
     with suppress(StoreUnavailable):
-        found = survey(client, alias, dedicated=dedicated)
-    _kept = _Kept(of, time.monotonic(), found, answer.info)
-    return found, answer.info
+        content = survey(client, alias, dedicated=dedicated)
+    _cached = _Cached(source, time.monotonic(), content, answer.info)
+    return content, answer.info
 
 
-def _undo_until(record: bytes | None, now: float) -> float | None:
-    found = decode_record(record)
-    left = [until for until in found.servable_until.values() if until > now] if found else []
-    return max(left, default=None)
+def _undo_until(raw: bytes | None, now: float) -> float | None:
+    record = decode_record(raw)
+    ends = record.servable_until.values() if record is not None else ()
+    return max((end for end in ends if end > now), default=None)
 
 
 def _inspect_memory(alias: str) -> Inspection:
-    ours = keyspace(alias)
-    keys, tags = local_memory.count(alias, ours), local_memory.tags(alias, ours)
-    named = tuple(sorted(tag for tag in tags if tag is not None)[:TAGS])
-    found = Survey(
+    own = keyspace(alias)
+    keys, tags = memory.count(alias, own), memory.list_tags(alias, own)
+    named = tuple(sorted(tag for tag in tags if tag is not None)[:MAX_TAGS])
+    content = Survey(
         keys=keys,
         exact=True,
         bytes=None,
@@ -160,5 +168,5 @@ def _inspect_memory(alias: str) -> Inspection:
         all_tags=len(named) == len(tags),
         looked_at=keys,
     )
-    record = caches[alias].get(RECORD_NAME)
-    return Inspection(survey=found, undo_until=_undo_until(record, time.time()))
+    raw = caches[alias].get(RECORD_NAME)
+    return Inspection(survey=content, undo_until=_undo_until(raw, time.time()))

@@ -1,7 +1,7 @@
-"""What lies in the search cache's database: keys, bytes, and keys that are not the cache's.
+"""A survey of the search cache's database: its keys, their memory, its tags, and other keys.
 
-A small database is walked, a large one sampled: a few round trips, whatever its size. Takes a
-connected client, changes nothing, and leaves the client's errors to the caller.
+A small database is scanned, a large one sampled: a few round trips, whatever its size. A survey
+changes nothing, and leaves the client's errors to the caller.
 """
 
 import random
@@ -13,186 +13,187 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
-from analytics_admin.caching.clear.scan import SCAN_COUNT
-from analytics_admin.caching.entries import record_key
-from analytics_admin.caching.keyspace import Keyspace, keyspace
+from analytics_admin.caching.epochs import record_key
+from analytics_admin.caching.keyspace import SCAN_COUNT, Keyspace, keyspace
 from analytics_admin.stores.client import StoreUnavailable
 
 MAX_SCANNED_KEYS = 10_000
-"""Databases up to this size are walked; larger ones are sampled."""
-SAMPLE = 4000
-"""RANDOMKEYs behind an estimate: about 30 ms, and within 4 % when half of the keys are ours."""
-SAMPLE_OF_DEDICATED = 1000
-"""Enough where the number is known, and the sample tells of strangers alone."""
+"""Databases up to this size are scanned; larger ones are sampled."""
+SAMPLE_KEYS = 4000
+"""RANDOMKEYs for an estimate: about 30 ms, and within 4 % if half of the keys are the cache's."""
+DEDICATED_SAMPLE_KEYS = 1000
+"""Enough where the number of keys is known, and the sample only shows other keys."""
 SIZE_SAMPLE_KEYS = 200
-"""Keys whose size is asked for."""
-PREFIXES = 10
-TAGS = 100
-_STEP = 500
+"""Keys whose size is measured."""
+MAX_PREFIXES = 10
+MAX_TAGS = 100
+_KEYS_PER_STEP = 500
 _MAX_PREFIX_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherKeys:
-    """Keys in the database that are not the search cache's, told by how they begin."""
+    """Keys with one prefix in the database that are not the search cache's."""
 
     prefix: str
     """Up to the first colon; empty for keys without one."""
     keys: int
-    """About how many, if the survey is not exact."""
+    """An estimate if the survey is not exact."""
     share: float
-    """Of all the database's keys, from 0 to 1."""
+    """The share of all keys in the database, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was found; None is what could not be learnt."""
+    """What a database holds; None means unknown."""
 
     keys: int
     exact: bool
     """False: ``keys`` is an estimate."""
     bytes: int | None
-    """About the memory that these keys take, from the sizes of some."""
+    """About the memory that these keys take, from a sample."""
     foreign: tuple[OtherKeys, ...] | None
     """The ten most frequent prefixes."""
     tags: tuple[str, ...] = ()
-    """Up to 100 tags whose tokens were met, by name."""
+    """Up to 100 tags in use, by name."""
     all_tags: bool = False
-    """False: there may be others, which were not met, or whose names are hashed."""
+    """False: there may be others, outside the sample or with hashed names."""
     looked_at: int = 0
-    """Keys that were met."""
+    """Keys that were examined."""
     size: int | None = None
-    """Keys of the whole database, whosever they are; None: unknown."""
+    """All keys in the database; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sighting:
-    """The keys met, and of how many they stand for ``size``."""
+class _Sample:
+    """The examined keys, and the number of keys that they stand for."""
 
-    met: Sequence[bytes]
+    keys: Sequence[bytes]
     size: int
     exact: bool
 
 
 def survey(client: Any, alias: str, *, dedicated: bool, exact: bool = False) -> Survey:
-    """Say what the database holds; ``exact`` walks over a large one too, a second per million.
+    """Return what the database holds; ``exact`` scans a large one too, a second per million keys.
 
     Raises:
-        StoreUnavailable: the alias' keys can't be told from others, in a shared database.
+        StoreUnavailable: in a shared database, the alias' keys cannot be told from others.
     """
     size = _size(client)
-    ours = _keyspace(alias, needed=not dedicated or size is None)
-    sighting = _look(client, size, dedicated=dedicated, exact=exact)
-    own = [key for key in sighting.met if ours is None or _is_cleared(key, ours, dedicated)]
+    own = _keyspace(alias, required=not dedicated or size is None)
+    sample = _examine(client, size, dedicated=dedicated, exact=exact)
+    cleared = [key for key in sample.keys if own is None or _is_cleared(key, own, dedicated)]
     record = record_key(alias).encode()
     if dedicated and size is not None:
         keys, is_exact = size - client.exists(record), True
     else:
-        keys, is_exact = _scaled(len(own), sighting), sighting.exact
+        keys, is_exact = _scaled(len(cleared), sample), sample.exact
     foreign = None
-    if ours is not None:
-        strange = (key for key in sighting.met if key != record and not ours.owns(key))
-        foreign = _by_prefix(strange, sighting)
-    tags, all_tags = _tags(sighting, ours)
+    if own is not None:
+        others = (key for key in sample.keys if key != record and not own.owns(key))
+        foreign = _by_prefix(others, sample)
+    tags, all_tags = _tags(sample, own)
     return Survey(
         keys=keys,
         exact=is_exact,
-        bytes=_weigh(client, own, keys),
+        bytes=_measure(client, cleared, keys),
         foreign=foreign,
         tags=tags,
         all_tags=all_tags,
-        looked_at=len(sighting.met),
+        looked_at=len(sample.keys),
         size=size,
     )
 
 
-def resized(found: Survey, size: int, *, dedicated: bool) -> Survey:
-    """Return what was found as of a database that has come to hold ``size`` keys since."""
-    if not found.size or size == found.size:
-        return found
-    grown = found.keys + size - found.size
-    keys = grown if dedicated else _rounded(found.keys * size / found.size)
-    weight = None if found.bytes is None else _rounded(found.bytes * keys / max(1, found.keys))
-    return replace(found, keys=keys, exact=dedicated, bytes=weight, size=size)
+def resized(earlier: Survey, size: int, *, dedicated: bool) -> Survey:
+    """Return an earlier survey adjusted to a database that holds ``size`` keys now."""
+    if not earlier.size or size == earlier.size:
+        return earlier
+    grown = earlier.keys + size - earlier.size
+    keys = grown if dedicated else _rounded(earlier.keys * size / earlier.size)
+    memory = None
+    if earlier.bytes is not None:
+        memory = _rounded(earlier.bytes * keys / max(1, earlier.keys))
+    return replace(earlier, keys=keys, exact=dedicated, bytes=memory, size=size)
 
 
-def _is_cleared(key: bytes, ours: Keyspace, dedicated: bool) -> bool:
-    """Say whether a clear removes the key: tags' tokens stay unless all of the database goes."""
-    return ours.owns(key) and (dedicated or ours.kind_of(key) != "tag")
+def _is_cleared(key: bytes, own: Keyspace, dedicated: bool) -> bool:
+    """Say whether a clear removes the key: tags' epochs stay unless the database is flushed."""
+    return own.owns(key) and (dedicated or own.kind_of(key) != "tag")
 
 
 def _size(client: Any) -> int | None:
     try:
         size: int = client.dbsize()
-    except NoPermissionError:  # SCAN may be allowed where this is not
+    except NoPermissionError:  # SCAN may be permitted all the same
         return None
     return size
 
 
-def _keyspace(alias: str, *, needed: bool) -> Keyspace | None:
-    """A database of its own can be cleared, and so surveyed, whatever its keys look like."""
+def _keyspace(alias: str, *, required: bool) -> Keyspace | None:
+    """A dedicated database can be cleared, and so surveyed, whatever its keys look like."""
     try:
         return keyspace(alias)
     except StoreUnavailable:
-        if needed:
+        if required:
             raise
         return None
 
 
-def _look(client: Any, size: int | None, *, dedicated: bool, exact: bool) -> _Sighting:
+def _examine(client: Any, size: int | None, *, dedicated: bool, exact: bool) -> _Sample:
     if size is not None and size > MAX_SCANNED_KEYS and (dedicated or not exact):
         with suppress(NoPermissionError):
-            met = _sample(client, SAMPLE_OF_DEDICATED if dedicated else SAMPLE)
-            return _Sighting(met=met, size=size, exact=False)
-    met = _walk(client)
-    return _Sighting(met=met, size=len(met), exact=True)
+            keys = _random_keys(client, DEDICATED_SAMPLE_KEYS if dedicated else SAMPLE_KEYS)
+            return _Sample(keys=keys, size=size, exact=False)
+    keys = _scan(client)
+    return _Sample(keys=keys, size=len(keys), exact=True)
 
 
-def _sample(client: Any, number: int) -> list[bytes]:
-    met: list[bytes] = []
-    for _ in range(number // _STEP):
-        step = client.pipeline(transaction=False)
-        for _ in range(_STEP):
-            step.randomkey()
-        met += [key for key in step.execute() if key is not None]
-    return met
+def _random_keys(client: Any, number: int) -> list[bytes]:
+    keys: list[bytes] = []
+    for _ in range(number // _KEYS_PER_STEP):
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(_KEYS_PER_STEP):
+            pipeline.randomkey()
+        keys += [key for key in pipeline.execute() if key is not None]
+    return keys
 
 
-def _walk(client: Any) -> list[bytes]:
-    met: set[bytes] = set()
+def _scan(client: Any) -> list[bytes]:
+    keys: set[bytes] = set()
     cursor = 0
     while True:
-        cursor, found = client.scan(cursor, count=SCAN_COUNT)
-        met.update(found)
+        cursor, page = client.scan(cursor, count=SCAN_COUNT)
+        keys.update(page)
         if not cursor:
-            return list(met)
+            return list(keys)
 
 
-def _scaled(number: int, sighting: _Sighting) -> int:
-    if sighting.exact or not sighting.met:
+def _scaled(number: int, sample: _Sample) -> int:
+    if sample.exact or not sample.keys:
         return number
-    return _rounded(sighting.size * number / len(sighting.met))
+    return _rounded(sample.size * number / len(sample.keys))
 
 
 def _rounded(estimate: float) -> int:
-    """Round to what a sample can tell, so that the figure does not look exact."""
+    """Round to a sample's precision, so that the figure does not look exact."""
     return int(float(f"{estimate:.3g}"))
 
 
-def _tags(sighting: _Sighting, ours: Keyspace | None) -> tuple[tuple[str, ...], bool]:
-    """Return the tags met, and whether they are all."""
-    if ours is None:
+def _tags(sample: _Sample, own: Keyspace | None) -> tuple[tuple[str, ...], bool]:
+    """Return the tags in the sample, and whether these are all."""
+    if own is None:
         return (), False
-    met = {key for key in sighting.met if ours.kind_of(key) == "tag"}
-    named = sorted(tag for key in met if (tag := ours.tag_of(key)) is not None)[:TAGS]
-    return tuple(named), sighting.exact and len(named) == len(met)
+    keys = {key for key in sample.keys if own.kind_of(key) == "tag"}
+    named = sorted(tag for key in keys if (tag := own.tag_of(key)) is not None)[:MAX_TAGS]
+    return tuple(named), sample.exact and len(named) == len(keys)
 
 
-def _by_prefix(strange: Iterable[bytes], sighting: _Sighting) -> tuple[OtherKeys, ...]:
-    found = Counter(_prefix(key) for key in strange)
+def _by_prefix(others: Iterable[bytes], sample: _Sample) -> tuple[OtherKeys, ...]:
+    numbers = Counter(_prefix(key) for key in others)
     return tuple(
-        OtherKeys(prefix=prefix, keys=_scaled(number, sighting), share=number / len(sighting.met))
-        for prefix, number in found.most_common(PREFIXES)
+        OtherKeys(prefix=prefix, keys=_scaled(number, sample), share=number / len(sample.keys))
+        for prefix, number in numbers.most_common(MAX_PREFIXES)
     )
 
 
@@ -201,16 +202,16 @@ def _prefix(key: bytes) -> str:
     return (head[:_MAX_PREFIX_CHARS] + colon).decode(errors="backslashreplace") if colon else ""
 
 
-def _weigh(client: Any, own: Sequence[bytes], keys: int) -> int | None:
-    """Return about how many bytes the keys take, or None where sizes may not be asked for."""
-    weighed = random.sample(own, min(SIZE_SAMPLE_KEYS, len(own)))
-    if not weighed:
+def _measure(client: Any, cleared: Sequence[bytes], keys: int) -> int | None:
+    """Return about how many bytes the keys take, or None if the store does not permit to ask."""
+    measured = random.sample(cleared, min(SIZE_SAMPLE_KEYS, len(cleared)))
+    if not measured:
         return None if keys else 0
-    for measure in ("MEMORY USAGE", "STRLEN"):
-        step = client.pipeline(transaction=False)
-        for key in weighed:
-            step.execute_command(*measure.split(), key)
-        sizes = [size for size in step.execute(raise_on_error=False) if isinstance(size, int)]
+    for command in ("MEMORY USAGE", "STRLEN"):
+        pipeline = client.pipeline(transaction=False)
+        for key in measured:
+            pipeline.execute_command(*command.split(), key)
+        sizes = [size for size in pipeline.execute(raise_on_error=False) if isinstance(size, int)]
         if sizes:
             return _rounded(keys * sum(sizes) / len(sizes))
     return None

@@ -1,7 +1,4 @@
-"""What the calls of this process came to, counted exactly and cheaply.
-
-Knows nothing of a store; whoever keeps the figures takes them from here.
-"""
+"""Counters of this process' calls: exact under threads, and cheap."""
 
 import threading
 from collections.abc import Callable
@@ -10,33 +7,33 @@ from dataclasses import dataclass, fields
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """Calls since the last take. Each call is one of hits, misses, stale_served and bypassed."""
+    """Counted calls. Each call is one of hits, misses, stale_served and bypassed."""
 
     hits: int = 0
-    """Served with a fresh value, be it after a wait for another's computation."""
+    """Served with a fresh value, also after waiting for another caller's computation."""
     misses: int = 0
     """Computed by the caller itself."""
     stale_served: int = 0
-    """Served with a value past its time, while another refreshed it or the computation failed."""
+    """Served with a value past its timeout during a refresh, or because that failed."""
     bypassed: int = 0
-    """Computed with the store away."""
+    """Computed because the store was unavailable."""
     stale_on_error: int = 0
     """Those of stale_served whose computation failed."""
     fills: int = 0
     """Values stored."""
     refused_fills: int = 0
-    """Values computed and not stored, for the cache was cleared or the value set meanwhile."""
+    """Values computed but not stored: the cache was cleared or the value set meanwhile."""
     compute_errors: int = 0
     """Computations that raised."""
     too_large: int = 0
-    """Values not stored for their size."""
+    """Values not stored because of their size."""
     compute_seconds: float = 0.0
-    """Time that computations took."""
+    """Time spent in computations."""
     saved_seconds: float = 0.0
-    """Time that the computations of values served would have taken, as they did when stored."""
+    """Time that the served values took to compute when they were stored."""
 
     def add(self, more: "Counts") -> None:
-        """Add another's figures to these."""
+        """Add other counts to these."""
         for name in COUNT_NAMES:
             setattr(self, name, getattr(self, name) + getattr(more, name))
 
@@ -46,33 +43,32 @@ class Counts:
 
     @property
     def hit_ratio(self) -> float | None:
-        """The share of hits in the calls that the cache was there for; None without such a call.
+        """The share of hits in the calls that reached the store; None without such a call.
 
-        A stale answer is no hit: it spares its caller the wait, and the backend is asked.
+        A stale value is not a hit: its caller need not wait, but the backend is still called.
         """
-        asked = self.calls - self.bypassed
-        return self.hits / asked if asked else None
+        reached = self.calls - self.bypassed
+        return self.hits / reached if reached else None
 
 
 COUNT_NAMES = tuple(item.name for item in fields(Counts))
 
 
 class CallCounter:
-    """The counts of one process; exact under threads.
+    """Counts the calls of one process; safe under threads.
 
-    ``on_first`` is called, in the thread that counts, when something has been counted since the
-    last take.
+    ``on_first`` is called, in the counting thread, at the first count since the last ``take``.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
-        self._on_first = on_first or _nobody_listens
+        self._on_first = on_first or (lambda: None)
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child: what was counted before is its parent's to tell."""
+        """Start afresh in a forked child: the parent reports the earlier counts."""
         self._lock = threading.Lock()
         self._counts = Counts()
-        self._said = False
+        self._announced = False
 
     def hit(self, saved: float) -> None:
         """Count a hit whose computation took ``saved`` seconds. Cheap: this is the hot path."""
@@ -80,36 +76,32 @@ class CallCounter:
             counts = self._counts
             counts.hits += 1
             counts.saved_seconds += saved
-        if not self._said:
-            self._say()
+        if not self._announced:
+            self._announce()
 
     def add(self, **amounts: float) -> None:
-        """Add to the counts named."""
+        """Add to the named counts."""
         with self._lock:
             for name, amount in amounts.items():
                 setattr(self._counts, name, getattr(self._counts, name) + amount)
-        if not self._said:
-            self._say()
+        if not self._announced:
+            self._announce()
 
     def take(self) -> Counts:
-        """Return the counts and begin anew."""
+        """Return the counts and start from zero."""
         with self._lock:
             taken, self._counts = self._counts, Counts()
-            self._said = False
+            self._announced = False
         return taken
 
     def rest(self) -> bool:
-        """Say whether there is nothing to take; then ``on_first`` is called for the next count."""
+        """Return whether there is nothing to take; if so, ``on_first`` follows the next count."""
         with self._lock:
             if self._counts != Counts():
                 return False
-            self._said = False
+            self._announced = False
             return True
 
-    def _say(self) -> None:
-        self._said = True  # before the call: a take in between is to be followed by another
+    def _announce(self) -> None:
+        self._announced = True  # before the call: a take in between must lead to another call
         self._on_first()
-
-
-def _nobody_listens() -> None:
-    """Let counts be; whoever made these takes them by hand."""

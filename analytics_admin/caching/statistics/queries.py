@@ -1,14 +1,11 @@
-"""What the ledger says about the last minutes, hour and day, and what that means for the backend.
-
-Knows nothing of how the counts got there.
-"""
+"""Figures from the statistics: the last minutes, hour and day, and the load on the backend."""
 
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from django.conf import settings as site
+from django.conf import settings
 
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.caching.statistics.store import (
@@ -20,16 +17,16 @@ from analytics_admin.caching.statistics.store import (
 from analytics_admin.conf import app_settings
 
 READ_TIMEOUT = 0.3
-"""Seconds that a reader waits for connecting and for each reply."""
+"""Seconds for connecting and for each reply."""
 PERIODS: Mapping[str, int] = {"last_5_minutes": 5, "last_hour": 60, "last_day": MINUTES_KEPT}
-"""In minutes; the newest of them is the one under way."""
-SETTLED = 30
-"""Minutes after which hardly anybody tells of a minute any more: only who has lost the store."""
+"""In minutes; the newest minute is incomplete."""
+SETTLED_MINUTES = 30
+"""Counts older than this hardly change: only a process that lost the store still reports some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
-    """The fleet's calls in the minute from ``at`` (Unix time) on."""
+    """The calls of all processes in the minute from ``at`` (Unix time) on."""
 
     at: int
     counts: Counts
@@ -37,46 +34,46 @@ class Minute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The calls of all processes, but for the last seconds, which they have not told yet."""
+    """The calls of all processes, except those of the last seconds, not yet reported."""
 
     periods: Mapping[str, Counts]
     """By the names of PERIODS."""
     minutes: tuple[Minute, ...]
-    """As many as were asked for, oldest first, without gaps; the newest is not over yet."""
+    """As many as requested, oldest first, without gaps; the newest is incomplete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What comes per second, by the last five minutes, and what a hard clear makes of it."""
+    """What happens per second, from the last five minutes, and what a hard clear would cause."""
 
     calls: float
     hit_ratio: float | None
     """None without calls."""
     computations: float
-    """What the backend is asked for now."""
+    """Computations by the backend now."""
     computations_after: float
     """At most, at first: every call. Callers that want the same value share one computation."""
     compute_seconds: float
-    """Seconds of computing per second: computations under way at the same time."""
+    """Seconds of computing per second: computations that run at the same time."""
     compute_seconds_after: float
 
 
-class _Kept(NamedTuple):
-    """The settled minutes that this process has read last."""
+class _Cached(NamedTuple):
+    """The settled minutes that this process read last."""
 
-    of: tuple[str, str]
-    at: float
-    found: Mapping[Bucket, Counts]
-
-
-_kept: _Kept | None = None
+    source: tuple[str, str]
+    read_at: float
+    counts: Mapping[Bucket, Counts]
 
 
-def read_figures(*, minutes: int = 0, now: float | None = None, age: float = 0.0) -> Figures:
-    """Return the figures of the periods, and of the last minutes one by one; one round trip.
+_cached: _Cached | None = None
 
-    Minutes long past may be told again as this process has read them in the last ``age`` seconds:
-    a day of them is a thousand times the work of the last few.
+
+def read_figures(*, minutes: int = 0, now: float | None = None, max_age: float = 0.0) -> Figures:
+    """Return the figures of the periods, and of the last ``minutes``; one round trip.
+
+    Settled minutes may come from this process' memory if it read them in the last ``max_age``
+    seconds: reading a day of them is a thousand times the work of the last few.
 
     Raises:
         ValueError: ``minutes`` is not 0 to 1440.
@@ -85,49 +82,51 @@ def read_figures(*, minutes: int = 0, now: float | None = None, age: float = 0.0
     if not 0 <= minutes <= MINUTES_KEPT:
         raise ValueError(f"minutes must be 0 to {MINUTES_KEPT}, not {minutes}")
     last = int((time.time() if now is None else now) // 60)
-    periods = {name: list(_spans(last - length + 1, last)) for name, length in PERIODS.items()}
+    periods = {name: list(_buckets(last - length + 1, last)) for name, length in PERIODS.items()}
     single = [Bucket("m", last - ago) for ago in reversed(range(minutes))]
-    asked = list(dict.fromkeys([*single, *(span for spans in periods.values() for span in spans)]))
-    settings = app_settings()
-    of = repr(site.CACHES.get(settings.breaker_cache)), settings.search_cache
-    known = _known(of, age)
-    fresh = [span for span in asked if span not in known]
-    ledger = open_statistics_store(
-        settings.breaker_cache, settings.search_cache, timeout=READ_TIMEOUT
-    )
-    found = {**known, **dict(zip(fresh, ledger.read(fresh), strict=True))}
-    if age:
-        _keep(of, {span: found[span] for span in single if span.number < last - SETTLED}, known)
+    wanted = dict.fromkeys([*single, *(each for period in periods.values() for each in period)])
+    site = app_settings()
+    source = repr(settings.CACHES.get(site.breaker_cache)), site.search_cache
+    cached = _read_cached(source, max_age)
+    missing = [bucket for bucket in wanted if bucket not in cached]
+    store = open_statistics_store(site.breaker_cache, site.search_cache, timeout=READ_TIMEOUT)
+    counts = {**cached, **dict(zip(missing, store.read(missing), strict=True))}
+    if max_age:
+        settled = [bucket for bucket in single if bucket.number < last - SETTLED_MINUTES]
+        _cache(source, {bucket: counts[bucket] for bucket in settled}, cached)
     return Figures(
-        periods={name: total([found[span] for span in spans]) for name, spans in periods.items()},
-        minutes=tuple(Minute(at=span.number * 60, counts=found[span]) for span in single),
+        periods={
+            name: total([counts[bucket] for bucket in period]) for name, period in periods.items()
+        },
+        minutes=tuple(Minute(at=bucket.number * 60, counts=counts[bucket]) for bucket in single),
     )
 
 
 def forget() -> None:
-    """Have the next look read everything."""
-    global _kept  # noqa: PLW0603 - one per process
-    _kept = None
+    """Make the next call read everything anew."""
+    global _cached  # noqa: PLW0603 - one per process
+    _cached = None
 
 
-def _known(of: tuple[str, str], age: float) -> Mapping[Bucket, Counts]:
-    kept = _kept
-    is_of_use = kept is not None and kept.of == of and time.monotonic() - kept.at < age
-    return kept.found if kept is not None and is_of_use else {}
+def _read_cached(source: tuple[str, str], max_age: float) -> Mapping[Bucket, Counts]:
+    cached = _cached
+    if cached is None or cached.source != source or time.monotonic() - cached.read_at >= max_age:
+        return {}
+    return cached.counts
 
 
-def _keep(
-    of: tuple[str, str], found: Mapping[Bucket, Counts], known: Mapping[Bucket, Counts]
+def _cache(
+    source: tuple[str, str], counts: Mapping[Bucket, Counts], cached: Mapping[Bucket, Counts]
 ) -> None:
-    """Keep what was found beside what was known, which grows no younger by it."""
-    global _kept  # noqa: PLW0603 - one per process
-    kept = _kept
-    at = kept.at if known and kept is not None else time.monotonic()
-    _kept = _Kept(of, at, {**known, **found})
+    """Keep the counts beside the cached ones, whose age stays."""
+    global _cached  # noqa: PLW0603 - one per process
+    previous = _cached
+    read_at = previous.read_at if cached and previous is not None else time.monotonic()
+    _cached = _Cached(source, read_at, {**cached, **counts})
 
 
 def estimate_load(figures: Figures, *, now: float) -> Load:
-    """Return the load by the last five minutes, of which the newest is under way at ``now``."""
+    """Return the load in the last five minutes, of which the newest is incomplete at ``now``."""
     counts = figures.periods["last_5_minutes"]
     seconds = max(1.0, 60 * (PERIODS["last_5_minutes"] - 1) + now % 60)
     return Load(
@@ -140,10 +139,10 @@ def estimate_load(figures: Figures, *, now: float) -> Load:
     )
 
 
-def _spans(first: int, last: int) -> Iterator[Bucket]:
-    """Yield what makes up these minutes: whole hours, and minutes where the first hour is not.
+def _buckets(first: int, last: int) -> Iterator[Bucket]:
+    """Yield the buckets that make up these minutes: whole hours, and the minutes before the first.
 
-    The last hour may be under way: nothing later than the last minute has been counted in it.
+    The last hour may be incomplete: it holds nothing later than the last minute.
     """
     minute = first
     while minute <= last:

@@ -1,7 +1,7 @@
-"""Has the counts of this process told to the ledger: by a thread of its own, never by a call.
+"""Reports this process' counts to the statistics store: in a thread of its own, never in a call.
 
-The thread is there while there is something to tell. What cannot be told is kept by minutes, for as
-long as the ledger would keep it, and told when the ledger's store is back.
+The thread runs while there is something to report. Counts that cannot be reported are kept by
+minute, for as long as the statistics store would keep them.
 """
 
 import logging
@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as NotInTime
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -22,81 +22,80 @@ from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 logger = logging.getLogger("analytics_admin.caching")
 
 INTERVAL = 10.0
-"""Seconds between two tellings; a process that is killed loses no more than these."""
+"""Seconds between two reports; a process that is killed loses at most these counts."""
 REPLY_TIMEOUT = 0.5
-LAST_WORDS = 0.5
-"""Seconds that the end of a process waits for its last counts to be told."""
+"""Seconds for connecting and for each reply."""
+FLUSH_TIMEOUT = 0.5
+"""Seconds that the end of a process waits for its last report."""
 
 
 class Reporter:
-    """Tells what these statistics counted; ``open_statistics_store`` says where to, each time
-    anew."""
+    """Reports what a counter has counted; opens the statistics store anew for each report."""
 
     def __init__(
         self,
-        statistics: CallCounter,
-        open_statistics_store: Callable[[], StatisticsStore],
+        counter: CallCounter,
+        open_store: Callable[[], StatisticsStore],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._statistics = statistics
-        self._open_ledger = open_statistics_store
+        self._counter = counter
+        self._open_store = open_store
         self._clock = clock
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child: what was not told yet is its parent's to tell."""
+        """Start afresh in a forked child: the parent reports the earlier counts."""
         self._lock = threading.Lock()
-        self._telling = threading.Lock()
+        self._reporting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._sender = secrets.token_hex(8)
-        self._numbers = count(1)
-        self._minute = self._present_minute()
+        self._batch_numbers = count(1)
+        self._minute = self._current_minute()
         self._kept: dict[int, Counts] = {}
         self._sent: list[Batch] = []
-        self._is_lost = False
+        self._is_failing = False
 
     def wake(self) -> None:
-        """See to it that what is counted now is told within the interval."""
+        """Make sure that the current counts are reported within the interval."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._minute = self._present_minute()
+                self._minute = self._current_minute()
                 self._thread = self._start()
 
-    def tell(self, *, patience: float = 0.0, quietly: bool = False) -> None:
-        """Tell what was counted until now; with the ledger's store away it is kept.
+    def report(self, *, wait: float = 0.0, quiet: bool = False) -> None:
+        """Report the counts so far; keep them if the statistics store is unavailable.
 
-        A telling under way is waited for up to ``patience`` seconds. A loss is logged
-        unless it is done ``quietly``.
+        Waits up to ``wait`` seconds for a report under way. Logs a failure unless ``quiet``.
         """
         self._collect()
-        if not self._telling.acquire(timeout=patience):
-            return  # it may be hanging; the next one takes these counts along
+        if not self._reporting.acquire(timeout=wait):
+            return  # it may hang; the next report takes these counts along
         try:
-            ledger = self._open_ledger()
-            self._tell_sent(ledger)  # first what may have arrived already, under its own names
+            store = self._open_store()
+            self._send(store)  # first, under their old names, batches that may have arrived
             with self._lock:
                 kept, self._kept = self._kept, {}
                 self._sent = [
-                    Batch(str(next(self._numbers)), minute, counts)
+                    Batch(str(next(self._batch_numbers)), minute, counts)
                     for minute, counts in sorted(kept.items())
                 ]
-            self._tell_sent(ledger)
-            self._note_loss("", quietly=quietly)
+            self._send(store)
+            self._log_change("", quiet=quiet)
         except StoreUnavailable as error:
-            self._note_loss(error.reason, quietly=quietly)
+            self._log_change(error.reason, quiet=quiet)
         finally:
-            self._telling.release()
+            self._reporting.release()
 
     def flush(self) -> None:
-        """Tell the last counts as the process ends, which waits for that but a moment."""
+        """Report the last counts as the process ends; wait at most FLUSH_TIMEOUT for it."""
         self._collect()
         if not (self._kept or self._sent):
             return
         # Quietly: at the end of a test run the log's own stream may be closed already.
-        words = partial(self.tell, patience=LAST_WORDS, quietly=True)
-        with suppress(NotInTime, ExecutorShutDown):
-            StoreExecutor(threads=1).submit(words).result(timeout=LAST_WORDS)
+        report = partial(self.report, wait=FLUSH_TIMEOUT, quiet=True)
+        with suppress(FutureTimeout, ExecutorShutDown):
+            StoreExecutor(threads=1).submit(report).result(timeout=FLUSH_TIMEOUT)
 
     def _start(self) -> threading.Thread | None:
         thread = threading.Thread(target=self._work, name="search cache counts", daemon=True)
@@ -109,38 +108,38 @@ class Reporter:
     def _work(self) -> None:
         while True:
             now = self._clock()
-            time.sleep(min(INTERVAL, 60 - now % 60))  # a minute's counts are told as that minute's
-            self.tell()
+            time.sleep(min(INTERVAL, 60 - now % 60))  # so that counts go to their own minute
+            self.report()
             with self._lock:
-                if not self._kept and not self._sent and self._statistics.rest():
+                if not self._kept and not self._sent and self._counter.rest():
                     self._thread = None
                     return
 
     def _collect(self) -> None:
-        """Take what was counted; it belongs to the minute in which the taking before it was."""
+        """Take the counts; they belong to the minute of the previous collection."""
         with self._lock:
-            taken = self._statistics.take()
+            taken = self._counter.take()
             if taken != Counts():
                 self._kept.setdefault(self._minute, Counts()).add(taken)
-            self._minute = self._present_minute()
+            self._minute = self._current_minute()
             oldest = self._minute - MINUTES_KEPT
             for minute in [minute for minute in self._kept if minute <= oldest]:
                 del self._kept[minute]
 
-    def _tell_sent(self, ledger: StatisticsStore) -> None:
+    def _send(self, store: StatisticsStore) -> None:
         if self._sent:
-            ledger.tell(self._sender, self._sent)
+            store.add(self._sender, self._sent)
             self._sent = []
 
-    def _note_loss(self, reason: str, *, quietly: bool) -> None:
-        """Say once that the store is away, and once that it is back."""
-        if quietly or bool(reason) == self._is_lost:
+    def _log_change(self, reason: str, *, quiet: bool) -> None:
+        """Log once that the statistics store fails, and once that it is back."""
+        if quiet or bool(reason) == self._is_failing:
             return
-        self._is_lost = bool(reason)
+        self._is_failing = bool(reason)
         if reason:
-            logger.warning("search cache: %s; its statistics are told later", reason)
+            logger.warning("search cache: %s; its statistics are reported later", reason)
         else:
-            logger.info("search cache: statistics are told again")
+            logger.info("search cache: statistics are reported again")
 
-    def _present_minute(self) -> int:
+    def _current_minute(self) -> int:
         return int(self._clock() // 60)

@@ -1,7 +1,6 @@
-"""The counts of all processes by minute and by hour, kept a day, in the breakers' alias.
+"""The counts of all processes by minute and by hour, kept for a day in the breakers' alias.
 
-There a clear, or a flush of the search cache's database, does not reach them. Knows nothing of who
-counts, nor of what is asked about the counts.
+A clear, or a flush of the search cache's database, does not reach them there.
 """
 
 import time
@@ -28,49 +27,50 @@ from analytics_admin.stores.client import (
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60
 _MARK_SECONDS = 900
-"""Seconds for which a batch that comes again is known: longer than one waits to be told again."""
-_BATCHES_AT_ONCE = 100
+"""Time for which a repeated batch is recognised: longer than any repetition takes."""
+_MAX_BATCHES_PER_CALL = 100
 _MICROSECONDS = 1_000_000
 _IN_SECONDS = {"compute_seconds", "saved_seconds"}
-"""Kept as whole microseconds, so that sums are exact."""
+"""Stored as whole microseconds, so that sums are exact."""
 
 _ADD = load_script("analytics_admin.caching.stores", "add_counts")
 
 
 class Bucket(NamedTuple):
-    """A minute or an hour: that many since the beginning of Unix time."""
+    """A minute or an hour, whose counts are kept together."""
 
     unit: str
     """``m`` or ``h``."""
     number: int
+    """Minutes or hours since the Unix epoch."""
 
 
 class Batch(NamedTuple):
-    """Counts of one minute by one process, to be added once."""
+    """Counts of one process in one minute, to be added once."""
 
     name: str
     minute: int
     counts: Counts
 
     @property
-    def spans(self) -> tuple[Bucket, Bucket]:
+    def buckets(self) -> tuple[Bucket, Bucket]:
         return Bucket("m", self.minute), Bucket("h", self.minute // 60)
 
 
 class StatisticsStore(Protocol):
     """Both methods raise StoreUnavailable when the store does not do what it was asked."""
 
-    def tell(self, sender: str, batches: Sequence[Batch]) -> None:
-        """Add the batches: each once, also if the sender, not sure of it, tells it again."""
+    def add(self, sender: str, batches: Sequence[Batch]) -> None:
+        """Add the batches; one that the sender repeats is added once."""
 
-    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
-        """Return the counts of each span, in one round trip."""
+    def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
+        """Return the counts of each bucket, in one round trip."""
 
 
 def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> StatisticsStore:
-    """Return the ledger about a search cache in this alias; nothing connects yet.
+    """Return the statistics store of a search cache in ``alias``; it connects at first use.
 
-    ``timeout`` (seconds) holds for connecting and for each reply.
+    ``timeout`` is in seconds, for connecting and for each reply.
 
     Raises:
         StoreUnavailable: the alias' settings are not usable.
@@ -81,43 +81,43 @@ def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> S
 
 
 class RedisStatisticsStore:
-    """One hash per minute: its figures, and beside it for a while the mark of each sender."""
+    """One hash of counts per bucket, and for a while a mark of each sender's last batch."""
 
     def __init__(self, alias: str, search_alias: str, *, timeout: float) -> None:
         self._client = dedicated_client(alias, timeout=timeout)
-        self._full = caches[alias].make_key
+        self._make_key = caches[alias].make_key
         self._search_alias = search_alias
 
-    def tell(self, sender: str, batches: Sequence[Batch]) -> None:
-        with self._talking():
-            for start in range(0, len(batches), _BATCHES_AT_ONCE):
-                step = self._client.pipeline(transaction=False)
-                for batch in batches[start : start + _BATCHES_AT_ONCE]:
-                    mark = self._full_name(f"{sender}:{batch.minute}")
-                    keys = [mark, *map(self._key, batch.spans)]
-                    lives = _MARK_SECONDS, _KEPT_SECONDS
-                    step.eval(_ADD, 3, *keys, batch.name, *lives, *_amounts(batch.counts))
-                step.execute()
+    def add(self, sender: str, batches: Sequence[Batch]) -> None:
+        with self._connected():
+            for start in range(0, len(batches), _MAX_BATCHES_PER_CALL):
+                pipeline = self._client.pipeline(transaction=False)
+                for batch in batches[start : start + _MAX_BATCHES_PER_CALL]:
+                    mark = self._full_key(f"{sender}:{batch.minute}")
+                    keys = [mark, *map(self._key, batch.buckets)]
+                    ttls = _MARK_SECONDS, _KEPT_SECONDS
+                    pipeline.eval(_ADD, 3, *keys, batch.name, *ttls, *_amounts(batch.counts))
+                pipeline.execute()
 
-    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
-        with self._talking():
-            step = self._client.pipeline(transaction=False)
-            for span in spans:
-                step.hmget(self._key(span), COUNT_NAMES)
-            return [_counts(row) for row in step.execute()]
+    def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
+        with self._connected():
+            pipeline = self._client.pipeline(transaction=False)
+            for bucket in buckets:
+                pipeline.hmget(self._key(bucket), COUNT_NAMES)
+            return [_counts(row) for row in pipeline.execute()]
 
     def close(self) -> None:
         self._client.connection_pool.disconnect()
 
-    def _key(self, span: Bucket) -> str:
-        return self._full_name(f"{span.unit}:{span.number}")
+    def _key(self, bucket: Bucket) -> str:
+        return self._full_key(f"{bucket.unit}:{bucket.number}")
 
-    def _full_name(self, name: str) -> str:
-        """On a cluster, what is in braces puts all of these keys on one node."""
-        return str(self._full(f"{{search_cache:{self._search_alias}}}:{name}"))
+    def _full_key(self, name: str) -> str:
+        """On a cluster, the braces put all these keys on one node."""
+        return str(self._make_key(f"{{search_cache:{self._search_alias}}}:{name}"))
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _connected(self) -> Iterator[None]:
         try:
             yield
         except (RedisError, OSError) as error:
@@ -125,28 +125,28 @@ class RedisStatisticsStore:
         except (ValueError, OverflowError) as error:
             raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
         finally:
-            self.close()  # once in ten seconds: no connection lies idle meanwhile
+            self.close()  # used every ten seconds: no connection stays idle meanwhile
 
 
 class MemoryStatisticsStore:
-    """The ledger of a site of one process, whose breakers' alias is Django's cache in memory."""
+    """The statistics store for a site whose breakers' alias is Django's cache in memory."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[Bucket, Counts] = {}
 
-    def tell(self, sender: str, batches: Sequence[Batch]) -> None:
+    def add(self, sender: str, batches: Sequence[Batch]) -> None:
         with self._lock:
             for batch in batches:
-                for span in batch.spans:
-                    self._counts.setdefault(span, Counts()).add(batch.counts)
+                for bucket in batch.buckets:
+                    self._counts.setdefault(bucket, Counts()).add(batch.counts)
             oldest = int(time.time() // 60) - MINUTES_KEPT - 120
-            for span in [span for span in self._counts if _last_minute(span) < oldest]:
-                del self._counts[span]
+            for bucket in [each for each in self._counts if _last_minute(each) < oldest]:
+                del self._counts[bucket]
 
-    def read(self, spans: Sequence[Bucket]) -> list[Counts]:
+    def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
         with self._lock:
-            return [total([self._counts.get(span, Counts())]) for span in spans]
+            return [total([self._counts.get(bucket, Counts())]) for bucket in buckets]
 
 
 @cache
@@ -162,12 +162,12 @@ def total(parts: Sequence[Counts]) -> Counts:
     return whole
 
 
-def _last_minute(span: Bucket) -> int:
-    return span.number if span.unit == "m" else span.number * 60 + 59
+def _last_minute(bucket: Bucket) -> int:
+    return bucket.number if bucket.unit == "m" else bucket.number * 60 + 59
 
 
 def _amounts(counts: Counts) -> list[str | int]:
-    """Return field and whole amount in turn, those that are not 0."""
+    """Return the names and whole amounts of the counts that are not 0, alternating."""
     amounts: list[str | int] = []
     for name in COUNT_NAMES:
         scale = _MICROSECONDS if name in _IN_SECONDS else 1
@@ -177,8 +177,8 @@ def _amounts(counts: Counts) -> list[str | int]:
 
 
 def _counts(row: Sequence[bytes | None]) -> Counts:
-    figures: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for name, value in zip(COUNT_NAMES, row, strict=True):
         if value is not None:
-            figures[name] = int(value) / _MICROSECONDS if name in _IN_SECONDS else int(value)
-    return Counts(**figures)
+            counts[name] = int(value) / _MICROSECONDS if name in _IN_SECONDS else int(value)
+    return Counts(**counts)

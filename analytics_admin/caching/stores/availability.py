@@ -1,7 +1,7 @@
-"""How the search cache's calls reach the store: in bounded time, and not at all while it is away.
+"""Access to the search cache's store in bounded time, and no access while it is unavailable.
 
-Knows nothing of values. A step is a function of a store, run in the caller's thread; what may hang
-there, and what an event loop must not wait for, is carried by the courier's threads.
+A call is a function of a store. It runs in the caller's thread. The executor's threads run what may
+hang there, and what an event loop must not wait for.
 """
 
 import logging
@@ -9,7 +9,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -25,14 +24,13 @@ logger = logging.getLogger("analytics_admin.caching")
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]
 
-TOO_SLOW_MESSAGE = Message(gettext_noop("the store answers too slowly"))
-_SILENT = Message(gettext_noop("the store did not answer in time"))
-
+TOO_SLOW = Message(gettext_noop("the store answers too slowly"))
+NO_REPLY = Message(gettext_noop("the store did not answer in time"))
 LOST = Message(gettext_noop("the store was lost and is not back yet"))
 
 
 class StoreBypassed(Exception):
-    """The store is away, or has no room: the call goes on without it. ``reason`` says why."""
+    """The store is unavailable or full: the caller goes on without it. ``reason`` says why."""
 
     def __init__(self, reason: str = LOST) -> None:
         self.reason = reason
@@ -40,10 +38,10 @@ class StoreBypassed(Exception):
 
 
 class StoreAccess:
-    """The way to one store.
+    """One process' access to one store, with its outages.
 
-    ``connect`` makes the store's client and connects to nothing. It is given the line, whose
-    ``bounded`` and ``patience`` the client heeds.
+    ``connect`` creates the store and opens no connection yet. It gets this object, whose
+    ``bounded`` and ``reply_timeout`` limit the store's waits.
     """
 
     def __init__(
@@ -53,109 +51,105 @@ class StoreAccess:
         self._retry_interval = retry_interval
         self._lock = threading.Lock()
         self._executor = StoreExecutor()
-        self._carried = threading.local()
+        self._in_executor = threading.local()
         self._store: Store | None = None
-        self._retry_at: float | None = None  # set while the store is away
-        self._full_told_at = LONG_AGO
+        self._retry_at: float | None = None  # set while the store is unavailable
+        self._full_logged_at = LONG_AGO
         self._latency = LatencyBudget()
 
-    @property
-    def is_away(self) -> bool:
-        return self._retry_at is not None
-
-    def run(self, step: StoreCall[T]) -> T:
-        """Run the step in this thread and return what it returns.
+    def run(self, call: StoreCall[T]) -> T:
+        """Run the call in this thread and return its result.
 
         Raises:
-            Away: the store did not do it, or is known to be away.
+            StoreBypassed: the store did not do it, or is known to be unavailable.
         """
-        store = self._store or self._present()
-        asked = RequestStart()
+        store = self._store or self._connected()
+        start = RequestStart()
         try:
-            result = step(store)
+            result = call(store)
         except StoreFull as error:
-            self._tell_full(error)
+            self._log_full(error)
             raise StoreBypassed(error.reason) from None
         except (StoreUnavailable, TimeoutError, ExecutorShutDown) as error:
-            reason = getattr(error, "reason", _SILENT)
+            reason = getattr(error, "reason", NO_REPLY)
             self._lose(store, reason)
             raise StoreBypassed(reason) from None
-        if self._latency.charge(asked):
-            self._lose(store, TOO_SLOW_MESSAGE)
+        if self._latency.charge(start):
+            self._lose(store, TOO_SLOW)
         return result
 
-    async def arun(self, step: StoreCall[T]) -> T:
+    async def arun(self, call: StoreCall[T]) -> T:
         """Do what ``run`` does without blocking the event loop."""
-        store = self._store or self._present()
-        turn = QueuedWait(self._latency)
-        sent = self._executor.submit(partial(self._carry, step, turn))
+        store = self._store or self._connected()
+        wait = QueuedWait(self._latency)
+        future = self._executor.submit(partial(self._run_in_executor, call, wait))
         try:
-            return await turn.await_for(sent)
+            return await wait.await_for(future)
         except ExecutorShutDown:
             raise StoreBypassed from None
         except TimeoutError:
-            self._lose(store, _SILENT)
-            raise StoreBypassed(_SILENT) from None
+            self._lose(store, NO_REPLY)
+            raise StoreBypassed(NO_REPLY) from None
 
-    def post(self, step: StoreCall[object]) -> None:
-        """Have the step run soon, if the store is there; nobody waits."""
-        if not self.is_away:
-            self._executor.submit(partial(self._carry, step, QueuedWait(self._latency)))
+    def post(self, call: StoreCall[object]) -> None:
+        """Run the call soon in the executor, if the store is available; nobody waits."""
+        if self._retry_at is None:
+            self._executor.submit(partial(self._run_in_executor, call, QueuedWait(self._latency)))
 
     def bounded(self, function: Callable[[], T]) -> T:
-        """Run a function that may hang; wait for it within the patience.
+        """Run a function that may hang, and wait for it within the latency budget.
 
         Raises:
             TimeoutError: it took longer.
         """
-        if getattr(self._carried, "now", False):
+        if getattr(self._in_executor, "now", False):
             return function()
-        turn = QueuedWait(self._latency)
-        result = turn.wait_for(self._executor.submit(partial(self._take_turn, function, turn)))
-        self._latency.charge(turn.asked)  # what this took, the answer to come may not take again
+        wait = QueuedWait(self._latency)
+        result = wait.wait_for(self._executor.submit(partial(self._run_queued, function, wait)))
+        self._latency.charge(wait.asked)  # the answer to come may not take this time again
         return result
 
-    def patience(self) -> float | None:
+    def reply_timeout(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
         return self._latency.left if self._latency.is_reduced else None
 
     def close(self) -> None:
-        """Let the connections and threads go; another line takes this one's place."""
+        """Close the connections and end the threads."""
         if self._store is not None:
             self._store.close()
         self._executor.shut_down()
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child, which has no thread and must not use a connection."""
+        """Start afresh in a forked child: it has no threads and must not use the connections."""
         self._lock = threading.Lock()
-        self._carried = threading.local()
+        self._in_executor = threading.local()
         self._executor = StoreExecutor()
         self._latency = LatencyBudget()
         self._store = None
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
 
-    def _carry(self, step: StoreCall[T], turn: QueuedWait) -> T:
-        self._carried.now = True
+    def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait) -> T:
+        self._in_executor.now = True
         try:
-            return self._take_turn(partial(self.run, step), turn)
+            return self._run_queued(partial(self.run, call), wait)
         finally:
-            self._carried.now = False
+            self._in_executor.now = False
 
-    def _take_turn(self, function: Callable[[], T], turn: QueuedWait) -> T:
-        turn.begin()
+    def _run_queued(self, function: Callable[[], T], wait: QueuedWait) -> T:
+        wait.begin()
         result = function()
         self._latency.note_progress()
         return result
 
-    def _present(self) -> Store:
+    def _connected(self) -> Store:
         with self._lock:
             if self._store is not None:
                 return self._store
             if self._retry_at is None:
                 try:
                     self._store = self._connect(self)
-                except StoreUnavailable as error:  # settings that no store can be reached by
+                except StoreUnavailable as error:  # the settings lead to no store
                     self._retry_at = time.monotonic() + self._retry_interval()
                     logger.error("search cache: %s; searches are computed without it", error.reason)
                     raise StoreBypassed(error.reason) from None
@@ -166,55 +160,49 @@ class StoreAccess:
         raise StoreBypassed
 
     def _lose(self, store: Store, reason: str) -> None:
-        """Go on without the store; the first to notice says so."""
+        """Go on without the store; the first caller to notice logs it."""
         with self._lock:
             if store is not self._store:
                 return
             self._store = None
             self._retry_at = time.monotonic() + self._retry_interval()
-            courier, self._executor = self._executor, StoreExecutor()
-            spent, self._latency = self._latency, LatencyBudget()
-        courier.shut_down()
+            executor, self._executor = self._executor, StoreExecutor()
+            budget, self._latency = self._latency, LatencyBudget()
+        executor.shut_down()
         store.close()
-        told = TOO_SLOW_MESSAGE if spent.is_reduced and reason == _SILENT else reason
-        logger.error("search cache: %s; searches are computed without it", told)
+        if budget.is_reduced and reason == NO_REPLY:
+            reason = TOO_SLOW
+        logger.error("search cache: %s; searches are computed without it", reason)
 
     def _try_to_return(self) -> None:
-        """Come back if the store takes writes quickly; else wait for the next interval."""
-        self._carried.now = True
-        back: Store | None = None
+        """Return if the store accepts writes quickly; else wait for the next interval."""
+        self._in_executor.now = True
+        store: Store | None = None
         with suppress(StoreUnavailable):
-            back = self._connect(self)
-            if not _is_quick(back):
-                back.close()
-                back = None
+            store = self._connect(self)
+            if not _is_quick(store):
+                store.close()
+                store = None
         with self._lock:
-            self._store = back
-            self._retry_at = None if back else time.monotonic() + self._retry_interval()
-        if back is not None:
+            self._store = store
+            self._retry_at = None if store else time.monotonic() + self._retry_interval()
+        if store is not None:
             logger.warning("search cache: the store is back")
 
-    def _tell_full(self, error: StoreFull) -> None:
+    def _log_full(self, error: StoreFull) -> None:
         now = time.monotonic()
         with self._lock:
-            if now - self._full_told_at < self._retry_interval():
+            if now - self._full_logged_at < self._retry_interval():
                 return
-            self._full_told_at = now
+            self._full_logged_at = now
         logger.error("search cache: %s; results are not stored", error.reason)
 
 
 def _is_quick(store: Store) -> bool:
-    """Say whether the store takes writes, and answers quickly more often than not."""
+    """Say whether the store accepts writes, and answers quickly more often than not."""
     durations = []
     for _ in range(3):
-        began = time.monotonic()
+        started = time.monotonic()
         store.check_writable()
-        durations.append(time.monotonic() - began)
+        durations.append(time.monotonic() - started)
     return statistics.median(durations) <= latency.SLOW_ANSWER_SECONDS
-
-
-def never_cancelled() -> "Future[T]":
-    """Return a future that no waiter's cancellation reaches."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-    return future

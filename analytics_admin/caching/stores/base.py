@@ -1,6 +1,6 @@
-"""What the search cache asks of its store: a few atomic steps, each one round trip.
+"""The protocol of the search cache's stores: a few atomic calls, each one round trip.
 
-A store decides nothing but what must be decided at one instant: who computes, and what may be kept.
+A store decides only what must be decided at one instant: who computes, and what may be kept.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from analytics_admin.stores.client import StoreUnavailable
 __all__ = ["Claim", "EntryKeys", "Reading", "Store", "StoreFull", "StoreUnavailable", "Ttl"]
 
 FENCE_LEASES = 10
-"""Times the lease for which a late computation may still be stored."""
+"""A late computation may still be stored for this many times the lease."""
 
 
 class StoreFull(StoreUnavailable):
-    """The store answers, but has no memory for what was to be written."""
+    """The store answers, but has no memory left for a write."""
 
 
 class EntryKeys(NamedTuple):
@@ -37,12 +37,12 @@ class Ttl:
 
     @property
     def tags_ms(self) -> int:
-        """How long its tags' tokens must be kept at least: longer than the value."""
+        """How long the epochs of its tags are kept at least: an hour longer than the value."""
         return self.kept_ms and self.kept_ms + 3_600_000
 
 
 class Reading(NamedTuple):
-    """What lay there, as it lay there, and the store's time in seconds."""
+    """The raw content of a value's keys, and the store's Unix time."""
 
     now: float
     record: bytes | None
@@ -56,55 +56,56 @@ class Claim:
 
     state: Literal["granted", "held", "fresh"]
     now: float
-    stamp: str
-    """What a value stored now would carry."""
+    epochs: str
+    """The epochs that a value stored now would carry, joined by commas."""
     lease: str = ""
-    """To be shown with the value; only when granted."""
-    left: float = 0.0
-    """Seconds until another may take over; only when held."""
+    """Sent back with the value; only when granted."""
+    seconds_left: float = 0.0
+    """Seconds until another caller may take over; only when held."""
     entry: bytes | None = None
-    """A value that has come meanwhile; only when fresh."""
+    """A value that was stored in the meantime; only when fresh."""
 
 
 class Store(Protocol):
     """Every method raises StoreUnavailable when the store does not do what it was asked."""
 
-    def read(self, place: EntryKeys) -> Reading:
-        """Return what lies there."""
+    def read(self, keys: EntryKeys) -> Reading:
+        """Return what is stored under the keys."""
 
-    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
-        """Return what lies at each of the places, which have their record and tags in common."""
+    def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
+        """Return what is stored for each of the entries, which share their record and tags."""
 
-    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
-        """Take the lease of a value for ``lease`` seconds, unless a fresh value has come.
+    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+        """Take the lease of a value for ``lease`` seconds, unless a fresh value was stored.
 
-        One under other tokens is taken over at once, one of the same tokens when its time is up.
-        Draws the record if it is missing or equals ``damaged``, and the tags' missing tokens.
+        A lease under other epochs is taken over at once, one under the same epochs when its time
+        is up. Creates the record if it is missing or equals ``damaged``, and the tags' missing
+        epochs.
         """
 
     def fill(
-        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
+        self, keys: EntryKeys, claim: Claim, text: str | None, ttl: Ttl, *, computed_in: float
     ) -> bool:
-        """Store a computed value and give back the lease; say whether what was claimed still held.
+        """Store a computed value and return the lease; say whether the claim still held.
 
-        It does while the tokens are accepted and nobody has set, deleted or filled meanwhile.
-        Without a text nothing is stored.
+        It holds while its epochs are accepted and nobody has set, deleted or filled the value
+        since. Without a text nothing is stored.
         """
 
-    def release(self, place: EntryKeys, claim: Claim) -> None:
-        """Give back the lease, if it is still the claim's own."""
+    def release(self, keys: EntryKeys, claim: Claim) -> None:
+        """Return the lease if it is still the claim's own."""
 
-    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
-        """Store a value under the present tokens, and void its lease."""
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
+        """Store a value under the current epochs, and void its lease."""
 
-    def remove(self, place: EntryKeys) -> bool:
+    def remove(self, keys: EntryKeys) -> bool:
         """Remove the value and void its lease; say whether there was one."""
 
-    def renew_tags(self, names: Sequence[str]) -> None:
-        """Have every value with one of these tags count no more."""
+    def clear_tags(self, tag_keys: Sequence[str]) -> None:
+        """Invalidate every value with one of these tags."""
 
     def check_writable(self) -> None:
-        """Make sure that the store takes writes."""
+        """Raise StoreUnavailable unless the store accepts writes."""
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""

@@ -1,148 +1,252 @@
-"""The search cache's store in one process: what a LocMemCache alias gets, for first tries.
+"""The search cache in one process' memory, for a LocMemCache alias: first tries, a site's tests.
 
-Holds what the Redis store holds, under the same keys, so clearing works alike; a lock stands in for
-the scripts. Tags' tokens never expire here: the cache drops what it has no room for.
+It holds what the Redis store holds, under the same keys; a lock stands in for the scripts. Tags'
+epochs never expire here: the cache drops what it has no room for. The functions below the store
+clear and inspect a whole alias. Other aliases may live in the same memory.
 """
 
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.core.cache import caches
+
 from analytics_admin.caching.entries import (
-    EpochRecord,
+    HEAD_BYTES,
     decode_entry,
-    decode_record,
     entry_head,
+    is_needed,
     join_epochs,
+)
+from analytics_admin.caching.epochs import (
+    RECORD_NAME,
+    EpochRecord,
+    decode_record,
+    new_epoch,
     new_record,
 )
+from analytics_admin.caching.keyspace import Keyspace
 from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
 
 _lock = threading.RLock()
+"""One for the one memory that all objects of the alias share."""
 
 
 def after_fork() -> None:
-    """Begin with a lock of the child's own."""
-    global _lock  # noqa: PLW0603  one lock for the one memory that every alias object shows
+    """Replace the lock in a forked child."""
+    global _lock  # noqa: PLW0603  one lock per process
     _lock = threading.RLock()
 
 
-def exclusively() -> threading.RLock:
-    """Return the lock under which nothing else changes what lies in memory."""
-    return _lock
-
-
 class MemoryStore:
-    """The protocol over a LocMemCache. The keys of a Place are names before ``make_key``."""
+    """The store protocol over a LocMemCache. EntryKeys are names before ``make_key`` here."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
 
-    def read(self, place: EntryKeys) -> Reading:
-        return self.read_many([place])[0]
+    def read(self, keys: EntryKeys) -> Reading:
+        return self.read_many([keys])[0]
 
-    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
+    def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
         with _lock:
             now, get = time.time(), self._get
             return [
-                Reading(now, get(at.record), [get(tag) for tag in at.tags], get(at.entry))
-                for at in places
+                Reading(now, get(keys.record), [get(tag) for tag in keys.tags], get(keys.entry))
+                for keys in entries
             ]
 
-    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         with _lock:
             now = time.time()
-            record, tail = self._draw(place)
-            stamp = join_epochs(record.current, tail)
-            raw = self._get(place.entry)
+            record, tag_epochs = self._ensure_epochs(keys)
+            epochs = join_epochs(record.current, tag_epochs)
+            raw = self._get(keys.entry)
             entry = decode_entry(raw)
-            if entry and entry.stamp in _stamps(record, tail) and entry.fresh_until > now:
-                return Claim(state="fresh", now=now, stamp=stamp, entry=raw)
+            if entry and entry.epochs in _accepted(record, tag_epochs) and entry.fresh_until > now:
+                return Claim(state="fresh", now=now, epochs=epochs, entry=raw)
             fence = secrets.token_urlsafe(9)
-            if held := self._get(place.lease):
-                holder, deadline, under = held.decode().split(" ")
-                if under == stamp:
+            if held := self._get(keys.lease):
+                holder, deadline, held_epochs = held.decode().split(" ")
+                if held_epochs == epochs:
                     if (left := float(deadline) - now) > 0:
-                        return Claim(state="held", now=now, stamp=stamp, left=left)
+                        return Claim(state="held", now=now, epochs=epochs, seconds_left=left)
                     fence = holder
-            drawn = f"{fence} {now + lease!r} {stamp}"
-            self._set(place.lease, drawn, lease * FENCE_LEASES)
-            return Claim(state="granted", now=now, stamp=stamp, lease=drawn)
+            taken = f"{fence} {now + lease!r} {epochs}"
+            self._set(keys.lease, taken, lease * FENCE_LEASES)
+            return Claim(state="granted", now=now, epochs=epochs, lease=taken)
 
     def fill(
-        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
+        self, keys: EntryKeys, claim: Claim, text: str | None, ttl: Ttl, *, computed_in: float
     ) -> bool:
         with _lock:
-            held = (self._get(place.lease) or b"").decode()
-            record = decode_record(self._get(place.record))
-            tags = tuple((self._get(tag) or b"").decode() for tag in place.tags)
+            held = (self._get(keys.lease) or b"").decode()
+            record = decode_record(self._get(keys.record))
+            tag_epochs = tuple((self._get(tag) or b"").decode() for tag in keys.tags)
             holds = (
                 record is not None
-                and claim.stamp in _stamps(record, tags)
+                and claim.epochs in _accepted(record, tag_epochs)
                 and held.partition(" ")[0] == claim.lease.partition(" ")[0]
             )
             if holds or held == claim.lease:
-                self._cache.delete(place.lease)
+                self._cache.delete(keys.lease)
             if holds and text is not None:
-                self._store(place, claim.stamp, text, life, computed_in)
+                self._store(keys, claim.epochs, text, ttl, computed_in)
             return holds
 
-    def release(self, place: EntryKeys, claim: Claim) -> None:
+    def release(self, keys: EntryKeys, claim: Claim) -> None:
         with _lock:
-            if self._get(place.lease) == claim.lease.encode():
-                self._cache.delete(place.lease)
+            if self._get(keys.lease) == claim.lease.encode():
+                self._cache.delete(keys.lease)
 
-    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
         with _lock:
-            record, tail = self._draw(place)
-            self._cache.delete(place.lease)
-            self._store(place, join_epochs(record.current, tail), text, life, 0.0)
+            record, tag_epochs = self._ensure_epochs(keys)
+            self._cache.delete(keys.lease)
+            self._store(keys, join_epochs(record.current, tag_epochs), text, ttl, 0.0)
 
-    def remove(self, place: EntryKeys) -> bool:
+    def remove(self, keys: EntryKeys) -> bool:
         with _lock:
-            self._cache.delete(place.lease)
-            return bool(self._cache.delete(place.entry))
+            self._cache.delete(keys.lease)
+            return bool(self._cache.delete(keys.entry))
 
-    def renew_tags(self, names: Sequence[str]) -> None:
+    def clear_tags(self, tag_keys: Sequence[str]) -> None:
         with _lock:
-            self._cache.delete_many(names)
+            self._cache.delete_many(tag_keys)
 
     def check_writable(self) -> None:
-        """It always takes writes."""
+        """Memory is always writable."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Memory has nothing to close."""
 
     def _get(self, name: str) -> bytes | None:
-        found = self._cache.get(name)
-        return found if isinstance(found, bytes) else None
+        value = self._cache.get(name)
+        return value if isinstance(value, bytes) else None
 
     def _set(self, name: str, text: str, seconds: float | None) -> None:
         self._cache.set(name, text.encode(), timeout=seconds)
 
-    def _draw(self, place: EntryKeys) -> tuple[EpochRecord, tuple[str, ...]]:
-        record = decode_record(self._get(place.record))
+    def _ensure_epochs(self, keys: EntryKeys) -> tuple[EpochRecord, tuple[str, ...]]:
+        record = decode_record(self._get(keys.record))
         if record is None:
             record = new_record()
-            self._set(place.record, record.encode().decode(), None)
-        for tag in place.tags:
-            self._cache.add(tag, secrets.token_urlsafe(9).encode(), timeout=None)
-        return record, tuple((self._get(tag) or b"").decode() for tag in place.tags)
+            self._set(keys.record, record.encode().decode(), None)
+        for tag in keys.tags:
+            self._cache.add(tag, new_epoch().encode(), timeout=None)
+        return record, tuple((self._get(tag) or b"").decode() for tag in keys.tags)
 
-    def _store(
-        self, place: EntryKeys, stamp: str, text: str, life: Ttl, computed_in: float
-    ) -> None:
+    def _store(self, keys: EntryKeys, epochs: str, text: str, ttl: Ttl, computed_in: float) -> None:
         now_ms = round(time.time() * 1000)
         head = entry_head(
-            stamp=stamp,
+            epochs=epochs,
             stored_ms=now_ms,
-            fresh_until_ms=now_ms + life.fresh_ms if life.fresh_ms else 0,
+            fresh_until_ms=now_ms + ttl.fresh_ms if ttl.fresh_ms else 0,
             computed_ms=round(computed_in * 1000),
         )
-        self._set(place.entry, head + text, life.kept_ms / 1000 if life.kept_ms else None)
+        self._set(keys.entry, head + text, ttl.kept_ms / 1000 if ttl.kept_ms else None)
 
 
-def _stamps(record: EpochRecord, tags: tuple[str, ...]) -> set[str]:
-    return {join_epochs(token, tags) for token in record.accepted}
+def _accepted(record: EpochRecord, tag_epochs: tuple[str, ...]) -> set[str]:
+    return {join_epochs(epoch, tag_epochs) for epoch in record.accepted}
+
+
+def clear(alias: str, keyspace: Keyspace) -> int:
+    """Set a new epoch and remove the alias' keys; return how many there were."""
+    cache = _cache(alias)
+    with _lock:
+        cache.set(RECORD_NAME, new_record().encode(), timeout=None)
+        with cache._lock:
+            owned = _owned(cache, keyspace)
+            for key in owned:
+                cache._delete(key)
+    return len(owned)
+
+
+def count(alias: str, keyspace: Keyspace) -> int:
+    """Return how many keys of the alias this process holds."""
+    cache = _cache(alias)
+    with cache._lock:
+        return len(_owned(cache, keyspace))
+
+
+def list_tags(alias: str, keyspace: Keyspace) -> list[str | None]:
+    """Return the tags in use; None for each whose name is hashed."""
+    cache = _cache(alias)
+    with cache._lock:
+        owned = [key.encode() for key in _owned(cache, keyspace)]
+    return [keyspace.tag_of(key) for key in owned if keyspace.kind_of(key) == "tag"]
+
+
+def read_record(alias: str) -> tuple[EpochRecord | None, float]:
+    """Return the epoch record (None for a missing or damaged one) and the Unix time."""
+    raw = caches[alias].get(RECORD_NAME)
+    return decode_record(raw if isinstance(raw, bytes) else None), time.time()
+
+
+def change_record(
+    alias: str, change: Callable[[EpochRecord, float], EpochRecord], *, create: bool
+) -> bool:
+    """Replace the record; say whether there was one. ``create``: make one first if not."""
+    with _lock:
+        record, now = read_record(alias)
+        if record is None:
+            if not create:
+                return False
+            record = new_record()
+        caches[alias].set(RECORD_NAME, change(record, now).encode(), timeout=None)
+    return True
+
+
+def count_names(alias: str, names: Sequence[str]) -> int:
+    """Return how many of the names exist."""
+    return len(caches[alias].get_many(names))
+
+
+def delete_names(alias: str, names: Sequence[str]) -> int:
+    """Remove the names; return how many existed."""
+    with _lock:
+        return sum(map(caches[alias].delete, names))
+
+
+def remove_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, int]:
+    """Remove the values that count no more; return how many were examined, and removed."""
+    with _lock:
+        examined, outdated = _find_leftovers(alias, keyspace)
+        return examined, delete_names(alias, outdated)
+
+
+def count_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, int]:
+    """Return how many values were examined, and how many of them count no more."""
+    with _lock:
+        examined, outdated = _find_leftovers(alias, keyspace)
+    return examined, len(outdated)
+
+
+def _find_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, list[str]]:
+    """Return how many values there are, and the names of those that count no more."""
+    cache = _cache(alias)
+    record, now = read_record(alias)
+    start = len(cache.make_key(""))
+    with cache._lock:
+        owned = _owned(cache, keyspace)
+    names = [key[start:] for key in owned if keyspace.kind_of(key.encode()) == "value"]
+    heads = {name: _head(cache.get(name)) for name in names}
+    outdated = [
+        name for name, head in heads.items() if not is_needed("value", head, record, now=now)
+    ]
+    return len(names), outdated
+
+
+def _head(value: Any) -> bytes:
+    return value[:HEAD_BYTES] if isinstance(value, bytes) else b""
+
+
+def _cache(alias: str) -> Any:
+    """Return the cache as Any: Django's published types lack its dict and lock."""
+    return caches[alias]
+
+
+def _owned(cache: Any, keyspace: Keyspace) -> list[str]:
+    return [key for key in cache._cache if keyspace.owns(str(key).encode(errors="surrogateescape"))]

@@ -1,4 +1,4 @@
-"""The search cache's store over the Redis server behind a cache alias, shared by the fleet."""
+"""The search cache's store on the Redis server behind a cache alias, shared by all processes."""
 
 import hashlib
 import secrets
@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from analytics_admin.caching.entries import new_record
+from analytics_admin.caching.epochs import new_epoch, new_record
 from analytics_admin.caching.stores.base import (
     FENCE_LEASES,
     Claim,
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CLOCK_TRUSTED_SECONDS = 60.0
-"""Seconds for which this process reckons the store's time by its own clock."""
+"""Seconds for which this process derives the store's time from its own clock."""
 
 _PACKAGE = "analytics_admin.caching.stores"
 _COMMON = load_script(_PACKAGE, "common")
@@ -40,7 +40,7 @@ _REMOVE = load_script(_PACKAGE, "remove")
 
 
 def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise StoreUnavailable for whatever the client raises, in words that hold no secret."""
+    """Raise StoreUnavailable for whatever the client raises, without any secret."""
 
     @wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -58,127 +58,130 @@ def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class RedisStore:
-    """The protocol over a wire; ``probe`` is a key of the alias that nothing else uses."""
+    """The store protocol over a connection pool.
 
-    def __init__(self, wire: ConnectionPool, *, probe: str) -> None:
-        self._wire = wire
-        self._probe = probe
-        self._ahead = 0.0  # the store's time less this process' monotonic clock
-        self._reckoned_until = 0.0
+    ``probe_key`` is a key of the alias that nothing else uses.
+    """
 
-    @_translate_store_errors
-    def read(self, place: EntryKeys) -> Reading:
-        found = self._read((place.record, place.entry, *place.tags))
-        return Reading(time.monotonic() + self._ahead, found[0], found[2:], found[1])
+    def __init__(self, pool: ConnectionPool, *, probe_key: str) -> None:
+        self._pool = pool
+        self._probe_key = probe_key
+        self._clock_offset = 0.0  # the store's time minus this process' monotonic clock
+        self._clock_trusted_until = 0.0
 
     @_translate_store_errors
-    def read_many(self, places: Sequence[EntryKeys]) -> list[Reading]:
-        if not places:
+    def read(self, keys: EntryKeys) -> Reading:
+        values = self._read((keys.record, keys.entry, *keys.tags))
+        return Reading(time.monotonic() + self._clock_offset, values[0], values[2:], values[1])
+
+    @_translate_store_errors
+    def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
+        if not entries:
             return []
-        first = places[0]
-        found = self._read((first.record, *first.tags, *(place.entry for place in places)))
-        now, tags = time.monotonic() + self._ahead, found[1 : 1 + len(first.tags)]
-        return [Reading(now, found[0], tags, entry) for entry in found[1 + len(tags) :]]
+        first = entries[0]
+        values = self._read((first.record, *first.tags, *(keys.entry for keys in entries)))
+        now, tags = time.monotonic() + self._clock_offset, values[1 : 1 + len(first.tags)]
+        return [Reading(now, values[0], tags, entry) for entry in values[1 + len(tags) :]]
 
     @_translate_store_errors
-    def claim(self, place: EntryKeys, life: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
-        state, now, stamp, more = self._run(
+        state, now_ms, epochs_raw, detail = self._run(
             _CLAIM,
-            _keys(place),
+            _script_keys(keys),
             new_record().encode(),
             damaged,
-            life.tags_ms,
+            ttl.tags_ms,
             secrets.token_urlsafe(9),
             lease_ms,
             lease_ms * FENCE_LEASES,
-            *_tag_tokens(place),
+            *_new_tag_epochs(keys),
         )
-        self._set_clock(now, sent_at=sent_at)
-        at, under = now / 1000, stamp.decode()
+        self._set_clock(now_ms, sent_at=sent_at)
+        now, epochs = now_ms / 1000, epochs_raw.decode()
         if state == b"held":
-            return Claim(state="held", now=at, stamp=under, left=more / 1000)
+            return Claim(state="held", now=now, epochs=epochs, seconds_left=detail / 1000)
         if state == b"fresh":
-            return Claim(state="fresh", now=at, stamp=under, entry=more)
-        return Claim(state="granted", now=at, stamp=under, lease=more.decode())
+            return Claim(state="fresh", now=now, epochs=epochs, entry=detail)
+        return Claim(state="granted", now=now, epochs=epochs, lease=detail.decode())
 
     @_translate_store_errors
     def fill(
-        self, place: EntryKeys, claim: Claim, text: str | None, life: Ttl, *, computed_in: float
+        self, keys: EntryKeys, claim: Claim, text: str | None, ttl: Ttl, *, computed_in: float
     ) -> bool:
         sent_at = time.monotonic()
-        stored, now = self._run(
+        stored, now_ms = self._run(
             _FILL,
-            _keys(place),
+            _script_keys(keys),
             claim.lease,
-            claim.stamp,
-            life.fresh_ms,
-            life.kept_ms,
+            claim.epochs,
+            ttl.fresh_ms,
+            ttl.kept_ms,
             round(computed_in * 1000),
             *([] if text is None else [text]),
         )
-        self._set_clock(now, sent_at=sent_at)
+        self._set_clock(now_ms, sent_at=sent_at)
         return bool(stored)
 
     @_translate_store_errors
-    def release(self, place: EntryKeys, claim: Claim) -> None:
-        self._run(_RELEASE, (place.lease,), claim.lease)
+    def release(self, keys: EntryKeys, claim: Claim) -> None:
+        self._run(_RELEASE, (keys.lease,), claim.lease)
 
     @_translate_store_errors
-    def put(self, place: EntryKeys, text: str, life: Ttl) -> None:
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
         sent_at = time.monotonic()
-        _, now = self._run(
+        _, now_ms = self._run(
             _PUT,
-            _keys(place),
+            _script_keys(keys),
             new_record().encode(),
-            life.tags_ms,
-            life.fresh_ms,
-            life.kept_ms,
+            ttl.tags_ms,
+            ttl.fresh_ms,
+            ttl.kept_ms,
             text,
-            *_tag_tokens(place),
+            *_new_tag_epochs(keys),
         )
-        self._set_clock(now, sent_at=sent_at)
+        self._set_clock(now_ms, sent_at=sent_at)
 
     @_translate_store_errors
-    def remove(self, place: EntryKeys) -> bool:
-        return bool(self._run(_REMOVE, (place.entry, place.lease)))
+    def remove(self, keys: EntryKeys) -> bool:
+        return bool(self._run(_REMOVE, (keys.entry, keys.lease)))
 
     @_translate_store_errors
-    def renew_tags(self, names: Sequence[str]) -> None:
-        # An absent token equals nothing, and the next value draws a new one.
-        self._wire.call("DEL", *names)
+    def clear_tags(self, tag_keys: Sequence[str]) -> None:
+        # A missing epoch matches no value; the next value stored creates a new one.
+        self._pool.call("DEL", *tag_keys)
 
     @_translate_store_errors
     def check_writable(self) -> None:
-        self._wire.call("SET", self._probe, 1, "PX", 1000)
-        self._run(_RELEASE, (self._probe,), "")
+        self._pool.call("SET", self._probe_key, 1, "PX", 1000)
+        self._run(_RELEASE, (self._probe_key,), "")
 
     def close(self) -> None:
-        self._wire.close()
+        self._pool.close()
 
     def _read(self, names: Sequence[str]) -> list[Any]:
-        """Return what lies under the names, in one round trip; now and then with the time."""
-        if time.monotonic() < self._reckoned_until:
-            found: list[Any] = self._wire.call("MGET", *names)
-            return found
+        """Return the values of the keys in one round trip, which renews the clock if it is due."""
+        if time.monotonic() < self._clock_trusted_until:
+            values: list[Any] = self._pool.call("MGET", *names)
+            return values
         sent_at = time.monotonic()
-        found, (seconds, micros) = self._wire.call_all([("MGET", *names), ("TIME",)])
+        values, (seconds, micros) = self._pool.call_all([("MGET", *names), ("TIME",)])
         self._set_clock(int(seconds) * 1000 + int(micros) / 1000, sent_at=sent_at)
-        return found
+        return values
 
     def _set_clock(self, now_ms: float, *, sent_at: float) -> None:
-        # By when it was asked, not answered: however late the answer was, the reckoned time is not
-        # behind the store's, and nothing is served beyond its bound.
-        self._ahead = now_ms / 1000 - sent_at
-        self._reckoned_until = sent_at + CLOCK_TRUSTED_SECONDS
+        # From the time of the request, not of the answer: however late the answer, the derived time
+        # is never behind the store's, so nothing is served beyond its bound.
+        self._clock_offset = now_ms / 1000 - sent_at
+        self._clock_trusted_until = sent_at + CLOCK_TRUSTED_SECONDS
 
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        """Run a script by its hash; a server that has forgotten it is told it again."""
+        """Run a script by its hash; send its text to a server that does not have it."""
         try:
-            return self._wire.call("EVALSHA", _sha(script), len(keys), *keys, *arguments)
-        except NoScriptError:  # refused before it ran, so asking again repeats nothing
-            return self._wire.call("EVAL", script, len(keys), *keys, *arguments)
+            return self._pool.call("EVALSHA", _sha(script), len(keys), *keys, *arguments)
+        except NoScriptError:  # refused before it ran, so nothing is done twice
+            return self._pool.call("EVAL", script, len(keys), *keys, *arguments)
 
 
 @cache
@@ -186,9 +189,9 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _keys(place: EntryKeys) -> tuple[str, ...]:
-    return (place.record, place.entry, place.lease, *place.tags)
+def _script_keys(keys: EntryKeys) -> tuple[str, ...]:
+    return (keys.record, keys.entry, keys.lease, *keys.tags)
 
 
-def _tag_tokens(place: EntryKeys) -> list[str]:
-    return [secrets.token_urlsafe(9) for _ in place.tags]
+def _new_tag_epochs(keys: EntryKeys) -> list[str]:
+    return [new_epoch() for _ in keys.tags]

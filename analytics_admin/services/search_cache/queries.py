@@ -170,7 +170,7 @@ def plain_search_cache(status: SearchCacheStatus) -> dict[str, Any]:
 
 def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[str, Any]:
     try:
-        found = inspect(alias, dedicated=dedicated, survey_age=survey_age)
+        found = inspect(alias, dedicated=dedicated, max_survey_age=survey_age)
     except StoreUnavailable as error:
         return {"reachable": False, "unavailable": error.reason}
     about: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _sweep(found: SweepProgress) -> SearchCacheSweep:
 def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
     now = time.time()
     try:
-        figures = read_figures(minutes=minutes, now=now, age=max_age)
+        figures = read_figures(minutes=minutes, now=now, max_age=max_age)
     except StoreUnavailable as error:
         return _unknown_statistics(error.reason, minutes)
     return {

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.status import BreakerStatus
-from analytics_admin.caching.clear.preview import ClearPreview
+from analytics_admin.caching.clear.hard import ClearPreview
 from analytics_admin.caching.clear.soft import UndoableClear
 from analytics_admin.caching.clear.tags import TagClearOutcome
 from analytics_admin.services import (

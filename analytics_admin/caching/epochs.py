@@ -1,0 +1,146 @@
+"""The epoch record: which stored values count.
+
+Every value carries the epoch under which it was stored, and counts while the record accepts that
+epoch. A new epoch therefore empties the cache at once, also for computations under way. Epochs are
+random, never counters: a store that lost its data cannot come to accept old values again.
+"""
+
+import json
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeGuard
+
+from django.core.cache import caches
+from redis.exceptions import ResponseError
+
+RECORD_NAME = "analytics_admin:token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """The epochs that the cache's values may carry."""
+
+    accepted: frozenset[str]
+    """A value under one of these is a hit."""
+    servable_until: Mapping[str, float] = field(default_factory=dict)
+    """A value under one of these may be served as stale until then (Unix time of the store)."""
+
+    def encode(self) -> bytes:
+        record = {
+            "accepted": sorted(self.accepted),
+            "servable_until": dict(self.servable_until),
+        }
+        return json.dumps(record, separators=(",", ":")).encode()
+
+    def replaces(self, earlier: "EpochRecord") -> bool:
+        """Say whether no value that counted under the earlier record counts under this one."""
+        return self.accepted.isdisjoint(earlier.accepted)
+
+    @property
+    def current(self) -> str:
+        """The epoch that new values carry."""
+        return min(self.accepted)
+
+    def soft_cleared(self, *, now: float, bound: float) -> "EpochRecord":
+        """Return the record after a soft clear at ``now`` (the store's Unix time).
+
+        Values that were accepted may be served as stale for ``bound`` more seconds.
+        """
+        until = now + bound
+        # Earlier soft clears must end before this one: undo takes back the last one only.
+        before = math.nextafter(until, 0)
+        earlier = {
+            epoch: min(end, before) for epoch, end in self.servable_until.items() if end > now
+        }
+        cleared = dict.fromkeys(self.accepted, until)
+        return EpochRecord(accepted=new_record().accepted, servable_until={**earlier, **cleared})
+
+    def undone(self, *, now: float) -> "EpochRecord | None":
+        """Return the record with the last soft clear taken back; None if there is none.
+
+        Values stored since stay accepted. Earlier soft clears stay.
+        """
+        servable = {epoch: end for epoch, end in self.servable_until.items() if end > now}
+        if not servable:
+            return None
+        last = max(servable.values())
+        restored = {epoch for epoch, end in servable.items() if end == last}
+        rest = {epoch: end for epoch, end in servable.items() if epoch not in restored}
+        return EpochRecord(accepted=self.accepted | restored, servable_until=rest)
+
+
+def new_epoch() -> str:
+    """Return a random epoch for values that carry one tag."""
+    return secrets.token_urlsafe(9)
+
+
+def new_record() -> EpochRecord:
+    """Return a record that accepts one new epoch."""
+    return EpochRecord(accepted=frozenset({secrets.token_urlsafe(12)}))
+
+
+def record_key(alias: str) -> str:
+    """Return the full key of the record: one for each KEY_PREFIX and VERSION of the alias."""
+    return caches[alias].make_key(RECORD_NAME)
+
+
+@lru_cache(maxsize=16)  # decoded with every value; it changes only with a clear
+def decode_record(raw: bytes | None) -> EpochRecord | None:
+    """Return the record, or None for a missing or damaged one."""
+    try:
+        record = json.loads(raw or b"null")
+    except ValueError:  # includes bytes that are not UTF-8
+        return None
+    if not isinstance(record, dict):
+        return None
+    accepted, servable = record.get("accepted"), record.get("servable_until")
+    if not _is_epoch_list(accepted) or not _is_epoch_times(servable):
+        return None
+    return EpochRecord(accepted=frozenset(accepted), servable_until=servable)
+
+
+def read_record(client: Any, key: str) -> EpochRecord | None:
+    """Return the record in the store, or None for a missing or damaged one."""
+    try:
+        return decode_record(client.get(key))
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            return None
+        raise
+
+
+def ensure_record(client: Any, key: str) -> EpochRecord:
+    """Return the record in the store; a missing or damaged one is replaced by a new one first.
+
+    Callers that do this at the same time all get the record that stays.
+    """
+    if (record := read_record(client, key)) is not None:
+        return record
+    created = new_record()
+    client.set(key, created.encode(), nx=True)
+    if (record := read_record(client, key)) is not None:
+        return record
+    # NX kept a damaged record. Of two callers that replace it at once, the earlier may return an
+    # epoch that is not accepted: its values are then absent, never wrong.
+    replace_record(client, key, created)
+    return created
+
+
+def replace_record(client: Any, key: str, record: EpochRecord) -> None:
+    """Set the record, whatever is stored there; ``client`` may be a pipeline."""
+    client.set(key, record.encode())
+
+
+def _is_epoch_list(value: object) -> TypeGuard[list[str]]:
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(epoch, str) for epoch in value)
+    )
+
+
+def _is_epoch_times(value: object) -> TypeGuard[dict[str, float]]:
+    return isinstance(value, dict) and all(
+        isinstance(until, int | float) and not isinstance(until, bool) for until in value.values()
+    )
