@@ -31,14 +31,10 @@ from analytics_admin.api.permissions import IsAdminUser
 from analytics_admin.api.serializers import StrictSerializer
 from analytics_admin.api.throttling import WriteThrottle
 from analytics_admin.permissions import VIEW_CONSOLE
-from analytics_admin.services import (
-    Actor,
-    BreakerPage,
-    OperationPage,
-    OperationResult,
-    deny,
-    non_atomic,
-)
+from analytics_admin.services.audit import Actor, non_atomic
+from analytics_admin.services.audit_log import OperationPage
+from analytics_admin.services.breakers.types import BreakerPage
+from analytics_admin.services.runner import OperationResult, deny
 
 
 class _JSONNegotiation(BaseContentNegotiation):
@@ -137,26 +133,26 @@ class ApiView(APIView):
 
 
 class OperatorView(ApiView):
-    """An endpoint for operators with the permission of its act; only writes are throttled."""
+    """An endpoint for operators with the permission of its action; only writes are throttled."""
 
     authentication_classes = (BearerAuthentication,)
     permission_classes = (IsAdminUser,)
 
-    act: str  # an operation's kind, or VIEW_CONSOLE
+    action: str  # an operation's kind, or VIEW_CONSOLE
 
     def perform_authentication(self, request: Request) -> None:
         if request.auth is None:
             raise NotAuthenticated
 
     def get_throttles(self) -> list[BaseThrottle]:
-        return [] if self.act == VIEW_CONSOLE else [WriteThrottle()]
+        return [] if self.action == VIEW_CONSOLE else [WriteThrottle()]
 
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
-        if self.act == VIEW_CONSOLE:
+        if self.action == VIEW_CONSOLE:
             raise PermissionDenied("Not authorized")
-        raise deny(self.act, actor=actor_of(request))
+        raise deny(self.action, actor=actor_of(request))
 
 
 class ReadView(OperatorView):
@@ -164,7 +160,7 @@ class ReadView(OperatorView):
 
     http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
-    act = VIEW_CONSOLE
+    action = VIEW_CONSOLE
     failure = "The state is unknown: %(reason)s"
 
 

@@ -24,17 +24,16 @@ from analytics_admin.api.serializers import (
     StrictSerializer,
 )
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    FAILURE_MESSAGES,
-    StoreUnavailable,
+from analytics_admin.services.breakers.operations import (
     allow_probe,
-    as_plain,
-    describe_breaker,
     forget_breaker,
-    page_breakers,
     reset_circuit_breakers,
     set_breaker_control,
 )
+from analytics_admin.services.breakers.queries import describe_breaker, page_breakers
+from analytics_admin.services.breakers.types import as_plain
+from analytics_admin.services.errors import StoreUnavailable
+from analytics_admin.services.runner import FAILURE_MESSAGES
 
 
 class BreakerListView(ReadView):
@@ -45,8 +44,8 @@ class BreakerListView(ReadView):
 
 
 class ResetCircuitBreakersView(OperatorView):
-    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ResetBody)
@@ -61,13 +60,13 @@ class BreakerView(ReadView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         if request.method == "DELETE":
-            self.act = Operation.Kind.FORGET_CIRCUIT_BREAKER
-            self.failure = FAILURE_MESSAGES[self.act]
+            self.action = Operation.Kind.FORGET_CIRCUIT_BREAKER
+            self.failure = FAILURE_MESSAGES[self.action]
 
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
         detail = describe_breaker(name)
-        return Response(as_plain(detail), headers={"ETag": etag(detail.status)})
+        return Response(as_plain(detail), headers={"ETag": etag(detail.status.generation)})
 
     def delete(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
@@ -75,8 +74,8 @@ class BreakerView(ReadView):
 
 
 class BreakerResetView(OperatorView):
-    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
@@ -84,8 +83,8 @@ class BreakerResetView(OperatorView):
 
 
 class BreakerControlView(OperatorView):
-    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+    failure = FAILURE_MESSAGES[action]
 
     def put(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name, body=ControlBody)
@@ -93,8 +92,8 @@ class BreakerControlView(OperatorView):
 
 
 class BreakerProbeView(OperatorView):
-    act = Operation.Kind.ALLOW_PROBE
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.ALLOW_PROBE
+    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)

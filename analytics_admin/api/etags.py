@@ -6,15 +6,13 @@ from urllib.parse import quote, unquote
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
-from analytics_admin.services import BreakerStatus
-
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _EMPTY_TAG = '""'
 
 
-def etag(status: BreakerStatus) -> str:
-    """Return the breaker's strong entity tag."""
-    return f'"{quote(status.generation, safe=":")}"'
+def etag(generation: str) -> str:
+    """Return the strong entity tag of a breaker's generation."""
+    return f'"{quote(generation, safe=":")}"'
 
 
 def if_match_generations(request: Request) -> list[str] | None:

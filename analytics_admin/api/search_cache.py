@@ -6,13 +6,9 @@ from rest_framework.response import Response
 from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation_response
 from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    FAILURE_MESSAGES,
-    clear_search_cache,
-    describe_search_cache,
-    plain_search_cache,
-    undo_clear,
-)
+from analytics_admin.services.runner import FAILURE_MESSAGES
+from analytics_admin.services.search_cache.operations import clear_search_cache, undo_clear
+from analytics_admin.services.search_cache.queries import describe_search_cache, plain_search_cache
 
 
 class SearchCacheView(ReadView):
@@ -24,8 +20,8 @@ class SearchCacheView(ReadView):
 
 
 class ClearSearchCacheView(OperatorView):
-    act = Operation.Kind.CLEAR_SEARCH_CACHE
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.CLEAR_SEARCH_CACHE
+    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearCacheBody)
@@ -33,8 +29,8 @@ class ClearSearchCacheView(OperatorView):
 
 
 class UndoClearView(OperatorView):
-    act = Operation.Kind.UNDO_CLEAR
-    failure = FAILURE_MESSAGES[act]
+    action = Operation.Kind.UNDO_CLEAR
+    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, OperationBody)
