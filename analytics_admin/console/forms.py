@@ -1,14 +1,17 @@
 """The confirm page's forms: what an operator is asked before an act."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.html import escape
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
-from analytics_admin.console.environment_name import EnvironmentNameField
 from analytics_admin.console.labels import CONTROLS
 from analytics_admin.services import (
     DEFAULT_HOLD_SECONDS,
@@ -28,6 +31,42 @@ HOLD_FOR = [
     ("86400", _("1 day")),
     (str(math.inf), _("Until released")),
 ]
+
+
+class NeverPrefilledInput(forms.TextInput):
+    """A text input that is empty each time it is shown: what was typed before does not count."""
+
+    def format_value(self, value: Any) -> None:
+        return None
+
+
+class EnvironmentNameField(forms.CharField):
+    """Takes the name of this environment only, so that whoever took it for another one notices.
+
+    Case counts. Spaces count as a page shows them: not at the ends, and several as one. Accents
+    count as shown, too: keyboards type them as part of the letter or as a character of their own.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = _normalize(name)
+        typed_by_hand = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        super().__init__(
+            label=_("Name of this environment"),
+            help_text=escape(gettext("Type “%(name)s”. Case counts.") % {"name": self.name}),
+            widget=NeverPrefilledInput(attrs={"class": "vTextField", **typed_by_hand}),
+        )
+
+    def validate(self, value: str) -> None:
+        """Raise ValidationError unless it is the name."""
+        super().validate(value)
+        if _normalize(value) != self.name:
+            message = gettext("This environment has another name: nothing was done.")
+            raise ValidationError(message, code="other_environment")
+
+
+def _normalize(name: str) -> str:
+    """Return the name with its spaces and accents as a browser shows them."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 class ConfirmForm(forms.Form):

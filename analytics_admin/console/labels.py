@@ -1,4 +1,7 @@
-"""How states read: a word, an icon and a tone, so that none of them rests on colour alone."""
+"""How states, controls, causes and numbers read on every page.
+
+A state is a word, an icon and a tone, so that none of them rests on colour alone.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.models import Operation
@@ -80,98 +83,6 @@ CONTROLS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkLabels:
-    """How an act on several breakers reads; the buttons take a ``number``."""
-
-    choice: "_StrPromise | str"
-    question: "_StrPromise | str"
-    button: "_StrPromise | str"
-
-
-BULK_LABELS = {
-    "reset": BulkLabels(
-        choice=_("Reset selected"),
-        question=_("Reset the selected circuit breakers?"),
-        button=ngettext_lazy(
-            "Reset %(number)d circuit breaker", "Reset %(number)d circuit breakers", "number"
-        ),
-    ),
-    "forced_open": BulkLabels(
-        choice=_("Force open selected"),
-        question=_("Force the selected circuit breakers open?"),
-        button=ngettext_lazy(
-            "Force open %(number)d circuit breaker",
-            "Force open %(number)d circuit breakers",
-            "number",
-        ),
-    ),
-    "disabled": BulkLabels(
-        choice=_("Disable selected"),
-        question=_("Disable the selected circuit breakers?"),
-        button=ngettext_lazy(
-            "Disable %(number)d circuit breaker", "Disable %(number)d circuit breakers", "number"
-        ),
-    ),
-    "metrics_only": BulkLabels(
-        choice=_("Metrics only for selected"),
-        question=_("Set the selected circuit breakers to metrics only?"),
-        button=ngettext_lazy(
-            "Set %(number)d circuit breaker to metrics only",
-            "Set %(number)d circuit breakers to metrics only",
-            "number",
-        ),
-    ),
-    "automatic": BulkLabels(
-        choice=_("Release selected"),
-        question=_("Release the selected circuit breakers?"),
-        button=ngettext_lazy(
-            "Release %(number)d circuit breaker", "Release %(number)d circuit breakers", "number"
-        ),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SingleLabels:
-    """How an act on one breaker reads; its ``question`` takes the breaker's ``name``."""
-
-    title: "_StrPromise | str"
-    question: "_StrPromise | str"
-    effect: "_StrPromise | str"
-    button: "_StrPromise | str"
-
-
-SINGLE_LABELS = {
-    Operation.Kind.RESET_CIRCUIT_BREAKERS: SingleLabels(
-        title=_("Reset"),
-        question=_("Reset the circuit breaker %(name)s?"),
-        effect=_(
-            "It will be closed with zero counts, and a hold ends. Calls pass again at once, also to"
-            " a service that still fails."
-        ),
-        button=_("Yes, reset it"),
-    ),
-    Operation.Kind.ALLOW_PROBE: SingleLabels(
-        title=_("Probe"),
-        question=_("Let a probe through the circuit breaker %(name)s?"),
-        effect=_(
-            "The next calls pass as probes, as many as its policy permits, instead of after the"
-            " wait. If they succeed it closes; if one fails it opens again."
-        ),
-        button=_("Yes, let it through"),
-    ),
-    Operation.Kind.FORGET_CIRCUIT_BREAKER: SingleLabels(
-        title=_("Forget"),
-        question=_("Forget the circuit breaker %(name)s?"),
-        effect=_(
-            "Its name, its counts and what is known of its failures are dropped. A process that"
-            " still uses it registers it again, as closed."
-        ),
-        button=_("Yes, forget it"),
-    ),
-}
-
 _CAUSES = {
     "consecutive_failures": _("Failures in a row"),
     "failure_rate": _("Failure rate"),
@@ -203,23 +114,6 @@ def state_badge(state: str) -> Badge:
 def format_cause(cause: str) -> str:
     """Return why a breaker moved; a cause this version does not know keeps its own name."""
     return str(_CAUSES.get(cause, cause))
-
-
-def format_rule(cause: str, consecutive_failures: int) -> str:
-    """Return the rule that opened a breaker, as a sentence."""
-    if cause == "consecutive_failures":
-        words = ngettext(
-            "%(number)s failure in a row reached the threshold.",
-            "%(number)s failures in a row reached the threshold.",
-            consecutive_failures,
-        )
-        return words % {"number": count(consecutive_failures)}
-    sentences = {
-        "failure_rate": gettext("The failure rate reached its threshold."),
-        "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
-        "probe_failed": gettext("The service was tried again, and a probe failed."),
-    }
-    return sentences.get(cause) or format_cause(cause)
 
 
 def status_badge(operation: Operation) -> Badge:

@@ -15,7 +15,7 @@ from analytics_admin import services
 from analytics_admin.breakers import CircuitOpenError, listing, runtime
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
-from analytics_admin.console.breakers.facts import next_probe_at
+from analytics_admin.console.breakers.labels import next_probe_at
 from analytics_admin.services import Actor, set_breaker_control
 from tests.support.breakers import another, snapshot_of, trip
 

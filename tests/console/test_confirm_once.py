@@ -16,7 +16,7 @@ from django.utils import timezone
 from analytics_admin import services
 from analytics_admin.caching.clear import hard
 from analytics_admin.console import confirmation
-from analytics_admin.console.breakers import operations, selected
+from analytics_admin.console.breakers import operations
 from analytics_admin.console.search_cache import operations as console_acts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
@@ -104,14 +104,14 @@ CASES = {
         message="Circuit breaker once.1 forgotten",
     ),
     "reset ticked": Case(
-        act=selected.ResetSelected,
+        act=operations.ResetSelected,
         url=f"{BREAKERS}-/reset/",
         back=BREAKERS,
         pressed=TICKED,
         message="2 circuit breakers reset successfully",
     ),
     "hold ticked": Case(
-        act=selected.ControlSelected,
+        act=operations.ControlSelected,
         url=f"{BREAKERS}-/control/",
         back=BREAKERS,
         pressed={**TICKED, "control": "disabled"},

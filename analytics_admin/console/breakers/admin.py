@@ -8,20 +8,18 @@ from django.utils.translation import gettext
 
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.breakers.detail import describe_breaker
+from analytics_admin.console.breakers.labels import BULK_LABELS
 from analytics_admin.console.breakers.list import describe_list, list_query
 from analytics_admin.console.breakers.operations import (
     ControlOne,
+    ControlSelected,
     ForgetOne,
     ProbeOne,
     ResetMany,
     ResetOne,
-)
-from analytics_admin.console.breakers.selected import (
-    ControlSelected,
     ResetSelected,
     SelectedBreakersOperation,
 )
-from analytics_admin.console.labels import BULK_LABELS
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
 from analytics_admin.services import StoreUnavailable

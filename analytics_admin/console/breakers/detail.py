@@ -9,13 +9,16 @@ from django.http import Http404
 from django.utils.translation import gettext
 
 from analytics_admin import services
-from analytics_admin.console.breakers.facts import as_etag_source, format_next_probe
-from analytics_admin.console.breakers.labels import policy_rows
+from analytics_admin.console.breakers.labels import (
+    as_etag_source,
+    format_next_probe,
+    format_rule,
+    policy_rows,
+)
 from analytics_admin.console.forms import ControlForm
 from analytics_admin.console.labels import (
     UNKNOWN,
     format_cause,
-    format_rule,
     state_badge,
     status_badge,
 )

@@ -1,18 +1,115 @@
-"""How a breaker's policy reads: each option in words, its value with its unit, who chose it."""
+"""How the pages of breakers word operations, policies, rules and probes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.utils.formats import number_format
-from django.utils.translation import gettext, ngettext
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.labels import count, per_cent
-from analytics_admin.services import PolicyOption
+from analytics_admin.console.labels import count, format_cause, per_cent
+from analytics_admin.console.times import left
+from analytics_admin.models import Operation
+from analytics_admin.services import BreakerStatus, PolicyOption
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkLabels:
+    """How an act on several breakers reads; the buttons take a ``number``."""
+
+    choice: "_StrPromise | str"
+    question: "_StrPromise | str"
+    button: "_StrPromise | str"
+
+
+BULK_LABELS = {
+    "reset": BulkLabels(
+        choice=_("Reset selected"),
+        question=_("Reset the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Reset %(number)d circuit breaker", "Reset %(number)d circuit breakers", "number"
+        ),
+    ),
+    "forced_open": BulkLabels(
+        choice=_("Force open selected"),
+        question=_("Force the selected circuit breakers open?"),
+        button=ngettext_lazy(
+            "Force open %(number)d circuit breaker",
+            "Force open %(number)d circuit breakers",
+            "number",
+        ),
+    ),
+    "disabled": BulkLabels(
+        choice=_("Disable selected"),
+        question=_("Disable the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Disable %(number)d circuit breaker", "Disable %(number)d circuit breakers", "number"
+        ),
+    ),
+    "metrics_only": BulkLabels(
+        choice=_("Metrics only for selected"),
+        question=_("Set the selected circuit breakers to metrics only?"),
+        button=ngettext_lazy(
+            "Set %(number)d circuit breaker to metrics only",
+            "Set %(number)d circuit breakers to metrics only",
+            "number",
+        ),
+    ),
+    "automatic": BulkLabels(
+        choice=_("Release selected"),
+        question=_("Release the selected circuit breakers?"),
+        button=ngettext_lazy(
+            "Release %(number)d circuit breaker", "Release %(number)d circuit breakers", "number"
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleLabels:
+    """How an act on one breaker reads; its ``question`` takes the breaker's ``name``."""
+
+    title: "_StrPromise | str"
+    question: "_StrPromise | str"
+    effect: "_StrPromise | str"
+    button: "_StrPromise | str"
+
+
+SINGLE_LABELS = {
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: SingleLabels(
+        title=_("Reset"),
+        question=_("Reset the circuit breaker %(name)s?"),
+        effect=_(
+            "It will be closed with zero counts, and a hold ends. Calls pass again at once, also to"
+            " a service that still fails."
+        ),
+        button=_("Yes, reset it"),
+    ),
+    Operation.Kind.ALLOW_PROBE: SingleLabels(
+        title=_("Probe"),
+        question=_("Let a probe through the circuit breaker %(name)s?"),
+        effect=_(
+            "The next calls pass as probes, as many as its policy permits, instead of after the"
+            " wait. If they succeed it closes; if one fails it opens again."
+        ),
+        button=_("Yes, let it through"),
+    ),
+    Operation.Kind.FORGET_CIRCUIT_BREAKER: SingleLabels(
+        title=_("Forget"),
+        question=_("Forget the circuit breaker %(name)s?"),
+        effect=_(
+            "Its name, its counts and what is known of its failures are dropped. A process that"
+            " still uses it registers it again, as closed."
+        ),
+        button=_("Yes, forget it"),
+    ),
+}
 
 OPTIONS: dict[str, tuple["_StrPromise | str", str]] = {
     "failure_threshold": (_("Opens after failures in a row"), "rule"),
@@ -125,3 +222,54 @@ _READ_AS: dict[str, Callable[[Any], str]] = {
     "names": _names,
     "window": _window,
 }
+
+
+def format_rule(cause: str, consecutive_failures: int) -> str:
+    """Return the rule that opened a breaker, as a sentence."""
+    if cause == "consecutive_failures":
+        words = ngettext(
+            "%(number)s failure in a row reached the threshold.",
+            "%(number)s failures in a row reached the threshold.",
+            consecutive_failures,
+        )
+        return words % {"number": count(consecutive_failures)}
+    sentences = {
+        "failure_rate": gettext("The failure rate reached its threshold."),
+        "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
+        "probe_failed": gettext("The service was tried again, and a probe failed."),
+    }
+    return sentences.get(cause) or format_cause(cause)
+
+
+PROBING = ("open", "half_open")
+
+
+def probes(status: BreakerStatus) -> bool:
+    """Say whether a probe decides when calls pass again, and not an operator's hold."""
+    return status.state in PROBING and status.control == "automatic"
+
+
+def next_probe_at(status: BreakerStatus, read_at: datetime) -> datetime | None:
+    """Return when the next probe may pass; None when one may now, or none is awaited.
+
+    It is the same at each look, which a difference of two clocks' readings would not be.
+    """
+    if not probes(status) or not status.retry_after:
+        return None
+    at = read_at + timedelta(seconds=status.retry_after)
+    return at.replace(microsecond=0) + timedelta(seconds=round(at.microsecond / 1e6, 1))
+
+
+def format_next_probe(status: BreakerStatus, read_at: datetime) -> SafeString | str:
+    """Return the countdown to the next probe, or that one may pass now; "" if none is awaited."""
+    if not probes(status):
+        return ""
+    ready, at = gettext("ready to probe"), next_probe_at(status, read_at)
+    return ready if at is None else left(at, ready)
+
+
+def as_etag_source(
+    status: BreakerStatus, read_at: datetime
+) -> tuple[BreakerStatus, datetime | None]:
+    """Return what a page tells of the breaker, which stays the same while only time goes on."""
+    return replace(status, retry_after=None), next_probe_at(status, read_at)

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from analytics_admin.console.breakers.facts import as_etag_source, format_next_probe
+from analytics_admin.console.breakers.labels import as_etag_source, format_next_probe
 from analytics_admin.console.breakers.sparkline import HEIGHT, Sparkline, draw_sparkline
 from analytics_admin.console.labels import count, format_cause, state_badge
 from analytics_admin.console.times import ago, left
