@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 from analytics_admin.breakers.state import Counts
-from analytics_admin.console.breakers.sparkline import HEIGHT, STEP, draw_sparkline
+from analytics_admin.console.breakers.rows import HEIGHT, STEP, draw_sparkline
 from analytics_admin.services import BreakerPeriod
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -48,14 +48,14 @@ class CircuitBreakerAdmin(DomainAdmin):
             "controls": [(key, it.choice) for key, it in BULK_LABELS.items() if key != "reset"],
         }
         try:
-            found = describe_list(request, self._address_of, selectable=selectable)
+            found = describe_list(request, self._url_of)
             return {**context, **found}
         except StoreUnavailable as error:
             unknown = gettext("Unknown: %(reason)s") % {"reason": localized(error.reason)}
             told = {"verdict": unknown, "tone": "quiet", "seen": error.reason}
             return {**context, **told, "unavailable": localized(error.reason)}
 
-    def _address_of(self, name: str) -> str:
+    def _url_of(self, name: str) -> str:
         """A name that no release of ours has made may fit into no address."""
         try:
             return self.url("breaker", name)

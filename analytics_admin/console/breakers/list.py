@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin import services
 from analytics_admin.console.breakers.rows import (
-    RowWriter,
+    build_rows,
     column_headings,
     rows_etag_source,
     summarize_recent,
@@ -50,13 +50,10 @@ def list_query(sent: QueryDict) -> str:
     return _encoded({**_asked(ListForm(sent)), "page": "" if page == 1 else page})
 
 
-def describe_list(
-    request: HttpRequest, address_of: Callable[[str], str], *, selectable: bool
-) -> dict[str, Any]:
+def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[str, Any]:
     """Return the list as its address asks for it; all breakers, when it asks for what is none.
 
-    ``address_of`` returns the address of a breaker's own page; ``selectable`` says whether the
-    reader may act on what is ticked.
+    ``url_of`` returns the address of a breaker's own page, "" where it has none.
 
     Raises:
         StoreUnavailable
@@ -74,8 +71,8 @@ def describe_list(
         "filtered": bool(asked["search"] or asked["state"]),
         "listing": bool(found.breakers),
         "headings": column_headings(),
-        # Written when the template asks for them: a page that is not new needs none.
-        "rows": RowWriter(address_of, selectable=selectable).write(found, recent),
+        # Built when the template asks for them: a page that is not new needs none.
+        "rows": build_rows(found, recent, url_of),
         "page": leaves,
         "page_range": leaves.paginator.get_elided_page_range(found.page),
         "page_address": f"?{kept}&page=" if kept else "?page=",
