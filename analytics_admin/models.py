@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -84,6 +85,50 @@ class Operation(models.Model):
         """True when the act was begun and nobody has reported its end for ten minutes."""
         age = timezone.now() - self.started_at
         return self.status == self.Status.STARTED and age > INTERRUPTED_AFTER
+
+    @property
+    def target_fields(self) -> dict[str, Any]:
+        """The targets as they are recorded; empty where a row, by hand, holds anything else."""
+        return self.targets if isinstance(self.targets, dict) else {}
+
+    @property
+    def outcome_fields(self) -> dict[str, Any]:
+        """The outcome as it is recorded; empty where a row, by hand, holds anything else."""
+        return self.outcome if isinstance(self.outcome, dict) else {}
+
+    @property
+    def targets_breakers(self) -> bool:
+        """True when the operation is on circuit breakers, named ones or all."""
+        return "names" in self.target_fields
+
+    @property
+    def target_names(self) -> list[str] | None:
+        """The names of the circuit breakers that it is on; None for all of them."""
+        names = self.target_fields.get("names")
+        return [str(name) for name in names] if isinstance(names, list) else None
+
+    @property
+    def control(self) -> str:
+        """What circuit breakers are set to; "" for other operations."""
+        control = self.target_fields.get("control")
+        return control if isinstance(control, str) else ""
+
+    @property
+    def is_only_open(self) -> bool:
+        """True for a reset of the open circuit breakers only."""
+        return self.target_fields.get("only_open") is True
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that a clear is limited to; none for a clear of everything."""
+        tags = self.target_fields.get("tags")
+        return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+    @property
+    def clear_mode(self) -> str:
+        """``hard``, ``soft`` or ``tags``; hard where the row does not say."""
+        mode = self.target_fields.get("mode")
+        return "tags" if self.tags else mode if isinstance(mode, str) else "hard"
 
 
 class TablelessManager(models.Manager[models.Model]):

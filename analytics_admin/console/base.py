@@ -1,7 +1,4 @@
-"""What the pages of one domain share: who may see them, their addresses, how they are drawn.
-
-Knows no act and no domain: each page says what it shows and which acts it offers.
-"""
+"""What all pages of the console share: permissions, addresses, rendering and refresh."""
 
 import hashlib
 import re
@@ -40,13 +37,13 @@ STYLE_SHEET = "analytics_admin/console.css"
 WHOLE_PAGE = "admin/base_site.html"
 CONTENT_ALONE = "admin/analytics_admin/content.html"
 REFRESH_HEADER = "X-Console-Refresh"
-"""Sent by an open page that looks what is new: it wants the content alone, or a 304."""
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Where a function among the settings lies, which is elsewhere in each process of the site."""
+"""Sent by an open page that refreshes itself: it wants the content only, or a 304."""
+MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""In the ``repr`` of a function among the settings; it differs from process to process."""
 
 
 class ReadOnlyAdmin(_ModelAdmin):
-    """Shown to whoever may see the console; nothing in it is added, changed or deleted."""
+    """Shown to whoever may view the console; adds, changes and deletes nothing."""
 
     actions = None
 
@@ -67,33 +64,33 @@ class ReadOnlyAdmin(_ModelAdmin):
 
 
 class DomainAdmin(ReadOnlyAdmin):
-    """The pages about one of the app's domains: the first one, and what its acts need."""
+    """The first page about a domain, and what the operations on it need."""
 
     page_template: ClassVar[str]
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the first page's own context, with ``seen`` as ``render_live`` wants it.
+        """Return the first page's context, with its ``etag_source`` for ``render_live``.
 
-        Never fails because a store is down.
+        Does not fail when a store is down.
         """
         raise NotImplementedError
 
     def further_urls(self) -> list[URLPattern]:
-        """Return the addresses below the first page, made by ``route``."""
+        """Return the URLs below the first page, made by ``route``."""
         raise NotImplementedError
 
     def get_urls(self) -> list[URLPattern]:
-        """Only these: the admin answers 404 to add, change, delete and history."""
+        """Return these only: the admin answers 404 to add, change, delete and history."""
         return [self.route("", self.changelist_view, "changelist"), *self.further_urls()]
 
     def route(self, pattern: str, view: Any, name: str) -> URLPattern:
-        """Let admin users in; outside ATOMIC_REQUESTS, whose rollback would take the audit row."""
+        """Admit admin users, outside ATOMIC_REQUESTS: its rollback would take the audit row."""
         guarded = services.non_atomic(self.admin_site.admin_view(view))
         url: URLPattern = path(pattern, guarded, name=self._url_name(name))
         return url
 
     def url(self, name: str = "changelist", *arguments: str) -> str:
-        """Return the address of one of this domain's pages."""
+        """Return the URL of one of these pages."""
         site = self.admin_site.name
         return reverse(f"admin:{self._url_name(name)}", args=arguments, current_app=site)
 
@@ -107,10 +104,10 @@ class DomainAdmin(ReadOnlyAdmin):
         return self.render_live(request, self.page_template, context)
 
     def refuse_to_show(self, request: HttpRequest) -> HttpResponse | None:
-        """Return the answer to a method that a page does not take.
+        """Return the answer to a method that a page does not allow, if any.
 
         Raises:
-            PermissionDenied: the user may not see the console.
+            PermissionDenied: the user may not view the console.
         """
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -121,28 +118,30 @@ class DomainAdmin(ReadOnlyAdmin):
     def render_live(
         self, request: HttpRequest, template: str, context: dict[str, Any]
     ) -> HttpResponse:
-        """Return a page that keeps itself up to date; to one that does so, what is new in it.
+        """Return a page that refreshes itself; to a refresh, its content or a 304.
 
-        ``seen`` in the context is all that the page tells, as plain data whose ``repr`` differs
-        when the page has to. What only time changes, such as an age, is no part of it: pages
-        count on by themselves.
+        ``etag_source`` in the context is plain data whose ``repr`` changes whenever the page does.
+        It leaves out what only time changes, such as an age: pages count on by themselves.
         """
-        seen = context.pop("seen")
+        etag_source = context.pop("etag_source")
         frame = CONTENT_ALONE if REFRESH_HEADER in request.headers else WHOLE_PAGE
         return self.answer_live(
             request,
-            seen,
+            etag_source,
             lambda live: self.render(request, template, {**context, **live, "frame": frame}),
         )
 
     def answer_live(
-        self, request: HttpRequest, seen: object, respond: Callable[[dict[str, Any]], HttpResponse]
+        self,
+        request: HttpRequest,
+        etag_source: object,
+        respond: Callable[[dict[str, Any]], HttpResponse],
     ) -> HttpResponse:
-        """Return what ``respond`` makes of the context that a live page needs; or a 304."""
-        tag = fingerprint(request, seen)
+        """Return what ``respond`` makes of a live page's context; or a 304."""
+        tag = make_etag(request, etag_source)
         if REFRESH_HEADER in request.headers and request.headers.get("If-None-Match") == tag:
             response: HttpResponse = HttpResponseNotModified()
-            # The reader has this cookie; if it is replaced meanwhile, the new one is to stay.
+            # The reader has this cookie; one that replaced it meanwhile has to stay.
             request.META["CSRF_COOKIE_NEEDS_UPDATE"] = False
         else:
             settings = app_settings()
@@ -171,7 +170,7 @@ class DomainAdmin(ReadOnlyAdmin):
 
 
 def common_context() -> dict[str, Any]:
-    """Return what every page of the console shows or loads."""
+    """Return the context that every page of the console needs."""
     settings = app_settings()
     return {
         "frame": WHOLE_PAGE,
@@ -182,25 +181,27 @@ def common_context() -> dict[str, Any]:
     }
 
 
-def fingerprint(request: HttpRequest, seen: object) -> str:
-    """Return the ETag of a page: other facts, another reader or other settings make another.
+def make_etag(request: HttpRequest, etag_source: object) -> str:
+    """Return the ETag of a page, which depends on its facts, its reader and the settings.
 
-    So do other rights, which switch buttons, and another sign-in, after which the page's forms
-    want other tokens.
+    The reader's permissions count, as they enable buttons; so does the sign-in, as the page's
+    forms carry its token.
     """
     user = request.user
-    rights = [services.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
-    get_token(request)  # every page has a form; without this its first ETag would know of none
+    permissions = [services.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
+    get_token(request)  # every page has a form; without this its first ETag would lack the token
     signed_in = request.META["CSRF_COOKIE"]
-    reader = (user.pk, rights, signed_in, get_language(), timezone.get_current_timezone_name())
-    told = repr((reader, ADDRESS.sub("", repr(app_settings())), seen))
-    return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
+    reader = (user.pk, permissions, signed_in, get_language(), timezone.get_current_timezone_name())
+    source = repr((reader, MEMORY_ADDRESS.sub("", repr(app_settings())), etag_source))
+    return f'"{hashlib.sha256(source.encode()).hexdigest()[:32]}"'
 
 
 def disabled_reason(request: HttpRequest, act: Operation.Kind) -> str:
-    """Return why the user can't do this now, for display beside the button; empty if they can."""
+    """Return why the user can't do this now, to show beside the button; "" if they can."""
     if not services.is_allowed(request.user, act):
-        return gettext("Needs the permission %(permission)s.") % {"permission": permission_of(act)}
+        return gettext("Requires the permission %(permission)s.") % {
+            "permission": permission_of(act)
+        }
     if app_settings().read_only:
         return gettext("This site is read-only: operations are switched off.")
     return ""

@@ -129,7 +129,7 @@ class ConfirmedOperation:
         if not self.page.has_view_permission(self.request):
             raise PermissionDenied
         if self.request.method == "GET":  # a reload, or back from a login in between
-            messages.info(self.request, gettext("Nothing was done: press the button once more."))
+            messages.info(self.request, gettext("Nothing was done. Press the button again."))
         if self.request.method in {"GET", "HEAD"}:
             return HttpResponseRedirect(self.back)
         return HttpResponseNotAllowed(["POST"])
@@ -241,21 +241,21 @@ def read_attempt(request: HttpRequest) -> UUID | None:
     with suppress(ValueError):
         if str(found := UUID(given[0])) == given[0] and len(given) == 1:
             return found
-    words = gettext("The confirm page was sent back damaged: nothing was done.")
+    words = gettext("The confirmation page is damaged. Nothing was done.")
     raise OperationRejected(words, code="invalid")
 
 
 def format_duplicate(first: Operation | None) -> tuple[int, str]:
     """Return how grave it is that an act is asked for twice, and what its operator reads."""
     if first is None or first.status == Operation.Status.DENIED:
-        return messages.ERROR, gettext("This page was sent before: nothing was done now.")
+        return messages.ERROR, gettext("This page was already submitted. Nothing was done.")
     if first.status == Operation.Status.DONE:
         done = translate_stored(first.message) or first.get_kind_display()
         return messages.SUCCESS, gettext("This was already done: %(message)s") % {"message": done}
     if first.is_interrupted:
-        return messages.ERROR, gettext("This was already begun; what it has done is unknown.")
+        return messages.ERROR, gettext("This was already started; its outcome is unknown.")
     if first.status == Operation.Status.STARTED:
-        return messages.INFO, gettext("This is under way already.")
+        return messages.INFO, gettext("This is already in progress.")
     failure = localized(failure_message(first.kind, translate_stored(first.error)))
     return messages.ERROR, gettext("This was already tried: %(failure)s") % {"failure": failure}
 
@@ -263,9 +263,9 @@ def format_duplicate(first: Operation | None) -> tuple[int, str]:
 def format_changed(error: BreakerChanged) -> str:
     """Return what an operator reads whose view of a breaker was stale."""
     if error.reached:
-        words = gettext("%(event)s. Look at them as they are now, then decide anew.")
+        words = gettext("%(event)s. Check them as they are now, then decide again.")
     else:
-        words = gettext("%(event)s: nothing was done. Look at it as it is now, then decide anew.")
+        words = gettext("%(event)s: nothing was done. Check it as it is now, then decide again.")
     return words % {"event": localized(error.message)}
 
 

@@ -1,4 +1,4 @@
-"""The confirm page's forms: what an operator is asked before an act."""
+"""The confirm pages' forms: what an operator is asked before an operation."""
 
 import math
 import unicodedata
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 AUTOMATIC = "automatic"
-HOLD_FOR = [
+HOLD_DURATIONS = [
     ("900", _("15 minutes")),
     ("3600", _("1 hour")),
     ("28800", _("8 hours")),
@@ -51,8 +51,8 @@ class EnvironmentNameField(forms.CharField):
         self.name = _normalize(name)
         typed_by_hand = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
         super().__init__(
-            label=_("Name of this environment"),
-            help_text=escape(gettext("Type “%(name)s”. Case counts.") % {"name": self.name}),
+            label=_("Environment name"),
+            help_text=escape(gettext("Type “%(name)s”. Case-sensitive.") % {"name": self.name}),
             widget=NeverPrefilledInput(attrs={"class": "vTextField", **typed_by_hand}),
         )
 
@@ -60,7 +60,7 @@ class EnvironmentNameField(forms.CharField):
         """Raise ValidationError unless it is the name."""
         super().validate(value)
         if _normalize(value) != self.name:
-            message = gettext("This environment has another name: nothing was done.")
+            message = gettext("That is not the name of this environment. Nothing was done.")
             raise ValidationError(message, code="other_environment")
 
 
@@ -70,16 +70,16 @@ def _normalize(name: str) -> str:
 
 
 class ConfirmForm(forms.Form):
-    """Asks for the reason, which is required where ``REQUIRE_REASON`` says so, and, last of all,
-    for the name of this environment where ``REQUIRE_ENVIRONMENT_NAME`` is on."""
+    """Asks for the reason, and for the name of this environment where
+    ``REQUIRE_ENVIRONMENT_NAME`` is on; ``REQUIRE_REASON`` makes the reason required."""
 
     confirms: ClassVar[bool] = True
-    """Whether the act follows; a page that leads to the confirm page asks for no name."""
+    """Whether the operation follows; a page that leads to the confirm page asks for no name."""
 
     reason = forms.CharField(
         label=_("Reason"),
         max_length=MAX_REASON_LENGTH,
-        help_text=_("Kept in the audit trail."),
+        help_text=_("Recorded in the audit trail."),
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
     )
 
@@ -92,44 +92,43 @@ class ConfirmForm(forms.Form):
 
 
 CLEAR_MODES = [
-    ("hard", _("At once: every result is removed")),
-    ("soft", _("Softly: old results are served while new ones are computed, and it can be undone")),
-    ("tags", _("By tag: only results that carry one named below are removed")),
+    ("hard", _("Hard: removes every result")),
+    ("soft", _("Soft: serves old results while new ones are computed; can be undone")),
+    ("tags", _("By tag: removes only results with one of the tags below")),
 ]
 
 
 class ConfirmClearForm(ConfirmForm):
-    """Also carries how the search cache is to be cleared, and of which tags; hard, and all of it,
-    if nothing is said."""
+    """Also carries the mode of the clear and its tags; by default a hard clear of everything."""
 
     mode = forms.ChoiceField(
-        label=_("How"), choices=CLEAR_MODES, required=False, widget=forms.HiddenInput
+        label=_("Mode"), choices=CLEAR_MODES, required=False, widget=forms.HiddenInput
     )
     tags = forms.CharField(label=_("Tags"), required=False, widget=forms.HiddenInput)
 
     def clean_tags(self) -> list[str]:
-        """Return the tags that stand between commas."""
-        given = self.cleaned_data["tags"].split(",")
-        return [tag for each in given if (tag := each.strip())]
+        """Return the tags, which commas separate."""
+        parts = self.cleaned_data["tags"].split(",")
+        return [tag for part in parts if (tag := part.strip())]
 
     def clean(self) -> dict[str, Any]:
-        """Refuse tags that the way to clear has no use for: nothing else than was meant is done."""
+        """Reject tags that the mode does not use, lest more be cleared than was meant."""
         cleaned = super().clean() or {}
         if "mode" not in cleaned:
             return cleaned
         tags = cleaned.get("tags", [])
         cleaned["mode"] = cleaned["mode"] or ("tags" if tags else "hard")
-        if complaint := _wrong_tags(cleaned["mode"], tags):
-            self.add_error("tags", complaint)
+        if error := _tags_error(cleaned["mode"], tags):
+            self.add_error("tags", error)
         return cleaned
 
 
-def _wrong_tags(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
+def _tags_error(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
     if mode != "tags":
-        words = _("All results are cleared this way. Leave this empty, or choose “By tag”.")
+        words = _("This mode clears all results. Leave this empty, or choose “By tag”.")
         return words if tags else ""
     if not tags:
-        return _("Name at least one tag.")
+        return _("Enter at least one tag.")
     if len(set(tags)) > MAX_TAGS_PER_CLEAR:
         return _("At most %(number)d tags.") % {"number": MAX_TAGS_PER_CLEAR}
     if any(len(tag) > MAX_TAG_CHARS for tag in tags):
@@ -138,13 +137,13 @@ def _wrong_tags(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
 
 
 class ClearForm(ConfirmClearForm):
-    """The same on the page that offers the clear."""
+    """Asks for mode and tags on the page that offers the clear."""
 
     confirms = False
     field_order = ("mode", "tags")
 
     mode = forms.ChoiceField(
-        label=_("How"), choices=CLEAR_MODES, initial="hard", widget=forms.RadioSelect
+        label=_("Mode"), choices=CLEAR_MODES, initial="hard", widget=forms.RadioSelect
     )
     tags = forms.CharField(
         label=_("Tags"),
@@ -159,7 +158,7 @@ class ClearForm(ConfirmClearForm):
 
 
 class ConfirmUndoForm(ConfirmForm):
-    """Also carries which clear is to be undone: no other one is."""
+    """Also carries which clear is to be undone."""
 
     clear = forms.CharField(
         label=_("Clear"), required=False, max_length=100, widget=forms.HiddenInput
@@ -167,14 +166,14 @@ class ConfirmUndoForm(ConfirmForm):
 
 
 class ConfirmResetForm(ConfirmForm):
-    """Also carries which breakers are meant: all, or the open ones, with those that were listed."""
+    """Also carries which breakers are meant: all, or the open ones that were listed."""
 
     only_open = forms.BooleanField(required=False, widget=forms.HiddenInput)
     seen = forms.CharField(label=_("Circuit breakers"), required=False, widget=forms.HiddenInput)
 
 
 class ConfirmSelectedForm(ConfirmForm):
-    """Also carries the breakers that were ticked, each with the generation that was seen."""
+    """Also carries the selected breakers, each with the generation that the page showed."""
 
     names = forms.Field(
         label=_("Circuit breakers"), required=False, widget=forms.MultipleHiddenInput
@@ -184,15 +183,15 @@ class ConfirmSelectedForm(ConfirmForm):
     )
 
     def clean(self) -> dict[str, Any]:
-        """Have a generation for every name."""
+        """Require a generation for every name."""
         cleaned = super().clean() or {}
         if len(cleaned["names"]) != len(cleaned["generations"]):
-            self.add_error("generations", _("Not as many as there are names."))
+            self.add_error("generations", _("There must be one generation per name."))
         return cleaned
 
 
 class ConfirmBreakerForm(ConfirmForm):
-    """Also carries what its operator has seen: on any other generation the act is refused."""
+    """Also carries the generation that the page showed; at any other the operation is rejected."""
 
     expected_generation = forms.CharField(
         label=_("Generation"), required=False, max_length=100, widget=forms.HiddenInput
@@ -206,47 +205,48 @@ class ControlForm(ConfirmBreakerForm):
     field_order = ("control", "for_seconds", "reason")
 
     control = forms.ChoiceField(
-        label=_("Control"), choices=[("", "—"), *((key, it.choice) for key, it in CONTROLS.items())]
+        label=_("Control"),
+        choices=[("", "—"), *((key, labels.choice) for key, labels in CONTROLS.items())],
     )
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
-        choices=HOLD_FOR,
+        choices=HOLD_DURATIONS,
         initial=f"{DEFAULT_HOLD_SECONDS:.0f}",
         coerce=float,
-        help_text=_("A hold ends by itself. A release needs no duration."),
+        help_text=_("A hold expires after this time. A release needs no duration."),
     )
 
 
 class ConfirmControlForm(ControlForm):
-    """The same on the confirm page, where they are decided already."""
+    """Carries control and duration on the confirm page."""
 
     confirms = True
     control = forms.ChoiceField(
         label=_("Control"),
-        choices=[(key, it.choice) for key, it in CONTROLS.items()],
+        choices=[(key, labels.choice) for key, labels in CONTROLS.items()],
         widget=forms.HiddenInput,
     )
     for_seconds = forms.TypedChoiceField(
-        label=_("Duration"), choices=HOLD_FOR, coerce=float, widget=forms.HiddenInput
+        label=_("Duration"), choices=HOLD_DURATIONS, coerce=float, widget=forms.HiddenInput
     )
 
 
 class ConfirmControlSelectedForm(ConfirmSelectedForm):
-    """Also carries the control, and asks for how long it is to hold unless it is a release."""
+    """Also carries the control, and asks for the duration of a hold."""
 
     field_order = ("control", "for_seconds", "reason")
 
     control = forms.ChoiceField(
         label=_("Control"),
-        choices=[(key, it.choice) for key, it in CONTROLS.items()],
+        choices=[(key, labels.choice) for key, labels in CONTROLS.items()],
         widget=forms.HiddenInput,
     )
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
-        choices=HOLD_FOR,
+        choices=HOLD_DURATIONS,
         initial=f"{DEFAULT_HOLD_SECONDS:.0f}",
         coerce=float,
-        help_text=_("The hold ends by itself."),
+        help_text=_("The hold expires after this time."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -256,7 +256,7 @@ class ConfirmControlSelectedForm(ConfirmSelectedForm):
 
 
 def drop_errors_of_unseen_fields(form: forms.Form) -> None:
-    """Have the form not complain, when it is first shown, of fields that nobody has seen yet."""
+    """Drop the errors of visible fields that were not sent, as when a form is first shown."""
     for field in form.visible_fields():
         if field.name not in form.data:
             form.errors.pop(field.name, None)

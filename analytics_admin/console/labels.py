@@ -57,7 +57,7 @@ _BREAKER_STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlLabels:
-    """How a control reads among the choices, and what it does to calls."""
+    """How a control reads as a choice, and what it does to calls."""
 
     choice: "_StrPromise | str"
     effect: "_StrPromise | str"
@@ -66,35 +66,35 @@ class ControlLabels:
 CONTROLS = {
     "automatic": ControlLabels(
         choice=_("Automatic: no hold"),
-        effect=_("The breaker decides by itself again, with zero counts."),
+        effect=_("The breaker works automatically again, with zero counts."),
     ),
     "forced_open": ControlLabels(
         choice=_("Forced open: calls are rejected"),
-        effect=_("Every call is rejected at once, also while the service works."),
+        effect=_("Every call is rejected, even if the service works."),
     ),
     "disabled": ControlLabels(
         choice=_("Disabled: calls pass"),
-        effect=_("Every call passes, also while the service fails."),
+        effect=_("Every call passes, even if the service fails."),
     ),
     "metrics_only": ControlLabels(
         choice=_("Metrics only: calls pass and are counted"),
-        effect=_("Every call passes; results are counted and open nothing."),
+        effect=_("Every call passes. Results are counted but never open the breaker."),
     ),
 }
 
 
 _CAUSES = {
-    "consecutive_failures": _("Failures in a row"),
+    "consecutive_failures": _("Consecutive failures"),
     "failure_rate": _("Failure rate"),
     "slow_call_rate": _("Slow call rate"),
-    "wait_over": _("The wait was over"),
-    "probe_failed": _("A probe failed"),
-    "probes_succeeded": _("The probes succeeded"),
+    "wait_over": _("Wait elapsed"),
+    "probe_failed": _("Probe failed"),
+    "probes_succeeded": _("Probes succeeded"),
     "reset": _("Reset"),
-    "control": _("Held or released"),
-    "hold_over": _("The hold ended"),
-    "probe_allowed": _("An operator let a probe through"),
-    "local": _("Seen by one process alone"),
+    "control": _("Control changed"),
+    "hold_over": _("Hold expired"),
+    "probe_allowed": _("Probe allowed"),
+    "local": _("Seen by one process only"),
 }
 
 _STATUSES: dict[str, Badge] = {
@@ -107,17 +107,19 @@ _STATUSES: dict[str, Badge] = {
 
 
 def state_badge(state: str) -> Badge:
-    """Return a breaker state's badge; a state this version does not know keeps its own name."""
+    """Return a breaker state's badge; an unknown state keeps its name."""
     return _BREAKER_STATES.get(state) or Badge(word=state, icon="?", tone="quiet")
 
 
-def format_cause(cause: str) -> str:
-    """Return why a breaker moved; a cause this version does not know keeps its own name."""
+def format_cause(cause: str, to_state: str = "") -> str:
+    """Return why a breaker moved to a state; an unknown cause keeps its name."""
+    if cause == "control" and to_state:
+        return gettext("Held") if to_state in CONTROLS else gettext("Released")
     return str(_CAUSES.get(cause, cause))
 
 
 def status_badge(operation: Operation) -> Badge:
-    """Return an operation's badge; one whose end nobody reported reads as interrupted."""
+    """Return an operation's badge; one without a recorded end reads as interrupted."""
     return INTERRUPTED if operation.is_interrupted else _STATUSES[operation.status]
 
 

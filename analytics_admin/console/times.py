@@ -1,6 +1,6 @@
-"""How instants read: in words, and exact on hover; console.js puts them in the viewer's zone.
+"""How times read: in words, and exact on hover; console.js puts them in the viewer's zone.
 
-Each is a ``<time>`` whose ``data-aa-as`` says how it reads, so that pages can go on counting.
+Each is a ``<time>`` whose ``data-aa-as`` says how it reads, so that pages count on by themselves.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -20,8 +20,8 @@ MAX_COUNTDOWN = timedelta(days=1)
 def moment(at: datetime) -> SafeString:
     """Return the day and time, to the second, with its zone."""
     local = timezone.localtime(with_zone(at))
-    words = f"{date_format(local, 'DATE_FORMAT')}, {date_format(local, 'H:i:s T')}"
-    return _element(at, "moment", words)
+    text = f"{date_format(local, 'DATE_FORMAT')}, {date_format(local, 'H:i:s T')}"
+    return _element(at, "moment", text)
 
 
 def clock(at: datetime) -> SafeString:
@@ -29,22 +29,23 @@ def clock(at: datetime) -> SafeString:
     return _element(at, "clock", date_format(timezone.localtime(with_zone(at)), "H:i:s"))
 
 
-def ago(at: datetime) -> SafeString:
+def age(at: datetime) -> SafeString:
     """Return how long ago it was."""
-    words = gettext("%(age)s ago") % {"age": timesince(with_zone(at), with_zone(timezone.now()))}
-    return _element(at, "ago", words)
+    text = gettext("%(age)s ago") % {"age": timesince(with_zone(at), with_zone(timezone.now()))}
+    return _element(at, "age", text)
 
 
-def left(at: datetime, over: str = "") -> SafeString:
-    """Return the time until then as h:mm:ss, counting down; ``over`` is what it ends in."""
-    remaining = with_zone(at) - with_zone(timezone.now())
+def countdown(at: datetime, over: str = "") -> SafeString:
+    """Return the time until then as h:mm:ss; ``over`` is shown once it has passed."""
+    now = with_zone(timezone.now())
+    remaining = with_zone(at) - now
     if remaining <= timedelta(0):
-        words = over or "0:00"
+        text = over or "0:00"
     elif remaining < MAX_COUNTDOWN:
-        words = format_clock(remaining)
+        text = format_clock(remaining)
     else:
-        words = timeuntil(with_zone(at), with_zone(timezone.now()))
-    return _element(at, "left", words, over)
+        text = timeuntil(with_zone(at), now)
+    return _element(at, "countdown", text, over)
 
 
 def format_clock(span: timedelta) -> str:
@@ -55,7 +56,7 @@ def format_clock(span: timedelta) -> str:
     return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
-def _element(at: datetime, kind: str, words: str, over: str = "") -> SafeString:
+def _element(at: datetime, kind: str, text: str, over: str = "") -> SafeString:
     exact = with_zone(at).astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC" data-aa-as="{}"{}>{}</time>',
@@ -63,5 +64,5 @@ def _element(at: datetime, kind: str, words: str, over: str = "") -> SafeString:
         f"{exact:%Y-%m-%d %H:%M:%S}.{exact.microsecond // 1000:03}",
         kind,
         format_html(' data-aa-over="{}"', over) if over else "",
-        words,
+        text,
     )

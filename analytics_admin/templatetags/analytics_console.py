@@ -1,4 +1,4 @@
-"""The filters of the console's templates: instants, numbers, and what was said or put on record."""
+"""The filters of the console's templates: times, numbers and messages."""
 
 from django import template
 
@@ -9,8 +9,8 @@ register = template.Library()
 
 register.filter(times.moment)
 register.filter(times.clock)
-register.filter(times.ago)
-register.filter(times.left)
+register.filter(times.age)
+register.filter(times.countdown)
 register.filter(labels.count)
 register.filter(localized)
 register.filter(translate_stored)

@@ -104,7 +104,7 @@ PAGES: dict[str, Callable[[Page], Any]] = {
     "confirm-selected": confirm(BREAKERS, "Force open selected", names=["mail:outbox", "catalog"]),
     "confirm-hold": hold,
     "confirm-reset-one": confirm(f"{BREAKERS}catalog/", "Reset this circuit breaker"),
-    "confirm-probe": confirm(f"{BREAKERS}catalog/", "Let one probe through now"),
+    "confirm-probe": confirm(f"{BREAKERS}catalog/", "Allow a probe now"),
     "confirm-forget": confirm(f"{BREAKERS}mail:outbox/", "Forget this circuit breaker"),
     "search-cache": to(SEARCH_CACHE),
     "confirm-clear": confirm(SEARCH_CACHE, "Clear search cache"),

@@ -61,7 +61,7 @@ def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
     page.locator("#result_list tbody th a").click()
     expect(page.locator("#aa-changes")).to_contain_text("Closed")
     expect(page.locator("#aa-changes")).to_contain_text("Disabled")
-    page.get_by_role("link", name="All acts of this actor").click()
+    page.get_by_role("link", name="All operations by this actor").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(4)
     page.go_back()
     page.locator(".breadcrumbs").get_by_role("link", name="Operations").click()

@@ -99,11 +99,11 @@ def test_without_javascript_there_is_nothing_that_needs_it(open_list):
 
 def test_one_probe_is_let_through_and_told_in_the_timeline(site, open_list):
     page = open_list(f"{LIST}catalog.search/")
-    page.get_by_role("button", name="Let one probe through now").click()
+    page.get_by_role("button", name="Allow a probe now").click()
     expect(page.locator("#aa-preview")).to_contain_text("The next calls pass as probes")
     page.get_by_label("Reason").fill("they say it is back")
     assert json.loads(site.run(STATES))["catalog.search"] == "open"
-    page.get_by_role("button", name="Yes, let it through").click()
+    page.get_by_role("button", name="Yes, allow a probe").click()
     expect(page.locator(".messagelist .success")).to_have_text(
         "Circuit breaker catalog.search lets a probe through"
     )
@@ -111,7 +111,7 @@ def test_one_probe_is_let_through_and_told_in_the_timeline(site, open_list):
     newest = page.locator("#aa-timeline tbody tr").first
     expect(newest).to_contain_text("they say it is back")
     expect(newest).to_contain_text("Half open")
-    expect(page.get_by_role("button", name="Let one probe through now")).to_be_disabled()
+    expect(page.get_by_role("button", name="Allow a probe now")).to_be_disabled()
     assert json.loads(site.run(NEWEST_ROW))["kind"] == "allow_probe"
     newest.get_by_role("link").click()
     expect(page.locator("#content")).to_contain_text("they say it is back")

@@ -57,4 +57,4 @@ def test_where_a_ticked_breaker_has_moved_nothing_is_done_until_it_was_seen(
 def test_nothing_ticked_is_told(site, sign_in):
     page = sign_in(at=LIST)
     page.get_by_role("button", name="Disable selected").click()
-    expect(page.locator(".messagelist .error")).to_contain_text("tick at least one")
+    expect(page.locator(".messagelist .error")).to_contain_text("Select at least one")

@@ -59,7 +59,7 @@ def test_the_operations_are_found_and_read(site, sign_in):
     page.wait_for_load_state()  # the viewer's own time moves what stands beside it
     page.locator("#result_list tbody a").first.click()
     expect(page.locator("#aa-outcome")).to_contain_text("Keys removed")
-    page.get_by_text("as they are on record").click()
+    page.get_by_text("Raw targets and outcome").click()
     expect(page.locator("#aa-record pre")).to_contain_text('"keys": 5')
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
 

@@ -45,7 +45,7 @@ def test_a_breaker_that_opens_again_shows_by_itself_and_what_one_was_at_stays(
     site.run(TRIP)
     expect(page.locator(VERDICT)).to_contain_text("1 of 2 circuit breakers has opened again")
     row = page.locator("#aa-watch tbody tr").first
-    expect(row).to_contain_text(re.compile(r"Opened again after [\d.]+ s: Failures in a row"))
+    expect(row).to_contain_text(re.compile(r"Opened again after [\d.]+ s: Consecutive failures"))
     expect(row).to_contain_text("Open")
     assert page.title() == "the same page"
     assert page.evaluate("document.activeElement.textContent") == "payment:provider"
@@ -88,6 +88,6 @@ def test_after_an_act_a_click_leads_to_its_watch(sign_in):
     page = sign_in(at="/admin/analytics_admin/circuitbreaker/")
     page.get_by_role("button", name="Reset only open ones").click()
     page.get_by_role("button", name=re.compile("Reset 1 circuit breaker|Yes")).click()
-    page.get_by_role("link", name="See what became of it").click()
+    page.get_by_role("link", name="View result").click()
     expect(page.locator("h1")).to_have_text("Reset circuit breakers")
     expect(page.locator(VERDICT)).to_have_text("The circuit breaker has stayed closed.")

@@ -67,7 +67,7 @@ def test_hostile_texts_stay_text_and_break_no_layout(
     check()
     page.get_by_label("Select nnn").check()
     page.get_by_role("button", name="Disable selected").click()
-    expect(page.get_by_text(f"done by {HOSTILE_USER}")).to_be_visible()
+    expect(page.get_by_text(f"Recorded in the audit trail as {HOSTILE_USER}")).to_be_visible()
     check()
     page.get_by_label("Reason").fill(REASON)
     page.get_by_role("button", name="Disable 1 circuit breaker").click()

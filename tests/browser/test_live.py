@@ -128,7 +128,7 @@ def test_a_page_tells_its_age_and_that_the_server_has_stopped_answering(site, wa
     site.server.send_signal(signal.SIGSTOP)
     try:
         trouble = page.get_by_role("alert")
-        expect(trouble).to_contain_text("The server has not answered since", timeout=9_000)
+        expect(trouble).to_contain_text("No answer from the server since", timeout=9_000)
         expect(page.locator("#content-main")).to_have_class("aa-stale")
     finally:
         site.server.send_signal(signal.SIGCONT)
@@ -155,7 +155,7 @@ def test_who_is_signed_out_meanwhile_is_told_and_comes_back_to_the_page(site, wa
     page = watched()
     site.run(SIGN_OUT_EVERYBODY)
     expect(page.get_by_role("alert")).to_contain_text("You are signed out")
-    page.get_by_role("link", name="Load the page again").click()
+    page.get_by_role("link", name="Reload the page").click()
     log_in(page)
     expect(page.locator("#aa-verdict")).to_have_text("1 of 2 breakers open")
 
@@ -167,7 +167,7 @@ def test_a_page_whose_breaker_is_gone_says_so(site, watched, expected_complaints
         "from analytics_admin.services import Actor, forget_breaker\n"
         "forget_breaker(name='payment:provider', actor=Actor.system('somebody else'))"
     )
-    expect(page.get_by_role("alert")).to_contain_text("This page cannot be shown any more")
+    expect(page.get_by_role("alert")).to_contain_text("This page is no longer available")
 
 
 def test_times_are_the_viewers_own_and_exact_on_hover(watched):

@@ -96,7 +96,7 @@ def test_with_a_frozen_store_the_act_says_why_and_the_page_is_unknown(
         expect(page.locator("#content-main")).to_contain_text("Unknown")
         expect(page.locator("#content-main .aa-good")).to_have_count(0)
         begin.click()
-        expect(page.locator("#aa-preview")).to_contain_text("What this would change is unknown")
+        expect(page.locator("#aa-preview")).to_contain_text("The effect is unknown")
         confirm.click()
         expect(error).to_contain_text(failure)
     finally:

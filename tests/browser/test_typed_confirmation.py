@@ -14,7 +14,7 @@ from tests.browser.test_accessibility import violations
 from tests.support.servers import StoreServer
 
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
-FIELD = "Name of this environment"
+FIELD = "Environment name"
 RESET = "Yes, reset 2 circuit breakers"
 SEEN = """
 import json
@@ -46,7 +46,8 @@ def test_nothing_is_done_until_the_name_on_the_badge_was_typed(site, sign_in, ja
     operator.press(RESET)
     field = page.get_by_label(FIELD)
     expect(field).to_have_accessible_description(
-        "Type “Rehearsal”. Case counts. This environment has another name: nothing was done."
+        "Type “Rehearsal”. Case-sensitive. That is not the name of this environment."
+        " Nothing was done."
     )
     expect(field).to_have_value("")
     expect(page.get_by_label("Reason")).to_have_value("ticket 7")

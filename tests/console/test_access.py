@@ -174,7 +174,7 @@ def test_who_may_not_act_sees_the_button_disabled_and_the_permission(staff_user,
     page = signed_in(grant(staff_user, "view_console")).get(url).text
     assert 'disabled aria-describedby="aa-disabled-reason"' in page
     for permission in permissions:
-        assert f"Needs the permission analytics_admin.{permission}." in page
+        assert f"Requires the permission analytics_admin.{permission}." in page
     allowed = grant(staff_user, "view_console", *permissions)
     assert " disabled" not in signed_in(allowed).get(url).text
 

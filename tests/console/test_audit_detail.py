@@ -93,7 +93,7 @@ def test_it_says_who_when_why_and_through_which_door(operator):
 def test_a_row_with_nothing_in_it_is_shown(operator):
     row = record(actor="", kind="", targets={}, outcome={}, channel="")
     text = page(operator, row.pk)
-    assert "None was given" in part(text, "aa-reason")
+    assert "None given" in part(text, "aa-reason")
     assert "datetime" not in part(text, "aa-ended")
     assert 'id="aa-changes"' not in text
 
@@ -102,7 +102,7 @@ def test_it_says_that_the_actors_account_is_gone(operator, staff_user):
     row = record(actor="sam", user=staff_user, channel="admin")
     assert "deleted" not in part(page(operator, row.pk), "aa-actor")
     staff_user.delete()
-    assert "(the account is deleted)" in part(page(operator, row.pk), "aa-actor")
+    assert "(account deleted)" in part(page(operator, row.pk), "aa-actor")
     nightly = record(actor="nightly", channel="command")
     assert "deleted" not in part(page(operator, nightly.pk), "aa-actor")
 
@@ -117,8 +117,8 @@ def test_it_says_that_the_actors_account_is_gone(operator, staff_user):
 @pytest.mark.parametrize(
     ("status", "minutes", "word", "meaning"),
     [
-        ("started", 11, "Interrupted", "never put on record"),
-        ("unknown", 0, "Outcome unknown", "may be done or not"),
+        ("started", 11, "Interrupted", "No result is recorded"),
+        ("unknown", 0, "Outcome unknown", "may or may not have taken effect"),
     ],
 )
 def test_an_act_that_may_be_done_or_not_says_so_and_where_to_look(
@@ -128,15 +128,15 @@ def test_an_act_that_may_be_done_or_not_says_so_and_where_to_look(
     targets = {"names": "all"} if kind == "reset_circuit_breakers" else {"mode": "hard"}
     row = record(kind=kind, status=status, started_at=began, targets=targets)
     told = part(page(operator, row.pk), "aa-status")
-    for words in (word, meaning, link, "repeat it if need be"):
+    for words in (word, meaning, link, "repeat it if needed"):
         assert words in told
 
 
 @pytest.mark.parametrize(
     ("status", "word", "meaning"),
     [
-        ("started", "Started", "not on record yet"),
-        ("failed", "Failed", "for the reason given as its error"),
+        ("started", "Started", "no result is recorded yet"),
+        ("failed", "Failed", "See the error."),
         ("denied", "Denied", "Nothing was done"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_reset_shows_each_breaker_before_and_after_and_leads_to_it(operator, a
         assert f'<a href="{BREAKER}{name}/"><bdi>{name}</bdi></a>' in row
         assert row.index("Open</span>") < row.index("Closed</span>")
         assert operator.get(f"{BREAKER}{name}/").status_code == 200
-    assert figures(text, "aa-outcome")["Of these changed state"] == "2"
+    assert figures(text, "aa-outcome")["State changed"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -192,18 +192,18 @@ def test_a_clear_shows_what_it_has_removed(operator, actor):
     text = page(operator, clear_search_cache(actor=actor).operation_id)
     assert figures(text, "aa-outcome") == {
         "Cache": "search",
-        "Has a database of its own": "Yes",
+        "Dedicated database": "Yes",
         "Keys removed": "0",
-        "How they were removed": "The whole database at once",
+        "Removal method": "Database flush",
     }
-    assert figures(text, "aa-targets") == {"Way of clearing": "hard"}
+    assert figures(text, "aa-targets") == {"Mode": "hard"}
 
 
 def test_the_gentler_clears_their_undo_and_a_sweep_are_shown(operator, actor):
     soft = page(operator, clear_search_cache(actor=actor, mode="soft").operation_id)
-    assert "Old results may be served for" in figures(soft, "aa-outcome")
+    assert "Old results served for at most" in figures(soft, "aa-outcome")
     undone = page(operator, undo_clear(actor=actor).operation_id)
-    assert "Was left to undo it" in figures(undone, "aa-outcome")
+    assert "Time left to undo" in figures(undone, "aa-outcome")
     swept = page(operator, sweep_search_cache(actor=actor).operation_id)
     assert figures(swept, "aa-outcome")["Went on where one was cut off"] == "No"
     tags = page(operator, clear_search_cache(actor=actor, tags=["b", "a"]).operation_id)
@@ -240,7 +240,7 @@ def test_long_lists_are_cut_and_say_how_many_are_left_out(operator):
 @pytest.mark.parametrize("results", [5, "text", [5, None, {}], {"a": 1}, [{"name": None}]])
 def test_an_outcome_of_another_shape_breaks_nothing(operator, results):
     row = record(outcome={"results": results, "names": results, "moved": "many"})
-    assert "Targets and outcome as they are on record" in page(operator, row.pk)
+    assert "Raw targets and outcome" in page(operator, row.pk)
 
 
 def test_hostile_words_are_text_everywhere(operator):

@@ -144,7 +144,7 @@ def test_an_address_that_asks_for_nonsense_leads_to_the_whole_list_and_says_so(
     assert all(url.startswith(LIST) for url, _status in answer.redirect_chain)
     assert shown(answer) == [row.pk]
     (message,) = answer.context["messages"]
-    assert str(message) == "The address asks for what is no filter here: these are all operations."
+    assert str(message) == "Unknown filter. Showing all operations."
 
 
 def test_a_site_without_time_zones_is_asked_for_times_without_one(operator, settings):

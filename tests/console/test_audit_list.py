@@ -157,7 +157,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
         ),
         ("forget_circuit_breaker", {"names": ["catlog"]}, "catlog"),
         ("clear_search_cache", {"mode": "hard", "tags": []}, "search cache"),
-        ("clear_search_cache", {"mode": "soft", "tags": []}, "search cache, softly"),
+        ("clear_search_cache", {"mode": "soft", "tags": []}, "search cache (soft)"),
         ("clear_search_cache", {"mode": "hard", "tags": ["a"]}, "tag a"),
         ("clear_search_cache", {"mode": "hard", "tags": ["a", "b"]}, "tags a, b"),
         ("an_act_of_tomorrow", {"names": ["catalog"]}, "catalog"),

@@ -51,7 +51,7 @@ def test_the_list_leads_to_each_breakers_page_and_tells_of_its_hold(operator, se
     assert f'<a href="{PAGE}">held:1</a>' in page
     row = re.search(r"held:1</a>.*?</tr>", page, re.DOTALL)[0]
     assert "by <bdi>root</bdi>" in row
-    assert re.search(r'data-aa-as="left"[^>]*>1[45]:\d\d</time> left', row)
+    assert re.search(r'data-aa-as="countdown"[^>]*>1[45]:\d\d</time> left', row)
     fact = re.search(r'<dd id="aa-hold">(.*?)</dd>', operator.get(PAGE).text)[1]
     assert re.search(
         r"until <time[^>]*>[^<]+ JST</time> \(<time[^>]*>1[45]:\d\d</time> left\)", fact
@@ -67,7 +67,7 @@ def test_a_breakers_page_tells_its_state_counts_hold_and_transitions(operator):
     assert "Open" in facts["state"]
     assert "by" not in facts["hold"]
     assert re.search(r'data-aa-over="ready to probe">[01]:\d\d</time>$', facts["retry"])
-    assert "Failures in a row" in page.partition('id="aa-timeline"')[2]
+    assert "Consecutive failures" in page.partition('id="aa-timeline"')[2]
     set_breaker_control(name="held:1", control="forced_open", actor=SHELL, reason="deploy")
     page = operator.get(PAGE).text
     facts = dict(re.findall(r'<dd id="aa-([a-z]+)">(.*?)</dd>', page, re.DOTALL))
@@ -81,7 +81,7 @@ def test_a_hold_is_asked_for_confirmed_and_on_record(operator, breaker, superuse
     confirm = operator.post(CONTROL, {**wanted, "reason": "night"})
     assert "Hold the circuit breaker held:1?" in confirm.text
     assert "8 hours" in confirm.text
-    assert "done by <strong>admin</strong>" in confirm.text
+    assert "as <strong>admin</strong>" in confirm.text
     assert state_now(breaker) == "open"
     assert not Operation.objects.exists()
     answer = operator.post(CONTROL, asked(confirm, CONTROL), follow=True)

@@ -45,7 +45,7 @@ def model_permissions(settings):
 @pytest.mark.usefixtures("model_permissions", "breaker")
 def test_a_missing_permission_disables_its_button_and_is_named(staff_user):
     page = staff_with(staff_user, "view_console", "reset_circuit_breakers").get(PAGE).text
-    assert "Needs the permission analytics_admin.control_circuit_breakers." in page
+    assert "Requires the permission analytics_admin.control_circuit_breakers." in page
     assert re.search(r"<button[^>]* disabled [^>]*>Set control<", page)
     assert re.search(r'<button type="submit" class="button aa-danger">Reset this', page)
 
@@ -122,7 +122,7 @@ def test_while_the_store_is_down_the_page_says_unknown_within_a_second(operator)
 def test_while_the_store_is_down_an_act_says_why_it_failed(operator, url, failure):
     wanted = {"control": "disabled", "for_seconds": "900", "reason": "a try"}
     confirm = operator.post(url, wanted)
-    assert "What this would change is unknown: the store" in confirm.text
+    assert "The effect is unknown: the store" in confirm.text
     answer = operator.post(url, asked(confirm, url), follow=True)
     ((level, words),) = told(answer)
     assert level == "error"

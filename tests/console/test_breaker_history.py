@@ -9,7 +9,8 @@ import pytest
 from analytics_admin import services
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.console.breakers.detail import draw
-from analytics_admin.console.labels import format_cause, format_rule
+from analytics_admin.console.breakers.labels import format_rule
+from analytics_admin.console.labels import format_cause
 from analytics_admin.services import Actor, set_breaker_control
 from tests.support.breakers import another, snapshot_of, trip
 
@@ -54,8 +55,8 @@ def fail(*errors, name="seen:1", threshold=3):
 def test_the_page_says_in_words_why_it_opened_with_counts_and_when(operator):
     fail(ValueError("one"), ValueError("two"), TimeoutError("three"))
     told = part(operator.get(PAGE), "aa-opened")
-    assert told.startswith("Why it opened 3 failures in a row reached the threshold.")
-    assert "Counted until then: 3 (failed: 3, slow: 0)." in told
+    assert told.startswith("Why it opened 3 consecutive failures reached the threshold.")
+    assert "Counts at that time: 3 (failed: 3, slow: 0)." in told
     assert re.search(r"\d:\d\d UTC \( ?0\Wminutes ago ?\)", told)
 
 
@@ -72,7 +73,7 @@ def test_the_last_failures_are_listed_with_class_text_host_and_process(operator)
     host = os.uname().nodename[:60]
     assert first[1:] == ["Error ValueError", "Text first", f"Host {host}", f"Process {os.getpid()}"]
     assert reset[1:3] == ["Error ConnectionResetError", "Text [Errno 104] reset by peer"]
-    assert unsaid[1:3] == ["Error Its result said so", "Text \u2013"]
+    assert unsaid[1:3] == ["Error Result counted as a failure", "Text \u2013"]
     assert re.search(r"\d\d:\d\d:\d\d UTC$", first[0])
 
 
@@ -128,8 +129,8 @@ def test_transitions_are_told_with_their_causes_in_words(operator):
     set_breaker_control(name="seen:1", control="automatic", actor=SHELL)
     services.reset_circuit_breakers(names=["seen:1"], actor=SHELL)
     told = [row[1] for row in cells(operator.get(PAGE), "aa-timeline")]
-    assert told[-1] == "What Failures in a row"
-    assert told[1:3] == ["What Released", "What Held"]
+    assert told[-1] == "Event Consecutive failures"
+    assert told[1:3] == ["Event Released", "Event Held"]
 
 
 def test_every_cause_of_the_engine_has_words_and_another_one_keeps_its_name():
@@ -149,7 +150,7 @@ def test_every_cause_of_the_engine_has_words_and_another_one_keeps_its_name():
     assert not [cause for cause in causes if "_" in format_cause(cause)]
     assert len({format_cause(cause) for cause in causes}) == len(causes)
     assert format_cause("sunspots") == format_rule("sunspots", 1) == "sunspots"
-    assert format_rule(state_machine.CONSECUTIVE_FAILURES, 1).startswith("1 failure in a row")
+    assert format_rule(state_machine.CONSECUTIVE_FAILURES, 1).startswith("1 consecutive failure")
 
 
 def test_under_metrics_only_the_page_says_why_it_would_have_opened(operator):
@@ -159,8 +160,8 @@ def test_under_metrics_only_the_page_says_why_it_would_have_opened(operator):
     fail(OSError("still"), OSError("down"), threshold=2)
     page = operator.get(PAGE)
     told = part(page, "aa-opened")
-    assert "Why it would have opened 2 failures in a row reached the threshold." in told
-    assert "Metrics only: calls go on passing" in told
+    assert "Why it would have opened 2 consecutive failures reached the threshold." in told
+    assert "Metrics only: calls still pass" in told
     assert "Would have opened" in cells(page, "aa-timeline")[0][3]
 
 
@@ -168,7 +169,7 @@ def test_the_page_says_when_the_breaker_was_last_used(operator, settings):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "BREAKERS": {"seen:unused": {}}}
     fact = r'<dd id="aa-last-used">(.*?)</dd>'
     unused = operator.get(f"{BREAKERS}seen:unused/").text
-    assert re.search(fact, unused)[1] == "Not yet"
+    assert re.search(fact, unused)[1] == "Never"
     trip("seen:1")
     assert "minutes ago" in re.search(fact, operator.get(PAGE).text)[1]
 

@@ -97,7 +97,7 @@ def test_a_filter_that_nothing_matches_says_so_and_leads_back_to_all(operator):
 def test_an_address_that_asks_for_what_is_none_lists_all_and_says_so(operator, asked):
     page = operator.get(BREAKERS, asked)
     assert page.status_code == 200
-    assert "No such filter: all are listed." in page.text
+    assert "Unknown filter. Showing all circuit breakers." in page.text
     assert "<script>alert" not in page.text
     assert set(listed(page)) == {status.name for status in services.list_breakers()}
 

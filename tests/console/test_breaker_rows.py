@@ -83,7 +83,7 @@ def test_every_column_says_what_an_operator_needs_at_night(operator):
     assert told["Last 5 minutes"] == "Calls: 8, failed: 6, rejected: 3"
     assert re.fullmatch(r"1:0[01]|0:5\d", told["Next probe"])
     assert told["Hold"] == NOTHING
-    assert told["Last change"].endswith("minutes ago Failures in a row")
+    assert told["Last change"].endswith("minutes ago Consecutive failures")
 
 
 def test_a_breaker_that_nobody_called_has_no_rate_and_an_empty_drawing(operator, settings):
@@ -122,7 +122,7 @@ def test_a_held_breaker_tells_how_long_by_whom_and_why_and_waits_for_no_probe(op
     told = row(operator.get(BREAKERS), "r.held")
     assert re.fullmatch(r"1[45]:\d\d left by root w{79}…", told["Hold"])
     assert told["Next probe"] == NOTHING
-    assert told["Last change"].endswith("Held or released root")
+    assert told["Last change"].endswith("Held root")
     set_breaker_control(name="r.held", control="disabled", actor=SHELL, for_seconds=float("inf"))
     assert row(operator.get(BREAKERS), "r.held")["Hold"] == "until released by root"
 

@@ -167,7 +167,7 @@ def test_an_act_on_what_has_been_acted_on_is_not_done(operator, three, url, cont
 def test_nothing_ticked_is_told_and_nothing_done(operator, three, url, control, confirmed):
     answer = operator.post(url, {"control": control, **confirmed}, follow=True)
     assert answer.redirect_chain == [(BREAKERS, 302)]
-    assert told(answer) == [("error", "No circuit breaker is selected: tick at least one.")]
+    assert told(answer) == [("error", "Select at least one circuit breaker.")]
     assert states(three) == ["open"] * 3
     assert not Operation.objects.exists()
 

@@ -69,7 +69,7 @@ def test_transitions_and_acts_are_one_line_newest_first(operator):
     assert past(operator.get(PAGE)) == [
         ["Reset", "⊗ Forced open", "✓ Closed", "sam", "all is well"],
         ["Held", "✕ Open", "⊗ Forced open", "ada" * 30, "quiet, please"],
-        ["Failures in a row", "✓ Closed", "✕ Open", NOTHING, NOTHING],
+        ["Consecutive failures", "✓ Closed", "✕ Open", NOTHING, NOTHING],
     ]
 
 
@@ -87,9 +87,9 @@ def test_an_act_that_moved_nothing_or_failed_is_told_as_well(operator):
     reset_circuit_breakers(actor=SAM, reason="everything")
     Operation.objects.filter(reason="everything").update(status="failed")
     first, second, third = past(operator.get(PAGE))
-    assert first == ["Reset of all ✕ Failed", NOTHING, NOTHING, "sam", "everything"]
+    assert first == ["Reset all ✕ Failed", NOTHING, NOTHING, "sam", "everything"]
     assert second[0] == "Reset"
-    assert third[0] == "Failures in a row"
+    assert third[0] == "Consecutive failures"
 
 
 def test_acts_on_other_breakers_are_not_of_its_past():
@@ -111,7 +111,7 @@ def test_rows_that_hold_anything_are_passed_over(operator):
             Operation.objects.create(**row, status="done", targets=odd, outcome=outcome)
     Operation.objects.create(**row, targets={"names": "all", "only_open": True}, outcome=[])
     assert list_operations_on_breaker("past:1") == []
-    assert [row[0] for row in past(operator.get(PAGE))] == ["Failures in a row"]
+    assert [row[0] for row in past(operator.get(PAGE))] == ["Consecutive failures"]
 
 
 def test_a_reset_of_the_open_ones_concerns_those_that_it_moved():
@@ -175,7 +175,7 @@ def test_without_the_audit_trail_the_page_says_what_is_missing(operator, monkeyp
     assert page.status_code == 200
     assert "The audit trail cannot be read: the database is not migrated." in page.text
     assert "secret_table" not in page.text
-    assert [row[0] for row in past(page)] == ["Held or released", "Failures in a row"]
+    assert [row[0] for row in past(page)] == ["Held", "Consecutive failures"]
 
 
 @pytest.mark.usefixtures("lost")
@@ -208,7 +208,7 @@ def test_each_option_is_told_with_its_unit_and_who_chose_it(operator, settings):
     options = {row[1]: (row[2], row[3]) for row in table(page, "aa-options")}
     assert set(options) == set(OPTIONS)
     assert options["failure_threshold"] == ("3", "code (default: 5)")
-    assert options["failure_rate_threshold"] == ("50 %", "code (default: no such rule)")
+    assert options["failure_rate_threshold"] == ("50 %", "code (default: off)")
     assert options["wait_duration_in_open_state"] == (
         "90 s",
         "settings: BREAKERS (default: 60 s)",
@@ -238,7 +238,7 @@ def test_a_policy_of_another_process_is_not_said_to_be_this_ones():
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("failure_threshold", None, "no such rule"),
+        ("failure_threshold", None, "off"),
         ("failure_rate_threshold", 12.5, "12.5 %"),
         ("sliding_window_size", 1, "1 call"),
         ("sliding_window_size", 10_000, "10,000 calls"),
@@ -267,7 +267,7 @@ def test_a_probe_is_let_through_an_open_breaker_after_a_confirm_page(operator, s
     page = operator.get(PAGE)
     assert "disabled" not in button(page)
     confirm = operator.post(PROBE, asked(page, PROBE))
-    assert "Let a probe through the circuit breaker past:1?" in confirm.text
+    assert "Allow a probe of the circuit breaker past:1?" in confirm.text
     assert "manage.py allow_probe past:1" in unescape(confirm.text)
     assert state_now(breaker) == "open"
     answer = operator.post(PROBE, {**asked(confirm, PROBE), "reason": "they say"}, follow=True)
@@ -288,7 +288,7 @@ def test_a_probe_is_let_through_an_open_breaker_after_a_confirm_page(operator, s
         (lambda: another("past:1").acquire().succeed(), "It is not open: calls pass."),
         (
             lambda: allow_probe(name=trip("past:1").name, actor=SAM),
-            "It is half open: probes pass already.",
+            "It is half open: probes already pass.",
         ),
         (
             lambda: set_breaker_control(name=trip("past:1").name, control="forced_open", actor=SAM),

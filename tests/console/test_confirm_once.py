@@ -181,7 +181,7 @@ def test_every_page_that_asks_is_an_attempt_of_its_own(operator, case):
 def test_a_malformed_attempt_is_an_error_and_nothing_is_done(operator, case, attempt):
     data = filled_in(press(operator, case), case, attempt=attempt)
     (said,) = told(operator.post(case.url, data, follow=True))
-    assert said == ("error", "The confirm page was sent back damaged: nothing was done.")
+    assert said == ("error", "The confirmation page is damaged. Nothing was done.")
     assert not Operation.objects.exists()
 
 
@@ -244,8 +244,8 @@ def test_a_stale_page_sent_twice_is_refused_twice_and_can_be_sent_anew(operator)
 @pytest.mark.parametrize(
     ("age", "level", "words"),
     [
-        (1, "info", "This is under way already."),
-        (11, "error", "This was already begun; what it has done is unknown."),
+        (1, "info", "This is already in progress."),
+        (11, "error", "This was already started; its outcome is unknown."),
     ],
 )
 def test_an_act_without_an_end_is_said_to_be_under_way_or_unknown(operator, age, level, words):
@@ -262,7 +262,7 @@ def test_nobody_learns_anything_from_the_id_of_somebody_elses_act(operator, djan
     other = Client()
     other.force_login(django_user_model.objects.create_superuser("olga"))
     answer = other.post(CLEAR.url, data, follow=True)
-    assert told(answer) == [("error", "This page was sent before: nothing was done now.")]
+    assert told(answer) == [("error", "This page was already submitted. Nothing was done.")]
     assert Operation.objects.count() == 1
 
 
@@ -272,7 +272,7 @@ def test_the_id_of_another_act_is_no_leave_and_no_claim_that_this_one_is_done(op
     case = CASES["reset all"]
     data = filled_in(press(operator, case), case, attempt=done["attempt"])
     answer = operator.post(case.url, data, follow=True)
-    assert told(answer) == [("error", "This page was sent before: nothing was done now.")]
+    assert told(answer) == [("error", "This page was already submitted. Nothing was done.")]
     assert services.describe_breaker("once.1").status.state == "open"
 
 
@@ -284,7 +284,7 @@ def test_the_id_of_a_refused_act_is_no_leave_and_nobody_is_told_that_it_was_trie
     )
     data = filled_in(press(operator, CLEAR), CLEAR, attempt=str(refused.pk))
     answer = operator.post(CLEAR.url, data, follow=True)
-    assert told(answer) == [("error", "This page was sent before: nothing was done now.")]
+    assert told(answer) == [("error", "This page was already submitted. Nothing was done.")]
 
 
 def test_the_buttons_of_the_pages_carry_no_attempt(operator):

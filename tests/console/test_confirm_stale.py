@@ -100,7 +100,7 @@ def test_a_breaker_that_opened_after_the_page_is_not_reset_by_it(operator):
         (
             "error",
             "Circuit breaker b.new has changed meanwhile: nothing was done. "
-            "Look at it as it is now, then decide anew.",
+            "Check it as it is now, then decide again.",
         )
     ]
     assert open_now() == ["a.seen", "b.new"]

@@ -60,7 +60,7 @@ def test_one_that_opens_again_is_told_with_how_soon_and_why(look):
     gravest, *others = watched(look(act))
     assert others == [["shop:a", "Stayed closed", CLOSED], ["shop:c", "Stayed closed", CLOSED]]
     assert (gravest[0], gravest[2]) == ("shop:b", OPEN)
-    assert re.fullmatch(r"Opened again after 1[45] s: Failures in a row", gravest[1])
+    assert re.fullmatch(r"Opened again after 1[45] s: Consecutive failures", gravest[1])
     assert 'href="/admin/analytics_admin/circuitbreaker/shop:b/"' in section(look(act))
     assert section(look(act)).count('data-aa-as="moment"') == 1
 
@@ -108,7 +108,7 @@ def test_a_probe_that_decides_is_told_either_way(look):
     breaker.fleet.expire("shop:a")
     breaker.acquire().fail()
     ((_, became, now),) = watched(look(act))
-    assert re.fullmatch(r"Opened again after [\d.]+ s: A probe failed", became)
+    assert re.fullmatch(r"Opened again after [\d.]+ s: Probe failed", became)
     assert now == OPEN
     second = allow_probe(name="shop:a", actor=ADA)
     assert watched(look(act))[0][1] == became
@@ -169,7 +169,7 @@ def test_what_another_act_has_moved_says_whose_it_was(look):
     let_pass(30)
     set_breaker_control(name="shop:a", control="automatic", actor=SAM)
     ((_, became, now),) = watched(look(act))
-    assert re.fullmatch(r"Moved by another act after 3[01] s: Held or released by sam", became)
+    assert re.fullmatch(r"Moved by another act after 3[01] s: Control changed by sam", became)
     assert now == HALF_OPEN
     assert verdict(look(act))[1] == "quiet"
 
@@ -181,7 +181,7 @@ def test_metrics_only_tells_that_it_would_have_opened(look):
     breaker.acquire().fail()
     state_now(breaker)
     ((_, became, now),) = watched(look(act))
-    assert re.fullmatch(r"Would have opened after [\d.]+ s: Failures in a row", became)
+    assert re.fullmatch(r"Would have opened after [\d.]+ s: Consecutive failures", became)
     assert now.startswith("○ Metrics only")
     assert verdict(look(act))[1] == "warn"
     again = hold("metrics_only")
@@ -284,10 +284,10 @@ def test_an_act_done_on_a_page_leads_to_its_own_and_its_message_stays_as_it_is(c
     confirmed = {"confirmed": "yes", "reason": "they say"}
     answer = client.post("/admin/analytics_admin/circuitbreaker/reset/", confirmed, follow=True)
     assert told(answer) == [("success", "All circuit breakers reset successfully")]
-    link = f'<a href="{page_of(Operation.objects.get())}">See what became of it</a>'
+    link = f'<a href="{page_of(Operation.objects.get())}">View result</a>'
     assert answer.text.count(link) == 1
     assert verdict(client.get(page_of(Operation.objects.get())))[1] == "good"
     stale = {**confirmed, "expected_generation": "1"}
     refused = client.post("/admin/analytics_admin/circuitbreaker/shop:a/reset/", stale, follow=True)
     assert "has changed meanwhile" in unescape(refused.text)
-    assert "See what became of it" not in refused.text
+    assert "View result" not in refused.text

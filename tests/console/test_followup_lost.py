@@ -50,7 +50,7 @@ def test_what_came_since_its_transitions_went_may_not_have_been_the_first(look):
     let_pass(8 * 86_400)
     lose_the_past("shop:a")
     trip("shop:a")
-    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Failures in a row"
+    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Consecutive failures"
 
 
 def test_an_opening_that_another_clock_puts_before_the_act_is_not_guessed_at(look):
@@ -71,7 +71,7 @@ def test_more_transitions_than_are_kept_leave_the_latest_time_at_which_it_opened
         trip("shop:a")
         reset("shop:a")
     ((_, became, now),) = watched(look(act))
-    assert re.fullmatch(r"Opened again within 6[0-3] s: Failures in a row", became)
+    assert re.fullmatch(r"Opened again within 6[0-3] s: Consecutive failures", became)
     assert now == CLOSED
 
 
@@ -164,7 +164,7 @@ def test_what_a_healthy_one_came_to_after_its_transitions_went_may_not_have_been
     let_pass(8 * 86_400)
     lose_the_past("shop:a")
     trip("shop:a")
-    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Failures in a row"
+    assert watched(look(act))[0][1] == "Opened again within 1 week, 1 day: Consecutive failures"
 
 
 @pytest.mark.usefixtures("lost")

@@ -293,7 +293,7 @@ def test_a_session_that_ends_before_the_confirmation_acts_on_nothing_and_says_so
     page = sign_in(careful, "admin", to=url)
     assert page.status_code == 200
     assert page.request["PATH_INFO"] in PAGES
-    assert told(page) == [("info", "Nothing was done: press the button once more.")]
+    assert told(page) == [("info", "Nothing was done. Press the button again.")]
     assert (state(), denied()) == (before, 0)
     again = ask(careful, url)
     assert careful.post(url, again).status_code == 302

@@ -112,8 +112,8 @@ def test_counts_of_a_breaker_are_grouped_as_the_language_groups_them(client):
         breaker.acquire().fail(None)
     with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
         page = client.get(url("circuitbreaker/busy/")).text
-    assert "1.200 failures in a row reached the threshold." in page
-    assert "Counted until then: 1.200 (failed: 1.200, slow: 0)." in page
+    assert "1.200 consecutive failures reached the threshold." in page
+    assert "Counts at that time: 1.200 (failed: 1.200, slow: 0)." in page
     assert re.search(r"Calls: 1\.200 \(failed: 1\.200,", page)
 
 

@@ -102,7 +102,7 @@ def test_the_page_says_unknown_within_a_second(operator, url):
 def test_the_confirm_page_admits_that_it_cannot_tell(operator, url):
     page = operator.post(url, TICKED)
     assert page.status_code == 200
-    assert "What this would change is unknown: the store" in page.text
+    assert "The effect is unknown: the store" in page.text
     assert PASSWORD not in page.text
     if url in {RESET_SELECTED, CONTROL_SELECTED}:
         assert "<li><bdi>&lt;b&gt;too&lt;/b&gt;</bdi></li><li><bdi>away</bdi></li>" in page.text
@@ -138,11 +138,11 @@ def test_what_was_confirmed_unseen_is_shown_once_the_store_is_back_and_not_done(
         server.stop()
         settings.CACHES = aliases(server)
         page = operator.post(url, {**TICKED, "names": ["away"]})
-        assert "What this would change is unknown" in page.text
+        assert "The effect is unknown" in page.text
     settings.CACHES = here
     names = {**CONFIRMED, "names": ["away"], "generations": [""]}
     answer = operator.post(url, names)
     assert answer.status_code == 200
-    assert "What this would change is unknown" not in answer.text
+    assert "The effect is unknown" not in answer.text
     assert "has changed meanwhile: nothing was done" in answer.text
     assert describe_breaker("away").status.state == "open"

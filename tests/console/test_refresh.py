@@ -61,7 +61,7 @@ def test_a_row_whose_account_is_deleted_meanwhile_says_so(operator, staff_user):
     url = page_of(record(user=staff_user, channel="admin"))
     tag = tag_of(operator, url)
     staff_user.delete()
-    assert "the account is deleted" in look(operator, url, tag).text
+    assert "(account deleted)" in look(operator, url, tag).text
 
 
 def test_a_last_clear_that_is_reported_late_is_told(operator):

@@ -77,7 +77,7 @@ def test_the_minute_under_way_is_counted_and_not_drawn_yet(operator, clock):
     tell((0, Counts(hits=9)), now=clock[0])
     charts = part(operator.get(PAGE), "aa-charts")
     assert "9 calls in the last 3 hours, at most 9 per minute; 0 clears." in charts
-    assert "the minute under way is not drawn yet" in charts
+    assert "The current minute is not shown" in charts
     assert "aa-line" not in charts
 
 
@@ -93,7 +93,7 @@ def test_each_period_has_a_table_of_at_most_37_rows_and_marks_its_link(operator,
 def test_hours_that_cannot_be_are_the_default_with_a_note(operator, hours):
     page = operator.get(PAGE, {"hours": hours})
     assert page.status_code == 200
-    assert "There is no such period. This is the last 3 hours." in part(page, "aa-charts")
+    assert "Unknown period. Showing the last 3 hours." in part(page, "aa-charts")
     assert 'href="?hours=3" aria-current="true"' in page.text
 
 
@@ -139,7 +139,7 @@ def test_an_act_leads_back_to_the_hours_from_which_it_was_asked_for(operator, ac
 def test_the_page_says_what_a_clear_would_put_on_the_search(operator, clock):
     tell((2, Counts(hits=2400, misses=300, compute_seconds=270, saved_seconds=1080)), now=clock[0])
     load = part(operator.get(PAGE), "aa-load-module")
-    assert "up to 10.0 per second do, 5.0 at the same time instead of 1.0." in load
+    assert "up to 10.0 searches per second, 5.0 at the same time instead of 1.0." in load
     figures = re.findall(r"</span> ([0-9.]+)</td>", load)
     assert figures == ["1.1", "10.0", "1.0", "5.0"]
 
@@ -167,7 +167,7 @@ def test_a_name_that_only_its_hash_is_known_of_is_said_to_be_missing(operator):
     search_cache.set("r", 1, tags=["not ascii: æ"])
     tags = part(operator.get(PAGE), "aa-tags")
     assert "plain" in tags
-    assert "Tags that were met among 5 keys of the database; there may be others." in tags
+    assert "Tags found among 5 keys of the database; there may be others." in tags
 
 
 def test_a_tag_with_a_comma_is_shown_and_leads_nowhere(operator):
@@ -177,7 +177,7 @@ def test_a_tag_with_a_comma_is_shown_and_leads_nowhere(operator):
 
 def test_without_tags_the_page_says_so(operator):
     search_cache.set("q", 1)
-    assert "No result in the store has a tag." in part(operator.get(PAGE), "aa-tags")
+    assert "No stored result has a tag." in part(operator.get(PAGE), "aa-tags")
 
 
 def test_of_a_large_database_a_sample_tells_the_tags(monkeypatch):

@@ -199,7 +199,7 @@ def test_after_a_clear_nothing_found_before_it_is_told_again(operator):
     services.clear_search_cache(actor=SHELL)
     page = operator.get(PAGE)
     assert '<dd id="aa-keys">0</dd>' in page.text
-    assert "No result in the store has a tag." in part(page, "aa-tags")
+    assert "No stored result has a tag." in part(page, "aa-tags")
 
 
 def test_after_a_clear_a_large_shared_database_is_looked_at_anew(operator, settings):
@@ -249,7 +249,7 @@ def test_the_undo_counts_down_to_an_instant(operator):
     stamp = until.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     undo = part(page, "aa-undo-module")
     assert f'<time datetime="{stamp}"' in undo
-    assert 'data-aa-as="left"' in undo
+    assert 'data-aa-as="countdown"' in undo
     confirm = operator.post(f"{PAGE}undo/").text
-    shown = re.search(r'datetime="([^"]+)"[^>]*data-aa-as="left"', confirm)[1]
+    shown = re.search(r'datetime="([^"]+)"[^>]*data-aa-as="countdown"', confirm)[1]
     assert abs((datetime.fromisoformat(shown) - until).total_seconds()) < 1

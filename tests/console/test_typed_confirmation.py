@@ -23,7 +23,7 @@ BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 FIELD = re.compile(r'<input[^>]*name="environment_name"[^>]*>')
 ERROR = re.compile(r'<ul class="errorlist" id="(\w+)_error"><li>(.*?)</li></ul>')
 MISSING = "This field is required."
-WRONG = "This environment has another name: nothing was done."
+WRONG = "That is not the name of this environment. Nothing was done."
 
 every_act = pytest.mark.parametrize("case", TYPED.values(), ids=TYPED)
 
@@ -52,12 +52,12 @@ def test_an_act_asks_for_the_name_last_and_does_not_complain_before_it_was_asked
     assert 'autocomplete="off"' in field
     assert "autofocus" not in page
     assert 'aria-describedby="id_environment_name_helptext"' in field
-    assert '<label for="id_environment_name">Name of this environment:</label>' in page
+    assert '<label for="id_environment_name">Environment name:</label>' in page
     assert "errorlist" not in page
     assert ("Yes, continue the sweep" in page) is (case is TYPED["continue a sweep"])
     assert page.index('name="reason"') < page.index(field) < page.index("aa-danger")
     shown = re.search(r'id="id_environment_name_helptext">(.*?)</p>', page)[1]
-    assert shown == "Type “production”. Case counts."
+    assert shown == "Type “production”. Case-sensitive."
 
 
 @every_act
@@ -150,7 +150,7 @@ def test_the_pages_with_the_buttons_do_not_ask(operator):
         assert "environment_name" not in operator.get(path).text
     clear = TYPED["clear by tags"]
     wrongly = operator.post(clear.url, {"mode": "tags", "tags": ""}, follow=True)
-    assert "Name at least one tag." in wrongly.text
+    assert "Enter at least one tag." in wrongly.text
     assert "environment_name" not in wrongly.text
 
 
@@ -230,7 +230,7 @@ def test_whatever_the_name_is_it_is_shown_as_text_and_can_be_typed(
     told_to = re.search(r'id="id_environment_name_helptext">(.*?)</p>', page.text, re.DOTALL)[1]
     assert "<" not in told_to
     expected = name if shown is ... else shown
-    assert unescape(told_to) == f"Type “{expected}”. Case counts."
+    assert unescape(told_to) == f"Type “{expected}”. Case-sensitive."
     wrong = operator.post(case.url, typed(page, case, f"{accepted}!"))
     assert ERROR.findall(wrong.text) == [("id_environment_name", WRONG)]
     assert "<script>alert" not in wrong.text

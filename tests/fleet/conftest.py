@@ -16,9 +16,9 @@ ROOT_URLCONF = "site_urls"
 SHORT_HOLDS = """
 from analytics_admin.console import forms
 
-forms.HOLD_FOR.insert(0, ("1.2", "a moment"))
+forms.HOLD_DURATIONS.insert(0, ("1.2", "a moment"))
 for form in (forms.ControlForm, forms.ConfirmControlForm):
-    form.base_fields["for_seconds"].choices = forms.HOLD_FOR
+    form.base_fields["for_seconds"].choices = forms.HOLD_DURATIONS
 
 from project.urls import *
 """

@@ -16,7 +16,7 @@ CACHE = "/admin/analytics_admin/searchcache"
 NAME = "catalog"
 ONE = f"{BREAKERS}/{NAME}"
 ROUNDS = 3
-AGAIN = ("This was already done: ", "This is under way already.")
+AGAIN = ("This was already done: ", "This is already in progress.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

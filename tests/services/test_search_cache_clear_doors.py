@@ -326,7 +326,7 @@ def test_the_undo_button_is_there_while_there_is_something_to_undo(operator):
     [
         ({}, "is emptied"),
         ({"mode": "hard"}, "is emptied"),
-        ({"mode": "soft"}, "for at most 60 s, searches are served the old one"),
+        ({"mode": "soft"}, "searches get the old one, for at most 60 s"),
         ({"tags": "x, <b>"}, "Results with one of these tags are removed"),
         ({"tags": "x, <b>"}, "&lt;b&gt;"),
         ({"tags": "x, <b>"}, "0 of 2 tags are in use"),
@@ -341,9 +341,9 @@ def test_the_confirm_page_says_what_this_way_does_and_does_nothing(operator, for
 
 WRONG_WAYS = {
     "an unknown way": ({"mode": "gentle"}, "Select a valid choice"),
-    "soft with tags": ({"mode": "soft", "tags": "x"}, "All results are cleared this way."),
-    "hard with tags": ({"mode": "hard", "tags": "x"}, "All results are cleared this way."),
-    "by tag without one": ({"mode": "tags", "tags": " , "}, "Name at least one tag."),
+    "soft with tags": ({"mode": "soft", "tags": "x"}, "This mode clears all results."),
+    "hard with tags": ({"mode": "hard", "tags": "x"}, "This mode clears all results."),
+    "by tag without one": ({"mode": "tags", "tags": " , "}, "Enter at least one tag."),
     "a tag too long": ({"mode": "tags", "tags": "x" * 501}, "at most 500 characters"),
     "too many tags": ({"mode": "tags", "tags": ",".join(map(str, range(101)))}, "At most 100 tags"),
 }
@@ -396,7 +396,7 @@ def test_a_clear_by_tag_is_on_record_as_the_hard_one_that_it_is(operator):
 def test_the_confirm_page_of_an_undo_says_how_long_it_can_be_done(operator):
     services.clear_search_cache(actor=SHELL, mode="soft")
     page = operator.post(f"{PAGE}undo/")
-    assert "count as fresh again" in page.text
+    assert "are valid again" in page.text
     answer = operator.post(f"{PAGE}undo/", asked(page, f"{PAGE}undo/"), follow=True)
     assert told(answer) == [("success", "Soft clear undone")]
 

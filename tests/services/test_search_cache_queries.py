@@ -230,7 +230,7 @@ def test_with_the_breakers_alias_away_counts_are_unknown_and_no_zero(get, lost, 
     assert "Unknown: the store" in page.text
     assert "aa-figure-hits" not in page.text
     confirm = operator.post(CLEAR)
-    assert "What this means for the search itself is unknown: the store" in confirm.text
+    assert "The load on the search is unknown: the store" in confirm.text
 
 
 @pytest.mark.usefixtures("calls")
@@ -292,7 +292,7 @@ def test_a_page_without_calls_has_zeros_and_no_ratio(operator):
 def test_the_confirm_page_says_what_a_clear_means_for_the_backend(operator):
     caches["search"].client.get_client(write=True).set("session:1", 1)
     page = operator.post(CLEAR)
-    assert "They take about " in page.text
+    assert "They use about " in page.text
     assert "The hit ratio was 60.0 %." in page.text
     assert "a clear removes these keys too" in page.text
 

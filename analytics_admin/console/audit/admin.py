@@ -1,4 +1,4 @@
-"""The audit trail's pages: every act, newest first; read-only for everybody."""
+"""The audit trail in the admin: every operation, newest first; read-only for everybody."""
 
 from typing import Any, ClassVar
 from uuid import UUID
@@ -9,9 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
@@ -43,7 +43,7 @@ MAX_REASON_SHOWN = 80  # characters, in the list
 
 
 class OperationAdmin(DomainAdmin):
-    """The list is the admin's own; the rest of its pages gives way to those made for the trail."""
+    """The list is the admin's own changelist; an operation has a page of its own."""
 
     change_list_template = "admin/analytics_admin/operations.html"
     list_display = (
@@ -58,14 +58,14 @@ class OperationAdmin(DomainAdmin):
     search_fields = SEARCHED_FIELDS
     search_help_text = _("Searches actor, reason, error, circuit breakers, tags and id.")
     list_per_page = 50
-    show_full_result_count = False  # counting a long trail twice tells nobody anything
+    show_full_result_count = False  # it would count a long trail a second time
     ordering = ("-started_at", "-id")
 
     class Media:
         css: ClassVar = {"all": [STYLE_SHEET]}
 
     def further_urls(self) -> list[URLPattern]:
-        """The admin links to "change" from its lists: here it is the permalink."""
+        """Return the permalink as "change", to which the admin's lists link."""
         return [
             self.route("export/", self.export_view, "export"),
             self.route("<uuid:operation_id>/", self.operation_view, "change"),
@@ -75,7 +75,7 @@ class OperationAdmin(DomainAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the admin's own list, with the way to take it along."""
+        """Show the admin's own list, with a link to export it."""
         chosen = selection_query(request.GET)
         export_url = self.url("export") + (f"?{chosen}" if chosen else "")
         title = capfirst(str(self.opts.verbose_name_plural))
@@ -83,11 +83,11 @@ class OperationAdmin(DomainAdmin):
         context = {**own, **(extra_context or {})}
         del context["media"]  # the list has more to load
         response = ReadOnlyAdmin.changelist_view(self, request, context)
-        if not isinstance(response, TemplateResponse):  # the address asks for what is none
+        if not isinstance(response, TemplateResponse):  # an unknown filter redirects
             return response
         page: dict[str, Any] = response.context_data or {}
         if REFRESH_HEADER in request.headers:
-            page["messages"] = ()  # they are for the page that its reader loads next
+            page["messages"] = ()  # they belong to the next page that the reader loads
 
         def respond(live: dict[str, Any]) -> HttpResponse:
             page.update(live)
@@ -100,22 +100,19 @@ class OperationAdmin(DomainAdmin):
         """Return the list as its address asks for it.
 
         Raises:
-            IncorrectLookupParameters: it asks for what is none, and a message says so.
+            IncorrectLookupParameters: unknown filter; a message says so.
         """
         try:
             validate_query(request.GET)
             return super().get_changelist_instance(request)
         except IncorrectLookupParameters as error:
-            words = gettext(
-                "The address asks for what is no filter here: these are all operations."
-            )
-            messages.error(request, words)
+            messages.error(request, gettext("Unknown filter. Showing all operations."))
             raise IncorrectLookupParameters from error
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search as every door does; no row is found twice."""
+        """Search as the API and the commands do; no row is found twice."""
         return search_operations(queryset, search_term), False
 
     def operation_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
@@ -130,12 +127,12 @@ class OperationAdmin(DomainAdmin):
             "preserved_filters": self.get_preserved_filters(request),
             **describe_operation(operation),
             **watch,
-            "seen": (as_etag_source(operation), watch["seen"]),
+            "etag_source": (as_etag_source(operation), watch["etag_source"]),
         }
         return self.render_live(request, "admin/analytics_admin/operation.html", context)
 
     def stock_address_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
-        """Lead on to the permalink from where the admin has a row's page otherwise."""
+        """Redirect from the admin's usual address of a row to the permalink."""
         if refusal := self.refuse_to_show(request):
             return refusal
         query = request.GET.urlencode()
@@ -143,7 +140,7 @@ class OperationAdmin(DomainAdmin):
         return HttpResponseRedirect(f"{url}?{query}" if query else url)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Send the list's rows, all pages of them, as JSON; a wrong address leads to the list."""
+        """Send the rows of all the list's pages as JSON; redirect a wrong address to the list."""
         if refusal := self.refuse_to_show(request):
             return refusal
         try:
@@ -152,7 +149,7 @@ class OperationAdmin(DomainAdmin):
             return HttpResponseRedirect(self.url())
         return answer_export(request, changelist.queryset)
 
-    @admin.display(description=_("began"), ordering="started_at")
+    @admin.display(description=_("started"), ordering="started_at")
     def started_column(self, operation: Operation) -> SafeString:
         return moment(operation.started_at)
 
@@ -160,19 +157,19 @@ class OperationAdmin(DomainAdmin):
     def status_column(self, operation: Operation) -> SafeString:
         return status_badge(operation).__html__()
 
-    @admin.display(description=_("act"), ordering="kind")
+    @admin.display(description=_("operation"), ordering="kind")
     def kind_column(self, operation: Operation) -> SafeString:
-        """What was done, and to what, in one column: the list has to fit beside its filter."""
+        """Show operation and target in one column: the list has to fit beside its filter."""
         return _two_lines(operation.get_kind_display(), format_target(operation))
 
     @admin.display(description=_("actor"), ordering="actor")
     def actor_column(self, operation: Operation) -> SafeString:
-        """Who, and through which door."""
+        """Show actor and channel in one column."""
         return _two_lines(operation.actor, operation.get_channel_display())
 
     @admin.display(description=_("reason"), ordering="reason")
     def reason_column(self, operation: Operation) -> str:
-        """The beginning of a long one; the row's own page has all of it."""
+        """Show the beginning; the operation's page has all of it."""
         return Truncator(operation.reason).chars(MAX_REASON_SHOWN)
 
     @admin.display(description=_("duration"), ordering="duration_ms", empty_value="-")
@@ -181,12 +178,11 @@ class OperationAdmin(DomainAdmin):
 
 
 def as_etag_source(operation: Operation) -> tuple[Any, ...]:
-    """Return what changes of an operation: its end, also if nobody reports it, and its account."""
+    """Return what may change of an operation: its end, or none in time, and its account."""
     ended = (operation.status, operation.error, operation.is_interrupted)
     return (operation.pk, *ended, operation.user_id)
 
 
 def _two_lines(first: str, second: str) -> SafeString:
-    if not second:
-        return format_html("<bdi>{}</bdi>", first)
-    return format_html('<bdi>{}</bdi><span class="aa-channel"><bdi>{}</bdi></span>', first, second)
+    lines = {"first": first, "second": second}
+    return render_to_string("admin/analytics_admin/operation_cell.html", lines)

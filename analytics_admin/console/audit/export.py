@@ -1,4 +1,4 @@
-"""The audit trail as one JSON document, streamed: many rows take no more memory than a few.
+"""The audit trail as one JSON document, streamed: its memory does not grow with its rows.
 
 docs/reference/audit.md promises the names and forms of its fields.
 """
@@ -26,14 +26,14 @@ ROWS_AT_ONCE = 500
 
 
 class ExportInterrupted(Exception):
-    """The database failed in the middle; what was sent is no complete JSON, and says so by that."""
+    """The database failed during the export; what was sent is deliberately incomplete JSON."""
 
 
 def answer_export(request: HttpRequest, operations: QuerySet[Operation]) -> StreamingHttpResponse:
     """Return the rows as a file to download, in their order."""
     parts = export(operations)
     answer = StreamingHttpResponse(
-        # An asynchronous server would collect all that a plain iterator has to say first.
+        # An ASGI server would first collect all of a plain iterator.
         _one_by_one(parts) if isinstance(request, ASGIRequest) else parts,
         content_type="application/json",
     )
@@ -43,7 +43,7 @@ def answer_export(request: HttpRequest, operations: QuerySet[Operation]) -> Stre
 
 
 def export(operations: QuerySet[Operation]) -> Iterator[str]:
-    """Yield the document; its last character comes after the last row.
+    """Yield the document; it is complete only after the last row.
 
     Raises:
         ExportInterrupted

@@ -1,4 +1,4 @@
-"""The filters beside the audit trail, and which addresses of it are understood at all."""
+"""The filters of the audit trail's list, and the check of its addresses."""
 
 from datetime import UTC
 from typing import Any
@@ -34,7 +34,7 @@ MAX_ACTORS_SHOWN = 20
 MAX_VALUE_LENGTH = 254  # as long as an actor's name can be
 
 DATETIME_PARAMETERS = ("started_at__gte", "started_at__lt")
-# What chooses rows, and what only says how they are shown.
+# Parameters that select rows, and those that only say how to show them.
 SELECTING_PARAMETERS = {
     SEARCH_VAR,
     ORDER_VAR,
@@ -48,9 +48,9 @@ DISPLAY_PARAMETERS = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR
 
 
 def validate_query(sent: QueryDict) -> None:
-    """Refuse an address with a lookup of its own, or with a value that no database may be asked.
+    """Refuse an unknown lookup, and a value that no database may be asked for.
 
-    The admin would pass on any lookup of any field, and some of them break in the database.
+    The admin passes on any lookup of any field, and some of them break in the database.
 
     Raises:
         IncorrectLookupParameters
@@ -69,7 +69,7 @@ def _is_usable(name: str, value: str) -> bool:
 
 
 def _is_datetime(value: str) -> bool:
-    """Say whether every database takes such a time, in whatever zone it keeps its own."""
+    """Return whether every database takes such a time, in whatever time zone it stores times."""
     try:
         at = Operation._meta.get_field("started_at").to_python(value)
         if timezone.is_aware(at):
@@ -82,7 +82,7 @@ def _is_datetime(value: str) -> bool:
 
 
 def selection_query(sent: QueryDict) -> str:
-    """Return the part of the list's address that says which rows are in it, in which order."""
+    """Return the part of the list's address that selects and orders rows."""
     chosen = sent.copy()
     for name in DISPLAY_PARAMETERS:
         chosen.pop(name, None)
@@ -90,7 +90,7 @@ def selection_query(sent: QueryDict) -> str:
 
 
 class StatusFilter(admin.SimpleListFilter):
-    """The stored statuses, and "interrupted", which is read from a row's age."""
+    """The stored statuses, and "interrupted", which follows from a row's age."""
 
     title = _("status")
     parameter_name = "status"
@@ -111,13 +111,13 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class ActorFilter(admin.SimpleListFilter):
-    """Who has acted lately; the address can name anybody."""
+    """The latest actors; the address may name any other."""
 
     title = _("actor")
     parameter_name = "actor"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """The newest rows alone are asked: a long trail is not gone through for its actors."""
+        """Look at the newest rows only: a long trail is not searched for its actors."""
         rows = model_admin.get_queryset(request).order_by("-started_at", "-id")
         recent = rows.values_list("actor", flat=True)[:ROWS_ASKED_FOR_ACTORS]
         chosen = [self.value()] if self.value() else []

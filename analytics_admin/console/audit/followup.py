@@ -31,8 +31,8 @@ def describe_follow_up(operation: Operation) -> dict[str, Any]:
     except StoreUnavailable as error:
         reason = localized(error.reason)
         verdict = gettext("Unknown: %(reason)s") % {"reason": reason}
-        return {"watch": {"verdict": verdict, "tone": "quiet"}, "seen": error.reason}
-    return {"watch": watch and describe_breakers(watch), "seen": watch}
+        return {"watch": {"verdict": verdict, "tone": "quiet"}, "etag_source": error.reason}
+    return {"watch": watch and describe_breakers(watch), "etag_source": watch}
 
 
 def describe_breakers(watch: FollowUpReport) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""How an operation reads: what it was aimed at, how long it took, what its status means.
+"""How an operation reads: its target, its duration, the meaning of its status.
 
-Must not ask a store or the database: it has the row alone, and copes with any that is in it.
+Uses the row only, whatever it holds: no store and no database is asked.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
@@ -29,77 +29,68 @@ _UNITS = (
 
 INTERRUPTED = "interrupted"
 _MEANINGS: Mapping[str, "_StrPromise"] = {
-    Operation.Status.STARTED: _("Under way: its end is not on record yet."),
+    Operation.Status.STARTED: _("In progress: no result is recorded yet."),
     INTERRUPTED: _(
-        "Its end was never put on record: the process was stopped, or the database failed. It may"
-        " have been done, in part or in full, or not at all. Look at what it was aimed at and"
-        " repeat it if need be."
+        "No result is recorded: the process stopped, or the database failed. It may have taken"
+        " effect fully, partly or not at all. Check its target and repeat it if needed."
     ),
-    Operation.Status.FAILED: _("It was tried and failed, for the reason given as its error."),
+    Operation.Status.FAILED: _("The operation failed. See the error."),
     Operation.Status.UNKNOWN: _(
-        "The store fell silent in the middle of it, so it may be done or not. Look at what it was"
-        " aimed at and repeat it if need be."
+        "The store stopped answering during the operation. It may or may not have taken effect."
+        " Check its target and repeat it if needed."
     ),
-    Operation.Status.DENIED: _("Its actor was not allowed to do this. Nothing was done."),
+    Operation.Status.DENIED: _("The actor lacks the permission. Nothing was done."),
 }
 
 
 def format_target(operation: Operation) -> str:
-    """Return what the act was aimed at; empty where the row does not say."""
-    targets = operation.targets if isinstance(operation.targets, Mapping) else {}
-    if "names" in targets:
-        return _format_controlled(targets)
-    if isinstance(targets.get("tags"), list) and targets["tags"]:
-        tags = [str(tag) for tag in targets["tags"]]
-        words = ngettext("tag %(tags)s", "tags %(tags)s", len(tags))
-        return words % {"tags": Truncator(", ".join(tags)).chars(MAX_TAGS_SHOWN)}
-    if targets.get("mode") == "soft":
-        return gettext("search cache, softly")
-    if "mode" in targets:
-        return gettext("search cache")
-    return ""
+    """Return what the operation is on; "" where the row does not say."""
+    if operation.targets_breakers:
+        breakers = _format_breakers(operation)
+        if not operation.control:
+            return breakers
+        return gettext("%(breakers)s: %(control)s") % {
+            "breakers": breakers,
+            "control": format_control(operation.control),
+        }
+    if tags := operation.tags:
+        text = ngettext("tag %(tags)s", "tags %(tags)s", len(tags))
+        return text % {"tags": Truncator(", ".join(tags)).chars(MAX_TAGS_SHOWN)}
+    if operation.target_fields.get("mode") == "soft":
+        return gettext("search cache (soft)")
+    return gettext("search cache") if "mode" in operation.target_fields else ""
 
 
-def _format_controlled(targets: Mapping[str, Any]) -> str:
-    words = _format_breakers(targets["names"], only_open=targets.get("only_open") is True)
-    control = targets.get("control")
-    if not isinstance(control, str):
-        return words
-    return gettext("%(breakers)s: %(control)s") % {
-        "breakers": words,
-        "control": format_control(control),
-    }
-
-
-def _format_breakers(names: Any, *, only_open: bool) -> str:
-    if not isinstance(names, list):
-        if only_open:
+def _format_breakers(operation: Operation) -> str:
+    names = operation.target_names
+    if names is None:
+        if operation.is_only_open:
             return gettext("all open circuit breakers")
         return gettext("all circuit breakers")
-    words = str(names[0]) if len(names) == 1 else _counted_breakers(len(names))
-    return gettext("%(breakers)s, if open") % {"breakers": words} if only_open else words
-
-
-def _counted_breakers(number: int) -> str:
-    words = ngettext("%(number)s circuit breaker", "%(number)s circuit breakers", number)
-    return words % {"number": count(number)}
+    text = ngettext("%(number)s circuit breaker", "%(number)s circuit breakers", len(names))
+    breakers = names[0] if len(names) == 1 else text % {"number": count(len(names))}
+    return (
+        gettext("%(breakers)s, if open") % {"breakers": breakers}
+        if operation.is_only_open
+        else breakers
+    )
 
 
 def format_control(control: str) -> str:
-    """Return what a breaker was set to; a control this version does not know keeps its name."""
+    """Return what a breaker was set to; an unknown control keeps its name."""
     return gettext("Released") if control == "automatic" else str(state_badge(control).word)
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time in the largest unit in which it is a whole number."""
-    for size, words in _UNITS:
+    """Return a time in the largest unit of which it is a whole number."""
+    for size, text in _UNITS:
         if seconds >= size and seconds % size == 0:
-            return words % {"number": int(seconds // size)}
+            return text % {"number": int(seconds // size)}
     return gettext("%(seconds)s s") % {"seconds": tenths(seconds)}
 
 
 def format_span(span: timedelta) -> str:
-    """Return how long after something another thing came, as exactly as it matters."""
+    """Return how long after an operation something happened, as exactly as it matters."""
     seconds = span.total_seconds()
     if seconds >= COUNTED_IN_SECONDS:
         return timesince(EPOCH, EPOCH + timedelta(seconds=round(seconds)))
@@ -108,7 +99,7 @@ def format_span(span: timedelta) -> str:
 
 
 def format_duration(duration_ms: float | None) -> str | None:
-    """Return how long an act took; None where that is not known."""
+    """Return how long an operation took; None where that is unknown."""
     if duration_ms is None:
         return None
     if duration_ms < 1000:
@@ -117,6 +108,6 @@ def format_duration(duration_ms: float | None) -> str | None:
 
 
 def status_meaning(operation: Operation) -> str:
-    """Return what the status says about the act, for one that is not simply done."""
+    """Return what the status means; "" for one that is done."""
     status = INTERRUPTED if operation.is_interrupted else operation.status
     return str(_MEANINGS.get(status, ""))

@@ -1,4 +1,4 @@
-"""The circuit breakers' addresses in the admin: the list, one breaker's page, and their acts."""
+"""The circuit breakers' URLs in the admin: the list, one breaker's page, and their operations."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class CircuitBreakerAdmin(DomainAdmin):
     page_template = "admin/analytics_admin/circuit_breakers.html"
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        """The verdict is on all of them; those that need a look are on the first page."""
+        """Return a verdict on all breakers, and the page of the list that the address asks for."""
         reset = disabled_reason(request, Operation.Kind.RESET_CIRCUIT_BREAKERS)
         control = disabled_reason(request, Operation.Kind.CONTROL_CIRCUIT_BREAKERS)
         listed, selectable = list_query(request.GET), not (reset and control)
@@ -48,15 +48,19 @@ class CircuitBreakerAdmin(DomainAdmin):
             "controls": [(key, it.choice) for key, it in BULK_LABELS.items() if key != "reset"],
         }
         try:
-            found = describe_list(request, self._url_of)
-            return {**context, **found}
+            return {**context, **describe_list(request, self._url_of)}
         except StoreUnavailable as error:
-            unknown = gettext("Unknown: %(reason)s") % {"reason": localized(error.reason)}
-            told = {"verdict": unknown, "tone": "quiet", "seen": error.reason}
-            return {**context, **told, "unavailable": localized(error.reason)}
+            reason = localized(error.reason)
+            return {
+                **context,
+                "verdict": gettext("Unknown: %(reason)s") % {"reason": reason},
+                "tone": "quiet",
+                "unavailable": reason,
+                "etag_source": error.reason,
+            }
 
     def _url_of(self, name: str) -> str:
-        """A name that no release of ours has made may fit into no address."""
+        """Return "" for a name that fits into no URL; no release of this app registers one."""
         try:
             return self.url("breaker", name)
         except NoReverseMatch:
@@ -75,7 +79,7 @@ class CircuitBreakerAdmin(DomainAdmin):
         ]
 
     def reset_view(self, request: HttpRequest) -> HttpResponse:
-        """Reset many; to look at this address is to look at the breaker of this name, if any."""
+        """Reset many; GET shows the breaker named like this address, if there is one."""
         if request.method in {"GET", "HEAD"} and self.has_view_permission(request):
             try:
                 return self.breaker_view(request, RESET_PATH)
@@ -133,7 +137,7 @@ class CircuitBreakerAdmin(DomainAdmin):
     def _act_on_selected(
         self, act: type[SelectedBreakersOperation], request: HttpRequest, name: str
     ) -> HttpResponse:
-        """The address says which list the ticks were made in, and that is where it leads back."""
+        """Lead back to the list, as the address says, in which the breakers were selected."""
         listed = list_query(request.GET)
         url, back = with_query(self.url(name), listed), with_query(self.url(), listed)
         return act(self, request, url=url, back=back).respond()

@@ -1,4 +1,4 @@
-"""One circuit breaker's own page: what is known of it, in words, and the form to hold it."""
+"""One circuit breaker's page: its state, history and policy, and the form to hold it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def describe_breaker(name: str) -> dict[str, Any]:
-    """Return what is known of a breaker, and the form to hold it as it is now.
+    """Return the context of a breaker's page.
 
     Raises:
         Http404: no breaker of this name is registered.
@@ -54,7 +54,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
             "badge": UNKNOWN,
             "form": ControlForm(),
             **past,
-            "seen": (error.reason, past["seen"]),
+            "etag_source": (error.reason, past["etag_source"]),
         }
     except UnknownBreakers as error:
         raise Http404(str(error)) from error
@@ -71,31 +71,31 @@ def describe_breaker(name: str) -> dict[str, Any]:
         "chart": draw(detail.history),
         "form": ControlForm(initial={"expected_generation": status.generation}),
         **past,
-        "seen": (detail_etag_source(detail), past["seen"]),
+        "etag_source": (detail_etag_source(detail), past["etag_source"]),
     }
 
 
 def detail_etag_source(detail: BreakerDetail) -> tuple[Any, ...]:
-    """Return what the page tells of the breaker, which stays the same while only time goes on."""
+    """Return what the page shows of the breaker; it stays the same while only time goes on."""
     calm = not any(period.counts.calls or period.rejected for period in detail.history)
     status, probe_at = as_etag_source(detail.status, detail.at)
-    history = () if calm else detail.history  # what is told of calm minutes has no times
+    history = () if calm else detail.history  # calm minutes are shown without times
     return replace(detail, status=status, at=detail.since or EARLIEST, history=history), probe_at
 
 
 def explain_no_probe(status: BreakerStatus) -> str:
-    """Return why no probe can be let through now; empty if one can."""
+    """Return why no probe can be allowed now; "" if one can."""
     if status.control != "automatic":
         return gettext("It is held: release it first.")
     if status.state == "half_open":
-        return gettext("It is half open: probes pass already.")
+        return gettext("It is half open: probes already pass.")
     return "" if status.state == "open" else gettext("It is not open: calls pass.")
 
 
 def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]:
-    """Return the breaker's transitions and the acts on it as one line, and what of it is missing.
+    """Return the breaker's transitions and the operations on it as one timeline.
 
-    Without ``detail`` there are the acts alone.
+    Without ``detail`` it has the operations only.
     """
     try:
         acts, missing = services.list_operations_on_breaker(name), ""
@@ -105,18 +105,22 @@ def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]
     return {
         "timeline": [describe_event(event) for event in events],
         "acts_missing": localized(missing),
-        "seen": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
+        "etag_source": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
     }
 
 
 def describe_event(event: BreakerEvent) -> dict[str, Any]:
-    """An act that is done needs no status, and one whose transition is told no other words."""
+    """Return one row; only an operation that is not done shows its status."""
     act, move = event.act, event.transition
     done = act is not None and act.status == Operation.Status.DONE
     return {
         "at": event.at,
         "act": act,
-        "words": format_operation(act) if act else format_cause(move.cause) if move else "",
+        "words": format_operation(act)
+        if act
+        else format_cause(move.cause, move.to_state)
+        if move
+        else "",
         "status": None if act is None or done else status_badge(act),
         "from": state_badge(move.from_state) if move else None,
         "to": state_badge(move.to_state) if move else None,
@@ -125,17 +129,16 @@ def describe_event(event: BreakerEvent) -> dict[str, Any]:
 
 
 def format_operation(act: Operation) -> str:
-    """Return what an operator did, from the view of one of the breakers that it was aimed at."""
-    control = act.targets.get("control")
-    if act.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and control:
-        return gettext("Released") if control == "automatic" else gettext("Held")
+    """Return what an operator did, as seen by one of its breakers."""
+    if act.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and act.control:
+        return gettext("Released") if act.control == "automatic" else gettext("Held")
     if act.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
-        return gettext("Reset") if act.targets.get("names") != "all" else gettext("Reset of all")
+        return gettext("Reset all") if act.target_names is None else gettext("Reset")
     return str(act.get_kind_display())
 
 
 def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:
-    """Return why the breaker is open, or would be; None where nothing has opened it."""
+    """Return why the breaker opened, or would have; None if nothing opened it."""
     move = detail.opened
     if move is None:
         return None
@@ -143,9 +146,9 @@ def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:
 
 
 def draw(history: Sequence[BreakerPeriod]) -> dict[str, Any]:
-    """Return the sums of the last minutes, and the bars of their drawing.
+    """Return the sums of the last minutes, and the bars of their chart.
 
-    In a period's bar the failures are at the foot, upon them the other calls, then the rejected.
+    A bar stacks failures, other calls and rejected calls, from the bottom up.
     """
     most = max((period.counts.calls + period.rejected for period in history), default=0)
     return {
@@ -165,7 +168,7 @@ def draw(history: Sequence[BreakerPeriod]) -> dict[str, Any]:
 
 
 def bars(period: BreakerPeriod, *, x: int, scale: float) -> list[dict[str, Any]]:
-    """Return the parts of a period's bar that are to be seen, in the units of the drawing."""
+    """Return the visible parts of a period's bar, in the units of the chart."""
     parts = [
         ("failures", period.counts.failures),
         ("successes", period.counts.calls - period.counts.failures),

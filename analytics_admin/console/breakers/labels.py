@@ -1,4 +1,4 @@
-"""How the pages of breakers word operations, policies, rules and probes."""
+"""How the breakers' pages read: operations, policies, rules and probes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import count, format_cause, per_cent
-from analytics_admin.console.times import left
+from analytics_admin.console.times import countdown
 from analytics_admin.models import Operation
 from analytics_admin.services import BreakerStatus, PolicyOption
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkLabels:
-    """How an act on several breakers reads; the buttons take a ``number``."""
+    """How an operation on several breakers reads; its button takes a ``number``."""
 
     choice: "_StrPromise | str"
     question: "_StrPromise | str"
@@ -73,7 +73,7 @@ BULK_LABELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleLabels:
-    """How an act on one breaker reads; its ``question`` takes the breaker's ``name``."""
+    """How an operation on one breaker reads; its question takes the breaker's ``name``."""
 
     title: "_StrPromise | str"
     question: "_StrPromise | str"
@@ -86,50 +86,50 @@ SINGLE_LABELS = {
         title=_("Reset"),
         question=_("Reset the circuit breaker %(name)s?"),
         effect=_(
-            "It will be closed with zero counts, and a hold ends. Calls pass again at once, also to"
-            " a service that still fails."
+            "It closes with zero counts, and any hold ends. Calls pass again at once, even if the"
+            " service still fails."
         ),
         button=_("Yes, reset it"),
     ),
     Operation.Kind.ALLOW_PROBE: SingleLabels(
         title=_("Probe"),
-        question=_("Let a probe through the circuit breaker %(name)s?"),
+        question=_("Allow a probe of the circuit breaker %(name)s?"),
         effect=_(
-            "The next calls pass as probes, as many as its policy permits, instead of after the"
-            " wait. If they succeed it closes; if one fails it opens again."
+            "The next calls pass as probes now, as many as its policy permits. If they succeed, it"
+            " closes; if one fails, it opens again."
         ),
-        button=_("Yes, let it through"),
+        button=_("Yes, allow a probe"),
     ),
     Operation.Kind.FORGET_CIRCUIT_BREAKER: SingleLabels(
         title=_("Forget"),
         question=_("Forget the circuit breaker %(name)s?"),
         effect=_(
-            "Its name, its counts and what is known of its failures are dropped. A process that"
-            " still uses it registers it again, as closed."
+            "Its name, counts and failure history are deleted. A process that still uses it"
+            " registers it again, as closed."
         ),
         button=_("Yes, forget it"),
     ),
 }
 
 OPTIONS: dict[str, tuple["_StrPromise | str", str]] = {
-    "failure_threshold": (_("Opens after failures in a row"), "rule"),
+    "failure_threshold": (_("Opens after consecutive failures"), "rule"),
     "failure_rate_threshold": (_("Opens at a failure rate of"), "rate"),
-    "slow_call_rate_threshold": (_("Opens at a rate of slow calls of"), "rate"),
+    "slow_call_rate_threshold": (_("Opens at a slow call rate of"), "rate"),
     "slow_call_duration_threshold": (_("A call is slow after"), "seconds"),
-    "sliding_window_type": (_("Rates are taken of"), "window"),
-    "sliding_window_size": (_("Size of that window"), "size"),
-    "minimum_number_of_calls": (_("Calls before a rate is known"), "number"),
+    "sliding_window_type": (_("Window type"), "window"),
+    "sliding_window_size": (_("Window size"), "size"),
+    "minimum_number_of_calls": (_("Minimum calls for a rate"), "number"),
     "wait_duration_in_open_state": (_("Stays open for"), "seconds"),
-    "open_state_backoff_multiplier": (_("Each further opening is longer"), "times"),
+    "open_state_backoff_multiplier": (_("Back-off multiplier"), "times"),
     "max_wait_duration_in_open_state": (_("Stays open for at most"), "longest"),
-    "randomized_wait_factor": (_("Spread of the wait"), "spread"),
-    "permitted_number_of_calls_in_half_open_state": (_("Probes in a round"), "number"),
-    "max_wait_duration_in_half_open_state": (_("A new round of probes after"), "seconds"),
-    "record_exceptions": (_("Exceptions that are failures"), "names"),
-    "ignore_exceptions": (_("Exceptions that count as nothing"), "names"),
-    "record_result": (_("Judge of results"), "names"),
+    "randomized_wait_factor": (_("Wait jitter"), "spread"),
+    "permitted_number_of_calls_in_half_open_state": (_("Probes per round"), "number"),
+    "max_wait_duration_in_half_open_state": (_("New probe round after"), "seconds"),
+    "record_exceptions": (_("Exceptions counted as failures"), "names"),
+    "ignore_exceptions": (_("Ignored exceptions"), "names"),
+    "record_result": (_("Result check"), "names"),
 }
-"""Each option in words, and how its value reads."""
+"""Each option's label, and how its value reads."""
 
 _CHOSEN_BY = {
     "default": _("default"),
@@ -142,7 +142,7 @@ _CHOSEN_BY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRow:
-    """One option as the page shows it; ``default`` says what it would be, where it is chosen."""
+    """One option as the page shows it; ``default`` is what it would be otherwise."""
 
     option: str
     words: str
@@ -168,7 +168,7 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
 
 
 def format_policy_value(option: str, value: Any, policy: Mapping[str, Any]) -> str:
-    """Return the value with its unit; the window's size has that of its type in ``policy``."""
+    """Return the value with its unit; that of the window's size depends on ``policy``."""
     kind = OPTIONS[option][1] if option in OPTIONS else ""
     timed = policy["sliding_window_type"] == "time_based"
     if kind == "size":
@@ -178,7 +178,7 @@ def format_policy_value(option: str, value: Any, policy: Mapping[str, Any]) -> s
     return _READ_AS.get(kind, str)(value)
 
 
-_WITHOUT_VALUE = {"rule": _("no such rule"), "rate": _("no such rule"), "longest": _("no limit")}
+_WITHOUT_VALUE = {"rule": _("off"), "rate": _("off"), "longest": _("no limit")}
 
 
 def _number(value: float) -> str:
@@ -198,7 +198,7 @@ def _calls(value: int) -> str:
 def _spread(value: float) -> str:
     if not value:
         return gettext("none")
-    # Translators: a number that is spread at random, by so many per cent to both sides.
+    # Translators: random jitter, in per cent to both sides.
     return gettext("\u00b1 %(number)s %%") % {"number": _number(100 * value)}
 
 
@@ -207,7 +207,7 @@ def _names(value: Any) -> str:
 
 
 def _window(value: str) -> str:
-    return gettext("the last seconds") if value == "time_based" else gettext("the last calls")
+    return gettext("last seconds") if value == "time_based" else gettext("last calls")
 
 
 _READ_AS: dict[str, Callable[[Any], str]] = {
@@ -225,18 +225,18 @@ _READ_AS: dict[str, Callable[[Any], str]] = {
 
 
 def format_rule(cause: str, consecutive_failures: int) -> str:
-    """Return the rule that opened a breaker, as a sentence."""
+    """Return the rule that opened a breaker as a sentence."""
     if cause == "consecutive_failures":
         words = ngettext(
-            "%(number)s failure in a row reached the threshold.",
-            "%(number)s failures in a row reached the threshold.",
+            "%(number)s consecutive failure reached the threshold.",
+            "%(number)s consecutive failures reached the threshold.",
             consecutive_failures,
         )
         return words % {"number": count(consecutive_failures)}
     sentences = {
         "failure_rate": gettext("The failure rate reached its threshold."),
-        "slow_call_rate": gettext("The rate of slow calls reached its threshold."),
-        "probe_failed": gettext("The service was tried again, and a probe failed."),
+        "slow_call_rate": gettext("The slow call rate reached its threshold."),
+        "probe_failed": gettext("A probe failed."),
     }
     return sentences.get(cause) or format_cause(cause)
 
@@ -244,32 +244,32 @@ def format_rule(cause: str, consecutive_failures: int) -> str:
 PROBING = ("open", "half_open")
 
 
-def probes(status: BreakerStatus) -> bool:
-    """Say whether a probe decides when calls pass again, and not an operator's hold."""
+def awaits_probe(status: BreakerStatus) -> bool:
+    """Return whether a probe decides when calls pass again, rather than an operator."""
     return status.state in PROBING and status.control == "automatic"
 
 
 def next_probe_at(status: BreakerStatus, read_at: datetime) -> datetime | None:
-    """Return when the next probe may pass; None when one may now, or none is awaited.
+    """Return when the next probe may pass; None if one may now, or none will.
 
-    It is the same at each look, which a difference of two clocks' readings would not be.
+    It is rounded, so that it is the same on each request.
     """
-    if not probes(status) or not status.retry_after:
+    if not awaits_probe(status) or not status.retry_after:
         return None
     at = read_at + timedelta(seconds=status.retry_after)
     return at.replace(microsecond=0) + timedelta(seconds=round(at.microsecond / 1e6, 1))
 
 
 def format_next_probe(status: BreakerStatus, read_at: datetime) -> SafeString | str:
-    """Return the countdown to the next probe, or that one may pass now; "" if none is awaited."""
-    if not probes(status):
+    """Return the countdown to the next probe, or that one may pass now; "" if none will."""
+    if not awaits_probe(status):
         return ""
     ready, at = gettext("ready to probe"), next_probe_at(status, read_at)
-    return ready if at is None else left(at, ready)
+    return ready if at is None else countdown(at, ready)
 
 
 def as_etag_source(
     status: BreakerStatus, read_at: datetime
 ) -> tuple[BreakerStatus, datetime | None]:
-    """Return what a page tells of the breaker, which stays the same while only time goes on."""
+    """Return what a page shows of the breaker; it stays the same while only time goes on."""
     return replace(status, retry_after=None), next_probe_at(status, read_at)

@@ -1,4 +1,4 @@
-"""The list of circuit breakers: what its address asks for, its page, the verdict on all."""
+"""The list of circuit breakers: its filters, its page, the verdict on all."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ MAX_SEARCH_LENGTH = 100
 
 
 class ListForm(forms.Form):
-    """Asks which breakers to list, and in which order; sent by GET."""
+    """Filters and order of the list; sent by GET."""
 
     search = forms.CharField(label=_("Name contains"), required=False, max_length=MAX_SEARCH_LENGTH)
     state = forms.ChoiceField(
@@ -37,21 +37,21 @@ class ListForm(forms.Form):
     sort = forms.ChoiceField(
         label=_("Order"),
         required=False,
-        choices=[("urgency", _("Urgent ones first")), ("name", _("By name"))],
+        choices=[("urgency", _("Most urgent first")), ("name", _("By name"))],
     )
 
 
 def list_query(sent: QueryDict) -> str:
-    """Return the part of the list's address that says what is listed, with its page; or nothing.
+    """Return the query of the list's filters, order and page; "" for the default list.
 
-    Only what the list itself would send is in it.
+    Unknown parameters are left out.
     """
     page = _page_asked_for(sent)
     return _encoded({**_asked(ListForm(sent)), "page": "" if page == 1 else page})
 
 
 def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[str, Any]:
-    """Return the list as its address asks for it; all breakers, when it asks for what is none.
+    """Return the list as its address asks for it; all breakers if a filter is unknown.
 
     ``url_of`` returns the address of a breaker's own page, "" where it has none.
 
@@ -65,9 +65,17 @@ def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[st
     recent = {name: summarize_recent(activity) for name, activity in found.activity.items()}
     kept = _encoded(asked)
     return {
-        "seen": (asked, found.page, found.count, found.states, rows_etag_source(found, recent)),
+        "etag_source": (
+            asked,
+            found.page,
+            found.count,
+            found.states,
+            rows_etag_source(found, recent),
+        ),
         "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or DEFAULT_SORT}),
-        "complaint": "" if form.is_valid() else gettext("No such filter: all are listed."),
+        "complaint": ""
+        if form.is_valid()
+        else gettext("Unknown filter. Showing all circuit breakers."),
         "filtered": bool(asked["search"] or asked["state"]),
         "listing": bool(found.breakers),
         "headings": column_headings(),
@@ -83,7 +91,7 @@ def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[st
 
 
 def verdict(states: Mapping[str, int]) -> str:
-    """Say in one line how many of all breakers refuse calls now."""
+    """Return in one line how many of all breakers reject calls now."""
     every = sum(states.values())
     if not every:
         return gettext("No circuit breaker is registered yet")
@@ -115,7 +123,7 @@ def _page_asked_for(sent: QueryDict) -> int:
 
 
 def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
-    """Return the page, or the last one when there are not so many."""
+    """Return the page, or the last one if there are fewer."""
     wanted: dict[str, Any] = {
         "state": asked["state"] or None,
         "search": asked["search"],
@@ -126,12 +134,11 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
     if number <= found.pages:
         return found
     found = services.page_breakers(**wanted, page=found.pages)
-    # Breakers may have gone between the two questions.
+    # Breakers may have been forgotten between the two queries.
     return found if found.page <= found.pages else services.page_breakers(**wanted)
 
 
 def _encoded(asked: Mapping[str, Any]) -> str:
-    """What goes without saying is left out."""
-    implied = ("sort", DEFAULT_SORT)
-    said = {key: value for key, value in asked.items() if value and (key, value) != implied}
-    return urlencode(said)
+    """Return the query without default values."""
+    default = ("sort", DEFAULT_SORT)
+    return urlencode({k: v for k, v in asked.items() if v and (k, v) != default})

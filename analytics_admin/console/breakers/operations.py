@@ -14,7 +14,7 @@ from analytics_admin.console.breakers.labels import BULK_LABELS, SINGLE_LABELS
 from analytics_admin.console.confirmation import ConfirmedOperation, format_changed
 from analytics_admin.console.forms import (
     AUTOMATIC,
-    HOLD_FOR,
+    HOLD_DURATIONS,
     ConfirmBreakerForm,
     ConfirmControlForm,
     ConfirmControlSelectedForm,
@@ -31,14 +31,14 @@ from analytics_admin.services import (
 )
 
 MAX_PREVIEW_ROWS = 100
-NO_NAME = "-"
+NO_NAME = "-"  # of a reset of no breaker
 MAX_CARRIED_CHARACTERS = 1_000_000
 """Characters; Django takes forms of up to 2.5 MB."""
 FILLED_IN = ("control", "for_seconds", "reason")
 
 
 class ResetMany(ConfirmedOperation):
-    """Reset all breakers; or the open ones, none that has opened since the confirm page."""
+    """Resets all breakers; or the open ones, but none that opened after the confirm page."""
 
     act = Operation.Kind.RESET_CIRCUIT_BREAKERS
     template = "admin/analytics_admin/confirm_reset.html"
@@ -48,7 +48,7 @@ class ResetMany(ConfirmedOperation):
         return self.form(initial={"only_open": "only_open" in self.request.POST})
 
     def answer_changed(self, error: BreakerChanged) -> HttpResponse:
-        """Show the page again with the new list, and with the reason that was given."""
+        """Show the page again with the new list and the given reason."""
         messages.error(self.request, format_changed(error))
         reason = self.request.POST.get("reason", "")
         return self.confirm(self.form(initial={"only_open": True, "reason": reason}))
@@ -64,14 +64,14 @@ class ResetMany(ConfirmedOperation):
         }
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:
-        """Breakers that will move come first; the rest of a long list is only counted.
+        """List breakers that change state first, and only count the rest of a long list.
 
-        Of the open ones the form carries those that the page lists.
+        For a reset of the open ones, the form carries those listed.
         """
         preview = result.preview or {}
         if self.shown.initial.get("only_open"):
             self.shown.initial["seen"] = names_of(preview["breakers"])
-        breakers = movers_first(preview["breakers"])
+        breakers = preview_rows(preview["breakers"])
         return {
             "preview": preview,
             "shown": breakers[:MAX_PREVIEW_ROWS],
@@ -80,13 +80,13 @@ class ResetMany(ConfirmedOperation):
 
 
 def names_of(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return a preview's names as a form carries them; nothing if they are too many for one."""
+    """Return a preview's names as a form carries them; "" if they are too many."""
     names = " ".join(row["name"] for row in rows) or NO_NAME
     return names if len(names) <= MAX_CARRIED_CHARACTERS else ""
 
 
-def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return a preview's rows for display: first those of breakers that the act moves."""
+def preview_rows(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return a preview's rows, those of breakers that change state first."""
     return [
         {**row, "from": state_badge(row["from"]), "to": state_badge(row["to"])}
         for row in sorted(rows, key=lambda row: row["from"] == row["to"])
@@ -94,7 +94,7 @@ def movers_first(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 
 class SingleBreakerOperation(ConfirmedOperation):
-    """An act on one breaker, by somebody who has seen it at one generation."""
+    """An operation on one breaker, at the generation that its page showed."""
 
     template = "admin/analytics_admin/confirm_one.html"
     form = ConfirmBreakerForm
@@ -106,14 +106,14 @@ class SingleBreakerOperation(ConfirmedOperation):
         self.name = name
 
     def initial_form(self) -> forms.Form:
-        """What the breaker's page asked for is taken over, and checked like the rest."""
+        """Take over, and check, what the breaker's page asked for."""
         return self.form(self.request.POST)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"name": self.name, "expected_generation": options["expected_generation"]}
 
     def answer_changed(self, error: BreakerChanged) -> HttpResponse:
-        """Show the confirm page again, with the breaker as it is now and the words given."""
+        """Show the confirm page again, with the breaker as it is now and the given reason."""
         now = error.status.generation
         form = self.form({**self.request.POST.dict(), "expected_generation": now})
         if not form.is_valid():
@@ -132,7 +132,7 @@ class SingleBreakerOperation(ConfirmedOperation):
         return {"before": state_badge(row["from"]), "after": state_badge(row["to"])}
 
     def describe(self) -> dict[str, Any]:
-        """A control has words, and a template, of its own."""
+        """Return the texts of ``template``; ControlOne has its own."""
         if (words := SINGLE_LABELS.get(self.act)) is None:
             return {"name": self.name}
         return {
@@ -161,11 +161,11 @@ class ControlOne(SingleBreakerOperation):
         }
 
     def describe(self) -> dict[str, Any]:
-        """The duration in the words in which it was chosen."""
+        """Show the duration as it was chosen."""
         chosen = self.request.POST
         return {
             **super().describe(),
-            "duration": dict(HOLD_FOR)[chosen["for_seconds"]],
+            "duration": dict(HOLD_DURATIONS)[chosen["for_seconds"]],
             "effect": CONTROLS[chosen["control"]].effect,
         }
 
@@ -194,46 +194,48 @@ class ForgetOne(SingleBreakerOperation):
         self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str
     ) -> None:
         super().__init__(page, request, name, url=url, back=back)
-        self.done_url = page.url()  # the breaker's own page is gone then
+        self.done_url = page.url()  # the breaker's page is gone then
 
     def service(self, **arguments: Any) -> OperationResult:
         return services.forget_breaker(**arguments)
 
 
 class SelectedBreakersOperation(ConfirmedOperation):
-    """An act on several breakers, each at the generation that the confirm page has shown."""
+    """An operation on several breakers, each at the generation that the confirm page showed.
+
+    If one has moved since, nothing is done and the page is shown again."""
 
     template = "admin/analytics_admin/confirm_selected.html"
     form = ConfirmSelectedForm
 
-    def words_of(self) -> str:
-        """Return which of BULK_LABELS this act is."""
+    def label_key(self) -> str:
+        """Return the key of this operation in BULK_LABELS."""
         raise NotImplementedError
 
     def initial_form(self) -> forms.Form:
         return self.form_for({})
 
     def form_for(self, chosen: dict[str, Any]) -> forms.Form:
-        """Return the confirm page's form, which the preview tells the breakers' generations.
+        """Return the confirm page's form; the preview fills in the breakers' generations.
 
-        None is known while the store is away: an act on those is refused, and shown again, once
-        the store is back, for nobody has seen them.
+        They stay unknown while the store is away. Then the operation is rejected once the store
+        is back, and the page is shown again.
         """
-        names = self.ticked()
+        names = self.selected_names()
         return self.form(initial={**chosen, "names": names, "generations": [""] * len(names)})
 
-    def ticked(self) -> list[str]:
-        """Return the names that were sent, each once."""
+    def selected_names(self) -> list[str]:
+        """Return the selected names, each once."""
         return sorted(set(self.request.POST.getlist("names")))
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:
-        """A form that was sent already keeps what its sender has seen."""
+        """Fill in names and generations; a bound form keeps those that were sent."""
         seen = result.generations or {}
         self.shown.initial.update(names=list(seen), generations=list(seen.values()))
-        return {"shown": movers_first((result.preview or {})["breakers"])}
+        return {"shown": preview_rows((result.preview or {})["breakers"])}
 
     def describe(self) -> dict[str, Any]:
-        words, names = BULK_LABELS[self.words_of()], self.ticked()
+        words, names = BULK_LABELS[self.label_key()], self.selected_names()
         return {
             "question": words.question,
             "button": words.button % {"number": len(names)},
@@ -241,17 +243,17 @@ class SelectedBreakersOperation(ConfirmedOperation):
         }
 
     def answer_changed(self, error: BreakerChanged) -> HttpResponse:
-        """Show the page again with the new facts, and with what the operator had filled in."""
+        """Show the page again with the new states, and with what the operator filled in."""
         messages.error(self.request, format_changed(error))
         post = self.request.POST
         filled_in = {field: post[field] for field in FILLED_IN if field in post}
         return self.confirm(self.form_for(filled_in))
 
     def perform(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        """A preview shows what there is; the act insists on what was seen."""
+        """Insist on the generations that were shown; a preview accepts any."""
         names = options["names"]
         if not names:
-            words = gettext("No circuit breaker is selected: tick at least one.")
+            words = gettext("Select at least one circuit breaker.")
             raise OperationRejected(words, code="invalid")
         if dry_run:  # the form may still ask for how long
             options = {**options, "generations": None, "for_seconds": None}
@@ -266,11 +268,11 @@ class SelectedBreakersOperation(ConfirmedOperation):
 class ResetSelected(SelectedBreakersOperation):
     act = Operation.Kind.RESET_CIRCUIT_BREAKERS
 
-    def words_of(self) -> str:
+    def label_key(self) -> str:
         return "reset"
 
     def describe(self) -> dict[str, Any]:
-        effect = gettext("They will be closed with zero counts, and holds end. Calls pass again.")
+        effect = gettext("They close with zero counts, and any hold ends. Calls pass again.")
         return {**super().describe(), "effect": effect}
 
     def service(self, **arguments: Any) -> OperationResult:
@@ -281,17 +283,17 @@ class ControlSelected(SelectedBreakersOperation):
     act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
     form = ConfirmControlSelectedForm
 
-    def words_of(self) -> str:
+    def label_key(self) -> str:
         return self.request.POST["control"]
 
     def initial_form(self) -> forms.Form:
         control = self.request.POST.get("control", "")
         if control not in CONTROLS:
-            raise OperationRejected(gettext("No such control."), code="invalid")
+            raise OperationRejected(gettext("Unknown control."), code="invalid")
         return self.form_for({"control": control})
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "effect": CONTROLS[self.words_of()].effect}
+        return {**super().describe(), "effect": CONTROLS[self.label_key()].effect}
 
     def service(self, **arguments: Any) -> OperationResult:
         return services.set_breaker_controls(**arguments)

@@ -120,7 +120,7 @@ def build_rows(
             failure_rate=format_failure_rate(summary),
             calls_per_minute=round(summary.calls_per_minute),
             next_probe=format_next_probe(status, page.at),
-            cause=format_cause(change.cause) if change else "",
+            cause=format_cause(change.cause, change.to_state) if change else "",
         )
 
 

@@ -1,4 +1,4 @@
-"""The search cache's page: what it holds, its last hours, its clears, and the acts on it."""
+"""The search cache's page: what it holds, its last hours, its clears and operations."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -24,7 +24,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, SearchCacheStatus
 
 TOLD_AGAIN = 30.0
-"""Seconds for which a sample of a large database, and hours long past, are shown again."""
+"""Seconds for which a sample of a large database, and hours long past, are reused."""
 MAX_CLEARS_SHOWN = 5
 
 
@@ -46,8 +46,11 @@ class SearchCacheAdmin(DomainAdmin):
             "disabled_reason": disabled,
         }
         return {
-            # The load falls while a minute goes on; it is told anew whenever the counts are.
-            "seen": (told, replace(status, load=None, history=None, server_bytes=None, bytes=None)),
+            # The load falls as a minute passes; it is shown anew whenever the counts change.
+            "etag_source": (
+                told,
+                replace(status, load=None, history=None, server_bytes=None, bytes=None),
+            ),
             "status": status,
             "load": describe_load(asdict(status.load)) if status.load else {},
             "periods": [(each, format_period(each), each == hours) for each in SCALES],
@@ -76,34 +79,34 @@ class SearchCacheAdmin(DomainAdmin):
         return Sweep(self, request, **self._addresses(request, "sweep")).respond()
 
     def show_again(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
-        """Show the page with a form that was filled in wrongly, and what is wrong in its place.
+        """Show the page with an invalid form and its errors.
 
-        It does not keep itself up to date: its address is that of the act.
+        It does not refresh itself: its address is that of the operation.
         """
         wrong = next(name for name in form.fields if form.errors.get(name))
         form.fields[wrong].widget.attrs["autofocus"] = True
         context = {**self.describe(request), "form": form}
-        del context["seen"]
+        del context["etag_source"]
         return self.render(request, self.page_template, context)
 
     def _addresses(self, request: HttpRequest, act: str) -> dict[str, str]:
-        """An act leads back to the hours from which it was asked for."""
+        """Lead back to the hours from which the operation was requested."""
         hours, _complaint = parse_hours(request.GET)
         return {"url": self.url(act) + hours_query(hours), "back": self.url() + hours_query(hours)}
 
 
 def parse_hours(sent: QueryDict) -> tuple[int, str]:
-    """Return the hours that an address asks for, and what is wrong with it."""
+    """Return the hours that an address asks for, and a complaint if it is wrong."""
     given = sent.get("hours", str(DEFAULT_HOURS))
     known = {str(hours): hours for hours in SCALES}
     if given in known:
         return known[given], ""
-    words = gettext("There is no such period. This is %(period)s.")
+    words = gettext("Unknown period. Showing %(period)s.")
     return DEFAULT_HOURS, words % {"period": format_period(DEFAULT_HOURS)}
 
 
 def hours_query(hours: int) -> str:
-    """Return what an address ends in that keeps the hours."""
+    """Return the query that keeps the hours."""
     return "" if hours == DEFAULT_HOURS else f"?hours={hours}"
 
 
@@ -113,13 +116,13 @@ def format_period(hours: int) -> str:
 
 
 def initial_form(sent: QueryDict) -> ClearForm:
-    """Return the form for a clear; a link to a tag has filled it in."""
+    """Return the form for a clear; a link to a tag fills it in."""
     tag = sent.get("tag", "")[:MAX_TAG_CHARS]
     return ClearForm(initial={"mode": "tags", "tags": tag} if tag else None)
 
 
 def describe_history(status: SearchCacheStatus, hours: int) -> dict[str, Any] | None:
-    """Return the drawings of the last hours; None while their counts are unknown."""
+    """Return the charts of the last hours; None while their counts are unknown."""
     if not status.history:
         return None
     clears = services.list_clears_since(status.history[0].at)

@@ -1,7 +1,4 @@
-"""The search cache's last hours as drawings, and as the table that says the same in numbers.
-
-Turns the minutes that the service tells into paths; knows nothing of pages and colours.
-"""
+"""The search cache's last hours as charts, and as a table of the same numbers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,16 +22,16 @@ SERIES: Sequence[tuple[str, "_StrPromise"]] = (
     ("hits", _("Hits")),
     ("misses", _("Misses")),
     ("stale_served", _("Stale values served")),
-    ("bypassed", _("Calls with the store away")),
+    ("bypassed", _("Bypassed calls")),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How finely some hours are told, in minutes."""
+    """How finely a period is shown, in minutes."""
 
     drawn: int
-    """Per step of the drawing."""
+    """Per step of the chart."""
     listed: int
     """Per row of the table, of which there are at most 37."""
 
@@ -49,7 +46,7 @@ SCALES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Some minutes that follow one another, from ``at`` on."""
+    """Some consecutive minutes, from ``at`` on."""
 
     at: datetime
     minutes: int
@@ -75,17 +72,17 @@ class Interval:
 def describe_charts(
     history: Sequence[SearchCacheMinute], clears: Sequence[datetime], *, hours: int
 ) -> dict[str, Any]:
-    """Return the drawings and their table; the minute under way, the newest, is left out.
+    """Return the charts and their table, without the current minute.
 
-    ``clears`` are those since the oldest minute.
+    ``clears`` are the times of those since the oldest minute.
     """
     minutes, scale = history[:-1], SCALES[hours]
     begin, end = history[0].at, history[-1].at
     steps = list(intervals(minutes, scale.drawn))
-    whole = total(history)  # the running minute, too, which is not drawn yet
+    whole = total(history)  # with the current minute, which the charts leave out
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
-    told = max(most, float(total(history[-1:]).calls))
+    peak = max(most, float(total(history[-1:]).calls))
     axis = Axis(begin=begin, end=end, top=top)
     return {
         "hours": hours,
@@ -96,15 +93,15 @@ def describe_charts(
         "height": HEIGHT,
         "top": count(top),
         "calls": count(whole.calls),
-        "most": tenths(told) if told % 1 else count(round(told)),
+        "most": tenths(peak) if peak % 1 else count(round(peak)),
         "ratio": format_ratio(whole.hit_ratio),
         "areas": [
             {"name": name, "path": path} for name, path in axis.areas(steps) if path and most
         ],
         "line": axis.line(steps),
         "legend": [
-            {"name": name, "words": words, "number": count(getattr(whole, name))}
-            for name, words in SERIES
+            {"name": name, "label": label, "number": count(getattr(whole, name))}
+            for name, label in SERIES
         ],
         "marks": [f"{axis.x(at):.1f}" for at in clears],
         "rows": list(table_rows(minutes, scale.listed, clears)),
@@ -113,7 +110,7 @@ def describe_charts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """Where an instant and a number lie in the drawing."""
+    """Maps times and numbers to places in the chart."""
 
     begin: datetime
     end: datetime
@@ -126,9 +123,9 @@ class Axis:
         return HEIGHT * (1 - number / self.top)
 
     def areas(self, steps: Sequence[Interval]) -> Iterator[tuple[str, str]]:
-        """Yield each series' name and path, one upon the other; where no call was is a gap."""
+        """Yield each series' name and path, stacked, with a gap where there were no calls."""
         feet = [0.0] * len(steps)
-        for name, _words in SERIES:
+        for name, _label in SERIES:
             heads = [foot + step.per_minute(name) for foot, step in zip(feet, steps, strict=True)]
             parts = [
                 self._area([(steps[n], feet[n], heads[n]) for n in run])
@@ -138,7 +135,7 @@ class Axis:
             feet = heads
 
     def line(self, steps: Sequence[Interval]) -> str:
-        """Return the path of the hit ratio; where there is none is a gap."""
+        """Return the path of the hit ratio, with a gap where there is none."""
         path = ""
         for run in runs([step.hit_ratio is not None for step in steps]):
             for place, n in enumerate(run):
@@ -161,27 +158,27 @@ class Axis:
 
 
 def intervals(minutes: Sequence[SearchCacheMinute], length: int) -> Iterator[Interval]:
-    """Yield the minutes by intervals that begin at the same minutes whenever one looks."""
+    """Yield the minutes by intervals that begin at the same times on each request."""
     for _number, group in groupby(minutes, lambda minute: minute.at.timestamp() // 60 // length):
         yield total(list(group))
 
 
 def total(minutes: Sequence[SearchCacheMinute]) -> Interval:
     sums = {
-        name: sum(getattr(minute.counts, name) for minute in minutes) for name, _words in SERIES
+        name: sum(getattr(minute.counts, name) for minute in minutes) for name, _label in SERIES
     }
     return Interval(at=minutes[0].at, minutes=len(minutes), **sums)
 
 
 def runs(flags: Sequence[bool]) -> Iterator[list[int]]:
-    """Yield the places of the true ones, those that follow one another together."""
+    """Yield the indexes of true flags, consecutive ones together."""
     for flag, places in groupby(range(len(flags)), flags.__getitem__):
         if flag:
             yield list(places)
 
 
 def round_up(number: float) -> int:
-    """Return the next 1, 2 or 5 with zeros, at least 1: what an axis ends in."""
+    """Return the next 1, 2 or 5 times a power of ten, at least 1, as the end of an axis."""
     top = 1
     while top < number:
         top = top * 5 // 2 if str(top)[0] == "2" else top * 2
@@ -191,12 +188,12 @@ def round_up(number: float) -> int:
 def table_rows(
     minutes: Sequence[SearchCacheMinute], length: int, clears: Sequence[datetime]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the drawings show, newest first."""
+    """Yield what the charts show, newest first."""
     for part in reversed(list(intervals(minutes, length))):
         end = part.at + timedelta(minutes=part.minutes)
         yield {
             "at": part.at,
-            "values": [(words, count(getattr(part, name))) for name, words in SERIES],
+            "values": [(label, count(getattr(part, name))) for name, label in SERIES],
             "calls": count(part.calls),
             "ratio": format_ratio(part.hit_ratio),
             "clears": count(sum(part.at <= at < end for at in clears)),

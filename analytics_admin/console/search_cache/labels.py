@@ -1,4 +1,4 @@
-"""How the search cache's figures read: numbers with words, and "unknown" for what is not known."""
+"""How the search cache's figures read; what is not known reads "unknown"."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,6 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin import services
 from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
@@ -26,19 +25,19 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "hit_ratio": _("Hit ratio"),
     "misses": _("Misses"),
     "stale_served": _("Stale values served"),
-    "stale_on_error": _("… because the search failed"),
-    "bypassed": _("Calls with the store away"),
+    "stale_on_error": _("… after a failed search"),
+    "bypassed": _("Bypassed calls"),
     "fills": _("Values stored"),
-    "refused_fills": _("Refused: cleared or set meanwhile"),
-    "too_large": _("Refused: too large"),
-    "compute_errors": _("Searches that failed"),
-    "compute_seconds": _("Time spent on searches"),
-    "saved_seconds": _("Time that hits have saved"),
+    "refused_fills": _("Not stored: cleared or replaced meanwhile"),
+    "too_large": _("Not stored: too large"),
+    "compute_errors": _("Failed searches"),
+    "compute_seconds": _("Time spent searching"),
+    "saved_seconds": _("Time saved by hits"),
 }
 
 
 def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
-    """Return the words of the search cache's page, as plain data."""
+    """Return the facts of the search cache's page, as plain data."""
     periods = (status.last_5_minutes, status.last_hour, status.last_day)
     tone, verdict = describe_verdict(status)
     return {
@@ -54,7 +53,7 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
         "mode": format_mode(status.last_clear.mode) if status.last_clear else "",
         "figures": list(_rows([period for period in periods if period is not None])),
         "looked_at": count(status.looked_at or 0),
-        "foreign": _foreign_rows(
+        "foreign": _other_keys(
             [
                 {"prefix": kind.prefix, "keys": kind.keys, "share": kind.share}
                 for kind in status.foreign or ()
@@ -64,28 +63,28 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
 
 
 def describe_verdict(status: SearchCacheStatus) -> tuple[str, str]:
-    """Return the tone, and the sentence that says how the search cache is."""
+    """Return the verdict's tone and sentence."""
     if not status.reachable:
         return "quiet", gettext("Unknown: %(reason)s") % {"reason": localized(status.unavailable)}
     recent = status.last_5_minutes
     if recent is None:
-        return "warn", gettext("The search cache answers. How it is used is unknown.")
+        return "warn", gettext("The search cache is reachable. Its statistics are unknown.")
     if recent.bypassed:
         return "warn", gettext(
-            "The search cache answers. In the last five minutes some calls went without it."
+            "The search cache is reachable. Some calls bypassed it in the last five minutes."
         )
-    return "good", gettext("The search cache answers.")
+    return "good", gettext("The search cache is reachable.")
 
 
 def describe_clears(rows: Sequence[Operation]) -> list[dict[str, Any]]:
-    """Return the words about clears, whatever became of them."""
+    """Return the rows about clears, whatever their status."""
     return [
         {
             "id": str(row.pk),
             "at": row.started_at,
             "status": status_badge(row),
-            "mode": format_mode(services.clear_mode_of(row)),
-            "tags": services.clear_tags_of(row),
+            "mode": format_mode(row.clear_mode),
+            "tags": row.tags,
             "actor": row.actor,
             "reason": row.reason,
             "error": row.error,
@@ -95,14 +94,14 @@ def describe_clears(rows: Sequence[Operation]) -> list[dict[str, Any]]:
 
 
 def format_mode(mode: str) -> str:
-    """Return how a clear was done; a way this version does not know keeps its own name."""
+    """Return the mode of a clear; an unknown mode keeps its name."""
     return str(MODES.get(mode, mode))
 
 
 def describe_tags(status: SearchCacheStatus, address: str) -> list[dict[str, str]]:
-    """Return the tags in use, each with the address that puts it into the form.
+    """Return the tags in use, each with the URL that puts it into the form.
 
-    One with a comma has none: between tags a comma parts them.
+    A tag with a comma has no URL, as the form separates tags by commas.
     """
     sign = "&" if "?" in address else "?"
     return [
@@ -132,38 +131,38 @@ def describe_sweep(sweep: SearchCacheSweep | None) -> dict[str, Any] | None:
 
 
 def describe_load(load: Mapping[str, Any]) -> dict[str, str]:
-    """Return the words about what comes per second, and what would after a clear."""
-    told = {name: tenths(value) for name, value in load.items() if value is not None}
+    """Return the load per second now, and after a clear."""
+    texts = {name: tenths(value) for name, value in load.items() if value is not None}
     if load["hit_ratio"] is not None:
-        told["hit_ratio"] = share(load["hit_ratio"])
-    return told
+        texts["hit_ratio"] = share(load["hit_ratio"])
+    return texts
 
 
 def describe_impact(preview: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the words about what a clear means for the backend, and for other keys.
+    """Return what a clear means for the backend, and for other keys.
 
-    A preview may say nothing of either, as that of a clear by tags.
+    A preview may hold neither, as that of a clear by tags.
     """
     load, size = preview.get("load"), preview.get("bytes")
     return {
         "bytes": "" if size is None else filesizeformat(size),
         "load": describe_load(load) if load else {},
-        "foreign": _foreign_rows(preview.get("foreign") or ()),
+        "foreign": _other_keys(preview.get("foreign") or ()),
     }
 
 
 def _rows(periods: Sequence[SearchCacheCounts]) -> Iterator[dict[str, Any]]:
     if not periods:
         return
-    for figure, words in FIGURES.items():
+    for figure, label in FIGURES.items():
         yield {
             "figure": figure,
-            "words": words,
-            "values": [_shown(figure, getattr(period, figure)) for period in periods],
+            "label": label,
+            "values": [_format_figure(figure, getattr(period, figure)) for period in periods],
         }
 
 
-def _shown(figure: str, value: float | None) -> str:
+def _format_figure(figure: str, value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     if figure == "hit_ratio":
@@ -173,10 +172,10 @@ def _shown(figure: str, value: float | None) -> str:
     return count(int(value))
 
 
-def _foreign_rows(foreign: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _other_keys(foreign: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
-            "prefix": kind["prefix"] or gettext("(no colon)"),
+            "prefix": kind["prefix"] or gettext("(no prefix)"),
             "keys": count(kind["keys"]),
             "share": share(kind["share"]),
         }

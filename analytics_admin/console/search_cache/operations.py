@@ -1,4 +1,4 @@
-"""The acts on the search cache: clear, undo, sweep."""
+"""What operators do to the search cache: clear, undo, sweep."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,11 +32,11 @@ class Clear(ConfirmedOperation):
     page: "SearchCacheAdmin"
 
     def initial_form(self) -> forms.Form:
-        """What the page asked for is taken over, and checked like the rest."""
+        """Take over, and check, what the page asked for."""
         return self.form(self.request.POST)
 
     def go_back(self, complaint: str) -> HttpResponse:
-        """What was filled in wrongly is said in its place, before anything else is asked."""
+        """Show an invalid form again with its errors."""
         form = ClearForm(self.request.POST)
         if CONFIRMED in self.request.POST or "mode" not in form.data or form.is_valid():
             return super().go_back(complaint)
@@ -67,7 +67,7 @@ class Clear(ConfirmedOperation):
 
 
 class Undo(ConfirmedOperation):
-    """Undoes the clear that the confirm page was about, and no other that is the last by then."""
+    """Undoes the clear that the confirm page is about, and no later one."""
 
     act = Operation.Kind.UNDO_CLEAR
     template = "admin/analytics_admin/confirm_undo.html"
@@ -80,7 +80,7 @@ class Undo(ConfirmedOperation):
         return {"expected_clear": options.get("clear") or None}
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:
-        """The form carries which clear it is."""
+        """Have the form carry which clear it is."""
         preview = result.preview or {}
         self.shown.initial["clear"] = preview["clear"]
         return {"undo_until": timezone.now() + timedelta(seconds=preview["seconds_left"])}

@@ -13,14 +13,14 @@ let skew = live ? Date.parse(live.dataset.now) - Date.now() : 0;
 const formats = {
   moment: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "long" }),
   clock: new Intl.DateTimeFormat(language, { timeStyle: "medium" }),
-  ago: new Intl.RelativeTimeFormat(language, { numeric: "always" }),
+  age: new Intl.RelativeTimeFormat(language, { numeric: "always" }),
 };
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 function age(seconds) {
   const past = Math.max(0, Math.floor(seconds));
   const [unit, length] = UNITS.find(([, length]) => past >= length) ?? UNITS.at(-1);
-  return formats.ago.format(-Math.floor(past / length), unit);
+  return formats.age.format(-Math.floor(past / length), unit);
 }
 
 function remaining(seconds) {
@@ -37,9 +37,9 @@ function words(element) {
     case "moment":
     case "clock":
       return formats[element.dataset.aaAs].format(at);
-    case "ago":
+    case "age":
       return age(-ahead);
-    case "left":
+    case "countdown":
       if (ahead <= 0) return element.dataset.aaOver || remaining(0);
       return ahead < 86400 ? remaining(ahead) : element.textContent;
     default:
