@@ -52,6 +52,16 @@ def test_sentences_are_short(page: Path) -> None:
     assert max(lengths) <= 35
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_what_it_shows_in_bold_is_what_the_console_says(page: Path) -> None:
+    """Bold text is a label of the console, unless it ends in a stop: then it begins a paragraph."""
+    app = ROOT / "analytics_admin"
+    shown = " ".join(path.read_text() for kind in ("py", "html") for path in app.rglob(f"*.{kind}"))
+    for bold in re.findall(r"\*\*([^*]+)\*\*", outside_code(page.read_text())):
+        for label in bold.split(" \u203a "):
+            assert label.endswith((".", ":")) or label.lower() in shown.lower(), label
+
+
 @pytest.mark.parametrize("page", ["explanation/architecture.md", "contributing.md"])
 def test_every_file_it_names_exists(page: str) -> None:
     named = re.findall(r"`((?:[\w.-]+/)+(?:[\w-]+\.\w+)?|\w+\.py)`", read(page))
