@@ -123,7 +123,7 @@ class CacheClient:
             return MemoryStore(caches[self._alias])
         pool = ConnectionPool(
             dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
-            bounded=access.bounded,
-            patience=access.reply_timeout,
+            run_bounded=access.bounded,
+            reply_timeout=access.reply_timeout,
         )
         return RedisStore(pool, probe_key=self._full_key("analytics_admin:probe"))

@@ -10,7 +10,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from analytics_admin.caching.epochs import record_key
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import StoreUnavailable, shares_database
+from analytics_admin.stores.client import StoreUnavailable, aliases_sharing_database
 
 SCAN_COUNT = 400
 """Slots of the key table per SCAN: with the UNLINKs of one page about 0.3 ms of the server."""
@@ -111,7 +111,7 @@ def _neighbours(alias: str) -> list[str]:
     cache = caches[alias]
     if isinstance(cache, LocMemCache):
         return [other for other in caches if other != alias and _same_memory(cache, other)]
-    return shares_database(alias)
+    return aliases_sharing_database(alias)
 
 
 def _same_memory(cache: BaseCache, other: str) -> bool:

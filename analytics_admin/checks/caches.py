@@ -16,7 +16,11 @@ from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.checks.settings import TAG, are_unusable, check_settings, error, warning
 from analytics_admin.conf import SETTING, AppSettings, app_settings
-from analytics_admin.stores.client import StoreUnavailable, dedicated_client, shares_database
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    aliases_sharing_database,
+    dedicated_client,
+)
 
 MAX_TIMEOUT_SECONDS = 5.0
 """redis-py's own default, which is already too long for a page."""
@@ -146,7 +150,7 @@ def _neighbours(site: AppSettings) -> Iterator[CheckMessage]:
     """Report other data in the search cache's database: a flush takes it, a clear scans past it."""
     alias = site.search_cache
     try:
-        others = set(shares_database(alias))
+        others = set(aliases_sharing_database(alias))
         if not site.search_cache_dedicated:
             keyspace(alias)
     except StoreUnavailable as problem:

@@ -1,8 +1,7 @@
-"""Connections of the app's own to the server behind a cache alias.
+"""Dedicated Redis clients for the server behind a cache alias.
 
-django-redis shares one pool per URL, so the time-outs of whichever alias connected first hold for
-all; here each caller states its own and nothing is retried. It copies what the alias' client was
-built from.
+django-redis shares one pool per URL, so the time-outs of the first alias to connect hold for all.
+Here each caller states its own, and nothing is retried. The other options are the alias' own.
 """
 
 import os
@@ -16,14 +15,14 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
+from redis.connection import HiredisRespSerializer
 
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.packing import CommandPacker
 
 
 class StoreUnavailable(OperatorError):
-    """The store behind a cache alias did not do what was asked; ``reason`` holds no secret."""
+    """The store behind a cache alias did not carry out a request; ``reason`` holds no secret."""
 
     code = "store_unavailable"
 
@@ -34,8 +33,8 @@ class OutcomeUnknown(OperatorError):
     code = "outcome_unknown"
 
 
-# By exception class name, nearest class first. Driver texts can hold a URL with its password, so
-# none of them is ever passed on.
+# By exception class name, nearest class first. The driver's texts can hold a URL with its password,
+# so they are never shown.
 _REASONS = {
     "AuthenticationError": Message(_("the store refused the user name or password")),
     "AuthenticationWrongNumberOfArgsError": Message(
@@ -53,14 +52,13 @@ _REASONS = {
     "OSError": Message(_("the store cannot be reached")),
 }
 
-# Refusals for which the client has no class of their own.
+# Errors for which the driver has no class of their own.
 _REASONS_BY_TEXT = {
     "ACL failure in script": Message(_("the store's user lacks a permission that this needs")),
     "MISCONF": Message(_("the store cannot write its data to disk")),
     "MASTERDOWN": Message(_("the store is a replica that has lost its primary")),
     "is busy running": Message(_("the store is busy with a script")),
 }
-
 
 # What a cache alias with unusable settings raises before it connects.
 _UNUSABLE = (
@@ -74,12 +72,12 @@ _UNUSABLE = (
 
 
 def explain_error(error: BaseException) -> Message:
-    """Return an operator's words for an exception of the redis client, without its text."""
+    """Return a message for operators about an exception of the redis client, without its text."""
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
         return _REASONS["OutOfMemoryError"]
-    for word, reason in _REASONS_BY_TEXT.items():
-        if word in text:
+    for part, reason in _REASONS_BY_TEXT.items():
+        if part in text:
             return reason
     for cls in type(error).__mro__:
         if cls.__name__ in _REASONS:
@@ -88,7 +86,7 @@ def explain_error(error: BaseException) -> Message:
 
 
 def is_local_memory(alias: str) -> bool:
-    """Say whether the alias is Django's in-process cache, which only one process ever sees."""
+    """Return whether the alias is Django's in-process cache, which other processes do not see."""
     try:
         return isinstance(caches[alias], LocMemCache)
     except _UNUSABLE:
@@ -97,7 +95,7 @@ def is_local_memory(alias: str) -> bool:
 
 @contextmanager
 def operation_client(alias: str, *, timeout: float) -> Iterator[Any]:
-    """Lend a client for one act and close its connections afterwards."""
+    """Provide a client for one operation and close its connections afterwards."""
     client = dedicated_client(alias, timeout=timeout)
     try:
         yield client
@@ -106,32 +104,32 @@ def operation_client(alias: str, *, timeout: float) -> Iterator[Any]:
 
 
 def dedicated_client(alias: str, *, timeout: float) -> Any:
-    """Return a redis client of the caller's own for the alias' server.
+    """Return a redis client for the alias' server that no other code shares.
 
     ``timeout`` (seconds) holds for connecting and for each reply. Replies are bytes, whatever the
-    alias decodes. Nothing connects yet.
+    alias decodes. The client connects at its first command.
 
     Raises:
-        StoreUnavailable: the alias' settings are unusable (a malformed URL, say).
+        StoreUnavailable: the alias' settings are unusable, for example a malformed URL.
     """
     try:
-        shared = _shared_client(caches[alias])
-        pool = shared.connection_pool
+        client = _alias_client(caches[alias])
+        pool = client.connection_pool
         kwargs = {
             key: value
             for key, value in pool.connection_kwargs.items()
             if not key.startswith(("retry", "maint_notifications"))
         }
         kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        # The third costs greetings, each a round trip, and lets a server stretch the time-outs.
+        # RESP3 costs two round trips per connection and lets a server extend the time-outs.
         kwargs["protocol"] = 2
-        kwargs["driver_info"] = None  # two more, to tell the server which library calls
+        kwargs["driver_info"] = None  # two more round trips, which name the client library
         kwargs["decode_responses"] = False
         kwargs["command_packer"] = CommandPacker()
-        own_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
-        return type(shared)(connection_pool=own_pool)
-    except _UNUSABLE as e:
-        raise StoreUnavailable(explain_error(e)) from None
+        dedicated_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
+        return type(client)(connection_pool=dedicated_pool)
+    except _UNUSABLE as error:
+        raise StoreUnavailable(explain_error(error)) from None
 
 
 def load_script(package: str, name: str) -> str:
@@ -139,11 +137,23 @@ def load_script(package: str, name: str) -> str:
     return files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
-def shares_database(alias: str) -> list[str]:
-    """Return the other aliases in CACHES that are set to the same server and database, sorted.
+class CommandPacker(HiredisRespSerializer):
+    """Encodes commands, with numbers as text.
 
-    Compares settings and connects to nothing. Aliases without Redis, or whose settings are
-    unusable, hold no data there and are left out; so is everything if ``alias`` is one of them.
+    When hiredis (3.5) converts a number itself, a signal handler that raises, such as Ctrl-C's,
+    ends the process with a segmentation fault.
+    """
+
+    def pack(self, *args: Any) -> Any:
+        texts: Any = (str(arg) if isinstance(arg, int | float) else arg for arg in args)
+        return super().pack(*texts)
+
+
+def aliases_sharing_database(alias: str) -> list[str]:
+    """Return the other aliases in CACHES with the same server and database, sorted.
+
+    Compares settings only. Aliases without Redis or with unusable settings are left out; if
+    ``alias`` is one of them, the list is empty.
     """
     database = _database(alias)
     if database is None:
@@ -153,19 +163,19 @@ def shares_database(alias: str) -> list[str]:
 
 
 def other_addresses(alias: str) -> list[str]:
-    """Return the aliases that may lead to the same database by another address, sorted.
+    """Return the aliases that may reach the same database under another address, sorted.
 
-    They have the same database number elsewhere: behind a socket, another name of the host, a
-    replica. Connects to nothing.
+    They have the same database number: behind a socket, another host name or a replica. Compares
+    settings only.
     """
     database = _database(alias)
     if database is None:
         return []
-    found = {other: _database(other) for other in settings.CACHES if other != alias}
+    databases = {other: _database(other) for other in settings.CACHES if other != alias}
     return sorted(
         other
-        for other, its in found.items()
-        if its is not None and its != database and its[-1] == database[-1]
+        for other, address in databases.items()
+        if address is not None and address != database and address[-1] == database[-1]
     )
 
 
@@ -173,9 +183,9 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def _database(alias: str) -> tuple[object, ...] | None:
-    """Return what tells one Redis database from another, or None if the alias leads to none."""
+    """Return what identifies the alias' Redis database, or None if it has none."""
     try:
-        return _address(_shared_client(caches[alias]).connection_pool)
+        return _address(_alias_client(caches[alias]).connection_pool)
     except (*_UNUSABLE, StoreUnavailable):
         return None
 
@@ -192,7 +202,7 @@ def _address(pool: Any) -> tuple[object, ...]:
     return ("host", host, int(kwargs.get("port") or 6379), number)
 
 
-def _shared_client(cache: BaseCache) -> Any:
+def _alias_client(cache: BaseCache) -> Any:
     """Return the client that the alias itself uses; it connects on its first command."""
     if isinstance(cache, DjangoRedisCache):
         return cache._cache.get_client(write=True)

@@ -1,7 +1,7 @@
-"""Threads of the engine's own that carry requests to the store, so that callers wait bounded time.
+"""Threads that carry requests to a store, so that callers wait for a bounded time.
 
-A socket time-out holds for each read, and looking up a host name has none: only a caller that waits
-for another thread can be sure to be let go. The threads are daemons: they never delay an exit.
+A socket time-out holds for each read, and a host name lookup has none. Only a caller that waits for
+another thread is sure to return in time. The threads are daemons, so they never delay an exit.
 """
 
 import queue
@@ -16,14 +16,14 @@ MAX_THREADS = 4
 
 
 class ExecutorShutDown(Exception):
-    """The courier was sent away before the job was done."""
+    """The executor was shut down before the job was done."""
 
 
 class StoreExecutor:
-    """A few lazily started daemon threads; not to be used on the other side of a fork."""
+    """A few daemon threads, started when needed. Replace it after a fork."""
 
     def __init__(self, threads: int = MAX_THREADS) -> None:
-        self._most = threads
+        self._max_threads = threads
         self._started = 0
         self._idle = 0
         self._lock = threading.Lock()
@@ -33,9 +33,9 @@ class StoreExecutor:
         self._is_shut_down = False
 
     def submit(self, job: Callable[[], T]) -> "Future[T]":
-        """Have the job run soon; its result or exception arrives in the future."""
+        """Run the job soon; its result or exception arrives in the future."""
         future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # so that no waiter's cancellation reaches the job
+        future.set_running_or_notify_cancel()  # a waiter that is cancelled does not cancel the job
         with self._lock:
             if self._is_shut_down:
                 future.set_exception(ExecutorShutDown())
@@ -44,31 +44,31 @@ class StoreExecutor:
             self._jobs.put((future, job))
             if self._idle:
                 self._idle -= 1
-            elif self._started < self._most:
+            elif self._started < self._max_threads:
                 self._start_thread()
-            unmanned = not self._started
-        if unmanned:
+            has_no_thread = not self._started
+        if has_no_thread:
             self._do_next()
         return future
 
     def shut_down(self) -> None:
-        """Let every waiter go with Dismissed; no job is begun any more.
+        """Release every waiter with ExecutorShutDown and start no further job.
 
-        A thread that hangs in a job ends when that does, and nobody hears of its result.
+        A thread that hangs in a job ends with the job, whose result is dropped.
         """
         with self._lock:
             self._is_shut_down = True
-            left, self._pending = self._pending, set()
+            released, self._pending = self._pending, set()
             for _ in range(self._started):
                 self._jobs.put(None)
-        for future in left:
+        for future in released:
             future.set_exception(ExecutorShutDown())
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="circuit breaker store", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the process ends, or may have no more threads
+        except RuntimeError:  # the process is ending or may start no more threads
             return
         self._started += 1
 
@@ -78,7 +78,7 @@ class StoreExecutor:
                 self._idle += 1
 
     def _do_next(self) -> bool:
-        """Do one job, keeping nothing of it; say whether there may be more."""
+        """Do one job, keep no reference to it, and return whether there may be more."""
         task = self._jobs.get()
         if task is None:
             return False
@@ -87,17 +87,17 @@ class StoreExecutor:
             return True
         try:
             result = job()
-        except BaseException as error:  # the caller's to handle, whatever it is
-            if self._take(future):
+        except BaseException as error:  # the caller handles it, whatever it is
+            if self._claim(future):
                 future.set_exception(error)
         else:
-            if self._take(future):
+            if self._claim(future):
                 future.set_result(result)
         del future, job, task  # an exception's traceback would keep them alive
         return True
 
-    def _take(self, future: "Future[Any]") -> bool:
-        """Say whether the future is still to be settled; at most one hears yes."""
+    def _claim(self, future: "Future[Any]") -> bool:
+        """Return whether the future is still pending; only the first caller gets True."""
         with self._lock:
             if future not in self._pending:
                 return False

@@ -1,7 +1,7 @@
-"""Connections of the search cache's own, used in the caller's thread with no more than they need.
+"""Connections of the search cache, used in the caller's thread with little overhead.
 
-A connection is opened by another thread, for looking up a name has no time-out. Nothing is retried
-but on a connection that was found closed, which costs no wait.
+Another thread opens each connection, since a host name lookup has no time-out. Only a connection
+that turns out to be closed is tried again, which costs no wait.
 """
 
 from collections import deque
@@ -12,26 +12,26 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 
 MAX_IDLE_CONNECTIONS = 64
-"""Connections kept for later: as many as threads were seen to call at once, up to this."""
+"""Connections kept for later use."""
 
 
 class ConnectionPool:
     """Idle connections to one server.
 
-    ``bounded`` runs a function within the caller's patience; ``patience`` tells how many seconds
-    that is for a reply if less than usual.
+    ``run_bounded`` runs a function that may hang within the caller's time limit. ``reply_timeout``
+    returns the seconds that a reply may take, or None for the client's own time-out.
     """
 
     def __init__(
         self,
         client: Any,
         *,
-        bounded: Callable[[Callable[[], Any]], Any],
-        patience: Callable[[], float | None],
+        run_bounded: Callable[[Callable[[], Any]], Any],
+        reply_timeout: Callable[[], float | None],
     ) -> None:
         self._pool = client.connection_pool
-        self._bounded = bounded
-        self._latency = patience
+        self._run_bounded = run_bounded
+        self._reply_timeout = reply_timeout
         self._idle: deque[Any] = deque()
         self._closed = False
 
@@ -44,27 +44,27 @@ class ConnectionPool:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._exchange(self._bounded(self._open), commands)
+            return self._exchange(self._run_bounded(self._open), commands)
         try:
             return self._exchange(connection, commands)
-        except StoreConnectionError:  # the server closed it while it lay idle, and others with it
+        except StoreConnectionError:  # the server closed it while it was idle, and others with it
             self._drop_idle()
-        return self._exchange(self._bounded(self._open), commands)
+        return self._exchange(self._run_bounded(self._open), commands)
 
     def close(self) -> None:
-        """Close the idle connections now and those in use afterwards."""
+        """Close the idle connections now, and those in use after their reply."""
         self._closed = True
         self._drop_idle()
 
     def _open(self) -> Any:
-        # Not by make_connection(): the pool counts what it made, and never those that are closed.
+        # make_connection() would count each new connection and never a closed one.
         connection = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.connect()
         return connection
 
     def _exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        limit = self._latency()
-        how = {} if limit is None else {"timeout": limit}
+        timeout = self._reply_timeout()
+        options = {} if timeout is None else {"timeout": timeout}
         refusal: ResponseError | None = None
         replies: list[Any] = []
         try:
@@ -74,7 +74,7 @@ class ConnectionPool:
             connection.send_packed_command(packed, check_health=False)
             for _ in commands:
                 try:
-                    replies.append(connection.read_response(**how))
+                    replies.append(connection.read_response(**options))
                 except ResponseError as error:
                     refusal = error
         except BaseException:

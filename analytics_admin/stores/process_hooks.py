@@ -1,4 +1,4 @@
-"""What has to be done when the process ends or forks; keeps nobody alive for it."""
+"""Hooks for the end and the fork of a process. They do not keep their object alive."""
 
 import atexit
 import multiprocessing.util
@@ -9,27 +9,27 @@ from typing import Protocol
 
 
 class ProcessAware(Protocol):
-    """Something that has last words, and cannot be used as it is on the other side of a fork."""
+    """An object with work to do when its process ends or forks."""
 
     def flush(self) -> None:
-        """Say the last words."""
+        """Send what is still pending; the process ends."""
 
     def after_fork(self) -> None:
-        """Begin anew, in the child."""
+        """Start anew in a forked child."""
 
 
-def register_process_hooks(follower: ProcessAware) -> None:
-    """Have the follower flushed when this process ends, and begun anew in forked children."""
-    atexit.register(_weakly(follower.flush))
-    multiprocessing.util.register_after_fork(follower, _flush_at_end_of_child)
-    if multiprocessing.parent_process() is not None:  # begun by a child, after its fork
-        _flush_at_end_of_child(follower)
-    os.register_at_fork(after_in_child=_weakly(follower.after_fork))
+def register_process_hooks(target: ProcessAware) -> None:
+    """Call ``flush`` when this process ends and ``after_fork`` in forked children."""
+    atexit.register(_weakly(target.flush))
+    multiprocessing.util.register_after_fork(target, _flush_at_end_of_child)
+    if multiprocessing.parent_process() is not None:  # created by a child, after its fork
+        _flush_at_end_of_child(target)
+    os.register_at_fork(after_in_child=_weakly(target.after_fork))
 
 
-def _flush_at_end_of_child(follower: ProcessAware) -> None:
-    """multiprocessing's children leave without atexit; this is their way."""
-    multiprocessing.util.Finalize(None, _weakly(follower.flush), exitpriority=10)
+def _flush_at_end_of_child(target: ProcessAware) -> None:
+    """Use a finalizer: children of multiprocessing end without atexit."""
+    multiprocessing.util.Finalize(None, _weakly(target.flush), exitpriority=10)
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
@@ -37,7 +37,7 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
     reference = weakref.WeakMethod(method)
 
     def call() -> None:
-        if (alive := reference()) is not None:
-            alive()
+        if (bound := reference()) is not None:
+            bound()
 
     return call

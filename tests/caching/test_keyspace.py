@@ -8,7 +8,11 @@ from django.core.cache import caches
 
 from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.stores.client import StoreUnavailable, other_addresses, shares_database
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    aliases_sharing_database,
+    other_addresses,
+)
 from tests.support.cache_aliases import OTHER_DB, raw, redis_alias, use_caches
 
 
@@ -133,9 +137,9 @@ def test_aliases_share_a_database_however_its_address_is_spelt(settings: Any) ->
         "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
         "missing": {"BACKEND": "no.such.Cache"},
     }
-    assert shares_database("search") == ["django", "same"]
+    assert aliases_sharing_database("search") == ["django", "same"]
     assert other_addresses("search") == ["elsewhere", "other_port"]
-    assert shares_database("malformed") == shares_database("memory") == []
+    assert aliases_sharing_database("malformed") == aliases_sharing_database("memory") == []
 
 
 HOSTILE = ["", "search", "a[b]*?\\\\", "ü:1", "value:k"]

@@ -10,7 +10,7 @@ from analytics_admin.stores.client import dedicated_client, explain_error
 
 INTERRUPTED = """
 import signal
-from analytics_admin.stores.packing import CommandPacker
+from analytics_admin.stores.client import CommandPacker
 
 def interrupt(*args):
     raise KeyboardInterrupt

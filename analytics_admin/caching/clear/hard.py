@@ -38,10 +38,10 @@ from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
+    aliases_sharing_database,
     is_local_memory,
     operation_client,
     other_addresses,
-    shares_database,
 )
 
 PROBE_TIMEOUT = 0.1
@@ -152,7 +152,7 @@ def _target() -> tuple[str, bool]:
     if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
         raise StoreUnavailable(Message(_("the sessions live in the same cache alias")))
     if dedicated:
-        _refuse_shared_database(shares_database(alias))
+        _refuse_shared_database(aliases_sharing_database(alias))
     return alias, dedicated
 
 

@@ -106,7 +106,7 @@ class StoreAccess:
             return function()
         wait = QueuedWait(self._latency)
         result = wait.wait_for(self._executor.submit(partial(self._run_queued, function, wait)))
-        self._latency.charge(wait.asked)  # the answer to come may not take this time again
+        self._latency.charge(wait.start)  # the answer to come may not take this time again
         return result
 
     def reply_timeout(self) -> float | None:
