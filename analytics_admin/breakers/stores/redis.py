@@ -16,8 +16,6 @@ from redis.exceptions import NoScriptError, RedisError
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.stores import (
-    index_scripts,
-    reading_scripts,
     redis_codec,
     redis_scripts,
 )
@@ -85,7 +83,7 @@ class RedisStore:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(_first(activity_of, names), BATCH))
         calls: list[Call] = [
-            (reading_scripts.LOOK, self._keys(batch), [max(0, len(activity_of) - start * BATCH)])
+            (redis_scripts.LOAD_MANY, self._keys(batch), [max(0, len(activity_of) - start * BATCH)])
             for start, batch in enumerate(batches)
         ]
         for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
@@ -99,7 +97,7 @@ class RedisStore:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(names, BATCH))
         calls: list[Call] = [
-            (reading_scripts.READ_TRANSITIONS, self._keys(batch), []) for batch in batches
+            (redis_scripts.READ_TRANSITIONS, self._keys(batch), []) for batch in batches
         ]
         for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
             reading = replace(reading, now=float(now))
@@ -125,7 +123,7 @@ class RedisStore:
     @_store_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         refused, retired = self._run(
-            index_scripts.REGISTER,
+            redis_scripts.REGISTER,
             [self._index, self._non_closed],
             ["" if keep_for is None else keep_for, MAX_NAMES, *names],
         )
@@ -145,7 +143,7 @@ class RedisStore:
         names = _first(activity_of or (), names)
         head, is_plain, tail = self._key(ANY_NAME).partition(ANY_NAME)
         now, registered, non_closed, looks = self._run(
-            reading_scripts.SURVEY,
+            redis_scripts.SURVEY,
             [self._index, self._non_closed, *self._keys(names)],
             [
                 "" if keep_for is None else keep_for,
@@ -170,7 +168,7 @@ class RedisStore:
     @_store_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         at, row, seen_at, moves, failures, history, policies, windows = self._run(
-            reading_scripts.INSPECT,
+            redis_scripts.INSPECT,
             [self._key(name), self._index],
             [name, *redis_codec.of_window(window)],
         )
@@ -197,7 +195,7 @@ class RedisStore:
     @_store_errors
     def forget(self, name: str, *, generation: str) -> bool:
         keys = [self._index, self._non_closed, *self._keys_of(name)]
-        return bool(self._run(index_scripts.FORGET, keys, [name, generation]))
+        return bool(self._run(redis_scripts.FORGET, keys, [name, generation]))
 
     @_store_errors
     def check_writable(self) -> None:

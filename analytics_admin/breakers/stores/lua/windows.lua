@@ -1,12 +1,7 @@
-"""What the Redis store's scripts know of windows: functions that count calls and sum them up.
-
-``<record>:time:<seconds>`` is a hash of g generation and ``<second>c``, ``<second>f``,
-``<second>o``. ``<record>:count:<calls>`` is a hash of g, c, f, o; its calls in their order are
-the list ``<record>:count:<calls>:runs`` of "calls failures slow".
-"""
-
-# For a script that knows the ``second`` it is. A cell: second, calls, failures, slow calls.
-WINDOWS = """
+-- Counts calls in a window and sums them up. Needs record.lua.
+-- <record>:time:<seconds> is a hash of g generation and <second>c, <second>f, <second>o.
+-- <record>:count:<calls> is a hash of g, c, f, o; its calls lie in order in the list
+-- <record>:count:<calls>:runs, as "calls failures slow". A cell: second, calls, failures, slow.
 local function add_timed(key, size, cells)
   for _, cell in ipairs(cells) do
     if cell[1] > second - size and cell[1] <= second then
@@ -90,4 +85,3 @@ local function window_counts(key, kind, size, generation, cells)
   local sums = redis.call('HMGET', key, 'c', 'f', 'o')
   return tonumber(sums[1]), tonumber(sums[2]), tonumber(sums[3])
 end
-"""
