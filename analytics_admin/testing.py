@@ -1,7 +1,7 @@
-"""Circuit breakers for a site's own tests: in memory, on a clock that the test moves, no server.
+"""Circuit breakers for a site's tests: in memory, on a clock that the test moves, without a server.
 
-With pytest, ``pytest_plugins = ["analytics_admin.testing"]`` in the root conftest.py offers the
-fixture ``breakers``; elsewhere use ``simulated_breakers``. Running sites have no use for this.
+With pytest, put ``pytest_plugins = ["analytics_admin.testing"]`` into the root conftest.py and use
+the fixture ``breakers``. Elsewhere use ``simulated_breakers``.
 """
 
 import secrets
@@ -21,36 +21,33 @@ from analytics_admin.breakers import (
     engine,
     get_breaker,
     permit,
-    protection,
     registry,
-    rounds,
     runtime,
     sync,
 )
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.state import Snapshot, State, Transition
+from analytics_admin.breakers.state import Snapshot, State, StateChange, Transition
 from analytics_admin.breakers.state_machine import display_state, due_transition, new_record
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.breakers.sync import StateChange
 
 TICK = 1e-6
-"""Seconds that pass at each look at the clock: what comes later is later."""
+"""Seconds that pass at each reading of the clock, so that instants differ."""
 
 
 class Clock(Protocol):
-    """What the engine wants of a clock."""
+    """The clock that the engine needs."""
 
     def time(self) -> float:
         """Return seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Return seconds since any instant."""
+        """Return seconds since some fixed instant."""
 
 
 class SimulatedClock:
-    """Begins now; but for ticks it stands still until it is told to go on."""
+    """A clock that begins now and, except for ticks, moves only by ``advance``."""
 
     def __init__(self) -> None:
         self._ticks = count()
@@ -64,22 +61,22 @@ class SimulatedClock:
         return self.time() - self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Move the clock forward."""
         self._now += seconds
 
 
 class SimulatedBreakers:
-    """Every breaker of this process, closed until calls or the test move it."""
+    """Every breaker of this process, closed until calls or the test change it."""
 
     def __init__(self, clock: SimulatedClock, store: MemoryStore) -> None:
         self._clock = clock
         self._store = store
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass without waiting; within a protected call, make it a slow one.
+        """Move the clock forward without waiting. Within a protected call, this makes it slow.
 
         Raises:
-            ValueError: time does not run backward.
+            ValueError: ``seconds`` is negative.
         """
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
@@ -88,10 +85,10 @@ class SimulatedBreakers:
         self._clock.advance(seconds)
 
     def trip(self, name: str) -> None:
-        """Open the breaker for the wait of its policy, as failures would; an operator's hold ends.
+        """Open the breaker for the wait of its policy, as failures would; end any hold.
 
         Raises:
-            LookupError: neither code nor settings declare it.
+            LookupError: neither the code nor the settings declare it.
         """
         policy = get_breaker(name).policy
         won = False
@@ -110,20 +107,20 @@ class SimulatedBreakers:
             )
 
     def heal(self, name: str) -> None:
-        """Close the breaker and forget its failures, as an operator's reset does.
+        """Close the breaker and drop its counts, as an operator's reset does.
 
         Raises:
-            LookupError: neither code nor settings declare it.
+            LookupError: neither the code nor the settings declare it.
         """
         control.reset([get_breaker(name).name], only_open=False)
 
 
 @contextmanager
 def simulated_breakers() -> Iterator[SimulatedBreakers]:
-    """Have every breaker of this process begin closed, in memory, until the block ends.
+    """Make every breaker of this process begin closed, in memory, until the block ends.
 
-    Afterwards each is what it was before. The store of the settings is not asked meanwhile, be it
-    by calls or by operators' acts; no threads are started and nothing is waited for.
+    Afterwards each is as before. Meanwhile neither calls nor operations use the store of the
+    settings, and no thread is started.
     """
     clock = SimulatedClock()
     store = MemoryStore(clock.time)
@@ -132,54 +129,51 @@ def simulated_breakers() -> Iterator[SimulatedBreakers]:
     with ExitStack() as undo:
         undo.callback(_idle_engines.append, simulated)
         undo.enter_context(engine_time(clock))
-        for way in ("connect", "operator_store"):
-            undo.enter_context(patch.object(runtime, way, lambda: store))
-        undo.callback(registry.use_engine, runtime.fleet)
+        for name in ("call_store", "operator_store"):
+            undo.enter_context(patch.object(runtime, name, lambda: store))
+        undo.callback(registry.use_engine, runtime.engine)
         registry.use_engine(simulated)
         yield SimulatedBreakers(clock, store)
 
 
 @contextmanager
 def engine_time(clock: Clock) -> Iterator[None]:
-    """Have the breakers of this process go by another clock until the block ends.
+    """Make the breakers of this process use another clock until the block ends.
 
-    The engine reads the time by names of its modules, which costs a call less than an attribute.
+    The engine reads the time through names of its modules: that is faster than an attribute.
     """
     with ExitStack() as undo:
-        for module in (engine, sync, rounds):
+        for module in (engine, sync):
             undo.enter_context(patch.object(module, "time", clock))
-        for module in (breaker, permit, protection):
+        for module in (breaker, permit):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))
         yield
 
 
 class _SimulatedEngine(Engine):
-    """Asks the store at every call: what one call did, the next one sees, and rates count at once.
-
-    With no other process there is nothing to wait for.
-    """
+    """Synchronises at every call, and evaluates rates at once: there is no other process."""
 
     def __init__(self) -> None:
         super().__init__(lambda: self._store, runtime.announce)
 
     def begin(self, store: MemoryStore) -> None:
-        """Forget everything and use this store."""
+        """Start anew with this store."""
         self._store = store
         self.reconnect()
-        self.link.run_if_available(lambda store: None)  # connects in this thread
+        self.access.run_if_available(lambda store: None)  # connects in this thread
 
-    def view(self, name: str, policy: BreakerPolicy) -> LocalState:
-        view = super().view(name, policy)
+    def local_state(self, name: str, policy: BreakerPolicy) -> LocalState:
+        state = super().local_state(name, policy)
         self.interval = 0.0
-        return view
+        return state
 
 
-# A fleet registers itself with the interpreter for good, so each is used again.
+# An engine registers itself with the interpreter for good, so engines are reused.
 _idle_engines: list[_SimulatedEngine] = []
 
 
 def _tripped(before: Snapshot, policy: BreakerPolicy) -> Transition:
-    """Return what one failure too many makes of the breaker, released from any hold."""
+    """Return the opening that a failure causes in the breaker, released from any hold."""
     failed = replace(before, state=State.CLOSED, hold=None, consecutive_failures=1)
     strict = replace(policy, failure_threshold=1)
     return cast("Transition", due_transition(failed, strict, now=0.0, settling=0.0))  # it is due
@@ -187,7 +181,7 @@ def _tripped(before: Snapshot, policy: BreakerPolicy) -> Transition:
 
 try:
     import pytest
-except ImportError:  # other test runners use the context manager
+except ImportError:  # other test runners use simulated_breakers
     pass
 else:
 

@@ -23,7 +23,7 @@ from analytics_admin.caching.inspection import status
 from analytics_admin.caching.statistics import queries, reporter
 from analytics_admin.stores import latency
 from tests.settings import STORE_FOLDER
-from tests.support.breakers import end_fleets
+from tests.support.breakers import reset_engines
 from tests.support.servers import StoreServer
 from tests.support.turns import Turns
 
@@ -117,7 +117,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
-    end_fleets()
+    reset_engines()
     search_cache.reconnect()
 
 

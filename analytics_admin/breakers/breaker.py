@@ -1,25 +1,26 @@
-"""CircuitBreaker: how code asks for protection. The fleet and the machine decide."""
+"""CircuitBreaker: the object with which code protects its calls."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.fallback import RAISE, is_generator, is_kind_of, make_fallback
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.permit import Permit, clock
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.protection import protect, protect_coroutine
 from analytics_admin.breakers.state import Snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_unused = LocalState("", BreakerPolicy())  # lets nothing pass unasked
-# The `with` blocks that the current thread or task is in, of all breakers, outermost first.
+RAISE: Final = object()
+"""No fallback: a rejected call raises. None is a fallback value like any other."""
+
+_unused = LocalState("", BreakerPolicy())  # no call passes it unchecked
+# The `with` blocks of all breakers in the current thread or task, outermost first.
 _entered: ContextVar[tuple[tuple["CircuitBreaker", Permit], ...]] = ContextVar(
     "entered circuit breakers", default=()
 )
@@ -43,55 +44,53 @@ class CircuitOpenError(Exception):
 class CircuitBreaker:
     """A breaker by name, shared by every process that uses the name.
 
-    Use it as a decorator, in ``with`` or ``async with``, through ``call``, or with permits of your
-    own (``acquire``). Get one from ``circuit_breaker()``.
+    Use it as a decorator, in ``with`` or ``async with``, with ``call`` or with ``acquire``. Get one
+    from ``circuit_breaker()``.
     """
 
-    __slots__ = ("_policy", "fleet", "name", "view")
+    __slots__ = ("_policy", "engine", "local_state", "name")
 
-    def __init__(self, name: str, fleet: Engine, policy: Callable[[], BreakerPolicy]) -> None:
+    def __init__(self, name: str, engine: Engine, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
-        self.fleet = fleet
+        self.engine = engine
         self._policy = policy
-        self.view = _unused
+        self.local_state = _unused
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name}>"
 
     @property
     def policy(self) -> BreakerPolicy:
-        """The policy in force: defaults, then what the code declared, then the settings."""
-        return self._local_state().policy
+        """The policy in force: the defaults, then the code's options, then the settings."""
+        return self._used_state().policy
 
     @property
     def state(self) -> str:
-        """Return "closed", "open", "half_open" or an operator's hold, at most SYNC_INTERVAL old."""
-        view = self._local_state()
-        self.fleet.snapshot(view)
-        return self.fleet.display_state(view)
+        """The state or the operator's hold, such as "open", at most SYNC_INTERVAL old."""
+        state = self._used_state()
+        self.engine.snapshot(state)
+        return self.engine.display_state(state)
 
     def forget_local_state(self) -> None:
-        """Begin anew with the policy and the store as the settings have them now."""
-        self.view = _unused
+        """Use the policy and the store of the current settings from the next call on."""
+        self.local_state = _unused
 
-    def join(self, fleet: Engine) -> None:
-        """Belong to this fleet from the next call on."""
-        self.fleet = fleet
+    def use_engine(self, engine: Engine) -> None:
+        """Use this engine from the next call on."""
+        self.engine = engine
         self.forget_local_state()
 
     def acquire(self) -> Permit:
-        """Return leave for one call.
+        """Return a permit for one call.
 
         Raises:
-            CircuitOpenError: the call may not pass now.
+            CircuitOpenError: the breaker rejects the call.
         """
-        admitted = self.fleet.admit(self._local_state())
-        return self._permit(admitted)
+        return self._permit(self.engine.admit(self._used_state()))
 
     async def aacquire(self) -> Permit:
-        """Return leave for one call without blocking the event loop; raises as acquire does."""
-        admitted = await self.fleet.aadmit(self._local_state())
-        return self._permit(admitted)
+        """Do what ``acquire`` does without blocking the event loop."""
+        return self._permit(await self.engine.aadmit(self._used_state()))
 
     @overload
     def call(
@@ -104,14 +103,14 @@ class CircuitBreaker:
     def call(
         self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
     ) -> Any:
-        """Call the function under protection and return what it returns.
+        """Call the function under protection and return its result.
 
-        ``fallback`` is as in the decorator; a function with an argument of that name is called
-        as ``breaker(function)(...)``.
+        ``fallback`` is as in the decorator. Call a function that has an argument of this name as
+        ``breaker(function)(...)``.
 
         Raises:
-            CircuitOpenError: the call may not pass now, and there is no fallback.
-            TypeError: for a coroutine function, whose body runs after its call; see acall.
+            CircuitOpenError: the breaker rejects the call, and there is no fallback.
+            TypeError: the function is a coroutine function; use ``acall``.
         """
         if is_kind_of(function, inspect.iscoroutinefunction):
             raise TypeError("a coroutine function is awaited under protection by acall, not call")
@@ -120,7 +119,7 @@ class CircuitBreaker:
     async def acall(
         self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
     ) -> Any:
-        """Await the coroutine function's call under protection and return what it returns."""
+        """Do what ``call`` does for a coroutine function."""
         return await self.arun(function, make_fallback(fallback, awaited=True), args, kwargs)
 
     @overload
@@ -132,13 +131,13 @@ class CircuitBreaker:
     def __call__(self, function: Any = RAISE, /, *, fallback: Any = RAISE) -> Any:
         """Protect a function, coroutine function, method or other callable.
 
-        A call that the breaker rejects is answered by ``fallback``, if there is one: the value, or
-        what the callable returns for the call's arguments; a coroutine function's may be one too.
-        It has no part in calls that pass, however they end.
+        If the breaker rejects a call, ``fallback`` answers it: a value, or a callable that gets the
+        call's arguments. A coroutine function may have a coroutine function as fallback. Calls that
+        pass never use the fallback, however they end.
 
         Raises:
-            TypeError: for what cannot be called, and for a generator function, whose body runs
-                after its call has returned; for a coroutine function behind one that is none.
+            TypeError: the argument is not callable or is a generator function, whose body runs
+                after its call has returned; or the fallback alone is a coroutine function.
         """
         if function is RAISE:
             if fallback is RAISE:
@@ -160,9 +159,9 @@ class CircuitBreaker:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         permit = self._leave()
         if error is None:
@@ -175,9 +174,9 @@ class CircuitBreaker:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         permit = self._leave()
         if error is None:
@@ -188,23 +187,22 @@ class CircuitBreaker:
     def run(
         self,
         function: Callable[..., Any],
-        fallback_call: Callable[..., Any] | None,
+        fallback: Callable[..., Any] | None,
         args: Any,
         kwargs: Any,
     ) -> Any:
-        """Do what ``call`` does, with ``fallback_call`` in place of a rejected call unless it is
-        None."""
-        admitted = self.fleet.admit(self._local_state())
-        if admitted is None and fallback_call is not None:
-            next(self.view.rejections)
-            return fallback_call(*args, **kwargs)
+        """Do what ``call`` does; ``fallback`` answers a rejected call unless it is None."""
+        admitted = self.engine.admit(self._used_state())
+        if admitted is None and fallback is not None:
+            next(self.local_state.rejections)
+            return fallback(*args, **kwargs)
         permit = self._permit(admitted)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
             permit.fail(error)
             raise
-        if self._is_bad(result):
+        if self._is_failure(result):
             permit.fail()
         else:
             permit.succeed()
@@ -213,15 +211,15 @@ class CircuitBreaker:
     async def arun(
         self,
         function: Callable[..., Any],
-        fallback_call: Callable[..., Any] | None,
+        fallback: Callable[..., Any] | None,
         args: Any,
         kwargs: Any,
     ) -> Any:
-        """Do what ``run`` does for a coroutine function; ``fallback_call`` may be one too."""
-        admitted = await self.fleet.aadmit(self._local_state())
-        if admitted is None and fallback_call is not None:
-            next(self.view.rejections)
-            result = fallback_call(*args, **kwargs)
+        """Do what ``run`` does for a coroutine function; ``fallback`` may be one too."""
+        admitted = await self.engine.aadmit(self._used_state())
+        if admitted is None and fallback is not None:
+            next(self.local_state.rejections)
+            result = fallback(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
         permit = self._permit(admitted)
         try:
@@ -229,43 +227,126 @@ class CircuitBreaker:
         except BaseException as error:
             await permit.afail(error)
             raise
-        if self._is_bad(result):
+        if self._is_failure(result):
             await permit.afail()
         else:
             await permit.asucceed()
         return result
 
     def permit_since(self, generation: str, began: float) -> Permit:
-        """Return the permit of a call that passed unasked, to report its end in the longer way."""
-        return Permit(self.fleet, self.view, Snapshot(generation=generation), began)
+        """Return a permit for a call that passed unchecked, to report its end."""
+        return Permit(self.engine, self.local_state, Snapshot(generation=generation), began)
 
-    def _local_state(self) -> LocalState:
-        if self.view is _unused:
-            self.view = self.fleet.view(self.name, self._policy())
-        return self.view
+    def _used_state(self) -> LocalState:
+        if self.local_state is _unused:
+            self.local_state = self.engine.local_state(self.name, self._policy())
+        return self.local_state
 
     def _permit(self, admitted: Snapshot | None) -> Permit:
-        view = self.view
+        state = self.local_state
         if admitted is not None:
-            return Permit(self.fleet, view, admitted, clock())
-        next(view.rejections)
+            return Permit(self.engine, state, admitted, clock())
+        next(state.rejections)
         raise CircuitOpenError(
-            self.name, self.fleet.display_state(view), self.fleet.retry_after(view)
+            self.name, self.engine.display_state(state), self.engine.retry_after(state)
         )
 
-    def _is_bad(self, result: Any) -> bool:
-        judge = self.view.policy.record_result
-        return judge is not None and judge(result)
+    def _is_failure(self, result: Any) -> bool:
+        is_failure = self.local_state.policy.record_result
+        return is_failure is not None and is_failure(result)
 
     def _enter(self, permit: Permit) -> Permit:
         _entered.set((*_entered.get(), (self, permit)))
         return permit
 
     def _leave(self) -> Permit:
-        """Take off the innermost block of this breaker: generators may end blocks out of order."""
+        """Remove the innermost block of this breaker: generators may end blocks out of order."""
         entered = _entered.get()
-        at = len(entered) - 1
-        while entered[at][0] is not self:
-            at -= 1
-        _entered.set(entered[:at] + entered[at + 1 :])
-        return entered[at][1]
+        index = len(entered) - 1
+        while entered[index][0] is not self:
+            index -= 1
+        _entered.set(entered[:index] + entered[index + 1 :])
+        return entered[index][1]
+
+
+# A call that a closed breaker lets pass costs two clock readings and one count. All others take the
+# longer way through a permit.
+
+
+def protect(
+    breaker: CircuitBreaker, function: Callable[P, R], fallback: Callable[..., Any] | None
+) -> Callable[P, R]:
+    def protected(*args: P.args, **kwargs: P.kwargs) -> R:
+        state = breaker.local_state
+        began = clock()
+        if began >= state.passes_until:
+            return cast("R", breaker.run(function, fallback, args, kwargs))
+        counter = state.counter
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            breaker.permit_since(counter.generation, began).fail(error)
+            raise
+        ended = clock()
+        if counter is state.counter and ended - began <= state.slow_after:
+            next(counter)
+            state.newest_success = ended
+        else:
+            breaker.permit_since(counter.generation, began).succeed()
+        return result
+
+    return protected
+
+
+def protect_coroutine(
+    breaker: CircuitBreaker, function: Callable[P, Any], fallback: Callable[..., Any] | None
+) -> Callable[P, Any]:
+    async def protected(*args: P.args, **kwargs: P.kwargs) -> Any:
+        state = breaker.local_state
+        began = clock()
+        if began >= state.passes_until:
+            return await breaker.arun(function, fallback, args, kwargs)
+        counter = state.counter
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            await breaker.permit_since(counter.generation, began).afail(error)
+            raise
+        ended = clock()
+        if counter is state.counter and ended - began <= state.slow_after:
+            next(counter)
+            state.newest_success = ended
+        else:
+            await breaker.permit_since(counter.generation, began).asucceed()
+        return result
+
+    return protected
+
+
+def make_fallback(fallback: Any, *, awaited: bool) -> Callable[..., Any] | None:
+    """Return the callable that answers a rejected call, or None if the call is to raise.
+
+    A fallback that is not callable is a value, returned as it is.
+
+    Raises:
+        TypeError: a coroutine function whose result nobody awaits.
+    """
+    if fallback is RAISE:
+        return None
+    if not callable(fallback):
+        return lambda *args, **kwargs: fallback
+    if not awaited and is_kind_of(fallback, inspect.iscoroutinefunction):
+        raise TypeError(f"the fallback of a function that is not async cannot be {fallback!r}")
+    return cast("Callable[..., Any]", fallback)
+
+
+def is_kind_of(function: Any, is_kind: Callable[[Any], bool]) -> bool:
+    """Return whether a call runs such a function, also through a partial or a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return is_kind(function) or is_kind(type(function).__call__)
+
+
+def is_generator(function: Any) -> bool:
+    """Return whether this is a generator function, async or not."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

@@ -1,15 +1,16 @@
-"""What comes of an operator's act on breakers: each one's change, or why there is none."""
+"""The results of operations on breakers: each breaker's change, or why there is none."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from analytics_admin.breakers.state import Snapshot
-from analytics_admin.breakers.status import BreakerStatus, build_status, shown
+from analytics_admin.breakers.state_machine import display_state
+from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 
-# Translators: what programs call states and controls, in the midst of a sentence.
+# Translators: states and controls as programs name them, within a sentence.
 _STATES = {
     "automatic": Message(_("automatic")),
     "closed": Message(_("closed")),
@@ -25,19 +26,19 @@ MAX_NAMES_RECORDED = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerChange:
-    """What an act did, or would do, to one breaker."""
+    """What an operation did, or would do, to one breaker."""
 
     name: str
     from_state: str
     to_state: str
     generation: str
-    """At which it was before; empty without a record."""
+    """The generation before the change; empty without a record."""
 
 
 class BreakerChanged(OperatorError):
-    """The breaker is not what its caller had seen; ``status`` is what it is now.
+    """The breaker is not at the expected generation; ``status`` is its status now.
 
-    ``reached`` are others to which the act was done before: this one moved in that very moment.
+    ``reached`` are the breakers that the operation had changed before.
     """
 
     code = "breaker_moved"
@@ -45,49 +46,49 @@ class BreakerChanged(OperatorError):
     def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
         self.status = status
         self.reached = tuple(reached)
-        words = _("Circuit breaker %(name)s has changed meanwhile")
+        text = _("Circuit breaker %(name)s has changed meanwhile")
         if reached:
-            words = _(
+            text = _(
                 "Circuit breaker %(name)s has changed meanwhile; changed before it: %(number)s"
             )
         super().__init__(
-            Message(words, name=name, number=len(self.reached)),
+            Message(text, name=name, number=len(self.reached)),
             reason=Message(_("the breaker has changed meanwhile")),
             partial_outcome={"count": len(reached), "names": sorted(reached)[:MAX_NAMES_RECORDED]},
         )
 
 
 class BreakerInUse(OperatorError):
-    """The breaker cannot be forgotten as it is: it is held, or this site declares it."""
+    """The breaker cannot be forgotten: an operator holds it, or this site declares it."""
 
     code = "breaker_kept"
 
     def __init__(self, name: str, reason: str) -> None:
-        words = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
-        super().__init__(Message(words, name=name, reason=reason), reason=reason)
+        text = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
+        super().__init__(Message(text, name=name, reason=reason), reason=reason)
 
 
 class BreakerNotOpen(OperatorError):
-    """No probe can be let through: the breaker is not open by its own rules."""
+    """No probe can be allowed: the breaker is not open by its own rules."""
 
     code = "breaker_not_open"
 
     def __init__(self, name: str, state: str) -> None:
         reason = Message(_("it is %(state)s, not open"), state=state_message(state))
-        words = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
-        super().__init__(Message(words, name=name, reason=reason), reason=reason)
+        text = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
+        super().__init__(Message(text, name=name, reason=reason), reason=reason)
 
 
 def state_message(state: str) -> str:
-    """Return the state or control as a sentence has it; one that is not known here as it is."""
+    """Return the state or control, translatable; an unknown one as it is."""
     return _STATES.get(state, state)
 
 
 def build_change(name: str, before: Snapshot | None, now: float, *, to_state: str) -> BreakerChange:
-    """Return what comes of a breaker that was so at ``now``."""
+    """Return the change of a breaker to ``to_state``; it was at ``before`` at ``now``."""
     return BreakerChange(
         name=name,
-        from_state=shown(before, now),
+        from_state=display_state(before, now),
         to_state=to_state,
         generation=_generation(before),
     )
@@ -96,8 +97,7 @@ def build_change(name: str, before: Snapshot | None, now: float, *, to_state: st
 def require_unchanged(
     expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
 ) -> None:
-    """Raise BreakerChanged unless each breaker of the reading is at the generation expected of
-    it."""
+    """Raise BreakerChanged unless each breaker of the reading is at its expected generation."""
     for name, snapshot in reading.snapshots.items():
         generation = _generation(snapshot)
         if expected.get(name, generation) != generation:
@@ -105,8 +105,7 @@ def require_unchanged(
 
 
 def require_seen(seen: Collection[str] | None, reading: Reading) -> None:
-    """Raise BreakerChanged where the reading has a breaker that is none of those seen, if any
-    are."""
+    """Raise BreakerChanged if the reading has a breaker that is not in ``seen``, unless None."""
     for name, snapshot in reading.snapshots.items():
         if seen is not None and name not in seen:
             raise BreakerChanged(name, build_status(name, snapshot, reading.now))

@@ -1,23 +1,33 @@
-"""What operators do to breakers: reset them, hold and release them.
+"""Operators' changes to breakers: reset, hold and release, allow a probe, forget a name.
 
-Each is compared and set: it overwrites nothing that its operator has not seen, where they say so.
+All are compare-and-set. With ``expected`` generations they overwrite nothing that the operator has
+not seen. Each function has a ``plan_`` twin that returns the same changes without making them.
 """
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 
-from analytics_admin.breakers import runtime
+from analytics_admin.breakers import runtime, state_machine
 from analytics_admin.breakers.changes import (
     BreakerChange,
+    BreakerInUse,
+    BreakerNotOpen,
     build_change,
     require_seen,
     require_unchanged,
+    state_message,
 )
-from analytics_admin.breakers.state import Control, Hold, Snapshot, State
-from analytics_admin.breakers.state_machine import CONTROL, RESET, label, new_record
-from analytics_admin.breakers.state_machine import control as change_control
-from analytics_admin.breakers.state_machine import reset as reset_snapshot
-from analytics_admin.breakers.status import read_registered, shown
+from analytics_admin.breakers.registry import declared_names
+from analytics_admin.breakers.state import Control, Hold, Snapshot, State, StateChange
+from analytics_admin.breakers.state_machine import (
+    CONTROL,
+    PROBE_ALLOWED,
+    RESET,
+    display_state,
+    label,
+    new_record,
+)
+from analytics_admin.breakers.status import build_status, read_registered, registered_names
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     Move,
@@ -25,14 +35,15 @@ from analytics_admin.breakers.stores.base import (
     Reading,
     StoreUnavailable,
 )
-from analytics_admin.breakers.sync import StateChange
 from analytics_admin.i18n import Message, gettext_noop
 
 MAX_ATTEMPTS = 20
-"""How often an act is tried again on a breaker that has moved meanwhile."""
+"""Attempts on a breaker that keeps changing."""
 PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
-"""What calls meet in breakers that a reset of the open ones passes over."""
+"""States in which calls pass; ``only_open`` leaves such breakers alone."""
 NO_EXPECTED_GENERATIONS: Mapping[str, str] = {}
+FORGOTTEN = "forgotten"
+"""``to_state`` of a breaker that is forgotten."""
 
 
 def plan_reset(
@@ -41,7 +52,7 @@ def plan_reset(
     only_open: bool,
     expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
-    """Return what ``reset`` would do now, without doing it.
+    """Return what ``reset`` would do now.
 
     Raises:
         UnknownBreakers, BreakerChanged, StoreUnavailable
@@ -49,7 +60,7 @@ def plan_reset(
     selected = _selected(names, only_open)
     require_unchanged(expected, selected)
     return [
-        _reset_of(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
+        _reset_change(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
     ]
 
 
@@ -60,10 +71,11 @@ def reset(
     expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
     seen: Collection[str] | None = None,
 ) -> list[BreakerChange]:
-    """Return breakers to closed with zero counts in a new generation: all, or those named.
+    """Close breakers with zero counts in a new generation: all, or those named.
 
-    ``only_open`` passes over the closed ones. One that moves meanwhile is reset as it is then,
-    unless ``expected`` names the generation that it must be at. Of ``seen`` it has to be one.
+    ``only_open`` leaves breakers alone whose calls pass. A breaker that changes meanwhile is reset
+    as it is then, unless ``expected`` names its generation. With ``seen``, every breaker to reset
+    must be among these names.
 
     Raises:
         UnknownBreakers: nothing was reset or created.
@@ -73,20 +85,20 @@ def reset(
     selected = _selected(names, only_open)
     require_unchanged(expected, selected)
     require_seen(seen, selected)
-    now, found = selected.now, selected.snapshots
-    resets = {name: _reset_of(name, snapshot, now) for name, snapshot in found.items()}
-    waiting = {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+    now, snapshots = selected.now, selected.snapshots
+    changes = {name: _reset_change(name, snapshot, now) for name, snapshot in snapshots.items()}
+    waiting = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
     for _ in range(MAX_ATTEMPTS):
         if not waiting:
-            return list(resets.values())
-        tried, waiting = waiting, _reset_round(waiting)
+            return list(changes.values())
+        tried, waiting = waiting, _try_resets(waiting)
         for name in [name for name in tried if name not in waiting]:
-            announce_change(resets[name], RESET)
-        reached = found.keys() - waiting.keys()
+            _announce(changes[name], RESET)
+        reached = snapshots.keys() - waiting.keys()
         require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
-        resets |= {name: _reset_of(name, snapshot, now) for name, snapshot in waiting.items()}
-    words = gettext_noop("%(name)s changes faster than it can be reset")
-    raise StoreUnavailable(Message(words, name=min(waiting)))
+        changes |= {name: _reset_change(name, snapshot, now) for name, snapshot in waiting.items()}
+    text = gettext_noop("%(name)s changes faster than it can be reset")
+    raise StoreUnavailable(Message(text, name=min(waiting)))
 
 
 def set_control(
@@ -98,14 +110,12 @@ def set_control(
     reason: str,
     expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
-    """Hold breakers, or release them (AUTOMATIC).
-
-    ``for_seconds`` of None holds them until they are released.
+    """Hold breakers for ``for_seconds`` (None: until released), or release them (AUTOMATIC).
 
     Raises:
         UnknownBreakers: nothing was changed or created.
-        BreakerChanged: one is no longer at its ``expected`` generation; nothing was changed, unless
-            it moved in the very moment of the act: then those ``reached`` were.
+        BreakerChanged: one is not at its ``expected`` generation. Nothing was changed, except the
+            ``reached`` ones if it changed during the operation.
         StoreUnavailable
     """
     reading = read_registered(names)
@@ -114,39 +124,118 @@ def set_control(
         require_unchanged(expected, reading, changes)
         until = None if for_seconds is None else reading.now + for_seconds
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
-        won = _control_round(reading, None if control is Control.AUTOMATIC else hold, actor)
+        won = _try_holds(reading, None if control is Control.AUTOMATIC else hold, actor)
         for change in won:
-            announce_change(change, CONTROL)
+            _announce(change, CONTROL)
         changes |= {change.name: change for change in won}
         waiting = [name for name in reading.snapshots if name not in changes]
         if not waiting:
             return list(changes.values())
         reading = runtime.operator_store().load_many(waiting)
-    words = gettext_noop("%(name)s changes faster than it can be held")
-    raise StoreUnavailable(Message(words, name=waiting[0]))
+    text = gettext_noop("%(name)s changes faster than it can be held")
+    raise StoreUnavailable(Message(text, name=waiting[0]))
 
 
 def plan_control(
-    names: Sequence[str], control: Control, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
+    names: Sequence[str],
+    control: Control,
+    *,
+    expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
-    """Return what ``set_control`` would do now, without doing it; raises as it does."""
+    """Return what ``set_control`` would do now; raises as it does."""
     reading = read_registered(names)
     require_unchanged(expected, reading)
     hold = None if control is Control.AUTOMATIC else Hold(control=control, until=None)
-    now = reading.now
-    return [
-        build_change(name, old, now, to_state=shown(change_control(old or new_record(), hold), now))
-        for name, old in reading.snapshots.items()
-    ]
+    changes = []
+    for name, old in reading.snapshots.items():
+        new = state_machine.control(old or new_record(), hold)
+        to_state = display_state(new, reading.now)
+        changes.append(build_change(name, old, reading.now, to_state=to_state))
+    return changes
 
 
-def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-    """Try to reset each; return those that had moved on, as they are now."""
+def allow_probe(
+    name: str, *, actor: str, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
+) -> BreakerChange:
+    """Make an open breaker half-open at once, so that the next call is a probe.
+
+    Raises:
+        UnknownBreakers, BreakerNotOpen, BreakerChanged: nothing was changed.
+        StoreUnavailable
+    """
+    for _ in range(MAX_ATTEMPTS):
+        change, old, new = _probe_change(name, expected)
+        if _try_probe(name, old, new, actor):
+            _announce(change, PROBE_ALLOWED)
+            return change
+    text = gettext_noop("%(name)s changes faster than a probe can be let through")
+    raise StoreUnavailable(Message(text, name=name))
+
+
+def plan_probe(
+    name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
+) -> BreakerChange:
+    """Return what ``allow_probe`` would do now; raises as it does."""
+    change, _, _ = _probe_change(name, expected)
+    return change
+
+
+def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS) -> BreakerChange:
+    """Remove a name from the list, with its record and history.
+
+    A process that still uses the name registers it again, as closed.
+
+    Raises:
+        UnknownBreakers, BreakerInUse, BreakerChanged: nothing was changed.
+        StoreUnavailable
+    """
+    for _ in range(MAX_ATTEMPTS):
+        change = plan_forget(name, expected=expected)
+        if _try_forget(name, change.generation):
+            runtime.engine.expire(name)
+            return change
+    text = gettext_noop("%(name)s changes faster than it can be forgotten")
+    raise StoreUnavailable(Message(text, name=name))
+
+
+def plan_forget(
+    name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS
+) -> BreakerChange:
+    """Return what ``forget`` would do now; raises as it does."""
+    reading = read_registered([name])
+    require_unchanged(expected, reading)
+    if name in declared_names():
+        raise BreakerInUse(name, Message(gettext_noop("this site's code or settings declare it")))
+    snapshot = reading.snapshots[name]
+    status = build_status(name, snapshot, reading.now)
+    if status.control != Control.AUTOMATIC:
+        text = gettext_noop("it is held %(control)s; release it first")
+        raise BreakerInUse(name, Message(text, control=state_message(status.control)))
+    return build_change(name, snapshot, reading.now, to_state=FORGOTTEN)
+
+
+def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
+    """Return the breakers to reset."""
+    reading = read_registered(names)
+    snapshots = {
+        name: snapshot
+        for name, snapshot in reading.snapshots.items()
+        if not only_open or display_state(snapshot, reading.now) not in PASSING
+    }
+    return Reading(now=reading.now, snapshots=snapshots)
+
+
+def _reset_change(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
+    return build_change(name, snapshot, now, to_state=State.CLOSED.value)
+
+
+def _try_resets(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+    """Try to reset each breaker; return those that had changed, as they are now."""
     moves = [
         Move(
             name=name,
             expected=snapshot,
-            new=reset_snapshot(snapshot),
+            new=state_machine.reset(snapshot),
             cause="" if label(snapshot) == State.CLOSED else RESET,
             attempt=secrets.token_hex(8),
         )
@@ -155,9 +244,9 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
     try:
         outcomes = runtime.operator_store().compare_and_set(moves)
     except StoreUnavailable:
-        # The reply was lost, and the moves may have been made: what the store holds now tells.
-        held = runtime.operator_store().load_many(list(waiting)).snapshots
-        if all(_is_reset(held[name], before) for name, before in waiting.items()):
+        # The reply was lost and the moves may have been made: the store's state now decides.
+        snapshots = runtime.operator_store().load_many(list(waiting)).snapshots
+        if all(_is_reset(snapshots[name], before) for name, before in waiting.items()):
             return {}
         raise
     return {
@@ -168,19 +257,19 @@ def _reset_round(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
 
 
 def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
-    """Say whether this act or one after it has reset the breaker: closed, in another generation."""
+    """Return whether the breaker was reset since: closed, in another generation."""
     return now is None or (label(now) == State.CLOSED and now.generation != before.generation)
 
 
-def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
-    """Try to put each breaker under the hold, or release it; return what was done."""
+def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
+    """Try to hold each breaker, or release it; return the changes made."""
     store, moves = runtime.operator_store(), []
-    fresh = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
-    if fresh and store.register(fresh, keep_for=runtime.keep_for()):
-        words = gettext_noop("%(number)s names are registered, there is no place for more")
-        raise StoreUnavailable(Message(words, number=f"{MAX_NAMES:,}"))
+    unrecorded = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
+    if unrecorded and store.register(unrecorded, keep_for=runtime.keep_for()):
+        text = gettext_noop("%(number)s names are registered, there is no place for more")
+        raise StoreUnavailable(Message(text, number=f"{MAX_NAMES:,}"))
     for name, old in reading.snapshots.items():
-        new = change_control(old or new_record(), hold)
+        new = state_machine.control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL
         attempt = secrets.token_hex(8)
         moves.append(
@@ -191,54 +280,75 @@ def _control_round(reading: Reading, hold: Hold | None, actor: str) -> list[Brea
             move.name,
             move.expected,
             reading.now,
-            to_state=shown(outcome.snapshot, outcome.now),
+            to_state=display_state(outcome.snapshot, outcome.now),
         )
-        for move, outcome in zip(moves, _control_outcomes(moves), strict=True)
+        for move, outcome in zip(moves, _hold_outcomes(moves), strict=True)
         if outcome.won
     ]
 
 
-def _control_outcomes(moves: Sequence[Move]) -> list[MoveOutcome]:
-    """Try the moves; if the reply is lost, what the store holds now tells whether all were made."""
+def _hold_outcomes(moves: Sequence[Move]) -> list[MoveOutcome]:
+    """Try the moves; if the reply is lost, the store's state now tells whether all were made."""
     store = runtime.operator_store()
     try:
         return store.compare_and_set(moves)
     except StoreUnavailable:
         reading = store.load_many([move.name for move in moves])
-        outcomes = [
-            MoveOutcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
-            for move in moves
-        ]
-        if all(_is_held_so(it.snapshot, move) for it, move in zip(outcomes, moves, strict=True)):
-            return outcomes
+        if all(_is_held(reading.snapshots[move.name], move) for move in moves):
+            return [
+                MoveOutcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
+                for move in moves
+            ]
         raise
 
 
-def _is_held_so(now: Snapshot | None, move: Move) -> bool:
-    wanted = move.new
-    return now is not None and (now.generation, now.hold) == (wanted.generation, wanted.hold)
+def _is_held(now: Snapshot | None, move: Move) -> bool:
+    new = move.new
+    return now is not None and (now.generation, now.hold) == (new.generation, new.hold)
 
 
-def announce_change(change: BreakerChange, cause: str) -> None:
-    """Tell of a breaker that an act has changed; on a healthy one a reset moves nothing."""
-    runtime.fleet.expire(change.name)
+def _probe_change(
+    name: str, expected: Mapping[str, str]
+) -> tuple[BreakerChange, Snapshot, Snapshot]:
+    """Return the change, and the breaker before and after it."""
+    reading = read_registered([name])
+    require_unchanged(expected, reading)
+    old = reading.snapshots[name]
+    new = None if old is None else state_machine.allow_probe(old)
+    if old is None or new is None:
+        raise BreakerNotOpen(name, display_state(old, reading.now))
+    to_state = display_state(new, reading.now)
+    return build_change(name, old, reading.now, to_state=to_state), old, new
+
+
+def _try_probe(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
+    """Try the move; if the reply is lost, the breaker's transitions tell whether it was made."""
+    store, attempt = runtime.operator_store(), secrets.token_hex(8)
+    move = Move(name=name, expected=old, new=new, cause=PROBE_ALLOWED, attempt=attempt, actor=actor)
+    try:
+        (outcome,) = store.compare_and_set([move])
+    except StoreUnavailable:
+        if any(transition.attempt == attempt for transition in store.transitions(name)):
+            return True
+        raise
+    return outcome.won
+
+
+def _try_forget(name: str, generation: str) -> bool:
+    """Drop the breaker unless it has changed; after a lost reply, the list of names decides."""
+    try:
+        return runtime.operator_store().forget(name, generation=generation)
+    except StoreUnavailable:
+        if name in registered_names():
+            raise
+        return True
+
+
+def _announce(change: BreakerChange, cause: str) -> None:
+    """Announce a change of the displayed state; resetting a closed breaker is none."""
+    runtime.engine.expire(change.name)
     before, after = change.from_state, change.to_state
     if before != after:
         runtime.announce(
             StateChange(name=change.name, from_state=before, to_state=after, cause=cause)
         )
-
-
-def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
-    """Return the breakers that a reset is to reach."""
-    reading = read_registered(names)
-    found = {
-        name: snapshot
-        for name, snapshot in reading.snapshots.items()
-        if not only_open or shown(snapshot, reading.now) not in PASSING
-    }
-    return Reading(now=reading.now, snapshots=found)
-
-
-def _reset_of(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
-    return build_change(name, snapshot, now, to_state=State.CLOSED.value)

@@ -1,26 +1,22 @@
-"""All breakers of this process, kept in step with the fleet by one synchronisation for all.
-
-The rules are the machine's, a view's bookkeeping is the view's, and how a job reaches the store is
-the link's.
-"""
+"""All breakers of one process, kept in step with the fleet by shared rounds of synchronisation."""
 
 import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.rounds import SyncRounds
-from analytics_admin.breakers.state import Control, Results, Snapshot
+from analytics_admin.breakers.state import Control, Results, Snapshot, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
 from analytics_admin.breakers.stores.base import BreakerStore
 from analytics_admin.breakers.stores.standin import Job, StoreAccess
-from analytics_admin.breakers.sync import UNKNOWN, StateChange, StoreChange, StoreSync
+from analytics_admin.breakers.sync import NO_SNAPSHOT, StoreSync
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
@@ -28,14 +24,15 @@ from analytics_admin.stores.process_hooks import register_process_hooks
 T = TypeVar("T")
 
 IDLE_AFTER_SECONDS = 2.0
-"""A breaker that nobody asked for this many seconds is no longer synchronised."""
+"""A breaker unused for this long is no longer synchronised."""
 
 
 class Engine:
-    """This process' part of the fleet.
+    """The breakers of this process.
 
-    ``connect`` makes the shared store when it is first needed; ``announce`` is told, by the thread
-    whose call it was, of each transition that this process made and when the store comes or goes.
+    ``connect`` returns the shared store when it is first needed. ``announce`` receives each
+    transition that this process made, and when the store is lost or back. It runs in the thread
+    whose call it was.
     """
 
     def __init__(
@@ -46,140 +43,136 @@ class Engine:
         self.interval = 0.25
         self.keep_for: float | None = None
         self.keeps_texts = True
-        self._views: dict[str, LocalState] = {}
+        self._states: dict[str, LocalState] = {}
         self._announce = announce
         self._events: deque[StateChange | StoreChange] = deque()
         self._lock = threading.Lock()
         self._rounds = SyncRounds()
         self._all_synchronised_at = NEVER
-        self.link = StoreAccess(
+        self.access = StoreAccess(
             connect,
-            known=self._known,
+            latest_snapshots=self._latest_snapshots,
             store_time=self._store_time,
             retry_interval=lambda: app_settings().store_retry_interval,
-            changed=self._store_changed,
+            store_changed=self._store_changed,
         )
-        self._exchange = StoreSync(
-            self.link,
+        self._sync = StoreSync(
+            self.access,
             interval=lambda: self.interval,
             keep_for=lambda: self.keep_for,
-            made=self._events.append,
+            changed=self._events.append,
         )
         register_process_hooks(self)
 
-    def view(self, name: str, policy: BreakerPolicy) -> LocalState:
-        """Return the view of this name, made at its first use, under the policy."""
+    def local_state(self, name: str, policy: BreakerPolicy) -> LocalState:
+        """Return the local state of this name, created at its first use, under the policy."""
         settings = app_settings()
         with self._lock:
             self.interval = settings.sync_interval
             self.keep_for = settings.seconds_to_keep_breakers
             self.keeps_texts = settings.keep_exception_texts
-            if name not in self._views:
-                self._views[name] = LocalState(name, policy)
-            view = self._views[name]
-        view.apply_policy(policy)
-        return view
+            if name not in self._states:
+                self._states[name] = LocalState(name, policy)
+            state = self._states[name]
+        state.apply_policy(policy)
+        return state
 
     def reconnect(self) -> None:
-        """Forget the store and all that was read from it; the settings have changed."""
-        self.link.reconnect()
+        """Forget the store and everything read from it; the settings have changed."""
+        self.access.reconnect()
         with self._lock:
-            self._views.clear()
+            self._states.clear()
 
     def expire(self, name: str) -> None:
-        """Ask the store anew at the next call of this breaker."""
-        if (view := self._views.get(name)) is not None:
-            view.expire()
+        """Read the breaker again at its next call."""
+        if (state := self._states.get(name)) is not None:
+            state.expire()
 
-    def snapshot(self, view: LocalState) -> Snapshot:
-        """Return the breaker, at most SYNC_INTERVAL old unless the store is away."""
-        self._refresh(view)
-        return view.snapshot or UNKNOWN
+    def snapshot(self, state: LocalState) -> Snapshot:
+        """Return the breaker, at most SYNC_INTERVAL old unless the store is lost."""
+        self._refresh(state)
+        return state.snapshot or NO_SNAPSHOT
 
-    def display_state(self, view: LocalState) -> str:
-        """Return the word for what calls meet, by what is known."""
-        return display_state(view.snapshot or UNKNOWN, view.store_time(time.monotonic()))
+    def display_state(self, state: LocalState) -> str:
+        """Return the state that calls meet, by the last reading."""
+        return display_state(state.snapshot, state.store_time(time.monotonic()))
 
-    def retry_after(self, view: LocalState) -> float:
-        """Return the seconds until a probe may pass, by what is known."""
-        now = view.store_time(time.monotonic())
-        return retry_after(view.snapshot or UNKNOWN, view.policy, now)
+    def retry_after(self, state: LocalState) -> float:
+        """Return the seconds until a probe may pass, by the last reading."""
+        now = state.store_time(time.monotonic())
+        return retry_after(state.snapshot or NO_SNAPSHOT, state.policy, now)
 
-    def admit(self, view: LocalState) -> Snapshot | None:
-        """Return the snapshot under which a call may pass, or None when it may not.
+    def admit(self, state: LocalState) -> Snapshot | None:
+        """Return the snapshot under which a call may pass, or None if it is rejected.
 
-        A half-open one is a probe, whose permit the store has granted to this caller alone. In the
-        thread of an event loop the view alone is asked: what the store says serves later calls.
+        A half-open one is a probe: the store has granted its permit to this caller alone. In the
+        thread of an event loop only the local state decides; the store's answer serves later calls.
         """
         if asyncio._get_running_loop() is not None:
-            return self._admit_locally(view)
-        self._refresh(view)
-        admitted, decision = self._decide(view)
+            return self._admit_locally(state)
+        self._refresh(state)
+        snapshot, decision = self._decide(state)
         if decision is Admission.PROBE:
-            return self._run(partial(self._exchange.win_permit, view=view))
-        return admitted if decision is Admission.ALLOW else None
+            return self._run(partial(self._sync.win_permit, state=state))
+        return snapshot if decision is Admission.ALLOW else None
 
-    def _admit_locally(self, view: LocalState) -> Snapshot | None:
-        if (spare := view.take_spare()) is not None:
+    def _admit_locally(self, state: LocalState) -> Snapshot | None:
+        if (spare := state.take_spare()) is not None:
             return spare
-        if self._is_due(view):
-            self.link.post(self._synchronise_in_background)
-        admitted, decision = self._decide(view)
+        if self._is_due(state):
+            self.access.post(self._synchronise_in_background)
+        snapshot, decision = self._decide(state)
         if decision is Admission.PROBE:
-            self.link.post(partial(self._exchange.win_spare, view=view))
-            return view.take_spare()
-        return admitted if decision is Admission.ALLOW else None
+            self.access.post(partial(self._sync.win_spare, state=state))
+            return state.take_spare()
+        return snapshot if decision is Admission.ALLOW else None
 
-    async def aadmit(self, view: LocalState) -> Snapshot | None:
+    async def aadmit(self, state: LocalState) -> Snapshot | None:
         """Do what ``admit`` does, waiting for the store without blocking the event loop."""
-        await self._arefresh(view)
-        admitted, decision = self._decide(view)
+        await self._arefresh(state)
+        snapshot, decision = self._decide(state)
         if decision is Admission.PROBE:
-            return await self._arun(partial(self._exchange.win_permit, view=view))
-        return admitted if decision is Admission.ALLOW else None
+            return await self._arun(partial(self._sync.win_permit, state=state))
+        return snapshot if decision is Admission.ALLOW else None
 
-    def tell(self, view: LocalState, admitted: Snapshot, results: Results) -> None:
-        """Report results at once, and make the transition that they bring about."""
-        if _is_disabled(view):
-            return
-        self._run(partial(self._exchange.tell, view=view, admitted=admitted, results=results))
+    def record(self, state: LocalState, admitted: Snapshot, results: Results) -> None:
+        """Report results at once, and make the transition that they require."""
+        if not _is_disabled(state):
+            self._run(partial(self._sync.record, state=state, admitted=admitted, results=results))
 
-    async def atell(self, view: LocalState, admitted: Snapshot, results: Results) -> None:
-        """Do what ``tell`` does without blocking the event loop."""
-        if _is_disabled(view):
-            return
-        await self._arun(
-            partial(self._exchange.tell, view=view, admitted=admitted, results=results)
-        )
+    async def arecord(self, state: LocalState, admitted: Snapshot, results: Results) -> None:
+        """Do what ``record`` does without blocking the event loop."""
+        if not _is_disabled(state):
+            await self._arun(
+                partial(self._sync.record, state=state, admitted=admitted, results=results)
+            )
 
-    def release(self, view: LocalState, admitted: Snapshot) -> None:
-        """Give a probe's permit back."""
-        self._run(partial(self._exchange.return_permit, view=view, admitted=admitted))
+    def release(self, state: LocalState, admitted: Snapshot) -> None:
+        """Return a probe's permit."""
+        self._run(partial(self._sync.return_permit, state=state, admitted=admitted))
 
-    async def arelease(self, view: LocalState, admitted: Snapshot) -> None:
+    async def arelease(self, state: LocalState, admitted: Snapshot) -> None:
         """Do what ``release`` does without blocking the event loop."""
-        await self._arun(partial(self._exchange.return_permit, view=view, admitted=admitted))
+        await self._arun(partial(self._sync.return_permit, state=state, admitted=admitted))
 
     def flush(self) -> None:
-        """Tell the store the successes that it has not heard of; for the end of a process."""
-        reports = [view.report() for view in list(self._views.values())]
+        """Report the pending successes; for the end of a process."""
+        reports = [state.report() for state in list(self._states.values())]
         reports = [
             report for report in reports if report.results.successes or report.results.rejected
         ]
         if reports:
-            self.link.run_if_available(lambda store: store.add(reports))
-
-    # Waiting for the store: the same jobs, from a thread or from an event loop.
+            self.access.run_if_available(lambda store: store.add(reports))
 
     def _run(self, job: Job[T]) -> T:
         try:
-            return self.link.run(job)
+            return self.access.run(job)
         finally:
             self._announce_events()
 
     async def _arun(self, job: Job[T]) -> T:
         try:
-            return await self.link.arun(job)
+            return await self.access.arun(job)
         finally:
             if self._events:
                 await asyncio.to_thread(self._announce_events)
@@ -190,23 +183,23 @@ class Engine:
                 self._announce(self._events.popleft())
 
     def _synchronise(self, store: BreakerStore) -> None:
-        """Bring every breaker that was used lately in step, in one round trip for all.
+        """Synchronise every breaker in use, in one round trip.
 
-        One that comes into use between two such rounds is brought in alone: with many of them at
-        the start of a process, each would otherwise cost as much as all before it.
+        A breaker first used between two rounds is synchronised alone: at the start of a process
+        with many breakers, each would otherwise cost as much as all before it.
         """
         now = time.monotonic()
-        views = [
-            view
-            for view in list(self._views.values())
-            if now - view.last_used_at() < IDLE_AFTER_SECONDS
+        states = [
+            state
+            for state in list(self._states.values())
+            if now - state.last_used_at() < IDLE_AFTER_SECONDS
         ]
         if now - self._all_synchronised_at < self.interval:
-            views = [view for view in views if now - view.read_at >= self.interval]
+            states = [state for state in states if now - state.read_at >= self.interval]
         else:
             self._all_synchronised_at = now
-        if views:
-            self._exchange.synchronise(store, views)
+        if states:
+            self._sync.synchronise(store, states)
 
     def _synchronise_in_background(self, store: BreakerStore) -> None:
         try:
@@ -214,85 +207,116 @@ class Engine:
         finally:
             self._announce_events()
 
-    def _is_due(self, view: LocalState) -> bool:
-        view.used_at = now = time.monotonic()
-        return now - view.read_at >= self.interval
+    def _is_due(self, state: LocalState) -> bool:
+        state.used_at = now = time.monotonic()
+        return now - state.read_at >= self.interval
 
-    def _refresh(self, view: LocalState) -> None:
-        """Synchronise if it is due; while another does, wait only if what is known is too old."""
-        while self._is_due(view):
-            mine, running = self._rounds.join()
-            if mine is not None:
+    def _refresh(self, state: LocalState) -> None:
+        """Synchronise if it is due. Wait for a round under way only if the state is too old."""
+        while self._is_due(state):
+            own, running = self._rounds.join()
+            if own is not None:
                 try:
                     self._run(self._synchronise)
                 finally:
-                    self._rounds.end(mine)
+                    self._rounds.end(own)
                 return
-            if self._is_fresh_enough(view):
+            if self._is_fresh_enough(state):
                 return
             try:
                 running.result(timeout=latency.MAX_WAIT_SECONDS)
             except TimeoutError:
                 return
 
-    async def _arefresh(self, view: LocalState) -> None:
-        while self._is_due(view):
-            mine, running = self._rounds.join()
-            if mine is not None:
+    async def _arefresh(self, state: LocalState) -> None:
+        while self._is_due(state):
+            own, running = self._rounds.join()
+            if own is not None:
                 try:
                     await self._arun(self._synchronise)
                 finally:
-                    self._rounds.end(mine)
+                    self._rounds.end(own)
                 return
-            if self._is_fresh_enough(view):
+            if self._is_fresh_enough(state):
                 return
             try:
                 await asyncio.wait_for(asyncio.wrap_future(running), latency.MAX_WAIT_SECONDS)
             except TimeoutError:
                 return
 
-    def _is_fresh_enough(self, view: LocalState) -> bool:
-        """Say whether what is known is young enough to go on with while another synchronises."""
-        return time.monotonic() - view.read_at < 2 * self.interval
+    def _is_fresh_enough(self, state: LocalState) -> bool:
+        """Return whether the state will do while another caller synchronises."""
+        return time.monotonic() - state.read_at < 2 * self.interval
 
-    def _decide(self, view: LocalState) -> tuple[Snapshot, Admission]:
+    def _decide(self, state: LocalState) -> tuple[Snapshot, Admission]:
         now = time.monotonic()
-        snapshot = view.snapshot or UNKNOWN
-        decision = admission(snapshot, view.policy, view.store_time(now))
+        snapshot = state.snapshot or NO_SNAPSHOT
+        decision = admission(snapshot, state.policy, state.store_time(now))
         if decision is Admission.ALLOW:
-            view.roll(now, self.interval)
+            state.roll(now, self.interval)
         return snapshot, decision
 
-    # What the link wants to know, and tells.
-
-    def _known(self) -> dict[str, Snapshot]:
-        views = list(self._views.values())
-        return {view.name: latest for view in views if (latest := view.latest())}
+    def _latest_snapshots(self) -> dict[str, Snapshot]:
+        states = list(self._states.values())
+        return {state.name: latest for state in states if (latest := state.latest())}
 
     def _store_time(self) -> float:
-        """Return the store's time by the latest reading; this host's before there was any."""
-        read = [view for view in list(self._views.values()) if view.snapshot is not None]
-        latest = max(read, key=lambda view: view.read_at, default=None)
+        """Return the store's time by the latest reading, else this host's time."""
+        read = [state for state in list(self._states.values()) if state.snapshot is not None]
+        latest = max(read, key=lambda state: state.read_at, default=None)
         return time.time() if latest is None else latest.store_time(time.monotonic())
 
     def _store_changed(self, reason: str | None) -> None:
-        for view in list(self._views.values()):
+        for state in list(self._states.values()):
             if reason is None:
-                view.forget_pending()  # of the time on its own
-            view.expire()
+                state.forget_pending()  # counted while the store was lost
+            state.expire()
         self._events.append(StoreChange(reason=reason))
 
     def after_fork(self) -> None:
-        """Drop what is the parent's to tell, and what only its threads could finish."""
+        """Drop what the parent reports, and what only its threads could finish."""
         self._lock = threading.Lock()
         self._rounds = SyncRounds()
         self._events.clear()
-        for view in self._views.values():
-            view.after_fork()
-        self.link.after_fork()
+        for state in self._states.values():
+            state.after_fork()
+        self.access.after_fork()
 
 
-def _is_disabled(view: LocalState) -> bool:
-    """Say whether nothing is counted, so that nothing need be told."""
-    hold = view.snapshot.hold if view.snapshot else None
+class SyncRounds:
+    """Rounds of synchronisation: one at a time, for which others may wait.
+
+    Replace it after a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: Future[None] | None = None
+        self._began = 0.0
+
+    def join(self) -> "tuple[Future[None] | None, Future[None]]":
+        """Return (own, running): ``own`` is the future of the round that this caller begins.
+
+        It is None while another caller's round runs. A round that exceeds the wait limit hangs in a
+        blocked event loop, and the next caller begins a new one.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._current is not None and now - self._began <= latency.MAX_WAIT_SECONDS:
+                return None, self._current
+            self._current, self._began = Future(), now
+            self._current.set_running_or_notify_cancel()  # a waiter's cancellation does not end it
+            return self._current, self._current
+
+    def end(self, own: "Future[None]") -> None:
+        """End the caller's round and release those who wait for it."""
+        with self._lock:
+            if self._current is own:
+                self._current = None
+        own.set_result(None)
+
+
+def _is_disabled(state: LocalState) -> bool:
+    """Return whether nothing is counted, so that nothing has to be reported."""
+    hold = state.snapshot.hold if state.snapshot else None
     return hold is not None and hold.control is Control.DISABLED

@@ -1,6 +1,6 @@
-"""What is kept of a breaker for its operators: last failures, transitions, calls of five minutes.
+"""The history of a breaker: last failures, transitions, policies and calls of five minutes.
 
-Plain values, bounded to about 20 KB a breaker. They lie apart from the record, which a call reads.
+At most about 20 KB per breaker, stored apart from the record that calls read.
 """
 
 import json
@@ -15,16 +15,16 @@ from analytics_admin.breakers.state import NO_COUNTS, Counts, FailureNote, Resul
 MAX_TRANSITIONS = 20
 MAX_FAILURES = 10
 PERIOD_SECONDS = 10
-"""Seconds of the store's clock whose calls are counted together."""
+"""Length of a period; its calls are counted together."""
 MAX_PERIODS = 30
 MAX_POLICIES = 3
 RETENTION_SECONDS = 7 * 86_400
-"""Seconds after its last one that a breaker's failures, or its transitions, are dropped."""
+"""Time for which failures, or transitions, are kept after the last one."""
 MAX_MESSAGE_CHARS = 200
 MAX_MESSAGE_BYTES = 4 * MAX_MESSAGE_CHARS + 2
-"""Bytes of a message as it is stored."""
+"""Size of a message as it is stored."""
 MAX_NAME_CHARS = 60
-"""Characters of a class, a host, or an operator that are kept."""
+"""Characters stored of the name of a class, a host or an operator."""
 UNPRINTABLE = "(its text cannot be had)"
 
 _host = socket.gethostname()[:MAX_NAME_CHARS]
@@ -32,14 +32,14 @@ _host = socket.gethostname()[:MAX_NAME_CHARS]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRecord(FailureNote):
-    """A failure as the store keeps it; ``at`` in seconds of its clock."""
+    """A stored failure; ``at`` in seconds of the store's clock."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecord:
-    """One transition as it was made: when, why, and what had been counted until then."""
+    """One transition: when, why, and the counts before it."""
 
     attempt: str
     from_state: str
@@ -53,7 +53,7 @@ class TransitionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """The calls of PERIOD_SECONDS seconds from ``at`` on, and how many were rejected besides."""
+    """The calls of PERIOD_SECONDS from ``at`` on, and the number of rejected ones besides."""
 
     at: int
     calls: Counts = NO_COUNTS
@@ -61,35 +61,35 @@ class Period:
 
 
 Tally = tuple[int, int, int, int, int]
-"""Of one period: the second at which it begins, calls, failures, slow calls, rejected calls."""
+"""One period: the second at which it begins, calls, failures, slow calls, rejected calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What a list tells of one breaker: many are read at once, so it is cheap to read."""
+    """The part of the history that a list shows; cheap, since many are read at once."""
 
     last_change: TransitionRecord | None = None
     tallies: Sequence[Tally] = ()
-    """The periods in which there were calls, oldest first."""
+    """The periods with calls, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """All that is kept of one breaker: failures and transitions newest first, periods oldest first.
 
-    A period without calls is left out.
+    Periods without calls are left out.
     """
 
     failures: list[FailureRecord] = field(default_factory=list)
     transitions: list[TransitionRecord] = field(default_factory=list)
     periods: list[Period] = field(default_factory=list)
     policies: dict[str, float] = field(default_factory=dict)
-    """The last few that processes told, and when that was last."""
+    """The last encoded policies, and when a process last reported each."""
 
 
 @dataclass(slots=True)
 class HistoryBuffer:
-    """The evidence of one breaker, as a store in memory keeps it."""
+    """The history of one breaker in memory."""
 
     failures: deque[FailureRecord] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES))
     transitions: deque[TransitionRecord] = field(
@@ -99,7 +99,7 @@ class HistoryBuffer:
     policies: dict[str, float] = field(default_factory=dict)
 
     def add(self, results: Results, now: float, *, counted: bool) -> None:
-        """Keep what the results tell; those that are not counted tell of rejected calls alone."""
+        """Add results; of those not counted, only the rejected calls."""
         note = results.note
         if counted and note is not None and results.all_failures:
             self.failures.appendleft(
@@ -111,12 +111,12 @@ class HistoryBuffer:
             self._tally(results.counts if counted else NO_COUNTS, results.rejected, now)
 
     def add_policy(self, policy: str, now: float) -> None:
-        """Keep that a process uses the breaker under this policy."""
+        """Note that a process uses the breaker under this policy."""
         self.policies[policy] = now
         if len(self.policies) > MAX_POLICIES:
             del self.policies[min(self.policies, key=self.policies.__getitem__)]
 
-    def evidence(self, now: float) -> History:
+    def history(self, now: float) -> History:
         return History(
             failures=list(self.failures),
             transitions=list(self.transitions),
@@ -128,8 +128,14 @@ class HistoryBuffer:
         return Activity(
             last_change=self.transitions[0] if self.transitions else None,
             tallies=[
-                (it.at, it.calls.calls, it.calls.failures, it.calls.slow, it.rejected)
-                for it in self._periods(now)
+                (
+                    period.at,
+                    period.calls.calls,
+                    period.calls.failures,
+                    period.calls.slow,
+                    period.rejected,
+                )
+                for period in self._periods(now)
             ],
         )
 
@@ -146,33 +152,33 @@ class HistoryBuffer:
 
 
 def note_failure(error: BaseException | None, *, with_text: bool) -> FailureNote:
-    """Return the note of a call of this process that failed now, cut to what is kept."""
+    """Return a note of a call that has just failed in this process, cut to the stored lengths."""
     if error is None:
         return FailureNote(host=_host, pid=os.getpid())
     return FailureNote(
-        error=_class_of(error),
-        message=_text_of(error) if with_text else "",
+        error=_class_name(error),
+        message=_message(error) if with_text else "",
         host=_host,
         pid=os.getpid(),
     )
 
 
 def oldest_period(now: float) -> int:
-    """Return the start of the oldest period that is kept."""
+    """Return the start of the oldest period kept."""
     return (int(now) // PERIOD_SECONDS - MAX_PERIODS + 1) * PERIOD_SECONDS
 
 
-def _class_of(error: BaseException) -> str:
+def _class_name(error: BaseException) -> str:
     cls = type(error)
-    home = getattr(cls, "__module__", "builtins")  # code that runs in no module makes such classes
-    module = "" if home == "builtins" else f"{home}."
-    return f"{module}{cls.__qualname__}"[-MAX_NAME_CHARS:]
+    module = getattr(cls, "__module__", "builtins")  # a class made outside a module has none
+    prefix = "" if module == "builtins" else f"{module}."
+    return f"{prefix}{cls.__qualname__}"[-MAX_NAME_CHARS:]
 
 
-def _text_of(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     try:
         text = str(error)[:MAX_MESSAGE_CHARS]
-    # The failed call's own code; whatever it raises must not take the place of the call's error.
+    # The exception's own code runs here; what it raises must not replace the call's error.
     except Exception:
         return UNPRINTABLE
     text = text.encode(errors="replace").decode()
@@ -180,7 +186,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def _cut(text: str) -> str:
-    """Cut what takes more room than other texts: a control character is written as six."""
+    """Shorten a text with control characters, each of which is stored as six characters."""
     while len(json.dumps(text, ensure_ascii=False).encode()) > MAX_MESSAGE_BYTES:
         text = text[:-10]
     return text

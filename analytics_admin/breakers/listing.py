@@ -1,147 +1,78 @@
-"""One part of the list of breakers: filtered, searched, sorted, in few round trips.
+"""A part of the list of breakers: filtered, searched and sorted, in at most two round trips.
 
-Most breakers are closed: only the others, which the store lists, are read to be told apart.
+The store lists the breakers that are not closed, so only those within the bounds are read.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.registry import declared_names
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.breakers.status import MAX_READ_AT_ONCE, BreakerStatus, build_status, shown
-from analytics_admin.breakers.stores.base import Reading, Survey
+from analytics_admin.breakers.state_machine import display_state
+from analytics_admin.breakers.status import MAX_READ_AT_ONCE, BreakerStatus, build_status
+from analytics_admin.breakers.stores.base import Reading
 
 SORTS = ("name", "urgency")
-HOLDS = frozenset(control.value for control in Control if control is not Control.AUTOMATIC)
-LABELS = {*State, *HOLDS}
-_URGENCY: Mapping[str, int] = {State.OPEN: 0, Control.FORCED_OPEN: 0, State.CLOSED: 2}
-
-# What each question read the last time, to tell breakers apart and for its page, to be asked for in
-# the first round trip of the next: the console asks the same again and again. A wrong guess costs a
-# second one.
-_Question = tuple[str | None, str, str, int | None, int | None]
-_Guess = tuple[Sequence[str], Sequence[str]]
-_read_before: dict[_Question, _Guess] = {}
-QUESTIONS_KEPT = 50
-GUESSES_KEPT = 500
-MAX_BREAKERS_READ = 500
-"""Breakers that are read to be told apart; among more of them, the store's word is taken."""
+_MOST_URGENT = frozenset((State.OPEN, Control.FORCED_OPEN))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerList:
-    """Some of the ``count`` breakers that were asked for; ``states`` counts all that there are."""
+    """Some of the ``count`` breakers that match; ``states`` counts all registered ones."""
 
     count: int
     breakers: Sequence[BreakerStatus]
     states: Mapping[str, int]
     reading: Reading
-    """What of the store it was taken from."""
+    """The reading from which the breakers were taken."""
 
 
 def find_breakers(
     *, state: str | None, search: str, sort: str, bounds: slice, activity: bool = False
 ) -> BreakerList:
-    """Return the breakers in the state whose names hold ``search``: those within the bounds.
+    """Return the breakers in ``state`` whose names contain ``search``: those within ``bounds``.
 
-    With ``activity`` the reading holds that of each of them.
+    With ``activity`` the reading holds the activity of each.
 
     Raises:
         StoreUnavailable
     """
-    wanted = search.strip().casefold()
-    question = (state, wanted, sort, bounds.start, bounds.stop)
-    found = _Found(_survey(*(_read_before.get(question) or _declared()), activity=activity))
-    names = sorted(name for name in found.names if not wanted or wanted in name.casefold())
-    distinguished: Collection[str] = found.held
-    if state is not None or sort == "urgency":
-        distinguished = {*found.held, *found.non_closed.keys() & names}
-        if len(distinguished) > MAX_BREAKERS_READ:
-            distinguished = found.held
-    found.read(distinguished)
-    if state is not None:
-        names = [name for name in names if found.state(name) == state]
-    if sort == "urgency":
-        names = found.urgent_first(names)
-    page = names[bounds]
-    found.read(page, activity=activity)
-    _remember(question, distinguished, page)
-    return BreakerList(
-        count=len(names),
-        breakers=[found.status(name) for name in page],
-        states=found.states(),
-        reading=found.reading,
-    )
-
-
-def _survey(distinguished: Sequence[str], page: Sequence[str], *, activity: bool) -> Survey:
-    return runtime.operator_store().survey(
-        [*distinguished, *page],
+    declared = sorted(declared_names())
+    first = declared if len(declared) <= MAX_READ_AT_ONCE else []
+    survey = runtime.operator_store().survey(
+        first,
         keep_for=runtime.keep_for(),
-        activity_of=page if activity else None,
+        activity_of=first if activity else None,
         all_up_to=MAX_READ_AT_ONCE,
     )
-
-
-class _Found:
-    """What was learnt of the breakers so far."""
-
-    def __init__(self, survey: Survey) -> None:
-        self.names = survey.names | declared_names()
-        self.non_closed = {name: it for name, it in survey.non_closed.items() if name in self.names}
-        # Only reading them tells whether the hold is over.
-        self.held = [name for name, label in self.non_closed.items() if label in HOLDS]
-        self.reading = survey.reading
-
-    def read(self, names: Iterable[str], *, activity: bool = False) -> None:
-        """Read those that are not read yet."""
-        known = self.reading.activity if activity else self.reading.snapshots
-        missing = [name for name in names if name not in known]
-        if missing:
-            found = runtime.operator_store().load_many(
-                missing, activity_of=missing if activity else ()
-            )
-            self.reading = self.reading.joined(found)
-
-    def state(self, name: str) -> str:
-        """Return what calls meet; one that was not read is as the store lists it, or closed."""
-        if name in self.reading.snapshots:
-            return shown(self.reading.snapshots[name], self.reading.now)
-        label = self.non_closed.get(name, State.CLOSED.value)
-        return label if label in LABELS else State.UNKNOWN.value
-
-    def urgent_first(self, names: Sequence[str]) -> list[str]:
-        """Sort names that are in order by urgency; most are closed, and stay where they are."""
-        moved = self.non_closed.keys() | self.reading.snapshots.keys()
-        urgent = [
-            name for name in names if name in moved and self.state(name) != State.CLOSED.value
-        ]
-        urgent.sort(key=lambda name: _URGENCY.get(self.state(name), 1))
-        first = frozenset(urgent)
-        return [*urgent, *(name for name in names if name not in first)]
-
-    def states(self) -> dict[str, int]:
-        """Count all breakers by state."""
-        found = Counter(
-            self.state(name) for name in {*self.non_closed, *self.reading.snapshots} & self.names
-        )
-        found[State.CLOSED.value] += len(self.names) - found.total()
-        return dict(found)
-
-    def status(self, name: str) -> BreakerStatus:
-        return build_status(name, self.reading.snapshots[name], self.reading.now)
-
-
-def _declared() -> _Guess:
-    """Guess that those count which need not be in the store, if they are few."""
-    names = tuple(declared_names())
-    return ((), names) if len(names) <= MAX_READ_AT_ONCE else ((), ())
-
-
-def _remember(question: _Question, distinguished: Collection[str], page: Sequence[str]) -> None:
-    if len({*distinguished, *page}) <= GUESSES_KEPT:
-        _read_before[question] = (tuple(distinguished), tuple(page))
-        while len(_read_before) > QUESTIONS_KEPT:
-            _read_before.pop(next(iter(_read_before)), None)
+    names, reading = survey.names | set(declared), survey.reading
+    read_states = {
+        name: display_state(snapshot, reading.now) for name, snapshot in reading.snapshots.items()
+    }
+    states = {
+        name: label
+        for name, label in (survey.non_closed | read_states).items()
+        if name in names and label != State.CLOSED
+    }
+    text = search.strip().casefold()
+    matching = sorted(name for name in names if not text or text in name.casefold())
+    if state is not None:
+        matching = [name for name in matching if states.get(name, State.CLOSED.value) == state]
+    if sort == "urgency":
+        not_closed = [name for name in matching if name in states]
+        not_closed.sort(key=lambda name: states[name] not in _MOST_URGENT)
+        matching = [*not_closed, *(name for name in matching if name not in states)]
+    listed = matching[bounds]
+    read = reading.activity if activity else reading.snapshots
+    if unread := [name for name in listed if name not in read]:
+        store = runtime.operator_store()
+        reading = reading.joined(store.load_many(unread, activity_of=unread if activity else ()))
+    counts = {**Counter(states.values()), State.CLOSED.value: len(names) - len(states)}
+    return BreakerList(
+        count=len(matching),
+        breakers=[build_status(name, reading.snapshots[name], reading.now) for name in listed],
+        states=counts,
+        reading=reading,
+    )

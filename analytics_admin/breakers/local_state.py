@@ -1,18 +1,14 @@
-"""One breaker as this process sees it: what it last read, and the successes not yet told.
-
-Knows no store: the fleet brings readings in and takes reports out.
-"""
+"""A breaker as this process last read it, and the successes that the store does not have yet."""
 
 import threading
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import control_in_force
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
-from analytics_admin.breakers.told_policy import encode_policy
 
 NEVER = float("-inf")
 
@@ -23,38 +19,37 @@ else:
 
 
 class SuccessCounter(_Count):
-    """Successes of one generation within one second of the store's clock: ``next()`` counts one.
+    """Successes of one generation in one second of the store's clock: ``next()`` counts one.
 
     ``itertools.count`` advances in one step of the interpreter, so no thread's count is lost.
     """
 
-    __slots__ = ("_told", "generation", "second")
+    __slots__ = ("_reported", "generation", "second")
     generation: str
     second: int
-    _told: int
+    _reported: int
 
     def take(self) -> int:
-        """Return how many were counted since the last time this was asked."""
-        counted = next(self)  # to look is a step too, taken off the next time
-        fresh = counted - self._told
-        self._told = counted + 1
-        return fresh
+        """Return the number counted since the last ``take``."""
+        counted = next(self)  # reading is a step too, which the next reading subtracts
+        number = counted - self._reported
+        self._reported = counted + 1
+        return number
 
 
 def _new_counter(generation: str, second: int) -> SuccessCounter:
     counter = SuccessCounter()
     counter.generation = generation
     counter.second = second
-    counter._told = 0
+    counter._reported = 0
     return counter
 
 
 class LocalState:
-    """The local view of one breaker.
+    """One breaker as this process knows it.
 
-    ``passes_until`` (monotonic seconds): calls before then may pass without further questions,
-    and count themselves with ``next(counter)`` as long as ``counter`` is still the one they began
-    with.
+    Calls before ``passes_until`` (monotonic seconds) pass without a further check. They count
+    themselves with ``next(counter)``, if ``counter`` is still the one with which they began.
     """
 
     __slots__ = (
@@ -95,7 +90,7 @@ class LocalState:
         self.apply_policy(policy)
 
     def apply_policy(self, policy: BreakerPolicy) -> None:
-        """Go by this policy from now on."""
+        """Use this policy from now on."""
         self.policy = policy
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
@@ -105,11 +100,11 @@ class LocalState:
         self.expire()
 
     def expire(self) -> None:
-        """Trust nothing that was read before."""
+        """Treat what was read before as too old."""
         self.read_at = self.passes_until = self._read_now = NEVER
 
     def last_used_at(self) -> float:
-        """Return when a caller last asked, or last counted a success without asking (monotonic)."""
+        """Return when a call last used the breaker (monotonic seconds)."""
         return max(self.used_at, self.newest_success)
 
     def store_time(self, at: float) -> float:
@@ -117,11 +112,11 @@ class LocalState:
         return at + self.offset
 
     def read(self, snapshot: Snapshot | None, store_now: float, at: float, interval: float) -> None:
-        """Take over what the store said at its time ``store_now``, heard at monotonic ``at``.
+        """Apply a reading of the store's time ``store_now`` that arrived at monotonic ``at``.
 
-        Replies can overtake one another: one that is up to a second older than the last is
-        ignored. Successes of another generation are dropped. A generation that begins ahead of
-        the store's clock, which was set back, begins when it is first seen so.
+        Replies can overtake one another: one up to a second older than the last is ignored.
+        Successes of another generation are dropped. A generation that begins in the future, since
+        the store's clock was set back, counts from when it was first seen.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
@@ -139,26 +134,26 @@ class LocalState:
             self._open_gate(at, interval)
 
     def take_spare(self) -> Snapshot | None:
-        """Return the permit won for a caller that could not wait, if it still is one."""
+        """Return the permit granted for a caller that could not wait, if it is still valid."""
         with self._lock:
             spare, self.spare_permit = self.spare_permit, None
             current = self.snapshot.generation if self.snapshot else None
             return spare if spare is not None and spare.generation == current else None
 
     def latest(self) -> Snapshot | None:
-        """Return what was read last, its run of failures ended by a later success seen here."""
+        """Return the last reading; a later success here ends its consecutive failures."""
         snapshot = self.snapshot
         if snapshot and self.store_time(self.newest_success) > snapshot.last_failure_at:
             return replace(snapshot, consecutive_failures=0)
         return snapshot
 
     def roll(self, at: float, interval: float) -> None:
-        """Begin the counter of the current second, if the last one is over."""
+        """Begin the counter of the current second, if the last second is over."""
         with self._lock:
             self._open_gate(at, interval)
 
     def count_success(self, generation: str, at: float) -> None:
-        """Count a success that ended at monotonic ``at``, if its generation still is."""
+        """Count a success that ended at monotonic ``at``, unless its generation is over."""
         with self._lock:
             second = int(self.store_time(at))
             if self.counter.generation != generation:
@@ -168,14 +163,13 @@ class LocalState:
             self.newest_success = max(self.newest_success, at)
 
     def report(self, *, with_policy: bool = False) -> Report:
-        """Return the successes and rejections not told yet, and take them as told."""
+        """Return the successes and rejections since the last report."""
         with self._lock:
             counters = [*self._old_counters, self.counter]
             batches = tuple(
                 (counter.second, number) for counter in counters if (number := counter.take())
             )
-            # A thread may have been about to count into a counter just replaced: ask it again
-            # later.
+            # A thread may be about to count into a counter just replaced, so it is read again.
             del self._old_counters[:-2]
             rejected = self.rejections.take()
             results = Results(rejected=rejected) if rejected else NO_RESULTS
@@ -191,22 +185,26 @@ class LocalState:
             )
 
     def forget_pending(self) -> None:
-        """Drop what is not told yet."""
+        """Drop what is not reported yet."""
         self.report()
 
     def after_fork(self) -> None:
-        """Begin as a child: the parent tells its own successes, and may have held the lock."""
+        """Start as a child: the parent reports its successes and may have held the lock."""
         self._lock = threading.Lock()
         self.forget_pending()
 
     def _first_seen(self, snapshot: Snapshot, store_now: float) -> float:
-        seen = self.snapshot
-        if seen is None or seen.generation != snapshot.generation or seen.entered_at > store_now:
+        before = self.snapshot
+        if (
+            before is None
+            or before.generation != snapshot.generation
+            or before.entered_at > store_now
+        ):
             return store_now
-        return seen.entered_at
+        return before.entered_at
 
     def _open_gate(self, at: float, interval: float) -> None:
-        """Say until when calls may pass unasked: within the interval and the current second."""
+        """Set until when calls pass unchecked: within the interval and the current second."""
         self.passes_until = NEVER
         snapshot, now = self.snapshot, self.store_time(at)
         if snapshot is None or self.policy.record_result:

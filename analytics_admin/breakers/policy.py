@@ -1,6 +1,7 @@
-"""When a breaker opens, how long it stays open, how it probes. Knows no store, no settings."""
+"""Policies: when a breaker opens, how long it stays open and how it probes."""
 
 import difflib
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -9,11 +10,13 @@ from typing import Any
 
 COUNT_BASED = "count_based"
 TIME_BASED = "time_based"
+MAX_POLICY_CHARS = 600
+"""A longer encoded policy, with very many exceptions, is not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What rates are taken over: the last ``size`` seconds if ``timed``, else calls."""
+    """What rates cover: the last ``size`` seconds if ``timed``, else the last ``size`` calls."""
 
     timed: bool
     size: int
@@ -21,53 +24,53 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
-    """Every knob of a circuit breaker; names and meaning follow resilience4j.
+    """The options of a circuit breaker; names and meaning follow resilience4j.
 
-    Durations are seconds; a timedelta is taken too and kept as seconds.
+    Durations are in seconds; a timedelta is converted.
 
     Raises:
         TypeError: a value is of the wrong type.
-        ValueError: a value is out of bounds; the text names the field and the bound.
+        ValueError: a value is out of bounds; the message names the field and the bound.
     """
 
     failure_threshold: int | None = 5
-    """Consecutive failures that open the breaker; at least 1, or None for no such rule."""
+    """Consecutive failures that open the breaker: at least 1, or None for no such rule."""
     failure_rate_threshold: float | None = None
-    """Per cent of failed calls in the window that opens it; over 0, at most 100."""
+    """Percentage of failed calls in the window that opens it: over 0, at most 100."""
     slow_call_rate_threshold: float | None = None
-    """Per cent of slow calls in the window that opens it; over 0, at most 100."""
+    """Percentage of slow calls in the window that opens it: over 0, at most 100."""
     slow_call_duration_threshold: float = 60.0
-    """A call that takes longer is slow; more than 0."""
+    """A call that takes longer (seconds) is slow: more than 0."""
     sliding_window_type: str = COUNT_BASED
-    """Rates are taken of the last calls ("count_based") or of the last seconds ("time_based")."""
+    """Rates cover the last calls ("count_based") or the last seconds ("time_based")."""
     sliding_window_size: int = 100
-    """That many calls (at most 10,000), or that many seconds (at most 900)."""
+    """Calls (at most 10,000) or seconds (at most 900)."""
     minimum_number_of_calls: int = 100
-    """Calls in the window before a rate is known; a count window's size if that is less."""
+    """Calls in the window before a rate counts; a smaller count window lowers it."""
     wait_duration_in_open_state: float = 60.0
-    """How long calls are rejected before a probe may pass; more than 0."""
+    """Seconds for which calls are rejected before a probe may pass: more than 0."""
     open_state_backoff_multiplier: float = 1.0
-    """Each further opening without closing in between waits this many times longer; at least 1."""
+    """Each opening that follows without a close waits this many times longer: at least 1."""
     max_wait_duration_in_open_state: float | None = None
-    """The back-off stops growing here; at least ``wait_duration_in_open_state``."""
+    """Longest wait of the back-off: at least ``wait_duration_in_open_state``."""
     randomized_wait_factor: float = 0.0
-    """Spreads each wait by up to this part of it, up and down; 0 to below 1."""
+    """Jitter of each wait, as a share of it, up and down: 0 to below 1."""
     permitted_number_of_calls_in_half_open_state: int = 1
-    """Probes let through by the whole fleet in one half-open round; 1 to 10,000."""
+    """Probes of the whole fleet in one half-open round: 1 to 10,000."""
     max_wait_duration_in_half_open_state: float = 60.0
-    """When a round's probes have not reported by then, a new round starts; more than 0."""
+    """Seconds after which a new round starts if probes have not reported: more than 0."""
     record_exceptions: tuple[type[BaseException], ...] = (Exception,)
-    """Exceptions that count as failures; all others that are raised count as successes."""
+    """Exceptions that count as failures; all others count as successes."""
     ignore_exceptions: tuple[type[BaseException], ...] = ()
-    """Exceptions that count as nothing; they win over ``record_exceptions``."""
+    """Exceptions that are not counted; they override ``record_exceptions``."""
     record_result: Callable[[Any], bool] | None = None
-    """Says of a returned value whether it counts as a failure."""
+    """Returns whether a returned value counts as a failure."""
 
     def __post_init__(self) -> None:
         _check_rules(self)
         _check_window(self)
         _check_waits(self)
-        _whole_number(self, "permitted_number_of_calls_in_half_open_state", most=10_000)
+        _whole_number(self, "permitted_number_of_calls_in_half_open_state", maximum=10_000)
         _exceptions(self, "record_exceptions")
         _exceptions(self, "ignore_exceptions")
         if self.record_result is not None and not callable(self.record_result):
@@ -75,39 +78,39 @@ class BreakerPolicy:
 
     @property
     def window(self) -> Window | None:
-        """What the rates are taken over; None when no rate is asked for."""
+        """The window of the rate rules; None without such rules."""
         if self.failure_rate_threshold is None and self.slow_call_rate_threshold is None:
             return None
         return Window(timed=self.sliding_window_type == TIME_BASED, size=self.sliding_window_size)
 
     @property
     def calls_needed(self) -> int:
-        """Calls that must be in the window before its rates are known."""
+        """Calls that must be in the window before its rates count."""
         if self.sliding_window_type == TIME_BASED:
             return self.minimum_number_of_calls
         return min(self.minimum_number_of_calls, self.sliding_window_size)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "BreakerPolicy":
-        """Build a policy from keyword options, defaults for those not given.
+        """Build a policy from keyword options and the defaults.
 
         Raises:
-            TypeError, ValueError: as the class does, and for an option that does not exist.
+            TypeError, ValueError: as for the class; TypeError for an unknown option.
         """
-        known = [item.name for item in fields(cls)]
+        names = [item.name for item in fields(cls)]
         for option in options:
-            if option not in known:
-                near = difflib.get_close_matches(str(option), known, n=1)
+            if option not in names:
+                near = difflib.get_close_matches(str(option), names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise TypeError(f"BreakerPolicy has no option {option!r}{hint}")
         return cls(**options)
 
     def counts_as_failure(self, error: BaseException) -> bool:
-        """Say whether a raised exception counts against the breaker."""
+        """Return whether an exception counts as a failure."""
         return isinstance(error, self.record_exceptions) and not self.ignores(error)
 
     def ignores(self, error: BaseException) -> bool:
-        """Say whether a raised exception counts as nothing at all."""
+        """Return whether an exception is not counted."""
         return isinstance(error, self.ignore_exceptions)
 
 
@@ -128,8 +131,8 @@ def _check_window(policy: BreakerPolicy) -> None:
             f"sliding_window_type must be {COUNT_BASED!r} or {TIME_BASED!r}, "
             f"not {policy.sliding_window_type!r}"
         )
-    most = 900 if policy.sliding_window_type == TIME_BASED else 10_000
-    _whole_number(policy, "sliding_window_size", most=most)
+    maximum = 900 if policy.sliding_window_type == TIME_BASED else 10_000
+    _whole_number(policy, "sliding_window_size", maximum=maximum)
     _whole_number(policy, "minimum_number_of_calls")
 
 
@@ -149,21 +152,23 @@ def _check_waits(policy: BreakerPolicy) -> None:
         )
 
 
-def _whole_number(policy: BreakerPolicy, name: str, *, most: int | None = None) -> None:
+def _whole_number(policy: BreakerPolicy, name: str, *, maximum: int | None = None) -> None:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most}, not {value}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, not {value}")
 
 
-def _number(policy: BreakerPolicy, name: str, bounds: str, holds: Callable[[float], bool]) -> None:
+def _number(
+    policy: BreakerPolicy, name: str, bounds: str, is_within: Callable[[float], bool]
+) -> None:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if not _is_finite(value) or not holds(value):
+    if not _is_finite(value) or not is_within(value):
         raise ValueError(f"{name} must be {bounds}, not {value}")
     object.__setattr__(policy, name, float(value))
 
@@ -182,16 +187,63 @@ def _duration(policy: BreakerPolicy, name: str) -> None:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer beyond every float
         return False
 
 
 def _exceptions(policy: BreakerPolicy, name: str) -> None:
-    given = getattr(policy, name)
-    classes = (given,) if isinstance(given, type) else given
+    value = getattr(policy, name)
+    classes = (value,) if isinstance(value, type) else value
     if isinstance(classes, str) or not isinstance(classes, tuple | list | set | frozenset):
-        raise TypeError(f"{name} must be exception classes, not {given!r}")
+        raise TypeError(f"{name} must be exception classes, not {value!r}")
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise TypeError(f"{name} must hold exception classes only, not {cls!r}")
     object.__setattr__(policy, name, tuple(classes))
+
+
+_NAMED_OPTIONS = ("record_exceptions", "ignore_exceptions", "record_result")
+
+
+def plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
+    """Return all options as JSON values; exception classes and functions by their names."""
+    options = {item.name: getattr(policy, item.name) for item in fields(policy)}
+    for option in ("record_exceptions", "ignore_exceptions"):
+        options[option] = [_dotted_name(cls) for cls in options[option]]
+    is_failure = policy.record_result
+    options["record_result"] = None if is_failure is None else _dotted_name(is_failure)
+    return options
+
+
+def encode_policy(policy: BreakerPolicy) -> str:
+    """Return the options that differ from the defaults, as JSON; "" where they are too long.
+
+    Operators' processes read it: they have neither the code's policies nor its exception classes.
+    """
+    defaults = plain_policy(BreakerPolicy())
+    options = plain_policy(policy).items()
+    text = json.dumps({option: value for option, value in options if value != defaults[option]})
+    return text if len(text) <= MAX_POLICY_CHARS else ""
+
+
+def decode_policy(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
+    """Return the policy, without its exceptions and functions, and all options as JSON values.
+
+    None for a text that this release cannot read.
+    """
+    try:
+        options = json.loads(text)
+        if not isinstance(options, Mapping):
+            return None
+        policy = BreakerPolicy.from_options(
+            {option: value for option, value in options.items() if option not in _NAMED_OPTIONS}
+        )
+    except (ValueError, TypeError):
+        return None
+    names = {option: options[option] for option in _NAMED_OPTIONS if option in options}
+    return policy, {**plain_policy(policy), **names}
+
+
+def _dotted_name(thing: Any) -> str:
+    named = thing if hasattr(thing, "__qualname__") else type(thing)  # a callable object has none
+    return f"{named.__module__}.{named.__qualname__}"

@@ -41,20 +41,20 @@ class UnknownBreakers(OperatorError, LookupError):
 
 
 def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:
-    """Declare the breaker of this name, or return it if it is declared alike already.
+    """Declare the breaker of this name, or return it if it is declared with the same policy.
 
-    ``policy`` takes the fields of BreakerPolicy; ``BREAKERS[name]`` in the settings wins over it.
+    ``policy`` takes the fields of BreakerPolicy; ``BREAKERS[name]`` in the settings overrides it.
 
     Raises:
-        TypeError, ValueError: an unusable name or policy; or one declared otherwise before.
+        TypeError, ValueError: the name or policy is not valid, or differs from an earlier one.
     """
     validate_name(name)
-    given = BreakerPolicy.from_options(policy)
-    options = {option: getattr(given, option) for option in policy}
+    declared = BreakerPolicy.from_options(policy)
+    options = {option: getattr(declared, option) for option in policy}
     with _lock:
         if _options.setdefault(name, options) != options:
             raise ValueError(f"circuit breaker {name!r} is declared already, with another policy")
-        return _known(name)
+        return _get_or_create(name)
 
 
 def get_breaker(name: str) -> CircuitBreaker:
@@ -66,19 +66,19 @@ def get_breaker(name: str) -> CircuitBreaker:
     with _lock:
         if name not in _breakers and name not in app_settings().breakers:
             raise UnknownBreakers([name])
-        return _known(name)
+        return _get_or_create(name)
 
 
-def _known(name: str) -> CircuitBreaker:
+def _get_or_create(name: str) -> CircuitBreaker:
     """Return the one object of this name; its policy is looked up anew."""
     effective_policy.cache_clear()
     if name not in _breakers:
-        _breakers[name] = CircuitBreaker(name, runtime.fleet, partial(effective_policy, name))
+        _breakers[name] = CircuitBreaker(name, runtime.engine, partial(effective_policy, name))
     return _breakers[name]
 
 
 def validate_name(name: str) -> None:
-    """Refuse a name that is not 1 to 100 of ``A-Z a-z 0-9 . _ : -``, the first alphanumeric.
+    """Check that a name is 1 to 100 of ``A-Z a-z 0-9 . _ : -``, the first alphanumeric.
 
     Raises:
         TypeError, ValueError
@@ -93,11 +93,11 @@ def validate_name(name: str) -> None:
 
 
 def is_valid_name(name: str) -> bool:
-    """Say whether a breaker can be declared under this name."""
+    """Return whether a breaker can have this name."""
     return _NAME.fullmatch(name) is not None
 
 
-@lru_cache(maxsize=20_000)  # twice the names that a site may have: those asked for come from users
+@lru_cache(maxsize=20_000)  # twice MAX_NAMES, since users enter names
 def effective_policy(name: str) -> BreakerPolicy:
     """Return the policy in force: BREAKER_DEFAULTS, then the code's, then BREAKERS[name]."""
     settings = app_settings()
@@ -109,12 +109,12 @@ def effective_policy(name: str) -> BreakerPolicy:
     return BreakerPolicy.from_options(merged)
 
 
-def use_engine(fleet: Engine) -> None:
-    """Have every breaker, also those declared from now on, belong to this fleet."""
+def use_engine(engine: Engine) -> None:
+    """Make every breaker, also those declared later, use this engine."""
     with _lock:
-        runtime.fleet = fleet
+        runtime.engine = engine
         for breaker in _breakers.values():
-            breaker.join(fleet)
+            breaker.use_engine(engine)
 
 
 def declared_names() -> set[str]:
@@ -123,8 +123,8 @@ def declared_names() -> set[str]:
 
 
 def policy_layers(name: str) -> dict[str, str]:
-    """Return, by option that is no default, which layer decides it: "BREAKER_DEFAULTS", "code"
-    (of this process) or "BREAKERS"."""
+    """Return the layer that sets each option: "BREAKER_DEFAULTS", "code" (of this process) or
+    "BREAKERS". Options that no layer sets are left out."""
     settings = app_settings()
     layers: dict[str, Mapping[str, Any]] = {
         "BREAKER_DEFAULTS": settings.breaker_defaults,
@@ -135,16 +135,16 @@ def policy_layers(name: str) -> dict[str, str]:
 
 
 def overridden_options() -> dict[str, list[str]]:
-    """Return, by name, the options that code declares and BREAKERS sets otherwise."""
+    """Return by name the options of the code that BREAKERS overrides with other values."""
     overridden = {}
     for name, options in app_settings().breakers.items():
         declared = _options.get(name, {})
         effective = effective_policy(name)
-        found = [
+        changed = [
             key for key in options if key in declared and getattr(effective, key) != declared[key]
         ]
-        if found:
-            overridden[name] = sorted(found)
+        if changed:
+            overridden[name] = sorted(changed)
     return overridden
 
 
@@ -152,6 +152,6 @@ def overridden_options() -> dict[str, list[str]]:
 def _forget_policies(*, setting: str, **_: object) -> None:
     if setting in (SETTING, "CACHES"):
         effective_policy.cache_clear()
-        runtime.fleet.reconnect()
+        runtime.engine.reconnect()
         for breaker in _breakers.values():
             breaker.forget_local_state()

@@ -1,14 +1,14 @@
-"""What a breaker is at one instant, and what calls came to: plain values, no rules."""
+"""A breaker at one instant, and the results of calls: plain values without rules."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a breaker does with calls.
+    """The state of a breaker, which decides what happens to calls.
 
-    UNKNOWN: its record cannot be read (another release wrote it, say). Calls pass and nothing is
-    due, until a reset writes it anew.
+    UNKNOWN: the record cannot be read, for example because another release wrote it. Calls pass,
+    and the breaker makes no transition until a reset rewrites the record.
     """
 
     CLOSED = "closed"
@@ -18,7 +18,7 @@ class State(StrEnum):
 
 
 class Control(StrEnum):
-    """What an operator makes of a breaker, whatever its state."""
+    """What an operator has set, whatever the state."""
 
     AUTOMATIC = "automatic"
     FORCED_OPEN = "forced_open"
@@ -28,15 +28,15 @@ class Control(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """An operator's hold on a breaker, until it ends or is released.
+    """An operator's hold on a breaker, until it expires or is released.
 
-    FORCED_OPEN rejects every call, DISABLED lets every call pass and counts none, METRICS_ONLY
-    lets every call pass and counts. The state beneath stays as it is.
+    FORCED_OPEN rejects every call. DISABLED lets every call pass and counts none. METRICS_ONLY
+    lets every call pass and counts them. The state beneath does not change.
     """
 
     control: Control
     until: float | None
-    """Store time at which it ends; None: only when it is released."""
+    """Store time at which it expires; None: it lasts until released."""
     actor: str = ""
     reason: str = ""
 
@@ -46,7 +46,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Numbers of calls; a slow one that failed is in both ``failures`` and ``slow``."""
+    """Numbers of calls. A slow call that failed is in both ``failures`` and ``slow``."""
 
     calls: int = 0
     failures: int = 0
@@ -60,11 +60,11 @@ class Counts:
         )
 
     def failure_rate(self) -> float:
-        """Per cent of the calls; 0 without any."""
+        """Return the percentage of calls; 0 without calls."""
         return 100 * self.failures / self.calls if self.calls else 0.0
 
     def slow_rate(self) -> float:
-        """Per cent of the calls; 0 without any."""
+        """Return the percentage of calls; 0 without calls."""
         return 100 * self.slow / self.calls if self.calls else 0.0
 
 
@@ -75,8 +75,8 @@ NO_COUNTS = Counts()
 class Snapshot:
     """A breaker as the store holds it at one instant.
 
-    ``generation`` is compared for equality only; every transition and reset makes a new one, and
-    the counts belong to it.
+    ``generation`` is compared for equality only. Each transition and each reset begins a new one
+    with new counts.
     """
 
     generation: str
@@ -84,9 +84,9 @@ class Snapshot:
     entered_at: float = 0.0
     """Store time at which this generation began."""
     wait: float = 0.0
-    """Seconds that this open state lasts."""
+    """Seconds for which it stays open."""
     attempts: int = 0
-    """Times it has opened without closing in between."""
+    """Number of openings since it was last closed."""
     permits: int = 0
     """Probe permits granted in this half-open round."""
     consecutive_failures: int = 0
@@ -94,14 +94,14 @@ class Snapshot:
     counts: Counts = NO_COUNTS
     """All calls of this generation."""
     window: Counts = NO_COUNTS
-    """Those in the window that was asked for."""
+    """Calls in the window that was requested."""
     hold: Hold | None = None
-    """What an operator makes of it; also one that is over, until somebody writes its end."""
+    """The operator's hold. An expired one stays until a process records its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureNote:
-    """How one call failed and in which process; ``error`` is "" where no exception said so."""
+    """How one call failed and in which process; ``error`` is "" without an exception."""
 
     error: str = ""
     message: str = ""
@@ -111,14 +111,14 @@ class FailureNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What calls of one generation have come to, not yet told to the store.
+    """Results of calls of one generation that the store does not have yet.
 
     Within one report the quick successes came first and the failures last. Rejected calls belong
-    to no generation: they are counted for operators alone.
+    to no generation and are counted for operators only.
     """
 
     successes: tuple[tuple[int, int], ...] = ()
-    """Quick successes: (second of the store's clock, how many), oldest first."""
+    """Quick successes as (second of the store's clock, number), oldest first."""
     newest_success_at: float = 0.0
     slow_successes: int = 0
     failures: int = 0
@@ -146,7 +146,24 @@ class Results:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """Where a breaker is to go, and the rule that sends it there."""
+    """The next snapshot of a breaker, and the rule that requires it."""
 
     new: Snapshot
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """A transition that this process made."""
+
+    name: str
+    from_state: str
+    to_state: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChange:
+    """The store was lost for this reason, or is back (None)."""
+
+    reason: str | None

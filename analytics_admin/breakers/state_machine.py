@@ -1,7 +1,6 @@
-"""The circuit breaker's rules, pure: what may pass, what is due, what a reset makes.
+"""The rules of a circuit breaker as pure functions from one snapshot to the next.
 
-Knows no clock, no store and no process: ``now`` is an argument, in seconds of the store's clock,
-and a snapshot goes in and a snapshot comes out.
+``now`` is an argument everywhere, in seconds of the store's clock.
 """
 
 import math
@@ -21,9 +20,9 @@ from analytics_admin.breakers.state import (
 )
 
 MAX_BACKOFF_SECONDS = 86_400.0
-"""Seconds at which a back-off without a maximum of its own stops growing."""
+"""Longest wait of a growing back-off whose policy sets no maximum."""
 
-# Why a breaker moved.
+# Causes of transitions.
 CONSECUTIVE_FAILURES = "consecutive_failures"
 FAILURE_RATE = "failure_rate"
 SLOW_CALL_RATE = "slow_call_rate"
@@ -36,7 +35,7 @@ HOLD_OVER = "hold_over"
 PROBE_ALLOWED = "probe_allowed"
 
 HOLD_RETRY_SECONDS = 60.0
-"""Seconds after which to look again at a breaker that is held open until further notice."""
+"""``retry_after`` of a breaker that is held open until an operator releases it."""
 
 _PASSING = (State.CLOSED, State.UNKNOWN)
 
@@ -45,40 +44,43 @@ class Admission(Enum):
     """What a caller may do next."""
 
     ALLOW = 1
-    PROBE = 2  # after winning a permit from the store
+    PROBE = 2  # once the store has granted a permit
     REJECT = 3
 
 
 def first_generation() -> str:
-    """Return a generation for a new record; random, so that an emptied store never repeats one."""
+    """Return a random generation for a new record, so that an emptied store never repeats one."""
     return f"{secrets.token_hex(8)}:1"
 
 
 def next_generation(generation: str) -> str:
-    """Return the generation that follows, unequal to every earlier one of its record."""
+    """Return the generation that follows; it differs from all earlier ones of its record."""
     identity, _, counter = generation.rpartition(":")
-    if not identity or not counter.isdecimal():  # nothing that this release has written
+    if not identity or not counter.isdecimal():  # written by another release
         return first_generation()
     return f"{identity}:{int(counter) + 1}"
 
 
 def new_record() -> Snapshot:
-    """Return a closed breaker that never counted anything."""
+    """Return a closed breaker without counts."""
     return Snapshot(generation=first_generation())
 
 
 def control_in_force(snapshot: Snapshot, now: float) -> Control:
-    """Return the control that is in force."""
+    """Return the control in force; an expired hold is none."""
     if snapshot.hold is None or snapshot.hold.is_over(now):
         return Control.AUTOMATIC
     return snapshot.hold.control
 
 
-def display_state(snapshot: Snapshot, now: float) -> str:
-    """Return the word for what calls meet: the hold in force, or the state.
+def display_state(snapshot: Snapshot | None, now: float) -> str:
+    """Return the state that calls meet: the hold in force, else the state.
 
-    A hold that is over shows what it ends in, though nobody may have written that yet.
+    A breaker without a record is closed. An expired hold shows the state that follows it, even
+    before a process has recorded it.
     """
+    if snapshot is None:
+        return State.CLOSED.value
     control = control_in_force(snapshot, now)
     if control is not Control.AUTOMATIC:
         return control.value
@@ -86,21 +88,21 @@ def display_state(snapshot: Snapshot, now: float) -> str:
 
 
 def would_have_opened(snapshot: Snapshot) -> bool:
-    """Say whether METRICS_ONLY has kept the breaker from opening."""
+    """Return whether METRICS_ONLY has kept the breaker from opening."""
     hold = snapshot.hold
     return hold is not None and hold.control is Control.METRICS_ONLY and snapshot.permits > 0
 
 
 def label(snapshot: Snapshot) -> str:
-    """Return the word by which a transition is recorded: the hold, over or not, or the state."""
+    """Return the recorded name of the breaker's state: the hold, expired or not, else the state."""
     return snapshot.hold.control.value if snapshot.hold else snapshot.state.value
 
 
 def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
     """Return the seconds until a probe may pass; 0 when one may pass now.
 
-    A store whose clock has stepped back never makes a breaker wait longer than it was to. A hold
-    that is to be released by hand is said to end in HOLD_RETRY_SECONDS.
+    A store whose clock was set back never extends the wait. A hold without an end counts as
+    HOLD_RETRY_SECONDS.
     """
     if snapshot.hold is not None:
         return _hold_retry(snapshot.hold, now)
@@ -115,7 +117,7 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
 
 
 def admission(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Admission:
-    """Say what a caller who sees this snapshot may do."""
+    """Return what a caller that sees this snapshot may do."""
     if snapshot.hold is not None:
         return _admission_under_hold(snapshot.hold, now)
     if snapshot.state in _PASSING:
@@ -124,10 +126,10 @@ def admission(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Admissio
 
 
 def grant_permit(snapshot: Snapshot, policy: BreakerPolicy) -> Snapshot:
-    """Return the snapshot that holds one permit more, for a caller judged PROBES.
+    """Return the snapshot with one more permit, for a caller whose admission is PROBE.
 
-    The first permit after the open time begins half-open; when all are granted, it begins a new
-    round, in which probes that never reported are forgiven.
+    The first permit after the open wait begins the half-open state. When all permits of a round
+    are granted, it begins a new round, which no longer waits for the old probes.
     """
     limit = policy.permitted_number_of_calls_in_half_open_state
     if snapshot.hold is None and snapshot.state is State.HALF_OPEN and snapshot.permits < limit:
@@ -136,17 +138,17 @@ def grant_permit(snapshot: Snapshot, policy: BreakerPolicy) -> Snapshot:
 
 
 def return_permit(snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot after a probe that came to nothing gave its permit back."""
+    """Return the snapshot after a probe without a result has returned its permit."""
     return replace(snapshot, permits=max(0, snapshot.permits - 1))
 
 
 def due_transition(
     snapshot: Snapshot, policy: BreakerPolicy, now: float, *, settling: float, chance: float = 0.5
 ) -> Transition | None:
-    """Return what the counts make of the breaker, or None while they change nothing.
+    """Return the transition that the counts require, or None.
 
-    ``settling`` (seconds): rates of a younger generation are not judged, since other processes
-    still hold successes of theirs. ``chance`` (0 to 1) places the wait in its random spread.
+    Rates of a generation younger than ``settling`` seconds are not evaluated: other processes have
+    not reported their successes yet. ``chance`` (0 to 1) selects the wait within its random spread.
     """
     settled = now - snapshot.entered_at >= settling
     if snapshot.hold is not None:
@@ -165,22 +167,22 @@ def due_transition(
 
 
 def reset(snapshot: Snapshot) -> Snapshot:
-    """Return the breaker closed and automatic, with zero counts, in a new generation."""
+    """Return the breaker closed and without a hold, with zero counts, in a new generation."""
     return _enter(snapshot, State.CLOSED)
 
 
 def allow_probe(snapshot: Snapshot) -> Snapshot | None:
-    """Return the breaker half-open ahead of its time; None unless it is open by its own rules."""
+    """Return the breaker half-open before its wait is over; None unless its own rules opened it."""
     if snapshot.hold is not None or snapshot.state is not State.OPEN:
         return None
     return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts)
 
 
 def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
-    """Return the breaker under the hold, or released from the one it is under (None).
+    """Return the breaker under this hold, or released from its hold (None).
 
-    The counts begin anew at both edges. A forced open breaker is released into half-open, so that
-    probes find out about its backend; the others into closed.
+    Both begin new counts. A forced open breaker is released into half-open, so that probes test its
+    backend; the others into closed.
     """
     if hold is None:
         return snapshot if snapshot.hold is None else _after_hold(snapshot)
@@ -210,26 +212,26 @@ def _after_hold(snapshot: Snapshot) -> Snapshot:
     )
 
 
-def count_run(snapshot: Snapshot, results: Results) -> int:
-    """Return the run of failures after the results.
+def count_consecutive_failures(snapshot: Snapshot, results: Results) -> int:
+    """Return the number of consecutive failures after these results.
 
-    A batch of successes ends the run only when its newest is later than the last failure
-    counted: results of different processes have no other order.
+    A batch of successes ends the run only if its newest is later than the last counted failure:
+    results of different processes have no other order.
     """
     ended = results.all_successes and results.newest_success_at > snapshot.last_failure_at
     return (0 if ended else snapshot.consecutive_failures) + results.all_failures
 
 
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
-    """Return the seconds to stay open at the given consecutive opening, the first being 1."""
-    longest = policy.max_wait_duration_in_open_state or max(
+    """Return the seconds to stay open at this opening since the last close; the first is 1."""
+    max_wait = policy.max_wait_duration_in_open_state or max(
         MAX_BACKOFF_SECONDS, policy.wait_duration_in_open_state
     )
     try:
         growth = policy.open_state_backoff_multiplier ** min(attempts - 1, 64)
     except OverflowError:
         growth = math.inf
-    wait = min(policy.wait_duration_in_open_state * growth, longest)
+    wait = min(policy.wait_duration_in_open_state * growth, max_wait)
     return wait * (1 + policy.randomized_wait_factor * (2 * chance - 1))
 
 
@@ -253,7 +255,7 @@ def _rate_cause(counts: Counts, policy: BreakerPolicy) -> str | None:
 
 
 def _probe_cause(counts: Counts, policy: BreakerPolicy) -> str | None:
-    """Say what the round's results come to: one failure opens, unless a rate is to judge them."""
+    """Evaluate a half-open round: without a failure rate rule, one failure opens the breaker."""
     if policy.failure_rate_threshold is None and counts.failures:
         return PROBE_FAILED
     needed = policy.permitted_number_of_calls_in_half_open_state
@@ -273,9 +275,9 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
 def _shadow_opening(
     snapshot: Snapshot, policy: BreakerPolicy, *, settled: bool
 ) -> Transition | None:
-    """Return the note that METRICS_ONLY has kept it from opening: a permit, once for each hold.
+    """Return the mark that METRICS_ONLY kept the breaker from opening: a permit, once per hold.
 
-    After the first time its calls would have gone another way, so no more can be said.
+    From then on its calls would have been rejected, so that later counts prove nothing.
     """
     if would_have_opened(snapshot) or snapshot.hold is None:
         return None
@@ -288,7 +290,7 @@ def _shadow_opening(
 def _enter(
     snapshot: Snapshot, state: State, *, attempts: int = 0, wait: float = 0.0, permits: int = 0
 ) -> Snapshot:
-    """Begin a new generation; the store stamps when."""
+    """Begin a new generation; the store sets its time."""
     return Snapshot(
         generation=next_generation(snapshot.generation),
         state=state,

@@ -1,6 +1,6 @@
-"""Every registered breaker of the site, as operators see it.
+"""The status of every registered breaker, as operators see it.
 
-Registered: known to the store, declared in this process, or named in BREAKERS.
+Registered means: in the store, declared in this process, or named in BREAKERS.
 """
 
 from collections.abc import Sequence, Set
@@ -15,7 +15,7 @@ from analytics_admin.breakers.registry import (
     effective_policy,
     is_valid_name,
 )
-from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Snapshot, State
+from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Snapshot
 from analytics_admin.breakers.state_machine import (
     Admission,
     admission,
@@ -27,49 +27,49 @@ from analytics_admin.breakers.state_machine import (
 from analytics_admin.breakers.stores.base import Reading
 
 MAX_READ_AT_ONCE = 100
-"""Where no more are registered, one round trip finds out which they are and reads them all."""
+"""Up to this many registered breakers are listed and read in one round trip."""
 MAX_NAMED_AT_ONCE = 500
-"""So many that are named are read in the round trip that finds out whether they are registered."""
+"""Up to this many named breakers are read in the round trip that checks their registration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerStatus:
-    """A breaker for an operator's eyes; ``retry_after`` in seconds, None when calls pass."""
+    """A breaker as an operator sees it; ``retry_after`` in seconds, None when calls pass."""
 
     name: str
     state: str
-    """What calls meet: a state, or the hold in force."""
+    """The state that calls meet: the hold in force, else the state."""
     consecutive_failures: int
     retry_after: float | None
     control: str = Control.AUTOMATIC.value
     held_until: datetime | None = None
-    """When the hold ends by itself; None for ever, or without a hold."""
+    """When the hold expires; None if it does not, or without a hold."""
     held_by: str = ""
     hold_reason: str = ""
     generation: str = ""
     counts: Counts = NO_COUNTS
-    """All calls since it came to be so."""
+    """All calls of the current generation."""
     would_open: bool = False
-    """Under metrics_only: its rules have been met, so that it would have opened."""
+    """Under metrics_only: its rules would have opened it."""
 
 
 def registered_names() -> list[str]:
-    """Return every name known to the store, this process or the settings, sorted.
+    """Return the names of all registered breakers, sorted.
 
     Raises:
         StoreUnavailable
     """
-    known = runtime.operator_store().survey([], keep_for=runtime.keep_for()).names
-    return sorted(known | declared_names())
+    stored = runtime.operator_store().survey([], keep_for=runtime.keep_for()).names
+    return sorted(stored | declared_names())
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raise UnknownBreakers unless every name is registered (StoreUnavailable if none can say)."""
-    _refuse_unknown(set(names), set(registered_names()))
+    """Raise UnknownBreakers unless every name is registered (StoreUnavailable without a store)."""
+    _reject_unknown(set(names), set(registered_names()))
 
 
 def read_registered(names: Sequence[str] | None = None) -> Reading:
-    """Return all registered breakers, or those named, sorted by name: mostly in one round trip.
+    """Return all registered breakers, or those named, sorted by name; usually in one round trip.
 
     Raises:
         UnknownBreakers: some of the names are not registered.
@@ -83,44 +83,39 @@ def read_registered(names: Sequence[str] | None = None) -> Reading:
         all_up_to=MAX_READ_AT_ONCE if names is None else 0,
     )
     registered, reading = survey.names | declared, survey.reading
-    _refuse_unknown(named, registered)
+    _reject_unknown(named, registered)
     wanted = sorted(registered if names is None else named)
     if unread := [name for name in wanted if name not in reading.snapshots]:
         reading = reading.joined(runtime.operator_store().load_many(unread))
     return Reading(now=reading.now, snapshots={name: reading.snapshots[name] for name in wanted})
 
 
-def _refuse_unknown(names: Set[str], registered: Set[str]) -> None:
+def _reject_unknown(names: Set[str], registered: Set[str]) -> None:
     if unknown := names - registered:
         raise UnknownBreakers(list(unknown))
-
-
-def shown(snapshot: Snapshot | None, now: float) -> str:
-    """Return the word for what calls meet; a breaker without a record, not used yet, is closed."""
-    return State.CLOSED.value if snapshot is None else display_state(snapshot, now)
 
 
 def build_status(
     name: str, snapshot: Snapshot | None, now: float, policy: BreakerPolicy | None = None
 ) -> BreakerStatus:
-    """Return the breaker's status at ``now`` of the store; ``policy`` is this process' if None."""
-    known = snapshot or Snapshot(generation="")
+    """Return the status at store time ``now``; a ``policy`` of None means this process' own."""
+    snapshot = snapshot or Snapshot(generation="")
     policy = policy or effective_policy(name)
-    wait = retry_after(known, policy, now)
-    in_force = control_in_force(known, now)
-    hold = known.hold if in_force is not Control.AUTOMATIC else None
+    wait = retry_after(snapshot, policy, now)
+    in_force = control_in_force(snapshot, now)
+    hold = snapshot.hold if in_force is not Control.AUTOMATIC else None
     until = None if hold is None or hold.until is None else datetime.fromtimestamp(hold.until, UTC)
-    rejects = admission(known, policy, now) is not Admission.ALLOW
+    rejects = admission(snapshot, policy, now) is not Admission.ALLOW
     return BreakerStatus(
         name=name,
-        state=display_state(known, now),
-        consecutive_failures=known.consecutive_failures,
+        state=display_state(snapshot, now),
+        consecutive_failures=snapshot.consecutive_failures,
         retry_after=wait if rejects else None,
         control=in_force.value,
         held_until=until,
         held_by=hold.actor if hold else "",
         hold_reason=hold.reason if hold else "",
-        generation=known.generation,
-        counts=known.counts,
-        would_open=in_force is Control.METRICS_ONLY and would_have_opened(known),
+        generation=snapshot.generation,
+        counts=snapshot.counts,
+        would_open=in_force is Control.METRICS_ONLY and would_have_opened(snapshot),
     )

@@ -24,7 +24,7 @@ T = TypeVar("T")
 # A process that a benchmark starts inherits the client's core as its only one.
 SERVER_CORE, *_, CLIENT_CORE = sorted(os.sched_getaffinity(0)) * 2
 VERDICTS = {None: "", True: "holds", False: "MISSED"}
-SYNC_INTERVAL = runtime.fleet.interval
+SYNC_INTERVAL = runtime.engine.interval
 # What our scripts run inside the server, and what sets a connection up or asks for these figures:
 # the other commands are those that a client waited for.
 NOT_ROUND_TRIPS = {
@@ -134,7 +134,7 @@ def undisturbed(section: Callable[[], T], attempts: int = 5) -> T:
         if not _losses:
             return measured
         print("the store did not answer in time; measuring this part again", flush=True)
-        while runtime.fleet.link.stand_in is not None:
+        while runtime.engine.access.stand_in is not None:
             time.sleep(0.1)
         control.reset(None, only_open=True)
     raise SystemExit("this machine is too busy to measure now")

@@ -61,12 +61,12 @@ def count(
     breaker: CircuitBreaker, successes: tuple[tuple[int, int], ...], failures: int = 0
 ) -> None:
     """Have the store count these results."""
-    assert breaker.view.snapshot is not None
+    assert breaker.local_state.snapshot is not None
     results = Results(successes=successes, newest_success_at=successes[-1][0], failures=failures)
     report = Report(
         name=breaker.name,
         window=breaker.policy.window,
-        generation=breaker.view.snapshot.generation,
+        generation=breaker.local_state.snapshot.generation,
         results=results,
     )
     runtime.operator_store().add([report])

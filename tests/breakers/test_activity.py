@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers import circuit_breaker, listing, runtime
+from analytics_admin.breakers import circuit_breaker, runtime
 from analytics_admin.breakers.history import MAX_PERIODS, PERIOD_SECONDS, Activity, Period
 from analytics_admin.breakers.state import Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
@@ -44,7 +44,7 @@ class Site:
             if isinstance(self.store, MemoryStore):
                 calls = Counts(calls=numbers[0], failures=numbers[1], slow=numbers[2])
                 period = Period(at=at, calls=calls, rejected=numbers[3])
-                self.store._kept[name].periods.append(period)
+                self.store._histories[name].periods.append(period)
             else:
                 key = f"{self.store._key(name)}:history"
                 client().hset(key, at, " ".join(map(str, numbers)))
@@ -58,7 +58,6 @@ def client():
 def site(request, monkeypatch):
     store = MemoryStore() if request.param == "memory" else RedisStore("breakers", timeout=2)
     monkeypatch.setattr(runtime, "operator_store", lambda: store)
-    listing._read_before.clear()
     return Site(store)
 
 

@@ -55,7 +55,7 @@ def let_the_wait_end(breaker: CircuitBreaker) -> None:
     over = replace(snapshot, generation=snapshot.generation + "0", wait=0.0)
     move = Move(name=breaker.name, expected=snapshot, new=over)
     assert operator_store().compare_and_set([move])[0].won
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
 
 
 def test_the_threshold_of_consecutive_failures_opens_it(breaker):
@@ -148,7 +148,7 @@ def test_a_failure_that_began_before_a_reset_changes_nothing_after_it(breaker):
     control.reset([breaker.name], only_open=False)
     for permit in permits:
         permit.fail(BackendDown())
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
     assert snapshot_of(breaker).counts.failures == 0
 
 
@@ -171,7 +171,7 @@ def test_ignored_exceptions_count_as_nothing_and_unrecorded_ones_as_success(brea
     for error in (KeyError, ValueError):
         with pytest.raises(error), picky:
             raise error
-    picky.fleet.expire(picky.name)
+    picky.engine.expire(picky.name)
     snapshot = snapshot_of(picky)
     assert snapshot.counts == Counts(calls=1)
 
@@ -180,7 +180,7 @@ def test_ignored_exceptions_count_as_nothing_and_unrecorded_ones_as_success(brea
 def test_what_ends_a_program_counts_as_nothing(breaker, error):
     with pytest.raises(error), breaker:
         raise error
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
     snapshot = snapshot_of(breaker)
     assert snapshot.counts == Counts()
 
@@ -256,7 +256,7 @@ def test_a_cancelled_task_counts_as_nothing(breaker):
             await task
 
     asyncio.run(use())
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
     assert snapshot_of(breaker).counts.failures == 0
 
 
@@ -501,7 +501,7 @@ def test_a_transition_whose_reply_was_lost_is_announced_when_it_is_found_made(br
     def note(name, from_state, to_state, cause, **_):
         seen.append((from_state, to_state, cause))
 
-    store = breaker.fleet.link._store()
+    store = breaker.engine.access._store()
     answer, lost = store.compare_and_set, []
 
     def lose_one_reply(moves):
@@ -515,7 +515,7 @@ def test_a_transition_whose_reply_was_lost_is_announced_when_it_is_found_made(br
     store.compare_and_set = lose_one_reply
     try:
         fail(breaker, 3)
-        breaker.fleet.link.stand_in = None  # the store is back
+        breaker.engine.access.stand_in = None  # the store is back
         assert state_now(breaker) == "open"
     finally:
         del store.compare_and_set

@@ -6,7 +6,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerChanged
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -19,7 +19,7 @@ from tests.support.breakers import another, snapshot_of, state_now, trip
 
 
 def hold(name, control, seconds=60.0, **options):
-    return operations.set_control(
+    return breaker_control.set_control(
         [name], Control(control), for_seconds=seconds, actor="sam", reason="deploy", **options
     )
 
@@ -140,14 +140,14 @@ def test_a_call_that_began_before_the_hold_changes_nothing_under_it(name):
 
 def test_reset_returns_a_held_breaker_to_closed_and_automatic(name):
     hold(name, "forced_open", None)
-    (reset,) = operations.reset([name], only_open=True)
+    (reset,) = breaker_control.reset([name], only_open=True)
     assert (reset.from_state, reset.to_state) == ("forced_open", "closed")
     assert (build_status(name).state, build_status(name).control) == ("closed", "automatic")
 
 
 def test_only_open_passes_over_what_lets_calls_pass(name):
     hold(name, "disabled")
-    assert operations.reset(None, only_open=True) == []
+    assert breaker_control.reset(None, only_open=True) == []
 
 
 def test_a_stale_view_of_the_breaker_changes_nothing(name):
@@ -186,7 +186,7 @@ def test_an_emptied_store_gets_an_unexpired_hold_back_from_who_saw_it_last(name)
     breaker = another(name)
     assert breaker.state == "forced_open"
     caches["breakers"].client.get_client().flushall()
-    time.sleep(breaker.fleet.interval)
+    time.sleep(breaker.engine.interval)
     assert breaker.state == "forced_open"
     assert build_status(name).control == "forced_open"
 
@@ -223,7 +223,7 @@ def test_a_hold_that_was_not_made_is_not_claimed(name, control, monkeypatch):
 
 def test_hostile_texts_come_back_as_they_were(name):
     reason = "a b\n\x01é☃ <script> {0} %s " + "x" * 400
-    operations.set_control(
+    breaker_control.set_control(
         [name], Control.DISABLED, for_seconds=None, actor="o'neil ünï code", reason=reason
     )
     status = build_status(name)

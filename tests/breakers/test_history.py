@@ -10,20 +10,20 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.history import (
     MAX_PERIODS,
     PERIOD_SECONDS,
     RETENTION_SECONDS,
     note_failure,
 )
+from analytics_admin.breakers.policy import MAX_POLICY_CHARS
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts, FailureNote, Results
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.told_policy import MAX_POLICY_CHARS
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of, state_now
 
@@ -52,7 +52,7 @@ def tell(store, generation, name="a", **results):
 
 
 def evidence(store, name="a"):
-    return store.inspect(name).evidence
+    return store.inspect(name).history
 
 
 def test_the_last_ten_failures_are_kept_newest_first(store):
@@ -98,7 +98,7 @@ def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
     assert store.forget("a", generation=reset.generation)
     gone = store.inspect("a")
     assert (gone.snapshot, gone.seen_at) == (None, None)
-    assert (gone.evidence.failures, gone.evidence.transitions, gone.evidence.periods) == (
+    assert (gone.history.failures, gone.history.transitions, gone.history.periods) == (
         [],
         [],
         [],
@@ -291,4 +291,4 @@ def _fail(error):
 
 
 def hold(name, control):
-    operations.set_control([name], Control(control), for_seconds=60, actor="sam", reason="")
+    breaker_control.set_control([name], Control(control), for_seconds=60, actor="sam", reason="")

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from analytics_admin.breakers import CircuitOpenError, probing, status
-from analytics_admin.breakers import control as operations
+from analytics_admin.breakers import CircuitOpenError, status
+from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.changes import BreakerChanged, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import operator_store
@@ -36,7 +36,7 @@ def waiting(name):
 
 
 def allow(breaker, **options):
-    return probing.allow_probe(breaker.name, actor="sam", **options)
+    return breaker_control.allow_probe(breaker.name, actor="sam", **options)
 
 
 def moves_of(breaker):
@@ -51,7 +51,7 @@ def test_one_call_passes_at_once_and_its_success_closes_the_breaker(waiting):
     assert other.state == "open"
     change = allow(waiting)
     assert (change.from_state, change.to_state) == ("open", "half_open")
-    other.fleet.expire(other.name)
+    other.engine.expire(other.name)
     permit = other.acquire()
     with pytest.raises(CircuitOpenError):
         other.acquire()
@@ -103,7 +103,7 @@ def test_a_breaker_that_is_not_open_is_left_as_it_is(waiting):
     allow(probes)
     for breaker, state in [(closed, "closed"), (probes, "half_open")]:
         before = snapshot_of(breaker)
-        for act in (allow, lambda breaker: probing.plan_probe(breaker.name)):
+        for act in (allow, lambda breaker: breaker_control.plan_probe(breaker.name)):
             with pytest.raises(BreakerNotOpen, match=f"it is {state}, not open"):
                 act(breaker)
         assert snapshot_of(breaker) == before
@@ -111,7 +111,7 @@ def test_a_breaker_that_is_not_open_is_left_as_it_is(waiting):
 
 @pytest.mark.parametrize("control", ["forced_open", "disabled", "metrics_only"])
 def test_a_held_breaker_is_released_and_not_probed(waiting, control):
-    operations.set_control(
+    breaker_control.set_control(
         [waiting.name], Control(control), for_seconds=None, actor="sam", reason=""
     )
     with pytest.raises(BreakerNotOpen, match=f"it is {control}, not open"):
@@ -122,18 +122,18 @@ def test_a_held_breaker_is_released_and_not_probed(waiting, control):
 def test_one_that_nobody_has_used_yet_is_not_open(name, settings):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "BREAKERS": {name: {}}}
     with pytest.raises(BreakerNotOpen, match="it is closed, not open"):
-        probing.allow_probe(name, actor="sam")
+        breaker_control.allow_probe(name, actor="sam")
 
 
 def test_an_unknown_name_is_no_breaker_and_becomes_none(name):
     with pytest.raises(UnknownBreakers):
-        probing.allow_probe(name, actor="sam")
+        breaker_control.allow_probe(name, actor="sam")
     assert name not in status.registered_names()
 
 
 def test_a_stale_view_of_the_breaker_changes_nothing(waiting):
     seen = snapshot_of(waiting).generation
-    operations.reset([waiting.name], only_open=False)
+    breaker_control.reset([waiting.name], only_open=False)
     with pytest.raises(BreakerChanged):
         allow(waiting, expected={waiting.name: seen})
     assert state_now(waiting) == "closed"
@@ -160,7 +160,7 @@ def test_a_reply_that_was_lost_is_settled_by_reading(waiting, monkeypatch):
     def lose_the_reply(moves):
         answer(moves)
         monkeypatch.undo()
-        waiting.fleet.expire(waiting.name)
+        waiting.engine.expire(waiting.name)
         waiting.acquire().succeed()  # before anybody reads
         raise StoreUnavailable("the store did not answer in time")
 
@@ -184,7 +184,7 @@ def test_a_breaker_that_moves_in_the_very_moment_is_judged_anew(waiting, monkeyp
 
     def reset_first(moves):
         monkeypatch.undo()
-        operations.reset([waiting.name], only_open=False)
+        breaker_control.reset([waiting.name], only_open=False)
         return answer(moves)
 
     monkeypatch.setattr(store, "compare_and_set", reset_first)

@@ -7,8 +7,7 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from analytics_admin.breakers import control as operations
-from analytics_admin.breakers import forgetting
+from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse
 from analytics_admin.breakers.registry import UnknownBreakers
@@ -153,7 +152,7 @@ def test_an_act_on_a_retired_name_is_one_on_an_unknown_name():
 def test_a_forgotten_breaker_leaves_nothing_behind():
     client = caches["breakers"].client.get_client()
     trip("mistyped")
-    change = forgetting.forget("mistyped")
+    change = breaker_control.forget("mistyped")
     assert (change.from_state, change.to_state) == ("open", "forgotten")
     assert "mistyped" not in roster.registered_names()
     assert not list(client.scan_iter("*mistyped*"))
@@ -162,7 +161,7 @@ def test_a_forgotten_breaker_leaves_nothing_behind():
 
 def test_a_process_that_still_uses_a_forgotten_breaker_registers_it_as_closed():
     breaker = trip("in-use")
-    forgetting.forget("in-use")
+    breaker_control.forget("in-use")
     assert state_now(breaker) == "closed"
     assert "in-use" in roster.registered_names()
 
@@ -171,22 +170,22 @@ def test_a_held_breaker_is_not_forgotten():
     trip("held")
     hold("held")
     with pytest.raises(BreakerInUse, match="release it first"):
-        forgetting.forget("held")
+        breaker_control.forget("held")
     assert "held" in roster.registered_names()
 
 
 def test_a_declared_breaker_is_not_forgotten():
     declared = override_settings(ANALYTICS_ADMIN={"BREAKERS": {"declared": {}}})
     with declared, pytest.raises(BreakerInUse, match="declare"):
-        forgetting.forget("declared")
+        breaker_control.forget("declared")
 
 
 def test_a_breaker_that_moved_is_not_forgotten():
     breaker = trip("moved")
     seen = snapshot_of(breaker).generation
-    operations.reset(["moved"], only_open=False)
+    breaker_control.reset(["moved"], only_open=False)
     with pytest.raises(BreakerChanged):
-        forgetting.forget("moved", expected={"moved": seen})
+        breaker_control.forget("moved", expected={"moved": seen})
     assert "moved" in roster.registered_names()
 
 
@@ -210,7 +209,7 @@ def test_a_hold_that_comes_in_between_is_not_forgotten(monkeypatch):
 
     monkeypatch.setattr(store, "forget", hold_first)
     with pytest.raises(BreakerInUse, match="release it first"):
-        forgetting.forget("raced")
+        breaker_control.forget("raced")
     assert store.load_many(["raced"]).snapshots["raced"].hold.actor == "sam"
 
 
@@ -224,7 +223,7 @@ def test_a_breaker_forgotten_though_the_reply_was_lost_is_forgotten(monkeypatch)
         raise StoreUnavailable("the store did not answer in time")
 
     monkeypatch.setattr(store, "forget", lose_the_reply)
-    assert forgetting.forget("mistyped").to_state == "forgotten"
+    assert breaker_control.forget("mistyped").to_state == "forgotten"
 
 
 def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
@@ -235,13 +234,13 @@ def test_a_breaker_that_was_not_forgotten_is_not_said_to_be(monkeypatch):
 
     monkeypatch.setattr(operator_store(), "forget", refuse)
     with pytest.raises(StoreUnavailable):
-        forgetting.forget("mistyped")
+        breaker_control.forget("mistyped")
 
 
 def test_an_unknown_name_cannot_be_forgotten():
     with pytest.raises(UnknownBreakers):
-        forgetting.forget("nope")
+        breaker_control.forget("nope")
 
 
 def hold(name):
-    operations.set_control([name], Control.DISABLED, for_seconds=None, actor="sam", reason="")
+    breaker_control.set_control([name], Control.DISABLED, for_seconds=None, actor="sam", reason="")

@@ -243,13 +243,13 @@ def test_afterwards_the_engine_is_what_it_was(settings: Any) -> None:
         for alias in NOWHERE
     }
     real = circuit_breaker("real-one", failure_threshold=2)
-    fleet = real.fleet
+    engine = real.engine
     real.acquire().fail()
     with simulated_breakers() as simulated:
         simulated.advance(86_400)
         simulated.trip("real-one")
         late = circuit_breaker("real-since")
-    assert real.fleet is late.fleet is fleet
+    assert real.engine is late.engine is engine
     assert real.state == late.state == "closed"
     real.acquire().fail()
     assert real.state == "open"

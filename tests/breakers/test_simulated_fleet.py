@@ -139,7 +139,7 @@ def test_a_late_failure_of_a_former_generation_costs_no_success_of_the_present_o
     for _ in range(3):
         process.call(answer, backend_is_up=True)
     late.fail()
-    process.fleet.flush()
+    process.engine.flush()
     assert counted(site) == Counts(calls=3)
 
 
@@ -154,5 +154,5 @@ def test_a_late_end_of_a_probe_costs_no_success_of_the_present_generation(
     site.clock.now += 1
     process.call(answer, backend_is_up=True)
     probe.release()
-    process.fleet.flush()
+    process.engine.flush()
     assert counted(site) == Counts(calls=1)

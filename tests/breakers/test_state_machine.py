@@ -10,7 +10,7 @@ from analytics_admin.breakers.state_machine import (
     Admission,
     admission,
     allow_probe,
-    count_run,
+    count_consecutive_failures,
     due_transition,
     first_generation,
     grant_permit,
@@ -138,13 +138,18 @@ def test_reset_closes_from_every_state_in_a_new_generation(snapshot):
 
 def test_successes_before_a_failure_of_the_same_report_do_not_hide_it():
     results = Results(failures=1, successes=((50, 5),), newest_success_at=50.0)
-    assert count_run(closed(2), results) == 1
+    assert count_consecutive_failures(closed(2), results) == 1
 
 
 def test_a_success_no_later_than_the_last_failure_leaves_the_run_alone():
     failed = replace(closed(2), last_failure_at=60.0)
-    assert count_run(failed, Results(successes=((60, 5),), newest_success_at=60.0)) == 2
-    assert count_run(failed, Results(slow_successes=1, newest_success_at=60.1)) == 0
+    assert (
+        count_consecutive_failures(failed, Results(successes=((60, 5),), newest_success_at=60.0))
+        == 2
+    )
+    assert (
+        count_consecutive_failures(failed, Results(slow_successes=1, newest_success_at=60.1)) == 0
+    )
 
 
 RATES = BreakerPolicy(

@@ -18,10 +18,9 @@ from hypothesis.stateful import (
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
-from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.state import Counts, Snapshot, State, StateChange
 from analytics_admin.breakers.state_machine import allow_probe, reset
 from analytics_admin.breakers.stores.base import Move
-from analytics_admin.breakers.sync import StateChange
 from tests.support.simulation import SimulatedSite, simulated_site
 
 NAME = "any-order"
@@ -109,7 +108,7 @@ class AnyOrder(RuleBasedStateMachine):
             permit = process.acquire()
         except CircuitOpenError:
             return multiple()
-        after, began = self.record(), process.view.snapshot
+        after, began = self.record(), process.local_state.snapshot
         assert began is not None
         is_probe = began.state is State.HALF_OPEN
         if is_probe:
@@ -220,7 +219,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(number=st.integers(0, PROCESSES - 1))
     def process_looks(self, number: int) -> None:
         before, process = self.record(), self.processes[number]
-        is_old = self.site.clock.monotonic() - process.view.read_at >= process.fleet.interval
+        is_old = (
+            self.site.clock.monotonic() - process.local_state.read_at >= process.engine.interval
+        )
         seen, after = process.state, self.record()
         assert seen == after.state.value or not is_old
         assert (after.generation, after.permits) == (before.generation, before.permits)

@@ -12,10 +12,9 @@ import pytest
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.state import State
+from analytics_admin.breakers.state import State, StoreChange
 from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.sync import StoreChange
 from analytics_admin.stores.latency import MAX_QUEUE_SECONDS, MAX_WAIT_SECONDS
 from tests.support.breakers import another, names_in
 from tests.support.sites import eventually
@@ -52,14 +51,14 @@ class Site:
 
     def __init__(self) -> None:
         self.news: list[Any] = []
-        self.fleets: list[Engine] = []
+        self.engines: list[Engine] = []
 
     def process(self, name: str, **policy: Any) -> tuple[CircuitBreaker, HeldStore]:
         store = HeldStore()
-        fleet = Engine(lambda: store, self.news.append)
-        self.fleets.append(fleet)
+        engine = Engine(lambda: store, self.news.append)
+        self.engines.append(engine)
         options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
-        breaker = CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(options))
+        breaker = CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(options))
         breaker.call(lambda: None)
         return breaker, store
 
@@ -81,8 +80,8 @@ def held(site: Site) -> Iterator[threading.Event]:
     """
     event = threading.Event()
     yield event
-    for fleet in site.fleets:
-        fleet.reconnect()
+    for engine in site.engines:
+        engine.reconnect()
     event.set()
 
 
@@ -100,7 +99,7 @@ def at_once(number: int, call: Callable[[], object]) -> None:
 
 
 def comes_back(breaker: CircuitBreaker) -> bool:
-    return eventually(lambda: breaker.fleet.link.stand_in is None)
+    return eventually(lambda: breaker.engine.access.stand_in is None)
 
 
 def shared_state(name: str) -> str:
@@ -177,7 +176,7 @@ def test_what_is_stuck_from_before_does_not_hold_up_the_store_that_is_back(site,
     store.before = lambda: None
     assert comes_back(breaker)
     fail(breaker)
-    assert breaker.fleet.link.stand_in is None
+    assert breaker.engine.access.stand_in is None
     assert len(site.losses()) == 2
     assert runtime.operator_store().load_many(["stuck"]).snapshots["stuck"].counts.failures == 1
 
@@ -190,7 +189,7 @@ def test_a_job_of_before_new_settings_does_not_lose_the_new_store(site, held):
     caller.start()
     assert eventually(lambda: store.requests == 2)
     store.before = lambda: None
-    breaker.fleet.reconnect()
+    breaker.engine.reconnect()
     breaker.forget_local_state()
     caller.join()
     assert breaker.call(lambda: "result") == "result"
@@ -202,7 +201,7 @@ def test_a_hiccup_now_and_then_is_no_outage(site):
     pauses = [0.06, 0.0, 0.0] * 4
     store.before = lambda: time.sleep(pauses.pop())
     while pauses:
-        breaker.fleet.expire("hiccups")
+        breaker.engine.expire("hiccups")
         breaker.call(lambda: None)
     assert site.losses() == []
 
@@ -214,7 +213,7 @@ def test_plain_calls_in_an_event_loop_notice_the_loss_and_queue_nothing(site, he
 
     async def use() -> float:
         longest = 0.0
-        while not breaker.fleet.link.stand_in:
+        while not breaker.engine.access.stand_in:
             began = time.monotonic()
             breaker.call(lambda: None)
             longest = max(longest, time.monotonic() - began)
@@ -267,7 +266,7 @@ def test_a_process_forked_while_a_thread_holds_the_stand_in_goes_on(site, held):
     breaker, store = site.process("forked")
     store.before = held.wait
     fail(breaker)
-    stand_in = breaker.fleet.link.stand_in
+    stand_in = breaker.engine.access.stand_in
     assert stand_in is not None
     with stand_in._lock:
         pid = os.fork()
@@ -299,11 +298,11 @@ def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(si
 def test_a_job_held_up_through_an_outage_registers_nothing_when_the_store_is_back(site, held):
     breaker, store = site.process("late")
     store.before = held.wait
-    breaker.fleet.expire("late")
+    breaker.engine.expire("late")
     breaker.call(lambda: None)  # gives up waiting; its job is still held up
-    assert breaker.fleet.link.stand_in is not None
+    assert breaker.engine.access.stand_in is not None
     runtime.operator_store()._client.flushdb()
-    breaker.fleet.link.stand_in = None  # the store is back
+    breaker.engine.access.stand_in = None  # the store is back
     held.set()
     store.before = lambda: None
     assert not eventually(lambda: names_in(runtime.operator_store()), seconds=0.3)

@@ -5,18 +5,18 @@ import json
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import (
+    MAX_POLICY_CHARS,
+    BreakerPolicy,
+    decode_policy,
+    encode_policy,
+    plain_policy,
+)
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.breakers.told_policy import (
-    MAX_POLICY_CHARS,
-    decode_policy,
-    encode_policy,
-    plain_policy,
-)
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of
 
@@ -118,4 +118,4 @@ def test_only_the_last_few_are_kept(kind):
     store.compare_and_set([Move(name="a", expected=None, new=new_record())])
     for number in range(9):
         store.add([Report(name="a", policy_text=json.dumps({"failure_threshold": number + 1}))])
-    assert len(store.inspect("a").evidence.policies) == 3
+    assert len(store.inspect("a").history.policies) == 3

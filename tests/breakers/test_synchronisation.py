@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
-from analytics_admin.breakers import engine as fleet
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, runtime
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.stores.base import Reading, Report
@@ -34,8 +33,8 @@ def store():
 
 @pytest.fixture
 def breakers(store):
-    fleet = Engine(lambda: store, runtime.announce)
-    return [CircuitBreaker(name, fleet, BreakerPolicy) for name in ("a", "b", "c")]
+    engine = Engine(lambda: store, runtime.announce)
+    return [CircuitBreaker(name, engine, BreakerPolicy) for name in ("a", "b", "c")]
 
 
 def use(breakers: list[CircuitBreaker]) -> None:
@@ -53,7 +52,7 @@ def test_a_breaker_that_comes_into_use_is_asked_for_alone(store, breakers):
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
 def test_after_the_interval_all_are_asked_for_in_one_round_trip(store, breakers):
     use(breakers)
-    breakers[0].fleet.interval = 0.0  # as if it had passed
+    breakers[0].engine.interval = 0.0  # as if it had passed
     use(breakers[:1])
     assert store.asked[3:] == [["a", "b", "c"]]
 
@@ -63,12 +62,12 @@ def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, brea
     calls = [breaker(lambda: None) for breaker in breakers]
     for call in calls:
         call()
-    monkeypatch.setattr(fleet, "IDLE_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.05)
     until = time.monotonic() + 0.1
     while time.monotonic() < until:
         for call in calls:
             call()
-    breakers[0].fleet.interval = 0.0
+    breakers[0].engine.interval = 0.0
     use(breakers[:1])
     assert store.asked[-1] == ["a", "b", "c"]
 

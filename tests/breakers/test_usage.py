@@ -121,7 +121,7 @@ def test_class_methods_and_static_methods_are_protected_from_either_side(
     for user in (Heir, Heir()):
         assert (user.outside(), user.inside()) == (Heir, Heir)
         assert (user.static_outside(), asyncio.run(user.static_inside())) == ("static", "static")
-    breaker.fleet.flush()
+    breaker.engine.flush()
     assert counts(breaker) == Counts(calls=8)
 
 
@@ -166,7 +166,7 @@ def test_the_first_report_of_a_permit_stands(
     permit = breaker.acquire()
     getattr(permit, first)()
     getattr(permit, second)()
-    breaker.fleet.flush()
+    breaker.engine.flush()
     expected = {"succeed": Counts(calls=1), "fail": Counts(calls=1, failures=1)}
     assert counts(breaker) == expected.get(first, Counts())
 
@@ -183,7 +183,7 @@ def test_the_first_report_of_a_permit_stands_in_a_task_too(
 
     assert breaker.state == "closed"
     asyncio.run(use())
-    breaker.fleet.flush()
+    breaker.engine.flush()
     expected = {"asucceed": Counts(calls=1), "afail": Counts(calls=1, failures=1)}
     assert counts(breaker) == expected.get(first, Counts())
 
@@ -208,7 +208,7 @@ def test_blocks_of_one_breaker_nest_and_interleave_with_others(breaker: CircuitB
         with breaker:
             pass
     for each in (breaker, other):
-        each.fleet.flush()
+        each.engine.flush()
     assert counts(breaker) == Counts(calls=3, failures=1)
     assert counts(other) == Counts(calls=1, failures=1)
 
@@ -226,7 +226,7 @@ def test_tasks_in_blocks_of_one_breaker_do_not_mix_their_ends(breaker: CircuitBr
     breaker = another("in-tasks", failure_threshold=1000)
     assert breaker.state == "closed"
     asyncio.run(use())
-    breaker.fleet.flush()
+    breaker.engine.flush()
     assert counts(breaker) == Counts(calls=40, failures=10)
 
 

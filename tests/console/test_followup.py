@@ -105,14 +105,14 @@ def test_a_probe_that_decides_is_told_either_way(look):
     act = allow_probe(name="shop:a", actor=ADA)
     words = "The circuit breaker is half open: its probes have not decided yet."
     assert verdict(look(act)) == (words, "warn")
-    breaker.fleet.expire("shop:a")
+    breaker.engine.expire("shop:a")
     breaker.acquire().fail()
     ((_, became, now),) = watched(look(act))
     assert re.fullmatch(r"Opened again after [\d.]+ s: Probe failed", became)
     assert now == OPEN
     second = allow_probe(name="shop:a", actor=ADA)
     assert watched(look(act))[0][1] == became
-    breaker.fleet.expire("shop:a")
+    breaker.engine.expire("shop:a")
     breaker.acquire().succeed()
     assert state_now(breaker) == "closed"
     words, tone = verdict(look(second))

@@ -89,9 +89,9 @@ def succeed_and_fail_in_tasks(name: str, tasks: int) -> None:
 
 
 def flush() -> None:
-    from analytics_admin.breakers.runtime import fleet
+    from analytics_admin.breakers.runtime import engine
 
-    fleet.flush()
+    engine.flush()
 
 
 def test_2000_concurrent_failures_of_each_of_4_processes_are_8000(crew: Crew) -> None:

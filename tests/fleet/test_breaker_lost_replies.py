@@ -54,7 +54,7 @@ def moves() -> list[tuple[str, str, str]]:
 
 
 def is_back(process: CircuitBreaker) -> bool:
-    return process.fleet.link.stand_in is None
+    return process.engine.access.stand_in is None
 
 
 def process(**policy: Any) -> CircuitBreaker:
@@ -75,7 +75,7 @@ def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
     assert here.state == "open"
     assert eventually(lambda: is_back(here))
     assert (here.state, breakers.state_now(there)) == ("open", "open")
-    there.fleet.flush()
+    there.engine.flush()
     assert moves() == [("closed", "open", "consecutive_failures")]
     shared = [signal for signal in signals if signal[2] != "local"]
     assert len(shared) <= 1
@@ -84,7 +84,7 @@ def test_a_trip_whose_reply_is_lost_is_recorded_once_and_holds(
 def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: Proxy) -> None:
     here = process(failure_threshold=100)
     here.acquire().fail()
-    proxy.fault = Fault(word=here.view.counter.generation.encode(), cut=True)
+    proxy.fault = Fault(word=here.local_state.counter.generation.encode(), cut=True)
     here.acquire().fail()
     assert proxy.faults == 1
     assert eventually(lambda: is_back(here))
@@ -100,7 +100,7 @@ def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
     here, there = process(**waits), process(**waits)
     for _ in range(2):
         here.acquire().fail()
-    assert eventually(lambda: bool(here.state) and here.fleet.retry_after(here.view) == 0)
+    assert eventually(lambda: bool(here.state) and here.engine.retry_after(here.local_state) == 0)
     proxy.fault = Fault(word=b"wait_over", cut=True)
     with suppress(CircuitOpenError):
         here.acquire()

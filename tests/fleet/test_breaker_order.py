@@ -151,9 +151,9 @@ def test_a_call_that_began_in_an_earlier_generation_changes_nothing(
 
 
 def flush() -> None:
-    from analytics_admin.breakers.runtime import fleet
+    from analytics_admin.breakers.runtime import engine
 
-    fleet.flush()
+    engine.flush()
 
 
 # Each transition is recorded once, and signalled once.

@@ -97,10 +97,10 @@ def open_anew() -> None:
     """Have the breakers of the tests open, whatever became of them."""
     for name in NAMES:
         protected = circuit_breaker(name, failure_threshold=1, wait_duration_in_open_state=600)
-        protected.fleet.expire(name)
+        protected.engine.expire(name)
         if protected.state != "closed":
             control.reset([name], only_open=False)
-            protected.fleet.expire(name)
+            protected.engine.expire(name)
         protected.acquire().fail()
 
 

@@ -97,6 +97,6 @@ def test_the_next_call_probes_and_its_success_closes_the_breaker(rest: RestDoor)
     breaker = another(NAME)
     assert breaker.state == "open"
     assert rest.perform(allow_probe(NAME)).message == MESSAGE
-    breaker.fleet.expire(NAME)
+    breaker.engine.expire(NAME)
     breaker.acquire().succeed()
     assert state_now(breaker) == "closed"

@@ -12,21 +12,21 @@ from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import Snapshot
 
-_fleets: list[Engine] = []
+_engines: list[Engine] = []
 
 
-def end_fleets() -> None:
+def reset_engines() -> None:
     """Have no fleet of a test go on with what it was about."""
-    for fleet in _fleets:
-        fleet.reconnect()
-    _fleets.clear()
+    for engine in _engines:
+        engine.reconnect()
+    _engines.clear()
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as one more process would hold it: with a fleet view of its own."""
-    fleet = Engine(runtime.connect, runtime.announce)
-    _fleets.append(fleet)
-    return CircuitBreaker(name, fleet, lambda: BreakerPolicy.from_options(policy))
+    engine = Engine(runtime.call_store, runtime.announce)
+    _engines.append(engine)
+    return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 
 def trip(name: str) -> CircuitBreaker:
@@ -39,15 +39,15 @@ def trip(name: str) -> CircuitBreaker:
 
 def snapshot_of(breaker: CircuitBreaker) -> Snapshot:
     """Return what the store holds, after this process has told all that it knows."""
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
     assert breaker.state
-    assert breaker.view.snapshot is not None
-    return breaker.view.snapshot
+    assert breaker.local_state.snapshot is not None
+    return breaker.local_state.snapshot
 
 
 def state_now(breaker: CircuitBreaker) -> str:
     """Return the state in the store, whatever this process knew before."""
-    breaker.fleet.expire(breaker.name)
+    breaker.engine.expire(breaker.name)
     return breaker.state
 
 

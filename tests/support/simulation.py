@@ -34,11 +34,9 @@ class SimulatedSite:
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        view_of_fleet = Engine(lambda: self.store, self.news.append)
-        view_of_fleet.link.run_if_available(
-            lambda store: None
-        )  # connects without a thread of its own
-        return CircuitBreaker(name, view_of_fleet, lambda: BreakerPolicy.from_options(policy))
+        engine = Engine(lambda: self.store, self.news.append)
+        engine.access.run_if_available(lambda store: None)  # connects without a thread of its own
+        return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""What the engine asks of a store: a few atomic primitives, each one round trip.
+"""The breakers' store: a few atomic operations, each one round trip.
 
-A store decides nothing; every answer carries the whole snapshot and the store's own clock.
+A store counts and compares; it decides nothing. Every answer carries whole snapshots and the
+store's time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +27,17 @@ __all__ = [
 ]
 
 MAX_NAMES = 10_000
-"""Names that a site may register: more are made by code that puts data into names."""
+"""Names that a site may register. Code that puts data into names makes more."""
 WOULD_OPEN = "would_open"
-"""Where a breaker under metrics_only is said to go when its rules would open it."""
+"""Recorded state of a breaker under METRICS_ONLY that its rules would have opened."""
 NO_RESULTS = Results()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Results of one breaker to be counted, and the window that the caller wants to know.
+    """Results of one breaker to count, and the window to return.
 
-    Without results it only reads; so does one whose ``generation`` is not the record's.
+    Without results it only reads; likewise when ``generation`` is not the record's.
     """
 
     name: str
@@ -44,25 +45,22 @@ class Report:
     generation: str = ""
     results: Results = NO_RESULTS
     policy_text: str | None = None
-    """The policy, as it is told, under which this process uses the breaker: so its name is kept.
-
-    Not said with each report.
-    """
+    """The encoded policy of this process, which also marks the name as used; None: neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one round trip saw: snapshots by name (None: no record) at ``now`` of the store."""
+    """The result of one round trip: snapshots by name (None: no record) at store time ``now``."""
 
     now: float
     snapshots: dict[str, Snapshot | None]
     activity: dict[str, Activity] = field(default_factory=dict)
-    """Of those whose activity was asked for."""
+    """By name, where it was requested."""
     transitions: dict[str, list[TransitionRecord]] = field(default_factory=dict)
-    """Of those that were looked back at: the last twenty, newest first."""
+    """By name, where they were requested: the last twenty, newest first."""
 
     def joined(self, later: "Reading") -> "Reading":
-        """Return what both saw, at the time of the later one."""
+        """Return both readings, at the time of the later one."""
         return Reading(
             now=later.now,
             snapshots=self.snapshots | later.snapshots,
@@ -72,10 +70,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A change wanted of one breaker, provided it still is at ``expected`` (None: no record).
+    """A change of one breaker, to be made if it is still at ``expected`` (None: no record).
 
-    With a ``cause`` it is kept among the breaker's transitions, under the caller's ``attempt`` id
-    and the name of the operator who made it, if one did.
+    A move with a ``cause`` is recorded among the breaker's transitions, with the caller's
+    ``attempt`` id and the name of the operator, if there is one.
     """
 
     name: str
@@ -91,20 +89,20 @@ class Move:
 
     @property
     def to_label(self) -> str:
-        """The state or hold that begins; a permit under metrics_only stands for an opening."""
+        """The state or hold that begins; a permit under METRICS_ONLY stands for an opening."""
         begins = self.expected is None or self.expected.generation != self.new.generation
-        control_in_force = (
-            self.new.hold is not None and self.new.hold.control is Control.METRICS_ONLY
-        )
-        return WOULD_OPEN if control_in_force and not begins else label(self.new)
+        hold = self.new.hold
+        if hold is not None and hold.control is Control.METRICS_ONLY and not begins:
+            return WOULD_OPEN
+        return label(self.new)
 
     @property
     def ends_quiet(self) -> bool:
-        """Say whether the breaker is then closed and not held, as most are."""
+        """Whether the breaker is then closed and not held, as most are."""
         return self.new.state is State.CLOSED and self.new.hold is None
 
     def applies_to(self, current: Snapshot | None) -> bool:
-        """Compare generation and permits granted, and nothing else."""
+        """Compare only the generation and the permits granted."""
         return _identity(current) == _identity(self.expected)
 
 
@@ -119,9 +117,9 @@ class MoveOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The registered names, and by name the label of each breaker that is not simply closed.
+    """The registered names, and the displayed state by name of those that are not simply closed.
 
-    ``reading`` holds those that were asked for, registered or not; all of them where they are few.
+    ``reading`` holds the breakers that were requested, registered or not; all of them if few.
     """
 
     names: frozenset[str]
@@ -131,17 +129,17 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """All that the store holds of one breaker; ``seen_at`` is None for a name it does not know."""
+    """All that the store holds of one breaker; ``seen_at`` is None for an unknown name."""
 
     now: float
     snapshot: Snapshot | None
     seen_at: float | None
-    evidence: History
+    history: History
     windows: Mapping[Window, Counts]
-    """What is in the window that was asked for, and in those of the policies told."""
+    """The counts of the requested window and of the stored policies' windows."""
 
     def is_registered(self, keep_for: float | None) -> bool:
-        """Say whether the name is in use, or held; a name unused for so long has retired."""
+        """Return whether the name was used in the last ``keep_for`` seconds, or is held."""
         if (
             self.snapshot is not None
             and control_in_force(self.snapshot, self.now) is not Control.AUTOMATIC
@@ -153,32 +151,32 @@ class Inspection:
 
 
 class BreakerStore(Protocol):
-    """Atomic primitives over all breakers of a site.
+    """Atomic operations on all breakers of a site.
 
-    Every method raises StoreUnavailable when the store did not answer as it should.
+    Every method raises StoreUnavailable when the store does not answer as it should.
     """
 
     def add(self, reports: Sequence[Report]) -> Reading:
-        """Count the results of each report whose generation is the record's, and read them all."""
+        """Count the results of each report whose generation is the record's, and read all."""
 
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
-        """Read the named breakers, without windows, and the activity of some; changes nothing."""
+        """Read the named breakers, without windows, and the activity of some. Changes nothing."""
 
     def read_transitions(self, names: Sequence[str]) -> Reading:
-        """Read the named breakers, without windows, and their transitions; changes nothing."""
+        """Read the named breakers, without windows, and their transitions. Changes nothing."""
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
-        """Make each move that still applies, in order; the names of new records are registered.
+        """Make each move that still applies, in order; register the names of new records.
 
-        A snapshot of a new generation starts with zero counts and is stamped with the store's
-        time; one of the same generation changes the permits granted and nothing else.
+        A new generation starts with zero counts at the store's time. A move within a generation
+        changes only the permits granted.
         """
 
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
-        """Register names; return those for which there is no place beside MAX_NAMES others.
+        """Register names; return those beyond MAX_NAMES, which are not registered.
 
-        Names that no process has used for ``keep_for`` seconds (None: for ever) make place first,
-        with their records, unless an operator holds the breaker.
+        First drops the names, with their records, that no process has used for ``keep_for`` seconds
+        (None: never), unless an operator holds the breaker.
         """
 
     def survey(
@@ -189,26 +187,26 @@ class BreakerStore(Protocol):
         activity_of: Sequence[str] | None = None,
         all_up_to: int = 0,
     ) -> Survey:
-        """Return the names in use or held, and the breakers of these names, without windows.
+        """Return the names in use or held, and the breakers of ``names``, without windows.
 
-        Where at most ``all_up_to`` names are in use or held, their breakers are read too, and the
-        activity of every one that is read unless ``activity_of`` is None.
+        If at most ``all_up_to`` names are in use or held, reads their breakers too, and the
+        activity of every breaker read unless ``activity_of`` is None.
         """
 
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
-        """Return all that there is to know of one breaker."""
+        """Return everything about one breaker."""
 
     def transitions(self, name: str) -> list[TransitionRecord]:
         """Return the last twenty transitions, newest first."""
 
     def forget(self, name: str, *, generation: str) -> bool:
-        """Drop a name, its record and what is known of it, and say whether that was done.
+        """Drop a name with its record and history; return whether that was done.
 
-        It is not while the record is of another generation ("": there is none).
+        It is not done if the record is of another generation ("": no record).
         """
 
     def check_writable(self) -> None:
-        """Write something that nobody reads, to see whether the store takes it."""
+        """Write a key that is never read, to check that the store accepts writes."""
 
 
 def _identity(snapshot: Snapshot | None) -> tuple[str, int]:

@@ -1,19 +1,19 @@
-"""The breakers' store in one process' memory: for tests, first tries, and while Redis is away."""
+"""The breakers' store in the memory of one process: for tests, first steps and Redis outages."""
 
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.state import Control, Results, Snapshot, State
+from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
     control_in_force,
-    count_run,
+    count_consecutive_failures,
+    display_state,
     first_generation,
-    label,
 )
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
@@ -24,18 +24,17 @@ from analytics_admin.breakers.stores.base import (
     Report,
     Survey,
 )
-from analytics_admin.breakers.stores.counts import WindowCounts
 
 
 class MemoryStore:
-    """The store's protocol within one process; exact under threads."""
+    """The BreakerStore protocol within one process; counts are exact under threads."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
-        self._kept: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self._stands_in = False
 
@@ -43,10 +42,9 @@ class MemoryStore:
     def standing_in(
         cls, snapshots: Mapping[str, Snapshot], clock: Callable[[], float]
     ) -> "MemoryStore":
-        """Return a store that begins with these records, generations and all.
+        """Return a store that begins with these records and their generations.
 
-        Generations that begin in it are its own, so that none can be taken for one which the store
-        that it stands in for has made meanwhile.
+        New generations are random, so that none equals one that the shared store makes meanwhile.
         """
         store = cls(clock)
         store._records.update(snapshots)
@@ -55,7 +53,7 @@ class MemoryStore:
         return store
 
     def after_fork(self) -> None:
-        """Begin as a child, whose parent may have held the lock."""
+        """Start as a child, whose parent may have held the lock."""
         self._lock = threading.Lock()
 
     def add(self, reports: Sequence[Report]) -> Reading:
@@ -71,8 +69,8 @@ class MemoryStore:
     def read_transitions(self, names: Sequence[str]) -> Reading:
         with self._lock:
             reading = self._read(names, (), self._clock())
-            past = {name: list(self._history_of(name).transitions) for name in names}
-            return replace(reading, transitions=past)
+            transitions = {name: list(self._history_of(name).transitions) for name in names}
+            return replace(reading, transitions=transitions)
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         with self._lock:
@@ -81,7 +79,7 @@ class MemoryStore:
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         with self._lock:
             now = self._clock()
-            for name in set(self._seen) - self._in_use(keep_for, now):
+            for name in set(self._seen) - self._names_in_use(keep_for, now):
                 self._forget(name)
             refused = []
             for name in names:
@@ -101,7 +99,7 @@ class MemoryStore:
     ) -> Survey:
         with self._lock:
             now = self._clock()
-            in_use = self._in_use(keep_for, now)
+            in_use = self._names_in_use(keep_for, now)
             active: Sequence[str] = activity_of or ()
             if len(in_use) <= all_up_to:
                 names = [*names, *in_use]
@@ -109,7 +107,7 @@ class MemoryStore:
             return Survey(
                 names=frozenset(in_use),
                 non_closed={
-                    name: label(snapshot)
+                    name: display_state(snapshot, now)
                     for name, snapshot in self._records.items()
                     if snapshot.state is not State.CLOSED or snapshot.hold is not None
                 },
@@ -119,16 +117,16 @@ class MemoryStore:
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         with self._lock:
             now, record = self._clock(), self._records.get(name)
-            kept = {its for whose, its in self._windows if whose == name} | {window}
+            windows = {stored for owner, stored in self._windows if owner == name} | {window}
             return Inspection(
                 now=now,
                 snapshot=record,
                 seen_at=self._seen.get(name),
-                evidence=self._history_of(name).evidence(now),
+                history=self._history_of(name).history(now),
                 windows={
-                    its: self._window(name, its, record).counts(now)
-                    for its in kept
-                    if its is not None and record is not None
+                    window: self._window(name, window, record).counts(now)
+                    for window in windows
+                    if window is not None and record is not None
                 },
             )
 
@@ -155,10 +153,10 @@ class MemoryStore:
         )
 
     def _history_of(self, name: str) -> HistoryBuffer:
-        return self._kept[name] if name in self._kept else HistoryBuffer()
+        return self._histories[name] if name in self._histories else HistoryBuffer()
 
-    def _in_use(self, keep_for: float | None, now: float) -> set[str]:
-        """Return the names used of late, and those that an operator holds."""
+    def _names_in_use(self, keep_for: float | None, now: float) -> set[str]:
+        """Return the names used in the last ``keep_for`` seconds, and those that are held."""
         return {
             name
             for name, seen_at in self._seen.items()
@@ -173,7 +171,7 @@ class MemoryStore:
     def _forget(self, name: str) -> None:
         self._seen.pop(name, None)
         self._records.pop(name, None)
-        self._kept.pop(name, None)
+        self._histories.pop(name, None)
 
     def _add(self, report: Report, now: float) -> Snapshot | None:
         current = self._records.get(report.name)
@@ -181,12 +179,12 @@ class MemoryStore:
             return None
         if report.policy_text is not None:
             self._seen[report.name] = now
-            if not self._stands_in:  # what a stand-in would keep, no operator ever sees
-                self._kept[report.name].add_policy(report.policy_text, now)
+            if not self._stands_in:  # no operator sees the history of a stand-in
+                self._histories[report.name].add_policy(report.policy_text, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
         if (counted or results.rejected) and not self._stands_in:
-            self._kept[report.name].add(results, now, counted=counted)
+            self._histories[report.name].add(results, now, counted=counted)
         if counted:
             current = self._records[report.name] = _counted(current, results, now)
             if report.window is not None:
@@ -196,8 +194,8 @@ class MemoryStore:
         counts = self._window(report.name, report.window, current).counts(now)
         return replace(current, window=counts)
 
-    def _window(self, name: str, window: Window, current: Snapshot) -> WindowCounts:
-        """Return the window's counts, emptied when they were of another generation."""
+    def _window(self, name: str, window: Window, current: Snapshot) -> "WindowCounts":
+        """Return the window's counts, empty if the stored ones are of another generation."""
         generation, counts = self._windows.get((name, window), ("", None))
         if counts is None or generation != current.generation:
             counts = WindowCounts(window)
@@ -221,7 +219,7 @@ class MemoryStore:
         return MoveOutcome(won=True, now=now, snapshot=new)
 
     def _record(self, move: Move, current: Snapshot, now: float) -> None:
-        self._kept[move.name].transitions.appendleft(
+        self._histories[move.name].transitions.appendleft(
             TransitionRecord(
                 attempt=move.attempt,
                 from_state=move.from_label,
@@ -236,7 +234,7 @@ class MemoryStore:
 
 
 def _counts(current: Snapshot, results: Results) -> bool:
-    """Say whether there is anything to count; what calls come to under such holds is nothing."""
+    """Return whether there are results to count; DISABLED and FORCED_OPEN count none."""
     if current.hold and current.hold.control in (Control.DISABLED, Control.FORCED_OPEN):
         return False
     return results.all_successes + results.all_failures > 0
@@ -248,7 +246,60 @@ def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
         current = replace(current, last_failure_at=0.0)
     return replace(
         current,
-        consecutive_failures=count_run(current, results),
+        consecutive_failures=count_consecutive_failures(current, results),
         last_failure_at=now if failures else current.last_failure_at,
         counts=current.counts + results.counts,
     )
+
+
+_Cell = tuple[int, int, int]  # calls, failures, slow
+
+
+@dataclass(slots=True)
+class WindowCounts:
+    """The calls of one generation within one window; ``now`` is the store's time."""
+
+    window: Window
+    _runs: deque[_Cell] = field(default_factory=deque)
+    _buckets: dict[int, _Cell] = field(default_factory=dict)
+
+    def add(self, results: Results, now: float) -> None:
+        """Count the results, except those too old for the window or ahead of the clock."""
+        for at, cell in _cells(results, int(now)):
+            if not self.window.timed:
+                self._runs.append(cell)
+                self._cut()
+            elif int(now) - self.window.size < at <= int(now):
+                old = self._buckets.get(at, (0, 0, 0))
+                self._buckets[at] = (old[0] + cell[0], old[1] + cell[1], old[2] + cell[2])
+
+    def counts(self, now: float) -> Counts:
+        """Return the counts in the window, without buckets ahead of the clock."""
+        cells = list(self._runs)
+        if self.window.timed:
+            oldest = int(now) - self.window.size
+            self._buckets = {at: cell for at, cell in self._buckets.items() if at > oldest}
+            cells = [cell for at, cell in self._buckets.items() if at <= int(now)]
+        if not cells:
+            return NO_COUNTS
+        calls, failures, slow = (sum(column) for column in zip(*cells, strict=True))
+        return Counts(calls=calls, failures=failures, slow=slow)
+
+    def _cut(self) -> None:
+        """Drop the oldest calls beyond the window's size."""
+        excess = sum(cell[0] for cell in self._runs) - self.window.size
+        while excess > 0:
+            calls, failures, slow = self._runs.popleft()
+            kept = max(0, calls - excess)
+            excess -= calls
+            if kept:
+                self._runs.appendleft((kept, kept if failures else 0, kept if slow else 0))
+
+
+def _cells(results: Results, second: int) -> list[tuple[int, _Cell]]:
+    """Return the results as (second, cell), in the order in which they count."""
+    cells: list[tuple[int, _Cell]] = [(at, (number, 0, 0)) for at, number in results.successes]
+    cells.append((second, (results.slow_successes, 0, results.slow_successes)))
+    cells.append((second, (results.failures, results.failures, 0)))
+    cells.append((second, (results.slow_failures,) * 3))
+    return [(at, cell) for at, cell in cells if cell[0]]

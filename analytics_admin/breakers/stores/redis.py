@@ -1,6 +1,6 @@
-"""The breakers' store over the Redis server behind a cache alias, shared by the whole fleet.
+"""The breakers' store on the Redis server behind a cache alias, shared by the whole fleet.
 
-Each primitive is one round trip per batch; the scripts compare and count, the rules are elsewhere.
+Each operation is one round trip per batch.
 """
 
 import hashlib
@@ -15,10 +15,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.stores import (
-    redis_codec,
-    redis_scripts,
-)
+from analytics_admin.breakers.stores import redis_codec as codec
+from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     Inspection,
@@ -37,15 +35,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BATCH = 500
-"""Breakers per script call: keeps one call under about 5 ms of the server's time."""
-ANY_NAME = ("Aa0._:-" * 15)[:100]
-"""Stands for a name where only the form of its key matters: all that a name can have is in it."""
+"""Breakers per script call, so that one call takes the server under about 5 ms."""
+SAMPLE_NAME = ("Aa0._:-" * 15)[:100]
+"""A name with every kind of character, to learn the form of the keys."""
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """A script, its keys, its arguments."""
 
 
 def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise StoreUnavailable for whatever the client raises, in words that hold no secret."""
+    """Raise StoreUnavailable for the client's errors, with messages that hold no secret."""
 
     @wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -60,7 +58,7 @@ def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class RedisStore:
-    """The protocol over ``CACHES[alias]``: its server, credentials and key names."""
+    """The BreakerStore protocol on the server of ``CACHES[alias]``."""
 
     def __init__(self, alias: str, *, timeout: float = 0.1) -> None:
         self._client = dedicated_client(alias, timeout=timeout)
@@ -72,38 +70,36 @@ class RedisStore:
     def add(self, reports: Sequence[Report]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         for batch in _batched(reports, BATCH):
-            now, *found = self._run(*self._adding(batch))
+            now, *rows = self._run(*self._adding(batch))
             reading = replace(reading, now=float(now))
-            for report, row in zip(batch, found, strict=True):
-                reading.snapshots[report.name] = redis_codec.snapshot(row)
+            for report, row in zip(batch, rows, strict=True):
+                reading.snapshots[report.name] = codec.decode_snapshot(row)
         return reading
 
     @_store_errors
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         reading = Reading(now=0.0, snapshots={})
-        batches = list(_batched(_first(activity_of, names), BATCH))
+        batches = list(_batched(_unique(activity_of, names), BATCH))
         calls: list[Call] = [
-            (redis_scripts.LOAD_MANY, self._keys(batch), [max(0, len(activity_of) - start * BATCH)])
+            (scripts.LOAD_MANY, self._keys(batch), [max(0, len(activity_of) - start * BATCH)])
             for start, batch in enumerate(batches)
         ]
-        for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
+        for batch, (now, *rows) in zip(batches, self._run_all(calls), strict=True):
             reading = replace(reading, now=float(now))
-            for name, row in zip(batch, found, strict=True):
-                _take(reading, name, *row)
+            for name, row in zip(batch, rows, strict=True):
+                _add_row(reading, name, *row)
         return reading
 
     @_store_errors
     def read_transitions(self, names: Sequence[str]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(names, BATCH))
-        calls: list[Call] = [
-            (redis_scripts.READ_TRANSITIONS, self._keys(batch), []) for batch in batches
-        ]
-        for batch, (now, *found) in zip(batches, self._run_all(calls), strict=True):
+        calls: list[Call] = [(scripts.READ_TRANSITIONS, self._keys(batch), []) for batch in batches]
+        for batch, (now, *rows) in zip(batches, self._run_all(calls), strict=True):
             reading = replace(reading, now=float(now))
-            for name, (row, moves) in zip(batch, found, strict=True):
-                reading.snapshots[name] = redis_codec.snapshot(row)
-                reading.transitions[name] = redis_codec.transitions(moves)
+            for name, (row, moves) in zip(batch, rows, strict=True):
+                reading.snapshots[name] = codec.decode_snapshot(row)
+                reading.transitions[name] = codec.decode_transitions(moves)
         return reading
 
     @_store_errors
@@ -111,11 +107,11 @@ class RedisStore:
         outcomes: list[MoveOutcome] = []
         for batch in _batched(moves, BATCH):
             keys = [*(self._key(move.name) for move in batch), self._index, self._non_closed]
-            arguments = [part for move in batch for part in redis_codec.of_move(move)]
-            answer = self._run(redis_scripts.COMPARE_AND_SET, keys, arguments)
+            arguments = [part for move in batch for part in codec.encode_move(move)]
+            answer = self._run(scripts.COMPARE_AND_SET, keys, arguments)
             now = float(answer[0])
             outcomes += [
-                MoveOutcome(won=bool(won), now=now, snapshot=redis_codec.snapshot(row))
+                MoveOutcome(won=bool(won), now=now, snapshot=codec.decode_snapshot(row))
                 for won, row in answer[1:]
             ]
         return outcomes
@@ -123,13 +119,13 @@ class RedisStore:
     @_store_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         refused, retired = self._run(
-            redis_scripts.REGISTER,
+            scripts.REGISTER,
             [self._index, self._non_closed],
             ["" if keep_for is None else keep_for, MAX_NAMES, *names],
         )
-        for batch in _batched(map(redis_codec.text, retired), BATCH):
+        for batch in _batched(map(codec.decode_text, retired), BATCH):
             self._client.unlink(*(key for name in batch for key in self._keys_of(name)))
-        return [redis_codec.text(name) for name in refused]
+        return [codec.decode_text(name) for name in refused]
 
     @_store_errors
     def survey(
@@ -140,14 +136,14 @@ class RedisStore:
         activity_of: Sequence[str] | None = None,
         all_up_to: int = 0,
     ) -> Survey:
-        names = _first(activity_of or (), names)
-        head, is_plain, tail = self._key(ANY_NAME).partition(ANY_NAME)
-        now, registered, non_closed, looks = self._run(
-            redis_scripts.SURVEY,
+        names = _unique(activity_of or (), names)
+        head, is_in_key, tail = self._key(SAMPLE_NAME).partition(SAMPLE_NAME)
+        now, registered, non_closed, rows = self._run(
+            scripts.SURVEY,
             [self._index, self._non_closed, *self._keys(names)],
             [
                 "" if keep_for is None else keep_for,
-                all_up_to if is_plain else -1,  # no script knows the site's own KEY_FUNCTION
+                all_up_to if is_in_key else -1,  # a script cannot call the site's KEY_FUNCTION
                 head,
                 tail,
                 -1 if activity_of is None else len(activity_of),
@@ -155,47 +151,45 @@ class RedisStore:
             ],
         )
         reading = Reading(now=float(now), snapshots={})
-        for name, *row in looks:
-            _take(reading, redis_codec.text(name), *row)
+        for name, *row in rows:
+            _add_row(reading, codec.decode_text(name), *row)
         return Survey(
-            names=frozenset(map(redis_codec.text, registered)),
-            non_closed={
-                name: told.partition(" ")[0] for name, told in redis_codec.pairs(non_closed).items()
-            },
+            names=frozenset(map(codec.decode_text, registered)),
+            non_closed=codec.decode_non_closed(non_closed, float(now)),
             reading=reading,
         )
 
     @_store_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
-        at, row, seen_at, moves, failures, history, policies, windows = self._run(
-            redis_scripts.INSPECT,
+        at, row, seen_at, moves, failures, periods, policies, windows = self._run(
+            scripts.INSPECT,
             [self._key(name), self._index],
-            [name, *redis_codec.of_window(window)],
+            [name, *codec.encode_window(window)],
         )
         now = float(at)
-        evidence = History(
-            failures=[redis_codec.failure(row) for row in failures],
-            transitions=[redis_codec.transition(row) for row in moves],
-            periods=redis_codec.periods(history, now),
-            policies={policy: float(at) for policy, at in redis_codec.pairs(policies).items()},
+        history = History(
+            failures=[codec.decode_failure(row) for row in failures],
+            transitions=[codec.decode_transition(row) for row in moves],
+            periods=codec.decode_periods(periods, now),
+            policies={policy: float(at) for policy, at in codec.decode_pairs(policies).items()},
         )
         return Inspection(
             now=now,
-            snapshot=redis_codec.snapshot(row),
+            snapshot=codec.decode_snapshot(row),
             seen_at=None if seen_at is None else float(seen_at),
-            evidence=evidence,
-            windows=redis_codec.windows(windows),
+            history=history,
+            windows=codec.decode_windows(windows),
         )
 
     @_store_errors
     def transitions(self, name: str) -> list[TransitionRecord]:
         moves = self._client.lrange(f"{self._key(name)}:moves", 0, -1)
-        return [redis_codec.transition(row) for row in moves]
+        return [codec.decode_transition(row) for row in moves]
 
     @_store_errors
     def forget(self, name: str, *, generation: str) -> bool:
         keys = [self._index, self._non_closed, *self._keys_of(name)]
-        return bool(self._run(redis_scripts.FORGET, keys, [name, generation]))
+        return bool(self._run(scripts.FORGET, keys, [name, generation]))
 
     @_store_errors
     def check_writable(self) -> None:
@@ -204,13 +198,13 @@ class RedisStore:
 
     @_store_errors
     def may_evict(self) -> bool:
-        """Say whether the server drops keys that never expire when its memory is full."""
+        """Return whether the server may evict keys without expiry when its memory is full."""
         memory = self._client.info("memory")
         return bool(memory["maxmemory"]) and str(memory["maxmemory_policy"]).startswith("allkeys")
 
     @_store_errors
     def is_persistent(self) -> bool:
-        """Say whether the server comes back with its data after a restart."""
+        """Return whether the server keeps its data over a restart."""
         if self._client.info("persistence")["aof_enabled"]:
             return True
         return any(self._client.config_get("save").values())
@@ -222,40 +216,40 @@ class RedisStore:
         return [self._key(name) for name in names]
 
     def _keys_of(self, name: str) -> list[str]:
-        """Return the keys that stay until somebody removes them, or for long."""
+        """Return the keys of a breaker, except its short-lived windows."""
         key = self._key(name)
         return [key, f"{key}:moves", f"{key}:failures", f"{key}:history", f"{key}:policies"]
 
     def _adding(self, reports: Sequence[Report]) -> Call:
         keys = [*(self._key(report.name) for report in reports), self._index]
         return (
-            redis_scripts.ADD,
+            scripts.ADD,
             keys,
-            [part for report in reports for part in redis_codec.of_report(report)],
+            [part for report in reports for part in codec.encode_report(report)],
         )
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run a script by its hash; a server that has forgotten it is told it again."""
+        """Run a script by its hash; load it if the server does not have it."""
         try:
             return self._client.evalsha(_sha(script), len(keys), *keys, *arguments)
-        except NoScriptError:  # refused before it ran, so asking again repeats nothing
-            return self._pipe([(script, keys, arguments)], telling={script})[0]
+        except NoScriptError:  # it did not run, so running it again repeats nothing
+            return self._pipe([(script, keys, arguments)], loading={script})[0]
 
     def _run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts that only read, in one round trip."""
+        """Run read-only scripts in one round trip."""
         try:
             return self._pipe(calls)
         except NoScriptError:
-            return self._pipe(calls, telling={script for script, _, _ in calls})
+            return self._pipe(calls, loading={script for script, _, _ in calls})
 
-    def _pipe(self, calls: Sequence[Call], telling: Collection[str] = ()) -> list[Any]:
+    def _pipe(self, calls: Sequence[Call], loading: Collection[str] = ()) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
-        for script in telling:
+        for script in loading:
             pipeline.script_load(script)
         for script, keys, arguments in calls:
             pipeline.evalsha(_sha(script), len(keys), *keys, *arguments)
         answers: list[Any] = pipeline.execute()
-        return answers[len(telling) :]
+        return answers[len(loading) :]
 
 
 @cache
@@ -266,17 +260,17 @@ def _sha(script: str) -> str:
 T = TypeVar("T")
 
 
-def _first(some: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the names, each once, some of them first."""
-    return list(dict.fromkeys((*some, *names)))
+def _unique(first: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return all names, each once, in order."""
+    return list(dict.fromkeys((*first, *names)))
 
 
-def _take(
+def _add_row(
     reading: Reading, name: str, row: Sequence[Any], activity: Sequence[bytes] | None
 ) -> None:
-    reading.snapshots[name] = redis_codec.snapshot(row)
+    reading.snapshots[name] = codec.decode_snapshot(row)
     if activity is not None:
-        reading.activity[name] = redis_codec.activity(activity, reading.now)
+        reading.activity[name] = codec.decode_activity(activity, reading.now)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,7 +1,4 @@
-"""What the Redis store's scripts are told and answer, to and from the engine's values.
-
-Knows the order of their arguments and rows, and no connection.
-"""
+"""Encodes arguments for the Redis store's scripts and decodes their answers."""
 
 import json
 import sys
@@ -26,17 +23,21 @@ from analytics_admin.breakers.state import (
     Snapshot,
     State,
 )
+from analytics_admin.breakers.state_machine import display_state
 from analytics_admin.breakers.stores.base import Move, Report
 
+_STATES = frozenset(State)
+_HOLDS = frozenset(Control) - {Control.AUTOMATIC}
 
-def of_report(report: Report) -> Iterator[Any]:
+
+def encode_report(report: Report) -> Iterator[Any]:
     results = report.results
     yield report.name if report.policy_text is not None else ""
     yield report.policy_text or ""
     yield results.rejected
-    yield _written(results.note) if results.note else ""
+    yield _encode_note(results.note) if results.note else ""
     yield report.generation
-    yield from of_window(report.window)
+    yield from encode_window(report.window)
     yield results.newest_success_at
     yield results.slow_successes
     yield results.failures
@@ -46,7 +47,7 @@ def of_report(report: Report) -> Iterator[Any]:
         yield from batch
 
 
-def of_move(move: Move) -> Iterator[Any]:
+def encode_move(move: Move) -> Iterator[Any]:
     yield move.expected.generation if move.expected else ""
     yield move.expected.permits if move.expected else 0
     yield move.new.generation
@@ -69,15 +70,15 @@ def of_move(move: Move) -> Iterator[Any]:
     yield int(is_quiet)
 
 
-def snapshot(row: Sequence[Any]) -> Snapshot | None:
-    """Return the record's snapshot; one that cannot be read is in the state UNKNOWN.
+def decode_snapshot(row: Sequence[Any]) -> Snapshot | None:
+    """Return the record's snapshot, in state UNKNOWN if it cannot be read.
 
-    A record that is not understood concerns its own breaker, and never the others.
+    An unreadable record affects its own breaker only.
     """
     if row[0] is None and row[1] is None:
         return None
     try:
-        return _readable(row)
+        return _decode_record(row)
     except (ValueError, TypeError):
         generation = "" if row[0] is None else bytes(row[0]).decode(errors="replace")
         permits = bytes(row[5] or b"0") if not isinstance(row[5], int) else b"0"
@@ -88,26 +89,26 @@ def snapshot(row: Sequence[Any]) -> Snapshot | None:
         )
 
 
-def windows(found: Sequence[Sequence[Any]]) -> dict[Window, Counts]:
+def decode_windows(rows: Sequence[Sequence[Any]]) -> dict[Window, Counts]:
     return {
         Window(timed=kind == b"time", size=size): Counts(calls=calls, failures=failures, slow=slow)
-        for kind, size, calls, failures, slow in found
+        for kind, size, calls, failures, slow in rows
     }
 
 
-def of_window(window: Window | None) -> tuple[str, int]:
+def encode_window(window: Window | None) -> tuple[str, int]:
     if window is None:
         return "", 0
     return "time" if window.timed else "count", window.size
 
 
-def _readable(row: Sequence[Any]) -> Snapshot:
+def _decode_record(row: Sequence[Any]) -> Snapshot:
     window = NO_COUNTS
     if len(row) > 12:
         window = Counts(calls=row[12], failures=row[13], slow=row[14])
     return Snapshot(
-        generation=sys.intern(text(row[0])),  # read again and again: one copy will do
-        state=State(text(row[1])),
+        generation=sys.intern(decode_text(row[0])),  # read often: one copy is enough
+        state=State(decode_text(row[1])),
         entered_at=float(row[2]),
         wait=float(row[3]),
         attempts=int(row[4]),
@@ -116,21 +117,21 @@ def _readable(row: Sequence[Any]) -> Snapshot:
         last_failure_at=float(row[7]),
         counts=Counts(calls=int(row[8]), failures=int(row[9]), slow=int(row[10])),
         window=window,
-        hold=_hold(row[11], *row[15:18]) if row[11] else None,
+        hold=_decode_hold(row[11], *row[15:18]) if row[11] else None,
     )
 
 
-def _hold(control: bytes, until: bytes, actor: bytes, reason: bytes) -> Hold:
+def _decode_hold(control: bytes, until: bytes, actor: bytes, reason: bytes) -> Hold:
     return Hold(
-        control=Control(text(control)),
+        control=Control(decode_text(control)),
         until=float(until) if until else None,
-        actor=text(actor),
-        reason=text(reason),
+        actor=decode_text(actor),
+        reason=decode_text(reason),
     )
 
 
-def transition(row: bytes) -> TransitionRecord:
-    attempt, old, new, cause, at, run, calls, failures, slow, actor = text(row).split(" ", 9)
+def decode_transition(row: bytes) -> TransitionRecord:
+    attempt, old, new, cause, at, run, calls, failures, slow, actor = decode_text(row).split(" ", 9)
     return TransitionRecord(
         attempt=attempt,
         from_state=old,
@@ -143,53 +144,66 @@ def transition(row: bytes) -> TransitionRecord:
     )
 
 
-def transitions(found: Sequence[bytes]) -> list[TransitionRecord]:
-    """Return a breaker's transitions; where one cannot be read, none is known."""
+def decode_transitions(rows: Sequence[bytes]) -> list[TransitionRecord]:
+    """Return a breaker's transitions, or none if one cannot be read."""
     try:
-        return [transition(row) for row in found]
+        return [decode_transition(row) for row in rows]
     except ValueError:
         return []
 
 
-def text(value: bytes) -> str:
+def decode_text(value: bytes) -> str:
     return bytes(value).decode()
 
 
-def failure(row: bytes) -> FailureRecord:
-    at, _, rest = text(row).partition(" ")
+def decode_failure(row: bytes) -> FailureRecord:
+    at, _, rest = decode_text(row).partition(" ")
     error, message, host, pid = json.loads(rest)
     return FailureRecord(at=float(at), error=error, message=message, host=host, pid=pid)
 
 
-def periods(history: Sequence[bytes], now: float) -> list[Period]:
-    """Return the periods of the last five minutes in which there were calls, oldest first."""
-    found = []
-    for at, row in pairs(history).items():
+def decode_periods(history: Sequence[bytes], now: float) -> list[Period]:
+    """Return the periods of the last five minutes with calls, oldest first."""
+    periods = []
+    for at, row in decode_pairs(history).items():
         if oldest_period(now) <= int(at) <= now:
             calls, failures, slow, rejected = map(int, row.split())
             counts = Counts(calls=calls, failures=failures, slow=slow)
-            found.append(Period(at=int(at), calls=counts, rejected=rejected))
-    return sorted(found, key=lambda period: period.at)
+            periods.append(Period(at=int(at), calls=counts, rejected=rejected))
+    return sorted(periods, key=lambda period: period.at)
 
 
-def activity(row: Sequence[bytes], now: float) -> Activity:
-    """Return a breaker's activity; of one that cannot be read nothing is known."""
+def decode_activity(row: Sequence[bytes], now: float) -> Activity:
+    """Return a breaker's activity, or none if it cannot be read."""
     move, history = row
     numbers, oldest = map(int, history.split()), oldest_period(now)
     try:
         tallies = zip(*[numbers] * 5, strict=True)
         return Activity(
-            last_change=transition(move) if move else None,
+            last_change=decode_transition(move) if move else None,
             tallies=sorted(tally for tally in tallies if oldest <= tally[0] <= now),
         )
     except ValueError:
         return Activity()
 
 
-def pairs(row: Sequence[bytes]) -> dict[str, str]:
-    """Return what HGETALL answers inside a script."""
-    return {text(row[at]): text(row[at + 1]) for at in range(0, len(row), 2)}
+def decode_non_closed(row: Sequence[bytes], now: float) -> dict[str, str]:
+    """Return the displayed states by name; one that is not known here is UNKNOWN."""
+    states = {}
+    for name, entry in decode_pairs(row).items():
+        label, _, ends = entry.partition(" ")
+        if label in _HOLDS:
+            hold = Hold(control=Control(label), until=float(ends) if ends else None)
+            states[name] = display_state(Snapshot(generation="", hold=hold), now)
+        else:
+            states[name] = label if label in _STATES else State.UNKNOWN.value
+    return states
 
 
-def _written(note: FailureNote) -> str:
+def decode_pairs(row: Sequence[bytes]) -> dict[str, str]:
+    """Return the hash behind HGETALL's flat answer in a script."""
+    return {decode_text(row[at]): decode_text(row[at + 1]) for at in range(0, len(row), 2)}
+
+
+def _encode_note(note: FailureNote) -> str:
     return json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False)

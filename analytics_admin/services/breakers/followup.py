@@ -12,8 +12,7 @@ from typing import Any
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.history import MAX_TRANSITIONS, RETENTION_SECONDS
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State
-from analytics_admin.breakers.state_machine import HOLD_OVER, label
-from analytics_admin.breakers.status import shown
+from analytics_admin.breakers.state_machine import HOLD_OVER, display_state, label
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import is_storable
@@ -178,7 +177,7 @@ def _look_at(name: str, act: Operation, moved_to: str, reading: Reading) -> Brea
     until = hold.until if hold and not hold.is_over(reading.now) else None
     now = BreakerFollowUp(
         name=name,
-        state=shown(snapshot, reading.now),
+        state=display_state(snapshot, reading.now),
         held_until=None if until is None else as_time(until),
     )
     return _with_event(now, past) or _at_rest(now, past, snapshot, reading.now)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breakers import control, forgetting, probing, status
+from analytics_admin.breakers import control, status
 from analytics_admin.breakers.changes import BreakerChange, BreakerChanged, state_message
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Message
@@ -185,15 +185,15 @@ class ForgetBreaker(_BreakerCommand):
 
     def check(self) -> None:
         with suppress(BreakerChanged):  # leaves a row
-            forgetting.plan_forget(self.name, expected=self.expected)
+            control.plan_forget(self.name, expected=self.expected)
 
     def preview(self) -> OperationResult:
-        plan = forgetting.plan_forget(self.name, expected=self.expected)
+        plan = control.plan_forget(self.name, expected=self.expected)
         template = _("circuit breaker %(name)s would be forgotten")
         return _dry_run(Message(template, name=self.name), [plan])
 
     def execute(self) -> list[BreakerChange]:
-        return [forgetting.forget(self.name, expected=self.expected)]
+        return [control.forget(self.name, expected=self.expected)]
 
     def message(self, outcome: list[BreakerChange]) -> str:
         return Message(_("Circuit breaker %(name)s forgotten"), name=self.name)
@@ -213,15 +213,15 @@ class AllowProbe(_BreakerCommand):
 
     def check(self) -> None:
         with suppress(BreakerChanged):  # leaves a row
-            probing.plan_probe(self.name, expected=self.expected)
+            control.plan_probe(self.name, expected=self.expected)
 
     def preview(self) -> OperationResult:
-        plan = probing.plan_probe(self.name, expected=self.expected)
+        plan = control.plan_probe(self.name, expected=self.expected)
         template = _("circuit breaker %(name)s would let a probe through")
         return _dry_run(Message(template, name=self.name), [plan])
 
     def execute(self) -> list[BreakerChange]:
-        return [probing.allow_probe(self.name, actor=self.actor, expected=self.expected)]
+        return [control.allow_probe(self.name, actor=self.actor, expected=self.expected)]
 
     def message(self, outcome: list[BreakerChange]) -> str:
         return Message(_("Circuit breaker %(name)s lets a probe through"), name=self.name)

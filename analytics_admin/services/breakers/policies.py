@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, plain_policy
 from analytics_admin.breakers.registry import effective_policy, policy_layers
-from analytics_admin.breakers.told_policy import plain_policy
 
 DEFAULT = "default"
 ELSEWHERE = "elsewhere"

@@ -10,13 +10,12 @@ from typing import Any
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.listing import SORTS, find_breakers
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, decode_policy, plain_policy
 from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
 from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
-from analytics_admin.breakers.told_policy import decode_policy, plain_policy
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.breakers.evidence import (
     as_activities,
@@ -113,7 +112,7 @@ def describe_breaker(name: str) -> BreakerDetail:
 
 
 def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
-    policy, evidence = in_use[0][0], found.evidence
+    policy, evidence = in_use[0][0], found.history
     window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
     known = replace(found.snapshot or Snapshot(generation=""), window=window)
     judged = window if policy.window and window.calls >= policy.calls_needed else None
@@ -141,7 +140,7 @@ def _policies_in_use(found: Inspection) -> list[_Policy]:
 
     Each process tells its own once an hour.
     """
-    newest_first = sorted(found.evidence.policies.items(), key=lambda told: -told[1])
+    newest_first = sorted(found.history.policies.items(), key=lambda told: -told[1])
     recent = [
         text
         for number, (text, at) in enumerate(newest_first)
