@@ -62,7 +62,7 @@ class EmbeddedStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket_path = socket_path(folder)
-        self._share: int | None = None
+        self._user_lock: int | None = None
         self._mutex = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -74,31 +74,31 @@ class EmbeddedStore:
         Raises:
             EmbeddedStoreError: the server cannot run, or does not within 5 seconds.
         """
-        if self._share is not None and not again:
+        if self._user_lock is not None and not again:
             return
         with self._mutex:
-            if self._share is not None and (not again or answers(self.socket_path)):
+            if self._user_lock is not None and (not again or answers(self.socket_path)):
                 return
             try:
-                self._share_server(time.monotonic() + WAIT_SECONDS)
+                self._acquire(time.monotonic() + WAIT_SECONDS)
             except OSError as error:
                 place = error.filename or self.folder
                 raise EmbeddedStoreError(f"{place}: {error.strerror or error}") from None
 
-    def _share_server(self, deadline: float) -> None:
+    def _acquire(self, deadline: float) -> None:
         make_private_folder(self.folder)
         if (place := Path(self.socket_path).parent) != self.folder:
             _require_private(place)
         with self._starting(deadline):
-            share = _open(self.folder / "users.lock")
+            lock = _open(self.folder / "users.lock")
             try:
                 # Held only while a supervisor stops its server after the last user left.
-                _wait_for(share, fcntl.LOCK_SH, deadline, "the store is still stopping")
-                self._secure_server(deadline)
+                _wait_for(lock, fcntl.LOCK_SH, deadline, "the store is still stopping")
+                self._ensure_server(deadline)
             except BaseException:
-                os.close(share)
+                os.close(lock)
                 raise
-            former, self._share = self._share, share
+            former, self._user_lock = self._user_lock, lock
         if former is not None:
             os.close(former)
 
@@ -114,7 +114,7 @@ class EmbeddedStore:
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
-    def _secure_server(self, deadline: float) -> None:
+    def _ensure_server(self, deadline: float) -> None:
         while _is_held(self.folder / "supervisor.lock"):
             if answers(self.socket_path):
                 return

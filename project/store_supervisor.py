@@ -54,9 +54,9 @@ def main(folder: Path, socket_path: str, binary: str, report: int) -> NoReturn:
         os.write(report, str(error).encode())
         os._exit(1)
     os.close(report)
-    signalling = _stop_after(server, users)
+    signal_lock = _stop_after(server, users)
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
-    with signalling:  # the next line frees the process id: no signal may follow
+    with signal_lock:  # the next line frees the process id: no signal may follow
         os.waitpid(server.pid, 0)
         supervisor_lock.close()
         os._exit(0)  # not sys.exit: a thread is still waiting
@@ -102,7 +102,7 @@ def _start_server(folder: Path, socket_path: str, binary: str) -> "subprocess.Po
     while not _ping(socket_path).startswith(b"+PONG"):
         if server.poll() is not None:
             raise RuntimeError(
-                _last_words(log) or f"the server ended with code {server.returncode}"
+                _last_warning(log) or f"the server ended with code {server.returncode}"
             )
         if time.monotonic() > deadline:
             if answers(socket_path):
@@ -119,7 +119,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _last_words(log: Path) -> str:
+def _last_warning(log: Path) -> str:
     """Return the text of the last warning in the log ("pid:role date # text")."""
     lines = log.read_text(errors="replace").splitlines()
     warnings = [line.partition(" # ")[2] for line in lines if " # " in line]
@@ -128,7 +128,7 @@ def _last_words(log: Path) -> str:
 
 def _stop_after(server: "subprocess.Popen[bytes]", users: IO[str]) -> threading.Lock:
     """Stop the server after its last user left, or on SIGTERM; return the lock for signals."""
-    signalling = threading.Lock()
+    signal_lock = threading.Lock()
 
     def after_last_user() -> None:
         fcntl.flock(users, fcntl.LOCK_EX)
@@ -140,14 +140,14 @@ def _stop_after(server: "subprocess.Popen[bytes]", users: IO[str]) -> threading.
 
     def stop() -> None:
         for request in (signal.SIGTERM, signal.SIGKILL):
-            with signalling:
+            with signal_lock:
                 os.kill(server.pid, request)
             time.sleep(STOP_TIMEOUT)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for wait in (after_last_user, after_signal):
         threading.Thread(target=wait, daemon=True).start()
-    return signalling
+    return signal_lock
 
 
 if __name__ == "__main__":

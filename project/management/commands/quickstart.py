@@ -32,8 +32,8 @@ from project.embedded_store import EmbeddedStoreError, embedded_store
 
 ADMIN = "admin"
 _ADDRESS = re.compile(r"(?:(\[[^\]]+\]|[A-Za-z0-9.-]+):)?([0-9]{1,5})")
-_REACHED_AT = {"0.0.0.0": "127.0.0.1", "0": "127.0.0.1", "::": "::1"}  # noqa: S104  a look-up
-_CANNOT_LISTEN = {
+_LOOPBACK_HOSTS = {"0.0.0.0": "127.0.0.1", "0": "127.0.0.1", "::": "::1"}  # noqa: S104  a look-up
+_LISTEN_ERRORS = {
     errno.EADDRINUSE: "the port is already in use",
     errno.EACCES: "this user may not use the port",
     errno.EADDRNOTAVAIL: "this machine does not have the address",
@@ -48,7 +48,7 @@ class Address(NamedTuple):
 
     def url(self, port: int) -> str:
         """Return the URL for a client on this machine, with the actual port."""
-        host = _REACHED_AT.get(self.host, self.host)
+        host = _LOOPBACK_HOSTS.get(self.host, self.host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -156,7 +156,7 @@ def _listen(addrport: Address) -> ThreadedWSGIServer:
     try:
         return ThreadedWSGIServer(addrport, WSGIRequestHandler, ipv6=":" in addrport.host)
     except OSError as error:
-        problem = _CANNOT_LISTEN.get(error.errno or 0, error.strerror)
+        problem = _LISTEN_ERRORS.get(error.errno or 0, error.strerror)
         raise CommandError(f"cannot listen on {addrport.url(addrport.port)}: {problem}") from None
 
 
