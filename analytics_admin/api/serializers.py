@@ -136,7 +136,7 @@ class ControlBody(OperationBody):
         choices=CONTROLS, help_text="The control to set; automatic releases a hold."
     )
     for_seconds = HoldSeconds(
-        required=False, help_text="Seconds until the hold expires (default 3600), or ever."
+        required=False, help_text="Seconds until the hold expires (default 3600), or `ever`."
     )
 
 
@@ -162,13 +162,13 @@ class BreakersQuery(StrictSerializer):
         help_text="By name, or breakers that reject calls first.",
     )
     page = serializers.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="From 1 on."
+        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
     )
     page_size = serializers.IntegerField(
         required=False,
         min_value=1,
         max_value=MAX_BREAKERS_PER_PAGE,
-        help_text=f"Else {MAX_BREAKERS_PER_PAGE}.",
+        help_text=f"Items per page; default {MAX_BREAKERS_PER_PAGE}.",
     )
 
 
@@ -201,13 +201,13 @@ class OperationsQuery(StrictSerializer):
         help_text="Words in actor, reason, error, id, breaker names and tags; all must match.",
     )
     page = serializers.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="From 1 on."
+        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
     )
     page_size = serializers.IntegerField(
         required=False,
         min_value=1,
         max_value=MAX_OPERATIONS_PER_PAGE,
-        help_text=f"Else {MAX_OPERATIONS_PER_PAGE}.",
+        help_text=f"Items per page; default {MAX_OPERATIONS_PER_PAGE}.",
     )
 
 

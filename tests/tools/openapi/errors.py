@@ -18,7 +18,7 @@ HEADERS = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
-        "description": "How to sign in.",
+        "description": "The authentication scheme.",
         "required": True,
         "schema": {"const": "Bearer"},
     },
