@@ -1,4 +1,4 @@
-"""The console: the app's pages in the Django admin. Asks and acts through the services alone."""
+"""The console: the app's pages in the Django admin."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ def register(site: "AdminSite") -> None:
     """Put the console's pages into an admin site; the default one has them already.
 
     Raises:
-        AlreadyRegistered: the site has them.
+        AlreadyRegistered: the site has them already.
     """
     from analytics_admin.console.audit.admin import OperationAdmin
     from analytics_admin.console.breakers.admin import CircuitBreakerAdmin

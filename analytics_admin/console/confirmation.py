@@ -1,9 +1,7 @@
-"""One act through the admin: the confirm page, the act, its message, its entry in the admin's log.
-
-Knows no act: each says which service it calls, on which words, and where its page is.
-"""
+"""An operation in the admin: confirm page, execution, message, entry in the admin's log."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -41,39 +39,36 @@ MAX_MESSAGE_LENGTH = 500
 
 
 class ConfirmedOperation:
-    """One request about one act: the pressed button, or the confirm page sent back."""
+    """One request for an operation: a pressed button, or a submitted confirm page."""
 
-    act: ClassVar[Operation.Kind]
+    kind: ClassVar[Operation.Kind]
+    service: ClassVar[Callable[..., OperationResult]]
     template: ClassVar[str]
     form: ClassVar[type[ConfirmForm]] = ConfirmForm
 
     def __init__(self, page: DomainAdmin, request: HttpRequest, *, url: str, back: str) -> None:
-        """``url`` is where this act is posted to, ``back`` the page that offers it."""
+        """``url`` is where the form is posted to, ``back`` the page that offers the operation."""
         self.page = page
         self.request = request
         self.url = url
         self.back = back
-        self.done_url = back  # where the act leads once it is done
-        self.operation_id: UUID | None = None  # the confirm page's, once it is sent back
-        self.shown: forms.Form  # by the confirm page; a preview may still fill it in
+        self.done_url = back  # where to go once it is done
+        self.operation_id: UUID | None = None  # from the submitted confirm page
+        self.shown: forms.Form  # on the confirm page; a preview may fill it in
 
     def initial_form(self) -> forms.Form:
-        """Return the confirm page's form as the pressed button has filled it."""
+        """Return the confirm page's form as the pressed button fills it."""
         return self.form()
 
-    def service(self, **arguments: Any) -> OperationResult:
-        """Call the service of the act."""
-        raise NotImplementedError
-
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what the service is called with beside actor, reason, dry run and id.
+        """Return the service's arguments but actor, reason, dry run and id.
 
         ``options`` are the confirm form's fields.
         """
         return {}
 
     def perform(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        """Do what the confirm form's fields ask for, once under its ``operation_id``."""
+        """Call the service with the confirm form's fields; its ``operation_id`` counts once."""
         return self.service(
             **self.arguments(options),
             actor=self.actor,
@@ -83,36 +78,36 @@ class ConfirmedOperation:
         )
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:
-        """Return the confirm page's words about a dry run."""
+        """Return the confirm page's context about a dry run."""
         return {"preview": result.preview}
 
     def describe(self) -> dict[str, Any]:
-        """Return what else the confirm page says."""
+        """Return more context of the confirm page."""
         return {}
 
     def answer_changed(self, error: BreakerChanged) -> HttpResponse:
-        """Answer an act that was not done, because a breaker is not what its operator saw."""
+        """Answer an operation that was not done because a breaker has changed."""
         return self.go_back(format_changed(error))
 
     def answer_duplicate(self, first: Operation | None) -> HttpResponse:
-        """Answer a confirm page that was sent before: say what came of it, and do nothing.
+        """Answer a confirm page that was submitted before: report its result, and do nothing.
 
-        ``first`` is None where the one who asks is not the one who sent it.
+        ``first`` is None where somebody else submitted it.
         """
-        level, words = format_duplicate(first)
-        messages.add_message(self.request, level, Truncator(words).chars(MAX_MESSAGE_LENGTH))
+        level, text = format_duplicate(first)
+        messages.add_message(self.request, level, Truncator(text).chars(MAX_MESSAGE_LENGTH))
         return HttpResponseRedirect(self.back if level == messages.ERROR else self.done_url)
 
     def respond(self) -> HttpResponse:
-        """Ask for confirmation; once confirmed, act and go back to the page with a message."""
+        """Ask for confirmation; once confirmed, execute and go back with a message."""
         if self.request.method != "POST":
-            return self._answer_harmlessly()
+            return self._answer_other_method()
         self._require_permission()
-        if disabled := disabled_reason(self.request, self.act):
+        if disabled := disabled_reason(self.request, self.kind):
             return self.go_back(disabled)
         try:
-            return self._confirm_or_act()
-        except OperationDenied as error:  # the permission went in this very moment
+            return self._confirm_or_execute()
+        except OperationDenied as error:  # the permission was withdrawn meanwhile
             raise PermissionDenied from error
         except BreakerChanged as error:
             return self.go_back(format_changed(error))
@@ -125,10 +120,10 @@ class ConfirmedOperation:
     def actor(self) -> Actor:
         return Actor.from_user(self.request.user, channel=Operation.Channel.ADMIN)
 
-    def _answer_harmlessly(self) -> HttpResponse:
+    def _answer_other_method(self) -> HttpResponse:
         if not self.page.has_view_permission(self.request):
             raise PermissionDenied
-        if self.request.method == "GET":  # a reload, or back from a login in between
+        if self.request.method == "GET":  # a reload, or a login in between
             messages.info(self.request, gettext("Nothing was done. Press the button again."))
         if self.request.method in {"GET", "HEAD"}:
             return HttpResponseRedirect(self.back)
@@ -136,13 +131,13 @@ class ConfirmedOperation:
 
     def _require_permission(self) -> None:
         user = self.request.user
-        if self.page.has_view_permission(self.request) and services.is_allowed(user, self.act):
+        if self.page.has_view_permission(self.request) and services.is_allowed(user, self.kind):
             return
-        with suppress(OperationFailed):  # logged there; refused all the same
-            services.deny(self.act, actor=self.actor)
+        with suppress(OperationFailed):  # logged there; denied all the same
+            services.deny(self.kind, actor=self.actor)
         raise PermissionDenied
 
-    def _confirm_or_act(self) -> HttpResponse:
+    def _confirm_or_execute(self) -> HttpResponse:
         confirmed = CONFIRMED in self.request.POST
         if confirmed:
             self.operation_id = read_attempt(self.request)
@@ -157,15 +152,15 @@ class ConfirmedOperation:
             result = self.perform(form.cleaned_data, dry_run=False)
         except BreakerChanged as error:
             return self.answer_changed(error)
-        # By this tag the page that comes next leads on to the act's own.
-        done_as = f"aa-act-{result.operation_id}"
-        messages.success(self.request, localized(result.message), extra_tags=done_as)
-        self._mirror(result)
+        # By this tag the next page links to the operation's own.
+        link = f"aa-act-{result.operation_id}"
+        messages.success(self.request, localized(result.message), extra_tags=link)
+        self._log_to_admin(result)
         return HttpResponseRedirect(self.done_url)
 
     def confirm(self, form: forms.Form) -> HttpResponse:
-        """Ask; what the preview has found, the form may carry."""
-        self.operation_id = None  # whatever was sent before, this page is a new attempt
+        """Show the confirm page; its form may carry what the preview found."""
+        self.operation_id = None  # this page is a new attempt, whatever was submitted before
         self.shown = form
         preview = self._preview()
         options = self._options()
@@ -173,43 +168,43 @@ class ConfirmedOperation:
             "form": form,
             "attempt": uuid4(),
             "actor": self.request.user.get_username(),
-            "act_url": self.url,
+            "action_url": self.url,
             "back_url": self.back,
             "options": options,
-            "lines": self._lines(options),
+            "equivalents": self._equivalents(options),
             **self.describe(),
             **preview,
         }
         return self.page.render(self.request, self.template, context)
 
     def _options(self) -> dict[str, Any]:
-        """Return what the confirm page asks about."""
+        """Return the fields of the form on the confirm page."""
         return dict(self.shown.cleaned_data if self.shown.is_bound else self.shown.initial)
 
     def _preview(self) -> dict[str, Any]:
-        """Return the words about a dry run; one that fails stops nobody: the act may succeed."""
+        """Return the context about a dry run; if it fails, the operation may still succeed."""
         try:
             result = self.perform({**self._options(), "reason": ""}, dry_run=True)
         except OperationFailed as error:
             return {"preview_failure": localized(error.reason)}
         return self.describe_preview(result)
 
-    def _lines(self, options: dict[str, Any]) -> dict[str, str]:
-        """Return the same act as the other doors are asked for it."""
-        asked_for = {**self.arguments(options), "reason": options.get("reason", "")}
-        curl = curl_equivalents(self.act, asked_for, absolute=self.request.build_absolute_uri)
+    def _equivalents(self, options: dict[str, Any]) -> dict[str, str]:
+        """Return the same operation as a REST request and as a command."""
+        arguments = {**self.arguments(options), "reason": options.get("reason", "")}
+        curl = curl_equivalents(self.kind, arguments, absolute=self.request.build_absolute_uri)
         return {
             "curl": "\n".join(curl),
-            "command": "\n".join(command_equivalents(self.act, asked_for)),
+            "command": "\n".join(command_equivalents(self.kind, arguments)),
         }
 
     def go_back(self, complaint: str) -> HttpResponse:
-        """Return to the page that offers the act, with the complaint."""
+        """Redirect to the page that offers the operation, with the complaint."""
         messages.error(self.request, complaint)
         return HttpResponseRedirect(self.back)
 
-    def _mirror(self, result: OperationResult) -> None:
-        """Put the act among the admin's recent actions; it is done, whatever becomes of this."""
+    def _log_to_admin(self, result: OperationResult) -> None:
+        """Add the operation to the admin's recent actions; it is done even if this fails."""
         user_id: Any = self.request.user.pk
         operation_id: Any = result.operation_id
         rows = Operation.objects.using(router.db_for_write(Operation))  # a replica may be behind
@@ -230,23 +225,23 @@ class ConfirmedOperation:
 
 
 def read_attempt(request: HttpRequest) -> UUID | None:
-    """Return the id that the confirm page was given, so that it is an act once; a script has none.
+    """Return the confirm page's id, which makes it count once; None from a script without one.
 
     Raises:
-        OperationRejected: it is none that a confirm page ever had.
+        OperationRejected: no confirm page had such an id.
     """
-    given = request.POST.getlist(ATTEMPT)
-    if not given:
+    ids = request.POST.getlist(ATTEMPT)
+    if not ids:
         return None
     with suppress(ValueError):
-        if str(found := UUID(given[0])) == given[0] and len(given) == 1:
-            return found
-    words = gettext("The confirmation page is damaged. Nothing was done.")
-    raise OperationRejected(words, code="invalid")
+        if str(attempt := UUID(ids[0])) == ids[0] and len(ids) == 1:
+            return attempt
+    message = gettext("The confirmation page is damaged. Nothing was done.")
+    raise OperationRejected(message, code="invalid")
 
 
 def format_duplicate(first: Operation | None) -> tuple[int, str]:
-    """Return how grave it is that an act is asked for twice, and what its operator reads."""
+    """Return level and text of the message about an operation that was submitted twice."""
     if first is None or first.status == Operation.Status.DENIED:
         return messages.ERROR, gettext("This page was already submitted. Nothing was done.")
     if first.status == Operation.Status.DONE:
@@ -261,16 +256,16 @@ def format_duplicate(first: Operation | None) -> tuple[int, str]:
 
 
 def format_changed(error: BreakerChanged) -> str:
-    """Return what an operator reads whose view of a breaker was stale."""
+    """Return the message about breakers that changed since they were shown."""
     if error.reached:
-        words = gettext("%(event)s. Check them as they are now, then decide again.")
+        text = gettext("%(event)s. Check them as they are now, then decide again.")
     else:
-        words = gettext("%(event)s: nothing was done. Check it as it is now, then decide again.")
-    return words % {"event": localized(error.message)}
+        text = gettext("%(event)s: nothing was done. Check it as it is now, then decide again.")
+    return text % {"event": localized(error.message)}
 
 
 def hidden_field_errors(form: forms.Form) -> str:
-    """Return what is wrong with the fields that the confirm page does not show; mostly nothing."""
+    """Return the errors of the fields that the confirm page hides; mostly none."""
     errors = [
         gettext("%(field)s: %(error)s") % {"field": field.label, "error": error}
         for field in form.hidden_fields()

@@ -1,7 +1,6 @@
-"""The act in other words: the lines that a user would type to do it by REST or from a shell.
+"""The curl lines and commands that do the same as an operation in the admin.
 
-Knows what the two doors are called and take, and nothing of what the acts do. An act is given as
-its service is called: by the same names, without actor and dry run.
+The options of an operation are its service's arguments, without actor and dry run.
 """
 
 import json
@@ -18,7 +17,7 @@ from django.utils.translation import ngettext
 from analytics_admin.models import Operation
 
 MAX_LINES = 20
-"""Lines of one act on many breakers; the others are only counted."""
+"""Lines of one operation on many breakers; further ones are only counted."""
 SECONDS = {"d": 86_400, "h": 3600, "m": 60}
 
 Options = Mapping[str, Any]
@@ -33,35 +32,35 @@ class _Request:
 
 
 def curl_equivalents(
-    act: Operation.Kind, options: Options, *, absolute: Callable[[str], str]
+    kind: Operation.Kind, options: Options, *, absolute: Callable[[str], str]
 ) -> list[str]:
-    """Return what asks the REST API for the act; nothing where it is not mounted, or has none.
+    """Return the REST requests; none where the API is not mounted or lacks the operation.
 
-    ``absolute`` makes an address of a path.
+    ``absolute`` makes a URL of a path.
     """
-    if act is Operation.Kind.SWEEP_SEARCH_CACHE:
+    if kind is Operation.Kind.SWEEP_SEARCH_CACHE:
         return []
     try:
-        return _as_lines([_curl(_REQUESTS[act](one), one, absolute) for one in _each(options)])
+        return _as_lines([_curl(_REQUESTS[kind](one), one, absolute) for one in _split(options)])
     except NoReverseMatch:
         return []
 
 
-def command_equivalents(act: Operation.Kind, options: Options) -> list[str]:
-    """Return what does the act from a shell, in the folder of ``manage.py``."""
-    return _as_lines([_command(_COMMANDS[act](one), one) for one in _each(options)])
+def command_equivalents(kind: Operation.Kind, options: Options) -> list[str]:
+    """Return the commands, to be run in the folder of ``manage.py``."""
+    return _as_lines([_command(_COMMANDS[kind](one), one) for one in _split(options)])
 
 
 def _as_lines(lines: Sequence[str]) -> list[str]:
     more = len(lines) - MAX_LINES
     if more <= 0:
         return list(lines)
-    words = ngettext("and %(number)d more", "and %(number)d more", more)
-    return [*lines[:MAX_LINES], f"# … {words % {'number': more}}"]
+    text = ngettext("and %(number)d more", "and %(number)d more", more)
+    return [*lines[:MAX_LINES], f"# … {text % {'number': more}}"]
 
 
-def _each(options: Options) -> list[Options]:
-    """Return the act as both doors know it: a hold is one breaker's there."""
+def _split(options: Options) -> list[Options]:
+    """Return the operations; REST and the command hold one breaker at a time."""
     if "control" not in options:
         return [options]
     return [{**options, "names": [name]} for name in _names(options)]
@@ -77,7 +76,7 @@ def _name(options: Options) -> str:
 
 
 def _generation(options: Options) -> str | None:
-    """Return the generation that is insisted on; acts on several at once know none."""
+    """Return the expected generation; operations on several breakers have none."""
     names, expected = _names(options), options.get("expected_generation")
     if expected is None or len(names) != 1:
         return None
@@ -91,7 +90,7 @@ def _curl(request: _Request, options: Options, absolute: Callable[[str], str]) -
     generation = None if request.name is None else _generation(options)
     if generation is not None:
         words += ["-H", shlex.quote(f'If-Match: "{quote(generation, safe=":")}"')]
-    body = {**request.body, **_given(options, "reason")}
+    body = {**request.body, **_present(options, "reason")}
     if body:
         words += ["-H", shlex.quote("Content-Type: application/json")]
         words += ["-d", shlex.quote(json.dumps(body))]
@@ -102,37 +101,40 @@ def _command(arguments: Sequence[str], options: Options) -> str:
     words = ["python", "manage.py", *arguments]
     generation = _generation(options)
     words += [] if generation is None else [_option("--if-generation", generation)]
-    words += ["--no-input", *(_option("--reason", it) for it in _given(options, "reason").values())]
+    words += [
+        "--no-input",
+        *(_option("--reason", reason) for reason in _present(options, "reason").values()),
+    ]
     return " ".join(words)
 
 
 def _option(name: str, value: str) -> str:
-    """Return the option as one word, lest a value that begins with a dash be taken for one."""
+    """Return the option as one word: a value may begin with a dash."""
     return f"{name}={shlex.quote(value)}"
 
 
-def _given(options: Options, *keys: str) -> dict[str, Any]:
-    """Return those of the options that say anything."""
+def _present(options: Options, *keys: str) -> dict[str, Any]:
+    """Return those of the options that are not empty."""
     return {key: options[key] for key in keys if options.get(key)}
 
 
-def _ask_to_clear(options: Options) -> _Request:
+def _clear_request(options: Options) -> _Request:
     soft = {"mode": "soft"} if options.get("mode") == "soft" else {}
-    return _Request(view="cache-clear", body={**soft, **_given(options, "tags")})
+    return _Request(view="cache-clear", body={**soft, **_present(options, "tags")})
 
 
-def _ask_to_reset(options: Options) -> _Request:
+def _reset_request(options: Options) -> _Request:
     names = _names(options)
     if len(names) == 1 and not options.get("only_open"):
         return _Request(view="circuit-breaker-reset", name=names[0])
     named = {"names": names} if names else {}
-    return _Request(view="circuit-breakers-reset", body={**named, **_given(options, "only_open")})
+    return _Request(view="circuit-breakers-reset", body={**named, **_present(options, "only_open")})
 
 
-def _ask_to_hold(options: Options) -> _Request:
+def _control_request(options: Options) -> _Request:
     seconds = options.get("for_seconds")
-    lasts = {} if seconds is None else {"for_seconds": _json_seconds(seconds)}
-    body = {"control": options["control"], **lasts}
+    duration = {} if seconds is None else {"for_seconds": _json_seconds(seconds)}
+    body = {"control": options["control"], **duration}
     return _Request(method="PUT", view="circuit-breaker-control", name=_name(options), body=body)
 
 
@@ -143,10 +145,10 @@ def _json_seconds(seconds: float) -> float | str:
 
 
 _REQUESTS: dict[Operation.Kind, Callable[[Options], _Request]] = {
-    Operation.Kind.CLEAR_SEARCH_CACHE: _ask_to_clear,
+    Operation.Kind.CLEAR_SEARCH_CACHE: _clear_request,
     Operation.Kind.UNDO_CLEAR: lambda options: _Request(view="cache-undo"),
-    Operation.Kind.RESET_CIRCUIT_BREAKERS: _ask_to_reset,
-    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _ask_to_hold,
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: _reset_request,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _control_request,
     Operation.Kind.ALLOW_PROBE: lambda options: _Request(
         view="circuit-breaker-probe", name=_name(options)
     ),
@@ -161,7 +163,7 @@ def _clear(options: Options) -> list[str]:
     return [
         "clear_search_cache",
         *soft,
-        *(_option("--tag", it) for it in options.get("tags") or ()),
+        *(_option("--tag", tag) for tag in options.get("tags") or ()),
     ]
 
 
@@ -170,14 +172,14 @@ def _reset(options: Options) -> list[str]:
     return ["reset_circuit_breakers", *map(shlex.quote, _names(options)), *only]
 
 
-def _hold(options: Options) -> list[str]:
+def _control(options: Options) -> list[str]:
     seconds = options.get("for_seconds")
-    lasts = [] if seconds is None else [_option("--for", _duration(seconds))]
-    return ["set_circuit_breaker", shlex.quote(_name(options)), options["control"], *lasts]
+    duration = [] if seconds is None else [_option("--for", _duration(seconds))]
+    return ["set_circuit_breaker", shlex.quote(_name(options)), options["control"], *duration]
 
 
 def _duration(seconds: float) -> str:
-    """Return the seconds as the command line says them: "15m"."""
+    """Return the seconds as the commands take them: "15m"."""
     if seconds == math.inf:
         return "ever"
     unit = next((unit for unit, size in SECONDS.items() if seconds % size == 0), "s")
@@ -189,7 +191,7 @@ _COMMANDS: dict[Operation.Kind, Callable[[Options], list[str]]] = {
     Operation.Kind.UNDO_CLEAR: lambda options: ["undo_clear"],
     Operation.Kind.SWEEP_SEARCH_CACHE: lambda options: ["sweep_search_cache"],
     Operation.Kind.RESET_CIRCUIT_BREAKERS: _reset,
-    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _hold,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _control,
     Operation.Kind.ALLOW_PROBE: lambda options: ["allow_probe", shlex.quote(_name(options))],
     Operation.Kind.FORGET_CIRCUIT_BREAKER: lambda options: [
         "forget_circuit_breaker",

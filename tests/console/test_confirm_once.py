@@ -146,9 +146,9 @@ def filled_in(page, case, **more):
 
 def concrete(cls):
     return [
-        act
+        operation
         for found in cls.__subclasses__()
-        for act in ([found] if hasattr(found, "act") else concrete(found))
+        for operation in ([found] if hasattr(found, "kind") else concrete(found))
     ]
 
 

@@ -37,7 +37,7 @@ class CircuitBreakerAdmin(DomainAdmin):
         control = disabled_reason(request, Operation.Kind.CONTROL_CIRCUIT_BREAKERS)
         listed, selectable = list_query(request.GET), not (reset and control)
         context = {
-            "act_url": self.url("reset"),
+            "action_url": self.url("reset"),
             "list_url": self.url(),
             "disabled_reason": reset,
             "control_disabled_reason": control,
@@ -88,10 +88,10 @@ class CircuitBreakerAdmin(DomainAdmin):
         return ResetMany(self, request, url=self.url("reset"), back=self.url()).respond()
 
     def reset_selected_view(self, request: HttpRequest) -> HttpResponse:
-        return self._act_on_selected(ResetSelected, request, "reset_selected")
+        return self._operate_on_selected(ResetSelected, request, "reset_selected")
 
     def control_selected_view(self, request: HttpRequest) -> HttpResponse:
-        return self._act_on_selected(ControlSelected, request, "control_selected")
+        return self._operate_on_selected(ControlSelected, request, "control_selected")
 
     def breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Show one breaker."""
@@ -134,13 +134,13 @@ class CircuitBreakerAdmin(DomainAdmin):
         url, back = self.url("forget_breaker", name), self.url("breaker", name)
         return ForgetOne(self, request, name, url=url, back=back).respond()
 
-    def _act_on_selected(
-        self, act: type[SelectedBreakersOperation], request: HttpRequest, name: str
+    def _operate_on_selected(
+        self, operation: type[SelectedBreakersOperation], request: HttpRequest, name: str
     ) -> HttpResponse:
         """Lead back to the list, as the address says, in which the breakers were selected."""
         listed = list_query(request.GET)
         url, back = with_query(self.url(name), listed), with_query(self.url(), listed)
-        return act(self, request, url=url, back=back).respond()
+        return operation(self, request, url=url, back=back).respond()
 
 
 def with_query(url: str, query: str) -> str:

@@ -104,7 +104,7 @@ def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]
     events = services.build_timeline(name, detail.transitions if detail else [], acts)
     return {
         "timeline": [describe_event(event) for event in events],
-        "acts_missing": localized(missing),
+        "operations_missing": localized(missing),
         "etag_source": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
     }
 

@@ -40,7 +40,8 @@ FILLED_IN = ("control", "for_seconds", "reason")
 class ResetMany(ConfirmedOperation):
     """Resets all breakers; or the open ones, but none that opened after the confirm page."""
 
-    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    service = staticmethod(services.reset_circuit_breakers)
     template = "admin/analytics_admin/confirm_reset.html"
     form = ConfirmResetForm
 
@@ -52,9 +53,6 @@ class ResetMany(ConfirmedOperation):
         messages.error(self.request, format_changed(error))
         reason = self.request.POST.get("reason", "")
         return self.confirm(self.form(initial={"only_open": True, "reason": reason}))
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.reset_circuit_breakers(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         listed = str(options.get("seen") or "").split()
@@ -133,24 +131,22 @@ class SingleBreakerOperation(ConfirmedOperation):
 
     def describe(self) -> dict[str, Any]:
         """Return the texts of ``template``; ControlOne has its own."""
-        if (words := SINGLE_LABELS.get(self.act)) is None:
+        if (labels := SINGLE_LABELS.get(self.kind)) is None:
             return {"name": self.name}
         return {
             "name": self.name,
-            "act_name": words.title,
-            "question": words.question % {"name": self.name},
-            "effect": words.effect,
-            "button": words.button,
+            "operation_name": labels.title,
+            "question": labels.question % {"name": self.name},
+            "effect": labels.effect,
+            "button": labels.button,
         }
 
 
 class ControlOne(SingleBreakerOperation):
-    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+    kind = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+    service = staticmethod(services.set_breaker_control)
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.set_breaker_control(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         released = options["control"] == AUTOMATIC
@@ -171,24 +167,21 @@ class ControlOne(SingleBreakerOperation):
 
 
 class ResetOne(SingleBreakerOperation):
-    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.reset_circuit_breakers(**arguments)
+    kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    service = staticmethod(services.reset_circuit_breakers)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"names": [self.name], "expected_generation": options["expected_generation"]}
 
 
 class ProbeOne(SingleBreakerOperation):
-    act = Operation.Kind.ALLOW_PROBE
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.allow_probe(**arguments)
+    kind = Operation.Kind.ALLOW_PROBE
+    service = staticmethod(services.allow_probe)
 
 
 class ForgetOne(SingleBreakerOperation):
-    act = Operation.Kind.FORGET_CIRCUIT_BREAKER
+    kind = Operation.Kind.FORGET_CIRCUIT_BREAKER
+    service = staticmethod(services.forget_breaker)
 
     def __init__(
         self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str
@@ -196,14 +189,12 @@ class ForgetOne(SingleBreakerOperation):
         super().__init__(page, request, name, url=url, back=back)
         self.done_url = page.url()  # the breaker's page is gone then
 
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.forget_breaker(**arguments)
-
 
 class SelectedBreakersOperation(ConfirmedOperation):
     """An operation on several breakers, each at the generation that the confirm page showed.
 
-    If one has moved since, nothing is done and the page is shown again."""
+    If one has moved since, nothing is done and the page is shown again.
+    """
 
     template = "admin/analytics_admin/confirm_selected.html"
     form = ConfirmSelectedForm
@@ -235,10 +226,10 @@ class SelectedBreakersOperation(ConfirmedOperation):
         return {"shown": preview_rows((result.preview or {})["breakers"])}
 
     def describe(self) -> dict[str, Any]:
-        words, names = BULK_LABELS[self.label_key()], self.selected_names()
+        labels, names = BULK_LABELS[self.label_key()], self.selected_names()
         return {
-            "question": words.question,
-            "button": words.button % {"number": len(names)},
+            "question": labels.question,
+            "button": labels.button % {"number": len(names)},
             "selected": names,
         }
 
@@ -253,8 +244,8 @@ class SelectedBreakersOperation(ConfirmedOperation):
         """Insist on the generations that were shown; a preview accepts any."""
         names = options["names"]
         if not names:
-            words = gettext("Select at least one circuit breaker.")
-            raise OperationRejected(words, code="invalid")
+            message = gettext("Select at least one circuit breaker.")
+            raise OperationRejected(message, code="invalid")
         if dry_run:  # the form may still ask for how long
             options = {**options, "generations": None, "for_seconds": None}
         return super().perform(options, dry_run=dry_run)
@@ -266,7 +257,8 @@ class SelectedBreakersOperation(ConfirmedOperation):
 
 
 class ResetSelected(SelectedBreakersOperation):
-    act = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
+    service = staticmethod(services.reset_circuit_breakers)
 
     def label_key(self) -> str:
         return "reset"
@@ -275,12 +267,10 @@ class ResetSelected(SelectedBreakersOperation):
         effect = gettext("They close with zero counts, and any hold ends. Calls pass again.")
         return {**super().describe(), "effect": effect}
 
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.reset_circuit_breakers(**arguments)
-
 
 class ControlSelected(SelectedBreakersOperation):
-    act = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+    kind = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+    service = staticmethod(services.set_breaker_controls)
     form = ConfirmControlSelectedForm
 
     def label_key(self) -> str:
@@ -294,9 +284,6 @@ class ControlSelected(SelectedBreakersOperation):
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "effect": CONTROLS[self.label_key()].effect}
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.set_breaker_controls(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         seconds = options.get("for_seconds")  # as it was sent, when the page is shown again

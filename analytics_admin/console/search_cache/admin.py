@@ -56,7 +56,7 @@ class SearchCacheAdmin(DomainAdmin):
             "periods": [(each, format_period(each), each == hours) for each in SCALES],
             "period": format_period(hours),
             "form": initial_form(request.GET),
-            "act_url": self.url("clear") + hours_query(hours),
+            "action_url": self.url("clear") + hours_query(hours),
             "undo_url": self.url("undo") + hours_query(hours),
             "sweep_url": self.url("sweep") + hours_query(hours),
             **told,

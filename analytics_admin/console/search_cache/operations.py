@@ -26,7 +26,8 @@ PREVIEW_SECONDS = 0.5
 
 
 class Clear(ConfirmedOperation):
-    act = Operation.Kind.CLEAR_SEARCH_CACHE
+    kind = Operation.Kind.CLEAR_SEARCH_CACHE
+    service = staticmethod(services.clear_search_cache)
     template = "admin/analytics_admin/confirm_clear.html"
     form = ConfirmClearForm
     page: "SearchCacheAdmin"
@@ -41,9 +42,6 @@ class Clear(ConfirmedOperation):
         if CONFIRMED in self.request.POST or "mode" not in form.data or form.is_valid():
             return super().go_back(complaint)
         return self.page.show_again(self.request, form)
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.clear_search_cache(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         by_tags = options["mode"] == "tags"
@@ -69,12 +67,10 @@ class Clear(ConfirmedOperation):
 class Undo(ConfirmedOperation):
     """Undoes the clear that the confirm page is about, and no later one."""
 
-    act = Operation.Kind.UNDO_CLEAR
+    kind = Operation.Kind.UNDO_CLEAR
+    service = staticmethod(services.undo_clear)
     template = "admin/analytics_admin/confirm_undo.html"
     form = ConfirmUndoForm
-
-    def service(self, **arguments: Any) -> OperationResult:
-        return services.undo_clear(**arguments)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"expected_clear": options.get("clear") or None}
@@ -89,7 +85,7 @@ class Undo(ConfirmedOperation):
 class Sweep(ConfirmedOperation):
     """Sweeps for some seconds; what is left then, the next press goes on with."""
 
-    act = Operation.Kind.SWEEP_SEARCH_CACHE
+    kind = Operation.Kind.SWEEP_SEARCH_CACHE
     template = "admin/analytics_admin/confirm_sweep.html"
 
     def service(self, **arguments: Any) -> OperationResult:
