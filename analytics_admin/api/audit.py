@@ -7,12 +7,8 @@ from rest_framework.response import Response
 
 from analytics_admin.api.base import CompactJSON, ReadView, page_response
 from analytics_admin.api.serializers import NoQuery, OperationsQuery
-from analytics_admin.services.audit_log import (
-    OperationFilter,
-    describe_operation,
-    page_operations,
-    plain_operation,
-)
+from analytics_admin.services.audit_log import OperationFilter, describe_operation, page_operations
+from analytics_admin.services.json import to_json
 
 
 class _AsciiJSON(CompactJSON):
@@ -29,7 +25,7 @@ class OperationListView(ReadView):
         options = self.read_query(request, OperationsQuery)
         paging = {name: options.pop(name) for name in ("page", "page_size") if name in options}
         page = page_operations(chosen=OperationFilter(**options), **paging)
-        return page_response(page, [plain_operation(operation) for operation in page.operations])
+        return page_response(page, [to_json(operation) for operation in page.operations])
 
 
 class OperationView(ReadView):
@@ -38,4 +34,4 @@ class OperationView(ReadView):
 
     def get(self, request: Request, operation_id: UUID) -> Response:
         self.read_query(request, NoQuery)
-        return Response(plain_operation(describe_operation(operation_id)))
+        return Response(to_json(describe_operation(operation_id)))

@@ -31,15 +31,15 @@ from analytics_admin.services.breakers.operations import (
     set_breaker_control,
 )
 from analytics_admin.services.breakers.queries import describe_breaker, page_breakers
-from analytics_admin.services.breakers.types import as_plain
 from analytics_admin.services.errors import StoreUnavailable
+from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES
 
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
         page = page_breakers(**self.read_query(request, BreakersQuery))
-        results = [as_plain(status) for status in page.breakers]
+        results = [to_json(status) for status in page.breakers]
         return page_response(page, results, states=dict(page.states))
 
 
@@ -66,7 +66,7 @@ class BreakerView(ReadView):
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
         detail = describe_breaker(name)
-        return Response(as_plain(detail), headers={"ETag": etag(detail.status.generation)})
+        return Response(to_json(detail), headers={"ETag": etag(detail.status.generation)})
 
     def delete(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)

@@ -6,9 +6,10 @@ from rest_framework.response import Response
 from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation_response
 from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
 from analytics_admin.models import Operation
+from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES
 from analytics_admin.services.search_cache.operations import clear_search_cache, undo_clear
-from analytics_admin.services.search_cache.queries import describe_search_cache, plain_search_cache
+from analytics_admin.services.search_cache.queries import describe_search_cache
 
 
 class SearchCacheView(ReadView):
@@ -16,7 +17,7 @@ class SearchCacheView(ReadView):
 
     def get(self, request: Request) -> Response:
         options = self.read_query(request, CacheQuery)
-        return Response(plain_search_cache(describe_search_cache(**options)))
+        return Response(to_json(describe_search_cache(**options)))
 
 
 class ClearSearchCacheView(OperatorView):

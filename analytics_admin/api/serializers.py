@@ -7,7 +7,6 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
-from analytics_admin.services import BREAKER_SORTS, MAX_TAGS_PER_CLEAR
 from analytics_admin.services.audit_log import (
     MAX_OPERATIONS_PER_PAGE,
     MAX_SEARCH_LENGTH,
@@ -16,9 +15,13 @@ from analytics_admin.services.audit_log import (
     OPERATION_STATUSES,
 )
 from analytics_admin.services.breakers.operations import CONTROLS
-from analytics_admin.services.breakers.queries import BREAKER_STATES, MAX_BREAKERS_PER_PAGE
+from analytics_admin.services.breakers.queries import (
+    BREAKER_SORTS,
+    BREAKER_STATES,
+    MAX_BREAKERS_PER_PAGE,
+)
 from analytics_admin.services.runner import MAX_REASON_LENGTH
-from analytics_admin.services.search_cache.operations import CLEAR_MODES
+from analytics_admin.services.search_cache.operations import CLEAR_MODES, MAX_TAGS_PER_CLEAR
 from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
 
 MAX_NAMES = 10_000

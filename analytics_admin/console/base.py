@@ -23,10 +23,11 @@ from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import get_language, gettext
 
-from analytics_admin import services
+from analytics_admin import permissions
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation
 from analytics_admin.permissions import VIEW_CONSOLE, permission_of
+from analytics_admin.services import audit
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Model]
@@ -51,7 +52,7 @@ class ReadOnlyAdmin(_ModelAdmin):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return services.is_allowed(request.user, VIEW_CONSOLE)
+        return permissions.is_allowed(request.user, VIEW_CONSOLE)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -85,7 +86,7 @@ class DomainAdmin(ReadOnlyAdmin):
 
     def route(self, pattern: str, view: Any, name: str) -> URLPattern:
         """Admit admin users, outside ATOMIC_REQUESTS: its rollback would take the audit row."""
-        guarded = services.non_atomic(self.admin_site.admin_view(view))
+        guarded = audit.non_atomic(self.admin_site.admin_view(view))
         url: URLPattern = path(pattern, guarded, name=self._url_name(name))
         return url
 
@@ -188,17 +189,17 @@ def make_etag(request: HttpRequest, etag_source: object) -> str:
     forms carry its token.
     """
     user = request.user
-    permissions = [services.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
+    allowed = [permissions.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
     get_token(request)  # every page has a form; without this its first ETag would lack the token
     signed_in = request.META["CSRF_COOKIE"]
-    reader = (user.pk, permissions, signed_in, get_language(), timezone.get_current_timezone_name())
+    reader = (user.pk, allowed, signed_in, get_language(), timezone.get_current_timezone_name())
     source = repr((reader, MEMORY_ADDRESS.sub("", repr(app_settings())), etag_source))
     return f'"{hashlib.sha256(source.encode()).hexdigest()[:32]}"'
 
 
 def disabled_reason(request: HttpRequest, act: Operation.Kind) -> str:
     """Return why the user can't do this now, to show beside the button; "" if they can."""
-    if not services.is_allowed(request.user, act):
+    if not permissions.is_allowed(request.user, act):
         return gettext("Requires the permission %(permission)s.") % {
             "permission": permission_of(act)
         }

@@ -15,13 +15,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from analytics_admin import services
+from analytics_admin import permissions
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
 from analytics_admin.console.forms import ConfirmForm, drop_errors_of_unseen_fields
 from analytics_admin.i18n import localized, translate_stored
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, OperationResult, failure_message
+from analytics_admin.services import runner
+from analytics_admin.services.audit import Actor
 from analytics_admin.services.errors import (
     BreakerChanged,
     DuplicateOperation,
@@ -30,6 +31,7 @@ from analytics_admin.services.errors import (
     OperationRejected,
     OperatorError,
 )
+from analytics_admin.services.runner import OperationResult, failure_message
 
 logger = logging.getLogger("analytics_admin.console")
 
@@ -131,10 +133,10 @@ class ConfirmedOperation:
 
     def _require_permission(self) -> None:
         user = self.request.user
-        if self.page.has_view_permission(self.request) and services.is_allowed(user, self.kind):
+        if self.page.has_view_permission(self.request) and permissions.is_allowed(user, self.kind):
             return
         with suppress(OperationFailed):  # logged there; denied all the same
-            services.deny(self.kind, actor=self.actor)
+            runner.deny(self.kind, actor=self.actor)
         raise PermissionDenied
 
     def _confirm_or_execute(self) -> HttpResponse:

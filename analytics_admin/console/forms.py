@@ -13,12 +13,9 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
 from analytics_admin.console.labels import CONTROLS
-from analytics_admin.services import (
-    DEFAULT_HOLD_SECONDS,
-    MAX_REASON_LENGTH,
-    MAX_TAG_CHARS,
-    MAX_TAGS_PER_CLEAR,
-)
+from analytics_admin.services.breakers.arguments import DEFAULT_HOLD_SECONDS
+from analytics_admin.services.runner import MAX_REASON_LENGTH
+from analytics_admin.services.search_cache.operations import MAX_TAG_CHARS, MAX_TAGS_PER_CLEAR
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -16,9 +16,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import Actor, OperationResult
-from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.audit import Actor, describe_database_error
 from analytics_admin.services.errors import OperationFailed, OperatorError, StoreUnavailable
+from analytics_admin.services.runner import OperationResult
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from analytics_admin.management.breakers import COLOURS, aligned, seconds
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import BreakerDetail, as_plain
+from analytics_admin.services.breakers.types import BreakerDetail
+from analytics_admin.services.json import to_json
 
 PERIODS_IN_A_LINE = 6
 """Ten seconds each: the history is shown by minutes, ``--json`` has it in full."""
@@ -30,13 +31,13 @@ class Section:
 
 def plain_detail(detail: BreakerDetail) -> str:
     """Return all that is known of the breaker as lines without frames, for pipes."""
-    plain = as_plain(detail)
+    plain = to_json(detail)
     return "\n".join([aligned(_facts(detail, plain)), *map(plain_section, _sections(plain))])
 
 
 def drawn_detail(detail: BreakerDetail) -> list[RenderableType]:
     """Return the same as tables with frames and colours."""
-    plain = as_plain(detail)
+    plain = to_json(detail)
     facts = Table(show_header=False)
     for fact, value in _facts(detail, plain):
         style = COLOURS.get(value, "") if fact == "state" else ""

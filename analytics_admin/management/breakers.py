@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import BreakerStatus
+from analytics_admin.services.breakers.types import BreakerStatus
 
 COLUMNS = ("NAME", "STATE", "FAILURES", "RETRY")
 COLOURS = {

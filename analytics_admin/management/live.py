@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.live import Live
 
 from analytics_admin.management.breakers import table
-from analytics_admin.services import MAX_BREAKERS_PER_PAGE, BreakerPage, StoreUnavailable
+from analytics_admin.services.breakers.queries import MAX_BREAKERS_PER_PAGE
+from analytics_admin.services.breakers.types import BreakerPage
+from analytics_admin.services.errors import StoreUnavailable
 
 INTERVAL = 1.0
 """Seconds between looks."""

@@ -13,7 +13,8 @@ from rich.text import Text
 from analytics_admin.management.breaker_details import Section, drawn_section, plain_section
 from analytics_admin.management.breakers import aligned
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import SearchCacheStatus, plain_search_cache
+from analytics_admin.services.json import to_json
+from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
 UNKNOWN = "unknown"
 PERIODS = ("last_5_minutes", "last_hour", "last_day")
@@ -37,13 +38,13 @@ BY_MINUTE = ("calls", "hits", "hit_ratio", "misses", "stale_served", "fills", "c
 
 def plain_status(status: SearchCacheStatus) -> str:
     """Return all that is known as lines without frames, for pipes."""
-    plain = plain_search_cache(status)
+    plain = to_json(status)
     return "\n".join([aligned(list(_facts(plain))), *map(plain_section, _sections(plain))])
 
 
 def drawn_status(status: SearchCacheStatus) -> list[RenderableType]:
     """Return the same as tables with frames and colours."""
-    plain = plain_search_cache(status)
+    plain = to_json(status)
     facts = Table(show_header=False)
     for fact, value in _facts(plain):
         facts.add_row(fact, Text(value, style=_colour(fact, value), overflow="fold"))

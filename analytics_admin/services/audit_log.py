@@ -6,8 +6,7 @@ Services offers these to every door; nothing here changes anything.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -15,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.text import smart_split, unescape_string_literal
 
-from analytics_admin.models import INTERRUPTED_AFTER, Operation, with_zone
+from analytics_admin.models import INTERRUPTED_AFTER, Operation
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.errors import UnknownOperation
 
@@ -149,33 +148,6 @@ def search_operations(operations: QuerySet[Operation], search: str) -> QuerySet[
         quoted = word[0] in "\"'" and word[0] == word[-1]
         operations = operations.filter(_holding(unescape_string_literal(word) if quoted else word))
     return operations
-
-
-def plain_operation(operation: Operation) -> dict[str, Any]:
-    """Return the row as JSON says it."""
-    return {
-        "id": str(operation.pk),
-        "kind": operation.kind,
-        "status": operation.status,
-        "interrupted": operation.is_interrupted,
-        "channel": operation.channel,
-        "actor": operation.actor,
-        "reason": operation.reason,
-        "targets": operation.targets,
-        "outcome": operation.outcome,
-        "message": operation.message,
-        "error": operation.error,
-        "started_at": plain_instant(operation.started_at),
-        "finished_at": plain_instant(operation.finished_at),
-        "duration_ms": operation.duration_ms,
-    }
-
-
-def plain_instant(at: datetime | None) -> str | None:
-    """Return a row's time as ISO 8601 in UTC, to the microsecond."""
-    if at is None:
-        return None
-    return with_zone(at).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _holding(word: str) -> Q:

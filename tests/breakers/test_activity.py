@@ -14,7 +14,7 @@ from analytics_admin.breakers.stores.base import Move, Reading, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import UnknownBreakers, describe_breaker, page_breakers
-from analytics_admin.services.breakers.evidence import as_activities
+from analytics_admin.services.breakers.types import as_activities
 from tests.support.breakers import another, round_trips, snapshot_of
 
 

@@ -15,7 +15,8 @@ from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import first_generation, new_record
 from analytics_admin.breakers.stores.base import Move
-from analytics_admin.services import BREAKER_STATES, list_breakers, page_breakers
+from analytics_admin.services import list_breakers, page_breakers
+from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.breakers import another, round_trips, state_now, trip
 
 

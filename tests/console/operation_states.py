@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from analytics_admin import services
 from analytics_admin.models import Operation
+from analytics_admin.services.breakers import operations
 from tests.console.staging import (
     AWAY,
     REASON,
@@ -46,7 +47,7 @@ ACTS: dict[str, dict[str, Pressed]] = {
     "circuitbreaker/-/control/": {
         **{
             control: {"names": ["1", "2"], "control": control, "for_seconds": "900"}
-            for control in services.CONTROLS
+            for control in operations.CONTROLS
         },
         "one": {"names": ["1"], "control": "disabled", "for_seconds": "inf"},
         "none": {"control": "disabled"},
@@ -54,7 +55,7 @@ ACTS: dict[str, dict[str, Pressed]] = {
         "to nothing": {"names": ["1"], "control": "8"},
     },
     "circuitbreaker/<str:name>/control/": {
-        **{control: {**HOLD, "control": control} for control in services.CONTROLS},
+        **{control: {**HOLD, "control": control} for control in operations.CONTROLS},
         "stale": {**HOLD, "expected_generation": "1"},
         "for no time": {**HOLD, "for_seconds": "1"},
         "to nothing": {**HOLD, "control": "8"},

@@ -20,7 +20,8 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, BreakerFollowUp, FollowUp, FollowUpReport
+from analytics_admin.services import Actor
+from analytics_admin.services.breakers.followup import BreakerFollowUp, FollowUp, FollowUpReport
 from tests.console.search_cache_pages import leave_behind, tell
 from tests.support.breakers import another, state_now, trip
 

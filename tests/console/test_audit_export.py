@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from analytics_admin.console.audit.export import ExportInterrupted, export
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, OperationFailed, clear_search_cache, plain_operation
+from analytics_admin.services import Actor, OperationFailed, clear_search_cache, to_json
 from tests.support.audit import EXPORT, HOSTILE, LIST, record, shown
 
 OLD = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
@@ -106,7 +106,7 @@ def test_a_site_without_time_zones_exports_utc_too(settings):
     settings.TIME_ZONE = "Europe/Berlin"
     row = Operation(started_at=datetime(2026, 7, 2, 0, 30), finished_at=None)  # noqa: DTZ001
     with timezone.override("Europe/Berlin"):
-        assert plain_operation(row)["started_at"] == "2026-07-01T22:30:00.000000Z"
+        assert to_json(row)["started_at"] == "2026-07-01T22:30:00.000000Z"
 
 
 def test_nothing_to_export_is_a_document_too(operator):

@@ -6,7 +6,8 @@ from html import unescape
 import pytest
 
 from analytics_admin import services
-from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
+from analytics_admin.services import Actor, set_breaker_control
+from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.breakers import another, trip
 
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"

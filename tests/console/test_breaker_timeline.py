@@ -13,18 +13,17 @@ from analytics_admin.console.breakers.labels import OPTIONS, format_policy_value
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
-    BreakerNotOpen,
     OperationRejected,
     allow_probe,
-    build_timeline,
     clear_search_cache,
-    explain_policy,
-    list_operations_on_breaker,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
 )
 from analytics_admin.services.breakers import timeline
+from analytics_admin.services.breakers.queries import explain_policy
+from analytics_admin.services.breakers.timeline import build_timeline, list_operations_on_breaker
+from analytics_admin.services.errors import BreakerNotOpen
 from tests.support.breakers import another, snapshot_of, state_now, trip
 from tests.support.console_pages import asked, told
 

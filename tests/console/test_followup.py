@@ -7,12 +7,7 @@ import pytest
 
 from analytics_admin.breakers.history import MAX_TRANSITIONS
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    Actor,
-    allow_probe,
-    reset_circuit_breakers,
-    set_breaker_control,
-)
+from analytics_admin.services import Actor, allow_probe, reset_circuit_breakers, set_breaker_control
 from tests.console.followup_pages import (
     SAM,
     let_pass,

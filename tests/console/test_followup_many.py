@@ -8,11 +8,11 @@ from django.test.utils import CaptureQueriesContext
 from analytics_admin.models import Operation
 from analytics_admin.services import (
     Actor,
-    follow_up_breakers,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
 )
+from analytics_admin.services.breakers.followup import follow_up_breakers
 from tests.console.followup_pages import (
     SAM,
     open_many,

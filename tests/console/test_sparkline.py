@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from analytics_admin.breakers.state import Counts
 from analytics_admin.console.breakers.rows import HEIGHT, STEP, draw_sparkline
-from analytics_admin.services import BreakerPeriod
+from analytics_admin.services.breakers.types import BreakerPeriod
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -23,15 +23,9 @@ from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
 from analytics_admin.models import Operation
 from analytics_admin.permissions import VIEW_CONSOLE, permission_of
-from analytics_admin.services import (
-    Actor,
-    BreakerActivity,
-    BreakerDetail,
-    BreakerStatus,
-    SearchCacheCounts,
-    SearchCacheStatus,
-    plain_operation,
-)
+from analytics_admin.services import Actor, to_json
+from analytics_admin.services.breakers.types import BreakerActivity, BreakerDetail, BreakerStatus
+from analytics_admin.services.search_cache.queries import SearchCacheCounts, SearchCacheStatus
 from tests.docs.pages import ROOT, code_blocks, first_names, names, read, rows, sections
 from tests.support.audit import EXPORT
 from tests.support.breakers import trip
@@ -307,7 +301,7 @@ def _send(client: Client, line: str, *, username: str, token: str) -> Any:
 
 def test_every_field_of_a_row_is_there_and_none_is_invented() -> None:
     told = {name for row in rows(sections(AUDIT)["Fields"], "field") for name in names(row[0])}
-    assert told == set(plain_operation(Operation()))
+    assert told == set(to_json(Operation()))
 
 
 @pytest.mark.django_db

@@ -8,7 +8,7 @@ import pytest
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching.inspection.survey import SIZE_SAMPLE_KEYS
 from analytics_admin.caching.statistics import reporter
-from analytics_admin.services import MAX_HISTORY_MINUTES
+from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
 from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers
 from tests.docs.pages import blocks_by_section, read, sections

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from analytics_admin import services
 from analytics_admin.breakers import CircuitOpenError
-from analytics_admin.services import Actor, as_plain, describe_breaker, set_breaker_control
+from analytics_admin.services import Actor, describe_breaker, set_breaker_control, to_json
 from tests.support.breakers import another, snapshot_of
 from tests.support.stopwatch import Stopwatch
 
@@ -198,7 +198,7 @@ def test_json_of_a_name_is_what_the_service_and_rest_say(client, mint, superuser
     path = "/api/v1/analytics/circuit-breakers/full.hostile"
     rest = client.get(path, headers={"Authorization": f"Bearer {mint()}"})
     shell = json.loads(show("full.hostile", "--json"))
-    said = json.loads(json.dumps(as_plain(describe_breaker("full.hostile"))))
+    said = json.loads(json.dumps(to_json(describe_breaker("full.hostile"))))
     for answer in (shell, said, given := rest.json()):
         assert len(answer.pop("history")) == 30  # goes on with the clock, as the wait does
         assert 3590 < answer.pop("retry_after") <= 3600

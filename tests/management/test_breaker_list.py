@@ -9,7 +9,8 @@ from django.core.management import CommandError, call_command
 
 from analytics_admin.breakers import runtime
 from analytics_admin.management.breakers import COLOURS
-from analytics_admin.services import BREAKER_STATES, Actor, set_breaker_control
+from analytics_admin.services import Actor, set_breaker_control
+from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.breakers import another, round_trips
 from tests.support.servers import free_port
 

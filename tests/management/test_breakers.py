@@ -32,7 +32,7 @@ def breaker():
 def test_json_of_a_name_is_what_the_service_says():
     answer = json.loads(run("circuit_breakers", "shell.open", "--json")[1])
     assert answer.pop("retry_after") <= 60
-    said = services.as_plain(describe_breaker("shell.open"))
+    said = services.to_json(describe_breaker("shell.open"))
     said.pop("retry_after")
     assert answer == said
 

@@ -11,7 +11,8 @@ import pytest
 
 from analytics_admin import services
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, BreakerChanged, OperationRejected, UnknownBreakers
+from analytics_admin.services import Actor, OperationRejected, UnknownBreakers
+from analytics_admin.services.errors import BreakerChanged
 from tests.support.api import assert_error, nothing_changes
 from tests.support.breakers import another, trip
 

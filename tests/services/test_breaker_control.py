@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from analytics_admin import services
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, set_breaker_control
+from analytics_admin.services import Actor, errors, set_breaker_control
 from tests.support.breakers import state_now, trip
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +85,7 @@ def test_of_two_operators_with_the_same_view_one_is_told_that_it_moved():
     seen = build_status("held").generation
     options = {"name": "held", "actor": SHELL, "expected_generation": seen}
     set_breaker_control(control="disabled", **options)
-    with pytest.raises(services.BreakerChanged):
+    with pytest.raises(errors.BreakerChanged):
         set_breaker_control(control="forced_open", **options)
     assert build_status("held").control == "disabled"
     assert [row.status for row in Operation.objects.all()] == ["failed", "done"]

@@ -9,15 +9,16 @@ from analytics_admin import services
 from analytics_admin.breakers import circuit_breaker
 from analytics_admin.models import Operation
 from analytics_admin.services import (
-    BREAKER_STATES,
     Actor,
-    as_plain,
     describe_breaker,
+    errors,
     list_breakers,
     page_breakers,
     reset_circuit_breakers,
     set_breaker_control,
+    to_json,
 )
+from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.api import nothing_changes
 from tests.support.breakers import another, round_trips, snapshot_of, state_now, trip
 
@@ -154,7 +155,7 @@ def test_an_answer_in_json_has_numbers_times_and_names(settings):
     settings.ANALYTICS_ADMIN = {"BREAKERS": {"r.plain": policy}}
     another("r.plain", failure_threshold=1, **policy).acquire().fail(OSError())
     set_breaker_control(name="r.plain", control="disabled", actor=SHELL, reason="<b>x</b>")
-    answer = json.loads(json.dumps(as_plain(describe_breaker("r.plain")), allow_nan=False))
+    answer = json.loads(json.dumps(to_json(describe_breaker("r.plain")), allow_nan=False))
     assert answer["policy"]["record_exceptions"] == ["builtins.OSError"]
     assert answer["policy"]["record_result"].endswith("test_breaker_queries.Picky")
     assert answer["policy"]["wait_duration_in_open_state"] == 60
@@ -176,7 +177,7 @@ def test_a_reset_of_the_view_that_its_operator_has_is_done():
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_reset_of_a_stale_view_does_nothing_and_says_what_the_breaker_is_now(dry_run):
     breaker = trip("r.open")
-    with nothing_changes(rows=not dry_run), pytest.raises(services.BreakerChanged) as moved:
+    with nothing_changes(rows=not dry_run), pytest.raises(errors.BreakerChanged) as moved:
         reset_circuit_breakers(
             names=["r.open"], actor=SHELL, expected_generation="stale", dry_run=dry_run
         )
@@ -200,7 +201,7 @@ def test_a_reset_overtaken_by_another_operator_is_not_done(monkeypatch):
         return real(moves)
 
     monkeypatch.setattr(store, "compare_and_set", overtaken)
-    with pytest.raises(services.BreakerChanged):
+    with pytest.raises(errors.BreakerChanged):
         reset_circuit_breakers(names=["r.open"], actor=SHELL, expected_generation=seen)
     assert describe_breaker("r.open").status.control == "forced_open"
 

@@ -5,12 +5,8 @@ import pytest
 from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    Actor,
-    BreakerChanged,
-    reset_circuit_breakers,
-    set_breaker_controls,
-)
+from analytics_admin.services import Actor, reset_circuit_breakers, set_breaker_controls
+from analytics_admin.services.errors import BreakerChanged
 from analytics_admin.signals import breaker_state_changed
 from tests.support.breakers import snapshot_of, state_now, trip
 

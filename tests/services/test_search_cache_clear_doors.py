@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin import services
+from analytics_admin import permissions, services
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import soft as soft_clear
 from analytics_admin.caching.clear import sweep
@@ -407,6 +407,6 @@ def test_a_forged_undo_is_403_and_on_record(client, plain_user):
     plain_user.save()
     client.force_login(plain_user)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(services, "is_allowed", lambda user, act: act == VIEW_CONSOLE)
+        patch.setattr(permissions, "is_allowed", lambda user, act: act == VIEW_CONSOLE)
         assert client.post(f"{PAGE}undo/", {"confirmed": "yes"}).status_code == 403
     assert Operation.objects.get(kind="undo_clear").status == "denied"

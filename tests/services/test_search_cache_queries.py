@@ -13,7 +13,8 @@ from analytics_admin.caching import search_cache
 from analytics_admin.management.breakers import as_text
 from analytics_admin.management.search_cache import drawn_status
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor, SearchCacheStatus, describe_search_cache
+from analytics_admin.services import Actor, describe_search_cache
+from analytics_admin.services.search_cache.queries import SearchCacheStatus
 from tests.support.api import assert_error, nothing_changes
 from tests.support.doors import run
 from tests.support.servers import StoreServer, free_port
@@ -145,7 +146,7 @@ def test_looking_changes_nothing(get, operator):
 
 @pytest.mark.usefixtures("calls")
 def test_the_api_the_command_and_the_service_say_the_same(get):
-    said = services.plain_search_cache(describe_search_cache(minutes=3))
+    said = services.to_json(describe_search_cache(minutes=3))
     answers = [
         get("?minutes=3").json(),
         json.loads(run("search_cache", "--json", "--minutes", "3")[1]),

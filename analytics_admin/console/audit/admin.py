@@ -37,7 +37,7 @@ from analytics_admin.console.base import (
 from analytics_admin.console.labels import status_badge
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
-from analytics_admin.services import SEARCHED_FIELDS, search_operations
+from analytics_admin.services.audit_log import SEARCHED_FIELDS, search_operations
 
 MAX_REASON_SHOWN = 80  # characters, in the list
 

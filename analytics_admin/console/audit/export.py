@@ -17,8 +17,8 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 
 from analytics_admin.models import Operation
-from analytics_admin.services import plain_instant, plain_operation
 from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.json import format_time, to_json
 
 logger = logging.getLogger("analytics_admin.console")
 
@@ -48,11 +48,11 @@ def export(operations: QuerySet[Operation]) -> Iterator[str]:
     Raises:
         ExportInterrupted
     """
-    yield f'{{"exported_at": "{plain_instant(timezone.now())}", "operations": ['
+    yield f'{{"exported_at": "{format_time(timezone.now())}", "operations": ['
     exported = 0
     rows = operations.iterator(chunk_size=ROWS_AT_ONCE)
     while batch := _read(rows, exported):
-        lines = ",\n".join(json.dumps(plain_operation(row)) for row in batch)
+        lines = ",\n".join(json.dumps(to_json(row)) for row in batch)
         yield (",\n" if exported else "\n") + lines
         exported += len(batch)
     yield f'\n], "count": {exported}}}\n'

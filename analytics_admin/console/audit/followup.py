@@ -9,13 +9,14 @@ from typing import Any
 
 from django.utils.translation import gettext, ngettext
 
-from analytics_admin import services
 from analytics_admin.console.audit.labels import format_span
 from analytics_admin.console.audit.sequel_words import FOLLOW_UP_LABELS
 from analytics_admin.console.labels import count, format_cause, state_badge
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services import BreakerFollowUp, FollowUp, FollowUpReport, StoreUnavailable
+from analytics_admin.services.breakers import followup
+from analytics_admin.services.breakers.followup import BreakerFollowUp, FollowUp, FollowUpReport
+from analytics_admin.services.errors import StoreUnavailable
 
 SEVERITY = {sequel: place for place, sequel in enumerate(FollowUp)}
 WITH_CAUSE = (FollowUp.REOPENED, FollowUp.WOULD_OPEN, FollowUp.MOVED)
@@ -27,7 +28,7 @@ def describe_follow_up(operation: Operation) -> dict[str, Any]:
     Never fails because the store is down.
     """
     try:
-        watch = services.follow_up_breakers(operation)
+        watch = followup.follow_up_breakers(operation)
     except StoreUnavailable as error:
         reason = localized(error.reason)
         verdict = gettext("Unknown: %(reason)s") % {"reason": reason}

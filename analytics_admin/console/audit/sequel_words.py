@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.services import FollowUp
+from analytics_admin.services.breakers.followup import FollowUp
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

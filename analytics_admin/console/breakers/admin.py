@@ -22,7 +22,7 @@ from analytics_admin.console.breakers.operations import (
 )
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services import StoreUnavailable
+from analytics_admin.services.errors import StoreUnavailable
 
 RESET_PATH = "reset"
 SELECTED_PATH = "-"  # the name of no breaker

@@ -8,7 +8,6 @@ from typing import Any
 from django.http import Http404
 from django.utils.translation import gettext
 
-from analytics_admin import services
 from analytics_admin.console.breakers.labels import (
     as_etag_source,
     format_next_probe,
@@ -24,15 +23,10 @@ from analytics_admin.console.labels import (
 )
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    AuditUnavailable,
-    BreakerDetail,
-    BreakerEvent,
-    BreakerPeriod,
-    BreakerStatus,
-    StoreUnavailable,
-    UnknownBreakers,
-)
+from analytics_admin.services.breakers import queries, timeline
+from analytics_admin.services.breakers.timeline import BreakerEvent
+from analytics_admin.services.breakers.types import BreakerDetail, BreakerPeriod, BreakerStatus
+from analytics_admin.services.errors import AuditUnavailable, StoreUnavailable, UnknownBreakers
 
 CHART_HEIGHT = 40
 BAR_WIDTH = 8
@@ -46,7 +40,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
         Http404: no breaker of this name is registered.
     """
     try:
-        detail = services.describe_breaker(name)
+        detail = queries.describe_breaker(name)
     except StoreUnavailable as error:
         past = describe_timeline(name, None)
         return {
@@ -67,7 +61,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
         "no_probe_reason": explain_no_probe(status),
         "would_open": state_badge("would_open"),
         "opened": describe_opening(detail),
-        "policy": policy_rows(services.explain_policy(name, detail.policy)),
+        "policy": policy_rows(queries.explain_policy(name, detail.policy)),
         "chart": draw(detail.history),
         "form": ControlForm(initial={"expected_generation": status.generation}),
         **past,
@@ -98,10 +92,10 @@ def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]
     Without ``detail`` it has the operations only.
     """
     try:
-        acts, missing = services.list_operations_on_breaker(name), ""
+        acts, missing = timeline.list_operations_on_breaker(name), ""
     except AuditUnavailable as error:
         acts, missing = [], error.reason
-    events = services.build_timeline(name, detail.transitions if detail else [], acts)
+    events = timeline.build_timeline(name, detail.transitions if detail else [], acts)
     return {
         "timeline": [describe_event(event) for event in events],
         "operations_missing": localized(missing),

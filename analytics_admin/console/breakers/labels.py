@@ -13,7 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from analytics_admin.console.labels import count, format_cause, per_cent
 from analytics_admin.console.times import countdown
 from analytics_admin.models import Operation
-from analytics_admin.services import BreakerStatus, PolicyOption
+from analytics_admin.services.breakers.queries import PolicyOption
+from analytics_admin.services.breakers.types import BreakerStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -10,7 +10,6 @@ from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin import services
 from analytics_admin.console.breakers.rows import (
     build_rows,
     column_headings,
@@ -18,7 +17,9 @@ from analytics_admin.console.breakers.rows import (
     summarize_recent,
 )
 from analytics_admin.console.labels import count, state_badge
-from analytics_admin.services import BREAKER_STATES, MAX_BREAKERS_PER_PAGE, BreakerPage
+from analytics_admin.services.breakers import queries
+from analytics_admin.services.breakers.queries import BREAKER_STATES, MAX_BREAKERS_PER_PAGE
+from analytics_admin.services.breakers.types import BreakerPage
 
 REJECTING_STATES = ("open", "forced_open")
 DEFAULT_SORT = "urgency"
@@ -130,12 +131,12 @@ def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
         "sort": asked["sort"] or DEFAULT_SORT,
         "activity": True,
     }
-    found = services.page_breakers(**wanted, page=number)
+    found = queries.page_breakers(**wanted, page=number)
     if number <= found.pages:
         return found
-    found = services.page_breakers(**wanted, page=found.pages)
+    found = queries.page_breakers(**wanted, page=found.pages)
     # Breakers may have been forgotten between the two queries.
-    return found if found.page <= found.pages else services.page_breakers(**wanted)
+    return found if found.page <= found.pages else queries.page_breakers(**wanted)
 
 
 def _encoded(asked: Mapping[str, Any]) -> str:

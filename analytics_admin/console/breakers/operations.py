@@ -8,7 +8,6 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext
 
-from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin
 from analytics_admin.console.breakers.labels import BULK_LABELS, SINGLE_LABELS
 from analytics_admin.console.confirmation import ConfirmedOperation, format_changed
@@ -23,12 +22,9 @@ from analytics_admin.console.forms import (
 )
 from analytics_admin.console.labels import CONTROLS, state_badge
 from analytics_admin.models import Operation
-from analytics_admin.services import (
-    BreakerChanged,
-    OperationRejected,
-    OperationResult,
-    UnknownBreakers,
-)
+from analytics_admin.services.breakers import operations
+from analytics_admin.services.errors import BreakerChanged, OperationRejected, UnknownBreakers
+from analytics_admin.services.runner import OperationResult
 
 MAX_PREVIEW_ROWS = 100
 NO_NAME = "-"  # of a reset of no breaker
@@ -41,7 +37,7 @@ class ResetMany(ConfirmedOperation):
     """Resets all breakers; or the open ones, but none that opened after the confirm page."""
 
     kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    service = staticmethod(services.reset_circuit_breakers)
+    service = staticmethod(operations.reset_circuit_breakers)
     template = "admin/analytics_admin/confirm_reset.html"
     form = ConfirmResetForm
 
@@ -144,7 +140,7 @@ class SingleBreakerOperation(ConfirmedOperation):
 
 class ControlOne(SingleBreakerOperation):
     kind = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
-    service = staticmethod(services.set_breaker_control)
+    service = staticmethod(operations.set_breaker_control)
     template = "admin/analytics_admin/confirm_control.html"
     form = ConfirmControlForm
 
@@ -168,7 +164,7 @@ class ControlOne(SingleBreakerOperation):
 
 class ResetOne(SingleBreakerOperation):
     kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    service = staticmethod(services.reset_circuit_breakers)
+    service = staticmethod(operations.reset_circuit_breakers)
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"names": [self.name], "expected_generation": options["expected_generation"]}
@@ -176,12 +172,12 @@ class ResetOne(SingleBreakerOperation):
 
 class ProbeOne(SingleBreakerOperation):
     kind = Operation.Kind.ALLOW_PROBE
-    service = staticmethod(services.allow_probe)
+    service = staticmethod(operations.allow_probe)
 
 
 class ForgetOne(SingleBreakerOperation):
     kind = Operation.Kind.FORGET_CIRCUIT_BREAKER
-    service = staticmethod(services.forget_breaker)
+    service = staticmethod(operations.forget_breaker)
 
     def __init__(
         self, page: DomainAdmin, request: HttpRequest, name: str, *, url: str, back: str
@@ -258,7 +254,7 @@ class SelectedBreakersOperation(ConfirmedOperation):
 
 class ResetSelected(SelectedBreakersOperation):
     kind = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    service = staticmethod(services.reset_circuit_breakers)
+    service = staticmethod(operations.reset_circuit_breakers)
 
     def label_key(self) -> str:
         return "reset"
@@ -270,7 +266,7 @@ class ResetSelected(SelectedBreakersOperation):
 
 class ControlSelected(SelectedBreakersOperation):
     kind = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
-    service = staticmethod(services.set_breaker_controls)
+    service = staticmethod(operations.set_breaker_controls)
     form = ConfirmControlSelectedForm
 
     def label_key(self) -> str:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 
 from analytics_admin.console.breakers.labels import as_etag_source, format_next_probe
 from analytics_admin.console.labels import format_cause, per_cent, state_badge
-from analytics_admin.services import (
+from analytics_admin.services.breakers.types import (
     BreakerActivity,
     BreakerPage,
     BreakerPeriod,

@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import URLPattern
 from django.utils.translation import gettext, ngettext
 
-from analytics_admin import services
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.forms import ClearForm
 from analytics_admin.console.search_cache.charts import DEFAULT_HOURS, SCALES, describe_charts
@@ -21,7 +20,9 @@ from analytics_admin.console.search_cache.labels import (
 )
 from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
 from analytics_admin.models import Operation
-from analytics_admin.services import MAX_HISTORY_MINUTES, MAX_TAG_CHARS, SearchCacheStatus
+from analytics_admin.services.search_cache import queries
+from analytics_admin.services.search_cache.operations import MAX_TAG_CHARS
+from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES, SearchCacheStatus
 
 TOLD_AGAIN = 30.0
 """Seconds for which a sample of a large database, and hours long past, are reused."""
@@ -34,12 +35,12 @@ class SearchCacheAdmin(DomainAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         hours, complaint = parse_hours(request.GET)
         minutes = min(60 * hours + 1, MAX_HISTORY_MINUTES)
-        status = services.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
+        status = queries.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
         disabled = disabled_reason(request, Operation.Kind.CLEAR_SEARCH_CACHE)
         told = {
             **describe_facts(status),
             "charts": describe_history(status, hours),
-            "clears": describe_clears(services.list_recent_clears(MAX_CLEARS_SHOWN)),
+            "clears": describe_clears(queries.list_recent_clears(MAX_CLEARS_SHOWN)),
             "tags": describe_tags(status, self.url() + hours_query(hours)),
             "sweep": describe_sweep(status.sweep),
             "complaint": complaint,
@@ -125,5 +126,5 @@ def describe_history(status: SearchCacheStatus, hours: int) -> dict[str, Any] | 
     """Return the charts of the last hours; None while their counts are unknown."""
     if not status.history:
         return None
-    clears = services.list_clears_since(status.history[0].at)
+    clears = queries.list_clears_since(status.history[0].at)
     return describe_charts(status.history, clears, hours=hours)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import count, share, tenths
-from analytics_admin.services import SearchCacheMinute
+from analytics_admin.services.search_cache.queries import SearchCacheMinute
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -12,7 +12,11 @@ from django.utils.translation import gettext_lazy as _
 from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services import SearchCacheCounts, SearchCacheStatus, SearchCacheSweep
+from analytics_admin.services.search_cache.queries import (
+    SearchCacheCounts,
+    SearchCacheStatus,
+    SearchCacheSweep,
+)
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -8,13 +8,13 @@ from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.text import Truncator
 
-from analytics_admin import services
 from analytics_admin.console.confirmation import CONFIRMED, ConfirmedOperation
 from analytics_admin.console.forms import ClearForm, ConfirmClearForm, ConfirmUndoForm
 from analytics_admin.console.labels import count
 from analytics_admin.console.search_cache.labels import describe_impact
 from analytics_admin.models import Operation
-from analytics_admin.services import OperationResult
+from analytics_admin.services.runner import OperationResult
+from analytics_admin.services.search_cache import operations
 
 if TYPE_CHECKING:
     from analytics_admin.console.search_cache.admin import SearchCacheAdmin
@@ -27,7 +27,7 @@ PREVIEW_SECONDS = 0.5
 
 class Clear(ConfirmedOperation):
     kind = Operation.Kind.CLEAR_SEARCH_CACHE
-    service = staticmethod(services.clear_search_cache)
+    service = staticmethod(operations.clear_search_cache)
     template = "admin/analytics_admin/confirm_clear.html"
     form = ConfirmClearForm
     page: "SearchCacheAdmin"
@@ -68,7 +68,7 @@ class Undo(ConfirmedOperation):
     """Undoes the clear that the confirm page is about, and no later one."""
 
     kind = Operation.Kind.UNDO_CLEAR
-    service = staticmethod(services.undo_clear)
+    service = staticmethod(operations.undo_clear)
     template = "admin/analytics_admin/confirm_undo.html"
     form = ConfirmUndoForm
 
@@ -90,7 +90,7 @@ class Sweep(ConfirmedOperation):
 
     def service(self, **arguments: Any) -> OperationResult:
         seconds = PREVIEW_SECONDS if arguments["dry_run"] else SWEEP_SECONDS
-        return services.sweep_search_cache(**arguments, seconds=seconds)
+        return operations.sweep_search_cache(**arguments, seconds=seconds)
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:
         preview = result.preview or {}

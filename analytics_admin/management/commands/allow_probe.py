@@ -3,9 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from analytics_admin import services
 from analytics_admin.management.base import OperationCommand, add_if_generation, operator
-from analytics_admin.services import OperationResult
+from analytics_admin.services.breakers import operations
+from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
@@ -18,7 +18,7 @@ class Command(OperationCommand):
         add_if_generation(parser)
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return services.allow_probe(
+        return operations.allow_probe(
             name=options["name"],
             actor=operator(),
             reason=options["reason"],

@@ -6,10 +6,12 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from analytics_admin import services
 from analytics_admin.management.base import EXIT_OPEN, EXIT_USAGE, LINES_SHOWN, OperatorCommand
 from analytics_admin.management.foreign_text import printable
-from analytics_admin.services import BREAKER_STATES, BreakerStatus, as_plain
+from analytics_admin.services.breakers import queries
+from analytics_admin.services.breakers.queries import BREAKER_STATES
+from analytics_admin.services.breakers.types import BreakerStatus
+from analytics_admin.services.json import to_json
 
 WAITING = ("open", "forced_open")
 # What cannot be asked for together.
@@ -77,7 +79,7 @@ class Command(OperatorCommand):
 
         self.stdout.ending = ""  # the screen's own control, no lines
         watch(
-            lambda lines: services.page_breakers(
+            lambda lines: queries.page_breakers(
                 **_chosen(options), sort="urgency", page_size=lines
             ),
             self.stdout,
@@ -88,9 +90,9 @@ class Command(OperatorCommand):
         from analytics_admin.management.breaker_details import drawn_detail, plain_detail
         from analytics_admin.management.breakers import as_text
 
-        detail = services.describe_breaker(options["name"])
+        detail = queries.describe_breaker(options["name"])
         if options["json"]:
-            self.say_json(as_plain(detail))
+            self.say_json(to_json(detail))
         elif self.stdout.isatty():
             self.say(as_text(*drawn_detail(detail), colour=not options["no_color"]))
         else:
@@ -100,9 +102,9 @@ class Command(OperatorCommand):
     def _show_list(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
         from analytics_admin.management.breakers import as_text, plain_list, table
 
-        breakers = services.list_breakers(**_chosen(options))
+        breakers = queries.list_breakers(**_chosen(options))
         if options["json"]:
-            rows = [as_plain(status) for status in breakers]
+            rows = [to_json(status) for status in breakers]
             self.say_json({"count": len(rows), "breakers": rows})
         elif not self.stdout.isatty():
             self.say(plain_list(breakers))

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from analytics_admin import services
 from analytics_admin.management.base import OperationCommand, operator, progress
-from analytics_admin.services import OperationResult
+from analytics_admin.services.runner import OperationResult
+from analytics_admin.services.search_cache import operations
 
 
 class Command(OperationCommand):
@@ -43,7 +43,7 @@ class Command(OperationCommand):
         return list(preview_lines(preview))
 
     def _clear(self, options: dict[str, Any], **details: Any) -> OperationResult:
-        return services.clear_search_cache(
+        return operations.clear_search_cache(
             actor=operator(),
             mode=options["mode"],
             tags=options["tags"],

@@ -5,14 +5,14 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from analytics_admin import services
 from analytics_admin.management.base import (
     EXIT_USAGE,
     OperationCommand,
     add_if_generation,
     operator,
 )
-from analytics_admin.services import OperationResult
+from analytics_admin.services.breakers import operations
+from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
@@ -34,7 +34,7 @@ class Command(OperationCommand):
         super().handle(*args, **options)
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return services.reset_circuit_breakers(
+        return operations.reset_circuit_breakers(
             actor=operator(),
             names=options["names"] or None,
             only_open=options["only_open"],

@@ -3,9 +3,10 @@
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from analytics_admin import services
 from analytics_admin.management.base import OperatorCommand
-from analytics_admin.services import MAX_HISTORY_MINUTES
+from analytics_admin.services import json
+from analytics_admin.services.search_cache import queries
+from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
 
 
 class Command(OperatorCommand):
@@ -27,9 +28,9 @@ class Command(OperatorCommand):
         from analytics_admin.management.breakers import as_text
         from analytics_admin.management.search_cache import drawn_status, plain_status
 
-        status = services.describe_search_cache(minutes=options["minutes"])
+        status = queries.describe_search_cache(minutes=options["minutes"])
         if options["json"]:
-            self.say_json(services.plain_search_cache(status))
+            self.say_json(json.to_json(status))
         elif self.stdout.isatty():
             self.say(as_text(*drawn_status(status), colour=not options["no_color"]))
         else:

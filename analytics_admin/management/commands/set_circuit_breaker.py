@@ -5,9 +5,10 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from analytics_admin import services
 from analytics_admin.management.base import OperationCommand, add_if_generation, operator
-from analytics_admin.services import CONTROLS, OperationResult
+from analytics_admin.services.breakers import operations
+from analytics_admin.services.breakers.operations import CONTROLS
+from analytics_admin.services.runner import OperationResult
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -32,7 +33,7 @@ class Command(OperationCommand):
         add_if_generation(parser)
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return services.set_breaker_control(
+        return operations.set_breaker_control(
             name=options["name"],
             control=options["control"],
             actor=operator(),

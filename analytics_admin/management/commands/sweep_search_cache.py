@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from analytics_admin import services
 from analytics_admin.management.base import EXIT_FAILED, OperationCommand, operator, progress
-from analytics_admin.services import OperationResult
+from analytics_admin.services.runner import OperationResult
+from analytics_admin.services.search_cache import operations
 
 CUT_OFF = "Interrupted: the next sweep within an hour goes on from here"
 
@@ -27,4 +27,4 @@ class Command(OperationCommand):
             raise CommandError(CUT_OFF, returncode=EXIT_FAILED) from None
 
     def _sweep(self, options: dict[str, Any], **details: Any) -> OperationResult:
-        return services.sweep_search_cache(actor=operator(), reason=options["reason"], **details)
+        return operations.sweep_search_cache(actor=operator(), reason=options["reason"], **details)

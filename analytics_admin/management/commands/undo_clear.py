@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from analytics_admin import services
 from analytics_admin.management.base import OperationCommand, operator
-from analytics_admin.services import OperationResult
+from analytics_admin.services.runner import OperationResult
+from analytics_admin.services.search_cache import operations
 
 
 class Command(OperationCommand):
@@ -12,4 +12,4 @@ class Command(OperationCommand):
     question = "Undo the soft clear?"
 
     def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return services.undo_clear(actor=operator(), reason=options["reason"], dry_run=dry_run)
+        return operations.undo_clear(actor=operator(), reason=options["reason"], dry_run=dry_run)

@@ -16,7 +16,6 @@ from analytics_admin.breakers.state_machine import HOLD_OVER, display_state, lab
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import is_storable
-from analytics_admin.services.breakers.evidence import as_time, as_transition, entered_at
 from analytics_admin.services.breakers.timeline import (
     CAUSE_OF,
     MAX_CLOCK_SKEW,
@@ -24,7 +23,12 @@ from analytics_admin.services.breakers.timeline import (
     could_have_caused,
     ended_at,
 )
-from analytics_admin.services.breakers.types import BreakerTransition
+from analytics_admin.services.breakers.types import (
+    BreakerTransition,
+    as_time,
+    as_transition,
+    entered_at,
+)
 
 Kind, Status = Operation.Kind, Operation.Status
 

@@ -3,21 +3,28 @@
 Services offers these to every door; nothing here changes anything.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.listing import SORTS, find_breakers
 from analytics_admin.breakers.policy import BreakerPolicy, decode_policy, plain_policy
-from analytics_admin.breakers.registry import UnknownBreakers, declared_names, effective_policy
+from analytics_admin.breakers.registry import (
+    UnknownBreakers,
+    declared_names,
+    effective_policy,
+    policy_layers,
+)
 from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
 from analytics_admin.services.audit import is_storable
-from analytics_admin.services.breakers.evidence import (
+from analytics_admin.services.breakers.types import (
+    BreakerDetail,
+    BreakerPage,
     as_activities,
     as_failure,
     as_history,
@@ -26,8 +33,8 @@ from analytics_admin.services.breakers.evidence import (
     entered_at,
     find_opening,
 )
-from analytics_admin.services.breakers.types import BreakerDetail, BreakerPage
 
+BREAKER_SORTS = SORTS
 BREAKER_STATES = (
     *(state.value for state in State),
     *(control.value for control in Control if control is not Control.AUTOMATIC),
@@ -159,3 +166,44 @@ def _require_filters(state: str | None, search: str, sort: str) -> None:
 def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
     if given not in choices:
         raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
+
+
+DEFAULT = "default"
+ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOption:
+    """One option of a policy, exceptions and functions by their names."""
+
+    name: str
+    value: Any
+    default: Any
+    chosen_by: str
+    """"default", "code", "BREAKER_DEFAULTS" or "BREAKERS" (settings); or "elsewhere": by the code
+    or the settings of another process, which this one does not know."""
+
+    @property
+    def is_default(self) -> bool:
+        return self.chosen_by == DEFAULT
+
+
+def explain_policy(name: str, policy: Mapping[str, Any]) -> list[PolicyOption]:
+    """Return every option of the policy that is in use for the breaker, as describe_breaker says.
+
+    A default that somebody chose on purpose counts as chosen.
+    """
+    defaults, ours = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
+    layers = policy_layers(name)
+
+    def chosen_by(option: str) -> str:
+        if policy[option] == ours[option]:
+            return layers.get(option, DEFAULT)
+        return DEFAULT if policy[option] == defaults[option] else ELSEWHERE
+
+    return [
+        PolicyOption(
+            name=option, value=policy[option], default=default, chosen_by=chosen_by(option)
+        )
+        for option, default in defaults.items()
+    ]

@@ -1,17 +1,41 @@
-"""What the questions about circuit breakers are answered with, and how JSON says it."""
+"""What the queries about circuit breakers return."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from analytics_admin.breakers.history import PERIOD_SECONDS
-from analytics_admin.breakers.state import Counts
+from analytics_admin.breakers.history import (
+    PERIOD_SECONDS,
+    Activity,
+    FailureRecord,
+    Period,
+    Tally,
+    TransitionRecord,
+    oldest_period,
+)
+from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.status import BreakerStatus
+from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
+
+__all__ = [
+    "BreakerActivity",
+    "BreakerDetail",
+    "BreakerFailure",
+    "BreakerPage",
+    "BreakerPeriod",
+    "BreakerStatus",
+    "BreakerTransition",
+    "as_activities",
+    "as_failure",
+    "as_history",
+    "as_time",
+    "as_transition",
+    "entered_at",
+    "find_opening",
+]
 
 PERIODS_A_MINUTE = 60 // PERIOD_SECONDS
-NOT_SAID = ("status", "at")
-"""Parts of a detail that JSON says otherwise, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,23 +150,88 @@ class BreakerDetail:
     """The last twenty, newest first."""
 
 
-def as_plain(about: BreakerStatus | BreakerDetail) -> dict[str, Any]:
-    """Return the answer as JSON says it: numbers, null for what is not known, ISO 8601 times."""
-    if isinstance(about, BreakerStatus):
-        return {key: _plain(value) for key, value in asdict(about).items()}
-    rest = {
-        item.name: _plain(getattr(about, item.name))
-        for item in fields(about)
-        if item.name not in NOT_SAID
+def as_activities(reading: Reading, names: Sequence[str]) -> dict[str, BreakerActivity]:
+    """Return what these breakers have been doing, by name, from a reading that has it."""
+    quiet = tuple(as_history([], reading.now))
+    return {
+        name: _activity(reading.activity[name], reading.snapshots[name], quiet) for name in names
     }
-    return {**as_plain(about.status), **rest}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, BreakerTransition | BreakerFailure | BreakerPeriod | Counts):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    return value
+def _activity(
+    seen: Activity, snapshot: Snapshot | None, quiet: Sequence[BreakerPeriod]
+) -> BreakerActivity:
+    return BreakerActivity(
+        last_change=as_transition(seen.last_change) if seen.last_change else None,
+        since=entered_at(snapshot),
+        history=_with_calls(quiet, seen.tallies) if seen.tallies else quiet,
+    )
+
+
+def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> list[BreakerPeriod]:
+    """Return the periods with these calls; those without any are shared, for a list has many."""
+    history, first = list(quiet), round(quiet[0].at.timestamp())
+    for at, calls, failures, slow, rejected in tallies:
+        place = (at - first) // PERIOD_SECONDS
+        if 0 <= place < len(quiet):  # not if the clock has gone on since it was read
+            history[place] = BreakerPeriod(
+                at=quiet[place].at,
+                counts=Counts(calls=calls, failures=failures, slow=slow),
+                rejected=rejected,
+            )
+    return history
+
+
+def entered_at(snapshot: Snapshot | None) -> datetime | None:
+    """Return when the breaker came to be as it is; None for one that nobody has used yet."""
+    return as_time(snapshot.entered_at) if snapshot and snapshot.entered_at else None
+
+
+def as_transition(record: TransitionRecord) -> BreakerTransition:
+    return BreakerTransition(
+        at=as_time(record.at),
+        from_state=record.from_state,
+        to_state=record.to_state,
+        cause=record.cause,
+        actor=record.actor,
+        consecutive_failures=record.consecutive_failures,
+        counts=record.counts,
+    )
+
+
+def find_opening(
+    status: BreakerStatus, transitions: Sequence[BreakerTransition]
+) -> BreakerTransition | None:
+    """Return the newest move into open, if that is still why calls meet what they meet."""
+    if status.would_open:
+        wanted = WOULD_OPEN
+    elif status.state in (State.OPEN, State.HALF_OPEN):
+        wanted = State.OPEN.value
+    else:
+        return None
+    return next((move for move in transitions if move.to_state == wanted), None)
+
+
+def as_failure(record: FailureRecord) -> BreakerFailure:
+    return BreakerFailure(
+        at=as_time(record.at),
+        error=record.error,
+        message=record.message,
+        host=record.host,
+        pid=record.pid,
+    )
+
+
+def as_history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
+    """Return every period of the five minutes, also those without calls."""
+    found = {period.at: period for period in periods}
+    every = range(oldest_period(now), int(now) + 1, PERIOD_SECONDS)
+    return [
+        BreakerPeriod(at=as_time(at), counts=period.calls, rejected=period.rejected)
+        for at in every
+        for period in [found.get(at) or Period(at=at)]
+    ]
+
+
+def as_time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
+from analytics_admin.caching import keys
 from analytics_admin.caching.clear import hard, soft, sweep
 from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
@@ -21,6 +22,8 @@ from analytics_admin.services.runner import Command, OperationResult, perform
 from analytics_admin.signals import search_cache_cleared
 
 CLEAR_MODES = ("hard", "soft")
+MAX_TAG_CHARS = keys.MAX_TAG_CHARS
+MAX_TAGS_PER_CLEAR = tag_clear.MAX_TAGS_PER_CLEAR
 
 Progress = Callable[[int], None]
 

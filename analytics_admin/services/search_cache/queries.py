@@ -4,12 +4,15 @@ Services offers this to every door; nothing here changes anything.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
 
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.survey import OtherKeys
@@ -19,7 +22,6 @@ from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_l
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, with_zone
-from analytics_admin.services.search_cache.clears import clear_mode_of
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import StoreExecutor
 
@@ -162,12 +164,6 @@ def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCa
         courier.shut_down()
 
 
-def plain_search_cache(status: SearchCacheStatus) -> dict[str, Any]:
-    """Return the answer as JSON says it: numbers, null for what is not known, ISO 8601 times."""
-    plain: dict[str, Any] = _plain(status)
-    return plain
-
-
 def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[str, Any]:
     try:
         found = inspect(alias, dedicated=dedicated, max_survey_age=survey_age)
@@ -256,15 +252,42 @@ def _time(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    return value
+MAX_CLEARS_LISTED = 100
+
+_HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
+
+
+def list_recent_clears(number: int) -> list[Operation]:
+    """Return the newest clears, whatever became of them."""
+    return list(Operation.objects.filter(kind=Operation.Kind.CLEAR_SEARCH_CACHE.value)[:number])
+
+
+def list_clears_since(at: datetime) -> list[datetime]:
+    """Return when the search cache was cleared, or may have been, oldest first; at most 100."""
+    since = at if settings.USE_TZ else timezone.make_naive(at)  # as the rows have it
+    clears = Operation.objects.filter(
+        kind=Operation.Kind.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
+    )
+    newest = clears.values_list("started_at", flat=True)[:MAX_CLEARS_LISTED]
+    return sorted(map(with_zone, newest))
+
+
+def clear_mode_of(clear: Operation) -> str:
+    """Return ``hard``, ``soft``, or ``tags`` for a clear of some tags' values alone.
+
+    A row that does not say it, whatever wrote it, is one of a hard clear: the first kind there was.
+    """
+    if clear_tags_of(clear):
+        return "tags"
+    mode = _targets(clear).get("mode")
+    return mode if isinstance(mode, str) else "hard"
+
+
+def clear_tags_of(clear: Operation) -> list[str]:
+    """Return the tags whose values a clear was of; none for a clear of everything."""
+    tags = _targets(clear).get("tags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+def _targets(clear: Operation) -> Mapping[str, Any]:
+    return clear.targets if isinstance(clear.targets, dict) else {}

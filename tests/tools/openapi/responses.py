@@ -17,14 +17,14 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.hard import ClearPreview
 from analytics_admin.caching.clear.soft import UndoableClear
 from analytics_admin.caching.clear.tags import TagClearOutcome
-from analytics_admin.services import (
-    BREAKER_STATES,
-    CONTROLS,
+from analytics_admin.services.audit_log import (
     OPERATION_CHANNELS,
     OPERATION_KINDS,
     OPERATION_STATUSES,
 )
-from analytics_admin.services.breakers.types import NOT_SAID, BreakerDetail
+from analytics_admin.services.breakers.operations import CONTROLS
+from analytics_admin.services.breakers.queries import BREAKER_STATES
+from analytics_admin.services.breakers.types import BreakerDetail
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
 Schema = dict[str, Any]
@@ -140,7 +140,7 @@ class Components:
 
     def _flat_detail(self) -> Schema:
         detail = self.schemas["BreakerDetail"]["properties"]
-        rest = {name: schema for name, schema in detail.items() if name not in NOT_SAID}
+        rest = {name: schema for name, schema in detail.items() if name not in {"status", "at"}}
         return record(
             {**self.schemas["BreakerStatus"]["properties"], **rest}, "One breaker in detail."
         )
