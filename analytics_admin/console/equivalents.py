@@ -34,12 +34,10 @@ class _Request:
 def curl_equivalents(
     kind: Operation.Kind, options: Options, *, absolute: Callable[[str], str]
 ) -> list[str]:
-    """Return the REST requests; none where the API is not mounted or lacks the operation.
+    """Return the REST requests; none where the API is not mounted.
 
     ``absolute`` makes a URL of a path.
     """
-    if kind is Operation.Kind.SWEEP_SEARCH_CACHE:
-        return []
     try:
         return _as_lines([_curl(_REQUESTS[kind](one), one, absolute) for one in _split(options)])
     except NoReverseMatch:
@@ -189,7 +187,6 @@ def _duration(seconds: float) -> str:
 _COMMANDS: dict[Operation.Kind, Callable[[Options], list[str]]] = {
     Operation.Kind.CLEAR_SEARCH_CACHE: _clear,
     Operation.Kind.UNDO_CLEAR: lambda options: ["undo_clear"],
-    Operation.Kind.SWEEP_SEARCH_CACHE: lambda options: ["sweep_search_cache"],
     Operation.Kind.RESET_CIRCUIT_BREAKERS: _reset,
     Operation.Kind.CONTROL_CIRCUIT_BREAKERS: _control,
     Operation.Kind.ALLOW_PROBE: lambda options: ["allow_probe", shlex.quote(_name(options))],

@@ -92,9 +92,6 @@ def _facts(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "last clear", _last_clear(plain["last_clear"])
     if plain["undo_until"]:
         yield "undo until", plain["undo_until"]
-    if sweep := plain["sweep"]:
-        state = "under way" if sweep["under_way"] else f"cut off at {sweep['last_step_at']}"
-        yield "sweep", f"{sweep['progress']:.0%} done, {state}"
     if plain["statistics_unavailable"]:
         yield "statistics", f"{UNKNOWN}: {plain['statistics_unavailable']}"
     elif load := plain["load"]:

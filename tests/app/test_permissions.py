@@ -56,7 +56,6 @@ address                                 kind  anonymous plain inactive no_staff 
 searchcache/                            page      -       -       -       -        x    r     x     x      x        r       r        r        r
 searchcache/clear/                      act       -       -       -       -        x    r     x     x      x        A       r        r        A
 searchcache/undo/                       act       -       -       -       -        x    r     x     x      x        A       r        r        A
-searchcache/sweep/                      act       -       -       -       -        x    r     x     x      x        A       r        r        A
 circuitbreaker/                         page      -       -       -       -        x    r     x     x      x        r       r        r        r
 circuitbreaker/reset/                   act       -       -       -       -        x    r     x     x      x        r       A        r        A
 circuitbreaker/-/reset/                 act       -       -       -       -        x    r     x     x      x        r       A        r        A

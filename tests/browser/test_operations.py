@@ -43,16 +43,6 @@ from analytics_admin.services import *
 somebody = Actor.system("somebody else")
 """
 SOFTLY_CLEARED = RESULTS + AS + "clear_search_cache(actor=somebody, mode='soft')\n"
-LEFTOVERS = """
-from django.core.cache import caches
-from analytics_admin.caching import search_cache, sweeping
-search_cache.set("plain", 1)
-step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
-for n in range(5000):
-    step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\\n1")
-step.execute()
-"""
-CUT_OFF = LEFTOVERS + "sweeping.sweep_leftovers(seconds=0)\n"
 HELD = AS + "set_breaker_control(name='payment:provider', control='disabled', actor=somebody)\n"
 MISTYPED = """
 from analytics_admin.breakers import circuit_breaker
@@ -146,26 +136,6 @@ DEEDS = {
         told="Soft clear undone",
         kind="undo_clear",
         changes={"fresh": ["tagged", "plain"]},
-    ),
-    "sweep": Deed(
-        before=LEFTOVERS,
-        page=SEARCH_CACHE,
-        button="Sweep search cache",
-        foretold="results count no more",
-        confirm="Yes, sweep the search cache",
-        told="Search cache swept: 5000 of 5001 results removed",
-        kind="sweep_search_cache",
-        changes={"stored": 1},
-    ),
-    "continue a sweep": Deed(
-        before=CUT_OFF,
-        page=SEARCH_CACHE,
-        button="Continue the sweep",
-        foretold="This goes on from there.",
-        confirm="Yes, continue the sweep",
-        told="Search cache swept: ",
-        kind="sweep_search_cache",
-        changes={"stored": 1},
     ),
     "reset all": Deed(
         page=BREAKERS,

@@ -1,4 +1,4 @@
-"""The search cache's page in a browser: charts, tags, the sweep; live, by keyboard, on a phone."""
+"""The search cache's page in a browser: charts, tags; live, by keyboard, on a phone."""
 
 import re
 
@@ -31,11 +31,6 @@ step = caches["search"].client.get_client(write=True).pipeline(transaction=False
 for n in range(5000):
     step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\\n1")
 step.execute()
-"""
-
-CUT_OFF = """
-from analytics_admin.caching import sweeping
-sweeping.sweep_leftovers(seconds=0)
 """
 
 TAGGED = """
@@ -99,33 +94,6 @@ def luminance(page, selector, colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_a_sweep_that_was_cut_off_is_gone_on_with_from_the_top_of_the_page(sign_in, site):
-    site.run(LEFTOVERS + CUT_OFF)
-    page = sign_in(at=PAGE)
-    expect(page.get_by_role("progressbar", name=re.compile("% done: .* looked at"))).to_be_visible()
-    first = page.locator("#content-main button").first
-    expect(first).to_have_text("Continue the sweep")
-    page.get_by_role("button", name="Continue the sweep").click()
-    expect(page.locator("#aa-preview")).to_contain_text("This goes on from there.")
-    page.get_by_role("button", name="Yes, continue the sweep").click()
-    expect(page.locator(".messagelist .success")).to_contain_text("Search cache swept: ")
-    expect(page.get_by_role("progressbar")).to_have_count(0)
-
-
-def test_the_progress_of_another_process_is_seen_without_a_reload(sign_in, site):
-    page = sign_in(at=PAGE)
-    page.evaluate("window.notReloaded = true")
-    expect(page.get_by_role("progressbar")).to_have_count(0)
-    site.run(LEFTOVERS + CUT_OFF)
-    expect(page.get_by_role("progressbar")).to_be_visible(timeout=15_000)
-    before = int(page.get_by_role("progressbar").get_attribute("value"))
-    site.run(CUT_OFF)
-    bar = page.locator(f'progress:not([value="{before}"])')
-    expect(bar).to_be_visible(timeout=15_000)
-    assert int(bar.get_attribute("value")) > before
-    assert page.evaluate("window.notReloaded")
-
-
 @pytest.mark.parametrize("javascript", [True, False])
 def test_a_tag_of_the_list_is_cleared_with_two_more_clicks(sign_in, site, javascript):
     site.run(TAGGED)
@@ -159,25 +127,18 @@ def test_tags_with_another_way_are_complained_of_in_place(sign_in, javascript):
 
 
 def test_the_page_fits_a_phone_with_all_that_it_can_show(sign_in, site):
-    site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
+    site.run(CALLS + LEFTOVERS + TAGGED)
     page = sign_in(viewport={"width": 320, "height": 640}, at=PAGE)
     page.get_by_text("Show as a table").click()
-    assert no_sideways_scrolling(page)
-    page.get_by_role("button", name="Continue the sweep").click()
-    expect(page.get_by_role("button", name="Yes, continue the sweep")).to_be_visible()
     assert no_sideways_scrolling(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_page_and_on_what_its_forms_lead_to(sign_in, site, scheme):
-    site.run(CALLS + LEFTOVERS + CUT_OFF + TAGGED)
+    site.run(CALLS + LEFTOVERS + TAGGED)
     page = sign_in(color_scheme=scheme, at=PAGE)
     page.get_by_text("Show as a table").click()
     assert violations(page) == []
-    page.get_by_role("button", name="Continue the sweep").click()
-    expect(page.get_by_role("button", name="Yes, continue the sweep")).to_be_visible()
-    assert violations(page) == []
-    page.goto(PAGE)
     page.get_by_role("radio", name="Soft:").check()
     page.get_by_label("Tags").fill("products")
     page.get_by_role("button", name="Clear search cache").click()

@@ -19,7 +19,6 @@ from tests.console.staging import (
     SHELL,
     changed,
     fill_the_cache,
-    leave_a_sweep,
     record,
     sign_in_with,
     url,
@@ -41,7 +40,6 @@ ACTS: dict[str, dict[str, Pressed]] = {
         "in no way": {"mode": "8"},
     },
     "searchcache/undo/": {"": {}},
-    "searchcache/sweep/": {"": {}},
     "circuitbreaker/reset/": {"all": {}, "open": {"only_open": "True"}},
     "circuitbreaker/-/reset/": {"two": {"names": ["1", "2"]}, "none": {}},
     "circuitbreaker/-/control/": {
@@ -197,4 +195,3 @@ def stage() -> None:
         trip(name)
     fill_the_cache()
     services.clear_search_cache(actor=SHELL, mode="soft")
-    leave_a_sweep(moving=False)

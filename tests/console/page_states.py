@@ -26,7 +26,6 @@ from tests.console.staging import (
     by_rates,
     changed,
     fill_the_cache,
-    leave_a_sweep,
     pages_of_every_watch,
     record,
     record_every_operation,
@@ -178,18 +177,6 @@ def after_clears_of_all_kinds(client: Any) -> Any:
     services.clear_search_cache(actor=SHELL, tags=["1", "2"], reason=REASON)
     for status in ("failed", "denied", "unknown"):
         record(status=status, error="!" if status == "failed" else "")
-    return client.get(url(CACHE))
-
-
-@state(CACHE)
-def sweep_under_way(client: Any) -> Any:
-    leave_a_sweep(moving=True)
-    return client.get(url(CACHE))
-
-
-@state(CACHE)
-def sweep_that_was_cut_off(client: Any) -> Any:
-    leave_a_sweep(moving=False)
     return client.get(url(CACHE))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the search cache's page share: counts to draw, results to sweep, its parts."""
+"""What the tests of the search cache's page share: counts to draw, leftovers, its parts."""
 
 import re
 import time

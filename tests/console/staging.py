@@ -17,12 +17,11 @@ from django.utils import timezone
 from analytics_admin import services
 from analytics_admin.breakers import CircuitBreaker
 from analytics_admin.caching import search_cache
-from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from analytics_admin.services.breakers.followup import BreakerFollowUp, FollowUp, FollowUpReport
-from tests.console.search_cache_pages import leave_behind, tell
+from tests.console.search_cache_pages import tell
 from tests.support.breakers import another, state_now, trip
 
 SHELL = Actor.system("0", channel="command")
@@ -84,7 +83,7 @@ def record_every_operation() -> list[Operation]:
             {"mode": "hard", "alias": "1", "keys": 5, "way": "flush", "dedicated": True},
         ),
         "undo_clear": ({}, {"alias": "1", "seconds_left": 5400.5}),
-        "sweep_search_cache": ({}, {"alias": "1", "seen": 9, "removed": 1, "resumed": False}),
+        "sweep_search_cache": ({}, {"alias": "1", "seen": 9, "removed": 1, "finished": True}),
         "reset_circuit_breakers": ({"names": "all", "only_open": True}, _moved(130)),
         "control_circuit_breakers": (
             {"names": ["1", "2"], "control": "forced_open", "for_seconds": None},
@@ -187,13 +186,6 @@ def fill_the_cache() -> None:
     client.set("7", "1")
     counts = Counts(hits=8000, misses=1000, stale_served=1, bypassed=2, compute_seconds=1234.5)
     tell(*((ago, counts) for ago in (1, 2, 30, 200)))
-
-
-def leave_a_sweep(*, moving: bool) -> None:
-    leave_behind(3)
-    client = caches["search"].client.get_client(write=True)
-    position = SweepPosition(cursor=1 << 20, seen=1234, removed=5, moving=moving)
-    client.set(caches["search"].make_key(POSITION_NAME), position.encode(), ex=60)
 
 
 def sign_in_with(client: Any, *permissions: str) -> None:

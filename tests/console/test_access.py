@@ -16,7 +16,6 @@ SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 OPERATIONS = "/admin/analytics_admin/operation/"
 CLEAR = f"{SEARCH_CACHE}clear/"
-SWEEP = f"{SEARCH_CACHE}sweep/"
 RESET = f"{BREAKERS}reset/"
 RESET_SELECTED = f"{BREAKERS}-/reset/"
 CONTROL_SELECTED = f"{BREAKERS}-/control/"
@@ -24,14 +23,13 @@ FORGET = f"{BREAKERS}guarded/forget/"
 PAGES = [SEARCH_CACHE, BREAKERS, OPERATIONS]
 PERMISSION_OF = {
     CLEAR: "clear_search_cache",
-    SWEEP: "clear_search_cache",
     RESET: "reset_circuit_breakers",
     RESET_SELECTED: "reset_circuit_breakers",
     CONTROL_SELECTED: "control_circuit_breakers",
     FORGET: "control_circuit_breakers",
 }
 ACTS = list(PERMISSION_OF)
-KIND_OF = {**PERMISSION_OF, SWEEP: "sweep_search_cache", FORGET: "forget_circuit_breaker"}
+KIND_OF = {**PERMISSION_OF, FORGET: "forget_circuit_breaker"}
 CONFIRMED = {
     "confirmed": "yes",
     "reason": "a try",
@@ -195,7 +193,6 @@ def test_a_list_can_be_ticked_by_those_who_may_do_something_with_it(staff_user):
     ("page", "act"),
     [
         (SEARCH_CACHE, CLEAR),
-        (SEARCH_CACHE, SWEEP),
         (BREAKERS, RESET),
         (BREAKERS, RESET_SELECTED),
         (BREAKERS, CONTROL_SELECTED),

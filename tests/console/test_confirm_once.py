@@ -63,12 +63,6 @@ CASES = {
         message="Soft clear undone",
         before=soft_clear,
     ),
-    "sweep": Case(
-        act=console_acts.Sweep,
-        url=f"{CACHE}sweep/",
-        back=CACHE,
-        message="Search cache swept: 0 of 0 results removed",
-    ),
     "reset all": Case(
         act=operations.ResetMany,
         url=f"{BREAKERS}reset/",

@@ -14,15 +14,13 @@ from tests.support.stopwatch import Stopwatch
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 CLEAR = "/admin/analytics_admin/searchcache/clear/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
-SWEEP = "/admin/analytics_admin/searchcache/sweep/"
 RESET = "/admin/analytics_admin/circuitbreaker/reset/"
 RESET_SELECTED = "/admin/analytics_admin/circuitbreaker/-/reset/"
 CONTROL_SELECTED = "/admin/analytics_admin/circuitbreaker/-/control/"
 FORGET = "/admin/analytics_admin/circuitbreaker/away/forget/"
-ACTS = [CLEAR, SWEEP, RESET, RESET_SELECTED, CONTROL_SELECTED, FORGET]
+ACTS = [CLEAR, RESET, RESET_SELECTED, CONTROL_SELECTED, FORGET]
 PAGE_OF = {
     CLEAR: SEARCH_CACHE,
-    SWEEP: SEARCH_CACHE,
     RESET: BREAKERS,
     RESET_SELECTED: BREAKERS,
     CONTROL_SELECTED: BREAKERS,
@@ -31,7 +29,6 @@ PAGE_OF = {
 PASSWORD = "hunter2-wrong"
 FAILED = {
     CLEAR: "Failed to clear cache: ",
-    SWEEP: "Failed to sweep cache: ",
     RESET: "Failed to reset circuit breakers: ",
     RESET_SELECTED: "Failed to reset circuit breakers: ",
     CONTROL_SELECTED: "Failed to control circuit breaker: ",

@@ -56,7 +56,6 @@ SEARCH_CACHE_ACTS: dict[str, list[tuple[Pressed, int, int]]] = {
         ({"mode": "tags", "tags": "a, b"}, 2, 4),
     ],
     "searchcache/undo/": [({}, 2, 6)],
-    "searchcache/sweep/": [({}, 3, 4)],
 }
 ACTS = [
     pytest.param(route, *row, id=f"{route}-{number}")

@@ -1,15 +1,13 @@
-"""The search cache's page: its sweep, and how it keeps up to date at what cost."""
+"""How the search cache's page keeps up to date, and at what cost."""
 
 import re
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.core.management import call_command
 from redis.connection import AbstractConnection
 
 from analytics_admin import services
@@ -17,16 +15,12 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import sweep
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.caching.statistics.store import Batch, open_statistics_store
-from analytics_admin.console.search_cache import operations
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from tests.console.search_cache_pages import PAGE, leave_behind, part, tell
-from tests.support.api import nothing_changes
-from tests.support.console_pages import asked, told
 
 pytestmark = pytest.mark.django_db
 
-SWEEP = f"{PAGE}sweep/"
 SHELL = Actor.system("nightly")
 REFRESH = "X-Console-Refresh"
 
@@ -43,76 +37,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [time.time() // 60 * 60 + 30.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     return now
-
-
-# Sweep
-
-
-def test_the_confirm_page_of_a_sweep_says_what_it_would_remove_and_removes_nothing(operator):
-    leave_behind(10)
-    with nothing_changes():
-        page = operator.post(SWEEP)
-    assert "10 of 11 results count no more, and will be removed." in page.text
-    assert "for at most 10 s" in page.text
-
-
-def test_a_confirmed_sweep_is_done_and_on_record(operator):
-    leave_behind(10)
-    answer = operator.post(
-        SWEEP, {**asked(operator.post(SWEEP), SWEEP), "reason": "room"}, follow=True
-    )
-    assert told(answer) == [("success", "Search cache swept: 10 of 11 results removed")]
-    row = Operation.objects.get()
-    assert (row.kind, row.status, row.reason) == ("sweep_search_cache", "done", "room")
-    assert (row.outcome["removed"], row.outcome["seen"], row.outcome["finished"]) == (10, 11, True)
-    assert 'id="aa-sweep-progress"' not in answer.text
-
-
-def test_a_sweep_that_lasts_longer_than_a_press_is_gone_on_with_from_the_top_of_the_page(
-    operator, monkeypatch
-):
-    monkeypatch.setattr(operations, "SWEEP_SECONDS", 0)
-    leave_behind(3000)
-    page = operator.post(SWEEP, asked(operator.post(SWEEP), SWEEP), follow=True)
-    ((level, message),) = told(page)
-    assert (level, message[:28]) == ("success", "Search cache swept in part, ")
-    row = Operation.objects.get()
-    assert (row.status, row.outcome["finished"]) == ("done", False)
-    content = page.text[page.text.index('id="content-main"') :]
-    assert re.findall(r'<button type="submit"[^>]*>([^<]+)<', content)[0] == "Continue the sweep"
-    assert "Sweep search cache<" not in content
-    percent = int(re.search(r'<progress max="100" value="(\d+)"', content)[1])
-    assert f"{percent} % done: " in content
-    assert 0 < percent < 100
-    monkeypatch.setattr(operations, "SWEEP_SECONDS", 60)
-    confirm = operator.post(SWEEP)
-    assert f"A sweep is at {percent} %. This goes on from there." in confirm.text
-    page = operator.post(SWEEP, asked(confirm, SWEEP), follow=True)
-    assert told(page)[0][1].startswith("Search cache swept: ")
-    assert 'id="aa-sweep-progress"' not in page.text
-    assert sweep.preview().removed == 0
-
-
-def test_a_sweep_of_another_process_is_seen_as_it_goes_on(operator):
-    leave_behind(3000)
-    pages: list[str] = []
-    sweep.sweep_leftovers(on_progress=lambda seen: pages.append(operator.get(PAGE).text))
-    shown = [int(found[1]) for page in pages if (found := re.search(r'value="(\d+)" aria', page))]
-    assert len(shown) == len(pages) - 1 > 3
-    assert shown == sorted(set(shown))
-    assert all("A sweep is under way" in page for page in pages[:-1])
-    assert "Continue the sweep" not in "".join(pages)
-
-
-def test_the_command_tells_of_a_sweep_that_was_cut_off():
-    leave_behind(3000)
-    sweep.sweep_leftovers(seconds=0)
-    out = StringIO()
-    call_command("search_cache", stdout=out)
-    assert re.search(r"^sweep +\d+% done, cut off at \S+Z$", out.getvalue(), re.MULTILINE)
-
-
-# Kept up to date, and cheap
 
 
 def refreshed(operator: Any, tag: str = "") -> Any:
@@ -140,7 +64,7 @@ def test_nothing_new_is_304_though_the_load_falls_while_the_minute_goes_on(opera
             "other", [Batch("1", int(time.time() // 60), Counts(hits=1))]
         ),
         lambda: Operation.objects.create(kind="clear_search_cache", actor="x", channel="api"),
-        lambda: sweep.sweep_leftovers(seconds=0),
+        sweep.sweep_leftovers,
     ],
 )
 def test_what_is_new_changes_the_page(operator, clock, change):

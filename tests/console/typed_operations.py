@@ -6,10 +6,8 @@ from django.contrib.admin.models import LogEntry
 from django.core.cache import caches
 
 from analytics_admin import services
-from analytics_admin.caching.inspection.sweep_progress import POSITION_NAME, SweepPosition
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
-from tests.console.search_cache_pages import leave_behind
 from tests.console.test_confirm_once import CASES, filled_in
 from tests.support.console_pages import told
 
@@ -20,14 +18,6 @@ def hold() -> None:
     for name in ("once.1", "once.2"):
         services.set_breaker_control(name=name, control="disabled", actor=SHELL)
     Operation.objects.all().delete()
-
-
-def cut_a_sweep_off() -> None:
-    leave_behind(3)
-    halfway = SweepPosition(cursor=1).encode()
-    caches["search"].client.get_client(write=True).set(
-        caches["search"].make_key(POSITION_NAME), halfway, ex=60
-    )
 
 
 HOLD, TICKED = CASES["hold one"], CASES["hold ticked"]
@@ -43,16 +33,6 @@ TYPED = {
         CASES["clear"],
         pressed={"mode": "tags", "tags": "a, b"},
         message="Search cache cleared for 2 tags",
-    ),
-    "sweep": replace(
-        CASES["sweep"],
-        before=lambda: leave_behind(3),
-        message="Search cache swept: 3 of 5 results removed",
-    ),
-    "continue a sweep": replace(
-        CASES["sweep"],
-        before=cut_a_sweep_off,
-        message="Search cache swept: ",  # of what lies behind that place, which is chance
     ),
     "reset the open ones": replace(
         CASES["reset all"],

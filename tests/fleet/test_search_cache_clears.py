@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching.clear.sweep import POSITION_NAME
 from tests.fleet import search_cache_tasks as tasks
 from tests.support.crew import Crew
 from tests.support.sites import eventually
@@ -92,24 +91,7 @@ def test_a_sweep_takes_nothing_of_what_others_fill_meanwhile(crew):
     assert filling[0].ask(tasks.counts).fills <= keys  # the second time all were there
 
 
-def test_a_sweep_that_is_killed_is_gone_on_with_by_another_process(crew):
-    leave_behind(LEFT)
-    doomed, other = crew.workers[:2]
-    doomed.tell(tasks.sweep)
-    position = caches["search"].make_key(POSITION_NAME)
-    assert eventually(lambda: store().exists(position) and store().dbsize() < LEFT * 0.8)
-    doomed.kill()
-    left = store().dbsize() - 1  # the position
-    assert 0 < left < LEFT
-    outcome = other.ask(tasks.sweep)
-    assert outcome.resumed
-    # It begins where the other had come to: what that had looked at is not looked at again.
-    assert left - 1 <= outcome.removed <= left
-    assert outcome.seen < LEFT * 0.9
-    assert store().exists(position) == 0
-
-
-def test_a_command_that_is_interrupted_is_exit_code_1_and_the_next_goes_on(tmp_path: Path):
+def test_a_command_that_is_interrupted_is_exit_code_1_and_the_next_removes_the_rest(tmp_path: Path):
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "project.settings",
@@ -125,7 +107,10 @@ def test_a_command_that_is_interrupted_is_exit_code_1_and_the_next_goes_on(tmp_p
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, json.loads(out)["code"]) == (1, "interrupted")
-    assert err == "CommandError: Interrupted: the next sweep within an hour goes on from here\n"
+    assert (
+        err
+        == "CommandError: Interrupted: what was removed stays removed. Run it again for the rest.\n"
+    )
     assert store().dbsize() > 1
     again = subprocess.run(sweep, env=environment, cwd=ROOT, check=True, **pipes)
     assert json.loads(again.stdout)["message"].startswith("Search cache swept: ")

@@ -213,7 +213,7 @@ class TestSweep:
             caches["search"].set(foreign, "kept")
         assert (sweep.preview().seen, sweep.preview().removed) == (4, 2)
         outcome = sweep.sweep_leftovers()
-        assert (outcome.seen, outcome.removed, outcome.resumed) == (4, 2, False)
+        assert (outcome.seen, outcome.removed, outcome.finished) == (4, 2, True)
         assert cache.get("fresh", tags=["x"]) == 3
         soft.undo()
         assert cache.get("servable") == 2

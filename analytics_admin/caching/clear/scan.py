@@ -3,6 +3,7 @@
 Leaves the client's errors to the caller.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,27 +54,22 @@ def remove_keys(client: Any, keyspace: Keyspace) -> Iterator[int]:
 
 
 class Step(NamedTuple):
-    """What one step of a walk over the search cache's values found."""
+    """What one step of a scan of the search cache's values found."""
 
-    cursor: int
-    """Where the next step begins; 0 after the last."""
     examined: int
     outdated: int
+    is_last: bool
 
 
-def remove_leftovers(client: Any, keys: Keyspace, *, start: int) -> Iterator[Step]:
-    """Unlink the search cache's values that count no more, from a cursor on; yield each step."""
-    return _walk_leftovers(client, keys, start, remove=True)
-
-
-def count_leftovers(client: Any, keys: Keyspace) -> Iterator[Step]:
-    """Walk as ``remove_leftovers`` does, and change nothing."""
-    return _walk_leftovers(client, keys, 0, remove=False)
-
-
-def _walk_leftovers(
-    client: Any, keyspace: Keyspace, cursor: int, *, remove: bool
+def scan_leftovers(
+    client: Any, keyspace: Keyspace, *, remove: bool, seconds: float | None = None
 ) -> Iterator[Step]:
+    """Find the search cache's values that count no more, and unlink them if asked to.
+
+    Yields after each step; ends early when ``seconds`` are over.
+    """
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    cursor = 0
     while True:
         started = time.monotonic()
         cursor, page = client.scan(cursor, match=keyspace.entries, count=SCAN_COUNT)
@@ -82,8 +78,8 @@ def _walk_leftovers(
         queue_leftovers(pipeline, keyspace, {"value": values}, remove=remove)
         outdated = sum(pipeline.execute())
         rest = REST_SHARE * (time.monotonic() - started)
-        yield Step(cursor, len(values), outdated)
-        if not cursor:
+        yield Step(len(values), outdated, not cursor)
+        if not cursor or time.monotonic() >= deadline:
             return
         time.sleep(rest)
 

@@ -16,11 +16,6 @@ from redis.exceptions import RedisError
 
 from analytics_admin.caching.epochs import RECORD_NAME, decode_record, record_key
 from analytics_admin.caching.inspection.survey import MAX_TAGS, Survey, resized, survey
-from analytics_admin.caching.inspection.sweep_progress import (
-    POSITION_NAME,
-    SweepProgress,
-    progress_of,
-)
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
 from analytics_admin.stores.client import (
@@ -44,8 +39,6 @@ class Inspection:
     """None: the cache's keys cannot be told from others."""
     undo_until: float | None = None
     """Unix time of the store until which the last soft clear can be undone; None: it cannot."""
-    sweep: SweepProgress | None = None
-    """None: there is none that has begun and is not over."""
     server_bytes: int | None = None
     """Memory that the whole server uses."""
     server_bytes_limit: int | None = None
@@ -60,7 +53,6 @@ class _Answer(NamedTuple):
     """Unix time of the store."""
     info: Mapping[str, Any]
     size: int | None
-    sweep: SweepProgress | None
 
 
 class _Cached(NamedTuple):
@@ -97,7 +89,6 @@ def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Insp
     return Inspection(
         survey=content,
         undo_until=_undo_until(answer.record, answer.now),
-        sweep=answer.sweep,
         server_bytes=info.get("used_memory"),
         server_bytes_limit=info.get("maxmemory") or None,
     )
@@ -112,9 +103,8 @@ def forget() -> None:
 def _query(client: Any, alias: str) -> _Answer:
     """Query everything that is cheap, in one round trip."""
     pipeline = client.pipeline(transaction=False)
-    swept = caches[alias].make_key(POSITION_NAME)
-    pipeline.get(record_key(alias)).time().info("memory").dbsize().get(swept).pttl(swept)
-    record, at, info, size, position, left = pipeline.execute(raise_on_error=False)
+    pipeline.get(record_key(alias)).time().info("memory").dbsize()
+    record, at, info, size = pipeline.execute(raise_on_error=False)
     if isinstance(at, Exception):  # without the time, nothing else is known either
         raise at
     now = at[0] + at[1] / 1_000_000
@@ -123,7 +113,6 @@ def _query(client: Any, alias: str) -> _Answer:
         now=now,
         info=info if isinstance(info, Mapping) else {},
         size=size if isinstance(size, int) else None,
-        sweep=progress_of(position, milliseconds_left=left, now=now),
     )
 
 

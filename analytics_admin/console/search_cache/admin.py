@@ -15,10 +15,9 @@ from analytics_admin.console.search_cache.labels import (
     describe_clears,
     describe_facts,
     describe_load,
-    describe_sweep,
     describe_tags,
 )
-from analytics_admin.console.search_cache.operations import Clear, Sweep, Undo
+from analytics_admin.console.search_cache.operations import Clear, Undo
 from analytics_admin.models import Operation
 from analytics_admin.services.search_cache import queries
 from analytics_admin.services.search_cache.operations import MAX_TAG_CHARS
@@ -42,7 +41,6 @@ class SearchCacheAdmin(DomainAdmin):
             "charts": describe_history(status, hours),
             "clears": describe_clears(queries.list_recent_clears(MAX_CLEARS_SHOWN)),
             "tags": describe_tags(status, self.url() + hours_query(hours)),
-            "sweep": describe_sweep(status.sweep),
             "complaint": complaint,
             "disabled_reason": disabled,
         }
@@ -59,7 +57,6 @@ class SearchCacheAdmin(DomainAdmin):
             "form": initial_form(request.GET),
             "action_url": self.url("clear") + hours_query(hours),
             "undo_url": self.url("undo") + hours_query(hours),
-            "sweep_url": self.url("sweep") + hours_query(hours),
             **told,
         }
 
@@ -67,7 +64,6 @@ class SearchCacheAdmin(DomainAdmin):
         return [
             self.route("clear/", self.clear_view, "clear"),
             self.route("undo/", self.undo_view, "undo"),
-            self.route("sweep/", self.sweep_view, "sweep"),
         ]
 
     def clear_view(self, request: HttpRequest) -> HttpResponse:
@@ -75,9 +71,6 @@ class SearchCacheAdmin(DomainAdmin):
 
     def undo_view(self, request: HttpRequest) -> HttpResponse:
         return Undo(self, request, **self._addresses(request, "undo")).respond()
-
-    def sweep_view(self, request: HttpRequest) -> HttpResponse:
-        return Sweep(self, request, **self._addresses(request, "sweep")).respond()
 
     def show_again(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
         """Show the page with an invalid form and its errors.

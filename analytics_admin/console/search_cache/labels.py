@@ -12,11 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
-from analytics_admin.services.search_cache.queries import (
-    SearchCacheCounts,
-    SearchCacheStatus,
-    SearchCacheSweep,
-)
+from analytics_admin.services.search_cache.queries import SearchCacheCounts, SearchCacheStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -118,20 +114,6 @@ def describe_tags(status: SearchCacheStatus, address: str) -> list[dict[str, str
         }
         for tag in status.tags or ()
     ]
-
-
-def describe_sweep(sweep: SearchCacheSweep | None) -> dict[str, Any] | None:
-    """Return the words about a sweep that is not over."""
-    if sweep is None:
-        return None
-    return {
-        "percent": int(100 * sweep.progress),
-        "seen": count(sweep.seen),
-        "removed": count(sweep.removed),
-        "under_way": sweep.under_way,
-        "stopped_at": sweep.last_step_at,
-        "until": sweep.resumable_until,
-    }
 
 
 def describe_load(load: Mapping[str, Any]) -> dict[str, str]:

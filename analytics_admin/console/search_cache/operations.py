@@ -1,4 +1,4 @@
-"""What operators do to the search cache: clear, undo, sweep."""
+"""What operators do to the search cache: clear, undo."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from analytics_admin.console.search_cache.admin import SearchCacheAdmin
 
 MAX_TAGS_SHOWN = 500  # characters, on the confirm page
-SWEEP_SECONDS = 10.0
-"""How long one press sweeps: web servers end requests that last, many of them after 30 s."""
-PREVIEW_SECONDS = 0.5
 
 
 class Clear(ConfirmedOperation):
@@ -80,26 +77,3 @@ class Undo(ConfirmedOperation):
         preview = result.preview or {}
         self.shown.initial["clear"] = preview["clear"]
         return {"undo_until": timezone.now() + timedelta(seconds=preview["seconds_left"])}
-
-
-class Sweep(ConfirmedOperation):
-    """Sweeps for some seconds; what is left then, the next press goes on with."""
-
-    kind = Operation.Kind.SWEEP_SEARCH_CACHE
-    template = "admin/analytics_admin/confirm_sweep.html"
-
-    def service(self, **arguments: Any) -> OperationResult:
-        seconds = PREVIEW_SECONDS if arguments["dry_run"] else SWEEP_SECONDS
-        return operations.sweep_search_cache(**arguments, seconds=seconds)
-
-    def describe_preview(self, result: OperationResult) -> dict[str, Any]:
-        preview = result.preview or {}
-        return {
-            "preview": preview,
-            "removed": count(preview["removed"]),
-            "results": count(preview["seen"]),
-            "percent": int(100 * preview["progress"]),
-        }
-
-    def describe(self) -> dict[str, Any]:
-        return {"seconds": round(SWEEP_SECONDS)}

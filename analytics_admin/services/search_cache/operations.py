@@ -123,8 +123,8 @@ class SweepSearchCache(Command[SweepOutcome]):
             )
         else:
             template = ngettext_lazy(
-                "Dry run: about %(removed)d of %(seen)d result would be removed",
-                "Dry run: about %(removed)d of %(seen)d results would be removed",
+                "Dry run: %(removed)d of the first %(seen)d result would be removed",
+                "Dry run: %(removed)d of the first %(seen)d results would be removed",
                 "seen",
             )
         message = Message(template, removed=plan.removed, seen=plan.seen)
@@ -142,14 +142,13 @@ class SweepSearchCache(Command[SweepOutcome]):
             )
         else:
             template = ngettext_lazy(
-                "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d result"
-                " removed. Run it again",
-                "Search cache swept in part, about %(share)s: %(removed)d of %(seen)d results"
-                " removed. Run it again",
+                "Search cache swept in part: %(removed)d of %(seen)d result removed. "
+                "Sweep again for the rest",
+                "Search cache swept in part: %(removed)d of %(seen)d results removed. "
+                "Sweep again for the rest",
                 "seen",
             )
-        share = f"{outcome.progress:.0%}"
-        return Message(template, removed=outcome.removed, seen=outcome.seen, share=share)
+        return Message(template, removed=outcome.removed, seen=outcome.seen)
 
 
 def clear_search_cache(
@@ -220,9 +219,9 @@ def sweep_search_cache(
     operation_id: UUID | None = None,
     seconds: float | None = None,
 ) -> OperationResult:
-    """Remove the values that count no more; ``on_progress`` is called with those looked at.
+    """Remove the values that count no more; ``on_progress`` is called with those examined so far.
 
-    After ``seconds`` it stops by itself; a dry run then infers the rest from what it has seen.
+    ``seconds`` limits the time that it takes; another sweep removes the rest.
 
     Raises:
         OperatorError: as for clear_search_cache.

@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.survey import OtherKeys
-from analytics_admin.caching.inspection.sweep_progress import SweepProgress
 from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
 from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_load, read_figures
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
@@ -72,21 +71,6 @@ class LastClear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchCacheSweep:
-    """A sweep that has begun and is not over."""
-
-    progress: float
-    """The share of the work that is done, from 0 to 1."""
-    seen: int
-    """Values that it has looked at."""
-    removed: int
-    last_step_at: datetime
-    under_way: bool
-    """False: it was cut off, and can be gone on with until ``resumable_until``."""
-    resumable_until: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCacheStatus:
     """What is known of the search cache now; None is what is not known."""
 
@@ -116,8 +100,6 @@ class SearchCacheStatus:
     """None: there was none yet."""
     undo_until: datetime | None = None
     """Until when the last soft clear can be undone; None: there is nothing to undo, or unknown."""
-    sweep: SearchCacheSweep | None = None
-    """None: none has begun that is not over, or unknown."""
     statistics_unavailable: str = ""
     """Why the counts below are not known; empty where they are."""
     last_5_minutes: SearchCacheCounts | None = None
@@ -174,7 +156,6 @@ def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[s
         "server_bytes": found.server_bytes,
         "server_bytes_limit": found.server_bytes_limit,
         "undo_until": None if found.undo_until is None else _time(found.undo_until),
-        "sweep": None if found.sweep is None else _sweep(found.sweep),
     }
     if (survey := found.survey) is not None:
         about |= {
@@ -187,17 +168,6 @@ def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[s
             "looked_at": survey.looked_at,
         }
     return about
-
-
-def _sweep(found: SweepProgress) -> SearchCacheSweep:
-    return SearchCacheSweep(
-        progress=found.progress,
-        seen=found.seen,
-        removed=found.removed,
-        last_step_at=_time(found.last_step_at),
-        under_way=found.under_way,
-        resumable_until=_time(found.resumable_until),
-    )
 
 
 def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
