@@ -55,7 +55,11 @@ CACHES = {
     alias: {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": os.environ["REDIS_URL"] + f"?db={database}",
-        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5},
+        "OPTIONS": {
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "SOCKET_TIMEOUT": 0.5,
+        },
     }
     for database, alias in enumerate(["default", "search", "breakers"], start=8)
 }
@@ -70,9 +74,11 @@ urlpatterns = [
 ]
 """
 HOST_USE = """
-import analytics_admin, django, os
+import sys
+import analytics_admin, django
 django.setup()
-assert analytics_admin.__file__.startswith(os.environ["PYTHONPATH"]), analytics_admin.__file__
+assert analytics_admin.__file__.startswith(sys.prefix), analytics_admin.__file__
+from django.core.cache import caches
 from django.contrib.auth.models import User
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
@@ -88,58 +94,110 @@ assert client.post("/admin/analytics_admin/circuitbreaker/reset/").status_code =
 assert client.post("/admin/analytics_admin/searchcache/clear/").status_code == 200
 assert client.post("/api/v1/analytics/cache/clear").status_code == 401
 assert finders.find("analytics_admin/console.css")
+
+# What follows runs Lua scripts of the package in the store.
+from analytics_admin.breakers import CircuitOpenError, circuit_breaker
+from analytics_admin.caching import search_cache
+from analytics_admin.services import list_breakers
+
+def fail():
+    raise OSError
+
+stock = circuit_breaker("stock", failure_threshold=1)
+for expected in (OSError, CircuitOpenError):
+    try:
+        stock.call(fail)
+    except expected:
+        pass
+assert search_cache.get_or_compute("lamp", lambda: 1) == 1
+assert search_cache.get("lamp") == 1
+call_command("clear_search_cache", "--soft", "--no-input")
+call_command("undo_clear", "--no-input")
 call_command("clear_search_cache", "--no-input")
+assert search_cache.get("lamp") is None
+call_command("reset_circuit_breakers", "--no-input")
+assert [status.state for status in list_breakers()] == ["closed"]
+"""
+HOST_SAYS = """\
+Search cache cleared softly: stale results for at most 60 s
+Soft clear undone
+Search cache cleared
+All circuit breakers reset successfully
 """
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip would put among a host's packages, built from a copy of the tree."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from a copy of the tree."""
     folder = tmp_path_factory.mktemp("package")
-    source, target = folder / "source", folder / "installed"
+    source = folder / "source"
     leave = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "analytics_admin", source / "analytics_admin", ignore=leave)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, source)
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir")
-    built = subprocess.run(
-        [*pip, str(folder), str(source)], check=False, capture_output=True, text=True, timeout=100
-    )
-    assert built.returncode == 0, built.stderr
-    with zipfile.ZipFile(next(folder.glob("analytics_admin-*.whl"))) as wheel:
-        wheel.extractall(target)
-    return target
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source)
+    return next(folder.glob("analytics_admin-*.whl"))
 
 
-def test_it_holds_every_file_of_the_app_and_nothing_of_the_site(installed: Path) -> None:
-    app = ROOT / "analytics_admin"
-    there = {path for path in app.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    packed = {path for path in installed.rglob("*") if ".dist-info" not in str(path)}
-    assert {str(path.relative_to(installed)) for path in packed if path.is_file()} == {
-        str(path.relative_to(ROOT)) for path in there
-    }
+@pytest.fixture(scope="module")
+def host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has installed the package, and what it asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "host_settings.py").write_text(HOST_SETTINGS)
+    (folder / "host_urls.py").write_text(HOST_URLS)
+    run(sys.executable, "-m", "venv", folder / "venv")
+    run(folder / "venv/bin/pip", "install", "-q", "--no-compile", wheel)
+    return folder
 
 
-def test_a_host_project_migrates_shows_the_console_and_acts(
-    installed: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "host_settings.py").write_text(HOST_SETTINGS)
-    (tmp_path / "host_urls.py").write_text(HOST_URLS)
+def run(*argv: str | Path, cwd: Path | None = None) -> str:
+    """Run a program that knows of this tree's packages only what ``argv`` names."""
     done = subprocess.run(
-        [sys.executable, "-c", HOST_USE],
-        cwd=tmp_path,
+        [str(part) for part in argv],
+        cwd=cwd,
         env={
+            **{name: os.environ[name] for name in os.environ if name.startswith("PIP_")},
+            "HOME": os.environ.get("HOME", "/"),
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(installed),
             "DJANGO_SETTINGS_MODULE": "host_settings",
             "REDIS_URL": os.environ["REDIS_URL"],
         },
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
-    assert (done.returncode, done.stdout) == (0, "Search cache cleared\n"), done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_holds_every_file_of_the_app_and_nothing_of_the_site(wheel: Path) -> None:
+    app = ROOT / "analytics_admin"
+    there = {path for path in app.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    with zipfile.ZipFile(wheel) as packed:
+        files = {name for name in packed.namelist() if ".dist-info/" not in name}
+    assert files == {path.relative_to(ROOT).as_posix() for path in there}
+    assert any(name.endswith(".lua") for name in files)
+
+
+def test_a_host_project_checks_migrates_shows_the_console_and_acts(host: Path) -> None:
+    python = host / "venv/bin/python"
+    checked = run(python, "-m", "django", "check", "--fail-level", "WARNING", cwd=host)
+    assert checked == "System check identified no issues (0 silenced).\n"
+    assert run(python, "-c", HOST_USE, cwd=host) == HOST_SAYS
+
+
+def test_it_says_what_it_runs_on_as_readme_does() -> None:
+    (line,) = re.findall(r"^Python .*", (ROOT / "README.md").read_text(), re.MULTILINE)
+    first, last = (int(minor) for minor in re.findall(r"3\.(\d+)", line))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">=3.{first}"
+    said = [name.rpartition(" :: ")[2] for name in project["classifiers"]]
+    assert [name for name in said if re.fullmatch(r"3\.\d+", name)] == [
+        f"3.{minor}" for minor in range(first, last + 1)
+    ]
+    (djangos,) = re.findall(r"Django (\S+) and ([^\s,]+)", line)
+    assert [name for name in said if re.fullmatch(r"[456]\.\d", name)] == list(djangos)
 
 
 def test_it_asks_for_what_the_tests_ran_with() -> None:
