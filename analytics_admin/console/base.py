@@ -189,7 +189,7 @@ def make_etag(request: HttpRequest, etag_source: object) -> str:
     forms carry its token.
     """
     user = request.user
-    allowed = [permissions.is_allowed(user, act) for act in [VIEW_CONSOLE, *Operation.Kind]]
+    allowed = [permissions.is_allowed(user, right) for right in [VIEW_CONSOLE, *Operation.Kind]]
     get_token(request)  # every page has a form; without this its first ETag would lack the token
     signed_in = request.META["CSRF_COOKIE"]
     reader = (user.pk, allowed, signed_in, get_language(), timezone.get_current_timezone_name())
@@ -197,11 +197,11 @@ def make_etag(request: HttpRequest, etag_source: object) -> str:
     return f'"{hashlib.sha256(source.encode()).hexdigest()[:32]}"'
 
 
-def disabled_reason(request: HttpRequest, act: Operation.Kind) -> str:
+def disabled_reason(request: HttpRequest, kind: Operation.Kind) -> str:
     """Return why the user can't do this now, to show beside the button; "" if they can."""
-    if not permissions.is_allowed(request.user, act):
+    if not permissions.is_allowed(request.user, kind):
         return gettext("Requires the permission %(permission)s.") % {
-            "permission": permission_of(act)
+            "permission": permission_of(kind)
         }
     if app_settings().read_only:
         return gettext("This site is read-only: operations are switched off.")

@@ -30,7 +30,7 @@ def test_the_lines_open_by_keyboard_and_fit_a_phone(sign_in, scheme, javascript)
     page.get_by_role("button", name="Reset all circuit breakers").click()
     command = page.locator("#aa-command")
     expect(command).not_to_be_visible()
-    page.locator(".aa-lines summary").focus()
+    page.locator(".aa-equivalents summary").focus()
     page.keyboard.press("Enter")
     expect(command).to_have_text("python manage.py reset_circuit_breakers --no-input")
     expect(command).to_be_visible()
@@ -39,7 +39,7 @@ def test_the_lines_open_by_keyboard_and_fit_a_phone(sign_in, scheme, javascript)
         page.wait_for_load_state()  # before that a phone may still show a page 980 px wide
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         assert page.evaluate(LOWEST_CONTRAST) >= 4.5
-        assert Axe().run(page, context=".aa-lines").response["violations"] == []
+        assert Axe().run(page, context=".aa-equivalents").response["violations"] == []
 
 
 def test_a_button_pressed_twice_acts_once(site, sign_in):

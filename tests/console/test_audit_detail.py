@@ -84,8 +84,8 @@ def test_it_says_who_when_why_and_through_which_door(operator):
     assert "<bdi>grace</bdi>" in part(text, "aa-actor")
     assert "Command line" in part(text, "aa-channel")
     assert "ticket 4711" in part(text, "aa-reason")
-    assert 'datetime="2026-07-01T22:30:00.000Z"' in part(text, "aa-began")
-    assert 'title="2026-07-01 22:30:02.300 UTC"' in part(text, "aa-ended")
+    assert 'datetime="2026-07-01T22:30:00.000Z"' in part(text, "aa-started")
+    assert 'title="2026-07-01 22:30:02.300 UTC"' in part(text, "aa-finished")
     assert "2.3 s" in part(text, "aa-duration")
     assert str(row.pk) in part(text, "aa-id")
 
@@ -94,7 +94,7 @@ def test_a_row_with_nothing_in_it_is_shown(operator):
     row = record(actor="", kind="", targets={}, outcome={}, channel="")
     text = page(operator, row.pk)
     assert "None given" in part(text, "aa-reason")
-    assert "datetime" not in part(text, "aa-ended")
+    assert "datetime" not in part(text, "aa-finished")
     assert 'id="aa-changes"' not in text
 
 

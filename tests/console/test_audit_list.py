@@ -166,7 +166,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
 def test_a_row_says_what_its_act_was_aimed_at(operator, kind, targets, words):
     row = record(kind=kind, targets=targets)
     assert f"<bdi>{words}</bdi></span></td>" in operator.get(LIST).text
-    assert f'<dd id="aa-aim"><bdi>{words}</bdi></dd>' in operator.get(page_of(row)).text
+    assert f'<dd id="aa-target"><bdi>{words}</bdi></dd>' in operator.get(page_of(row)).text
 
 
 @pytest.mark.parametrize("targets", [{}, [], None, "all", {"names": []}, {"names": 5}, {"tags": 1}])

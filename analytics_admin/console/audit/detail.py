@@ -65,7 +65,7 @@ def describe_operation(operation: Operation) -> dict[str, Any]:
         "meaning": status_meaning(operation),
         "duration": format_duration(operation.duration_ms),
         "is_account_deleted": is_account_deleted(operation),
-        "look_at": look_at(operation),
+        "related_model": related_model(operation),
         "requested": [*describe_figures(targets)],
         "requested_names": truncate(targets.get("names")),
         "requested_tags": truncate(targets.get("tags")),
@@ -155,7 +155,7 @@ def is_account_deleted(operation: Operation) -> bool:
     return operation.channel in signed_in and operation.user_id is None
 
 
-def look_at(operation: Operation) -> str:
+def related_model(operation: Operation) -> str:
     """Return the model whose page shows the target; "" if that is unknown."""
     if operation.targets_breakers:
         return "circuitbreaker"

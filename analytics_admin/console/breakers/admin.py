@@ -1,5 +1,6 @@
 """The circuit breakers' URLs in the admin: the list, one breaker's page, and their operations."""
 
+from functools import partial
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -19,6 +20,7 @@ from analytics_admin.console.breakers.operations import (
     ResetOne,
     ResetSelected,
     SelectedBreakersOperation,
+    SingleBreakerOperation,
 )
 from analytics_admin.i18n import localized
 from analytics_admin.models import Operation
@@ -26,6 +28,16 @@ from analytics_admin.services.errors import StoreUnavailable
 
 RESET_PATH = "reset"
 SELECTED_PATH = "-"  # the name of no breaker
+SINGLE: dict[str, type[SingleBreakerOperation]] = {
+    "control": ControlOne,
+    "reset": ResetOne,
+    "probe": ProbeOne,
+    "forget": ForgetOne,
+}
+SELECTED: dict[str, type[SelectedBreakersOperation]] = {
+    "reset": ResetSelected,
+    "control": ControlSelected,
+}
 
 
 class CircuitBreakerAdmin(DomainAdmin):
@@ -45,7 +57,9 @@ class CircuitBreakerAdmin(DomainAdmin):
             "reset_selected_url": with_query(self.url("reset_selected"), listed),
             "control_selected_url": with_query(self.url("control_selected"), listed),
             "reset_selected": BULK_LABELS["reset"].choice,
-            "controls": [(key, it.choice) for key, it in BULK_LABELS.items() if key != "reset"],
+            "controls": [
+                (key, labels.choice) for key, labels in BULK_LABELS.items() if key != "reset"
+            ],
         }
         try:
             return {**context, **describe_list(request, self._url_of)}
@@ -69,13 +83,21 @@ class CircuitBreakerAdmin(DomainAdmin):
     def further_urls(self) -> list[URLPattern]:
         return [
             self.route(f"{RESET_PATH}/", self.reset_view, "reset"),
-            self.route(f"{SELECTED_PATH}/reset/", self.reset_selected_view, "reset_selected"),
-            self.route(f"{SELECTED_PATH}/control/", self.control_selected_view, "control_selected"),
+            *(
+                self.route(
+                    f"{SELECTED_PATH}/{verb}/",
+                    partial(self.selected_view, verb),
+                    f"{verb}_selected",
+                )
+                for verb in SELECTED
+            ),
             self.route("<str:name>/", self.breaker_view, "breaker"),
-            self.route("<str:name>/control/", self.control_breaker_view, "control_breaker"),
-            self.route("<str:name>/reset/", self.reset_breaker_view, "reset_breaker"),
-            self.route("<str:name>/probe/", self.probe_breaker_view, "probe_breaker"),
-            self.route("<str:name>/forget/", self.forget_breaker_view, "forget_breaker"),
+            *(
+                self.route(
+                    f"<str:name>/{verb}/", partial(self.single_view, verb), f"{verb}_breaker"
+                )
+                for verb in SINGLE
+            ),
         ]
 
     def reset_view(self, request: HttpRequest) -> HttpResponse:
@@ -87,60 +109,29 @@ class CircuitBreakerAdmin(DomainAdmin):
                 pass  # no such breaker: a reload of the confirm page
         return ResetMany(self, request, url=self.url("reset"), back=self.url()).respond()
 
-    def reset_selected_view(self, request: HttpRequest) -> HttpResponse:
-        return self._operate_on_selected(ResetSelected, request, "reset_selected")
-
-    def control_selected_view(self, request: HttpRequest) -> HttpResponse:
-        return self._operate_on_selected(ControlSelected, request, "control_selected")
-
     def breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Show one breaker."""
         if refusal := self.refuse_to_show(request):
             return refusal
-        context = {
-            "title": name,
-            "name": name,
-            "control_url": self.url("control_breaker", name),
-            "control_disabled_reason": disabled_reason(
-                request, Operation.Kind.CONTROL_CIRCUIT_BREAKERS
-            ),
-            "reset_url": self.url("reset_breaker", name),
-            "reset_disabled_reason": disabled_reason(
-                request, Operation.Kind.RESET_CIRCUIT_BREAKERS
-            ),
-            "probe_url": self.url("probe_breaker", name),
-            "probe_disabled_reason": disabled_reason(request, Operation.Kind.ALLOW_PROBE),
-            "forget_url": self.url("forget_breaker", name),
-            "forget_disabled_reason": disabled_reason(
-                request, Operation.Kind.FORGET_CIRCUIT_BREAKER
-            ),
-            **describe_breaker(name),
-        }
+        context = {"title": name, "name": name, **describe_breaker(name)}
+        for verb, operation in SINGLE.items():
+            context[f"{verb}_url"] = self.url(f"{verb}_breaker", name)
+            context[f"{verb}_disabled_reason"] = disabled_reason(request, operation.kind)
         return self.render_live(request, "admin/analytics_admin/circuit_breaker.html", context)
 
-    def control_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        url, back = self.url("control_breaker", name), self.url("breaker", name)
-        return ControlOne(self, request, name, url=url, back=back).respond()
+    def single_view(self, verb: str, request: HttpRequest, name: str) -> HttpResponse:
+        """Do one of SINGLE to a breaker, and lead back to its page."""
+        url, back = self.url(f"{verb}_breaker", name), self.url("breaker", name)
+        return SINGLE[verb](self, request, name, url=url, back=back).respond()
 
-    def reset_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        url, back = self.url("reset_breaker", name), self.url("breaker", name)
-        return ResetOne(self, request, name, url=url, back=back).respond()
-
-    def probe_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        url, back = self.url("probe_breaker", name), self.url("breaker", name)
-        return ProbeOne(self, request, name, url=url, back=back).respond()
-
-    def forget_breaker_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        url, back = self.url("forget_breaker", name), self.url("breaker", name)
-        return ForgetOne(self, request, name, url=url, back=back).respond()
-
-    def _operate_on_selected(
-        self, operation: type[SelectedBreakersOperation], request: HttpRequest, name: str
-    ) -> HttpResponse:
-        """Lead back to the list, as the address says, in which the breakers were selected."""
+    def selected_view(self, verb: str, request: HttpRequest) -> HttpResponse:
+        """Do one of SELECTED to the breakers selected in the list, and lead back to the list."""
         listed = list_query(request.GET)
-        url, back = with_query(self.url(name), listed), with_query(self.url(), listed)
-        return operation(self, request, url=url, back=back).respond()
+        url, back = self.url(f"{verb}_selected"), self.url()
+        operation = SELECTED[verb]
+        return operation(
+            self, request, url=with_query(url, listed), back=with_query(back, listed)
+        ).respond()
 
 
 def with_query(url: str, query: str) -> str:

@@ -92,43 +92,40 @@ def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]
     Without ``detail`` it has the operations only.
     """
     try:
-        acts, missing = timeline.list_operations_on_breaker(name), ""
+        operations, missing = timeline.list_operations_on_breaker(name), ""
     except AuditUnavailable as error:
-        acts, missing = [], error.reason
-    events = timeline.build_timeline(name, detail.transitions if detail else [], acts)
+        operations, missing = [], error.reason
+    events = timeline.build_timeline(name, detail.transitions if detail else [], operations)
     return {
         "timeline": [describe_event(event) for event in events],
         "operations_missing": localized(missing),
-        "etag_source": (missing, [(act.pk, act.status, act.is_interrupted) for act in acts]),
+        "etag_source": (missing, [(row.pk, row.status, row.is_interrupted) for row in operations]),
     }
 
 
 def describe_event(event: BreakerEvent) -> dict[str, Any]:
     """Return one row; only an operation that is not done shows its status."""
-    act, move = event.act, event.transition
-    done = act is not None and act.status == Operation.Status.DONE
+    operation, move = event.act, event.transition
+    cause = format_cause(move.cause, move.to_state) if move else ""
+    done = operation is not None and operation.status == Operation.Status.DONE
     return {
         "at": event.at,
-        "act": act,
-        "words": format_operation(act)
-        if act
-        else format_cause(move.cause, move.to_state)
-        if move
-        else "",
-        "status": None if act is None or done else status_badge(act),
+        "operation": operation,
+        "text": format_operation(operation) if operation else cause,
+        "status": None if operation is None or done else status_badge(operation),
         "from": state_badge(move.from_state) if move else None,
         "to": state_badge(move.to_state) if move else None,
-        "actor": act.actor if act else move.actor if move else "",
+        "actor": operation.actor if operation else move.actor if move else "",
     }
 
 
-def format_operation(act: Operation) -> str:
+def format_operation(operation: Operation) -> str:
     """Return what an operator did, as seen by one of its breakers."""
-    if act.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and act.control:
-        return gettext("Released") if act.control == "automatic" else gettext("Held")
-    if act.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
-        return gettext("Reset all") if act.target_names is None else gettext("Reset")
-    return str(act.get_kind_display())
+    if operation.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and operation.control:
+        return gettext("Released") if operation.control == "automatic" else gettext("Held")
+    if operation.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
+        return gettext("Reset all") if operation.target_names is None else gettext("Reset")
+    return str(operation.get_kind_display())
 
 
 def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:

@@ -83,10 +83,10 @@ class SearchCacheAdmin(DomainAdmin):
         del context["etag_source"]
         return self.render(request, self.page_template, context)
 
-    def _addresses(self, request: HttpRequest, act: str) -> dict[str, str]:
+    def _addresses(self, request: HttpRequest, name: str) -> dict[str, str]:
         """Lead back to the hours from which the operation was requested."""
         hours, _complaint = parse_hours(request.GET)
-        return {"url": self.url(act) + hours_query(hours), "back": self.url() + hours_query(hours)}
+        return {"url": self.url(name) + hours_query(hours), "back": self.url() + hours_query(hours)}
 
 
 def parse_hours(sent: QueryDict) -> tuple[int, str]:

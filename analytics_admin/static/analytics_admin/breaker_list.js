@@ -1,20 +1,20 @@
-/* The ticks of the breakers' list: all of the page at once, and how many there are.
+/* The checkboxes of the list of breakers: selects the whole page, and counts the selected ones.
  *
- * Without it each is ticked by itself. Rows come and go as console.js refreshes the page.
+ * Rows come and go as console.js refreshes the page.
  */
 
 const content = document.getElementById("content-main");
 
 function count() {
   const boxes = [...content.querySelectorAll("#aa-breakers tbody [name=names]:enabled")];
-  const ticked = boxes.filter((box) => box.checked).length;
+  const checked = boxes.filter((box) => box.checked).length;
   const all = document.getElementById("aa-select-all");
-  const told = document.getElementById("aa-selection");
-  if (!all || !told) return;
-  all.checked = ticked > 0 && ticked === boxes.length;
-  all.indeterminate = ticked > 0 && ticked < boxes.length;
-  const words = ticked ? told.dataset.told.replace("{number}", ticked.toLocaleString(document.documentElement.lang)) : "";
-  if (told.textContent !== words) told.textContent = words;
+  const selection = document.getElementById("aa-selection");
+  if (!all || !selection) return;
+  all.checked = checked > 0 && checked === boxes.length;
+  all.indeterminate = checked > 0 && checked < boxes.length;
+  const text = checked ? selection.dataset.text.replace("{number}", checked.toLocaleString(document.documentElement.lang)) : "";
+  if (selection.textContent !== text) selection.textContent = text;
 }
 
 content.addEventListener("change", (event) => {

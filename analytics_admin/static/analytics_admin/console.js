@@ -1,14 +1,14 @@
-/* Keeps an open page of the console up to date: its facts from the server, its times by itself.
+/* Keeps an open page of the console up to date: facts from the server, times by itself.
  *
- * Everything works without it; then a page is as old as it says. What changes is put into the
- * page as it stands, so that focus, ticks, open details, selected text and scroll stay.
+ * Everything works without it. Changes are merged into the page, so that focus, checked boxes,
+ * open details, selected text and scroll position stay.
  */
 
 const live = document.getElementById("aa-live");
 const language = document.documentElement.lang || undefined;
 let skew = live ? Date.parse(live.dataset.now) - Date.now() : 0;
 
-// Times: in the viewer's own zone and language; ages and countdowns go on.
+// Times: in the viewer's time zone and language; ages and countdowns go on.
 
 const formats = {
   moment: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "long" }),
@@ -17,20 +17,20 @@ const formats = {
 };
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
-function age(seconds) {
+function formatAge(seconds) {
   const past = Math.max(0, Math.floor(seconds));
   const [unit, length] = UNITS.find(([, length]) => past >= length) ?? UNITS.at(-1);
   return formats.age.format(-Math.floor(past / length), unit);
 }
 
-function remaining(seconds) {
+function formatRemaining(seconds) {
   const whole = Math.ceil(seconds);
   const two = (number) => String(number).padStart(2, "0");
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-function words(element) {
+function formatTime(element) {
   const at = Date.parse(element.dateTime);
   const ahead = (at - Date.now() - skew) / 1000;
   switch (element.dataset.aaAs) {
@@ -38,27 +38,27 @@ function words(element) {
     case "clock":
       return formats[element.dataset.aaAs].format(at);
     case "age":
-      return age(-ahead);
+      return formatAge(-ahead);
     case "countdown":
-      if (ahead <= 0) return element.dataset.aaOver || remaining(0);
-      return ahead < 86400 ? remaining(ahead) : element.textContent;
+      if (ahead <= 0) return element.dataset.aaOver || formatRemaining(0);
+      return ahead < 86400 ? formatRemaining(ahead) : element.textContent;
     default:
       return element.textContent;
   }
 }
 
-function tell(part) {
-  for (const element of part.querySelectorAll("time[data-aa-as]")) {
-    const now = words(element);
+function updateTimes(root) {
+  for (const element of root.querySelectorAll("time[data-aa-as]")) {
+    const now = formatTime(element);
     if (element.textContent !== now) element.textContent = now;
   }
 }
 
-// The page as it stands becomes the fresh one, node by node; what is the same is not touched.
+// Merge the fresh page into the open one, node by node; equal nodes are left alone.
 
 const key = (node) => (node.nodeType === Node.ELEMENT_NODE && (node.dataset.key || node.id)) || "";
 
-function become(old, fresh) {
+function merge(old, fresh) {
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) {
       old.removeAttribute(name);
@@ -77,7 +77,7 @@ function become(old, fresh) {
     }
     if (known === next) next = next.nextSibling;
     else old.insertBefore(known, next);
-    if (known.nodeType === Node.ELEMENT_NODE) become(known, wanted);
+    if (known.nodeType === Node.ELEMENT_NODE) merge(known, wanted);
     else if (known.nodeValue !== wanted.nodeValue) known.nodeValue = wanted.nodeValue;
   }
   while (next) {
@@ -90,18 +90,18 @@ function become(old, fresh) {
 function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const [old, content] = [document, fresh].map((page) => page.getElementById("content-main"));
-  const news = fresh.getElementById("aa-live");
-  skew = Date.parse(news.dataset.now) - Date.now();
-  live.dataset.tag = news.dataset.tag;
-  tell(content);
+  const freshLive = fresh.getElementById("aa-live");
+  skew = Date.parse(freshLive.dataset.now) - Date.now();
+  live.dataset.tag = freshLive.dataset.tag;
+  updateTimes(content);
   const focused = document.activeElement;
-  become(old, content);
+  merge(old, content);
   if (focused !== document.activeElement && focused.isConnected) {
     focused.focus({ preventScroll: true });
   }
 }
 
-// Looking what is new: at a steady pace, never in a hidden tab, and never silently in vain.
+// Refresh at a steady pace, never in a hidden tab, and say so when it fails.
 
 const seconds = Number(live?.dataset.seconds) || 0;
 const part = (name) => document.getElementById(`aa-live-${name}`);
@@ -109,13 +109,13 @@ let updated = Date.now();
 let timer;
 let paused = false;
 let ended = false;
-let looking = false;
+let refreshing = false;
 
-function complain(trouble) {
+function showTrouble(trouble) {
   const element = part("trouble");
   if (!trouble && element.hidden) return;
-  const told = trouble && element.dataset[trouble].replace("{time}", formats.clock.format(updated));
-  if (element.textContent !== told) element.textContent = told;
+  const text = trouble && element.dataset[trouble].replace("{time}", formats.clock.format(updated));
+  if (element.textContent !== text) element.textContent = text;
   element.hidden = part("reload").hidden = !trouble;
   document.getElementById("content-main").classList.toggle("aa-stale", Boolean(trouble));
 }
@@ -123,10 +123,10 @@ function complain(trouble) {
 function end(trouble) {
   ended = true;
   part("pause").hidden = true;
-  complain(trouble);
+  showTrouble(trouble);
 }
 
-async function look() {
+async function load() {
   try {
     const response = await fetch(location.href.split("#")[0], {
       headers: { "X-Console-Refresh": "1", "If-None-Match": live.dataset.tag },
@@ -137,20 +137,20 @@ async function look() {
     if (response.type === "opaqueredirect") return end("signedOut");
     if ([401, 403, 404].includes(response.status)) return end("gone");
     if (response.status === 200) show(await response.text());
-    else if (response.status !== 304) return complain("late");
+    else if (response.status !== 304) return showTrouble("late");
     updated = Date.now();
-    complain("");
+    showTrouble("");
   } catch {
-    complain("late");
+    showTrouble("late");
   }
 }
 
 async function refresh() {
-  if (looking) return;
-  looking = true;
+  if (refreshing) return;
+  refreshing = true;
   clearTimeout(timer);
-  await look();
-  looking = false;
+  await load();
+  refreshing = false;
   schedule();
 }
 
@@ -167,10 +167,10 @@ function pause() {
 }
 
 function tick() {
-  tell(document);
+  updateTimes(document);
   if (seconds) {
-    const told = part("age").dataset.age.replace("{age}", age((Date.now() - updated) / 1000));
-    if (part("age").textContent !== told) part("age").textContent = told;
+    const text = part("age").dataset.age.replace("{age}", formatAge((Date.now() - updated) / 1000));
+    if (part("age").textContent !== text) part("age").textContent = text;
   }
 }
 
