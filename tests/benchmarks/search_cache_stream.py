@@ -27,7 +27,7 @@ class Stream:
     outdated: int
     latencies: list[float]
     computations: int
-    most_for_one_token: int
+    most_for_one_epoch: int
     bypassed: int
 
 
@@ -60,7 +60,7 @@ def stream(url: str) -> Stream:
         outdated=_outdated(requests, done),
         latencies=sorted(each.ended - each.due for each in requests),
         computations=len(backend.log),
-        most_for_one_token=max(grants.values()),
+        most_for_one_epoch=max(grants.values()),
         bypassed=bypassed,
     )
 
@@ -88,7 +88,7 @@ def stream_lines(seen: Stream) -> list[Line]:
     name = f"{CLEARS} clears at {RATE:,.0f} requests/s"
     exactly = [
         (f"{name}: outdated answers of {seen.requests:,}", seen.outdated, 0),
-        (f"{name}: most computations per key and token", seen.most_for_one_token, 1),
+        (f"{name}: most computations per key and epoch", seen.most_for_one_epoch, 1),
         (f"{name}: searches without the store", seen.bypassed, 0),
     ]
     p99 = 1000 * seen.latencies[int(0.99 * len(seen.latencies))]

@@ -1,4 +1,4 @@
-"""Stale values computed anew behind the backs of their callers; over both stores."""
+"""Stale values refreshed in the background, over both stores."""
 
 import asyncio
 import threading

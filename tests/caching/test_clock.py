@@ -1,4 +1,4 @@
-"""The store's time as a process reckons it between two looks at the store's clock."""
+"""The store's time as a process derives it between two reads of the store's clock."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Counts, the signal that there are some, and the spans that sum them up."""
+"""Counts, their announcement, and the buckets that sum them up."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Token record and entries: what is read back is what was written, damage reads as missing."""
+"""Epoch record and entries: they read back as written; damaged ones count as missing."""
 
 from math import inf
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from analytics_admin.caching.entries import decode_entry, entry_head
 from analytics_admin.caching.epochs import EpochRecord, decode_record, new_record
 
-tokens = st.text(max_size=20)
+epochs = st.text(max_size=20)
 records = st.builds(
     EpochRecord,
-    accepted=st.frozensets(tokens, min_size=1),
-    servable_until=st.dictionaries(tokens, st.floats(allow_nan=False, allow_infinity=False)),
+    accepted=st.frozensets(epochs, min_size=1),
+    servable_until=st.dictionaries(epochs, st.floats(allow_nan=False, allow_infinity=False)),
 )
 
 
@@ -55,13 +55,13 @@ def test_every_new_record_replaces_every_other() -> None:
     assert all(a.replaces(b) for a in drawn for b in drawn if a is not b)
 
 
-def test_a_record_that_keeps_one_token_replaces_nothing() -> None:
+def test_a_record_that_keeps_one_epoch_replaces_nothing() -> None:
     earlier = EpochRecord(accepted=frozenset({"a", "b"}))
     assert not EpochRecord(accepted=frozenset({"b", "c"})).replaces(earlier)
     assert EpochRecord(accepted=frozenset({"c"})).replaces(earlier)
 
 
-def test_a_soft_clear_accepts_a_new_token_and_leaves_the_old_servable_for_its_bound():
+def test_a_soft_clear_accepts_a_new_epoch_and_leaves_the_old_servable_for_its_bound():
     before = EpochRecord(accepted=frozenset({"a"}))
     after = before.soft_cleared(now=100.0, bound=30.0)
     assert after.replaces(before)

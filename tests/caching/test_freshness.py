@@ -1,4 +1,4 @@
-"""Which values count: told from what lay in the store alone."""
+"""Which stored values count, from their reading alone."""
 
 import json
 
@@ -28,7 +28,7 @@ def state(
     ("epochs", "expected"),
     [("a", "fresh"), ("b", "fresh"), ("s", "stale"), ("over", "absent"), ("c", "absent")],
 )
-def test_a_value_counts_by_its_token(epochs, expected):
+def test_a_value_counts_by_its_epoch(epochs, expected):
     assert state(epochs) == expected
     assert state(f"{epochs},t,u", tags=(b"t", b"u")) == expected
 
@@ -37,7 +37,7 @@ def test_a_value_counts_by_its_token(epochs, expected):
 @pytest.mark.parametrize(
     "tags", [(b"t",), (b"t", b"x"), (b"u", b"t"), (b"t", b"u", b"v"), (b"t", None), ()]
 )
-def test_a_value_with_other_tags_or_tokens_is_absent(epochs, tags):
+def test_a_value_with_other_tags_or_epochs_is_absent(epochs, tags):
     assert state(f"{epochs},t,u", tags=tags) == "absent"
 
 

@@ -1,4 +1,4 @@
-"""A clear removes all of the search cache and nothing else, in either way; a preview nothing."""
+"""A hard clear removes all of the search cache and nothing else; a preview removes nothing."""
 
 from dataclasses import asdict
 from typing import Any
@@ -24,7 +24,7 @@ from tests.support.servers import StoreServer, free_port
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 
 
-def test_a_dedicated_database_is_emptied_but_for_the_new_token(settings: Any) -> None:
+def test_a_dedicated_database_is_emptied_but_for_the_new_epoch(settings: Any) -> None:
     use_caches(settings, dedicated=True, search=redis_alias("search"))
     fill("search", range(250))
     raw().set("raw:foreign", "x")

@@ -1,4 +1,4 @@
-"""A clear that the store refuses, loses or cannot answer says so, in time and without secrets."""
+"""A clear that the store refuses, loses or cannot answer reports it, in time, without secrets."""
 
 import re
 import socket
@@ -253,7 +253,7 @@ class TestLostReplies:
         use_store(settings, store.url, dedicated=True)
         assert keys_in() == set()
 
-    def test_a_sweep_goes_on_when_its_token_arrived_and_the_reply_did_not(
+    def test_a_sweep_goes_on_when_its_epoch_arrived_and_the_reply_did_not(
         self, settings: Any, store: StoreServer
     ) -> None:
         raw().set(record_key("search"), new_record().encode())
@@ -263,7 +263,7 @@ class TestLostReplies:
             assert (outcome.keys, outcome.way) == (10, "unlink")
             assert keys_in() == set()
 
-    def test_a_sweep_whose_token_is_unknown_removes_nothing(
+    def test_a_sweep_whose_epoch_is_unknown_removes_nothing(
         self, settings: Any, store: StoreServer
     ) -> None:
         raw().set(record_key("search"), new_record().encode())
@@ -275,7 +275,7 @@ class TestLostReplies:
 
 
 @BOTH_WAYS
-def test_a_store_that_says_yes_but_keeps_the_old_token_fails_the_clear(
+def test_a_store_that_says_yes_but_keeps_the_old_epoch_fails_the_clear(
     settings: Any, store: StoreServer, dedicated: bool
 ) -> None:
     use_store(settings, store.url, dedicated=dedicated)

@@ -1,4 +1,4 @@
-"""Whatever the prefixes and the keys: all of ours go, and nothing else, on a real server."""
+"""For any prefixes and keys, a clear removes all of the cache's keys and nothing else."""
 
 from typing import Any
 

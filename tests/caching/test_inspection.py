@@ -1,4 +1,4 @@
-"""What is said before a clear: keys, bytes, strangers in the database, the backend's load."""
+"""What a preview and a status know: keys, bytes, other keys in the database, the load."""
 
 import time
 from collections.abc import Iterator

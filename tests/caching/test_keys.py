@@ -1,4 +1,4 @@
-"""Keys of the search cache: equal ones agree everywhere, different ones never meet."""
+"""Keys of the search cache: equal keys get one name, different keys never collide."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which keys are an alias' own: the whole shape decides, for any prefix and any neighbour."""
+"""Which keys belong to an alias: the whole form decides, for any prefix and any neighbour."""
 
 import fnmatch
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who computes, who waits, and whose result is kept: leases, over both stores."""
+"""Leases: who computes, who waits, and whose result is kept; over both stores."""
 
 import threading
 import time

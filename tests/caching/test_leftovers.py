@@ -1,4 +1,4 @@
-"""Which keys a sweep or a clear may take: judged by how they begin, under the record as it is."""
+"""Which keys a sweep or a clear may remove: their beginning and the epoch record decide."""
 
 import pytest
 
@@ -17,17 +17,17 @@ def head(epochs: str) -> bytes:
     [
         ("new", 0, True),
         ("back", 0, True),
-        ("new,tag-token", 0, True),
+        ("new,tag-epoch", 0, True),
         ("new," + "t" * 500, 0, True),
         ("soft", 99.9, True),
-        ("soft,tag-token", 99.9, True),
+        ("soft,tag-epoch", 99.9, True),
         ("soft", 100.0, False),
         ("old", 0, False),
         ("old,new", 0, False),
         ("newer", 0, False),
     ],
 )
-def test_a_value_is_needed_while_its_token_is_accepted_or_servable(epochs, now, needed):
+def test_a_value_is_needed_while_its_epoch_is_accepted_or_servable(epochs, now, needed):
     assert is_needed("value", head(epochs), RECORD, now=now) is needed
 
 
@@ -50,11 +50,11 @@ def test_without_a_record_no_value_is_needed():
         (b"", False),
     ],
 )
-def test_a_lease_is_needed_while_its_token_is(lease, needed):
+def test_a_lease_is_needed_while_its_epoch_is(lease, needed):
     assert is_needed("lease", lease, RECORD, now=0) is needed
 
 
-def test_the_token_of_a_tag_is_needed_and_what_somebody_else_calls_a_tag_is_not():
+def test_the_epoch_of_a_tag_is_needed_and_what_somebody_else_calls_a_tag_is_not():
     assert is_needed("tag", b"abcdefghij-_", RECORD, now=0)
     assert not is_needed("tag", b'"abcdefghij"', RECORD, now=0)
     assert not is_needed("tag", b"", RECORD, now=0)

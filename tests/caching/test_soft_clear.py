@@ -1,4 +1,4 @@
-"""What a soft clear and its undo, as changes of the record, do to values; over both stores."""
+"""What a soft clear and its undo, as changes of the epoch record, do to values."""
 
 import time
 from typing import Any

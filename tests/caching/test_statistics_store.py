@@ -1,4 +1,4 @@
-"""What processes count arrives in the breakers' alias: once, by minute, and later if need be."""
+"""Counts arrive in the breakers' alias once, by minute, and later if need be."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Tags of the search cache: cleared in one step, forgotten by nobody."""
+"""Tags of the search cache: cleared in one step, for every reader."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""What hangs, such as the look-up of a name, holds a caller up for no longer than its patience.
+"""A hanging call, such as a name look-up, holds a caller up no longer than its budget.
 
-No time-out of a socket ends it, and a process that is busy with other callers is no excuse.
+No socket time-out ends it, and a process that is busy with other callers is no excuse.
 """
 
 import asyncio

@@ -94,7 +94,7 @@ def test_keys_of_another_type_are_replaced(crew):
     assert worker.ask(tasks.get_or_compute, "q", "never", ("x",))[:2] == ("new", "hit")
 
 
-def test_a_lost_tag_token_makes_its_values_absent_for_good(crew):
+def test_a_lost_tag_epoch_makes_its_values_absent_for_good(crew):
     one, other = crew.workers[:2]
     one.ask(tasks.get_or_compute, "q", "old", ("x",))
     for key in store().keys("*tag:*"):
@@ -137,7 +137,7 @@ def test_no_version_goes_back_over_twenty_clears_at_traffic(crew, tmp_path: Path
     seen = [worker.answer() for worker in searching]
     assert sum(each["outdated"] for each in seen) == 0
     assert sum(each["calls"] for each in seen) > 1000
-    # Up to two per version: one that a clear caught in flight, and one under the new token.
+    # Up to two per version: one that a clear caught in flight, and one under the new epoch.
     computed = [path.read_text().split() for path in tmp_path.glob("computed-*")]
     assert len(computed) == 20
     assert max(versions.count(each) for versions in computed for each in versions) <= 2

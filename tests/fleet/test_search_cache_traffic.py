@@ -101,7 +101,7 @@ CLEARINGS: dict[str, Callable[[], object]] = {
     "clear by tag": lambda: search_cache.clear_tags(["products"]),
     "flushall": lambda: store().flushall(),
     "record evicted": lambda: store().delete(record_key("search")),
-    "tag token evicted": lambda: store().delete(*store().keys("*tag:*")),
+    "tag epoch evicted": lambda: store().delete(*store().keys("*tag:*")),
 }
 
 
@@ -116,7 +116,7 @@ def test_nothing_from_before_a_clear_is_served_after_it_at_two_thousand_requests
     assert outdated(requests, done) == []
     assert {request.version for request in requests} >= set(range(2, CLEARS + 1, 2))
     assert len(requests) > 0.9 * RATE * CLEARS / 2 * PAUSE
-    # One computation for each key and token, however many asked.
+    # One computation for each key and epoch, however many asked.
     taken = grants(crew)
     assert set(taken.values()) == {1}
     assert len(backend.log) == len(taken)

@@ -43,7 +43,7 @@ def raw(alias: str = "search") -> Any:
 
 
 def keys_in(alias: str = "search") -> set[bytes]:
-    """Return every key of the alias' database but the token record."""
+    """Return every key of the alias' database but the epoch record."""
     return set(raw(alias).keys("*")) - {record_key("search").encode()}
 
 

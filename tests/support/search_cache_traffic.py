@@ -20,7 +20,7 @@ from tests.support.search_backend import compute
 KEPT_FOR = 300
 Compute = Callable[[], Any]
 granted: list[tuple[str, str]] = []
-"""The leases that this process took: of which value, under which tokens."""
+"""The leases that this process took: of which value, under which epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ def another() -> SearchCache:
 
 
 def record() -> EpochRecord:
-    """Return the token record as it lies in the store."""
+    """Return the epoch record as it lies in the store."""
     alias = caches["search"]
     if isinstance(alias, LocMemCache):
         found = decode_record(alias.get(RECORD_NAME))

@@ -1,6 +1,6 @@
--- KEYS: the sender's mark, minute, hour. ARGV: the batch's name, lives of mark and counts, then
--- field, amount ... A reply can be lost after the counts were added: the batch comes again then, and
--- must not count twice.
+-- KEYS: the sender's mark, minute, hour. ARGV: the batch's name, ttl of the mark, ttl of the counts,
+-- then field, amount ... A reply can be lost after the counts were added; the batch is sent again then
+-- and must not count twice.
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 for key = 2, 3 do

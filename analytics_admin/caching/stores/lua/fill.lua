@@ -1,12 +1,12 @@
--- ARGV: the claim's lease, its stamp, fresh ms, kept ms, computed ms, value or nothing
+-- ARGV: the claim's lease, its epochs, fresh ms, kept ms, computed ms, value or nothing
 local seen = redis.call('MGET', KEYS[1], KEYS[3], unpack(KEYS, 4))
 local now = now_ms()
-local accepted, tail = accepted_tokens(seen[1]), ''
+local accepted, tail = accepted_epochs(seen[1]), ''
 for i = 4, #KEYS do tail = tail .. ',' .. (seen[i - 1] or '') end
 local fence = string.match(ARGV[1], '^%S+')
-local holds = accepted and is_one_of(ARGV[2], accepted, tail)
+local holds = accepted and is_accepted(ARGV[2], accepted, tail)
   and seen[2] and string.match(seen[2], '^%S+') == fence
--- The value first: once a script has written, a server that is out of memory lets all else pass.
+-- The value first: after a first write, a server that is out of memory lets the others pass.
 if holds and ARGV[6] then
   set(KEYS[2], head(ARGV[2], now, ARGV[3], ARGV[5]) .. ARGV[6], ARGV[4])
 end

@@ -1,21 +1,21 @@
--- KEYS: the record, then keys of one kind. ARGV: the kind, 1 to remove those that are needed no
--- more. Returns how many these are. A key's first 64 bytes hold its token.
-local record = redis.pcall('GET', KEYS[1])
-local known, accepted, servable = pcall(cjson.decode, type(record) == 'string' and record or '')
-local tokens = {}
-if known and type(accepted) == 'table' then
-  servable = type(accepted.servable_until) == 'table' and accepted.servable_until or {}
+-- KEYS: the epoch record, then keys of one kind. ARGV: the kind, 1 to remove the keys that are not
+-- needed any more. Returns their number. The first 64 bytes of a value or lease hold its epoch.
+local raw = redis.pcall('GET', KEYS[1])
+local ok, record = pcall(cjson.decode, type(raw) == 'string' and raw or '')
+local epochs = {}
+if ok and type(record) == 'table' then
+  local servable = type(record.servable_until) == 'table' and record.servable_until or {}
   local now = redis.call('TIME')
   now = now[1] + now[2] / 1000000
-  for token, till in pairs(servable) do tokens[token] = type(till) == 'number' and till > now end
-  if type(accepted.accepted) == 'table' then
-    for _, token in ipairs(accepted.accepted) do tokens[token] = true end
+  for epoch, till in pairs(servable) do epochs[epoch] = type(till) == 'number' and till > now end
+  if type(record.accepted) == 'table' then
+    for _, epoch in ipairs(record.accepted) do epochs[epoch] = true end
   end
 end
 local function is_needed(head)
   if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
   local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ [%d.]+ ([^%s,]+)'
-  return tokens[string.match(head, form) or ''] == true
+  return epochs[string.match(head, form) or ''] == true
 end
 local outdated = {}
 for i = 2, #KEYS do
