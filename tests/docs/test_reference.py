@@ -23,7 +23,7 @@ from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
 from analytics_admin.models import Operation
 from analytics_admin.permissions import VIEW_CONSOLE, permission_of
-from analytics_admin.services import Actor, to_json
+from analytics_admin.services import Actor, errors, to_json
 from analytics_admin.services.breakers.types import BreakerActivity, BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheCounts, SearchCacheStatus
 from tests.docs.pages import ROOT, code_blocks, first_names, names, read, rows, sections
@@ -378,6 +378,15 @@ def test_every_method_of_the_search_cache_is_there_and_none_is_invented() -> Non
     twins = {name for name in public if name[0] == "a" and name[1:] in public}
     assert told == public - twins
     assert all(f"`{name}`" in PYTHON for name in twins)
+
+
+def test_every_error_of_an_operator_is_there_with_its_code() -> None:
+    told = {names(row[0])[0]: names(row[1]) for row in rows(PYTHON, "error")}
+    found = {name: getattr(errors, name) for name in errors.__all__ if name != "OperatorError"}
+    assert told.keys() == found.keys()
+    for name, error in found.items():
+        assert issubclass(error, errors.OperatorError)
+        assert name == "OperationFailed" or error.code in told[name]
 
 
 @pytest.mark.parametrize("page", ["settings", "signals", "python"])
