@@ -25,7 +25,7 @@ class OperationListView(ReadView):
         options = self.read_query(request, OperationsQuery)
         paging = {name: options.pop(name) for name in ("page", "page_size") if name in options}
         page = page_operations(chosen=OperationFilter(**options), **paging)
-        return page_response(page, [to_json(operation) for operation in page.operations])
+        return page_response(page, page.operations)
 
 
 class OperationView(ReadView):

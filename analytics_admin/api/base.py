@@ -1,6 +1,6 @@
 """Base views: authentication, throttling, permission, request parsing and responses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -34,6 +34,7 @@ from analytics_admin.permissions import VIEW_CONSOLE
 from analytics_admin.services.audit import Actor, non_atomic
 from analytics_admin.services.audit_log import OperationPage
 from analytics_admin.services.breakers.types import BreakerPage
+from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import OperationResult, deny
 
 
@@ -187,12 +188,14 @@ def operation_response(result: OperationResult) -> Response:
     return Response(body, headers=headers)
 
 
-def page_response(page: BreakerPage | OperationPage, results: list[Any], **extra: Any) -> Response:
-    """Return the response with one page of a list; a page beyond the last is not found."""
+def page_response(
+    page: BreakerPage | OperationPage, items: Iterable[Any], **extra: Any
+) -> Response:
+    """Return the response with the items of one page; a page beyond the last is not found."""
     if page.page > page.pages:
         raise NotFound(f"There is no page {page.page}: the last one is {page.pages}")
     position = {"count": page.count, "page": page.page, "pages": page.pages}
-    return Response({**position, **extra, "results": results})
+    return Response({**position, **extra, "results": [to_json(item) for item in items]})
 
 
 def _query_pairs(request: Request) -> list[tuple[str, str]]:

@@ -39,8 +39,7 @@ from analytics_admin.services.runner import FAILURE_MESSAGES
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
         page = page_breakers(**self.read_query(request, BreakersQuery))
-        results = [to_json(status) for status in page.breakers]
-        return page_response(page, results, states=dict(page.states))
+        return page_response(page, page.breakers, states=dict(page.states))
 
 
 class ResetCircuitBreakersView(OperatorView):
