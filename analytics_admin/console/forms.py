@@ -122,8 +122,8 @@ class ConfirmClearForm(ConfirmForm):
 
 def _tags_error(mode: str, tags: Sequence[str]) -> "str | _StrPromise":
     if mode != "tags":
-        words = _("This mode clears all results. Leave this empty, or choose “By tag”.")
-        return words if tags else ""
+        error = _("This mode clears all results. Leave this empty, or choose “By tag”.")
+        return error if tags else ""
     if not tags:
         return _("Enter at least one tag.")
     if len(set(tags)) > MAX_TAGS_PER_CLEAR:

@@ -76,8 +76,8 @@ class OperationAdmin(DomainAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the admin's own list, with a link to export it."""
-        chosen = selection_query(request.GET)
-        export_url = self.url("export") + (f"?{chosen}" if chosen else "")
+        selection = selection_query(request.GET)
+        export_url = self.url("export") + (f"?{selection}" if selection else "")
         title = capfirst(str(self.opts.verbose_name_plural))
         own = {**common_context(), "title": title, "export_url": export_url}
         context = {**own, **(extra_context or {})}

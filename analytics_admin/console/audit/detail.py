@@ -44,7 +44,6 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "in_use": _("Tags in use"),
     "seen": _("Results checked"),
     "removed": _("Results removed"),
-    "resumed": _("Went on where one was cut off"),
 }
 METHODS: Mapping[str, "_StrPromise"] = {
     "flush": _("Database flush"),
@@ -88,8 +87,8 @@ class TruncatedList:
         """How many are left out, as a text; "" for none."""
         if not self.unshown:
             return ""
-        words = ngettext("and %(number)s more", "and %(number)s more", self.unshown)
-        return words % {"number": count(self.unshown)}
+        text = ngettext("and %(number)s more", "and %(number)s more", self.unshown)
+        return text % {"number": count(self.unshown)}
 
 
 def truncate(items: Any, whole: Any = 0) -> TruncatedList:
@@ -99,22 +98,22 @@ def truncate(items: Any, whole: Any = 0) -> TruncatedList:
     """
     listed = items if isinstance(items, list) else []
     shown = listed[:MAX_LISTED]
-    known = whole if isinstance(whole, int) else 0
-    return TruncatedList(shown=shown, unshown=max(known, len(listed)) - len(shown))
+    total = whole if isinstance(whole, int) else 0
+    return TruncatedList(shown=shown, unshown=max(total, len(listed)) - len(shown))
 
 
 def describe_transitions(outcome: Mapping[str, Any]) -> TruncatedList:
     """Return each breaker's state before and after."""
-    found = truncate(outcome.get("results"), outcome.get("moved"))
+    moves = truncate(outcome.get("results"), outcome.get("moved"))
     rows = [
         {
             "name": str(row.get("name", "")),
             "from": state_badge(str(row.get("from", ""))),
             "to": state_badge(str(row.get("to", ""))),
         }
-        for row in map(_mapping, found.shown)
+        for row in map(_mapping, moves.shown)
     ]
-    return TruncatedList(shown=rows, unshown=found.unshown)
+    return TruncatedList(shown=rows, unshown=moves.unshown)
 
 
 def describe_figures(fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -146,7 +146,7 @@ class PolicyRow:
     """One option as the page shows it; ``default`` is what it would be otherwise."""
 
     option: str
-    words: str
+    label: str
     value: str
     default: str
     chosen_by: str
@@ -158,7 +158,7 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
     return [
         PolicyRow(
             option=option.name,
-            words=str(OPTIONS[option.name][0]) if option.name in OPTIONS else option.name,
+            label=str(OPTIONS[option.name][0]) if option.name in OPTIONS else option.name,
             value=format_policy_value(option.name, option.value, values),
             default=format_policy_value(option.name, option.default, values),
             chosen_by=str(_CHOSEN_BY[option.chosen_by]),
@@ -228,12 +228,12 @@ _READ_AS: dict[str, Callable[[Any], str]] = {
 def format_rule(cause: str, consecutive_failures: int) -> str:
     """Return the rule that opened a breaker as a sentence."""
     if cause == "consecutive_failures":
-        words = ngettext(
+        text = ngettext(
             "%(number)s consecutive failure reached the threshold.",
             "%(number)s consecutive failures reached the threshold.",
             consecutive_failures,
         )
-        return words % {"number": count(consecutive_failures)}
+        return text % {"number": count(consecutive_failures)}
     sentences = {
         "failure_rate": gettext("The failure rate reached its threshold."),
         "slow_call_rate": gettext("The slow call rate reached its threshold."),

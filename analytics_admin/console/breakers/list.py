@@ -47,8 +47,8 @@ def list_query(sent: QueryDict) -> str:
 
     Unknown parameters are left out.
     """
-    page = _page_asked_for(sent)
-    return _encoded({**_asked(ListForm(sent)), "page": "" if page == 1 else page})
+    page = _read_page(sent)
+    return _encode({**_read_filters(ListForm(sent)), "page": "" if page == 1 else page})
 
 
 def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[str, Any]:
@@ -60,34 +60,34 @@ def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[st
         StoreUnavailable
     """
     form = ListForm(request.GET)
-    asked = _asked(form)
-    found = _page_of(asked, _page_asked_for(request.GET))
-    leaves = Paginator(range(found.count), MAX_BREAKERS_PER_PAGE).page(found.page)
-    recent = {name: summarize_recent(activity) for name, activity in found.activity.items()}
-    kept = _encoded(asked)
+    filters = _read_filters(form)
+    page = _find_page(filters, _read_page(request.GET))
+    paged = Paginator(range(page.count), MAX_BREAKERS_PER_PAGE).page(page.page)
+    recent = {name: summarize_recent(activity) for name, activity in page.activity.items()}
+    query = _encode(filters)
     return {
         "etag_source": (
-            asked,
-            found.page,
-            found.count,
-            found.states,
-            rows_etag_source(found, recent),
+            filters,
+            page.page,
+            page.count,
+            page.states,
+            rows_etag_source(page, recent),
         ),
-        "filter_form": ListForm(initial={**asked, "sort": asked["sort"] or DEFAULT_SORT}),
+        "filter_form": ListForm(initial={**filters, "sort": filters["sort"] or DEFAULT_SORT}),
         "complaint": ""
         if form.is_valid()
         else gettext("Unknown filter. Showing all circuit breakers."),
-        "filtered": bool(asked["search"] or asked["state"]),
-        "listing": bool(found.breakers),
+        "filtered": bool(filters["search"] or filters["state"]),
+        "listing": bool(page.breakers),
         "headings": column_headings(),
         # Built when the template asks for them: a page that is not new needs none.
-        "rows": build_rows(found, recent, url_of),
-        "page": leaves,
-        "page_range": leaves.paginator.get_elided_page_range(found.page),
-        "page_address": f"?{kept}&page=" if kept else "?page=",
-        "listed": count(found.count),
-        "verdict": verdict(found.states),
-        "tone": tone(found.states),
+        "rows": build_rows(page, recent, url_of),
+        "page": paged,
+        "page_range": paged.paginator.get_elided_page_range(page.page),
+        "page_address": f"?{query}&page=" if query else "?page=",
+        "listed": count(page.count),
+        "verdict": verdict(page.states),
+        "tone": tone(page.states),
     }
 
 
@@ -111,35 +111,35 @@ def tone(states: Mapping[str, int]) -> str:
     return "good" if met == {"closed"} else "warn"
 
 
-def _asked(form: ListForm) -> dict[str, str]:
-    asked = form.cleaned_data if form.is_valid() else {}
-    return {key: asked.get(key, "") for key in ("search", "state", "sort")}
+def _read_filters(form: ListForm) -> dict[str, str]:
+    filters = form.cleaned_data if form.is_valid() else {}
+    return {key: filters.get(key, "") for key in ("search", "state", "sort")}
 
 
-def _page_asked_for(sent: QueryDict) -> int:
+def _read_page(sent: QueryDict) -> int:
     try:
         return max(1, int(sent.get("page") or 1))
     except ValueError:
         return 1
 
 
-def _page_of(asked: Mapping[str, str], number: int) -> BreakerPage:
+def _find_page(filters: Mapping[str, str], number: int) -> BreakerPage:
     """Return the page, or the last one if there are fewer."""
-    wanted: dict[str, Any] = {
-        "state": asked["state"] or None,
-        "search": asked["search"],
-        "sort": asked["sort"] or DEFAULT_SORT,
+    arguments: dict[str, Any] = {
+        "state": filters["state"] or None,
+        "search": filters["search"],
+        "sort": filters["sort"] or DEFAULT_SORT,
         "activity": True,
     }
-    found = queries.page_breakers(**wanted, page=number)
-    if number <= found.pages:
-        return found
-    found = queries.page_breakers(**wanted, page=found.pages)
+    page = queries.page_breakers(**arguments, page=number)
+    if number <= page.pages:
+        return page
+    page = queries.page_breakers(**arguments, page=page.pages)
     # Breakers may have been forgotten between the two queries.
-    return found if found.page <= found.pages else queries.page_breakers(**wanted)
+    return page if page.page <= page.pages else queries.page_breakers(**arguments)
 
 
-def _encoded(asked: Mapping[str, Any]) -> str:
+def _encode(filters: Mapping[str, Any]) -> str:
     """Return the query without default values."""
     default = ("sort", DEFAULT_SORT)
-    return urlencode({k: v for k, v in asked.items() if v and (k, v) != default})
+    return urlencode({k: v for k, v in filters.items() if v and (k, v) != default})

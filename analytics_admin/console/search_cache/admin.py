@@ -23,8 +23,8 @@ from analytics_admin.services.search_cache import queries
 from analytics_admin.services.search_cache.operations import MAX_TAG_CHARS
 from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES, SearchCacheStatus
 
-TOLD_AGAIN = 30.0
-"""Seconds for which a sample of a large database, and hours long past, are reused."""
+MAX_STATUS_AGE = 30.0
+"""Seconds for which a sample of a large database and the counts of past hours are reused."""
 MAX_CLEARS_SHOWN = 5
 
 
@@ -34,9 +34,9 @@ class SearchCacheAdmin(DomainAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         hours, complaint = parse_hours(request.GET)
         minutes = min(60 * hours + 1, MAX_HISTORY_MINUTES)
-        status = queries.describe_search_cache(minutes=minutes, max_age=TOLD_AGAIN)
+        status = queries.describe_search_cache(minutes=minutes, max_age=MAX_STATUS_AGE)
         disabled = disabled_reason(request, Operation.Kind.CLEAR_SEARCH_CACHE)
-        told = {
+        facts = {
             **describe_facts(status),
             "charts": describe_history(status, hours),
             "clears": describe_clears(queries.list_recent_clears(MAX_CLEARS_SHOWN)),
@@ -45,19 +45,19 @@ class SearchCacheAdmin(DomainAdmin):
             "disabled_reason": disabled,
         }
         return {
-            # The load falls as a minute passes; it is shown anew whenever the counts change.
+            # The load falls as a minute passes; it is recomputed whenever the counts change.
             "etag_source": (
-                told,
+                facts,
                 replace(status, load=None, history=None, server_bytes=None, bytes=None),
             ),
             "status": status,
             "load": describe_load(asdict(status.load)) if status.load else {},
-            "periods": [(each, format_period(each), each == hours) for each in SCALES],
+            "periods": [(choice, format_period(choice), choice == hours) for choice in SCALES],
             "period": format_period(hours),
             "form": initial_form(request.GET),
             "action_url": self.url("clear") + hours_query(hours),
             "undo_url": self.url("undo") + hours_query(hours),
-            **told,
+            **facts,
         }
 
     def further_urls(self) -> list[URLPattern]:
@@ -91,12 +91,12 @@ class SearchCacheAdmin(DomainAdmin):
 
 def parse_hours(sent: QueryDict) -> tuple[int, str]:
     """Return the hours that an address asks for, and a complaint if it is wrong."""
-    given = sent.get("hours", str(DEFAULT_HOURS))
-    known = {str(hours): hours for hours in SCALES}
-    if given in known:
-        return known[given], ""
-    words = gettext("Unknown period. Showing %(period)s.")
-    return DEFAULT_HOURS, words % {"period": format_period(DEFAULT_HOURS)}
+    choices = {str(hours): hours for hours in SCALES}
+    hours = choices.get(sent.get("hours", str(DEFAULT_HOURS)))
+    if hours is not None:
+        return hours, ""
+    complaint = gettext("Unknown period. Showing %(period)s.")
+    return DEFAULT_HOURS, complaint % {"period": format_period(DEFAULT_HOURS)}
 
 
 def hours_query(hours: int) -> str:
@@ -105,8 +105,8 @@ def hours_query(hours: int) -> str:
 
 
 def format_period(hours: int) -> str:
-    words = ngettext("the last hour", "the last %(hours)d hours", hours)
-    return words % {"hours": hours}
+    text = ngettext("the last hour", "the last %(hours)d hours", hours)
+    return text % {"hours": hours}
 
 
 def initial_form(sent: QueryDict) -> ClearForm:

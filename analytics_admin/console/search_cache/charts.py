@@ -61,8 +61,8 @@ class Interval:
 
     @property
     def hit_ratio(self) -> float | None:
-        asked = self.calls - self.bypassed
-        return self.hits / asked if asked else None
+        lookups = self.calls - self.bypassed
+        return self.hits / lookups if lookups else None
 
     def per_minute(self, name: str) -> float:
         number: int = getattr(self, name)
