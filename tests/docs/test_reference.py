@@ -1,5 +1,7 @@
 """The reference is complete and invents nothing: it is held against the code, both ways."""
 
+import ast
+import inspect
 import json
 import re
 import shlex
@@ -378,6 +380,34 @@ def test_every_method_of_the_search_cache_is_there_and_none_is_invented() -> Non
     twins = {name for name in public if name[0] == "a" and name[1:] in public}
     assert told == public - twins
     assert all(f"`{name}`" in PYTHON for name in twins)
+
+
+def _called(told: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the arguments, with their defaults, of what looks like a definition."""
+    definition = ast.parse(f"def {told}: ...").body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    arguments = [argument.arg for argument in definition.args.args]
+    defaults = [ast.unparse(default) for default in definition.args.defaults]
+    without = ["required"] * (len(arguments) - len(defaults))
+    return definition.name, dict(zip(arguments, [*without, *defaults], strict=True))
+
+
+@pytest.mark.parametrize(
+    "told", [*first_names(PYTHON, "operation"), *first_names(PYTHON, "question")]
+)
+def test_a_service_takes_what_is_told_of_it(told: str) -> None:
+    name, arguments = _called(told)
+    taken = inspect.signature(getattr(services, name)).parameters
+    for argument, default in arguments.items():
+        if taken[argument].default is inspect.Parameter.empty:
+            assert default == "required"
+        else:
+            assert ast.literal_eval(default) == taken[argument].default
+
+
+def test_every_name_of_the_services_is_there() -> None:
+    told = set(re.findall(r"`(\w+)", PYTHON.split("## `analytics_admin.services`")[1]))
+    assert set(services.__all__) - told == set()
 
 
 def test_every_error_of_an_operator_is_there_with_its_code() -> None:
