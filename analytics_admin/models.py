@@ -105,7 +105,7 @@ class Operation(models.Model):
     def target_names(self) -> list[str] | None:
         """The names of the circuit breakers that it is on; None for all of them."""
         names = self.target_fields.get("names")
-        return [str(name) for name in names] if isinstance(names, list) else None
+        return _texts(names) if isinstance(names, list) else None
 
     @property
     def control(self) -> str:
@@ -129,6 +129,33 @@ class Operation(models.Model):
         """``hard``, ``soft`` or ``tags``; hard where the row does not say."""
         mode = self.target_fields.get("mode")
         return "tags" if self.tags else mode if isinstance(mode, str) else "hard"
+
+    @property
+    def moved_breakers(self) -> dict[str, str]:
+        """The state that it moved each circuit breaker to, of the first hundred, by name."""
+        results = self.outcome_fields.get("results")
+        rows = (
+            [row for row in results if isinstance(row, dict)] if isinstance(results, list) else []
+        )
+        return {row["name"]: str(row.get("to", "")) for row in rows if _texts([row.get("name")])}
+
+    @property
+    def moved_count(self) -> int | None:
+        """How many circuit breakers it moved; None where the row does not say."""
+        moved = self.outcome_fields.get("moved")
+        return moved if isinstance(moved, int) else None
+
+    @property
+    def reached_names(self) -> list[str]:
+        """The circuit breakers that a failed operation had changed, the first hundred."""
+        names = self.outcome_fields.get("names")
+        return _texts(names) if isinstance(names, list) else []
+
+    @property
+    def reached_count(self) -> int | None:
+        """How many circuit breakers it had changed; None where the row does not say."""
+        reached = self.outcome_fields.get("count")
+        return reached if isinstance(reached, int) else None
 
 
 class TablelessManager(models.Manager[models.Model]):
@@ -182,5 +209,14 @@ class CircuitBreaker(models.Model):
 
 
 def with_zone(at: datetime) -> datetime:
-    """Return a row's instant with its zone: the current one where USE_TZ is off."""
+    """Return a row's time with its zone: the current one where USE_TZ is off."""
     return at if timezone.is_aware(at) else timezone.make_aware(at)
+
+
+def as_stored(at: datetime) -> datetime:
+    """Return an aware time as rows have it: in the current zone where USE_TZ is off."""
+    return at if settings.USE_TZ else timezone.make_naive(at)
+
+
+def _texts(values: list[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.text import smart_split, unescape_string_literal
 
-from analytics_admin.models import INTERRUPTED_AFTER, Operation
+from analytics_admin.models import INTERRUPTED_AFTER, Operation, as_stored
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.errors import UnknownOperation
 
@@ -162,7 +161,7 @@ def _holding(word: str) -> Q:
 def _as_in_rows(what: str, at: datetime) -> datetime:
     if timezone.is_naive(at):
         raise ValueError(f"{what} has to be an aware instant, not {at!r}")
-    return at if settings.USE_TZ else timezone.make_naive(at)
+    return as_stored(at)
 
 
 def _storable(what: str, text: str | None) -> str | None:

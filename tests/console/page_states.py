@@ -26,7 +26,7 @@ from tests.console.staging import (
     by_rates,
     changed,
     fill_the_cache,
-    pages_of_every_watch,
+    pages_of_every_follow_up,
     record,
     record_every_operation,
     sign_in_with,
@@ -238,7 +238,7 @@ def whose_account_is_deleted_and_whose_kind_is_unknown(client: Any) -> Any:
     return client.get(url(f"operation/{row.pk}/"))
 
 
-state(OPERATION)(pages_of_every_watch)
+state(OPERATION)(pages_of_every_follow_up)
 
 
 # What all of them share

@@ -20,6 +20,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.statistics.counters import Counts
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
+from analytics_admin.services.breakers import followup
 from analytics_admin.services.breakers.followup import BreakerFollowUp, FollowUp, FollowUpReport
 from tests.console.search_cache_pages import tell
 from tests.support.breakers import another, state_now, trip
@@ -130,30 +131,28 @@ def _moved(number: int) -> dict[str, Any]:
     return {"count": number, "moved": number, "results": rows[:100]}
 
 
-def every_watch() -> list[FollowUpReport]:
-    """Return each sequel of one breaker, of all and of some, and none; more or less left out."""
+def every_follow_up() -> list[FollowUpReport]:
+    """Return each outcome of one breaker, of all and of some, and none; more or less left out."""
     each = [
         BreakerFollowUp(
             name=str(number),
-            sequel=sequel,
+            follow_up=follow_up,
             state=SHOWN[number % len(SHOWN)],
             at=timezone.now(),
-            after=timedelta(seconds=10**number % 7200),
-            is_first=number % 2 == 0,
-            cause="reset",
-            actor="0",
+            after=timedelta(seconds=10**number % 7200) if number % 2 else None,
+            cause="consecutive_failures",
             held_until=timezone.now() + timedelta(hours=1),
         )
-        for number, sequel in enumerate(FollowUp)
+        for number, follow_up in enumerate(FollowUp)
     ]
     found = [*([it] * times for it in each for times in (1, 2)), each, each * 2, []]
-    return [FollowUpReport(breakers=it, unwatched=left % 3) for left, it in enumerate(found)]
+    return [FollowUpReport(breakers=it, omitted=left % 3) for left, it in enumerate(found)]
 
 
-def pages_of_every_watch(client: Any) -> list[Any]:
+def pages_of_every_follow_up(client: Any) -> list[Any]:
     page, pages = url(f"operation/{record(kind='reset_circuit_breakers').pk}/"), []
-    for watch in every_watch():
-        with patch.object(services, "follow_up_breakers", return_value=watch):
+    for report in every_follow_up():
+        with patch.object(followup, "follow_up_breakers", return_value=report):
             pages.append(client.get(page))
     return pages
 

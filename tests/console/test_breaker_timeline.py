@@ -127,7 +127,7 @@ def test_of_two_acts_at_one_time_each_has_its_own_transition():
         set_breaker_control(name="past:1", control=control, actor=SAM)
     transitions = services.describe_breaker("past:1").transitions
     events = build_timeline("past:1", transitions, list_operations_on_breaker("past:1"))
-    assert [event.act and event.act.targets["control"] for event in events] == [
+    assert [event.operation and event.operation.targets["control"] for event in events] == [
         "metrics_only",
         "disabled",
         None,

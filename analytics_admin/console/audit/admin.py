@@ -121,13 +121,13 @@ class OperationAdmin(DomainAdmin):
             return refusal
         rows: QuerySet[Any] = self.get_queryset(request)
         operation: Operation = get_object_or_404(rows, pk=operation_id)
-        watch = describe_follow_up(operation)
+        follow_up = describe_follow_up(operation)
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),
             **describe_operation(operation),
-            **watch,
-            "etag_source": (as_etag_source(operation), watch["etag_source"]),
+            **follow_up,
+            "etag_source": (as_etag_source(operation), follow_up["etag_source"]),
         }
         return self.render_live(request, "admin/analytics_admin/operation.html", context)
 

@@ -105,7 +105,7 @@ def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]
 
 def describe_event(event: BreakerEvent) -> dict[str, Any]:
     """Return one row; only an operation that is not done shows its status."""
-    operation, move = event.act, event.transition
+    operation, move = event.operation, event.transition
     cause = format_cause(move.cause, move.to_state) if move else ""
     done = operation is not None and operation.status == Operation.Status.DONE
     return {

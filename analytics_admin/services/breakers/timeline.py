@@ -1,12 +1,8 @@
-"""A breaker's past as one line: its transitions, and what operators did to it.
+"""A breaker's timeline: transitions from its store, merged with operations from the audit trail."""
 
-The store keeps transitions, the audit trail acts; what an act brought about is told with the act.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import Error as DatabaseError
 
@@ -24,99 +20,98 @@ CAUSE_OF = {
     Kind.ALLOW_PROBE.value: "probe_allowed",
     Kind.FORGET_CIRCUIT_BREAKER.value: "",
 }
-"""The cause of the transitions that an act makes; forgetting leaves none."""
+"""The cause of an operation's transitions; forgetting leaves none."""
 MAX_OPERATIONS_SHOWN = 20
 MAX_OPERATIONS_SEARCHED = 200
-"""Acts on breakers, newest first, among which those on one are looked for."""
+"""The newest on any breaker, among which those on one are searched."""
 MAX_CLOCK_SKEW = timedelta(seconds=5)
-"""The most by which the store's clock and that of the acting process are taken to differ."""
+"""Between the store's clock and that of the process that ran the operation."""
 MAX_OPERATION_DURATION = timedelta(minutes=1)
-"""How long an act is taken to last whose end is not on record."""
+"""Assumed where no end is recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerEvent:
-    """Something in a breaker's past: a transition, an act on it, or one by way of the other."""
+    """A transition, an operation, or a transition with the operation that caused it."""
 
     at: datetime
     transition: BreakerTransition | None = None
-    act: Operation | None = None
+    operation: Operation | None = None
 
 
 def list_operations_on_breaker(name: str) -> list[Operation]:
-    """Return the newest acts that were aimed at the breaker, newest first, at most 20.
+    """Return the newest operations on the breaker, newest first, at most 20.
 
-    They are looked for among the newest 200 on any breaker, in one query.
+    They are searched among the newest 200 on any breaker, in one query.
 
     Raises:
         AuditUnavailable: the audit trail cannot be read.
     """
     newest = Operation.objects.filter(kind__in=CAUSE_OF).defer("message")[:MAX_OPERATIONS_SEARCHED]
     try:
-        return [act for act in newest if _concerns(act, name)][:MAX_OPERATIONS_SHOWN]
+        found = [operation for operation in newest if _concerns(operation, name)]
     except DatabaseError as error:
         raise AuditUnavailable(describe_database_error(error)) from error
+    return found[:MAX_OPERATIONS_SHOWN]
 
 
 def build_timeline(
-    name: str, transitions: Sequence[BreakerTransition], acts: Sequence[Operation]
+    name: str, transitions: Sequence[BreakerTransition], operations: Sequence[Operation]
 ) -> list[BreakerEvent]:
-    """Return the breaker's transitions and the acts on it, newest first.
+    """Return the breaker's transitions and the operations on it, newest first.
 
-    A transition and the act that made it are one event.
+    A transition and the operation that caused it are one event.
     """
-    left, events = list(acts), []
-    for move in transitions:
-        act = _act_behind(name, move, left)
-        if act is not None:
-            left.remove(act)
-        events.append(BreakerEvent(at=move.at, transition=move, act=act))
-    events += [BreakerEvent(at=with_zone(act.started_at), act=act) for act in left]
+    remaining, events = list(operations), []
+    for transition in transitions:
+        operation = _cause_of(name, transition, remaining)
+        if operation is not None:
+            remaining.remove(operation)
+        events.append(BreakerEvent(at=transition.at, transition=transition, operation=operation))
+    events += [
+        BreakerEvent(at=with_zone(operation.started_at), operation=operation)
+        for operation in remaining
+    ]
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 
-def could_have_caused(act: Operation, move: BreakerTransition) -> bool:
-    """Say whether the act ran when the transition was made, and makes such ones."""
+def could_have_caused(operation: Operation, transition: BreakerTransition) -> bool:
+    """Say whether the operation ran at the transition's time and causes such ones."""
+    began, ended = with_zone(operation.started_at), ended_at(operation)
     return (
-        CAUSE_OF[act.kind] == move.cause
-        and move.actor in ("", act.actor[:MAX_NAME_CHARS])
-        and with_zone(act.started_at) - MAX_CLOCK_SKEW <= move.at <= ended_at(act) + MAX_CLOCK_SKEW
+        CAUSE_OF[operation.kind] == transition.cause
+        and transition.actor in ("", operation.actor[:MAX_NAME_CHARS])
+        and began - MAX_CLOCK_SKEW <= transition.at <= ended + MAX_CLOCK_SKEW
     )
 
 
-def ended_at(act: Operation) -> datetime:
-    """Return when the act ended; at the latest, where that is not on record."""
-    return with_zone(act.finished_at or act.started_at + MAX_OPERATION_DURATION)
+def ended_at(operation: Operation) -> datetime:
+    """Return when the operation ended; without a recorded end, the latest possible time."""
+    return with_zone(operation.finished_at or operation.started_at + MAX_OPERATION_DURATION)
 
 
-def as_mapping(value: Any) -> Mapping[str, Any]:
-    """Rows are written by every release that the site had, and by hand: they may hold anything."""
-    return value if isinstance(value, Mapping) else {}
+def _concerns(operation: Operation, name: str) -> bool:
+    """A reset of the open breakers concerns those that it moved."""
+    if operation.target_names is not None:
+        return name in operation.target_names
+    if operation.target_fields.get("names") != "all":
+        return False
+    return not operation.is_only_open or name in operation.moved_breakers
 
 
-def _concerns(act: Operation, name: str) -> bool:
-    """A reset of the open ones concerns those that it moved, of which a hundred are on record."""
-    targets = as_mapping(act.targets)
-    names = targets.get("names")
-    if names != "all":
-        return isinstance(names, list) and name in names
-    return not targets.get("only_open") or _has_moved(act, name)
+def _cause_of(
+    name: str, transition: BreakerTransition, operations: Sequence[Operation]
+) -> Operation | None:
+    """Return the operation that caused the transition, if one did.
 
-
-def _has_moved(act: Operation, name: str) -> bool:
-    results = as_mapping(act.outcome).get("results")
-    rows = results if isinstance(results, list) else []
-    return any(as_mapping(row).get("name") == name for row in rows)
-
-
-def _act_behind(name: str, move: BreakerTransition, acts: Sequence[Operation]) -> Operation | None:
-    """Return the act that ran when the transition was made, and makes such ones, if there is one.
-
-    Of several, one that says that it moved the breaker, and the nearest of those; a reset's
-    transition does not say whose it was.
+    Of several, prefer one whose row says that it moved the breaker, then the nearest in time: a
+    reset's transition names no actor.
     """
     return min(
-        [act for act in acts if could_have_caused(act, move)],
-        key=lambda act: (not _has_moved(act, name), abs(with_zone(act.started_at) - move.at)),
+        [operation for operation in operations if could_have_caused(operation, transition)],
+        key=lambda operation: (
+            name not in operation.moved_breakers,
+            abs(with_zone(operation.started_at) - transition.at),
+        ),
         default=None,
     )

@@ -4,15 +4,12 @@ Services offers this to every door; nothing here changes anything.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
-
-from django.conf import settings
-from django.utils import timezone
 
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.survey import OtherKeys
@@ -20,13 +17,15 @@ from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
 from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_load, read_figures
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
-from analytics_admin.models import Operation, with_zone
+from analytics_admin.models import Operation, as_stored, with_zone
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import StoreExecutor
 
 MAX_HISTORY_MINUTES = MINUTES_KEPT
 MAX_STATISTICS_WAIT_SECONDS = 1.0
-"""Seconds for which the statistics are waited for once the cache's store has been asked."""
+"""How long the statistics may take once the cache's store has answered."""
+MAX_CLEARS_LISTED = 100
+_HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +206,7 @@ def _last_clear() -> LastClear | None:
         at=with_zone(row.started_at),
         actor=row.actor,
         channel=row.channel,
-        mode=clear_mode_of(row),
+        mode=row.clear_mode,
         reason=row.reason,
         operation_id=row.pk,
     )
@@ -222,11 +221,6 @@ def _time(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-MAX_CLEARS_LISTED = 100
-
-_HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
-
-
 def list_recent_clears(number: int) -> list[Operation]:
     """Return the newest clears, whatever became of them."""
     return list(Operation.objects.filter(kind=Operation.Kind.CLEAR_SEARCH_CACHE.value)[:number])
@@ -234,30 +228,10 @@ def list_recent_clears(number: int) -> list[Operation]:
 
 def list_clears_since(at: datetime) -> list[datetime]:
     """Return when the search cache was cleared, or may have been, oldest first; at most 100."""
-    since = at if settings.USE_TZ else timezone.make_naive(at)  # as the rows have it
     clears = Operation.objects.filter(
-        kind=Operation.Kind.CLEAR_SEARCH_CACHE.value, status__in=_HAPPENED, started_at__gte=since
+        kind=Operation.Kind.CLEAR_SEARCH_CACHE.value,
+        status__in=_HAPPENED,
+        started_at__gte=as_stored(at),
     )
     newest = clears.values_list("started_at", flat=True)[:MAX_CLEARS_LISTED]
     return sorted(map(with_zone, newest))
-
-
-def clear_mode_of(clear: Operation) -> str:
-    """Return ``hard``, ``soft``, or ``tags`` for a clear of some tags' values alone.
-
-    A row that does not say it, whatever wrote it, is one of a hard clear: the first kind there was.
-    """
-    if clear_tags_of(clear):
-        return "tags"
-    mode = _targets(clear).get("mode")
-    return mode if isinstance(mode, str) else "hard"
-
-
-def clear_tags_of(clear: Operation) -> list[str]:
-    """Return the tags whose values a clear was of; none for a clear of everything."""
-    tags = _targets(clear).get("tags")
-    return [str(tag) for tag in tags] if isinstance(tags, list) else []
-
-
-def _targets(clear: Operation) -> Mapping[str, Any]:
-    return clear.targets if isinstance(clear.targets, dict) else {}
