@@ -77,7 +77,7 @@ class Project:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -122,7 +122,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("project")
     environment = {"PATH": "", "PYTHONPATH": str(ROOT)}
     start = [sys.executable, "-m", "django", "startproject", "shop", str(folder)]
-    subprocess.run(start, env=environment, check=True, timeout=60)
+    subprocess.run(start, env=environment, check=True, timeout=110)
     settings, urls = code_blocks(part("Install in your project"), "python")
     with StoreServer() as store:
         assert "redis://127.0.0.1:6379/" in settings
