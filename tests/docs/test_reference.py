@@ -23,6 +23,7 @@ from analytics_admin.breakers.state import Control, State
 from analytics_admin.caching import SearchCache
 from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
+from analytics_admin.console.audit.followup import FOLLOW_UP_LABELS
 from analytics_admin.models import Operation
 from analytics_admin.permissions import VIEW_CONSOLE, permission_of
 from analytics_admin.services import Actor, errors, to_json
@@ -348,6 +349,12 @@ def test_rows_hold_the_targets_and_outcomes_that_it_names() -> None:
         targets.update(row.targets)
         outcome.update(row.outcome)
     assert found == told
+
+
+def test_every_outcome_of_a_follow_up_is_there_and_none_is_invented() -> None:
+    said = {str(label.of_one).split(" %(")[0] for label in FOLLOW_UP_LABELS.values()}
+    told = [row[0] for row in rows(AUDIT, "it says")]
+    assert {next((it for it in said if text.startswith(it)), text) for text in told} == said
 
 
 # Figures
