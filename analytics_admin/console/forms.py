@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 AUTOMATIC = "automatic"
+CONTROL_CHOICES = [(key, labels.choice) for key, labels in CONTROLS.items()]
 HOLD_DURATIONS = [
     ("900", _("15 minutes")),
     ("3600", _("1 hour")),
@@ -201,10 +202,7 @@ class ControlForm(ConfirmBreakerForm):
     confirms = False
     field_order = ("control", "for_seconds", "reason")
 
-    control = forms.ChoiceField(
-        label=_("Control"),
-        choices=[("", "—"), *((key, labels.choice) for key, labels in CONTROLS.items())],
-    )
+    control = forms.ChoiceField(label=_("Control"), choices=[("", "—"), *CONTROL_CHOICES])
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
         choices=HOLD_DURATIONS,
@@ -219,9 +217,7 @@ class ConfirmControlForm(ControlForm):
 
     confirms = True
     control = forms.ChoiceField(
-        label=_("Control"),
-        choices=[(key, labels.choice) for key, labels in CONTROLS.items()],
-        widget=forms.HiddenInput,
+        label=_("Control"), choices=CONTROL_CHOICES, widget=forms.HiddenInput
     )
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"), choices=HOLD_DURATIONS, coerce=float, widget=forms.HiddenInput
@@ -234,9 +230,7 @@ class ConfirmControlSelectedForm(ConfirmSelectedForm):
     field_order = ("control", "for_seconds", "reason")
 
     control = forms.ChoiceField(
-        label=_("Control"),
-        choices=[(key, labels.choice) for key, labels in CONTROLS.items()],
-        widget=forms.HiddenInput,
+        label=_("Control"), choices=CONTROL_CHOICES, widget=forms.HiddenInput
     )
     for_seconds = forms.TypedChoiceField(
         label=_("Duration"),
