@@ -92,7 +92,7 @@ class ConfirmForm(forms.Form):
 CLEAR_MODES = [
     ("hard", _("Hard: removes every result")),
     ("soft", _("Soft: serves old results while new ones are computed; can be undone")),
-    ("tags", _("By tag: removes only results with one of the tags below")),
+    ("tags", _("By tag: removes only results with a given tag")),
 ]
 
 
