@@ -81,7 +81,7 @@ class SimulatedBreakers:
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
         if not seconds >= 0:
-            raise ValueError(f"time does not run backward, by {seconds} seconds")
+            raise ValueError(f"seconds must not be negative, but is {seconds}")
         self._clock.advance(seconds)
 
     def trip(self, name: str) -> None:

@@ -113,7 +113,7 @@ class CircuitBreaker:
             TypeError: the function is a coroutine function; use ``acall``.
         """
         if is_kind_of(function, inspect.iscoroutinefunction):
-            raise TypeError("a coroutine function is awaited under protection by acall, not call")
+            raise TypeError("call a coroutine function with acall, not with call")
         return self.run(function, make_fallback(fallback, awaited=False), args, kwargs)
 
     async def acall(
@@ -141,14 +141,16 @@ class CircuitBreaker:
         """
         if function is RAISE:
             if fallback is RAISE:
-                raise TypeError("a circuit breaker wants a function to protect, or a fallback")
+                raise TypeError("a circuit breaker needs a function to protect, or a fallback")
             return functools.partial(self, fallback=fallback)
         if isinstance(function, classmethod | staticmethod):
             return type(function)(self(function.__func__, fallback=fallback))
         if not callable(function):
-            raise TypeError(f"a circuit breaker protects what can be called, not {function!r}")
+            raise TypeError(f"a circuit breaker can protect only a callable, not {function!r}")
         if is_kind_of(function, is_generator):
-            raise TypeError("a generator function cannot be protected: its calls run nothing yet")
+            raise TypeError(
+                "a generator function cannot be protected: its body runs after its call"
+            )
         is_coroutine = is_kind_of(function, inspect.iscoroutinefunction)
         protector = protect_coroutine if is_coroutine else protect
         protected = protector(self, function, make_fallback(fallback, awaited=is_coroutine))
@@ -336,7 +338,9 @@ def make_fallback(fallback: Any, *, awaited: bool) -> Callable[..., Any] | None:
     if not callable(fallback):
         return lambda *args, **kwargs: fallback
     if not awaited and is_kind_of(fallback, inspect.iscoroutinefunction):
-        raise TypeError(f"the fallback of a function that is not async cannot be {fallback!r}")
+        raise TypeError(
+            f"the fallback of a function that is not async cannot be async: {fallback!r}"
+        )
     return cast("Callable[..., Any]", fallback)
 
 

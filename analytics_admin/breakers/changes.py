@@ -75,7 +75,7 @@ class BreakerNotOpen(OperatorError):
 
     def __init__(self, name: str, state: str) -> None:
         reason = Message(_("it is %(state)s, not open"), state=state_message(state))
-        text = _("Circuit breaker %(name)s can let no probe through: %(reason)s")
+        text = _("Circuit breaker %(name)s cannot let a probe through: %(reason)s")
         super().__init__(Message(text, name=name, reason=reason), reason=reason)
 
 

@@ -266,7 +266,7 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
     store, moves = runtime.operator_store(), []
     unrecorded = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if unrecorded and store.register(unrecorded, keep_for=runtime.keep_for()):
-        text = gettext_noop("%(number)s names are registered, there is no place for more")
+        text = gettext_noop("%(number)s names are registered, which is the maximum")
         raise StoreUnavailable(Message(text, number=f"{MAX_NAMES:,}"))
     for name, old in reading.snapshots.items():
         new = state_machine.control(old or new_record(), hold)

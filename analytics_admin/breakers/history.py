@@ -25,7 +25,7 @@ MAX_MESSAGE_BYTES = 4 * MAX_MESSAGE_CHARS + 2
 """Size of a message as it is stored."""
 MAX_NAME_CHARS = 60
 """Characters stored of the name of a class, a host or an operator."""
-UNPRINTABLE = "(its text cannot be had)"
+UNPRINTABLE = "(message not available)"
 
 _host = socket.gethostname()[:MAX_NAME_CHARS]
 

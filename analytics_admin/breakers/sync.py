@@ -121,8 +121,8 @@ class StoreSync:
     def _report_refused(self, names: Sequence[str]) -> None:
         self._register_at = time.monotonic() + REGISTRATION_RETRY_SECONDS
         logger.error(
-            "circuit breakers: %d names are registered and there is no place for %r%s, whose calls "
-            "pass unprotected; names are for backends, not for data: see forget_circuit_breaker",
+            "circuit breakers: the maximum of %d names is registered; calls of %r%s pass "
+            "unprotected. Names are for backends, not for data: see forget_circuit_breaker",
             MAX_NAMES,
             names[0],
             f" and {len(names) - 1} more" if len(names) > 1 else "",

@@ -146,5 +146,5 @@ def test_a_function_keeps_an_argument_called_fallback(
 
 
 def test_a_breaker_called_with_nothing_is_refused(closed: CircuitBreaker) -> None:
-    with pytest.raises(TypeError, match="wants a function"):
+    with pytest.raises(TypeError, match="needs a function"):
         closed()

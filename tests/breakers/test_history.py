@@ -192,7 +192,7 @@ def test_a_failed_call_tells_its_class_text_host_and_process():
         (ValueError("x" * 300), "x" * 200),
         (ValueError("half \ud83d pair"), "half ? pair"),
         (ValueError(), ""),
-        (Mute(), "(its text cannot be had)"),
+        (Mute(), "(message not available)"),
     ],
 )
 def test_texts_are_cut_and_made_storable(error, kept):

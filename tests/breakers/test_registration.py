@@ -115,9 +115,9 @@ def test_a_breaker_without_a_place_passes_calls_and_the_log_says_so_once(caplog)
     assert "beyond" not in names_in(operator_store())
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     (said,) = [record.getMessage() for record in errors]
-    assert "10000 names are registered and there is no place for 'beyond'" in said
+    assert "maximum of 10000 names is registered; calls of 'beyond'" in said
     declared = override_settings(ANALYTICS_ADMIN={"BREAKERS": {"beyond": {}}})
-    with declared, pytest.raises(StoreUnavailable, match="no place for more"):
+    with declared, pytest.raises(StoreUnavailable, match="which is the maximum"):
         hold("beyond")
 
 

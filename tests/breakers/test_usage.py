@@ -153,7 +153,7 @@ def test_whatever_yields_is_refused_at_declaration(breaker: CircuitBreaker, func
 def test_what_cannot_be_called_is_refused_at_declaration(
     breaker: CircuitBreaker, given: Any
 ) -> None:
-    with pytest.raises(TypeError, match="protects what can be called, not"):
+    with pytest.raises(TypeError, match="can protect only a callable, not"):
         breaker(given)
 
 

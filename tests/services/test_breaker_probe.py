@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(rest: RestDoor) ->
     ("argv", "code", "words"),
     [
         (["parity.nope"], 2, "parity.nope"),
-        (["parity.calm"], 1, "can let no probe through: it is closed, not open"),
+        (["parity.calm"], 1, "cannot let a probe through: it is closed, not open"),
         ([NAME, "--if-generation", "stale"], 1, "has changed meanwhile"),
     ],
 )

@@ -302,7 +302,7 @@ REJECTED = {
     **{
         f"probe one that is {control}": (
             replace(CASES["probe"], before=hold_as(control)),
-            f"Circuit breaker {NAME} can let no probe through: it is {control}, not open",
+            f"Circuit breaker {NAME} cannot let a probe through: it is {control}, not open",
         )
         for control in ("forced_open", "disabled", "metrics_only")
     },

@@ -171,7 +171,9 @@ class StoreAccess:
             stand_in = self.stand_in = self._make_stand_in()
             self._replace_executor()
         executor.shut_down()
-        logger.error("circuit breakers: %s; each process goes on with what it knows", reason)
+        logger.error(
+            "circuit breakers: %s; each process goes on alone, from the last known state", reason
+        )
         self._ensure_return_thread(stand_in)
         self._store_changed(reason)
         return stand_in
@@ -214,7 +216,7 @@ class StoreAccess:
                     if self.stand_in is not stand_in:
                         return
                     self.stand_in = None
-                logger.warning("circuit breakers: the store is back; its state counts")
+                logger.warning("circuit breakers: the store is back and its state applies")
                 self._store_changed(None)
 
     def _is_back(self) -> bool:
