@@ -15,7 +15,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from analytics_admin.management.foreign_text import printable
 from analytics_admin.services.audit import Actor, describe_database_error
 from analytics_admin.services.errors import OperationFailed, OperatorError, StoreUnavailable
 from analytics_admin.services.runner import OperationResult
@@ -45,10 +44,10 @@ class OperatorCommand(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Interrupted", returncode=EXIT_INTERRUPTED) from None
         if options.get("json"):
-            self.say_json(failure)
+            self.write_json(failure)
         raise CommandError(printable(failure["detail"]), returncode=code)
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write to stdout; a reader that went away (``| head``) is no error."""
         try:
             self.stdout.write(text)
@@ -56,9 +55,9 @@ class OperatorCommand(BaseCommand):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def say_json(self, answer: dict[str, Any]) -> None:
+    def write_json(self, answer: dict[str, Any]) -> None:
         """Write one JSON object to stdout."""
-        self.say(json.dumps(answer, default=str))
+        self.write(json.dumps(answer, default=str))
 
 
 class OperationCommand(OperatorCommand):
@@ -87,7 +86,7 @@ class OperationCommand(OperatorCommand):
             help="act without asking, as scripts and schedulers must",
         )
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         """Call the service; each command says which."""
         raise NotImplementedError
 
@@ -98,11 +97,11 @@ class OperationCommand(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["dry_run"] and options["interactive"]:
             self._ask(options)
-        result = self.act(options, dry_run=options["dry_run"])
+        result = self.run_operation(options, dry_run=options["dry_run"])
         if options["json"]:
-            self.say_json(_as_answer(result))
+            self.write_json(_as_answer(result))
         else:
-            self.say(self._as_lines(result))
+            self.write(self._as_lines(result))
 
     def _ask(self, options: dict[str, Any]) -> None:
         """Show what the act would do and return when the operator says yes."""
@@ -121,7 +120,7 @@ class OperationCommand(OperatorCommand):
     def _preview(self, options: dict[str, Any]) -> str:
         """A store too sick to look into may still take the act: that is for the operator to say."""
         try:
-            result = self.act(options, dry_run=True)
+            result = self.run_operation(options, dry_run=True)
         except OperationFailed as error:
             return f"There is no preview: {error.reason}"
         return self._as_lines(result)
@@ -137,6 +136,14 @@ def add_if_generation(parser: ArgumentParser) -> None:
         "--if-generation",
         metavar="GENERATION",
         help="only if the breaker still is as `circuit_breakers NAME` has shown it",
+    )
+
+
+def printable(text: str) -> str:
+    """Return the text with whatever would steer a terminal, or break the line, spelt out."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
     )
 
 

@@ -1,13 +1,19 @@
-"""How the list of circuit breakers reads on a terminal and in a pipe."""
+"""How circuit breakers read on a terminal and in a pipe: the list, and one in detail.
 
-from collections.abc import Sequence
+Names, reasons and exceptions' texts come from others: control characters are escaped.
+"""
 
-from rich.console import Console, RenderableType
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analytics_admin.management.foreign_text import printable
-from analytics_admin.services.breakers.types import BreakerStatus
+from analytics_admin.management.base import printable
+from analytics_admin.management.tables import Section, align, format_section, render_section
+from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
+from analytics_admin.services.json import to_json
 
 COLUMNS = ("NAME", "STATE", "FAILURES", "RETRY")
 COLOURS = {
@@ -19,14 +25,16 @@ COLOURS = {
     "disabled": "yellow",
     "metrics_only": "yellow",
 }
+PERIODS_PER_LINE = 6
+"""Ten seconds each: history is shown by minutes. ``--json`` has all periods."""
 
 
-def plain_list(breakers: Sequence[BreakerStatus]) -> str:
+def format_list(breakers: Sequence[BreakerStatus]) -> str:
     """Return aligned columns without frames, for pipes: no cell holds a space."""
-    return aligned([COLUMNS, *map(_cells, breakers)])
+    return align([COLUMNS, *map(_cells, breakers)])
 
 
-def table(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
+def render_list(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
     """Return the list as a frame with colours, the note below it."""
     drawn = Table(caption=Text(note) if note else None, caption_justify="left")
     for column in COLUMNS:
@@ -38,29 +46,122 @@ def table(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
     return drawn
 
 
-def as_text(*drawn: RenderableType, colour: bool) -> str:
-    """Return what this looks like on a terminal of this width."""
-    console = Console(no_color=not colour)
-    with console.capture() as captured:
-        for part in drawn:
-            console.print(part)
-    return captured.get()
-
-
-def aligned(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Return the rows as lines, their columns below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (zip(row, widths, strict=True) for row in rows)
-    return "\n".join(
-        indent + "  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines
-    )
-
-
-def seconds(wait: float | None) -> str:
+def format_wait(wait: float | None) -> str:
     """Return a wait in words that sort by eye; a hyphen where calls pass."""
     return "-" if wait is None else f"{wait:.1f}s"
 
 
 def _cells(status: BreakerStatus) -> tuple[str, str, str, str]:
-    wait = seconds(status.retry_after)
+    wait = format_wait(status.retry_after)
     return printable(status.name), status.state, str(status.consecutive_failures), wait
+
+
+def format_detail(detail: BreakerDetail) -> str:
+    """Return all that is known of the breaker as lines without frames, for pipes."""
+    plain = to_json(detail)
+    return "\n".join([align(_facts(detail, plain)), *map(format_section, _sections(plain))])
+
+
+def render_detail(detail: BreakerDetail) -> list[RenderableType]:
+    """Return the same as tables with frames and colours."""
+    plain = to_json(detail)
+    facts = Table(show_header=False)
+    for fact, value in _facts(detail, plain):
+        style = COLOURS.get(value, "") if fact == "state" else ""
+        facts.add_row(fact, Text(value, style=style, overflow="fold"))
+    return [facts, *map(render_section, _sections(plain))]
+
+
+def _facts(detail: BreakerDetail, plain: dict[str, Any]) -> list[tuple[str, str]]:
+    status = detail.status
+    facts = {
+        "name": status.name,
+        "state": status.state,
+        "control": status.control,
+        **(_hold(plain) if status.control != "automatic" else {}),
+        "since": plain["since"],
+        "opened": _reason(plain["opened"]) if plain["opened"] else None,
+        "generation": status.generation,
+        "retry": format_wait(status.retry_after),
+        "consecutive failures": status.consecutive_failures,
+        "calls": _counted(plain["counts"]),
+        **({"in the window": _counted(plain["window"])} if plain["window"] else {}),
+        "failure rate": _percent(detail.failure_rate),
+        "slow call rate": _percent(detail.slow_call_rate),
+        "last used": plain["last_used"],
+    }
+    return [(fact, _shown(value)) for fact, value in facts.items()]
+
+
+def _hold(plain: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        "held until": plain["held_until"] or "its release",
+        "held by": plain["held_by"],
+        "hold reason": plain["hold_reason"],
+    }
+    if plain["control"] == "metrics_only":
+        facts["would open"] = "yes" if plain["would_open"] else "no"
+    return facts
+
+
+def _sections(plain: dict[str, Any]) -> Iterator[Section]:
+    yield Section(
+        title="last failures",
+        columns=("at", "host", "pid", "error", "message"),
+        rows=[
+            [_shown(failure[key]) for key in ("at", "host", "pid", "error", "message")]
+            for failure in plain["failures"]
+        ],
+    )
+    yield Section(
+        title="last five minutes",
+        columns=("from", "calls", "failed", "slow", "rejected"),
+        rows=list(_minutes(plain["history"])),
+    )
+    yield Section(
+        title="transitions",
+        columns=("at", "move", "cause", "counted until then", "by"),
+        rows=[_move(move) for move in plain["transitions"]],
+    )
+    yield Section(
+        title="policy",
+        columns=("option", "value"),
+        rows=[(option, _shown(value)) for option, value in plain["policy"].items()],
+    )
+
+
+def _minutes(history: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    for begin in range(0, len(history), PERIODS_PER_LINE):
+        periods = history[begin : begin + PERIODS_PER_LINE]
+        figures = [
+            sum(period["counts"][figure] for period in periods)
+            for figure in ("calls", "failures", "slow")
+        ]
+        rejected = sum(period["rejected"] for period in periods)
+        yield [periods[0]["at"], *map(str, figures), str(rejected)]
+
+
+def _move(move: dict[str, Any]) -> list[str]:
+    states = f"{move['from_state']} -> {move['to_state']}"
+    return [move["at"], *map(_shown, (states, move["cause"], _counted(move), move["actor"]))]
+
+
+def _reason(opened: dict[str, Any]) -> str:
+    """Say why it opened: when, by which rule, and what had been counted until then."""
+    return f"{opened['at']} by {opened['cause']}: {_counted(opened)}"
+
+
+def _counted(about: dict[str, Any]) -> str:
+    counts = about.get("counts", about)
+    run = f", {about['consecutive_failures']} in a row" if "consecutive_failures" in about else ""
+    return f"{counts['calls']} ({counts['failures']} failed{run}, {counts['slow']} slow)"
+
+
+def _percent(rate: float | None) -> str | None:
+    return None if rate is None else f"{rate:.1f}%"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    return "-" if value is None or value == "" else printable(str(value))

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from analytics_admin.management.breakers import table
+from analytics_admin.management.breakers import render_list
 from analytics_admin.services.breakers.queries import MAX_BREAKERS_PER_PAGE
 from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.errors import StoreUnavailable
@@ -46,7 +46,7 @@ def watch(
                 rows = seen.breakers[:lines] if seen else []
                 hidden = seen.count - len(rows) if seen else 0
                 more = f", {hidden} of them not shown" if hidden else ""
-                shown.update(table(rows, note=f"{note}{more}"), refresh=True)
+                shown.update(render_list(rows, note=f"{note}{more}"), refresh=True)
                 pause(INTERVAL)
     except KeyboardInterrupt:
         return

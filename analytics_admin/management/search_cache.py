@@ -10,9 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analytics_admin.management.breaker_details import Section, drawn_section, plain_section
-from analytics_admin.management.breakers import aligned
-from analytics_admin.management.foreign_text import printable
+from analytics_admin.management.base import printable
+from analytics_admin.management.tables import Section, align, format_section, render_section
 from analytics_admin.services.json import to_json
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
@@ -36,19 +35,19 @@ FIGURES = {
 BY_MINUTE = ("calls", "hits", "hit_ratio", "misses", "stale_served", "fills", "compute_errors")
 
 
-def plain_status(status: SearchCacheStatus) -> str:
+def format_status(status: SearchCacheStatus) -> str:
     """Return all that is known as lines without frames, for pipes."""
     plain = to_json(status)
-    return "\n".join([aligned(list(_facts(plain))), *map(plain_section, _sections(plain))])
+    return "\n".join([align(list(_facts(plain))), *map(format_section, _sections(plain))])
 
 
-def drawn_status(status: SearchCacheStatus) -> list[RenderableType]:
+def render_status(status: SearchCacheStatus) -> list[RenderableType]:
     """Return the same as tables with frames and colours."""
     plain = to_json(status)
     facts = Table(show_header=False)
     for fact, value in _facts(plain):
         facts.add_row(fact, Text(value, style=_colour(fact, value), overflow="fold"))
-    return [facts, *map(drawn_section, _sections(plain))]
+    return [facts, *map(render_section, _sections(plain))]
 
 
 def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:

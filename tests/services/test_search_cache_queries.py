@@ -10,8 +10,8 @@ from django.core.cache import caches
 
 from analytics_admin import services
 from analytics_admin.caching import search_cache
-from analytics_admin.management.breakers import as_text
-from analytics_admin.management.search_cache import drawn_status
+from analytics_admin.management.search_cache import render_status
+from analytics_admin.management.tables import render_text
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, describe_search_cache
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
@@ -259,7 +259,7 @@ def test_the_command_shows_it_without_frames_in_a_pipe():
 
 @pytest.mark.usefixtures("calls")
 def test_the_command_draws_tables_on_a_terminal():
-    drawn = as_text(*drawn_status(describe_search_cache(minutes=1)), colour=False)
+    drawn = render_text(*render_status(describe_search_cache(minutes=1)), colour=False)
     assert "│" in drawn
     for words in ("store", "reachable", "stale served", "60.0%", "last minutes"):
         assert words in drawn

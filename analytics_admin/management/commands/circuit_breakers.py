@@ -6,8 +6,13 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from analytics_admin.management.base import EXIT_OPEN, EXIT_USAGE, LINES_SHOWN, OperatorCommand
-from analytics_admin.management.foreign_text import printable
+from analytics_admin.management.base import (
+    EXIT_OPEN,
+    EXIT_USAGE,
+    LINES_SHOWN,
+    OperatorCommand,
+    printable,
+)
 from analytics_admin.services.breakers import queries
 from analytics_admin.services.breakers.queries import BREAKER_STATES
 from analytics_admin.services.breakers.types import BreakerStatus
@@ -87,31 +92,32 @@ class Command(OperatorCommand):
         )
 
     def _show_one(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
-        from analytics_admin.management.breaker_details import drawn_detail, plain_detail
-        from analytics_admin.management.breakers import as_text
+        from analytics_admin.management.breakers import format_detail, render_detail
+        from analytics_admin.management.tables import render_text
 
         detail = queries.describe_breaker(options["name"])
         if options["json"]:
-            self.say_json(to_json(detail))
+            self.write_json(to_json(detail))
         elif self.stdout.isatty():
-            self.say(as_text(*drawn_detail(detail), colour=not options["no_color"]))
+            self.write(render_text(*render_detail(detail), colour=not options["no_color"]))
         else:
-            self.say(plain_detail(detail))
+            self.write(format_detail(detail))
         return [detail.status]
 
     def _show_list(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
-        from analytics_admin.management.breakers import as_text, plain_list, table
+        from analytics_admin.management.breakers import format_list, render_list
+        from analytics_admin.management.tables import render_text
 
         breakers = queries.list_breakers(**_chosen(options))
         if options["json"]:
             rows = [to_json(status) for status in breakers]
-            self.say_json({"count": len(rows), "breakers": rows})
+            self.write_json({"count": len(rows), "breakers": rows})
         elif not self.stdout.isatty():
-            self.say(plain_list(breakers))
+            self.write(format_list(breakers))
         elif breakers:
-            self.say(as_text(table(breakers), colour=not options["no_color"]))
+            self.write(render_text(render_list(breakers), colour=not options["no_color"]))
         else:
-            self.say("No circuit breakers")
+            self.write("No circuit breakers")
         return breakers
 
 

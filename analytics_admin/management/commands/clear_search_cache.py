@@ -31,7 +31,7 @@ class Command(OperationCommand):
             help="only results with this tag; may be given several times",
         )
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         if dry_run:
             return self._clear(options, dry_run=True)
         with progress("Keys removed:") as on_progress:

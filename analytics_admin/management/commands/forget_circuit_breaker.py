@@ -17,7 +17,7 @@ class Command(OperationCommand):
         parser.add_argument("name", metavar="NAME")
         add_if_generation(parser)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.forget_breaker(
             name=options["name"],
             actor=operator(),

@@ -8,8 +8,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand
-from analytics_admin.management.foreign_text import printable
+from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand, printable
 from analytics_admin.permissions import is_operator
 from analytics_admin.services.audit import describe_database_error
 from analytics_admin.tokens import issue_access_token
@@ -28,7 +27,7 @@ class Command(OperatorCommand):
                 f"Note: {printable(options['username'])} is not staff, so the API will answer 403"
             )
             self.stderr.write(note, lambda text: text)
-        self.say(issue_access_token(user))
+        self.write(issue_access_token(user))
 
 
 def _active_user(username: str) -> Any:

@@ -33,7 +33,7 @@ class Command(OperationCommand):
             raise CommandError(words, returncode=EXIT_USAGE)
         super().handle(*args, **options)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.reset_circuit_breakers(
             actor=operator(),
             names=options["names"] or None,

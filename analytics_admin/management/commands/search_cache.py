@@ -25,16 +25,16 @@ class Command(OperatorCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from analytics_admin.management.breakers import as_text
-        from analytics_admin.management.search_cache import drawn_status, plain_status
+        from analytics_admin.management.search_cache import format_status, render_status
+        from analytics_admin.management.tables import render_text
 
         status = queries.describe_search_cache(minutes=options["minutes"])
         if options["json"]:
-            self.say_json(json.to_json(status))
+            self.write_json(json.to_json(status))
         elif self.stdout.isatty():
-            self.say(as_text(*drawn_status(status), colour=not options["no_color"]))
+            self.write(render_text(*render_status(status), colour=not options["no_color"]))
         else:
-            self.say(plain_status(status))
+            self.write(format_status(status))
 
 
 def _minutes(argument: str) -> int:

@@ -32,7 +32,7 @@ class Command(OperationCommand):
         )
         add_if_generation(parser)
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.set_breaker_control(
             name=options["name"],
             control=options["control"],

@@ -15,7 +15,7 @@ class Command(OperationCommand):
     help = "Remove the search results that no longer count, in small steps."
     question = "Sweep the search cache?"
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         if dry_run:
             return self._sweep(options, dry_run=True)
         try:
@@ -23,7 +23,7 @@ class Command(OperationCommand):
                 return self._sweep(options, on_progress=on_progress)
         except KeyboardInterrupt:
             if options["json"]:
-                self.say_json({"detail": INTERRUPTED, "code": "interrupted"})
+                self.write_json({"detail": INTERRUPTED, "code": "interrupted"})
             raise CommandError(INTERRUPTED, returncode=EXIT_FAILED) from None
 
     def _sweep(self, options: dict[str, Any], **details: Any) -> OperationResult:

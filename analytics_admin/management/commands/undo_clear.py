@@ -11,5 +11,5 @@ class Command(OperationCommand):
     help = "Take back the last soft clear of the search cache while its results may be served."
     question = "Undo the soft clear?"
 
-    def act(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
+    def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.undo_clear(actor=operator(), reason=options["reason"], dry_run=dry_run)
