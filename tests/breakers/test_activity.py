@@ -157,7 +157,7 @@ def test_one_that_is_declared_and_not_used_has_a_history_too(site):
     assert len(unused.history) == MAX_PERIODS
 
 
-def test_evidence_that_cannot_be_read_concerns_its_own_breaker_alone():
+def test_a_history_that_cannot_be_read_affects_its_own_breaker_only():
     site = Site(RedisStore("breakers", timeout=2))
     for name in ("odd.a", "odd.b", "odd.c"):
         created = site.create(name)
@@ -181,7 +181,7 @@ def test_calls_of_another_time_than_the_readings_are_no_part_of_the_history(peri
     assert not any(period.counts.calls or period.rejected for period in history)
 
 
-def test_the_stores_clock_is_told_with_what_was_read(site):
+def test_a_page_says_the_store_time_of_its_reading(site):
     site.create("timed")
     moments = [page_breakers().at, describe_breaker("timed").at, page_breakers(search="-").at]
     now = datetime.fromtimestamp(site.store.survey([], keep_for=None).reading.now, UTC)
@@ -213,7 +213,7 @@ def test_one_breaker_costs_one_round_trip_whatever_its_policy_and_an_unknown_one
     assert sent["trips"] == 1
 
 
-def test_a_server_that_has_forgotten_the_scripts_is_told_them_in_one_more_round_trip():
+def test_a_server_without_the_scripts_gets_them_in_one_more_round_trip():
     Site(runtime.operator_store()).create("again")
     page_breakers()
     client().script_flush()

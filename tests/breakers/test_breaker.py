@@ -18,9 +18,9 @@ from analytics_admin.breakers import (
     get_breaker,
     registry,
 )
-from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Counts, Snapshot, State
+from analytics_admin.breakers.status import registered_names
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
@@ -306,7 +306,7 @@ def test_a_name_that_is_no_string_is_refused():
 def test_get_breaker_of_an_unknown_name_is_a_lookup_error_and_registers_nothing():
     with pytest.raises(LookupError, match="no-such"):
         get_breaker("no-such")
-    assert "no-such" not in roster.registered_names()
+    assert "no-such" not in registered_names()
 
 
 def test_settings_win_over_code_and_code_over_defaults():
@@ -363,7 +363,7 @@ def test_reset_of_an_unknown_name_resets_and_creates_nothing(breaker):
         control.reset([breaker.name, "zz", "aa"], only_open=False)
     assert caught.value.names == ["aa", "zz"]
     assert another(breaker.name).state == "open"
-    assert not {"aa", "zz"} & set(roster.registered_names())
+    assert not {"aa", "zz"} & set(registered_names())
 
 
 def test_only_open_passes_over_the_closed(breaker):
@@ -377,7 +377,7 @@ def test_listing_registers_nothing(breaker):
     statuses = {status.name: status for status in list_breakers()}
     assert statuses["declared-unused"].state == State.CLOSED
     assert "declared-unused" not in names_in(operator_store())
-    assert declared.name in roster.registered_names()
+    assert declared.name in registered_names()
 
 
 def test_reset_of_ten_thousand_breakers_reaches_them_all():

@@ -7,11 +7,11 @@ from django.core.cache import caches
 
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.breakers import control as breaker_control
-from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerChanged
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts
+from analytics_admin.breakers.status import registered_names
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
@@ -162,7 +162,7 @@ def test_a_stale_view_of_the_breaker_changes_nothing(name):
 def test_an_unknown_name_is_held_nowhere(name):
     with pytest.raises(UnknownBreakers):
         hold("mistyped", "forced_open")
-    assert "mistyped" not in roster.registered_names()
+    assert "mistyped" not in registered_names()
 
 
 def test_a_hold_is_recorded_with_its_actor_and_announced(name):

@@ -51,7 +51,7 @@ def tell(store, generation, name="a", **results):
     store.add([Report(name=name, generation=generation, results=Results(**results))])
 
 
-def evidence(store, name="a"):
+def history_of(store, name="a"):
     return store.inspect(name).history
 
 
@@ -60,7 +60,7 @@ def test_the_last_ten_failures_are_kept_newest_first(store):
     for number in range(12):
         note = FailureNote(error="E", message=f"number {number}", host="h", pid=number)
         tell(store, created.generation, failures=1, note=note)
-    kept = evidence(store).failures
+    kept = history_of(store).failures
     assert [failure.pid for failure in kept] == list(range(11, 1, -1))
     assert (kept[0].error, kept[0].message, kept[0].host) == ("E", "number 11", "h")
     assert abs(kept[0].at - time.time()) < 5
@@ -69,8 +69,8 @@ def test_the_last_ten_failures_are_kept_newest_first(store):
 def test_a_failure_that_is_not_counted_is_not_kept(store):
     create(store)
     tell(store, "another:1", failures=1, note=FailureNote(error="E"))
-    assert evidence(store).failures == []
-    assert evidence(store).periods == []
+    assert history_of(store).failures == []
+    assert history_of(store).periods == []
 
 
 def test_calls_and_rejections_are_kept_by_the_period(store):
@@ -82,18 +82,18 @@ def test_calls_and_rejections_are_kept_by_the_period(store):
     tell(store, created.generation, successes=((second, 3),), failures=1, slow_failures=1)
     tell(store, created.generation, slow_successes=2, rejected=7)
     tell(store, "another:1", rejected=5)
-    (period,) = evidence(store).periods
+    (period,) = history_of(store).periods
     assert period.calls == Counts(calls=7, failures=2, slow=3)
     assert period.rejected == 12
     assert period.at == second // PERIOD_SECONDS * PERIOD_SECONDS
 
 
-def test_evidence_outlives_the_generation_and_ends_with_the_name(store):
+def test_the_history_outlives_the_generation_and_ends_with_the_name(store):
     created = create(store)
     tell(store, created.generation, failures=1, rejected=1, note=FailureNote(error="E"))
     reset = new_record()
     store.compare_and_set([Move(name="a", expected=created, new=reset, cause="reset")])
-    kept = evidence(store)
+    kept = history_of(store)
     assert (len(kept.failures), len(kept.transitions), len(kept.periods)) == (1, 1, 1)
     assert store.forget("a", generation=reset.generation)
     gone = store.inspect("a")
@@ -110,18 +110,18 @@ def test_hostile_texts_come_back_as_they_were(store):
     text = "a b\n\x01\x1b[31m\"é☃' <script> {0} %s ] \\ \x00"
     note = FailureNote(error=text, message=text, host=text, pid=1)
     tell(store, created.generation, failures=1, note=note)
-    (failure,) = evidence(store).failures
+    (failure,) = history_of(store).failures
     assert (failure.error, failure.message, failure.host) == (text, text, text)
 
 
-def test_periods_older_than_five_minutes_are_no_evidence():
+def test_periods_older_than_five_minutes_are_left_out():
     clock = [1_000_000.0]
     store = MemoryStore(lambda: clock[0])
     created = create(store)
     for _ in range(MAX_PERIODS + 5):
         tell(store, created.generation, failures=1)
         clock[0] += PERIOD_SECONDS
-    kept = evidence(store).periods
+    kept = history_of(store).periods
     assert len(kept) == MAX_PERIODS - 1
     assert kept[0].at == clock[0] - PERIOD_SECONDS * (MAX_PERIODS - 1)
 
@@ -143,7 +143,7 @@ def test_the_server_drops_old_periods_and_all_that_is_idle():
 
 
 @pytest.mark.parametrize("sign", ["\U0001f4a5", "\x01", "\x01\U0001f4a5"])
-def test_a_breakers_evidence_takes_at_most_20_kilobytes(sign):
+def test_a_breakers_history_takes_at_most_20_kilobytes(sign):
     store, client = RedisStore("breakers", timeout=2), caches["breakers"].client.get_client()
     name = "n" * 100
     snapshot = create(store, name)
@@ -222,7 +222,7 @@ def test_a_site_can_keep_texts_out():
     assert b"sam@example.org" not in stored
 
 
-def test_rejected_calls_are_told_with_the_next_synchronisation_and_cost_no_round_trip():
+def test_rejected_calls_are_reported_with_the_next_synchronisation_and_cost_no_round_trip():
     breaker = another("rejecting", failure_threshold=1)
     breaker.acquire().fail()
     for _ in range(5):
@@ -255,16 +255,16 @@ def test_the_history_has_no_gaps_and_ends_now():
 
 
 def test_metrics_only_says_once_that_it_would_have_opened_and_why():
-    heard = []
+    received = []
     breaker = another("dry-run", failure_threshold=3)
     breaker.acquire().succeed()
     hold("dry-run", "metrics_only")
     before = snapshot_of(breaker).generation
     for _ in range(8):
         breaker.acquire().fail()
-        heard.append(state_now(breaker))
+        received.append(state_now(breaker))
     detail = describe_breaker("dry-run")
-    assert set(heard) == {"metrics_only"}
+    assert set(received) == {"metrics_only"}
     assert detail.status.would_open
     assert (detail.opened.to_state, detail.opened.cause) == ("would_open", "consecutive_failures")
     assert detail.opened.consecutive_failures == 3

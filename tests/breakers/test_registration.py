@@ -8,12 +8,12 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import control as breaker_control
-from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
+from analytics_admin.breakers.status import registered_names
 from analytics_admin.breakers.stores.base import MAX_NAMES, Move, Report, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
@@ -126,9 +126,9 @@ def test_a_process_says_by_its_first_synchronisation_that_it_uses_a_breaker():
     create(store, "seen")
     aging = Aging(store)
     aging.age("seen", MONTH + 60)
-    assert "seen" not in roster.registered_names()
+    assert "seen" not in registered_names()
     assert another("seen").state == "closed"
-    assert "seen" in roster.registered_names()
+    assert "seen" in registered_names()
 
 
 def test_a_site_chooses_after_what_time_names_retire():
@@ -136,7 +136,7 @@ def test_a_site_chooses_after_what_time_names_retire():
     Aging(operator_store()).age("idle", 120)
     for after, expected in ((60, False), (180, True), (None, True)):
         with override_settings(ANALYTICS_ADMIN={"RETIRE_BREAKERS_AFTER": after}):
-            assert ("idle" in roster.registered_names()) is expected
+            assert ("idle" in registered_names()) is expected
             assert any(status.name == "idle" for status in list_breakers()) is expected
 
 
@@ -154,7 +154,7 @@ def test_a_forgotten_breaker_leaves_nothing_behind():
     trip("mistyped")
     change = breaker_control.forget("mistyped")
     assert (change.from_state, change.to_state) == ("open", "forgotten")
-    assert "mistyped" not in roster.registered_names()
+    assert "mistyped" not in registered_names()
     assert not list(client.scan_iter("*mistyped*"))
     assert list_breakers(state="open") == []
 
@@ -163,7 +163,7 @@ def test_a_process_that_still_uses_a_forgotten_breaker_registers_it_as_closed():
     breaker = trip("in-use")
     breaker_control.forget("in-use")
     assert state_now(breaker) == "closed"
-    assert "in-use" in roster.registered_names()
+    assert "in-use" in registered_names()
 
 
 def test_a_held_breaker_is_not_forgotten():
@@ -171,7 +171,7 @@ def test_a_held_breaker_is_not_forgotten():
     hold("held")
     with pytest.raises(BreakerInUse, match="release it first"):
         breaker_control.forget("held")
-    assert "held" in roster.registered_names()
+    assert "held" in registered_names()
 
 
 def test_a_declared_breaker_is_not_forgotten():
@@ -186,7 +186,7 @@ def test_a_breaker_that_moved_is_not_forgotten():
     breaker_control.reset(["moved"], only_open=False)
     with pytest.raises(BreakerChanged):
         breaker_control.forget("moved", expected={"moved": seen})
-    assert "moved" in roster.registered_names()
+    assert "moved" in registered_names()
 
 
 def test_a_breaker_of_another_generation_is_not_dropped(aging):

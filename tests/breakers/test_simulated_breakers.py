@@ -187,10 +187,10 @@ def test_time_does_not_run_backward(breakers: SimulatedBreakers) -> None:
 
 
 def test_receivers_of_the_signal_hear_of_each_change(breakers: SimulatedBreakers) -> None:
-    heard = []
+    received = []
 
     def hear(*, name: str, from_state: str, to_state: str, cause: str, **_: object) -> None:
-        heard.append((name, from_state, to_state, cause))
+        received.append((name, from_state, to_state, cause))
 
     breaker_state_changed.connect(hear)
     try:
@@ -198,7 +198,7 @@ def test_receivers_of_the_signal_hear_of_each_change(breakers: SimulatedBreakers
         breakers.heal("shop-stock")
     finally:
         breaker_state_changed.disconnect(hear)
-    assert heard == [
+    assert received == [
         ("shop-stock", "closed", "open", "consecutive_failures"),
         ("shop-stock", "open", "closed", "reset"),
     ]
@@ -275,7 +275,7 @@ from shop import look_up, stock
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_customer_is_told(breakers, again):
+def test_a_customer_is_informed(breakers, again):
     assert look_up() == "found"
     breakers.trip("stock")
     assert look_up() == "not now"
@@ -297,7 +297,7 @@ class CustomerTest(SimpleTestCase):
     def setUp(self):
         self.breakers = self.enterContext(simulated_breakers())
 
-    def test_a_customer_is_told(self):
+    def test_a_customer_is_informed(self):
         self.breakers.trip("stock")
         self.assertEqual(look_up(), "not now")
         self.breakers.heal("stock")

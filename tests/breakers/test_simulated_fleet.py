@@ -106,7 +106,7 @@ WINDOWS = [
 def test_one_failing_process_of_four_trips_no_rate_of_half(
     site: SimulatedSite, begin: Any, rate: float, window: dict[str, Any]
 ) -> None:
-    """A failure is told at once and a success up to an interval later; that must not mislead."""
+    """Failures are reported at once, successes an interval later at most: no false trip follows."""
     policy = {
         "failure_threshold": None,
         "failure_rate_threshold": 50,

@@ -1,4 +1,4 @@
-"""The rules of the machine, one by one; time is an argument."""
+"""The rules of the state machine, one by one; time is an argument."""
 
 from dataclasses import replace
 

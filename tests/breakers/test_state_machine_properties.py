@@ -1,4 +1,4 @@
-"""Whatever several processes do, in whatever order and time: the machine's rules hold."""
+"""Whatever several processes do, in whatever order and time: the state machine's rules hold."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Call:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Processes with views of their own, on one store and one clock that stands unless told."""
+    """Processes with their own local states, on one store and a clock that only the test moves."""
 
     calls = Bundle("calls")
 
@@ -94,7 +94,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.record().state is State.CLOSED)
     @rule(number=st.integers(0, PROCESSES - 1))
     def the_backend_goes_down(self, number: int) -> None:
-        self.site.clock.now += 1  # so that nobody goes by an old view
+        self.site.clock.now += 1  # so that no process uses an old state
         failures = 0
         while self.record().state is State.CLOSED:
             self.processes[number].acquire().fail()
@@ -197,7 +197,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.record().generation in self.ahead_of_time)
     @rule(number=st.integers(0, PROCESSES - 1))
     def the_next_call_probes(self, number: int) -> None:
-        self.site.clock.now += 1  # so that nobody goes by an old view
+        self.site.clock.now += 1  # so that no process uses an old state
         before, free = self.record(), self.permits - self.record().permits
         if free:
             permit = self.processes[number].acquire()
@@ -205,14 +205,14 @@ class AnyOrder(RuleBasedStateMachine):
             permit.release()
 
     def operator_moves(self, new: Snapshot, *, cause: str = "") -> None:
-        attempt = f"operator {len(self.site.news)} {new.generation}"
+        attempt = f"operator {len(self.site.events)} {new.generation}"
         current = self.record()
         (outcome,) = self.site.store.compare_and_set(
             [Move(name=NAME, expected=current, new=new, cause=cause, attempt=attempt)]
         )
         assert outcome.won
         if cause:
-            self.site.news.append(
+            self.site.events.append(
                 StateChange(name=NAME, from_state=current.state, to_state=new.state, cause=cause)
             )
 
@@ -253,8 +253,8 @@ class AnyOrder(RuleBasedStateMachine):
         moves = [(move.from_state, move.to_state, move.cause) for move in kept]
         assert set(moves) <= LAWFUL
         assert len({move.attempt for move in kept}) == len(kept)
-        news = [(change.from_state, change.to_state, change.cause) for change in self.site.news]
-        assert news[::-1][: len(moves)] == moves
+        events = [(change.from_state, change.to_state, change.cause) for change in self.site.events]
+        assert events[::-1][: len(moves)] == moves
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -50,12 +50,12 @@ class Site:
     """Processes on such a line, each with its own, and all that they announced."""
 
     def __init__(self) -> None:
-        self.news: list[Any] = []
+        self.events: list[Any] = []
         self.engines: list[Engine] = []
 
     def process(self, name: str, **policy: Any) -> tuple[CircuitBreaker, HeldStore]:
         store = HeldStore()
-        engine = Engine(lambda: store, self.news.append)
+        engine = Engine(lambda: store, self.events.append)
         self.engines.append(engine)
         options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
         breaker = CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(options))
@@ -63,7 +63,7 @@ class Site:
         return breaker, store
 
     def losses(self) -> list[StoreChange]:
-        return [news for news in self.news if isinstance(news, StoreChange)]
+        return [events for events in self.events if isinstance(events, StoreChange)]
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_permit_of_the_time_alone_means_nothing_to_the_shared_store(site, held
     assert shared_state("alone") == "half_open"
 
 
-def test_successes_that_were_not_told_in_time_still_end_the_run(site, held):
+def test_successes_that_were_not_reported_in_time_still_end_the_run(site, held):
     breaker, store = site.process("run")
     fail(breaker, 2)
     breaker.call(lambda: None)

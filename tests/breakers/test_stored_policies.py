@@ -57,14 +57,14 @@ def test_a_process_without_the_code_knows_policy_and_rates():
     assert detail.failure_rate == 40.0
 
 
-def test_a_process_that_ends_after_its_first_failure_has_told_its_policy():
+def test_a_process_that_ends_after_its_first_failure_has_reported_its_policy():
     another("short", failure_threshold=1, wait_duration_in_open_state=600).acquire().fail()
     detail = describe_breaker("short")
     assert detail.status.state == "open"
     assert detail.policy["wait_duration_in_open_state"] == 600
 
 
-def test_two_policies_in_use_are_both_told_the_latest_first():
+def test_two_policies_in_use_are_both_listed_the_latest_first():
     use("deploying", failure_threshold=3)
     operator_store().add([Report(name="deploying", policy_text='{"failure_threshold": 7}')])
     caches["breakers"].client.get_client().hincrby(
@@ -75,7 +75,7 @@ def test_two_policies_in_use_are_both_told_the_latest_first():
     assert [other["failure_threshold"] for other in detail.other_policies] == [3]
 
 
-def test_a_policy_that_was_last_told_long_ago_is_in_use_no_more():
+def test_a_policy_that_was_last_reported_long_ago_is_no_longer_in_use():
     use("deployed", failure_threshold=3)
     operator_store().add([Report(name="deployed", policy_text='{"failure_threshold": 7}')])
     client, key = caches["breakers"].client.get_client(), operator_store()._key("deployed")
@@ -101,12 +101,12 @@ def test_classes_and_functions_go_by_their_names():
     assert judged.failure_threshold == policy.failure_threshold
 
 
-def test_only_what_differs_from_the_defaults_is_told():
+def test_only_what_differs_from_the_defaults_is_stored():
     assert encode_policy(BreakerPolicy()) == "{}"
     assert json.loads(encode_policy(BreakerPolicy(failure_threshold=9))) == {"failure_threshold": 9}
 
 
-def test_a_policy_of_very_many_classes_is_not_told():
+def test_a_policy_of_very_many_classes_is_not_stored():
     classes = tuple(type(f"E{number}", (Exception,), {}) for number in range(200))
     assert encode_policy(BreakerPolicy(record_exceptions=classes)) == ""
     assert 0 < len(encode_policy(BreakerPolicy(record_exceptions=classes[:5]))) <= MAX_POLICY_CHARS

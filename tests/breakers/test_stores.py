@@ -162,7 +162,7 @@ def test_one_of_many_racing_moves_wins(store):
     assert sorted(wins) == [False] * 7 + [True]
 
 
-def test_a_store_that_forgot_its_scripts_is_told_them_again():
+def test_a_store_without_its_scripts_gets_them_again():
     store = RedisStore("breakers", timeout=2)
     create(store)
     store._client.script_flush()
@@ -238,7 +238,7 @@ def test_two_policies_do_not_mix_their_windows(store):
     assert reading.snapshots["a"].counts == Counts(calls=4, failures=4)
 
 
-def test_several_breakers_are_told_and_read_in_one_call(store):
+def test_several_breakers_are_reported_and_read_in_one_call(store):
     generations = {name: create(store, name).generation for name in "abc"}
     reports = [
         Report(name=name, generation=generation, results=Results(failures=number))

@@ -1,4 +1,4 @@
-"""What an operator reads when the store refuses."""
+"""The messages that operators read when the store refuses, and how commands are packed."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ for _ in range(20):
         ("ERR something else with s3cret", "the store refused the command"),
     ],
 )
-def test_a_refusal_is_told_in_words_of_our_own(refusal, words):
+def test_an_error_of_the_server_gets_a_message_of_our_own(refusal, words):
     reason = explain_error(ResponseError(refusal))
     assert words in reason
     assert refusal not in reason

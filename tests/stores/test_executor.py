@@ -1,4 +1,4 @@
-"""The courier's threads carry jobs, and never keep a caller."""
+"""The executor's threads run jobs, and never block a caller."""
 
 import threading
 from collections.abc import Iterator
@@ -20,40 +20,40 @@ def threads_now() -> set[threading.Thread]:
 
 
 def test_results_and_exceptions_arrive():
-    courier = StoreExecutor()
-    assert courier.submit(lambda: 5).result(5) == 5
+    executor = StoreExecutor()
+    assert executor.submit(lambda: 5).result(5) == 5
     with pytest.raises(ZeroDivisionError):
-        courier.submit(lambda: 1 / 0).result(5)
-    courier.shut_down()
+        executor.submit(lambda: 1 / 0).result(5)
+    executor.shut_down()
 
 
 def test_jobs_one_after_the_other_need_one_thread():
-    before, courier = threads_now(), StoreExecutor()
+    before, executor = threads_now(), StoreExecutor()
     for _ in range(50):
-        assert courier.submit(int).result(5) == 0
+        assert executor.submit(int).result(5) == 0
     assert len(threads_now() - before) == 1
-    courier.shut_down()
+    executor.shut_down()
 
 
-def test_dismissal_lets_all_waiters_go_and_begins_nothing_more(held):
-    courier, begun = StoreExecutor(), []
-    hanging = [courier.submit(held.wait) for _ in range(MAX_THREADS)]
-    queued = courier.submit(lambda: begun.append(1))
-    courier.shut_down()
-    for future in (*hanging, queued, courier.submit(lambda: begun.append(2))):
+def test_a_shutdown_releases_all_waiters_and_starts_nothing_more(held):
+    executor, begun = StoreExecutor(), []
+    hanging = [executor.submit(held.wait) for _ in range(MAX_THREADS)]
+    queued = executor.submit(lambda: begun.append(1))
+    executor.shut_down()
+    for future in (*hanging, queued, executor.submit(lambda: begun.append(2))):
         with pytest.raises(ExecutorShutDown):
             future.result(0)
     held.set()
     assert begun == []
 
 
-def test_its_threads_end_after_dismissal(held):
-    before, courier = threads_now(), StoreExecutor()
+def test_its_threads_end_after_a_shutdown(held):
+    before, executor = threads_now(), StoreExecutor()
     for _ in range(MAX_THREADS):
-        courier.submit(held.wait)
+        executor.submit(held.wait)
     mine = threads_now() - before
     assert len(mine) == MAX_THREADS
-    courier.shut_down()
+    executor.shut_down()
     held.set()
     for thread in mine:
         thread.join(5)

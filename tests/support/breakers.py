@@ -1,4 +1,4 @@
-"""Breakers as other processes of the fleet hold them, for tests within one process."""
+"""Breakers as other processes of the fleet have them, for tests within one process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _engines: list[Engine] = []
 
 
 def reset_engines() -> None:
-    """Have no fleet of a test go on with what it was about."""
+    """Stop the engines of a test."""
     for engine in _engines:
         engine.reconnect()
     _engines.clear()
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
-    """Return the breaker as one more process would hold it: with a fleet view of its own."""
+    """Return the breaker as another process has it: with an engine of its own."""
     engine = Engine(runtime.call_store, runtime.announce)
     _engines.append(engine)
     return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
@@ -38,7 +38,7 @@ def trip(name: str) -> CircuitBreaker:
 
 
 def snapshot_of(breaker: CircuitBreaker) -> Snapshot:
-    """Return what the store holds, after this process has told all that it knows."""
+    """Return the stored snapshot, after this process has reported its results."""
     breaker.engine.expire(breaker.name)
     assert breaker.state
     assert breaker.local_state.snapshot is not None

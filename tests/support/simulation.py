@@ -12,7 +12,7 @@ from analytics_admin.testing import engine_time
 
 
 class Clock:
-    """Stands for the ``time`` module; stands still unless told to go on."""
+    """Replaces the ``time`` module; stands still unless a test moves it."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
@@ -25,16 +25,16 @@ class Clock:
 
 
 class SimulatedSite:
-    """One store and as many processes as are asked for; ``news`` is what they announced."""
+    """One store and as many processes as are asked for; ``events`` is what they announced."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.store = MemoryStore(clock.time)
-        self.news: list[Any] = []
+        self.events: list[Any] = []
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        engine = Engine(lambda: self.store, self.news.append)
+        engine = Engine(lambda: self.store, self.events.append)
         engine.access.run_if_available(lambda store: None)  # connects without a thread of its own
         return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
