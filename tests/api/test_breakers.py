@@ -1,7 +1,5 @@
 """The endpoints of circuit breakers: what they answer, who may, what they refuse and leave."""
 
-import json
-
 import pytest
 from django.contrib.auth.models import Permission
 
@@ -41,20 +39,6 @@ ROUTES = [
 def breaker():
     another("api.calm").acquire().succeed()
     return trip("api.open")
-
-
-@pytest.fixture
-def send(client, mint):
-    def send(method, path, body=None, *, sub="admin", **headers):
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = {key.replace("_", "-"): value for key, value in headers.items()}
-        if sub is not None:
-            headers["Authorization"] = f"Bearer {mint(sub)}"
-        return client.generic(
-            method, path, content, content_type="application/json", headers=headers
-        )
-
-    return send
 
 
 @pytest.fixture

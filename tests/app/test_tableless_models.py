@@ -51,12 +51,6 @@ def run(command, *arguments, **options):
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def operation(superuser):
     return Operation.objects.create(
         kind="clear_search_cache",

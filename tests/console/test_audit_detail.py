@@ -25,12 +25,6 @@ NO_ROW = "21db1be4-d5c1-485d-a763-96a860141f48"
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def actor(superuser):
     return Actor.from_user(superuser, channel="admin")
 

@@ -20,12 +20,6 @@ from tests.support.audit import EXPORT, HOSTILE, LIST, record, shown
 OLD = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def exported(operator, **query):
     answer = operator.get(EXPORT, query)
     assert answer.status_code == 200

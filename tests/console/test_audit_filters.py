@@ -52,12 +52,6 @@ ODD = [
 ]
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def found(operator, **query):
     return set(shown(operator.get(LIST, query)))
 

@@ -11,12 +11,6 @@ from analytics_admin.models import Operation
 from tests.support.audit import HOSTILE, LIST, page_of, record, shown
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def test_the_newest_row_comes_first(operator):
     now = timezone.now()
     rows = [record(started_at=now - timedelta(minutes=minutes)) for minutes in (5, 1, 9)]

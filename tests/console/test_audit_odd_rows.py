@@ -34,12 +34,6 @@ ODD = [
 ]
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 @pytest.fixture(params=ODD, ids=json.dumps)
 def odd(request, db):
     """A clear with such targets and such an outcome."""

@@ -20,12 +20,6 @@ RESET = f"{PAGE}reset/"
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def breaker(db):
     return trip("held:1")
 

@@ -17,12 +17,6 @@ SHELL = Actor.system("root", channel="command")
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def breaker(db):
     return trip("typo:1")
 

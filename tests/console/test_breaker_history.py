@@ -21,12 +21,6 @@ RTL = "\u202egnp.exe \u2067\u200f"
 HOSTILE = f"<script>alert(1)</script> & \"' {RTL}"
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def cells(page, table):
     """Return the table's rows as the texts of their cells."""
     body = re.search(rf'id="{table}".*?<tbody>(.*?)</tbody>', page.text, re.DOTALL)[1]

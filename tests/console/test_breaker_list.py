@@ -16,12 +16,6 @@ HOSTILE = "<script>alert(1)</script> & \"'"
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def mixed(db):
     another("l.calm").acquire().succeed()
     for name in ("l.held", "l.off", "l.open"):

@@ -35,12 +35,6 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def text_of(html):
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 

@@ -29,12 +29,6 @@ ACTS = {
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def three(db):
     return [trip(f"sel.{number}") for number in range(3)]
 

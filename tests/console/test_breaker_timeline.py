@@ -37,12 +37,6 @@ NOTHING = "\u2013"
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def table(page, name):
     """Return the table's rows as the texts of their cells, without the phone's labels."""
     found = re.search(rf'id="{name}".*?<tbody>(.*?)</tbody>', page.text, re.DOTALL)

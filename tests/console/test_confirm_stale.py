@@ -20,12 +20,6 @@ ANOTHER = ("error", "There has been another soft clear since: nothing was undone
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def colleague(django_user_model, db):
     client = Client()
     client.force_login(django_user_model.objects.create_superuser("olga"))

@@ -25,12 +25,6 @@ BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 SHELL = Actor.system("root", channel="command")
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def clear(operator):
     """Clear the search cache by the button; return the page to which that leads."""
     url = f"{PAGE}clear/"

@@ -24,12 +24,6 @@ HOSTILE = "<script>alert(1)</script> & \"'"
 
 
 @pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def searches():
     caches["search"].set_many({f"query-{number}": number for number in range(3)})
     caches["default"].set("session-like", "stays")

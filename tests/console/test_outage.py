@@ -74,12 +74,6 @@ def down(request, settings):
         yield request.param
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 @pytest.mark.usefixtures("down")
 @pytest.mark.parametrize("url", [SEARCH_CACHE, BREAKERS])
 def test_the_page_says_unknown_within_a_second(operator, url):

@@ -16,12 +16,6 @@ BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 REFRESH = {"X-Console-Refresh": "1"}
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def tag_of(operator, url):
     return operator.get(url, headers=REFRESH).headers["ETag"]
 

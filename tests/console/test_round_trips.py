@@ -58,12 +58,6 @@ OPERATIONS: dict[str, list[Pressed]] = {
 }
 
 
-@pytest.fixture
-def operator(client: Any, superuser: Any) -> Any:
-    client.force_login(superuser)
-    return client
-
-
 def create(number: int) -> None:
     """Create as many breakers, the first one open, in a store that knows all scripts."""
     trip(NAMES[0])

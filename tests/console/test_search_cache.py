@@ -3,7 +3,6 @@
 import re
 import time
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.core.cache import caches
@@ -24,12 +23,6 @@ from tests.support.console_pages import asked
 pytestmark = pytest.mark.django_db
 
 SHELL = Actor.system("nightly")
-
-
-@pytest.fixture
-def operator(client: Any, superuser: Any) -> Any:
-    client.force_login(superuser)
-    return client
 
 
 @pytest.fixture

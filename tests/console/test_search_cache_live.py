@@ -26,12 +26,6 @@ REFRESH = "X-Console-Refresh"
 
 
 @pytest.fixture
-def operator(client: Any, superuser: Any) -> Any:
-    client.force_login(superuser)
-    return client
-
-
-@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What time it is for this process: the middle of a minute."""
     now = [time.time() // 60 * 60 + 30.0]

@@ -1,6 +1,5 @@
 """Every parameter of services and endpoints of breakers, given what it cannot mean: no act."""
 
-import json
 import math
 from collections.abc import Iterator
 from inspect import signature
@@ -209,18 +208,6 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], dict[str, tuple[Any, ...]]]
     "probe": ("POST", f"{LIST}/{NAME}/probe", {}, {**BODY, "names": ([NAME],)}),
     "forget": ("DELETE", f"{LIST}/{NAME}", {}, {**BODY, "names": ([NAME],)}),
 }
-
-
-@pytest.fixture
-def send(client, mint):
-    def send(method, path, body=None, **headers):
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {mint()}", **headers}
-        return client.generic(
-            method, path, content, content_type="application/json", headers=headers
-        )
-
-    return send
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_an_operation_is_the_same_through_every_door(
     for door in each_door.values():
         before = stage(case)
         assert not isinstance(door, ConsoleDoor) or door.offers(case.request)
-        answer = door.perform(case.request, reason=REASON)
+        answer = door.perform(replace(case.request, reason=REASON))
         seen.append(((answer.done, answer.message), before, state(), rows()))
     said, before, after, (row,) = alike(seen)
     assert said == (True, case.message)
@@ -260,7 +260,7 @@ def test_a_failure_is_the_same_through_every_door(
         server.stop()
         seen = []
         for door in each_door.values():
-            answer = door.perform(case.request, reason=REASON)
+            answer = door.perform(replace(case.request, reason=REASON))
             seen.append((answer.done, answer.message, rows()))
     done, message, (row,) = alike(seen)
     assert (done, message) == (False, f"{case.failure}: the store cannot be reached")
@@ -277,7 +277,7 @@ def test_a_stale_view_is_refused_alike_with_a_row(name: str, each_door: dict[str
     case, seen = CASES[name], []
     for door_name, door in each_door.items():
         before = stage(case)
-        answer = door.perform(case.request, reason=REASON, generation="stale")
+        answer = door.perform(replace(case.request, reason=REASON, generation="stale"))
         assert state() == before
         assert not answer.done
         if door_name == "console":
@@ -316,7 +316,7 @@ def test_a_rejection_is_the_same_through_every_door_and_leaves_no_row(
     seen = []
     for door in each_door.values():
         before = stage(case)
-        answer = door.perform(case.request, reason=REASON)
+        answer = door.perform(replace(case.request, reason=REASON))
         assert (state(), rows()) == (before, [])
         seen.append((answer.done, answer.message))
     done, message = alike(seen)
@@ -331,7 +331,7 @@ def test_a_dry_run_is_the_same_through_every_door_and_changes_nothing(
     seen = []
     for name, door in each_door.items():
         before = stage(case)
-        answer = door.perform(case.request, dry_run=True)
+        answer = door.perform(replace(case.request, dry_run=True))
         assert (state(), rows()) == (before, [])
         if name == "console":
             assert 'name="confirmed"' in answer.message

@@ -300,12 +300,6 @@ def _unavailable(**_: Any) -> None:
 # Console
 
 
-@pytest.fixture
-def operator(client, superuser):
-    client.force_login(superuser)
-    return client
-
-
 def test_the_page_offers_both_modes_hard_first_and_a_field_for_tags(operator):
     page = operator.get(PAGE).text
     assert page.index('value="hard"') < page.index('value="soft"')

@@ -60,12 +60,6 @@ def get(client: Any, mint: Any, superuser: Any) -> Any:
     return lambda query="": client.get(f"{API}{query}", headers=bearer)
 
 
-@pytest.fixture
-def operator(client: Any, superuser: Any) -> Any:
-    client.force_login(superuser)
-    return client
-
-
 def facts(page: Any) -> dict[str, str]:
     return dict(re.findall(r'<dd id="aa-([a-z-]+)">(.*?)</dd>', page.text, re.DOTALL))
 

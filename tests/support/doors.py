@@ -39,6 +39,11 @@ class Request:
     """Where the console's button stands; ``button`` is where its form goes, below the page."""
     button: str
     form: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    generation: str | None = None
+    """The one that the operator has seen, if any."""
+    dry_run: bool = False
+    """Only look at what would happen. In the console the confirm page says that."""
 
 
 def clear(mode: str, tags: Sequence[str] = ()) -> Request:
@@ -127,19 +132,9 @@ class Answer:
 
 
 class Door(Protocol):
-    """Performs a request; ``generation`` is the one that the operator has seen, if any.
+    """Performs a request, as each operator comes to it."""
 
-    A dry run says what would happen. In the console that is the confirm page.
-    """
-
-    def perform(
-        self,
-        request: Request,
-        *,
-        reason: str = "",
-        generation: str | None = None,
-        dry_run: bool = False,
-    ) -> Answer:
+    def perform(self, request: Request) -> Answer:
         """Return what was said of the operation, done or not."""
 
 
@@ -147,20 +142,13 @@ class Door(Protocol):
 class ServiceDoor:
     user: Any
 
-    def perform(
-        self,
-        request: Request,
-        *,
-        reason: str = "",
-        generation: str | None = None,
-        dry_run: bool = False,
-    ) -> Answer:
-        seen = {} if generation is None else {"expected_generation": generation}
+    def perform(self, request: Request) -> Answer:
+        seen = _if_seen("expected_generation", request)
         try:
             result = request.service(
                 actor=Actor.from_user(self.user),
-                reason=reason,
-                dry_run=dry_run,
+                reason=request.reason,
+                dry_run=request.dry_run,
                 **request.arguments,
                 **seen,
             )
@@ -173,16 +161,9 @@ class ServiceDoor:
 class RestDoor:
     user: Any
 
-    def perform(
-        self,
-        request: Request,
-        *,
-        reason: str = "",
-        generation: str | None = None,
-        dry_run: bool = False,
-    ) -> Answer:
-        body = {"reason": reason, "dry_run": dry_run, **request.body}
-        answer = self.send(request.method, request.path, body, generation)
+    def perform(self, request: Request) -> Answer:
+        body = {"reason": request.reason, "dry_run": request.dry_run, **request.body}
+        answer = self.send(request.method, request.path, body, request.generation)
         said = answer.json()
         row = answer.headers.get("X-Operation-Id")
         return Answer(
@@ -206,25 +187,17 @@ class RestDoor:
 class ConsoleDoor:
     user: Any
 
-    def perform(
-        self,
-        request: Request,
-        *,
-        reason: str = "",
-        generation: str | None = None,
-        dry_run: bool = False,
-    ) -> Answer:
+    def perform(self, request: Request) -> Answer:
         """Press the button, fill in the confirm page as it came, read the message after it."""
         client = self._client()
         url = f"{SECTION}{request.page}{request.button}"
         sent = {**_form(client.get(f"{SECTION}{request.page}"), url), **request.form}
-        if generation is not None:
-            sent["expected_generation"] = generation
+        sent |= _if_seen("expected_generation", request)
         answer = client.post(url, sent, follow=True)
         if 'name="confirmed"' in answer.text:
-            if dry_run:
+            if request.dry_run:
                 return Answer(done=False, message=answer.text)
-            answer = client.post(url, {**_form(answer, url), "reason": reason}, follow=True)
+            answer = client.post(url, {**_form(answer, url), "reason": request.reason}, follow=True)
         ((level, message),) = told(answer)
         return Answer(done=level == "success", message=message)
 
@@ -239,21 +212,11 @@ class ConsoleDoor:
         return client
 
 
-@dataclass(frozen=True, slots=True)
 class CommandDoor:
-    user: Any = None
-
-    def perform(
-        self,
-        request: Request,
-        *,
-        reason: str = "",
-        generation: str | None = None,
-        dry_run: bool = False,
-    ) -> Answer:
-        seen = [] if generation is None else ["--if-generation", generation]
-        way = "--dry-run" if dry_run else "--no-input"
-        code, out, _ = run(*request.command, way, "--json", "--reason", reason, *seen)
+    def perform(self, request: Request) -> Answer:
+        seen = [part for pair in _if_seen("--if-generation", request).items() for part in pair]
+        way = "--dry-run" if request.dry_run else "--no-input"
+        code, out, _ = run(*request.command, way, "--json", "--reason", request.reason, *seen)
         said = json.loads(out)
         row = said.get("operation_id")
         return Answer(
@@ -261,6 +224,10 @@ class CommandDoor:
             message=said["message"] if code == 0 else said["detail"],
             operation_id=UUID(row) if row else None,
         )
+
+
+def _if_seen(name: str, request: Request) -> dict[str, str]:
+    return {} if request.generation is None else {name: request.generation}
 
 
 def _form(page: Any, url: str) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """What the tests of several doors share."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,3 +73,28 @@ def look(client: Any, superuser: Any) -> Callable[..., Any]:
         return client.get(f"/admin/analytics_admin/operation/{operation_id}/", **asked)
 
     return look
+
+
+@pytest.fixture
+def operator(client: Any, superuser: Any) -> Any:
+    """A browser of somebody who may do everything in the console."""
+    client.force_login(superuser)
+    return client
+
+
+@pytest.fixture
+def send(client: Any, mint: Callable[..., str]) -> Callable[..., Any]:
+    """Send a request to the REST API in JSON, with a token of ``sub`` (None: without)."""
+
+    def send(
+        method: str, path: str, body: Any = None, *, sub: str | None = "admin", **headers: str
+    ) -> Any:
+        content = b"" if body is None else json.dumps(body).encode()
+        headers = {key.replace("_", "-"): value for key, value in headers.items()}
+        if sub is not None:
+            headers["Authorization"] = f"Bearer {mint(sub)}"
+        return client.generic(
+            method, path, content, content_type="application/json", headers=headers
+        )
+
+    return send
