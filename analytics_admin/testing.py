@@ -81,7 +81,7 @@ class SimulatedBreakers:
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
         if not seconds >= 0:
-            raise ValueError(f"seconds must not be negative, but is {seconds}")
+            raise ValueError(f"seconds must be 0 or more, not {seconds}")
         self._clock.advance(seconds)
 
     def trip(self, name: str) -> None:
