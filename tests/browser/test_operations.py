@@ -251,7 +251,7 @@ def test_an_act_is_done_from_the_admin_once_it_is_confirmed(site, sign_in, name,
     deed.fill(operator)
     operator.press(deed.button)
     expect(page.locator("#aa-preview")).to_contain_text(deed.foretold)
-    expect(page.get_by_text("done by ada")).to_be_visible()
+    expect(page.get_by_text("Recorded in the audit trail as ada")).to_be_visible()
     before = json.loads(site.run(SEEN))
     assert "ada" not in [actor for _, actor, _ in before["acts"]]
     assert all(before[what] != then for what, then in deed.changes.items())
