@@ -1,7 +1,4 @@
-"""What every operator's command shares: options, the question, output, errors and exit codes.
-
-Knows the services alone. What an act is called and takes is its own command's.
-"""
+"""What all commands share: options, the confirmation, output, errors and exit codes."""
 
 import getpass
 import json
@@ -25,20 +22,20 @@ EXIT_OPEN = 3
 EXIT_INTERRUPTED = 130
 
 USAGE_CODES = {"invalid", "reason_required", "unknown_breaker", "unknown_operation"}
-"""Codes of errors that are the caller's; all others exit with 1."""
+"""Codes of the caller's errors; all others exit with 1."""
 
-LINES_SHOWN = 20
+MAX_LINES = 20
 
 
 class OperatorCommand(BaseCommand):
-    """A command whose errors are one line and an exit code, never a traceback."""
+    """A command that reports errors as one line and an exit code, never as a traceback."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
         except OperatorError as error:
-            failure, code = _as_failure(error), _exit_code(error)
-        except DatabaseError as error:  # a question's; an act says itself what it failed to do
+            failure, code = _error_body(error), _exit_code(error)
+        except DatabaseError as error:  # of a query; operations raise OperationFailed
             detail = f"The state is unknown: {describe_database_error(error)}"
             failure, code = {"detail": detail, "code": "database_unavailable"}, EXIT_FAILED
         except KeyboardInterrupt:
@@ -48,7 +45,7 @@ class OperatorCommand(BaseCommand):
         raise CommandError(printable(failure["detail"]), returncode=code)
 
     def write(self, text: str) -> None:
-        """Write to stdout; a reader that went away (``| head``) is no error."""
+        """Write to stdout. A closed pipe (``| head``) is no error."""
         try:
             self.stdout.write(text)
             self.stdout.flush()
@@ -61,9 +58,9 @@ class OperatorCommand(BaseCommand):
 
 
 class OperationCommand(OperatorCommand):
-    """A command that changes something: it can look first, and it asks on a terminal."""
+    """A command that runs an operation. It can preview it, and asks first on a terminal."""
 
-    question = "Go on?"
+    question = "Continue?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -73,7 +70,7 @@ class OperationCommand(OperatorCommand):
             help="why, for the audit trail (at most 500 characters)",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="say what would happen and change nothing"
+            "--dry-run", action="store_true", help="show what would happen; change nothing"
         )
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout, nothing else"
@@ -83,15 +80,15 @@ class OperationCommand(OperatorCommand):
             "--noinput",
             action="store_false",
             dest="interactive",
-            help="act without asking, as scripts and schedulers must",
+            help="do not ask for confirmation (for scripts and schedulers)",
         )
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        """Call the service; each command says which."""
+        """Call the command's service."""
         raise NotImplementedError
 
     def preview_lines(self, preview: Mapping[str, Any]) -> list[str]:
-        """Return what a dry run's preview says beyond its message."""
+        """Return further lines for a dry run's preview, below its message."""
         return []
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -99,56 +96,56 @@ class OperationCommand(OperatorCommand):
             self._ask(options)
         result = self.run_operation(options, dry_run=options["dry_run"])
         if options["json"]:
-            self.write_json(_as_answer(result))
+            self.write_json(_result_body(result))
         else:
-            self.write(self._as_lines(result))
+            self.write(self._format(result))
 
     def _ask(self, options: dict[str, Any]) -> None:
-        """Show what the act would do and return when the operator says yes."""
+        """Show the preview and return if the operator confirms."""
         if not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
             raise CommandError(
-                "Nothing was done: there is no terminal to ask on. "
-                "Add --no-input to act without a question, or --dry-run to look only.",
+                "Nothing was done: there is no terminal to confirm on. "
+                "Use --no-input to run without confirmation, or --dry-run for a preview.",
                 returncode=EXIT_USAGE,
             )
         self.stderr.write(self._preview(options), lambda text: text)
-        self.stderr.write(f"{self.question} Type 'yes' to go on: ", lambda text: text, ending="")
+        self.stderr.write(f"{self.question} Type 'yes' to continue: ", lambda text: text, ending="")
         self.stderr.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise CommandError("Cancelled: nothing was done", returncode=EXIT_FAILED)
 
     def _preview(self, options: dict[str, Any]) -> str:
-        """A store too sick to look into may still take the act: that is for the operator to say."""
+        """A preview that fails stops nothing: the operation may still succeed."""
         try:
             result = self.run_operation(options, dry_run=True)
         except OperationFailed as error:
-            return f"There is no preview: {error.reason}"
-        return self._as_lines(result)
+            return f"No preview: {error.reason}"
+        return self._format(result)
 
-    def _as_lines(self, result: OperationResult) -> str:
+    def _format(self, result: OperationResult) -> str:
         more = self.preview_lines(result.preview) if result.preview is not None else []
         return "\n".join(map(printable, [*_lines(result), *more]))
 
 
 def add_if_generation(parser: ArgumentParser) -> None:
-    """Let an act on one breaker be refused when its operator has not seen what it is now."""
+    """Add ``--if-generation``, which rejects the operation if the breaker has changed since."""
     parser.add_argument(
         "--if-generation",
         metavar="GENERATION",
-        help="only if the breaker still is as `circuit_breakers NAME` has shown it",
+        help="only if the breaker is still at this generation, see `circuit_breakers NAME`",
     )
 
 
 def printable(text: str) -> str:
-    """Return the text with whatever would steer a terminal, or break the line, spelt out."""
+    """Return the text with control characters and line breaks escaped."""
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 def operator() -> Actor:
-    """Return the actor behind the shell: the operating system's user."""
+    """Return the actor of a shell: the operating system's user."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user without an account
@@ -157,13 +154,13 @@ def operator() -> Actor:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Say whether a person is at the stream; a closed one (``<&-``) is None."""
+    """Say whether the stream is a terminal. A closed one (``<&-``) is None."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int], None] | None]:
-    """Lend a function that shows a running count on the terminal; None without one."""
+    """Yield a function that shows a running count on the terminal; None without a terminal."""
     if not is_terminal(sys.stderr):
         yield None
         return
@@ -175,13 +172,13 @@ def progress(label: str) -> Iterator[Callable[[int], None] | None]:
         TextColumn("{task.description} {task.completed:,.0f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(label, total=None)
-        yield lambda done: shown.update(task, completed=done)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _text(argument: str) -> str:
-    """Refuse bytes that are no text, which no database would take."""
+    """Reject bytes that are not UTF-8, which no database accepts."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -189,36 +186,33 @@ def _text(argument: str) -> str:
     return argument
 
 
-def _sentence(error: Exception) -> str:
-    """An act says itself what it failed to do; only a question leaves the store's bare words."""
-    return f"The state is unknown: {error}" if isinstance(error, StoreUnavailable) else str(error)
-
-
-def _as_failure(error: OperatorError) -> dict[str, Any]:
-    """Name the row, too, of an act that left one."""
-    answer = {"detail": _sentence(error), "code": error.code}
-    return answer | {"operation_id": error.operation_id} if error.operation_id else answer
+def _error_body(error: OperatorError) -> dict[str, Any]:
+    """Return the error as ``--json`` prints it. Queries raise the store's bare reason."""
+    is_query = isinstance(error, StoreUnavailable)
+    detail = f"The state is unknown: {error}" if is_query else str(error)
+    body = {"detail": detail, "code": error.code}
+    return body | {"operation_id": error.operation_id} if error.operation_id else body
 
 
 def _exit_code(error: OperatorError) -> int:
-    """The one table from what went wrong to the exit code."""
+    """Map the error's code to an exit code."""
     return EXIT_USAGE if error.code in USAGE_CODES else EXIT_FAILED
 
 
-def _as_answer(result: OperationResult) -> dict[str, Any]:
-    answer = {
+def _result_body(result: OperationResult) -> dict[str, Any]:
+    body = {
         "message": result.message,
         "operation_id": result.operation_id,
         "preview": result.preview,
         "results": result.results,
     }
-    return {key: value for key, value in answer.items() if value is not None}
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _lines(result: OperationResult) -> list[str]:
-    """Return the message and a line for each breaker that it names, the first ones of many."""
-    named = result.results or (result.preview or {}).get("breakers", [])
-    lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in named[:LINES_SHOWN]]
-    if len(named) > LINES_SHOWN:
-        lines.append(f"  ... and {len(named) - LINES_SHOWN} more (--json lists all)")
+    """Return the message and a line for each of the first breakers."""
+    rows = result.results or (result.preview or {}).get("breakers", [])
+    lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in rows[:MAX_LINES]]
+    if len(rows) > MAX_LINES:
+        lines.append(f"  ... and {len(rows) - MAX_LINES} more (--json lists all)")
     return [result.message, *lines]

@@ -30,12 +30,12 @@ PERIODS_PER_LINE = 6
 
 
 def format_list(breakers: Sequence[BreakerStatus]) -> str:
-    """Return aligned columns without frames, for pipes: no cell holds a space."""
+    """Return aligned columns without frames, for pipes. No cell contains a space."""
     return align([COLUMNS, *map(_cells, breakers)])
 
 
 def render_list(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
-    """Return the list as a frame with colours, the note below it."""
+    """Return the list as a coloured table with the note below it."""
     drawn = Table(caption=Text(note) if note else None, caption_justify="left")
     for column in COLUMNS:
         drawn.add_column(column, justify="right" if column in {"FAILURES", "RETRY"} else "left")
@@ -47,7 +47,7 @@ def render_list(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
 
 
 def format_wait(wait: float | None) -> str:
-    """Return a wait in words that sort by eye; a hyphen where calls pass."""
+    """Return the seconds until a probe is allowed; a hyphen where calls pass."""
     return "-" if wait is None else f"{wait:.1f}s"
 
 
@@ -57,13 +57,13 @@ def _cells(status: BreakerStatus) -> tuple[str, str, str, str]:
 
 
 def format_detail(detail: BreakerDetail) -> str:
-    """Return all that is known of the breaker as lines without frames, for pipes."""
+    """Return the breaker in detail as lines without frames, for pipes."""
     plain = to_json(detail)
     return "\n".join([align(_facts(detail, plain)), *map(format_section, _sections(plain))])
 
 
 def render_detail(detail: BreakerDetail) -> list[RenderableType]:
-    """Return the same as tables with frames and colours."""
+    """Return the breaker in detail as coloured tables."""
     plain = to_json(detail)
     facts = Table(show_header=False)
     for fact, value in _facts(detail, plain):
@@ -120,7 +120,7 @@ def _sections(plain: dict[str, Any]) -> Iterator[Section]:
     )
     yield Section(
         title="transitions",
-        columns=("at", "move", "cause", "counted until then", "by"),
+        columns=("at", "move", "cause", "counts before", "by"),
         rows=[_move(move) for move in plain["transitions"]],
     )
     yield Section(
@@ -147,7 +147,7 @@ def _move(move: dict[str, Any]) -> list[str]:
 
 
 def _reason(opened: dict[str, Any]) -> str:
-    """Say why it opened: when, by which rule, and what had been counted until then."""
+    """Return when it opened, by which rule and at which counts."""
     return f"{opened['at']} by {opened['cause']}: {_counted(opened)}"
 
 

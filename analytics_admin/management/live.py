@@ -1,4 +1,4 @@
-"""A list of circuit breakers that stays on the terminal and keeps up with the fleet."""
+"""The live list of circuit breakers: ``circuit_breakers --watch``."""
 
 import time
 from collections.abc import Callable
@@ -13,40 +13,40 @@ from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.errors import StoreUnavailable
 
 INTERVAL = 1.0
-"""Seconds between looks."""
+"""Seconds between updates."""
 LINES_AROUND = 6
-"""Lines of a terminal that the frame, the header and the note take."""
+"""Terminal lines taken by the frame, the header and the note."""
 
 
 def watch(
-    look: Callable[[int], BreakerPage],
+    read: Callable[[int], BreakerPage],
     stream: Any,
     *,
     colour: bool,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Show the page that ``look`` returns of so many lines, again and again, until Ctrl-C.
+    """Show the page that ``read`` returns for a number of lines, every second, until Ctrl-C.
 
-    While the store does not answer, the last list stays, with a note that says how old it is.
+    During an outage the last list stays, with a note that says how old it is.
     """
     console = Console(file=stream, force_terminal=True, no_color=not colour)
-    seen: BreakerPage | None = None
-    note = seen_at = ""
+    page: BreakerPage | None = None
+    note = read_at = ""
     try:
-        with Live(console=console, auto_refresh=False) as shown:
+        with Live(console=console, auto_refresh=False) as live:
             while True:
                 lines = max(1, min(console.height - LINES_AROUND, MAX_BREAKERS_PER_PAGE))
                 try:
-                    seen, seen_at = look(lines), time.strftime("%H:%M:%S")
-                    plural = "" if seen.count == 1 else "s"
-                    note = f"{seen.count} circuit breaker{plural} at {seen_at}"
+                    page, read_at = read(lines), time.strftime("%H:%M:%S")
+                    plural = "" if page.count == 1 else "s"
+                    note = f"{page.count} circuit breaker{plural} at {read_at}"
                 except StoreUnavailable as error:
-                    as_of = f"as of {seen_at}" if seen_at else "nothing seen yet"
+                    as_of = f"as of {read_at}" if read_at else "no data yet"
                     note = f"The state is unknown: {error.reason} ({as_of})"
-                rows = seen.breakers[:lines] if seen else []
-                hidden = seen.count - len(rows) if seen else 0
+                rows = page.breakers[:lines] if page else []
+                hidden = page.count - len(rows) if page else 0
                 more = f", {hidden} of them not shown" if hidden else ""
-                shown.update(render_list(rows, note=f"{note}{more}"), refresh=True)
+                live.update(render_list(rows, note=f"{note}{more}"), refresh=True)
                 pause(INTERVAL)
     except KeyboardInterrupt:
         return

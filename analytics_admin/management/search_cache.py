@@ -1,6 +1,6 @@
-"""How the search cache's figures read on a terminal and in a pipe.
+"""How the search cache reads on a terminal and in a pipe.
 
-Names, reasons and other programs' keys are other people's words: they are shown as text.
+Names, reasons and keys come from others: control characters are escaped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,13 +36,13 @@ BY_MINUTE = ("calls", "hits", "hit_ratio", "misses", "stale_served", "fills", "c
 
 
 def format_status(status: SearchCacheStatus) -> str:
-    """Return all that is known as lines without frames, for pipes."""
+    """Return the status as lines without frames, for pipes."""
     plain = to_json(status)
     return "\n".join([align(list(_facts(plain))), *map(format_section, _sections(plain))])
 
 
 def render_status(status: SearchCacheStatus) -> list[RenderableType]:
-    """Return the same as tables with frames and colours."""
+    """Return the status as coloured tables."""
     plain = to_json(status)
     facts = Table(show_header=False)
     for fact, value in _facts(plain):
@@ -51,9 +51,9 @@ def render_status(status: SearchCacheStatus) -> list[RenderableType]:
 
 
 def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a clear would mean for the backend, and for other keys in the database.
+    """Yield a clear's impact on the backend, and on other keys in the database.
 
-    A preview may say nothing of either, as that of a clear by tags.
+    Not every preview has them: that of a clear by tags has neither.
     """
     if preview.get("bytes") is not None:
         yield f"  memory: about {preview['bytes']:,} bytes"
@@ -61,7 +61,7 @@ def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
         now = load["calls"], load["computations"], load["compute_seconds"]
         yield f"  load now: {_load(*now)}"
         after = load["calls"], load["computations_after"], load["compute_seconds_after"]
-        yield f"  load after it, until the cache has filled again: up to {_load(*after)}"
+        yield f"  load after the clear, until the cache has filled: up to {_load(*after)}"
     elif preview.get("load_unknown"):
         yield f"  load: {UNKNOWN}: {preview['load_unknown']}"
     fate = "removed too" if preview.get("dedicated") else "left alone"
@@ -118,8 +118,8 @@ def _sections(plain: dict[str, Any]) -> Iterator[Section]:
             title="calls",
             columns=("figure", *(name.replace("_", " ") for name in PERIODS)),
             rows=[
-                [words, *(_shown(figure, plain[period][figure]) for period in PERIODS)]
-                for figure, words in FIGURES.items()
+                [label, *(_shown(figure, plain[period][figure]) for period in PERIODS)]
+                for figure, label in FIGURES.items()
             ],
         )
     if plain["foreign"]:

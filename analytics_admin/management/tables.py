@@ -10,7 +10,7 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Rows below a title; all cells are fit for a terminal."""
+    """Rows below a title. All cells are printable."""
 
     title: str
     columns: Sequence[str]
@@ -18,7 +18,7 @@ class Section:
 
 
 def render_text(*drawn: RenderableType, colour: bool) -> str:
-    """Return what this looks like on a terminal of this width."""
+    """Return what a terminal of this width shows."""
     console = Console(no_color=not colour)
     with console.capture() as captured:
         for part in drawn:
@@ -27,7 +27,7 @@ def render_text(*drawn: RenderableType, colour: bool) -> str:
 
 
 def align(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Return the rows as lines, their columns below each other."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (zip(row, widths, strict=True) for row in rows)
     return "\n".join(

@@ -263,5 +263,5 @@ def test_the_reset_command_insists_on_the_generation_of_one_breaker(operator):
     for names in ([], ["said.1", "said.2"]):
         code, out, err = run("reset_circuit_breakers", *names, "--if-generation=x", "--no-input")
         assert (code, out) == (2, "")
-        assert "--if-generation is that of one circuit breaker" in err
+        assert "--if-generation requires exactly one NAME" in err
     assert services.describe_breaker("said.1").status.state == "open"

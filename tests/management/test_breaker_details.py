@@ -95,7 +95,7 @@ def test_its_transitions_name_cause_counts_and_operator(failed):
     set_breaker_control(name="full.one", control="disabled", actor=SHELL)
     out = show("full.one")
     columns, held, opened = section(out, "transitions")
-    assert " ".join(columns) == "AT MOVE CAUSE COUNTED UNTIL THEN BY"
+    assert " ".join(columns) == "AT MOVE CAUSE COUNTS BEFORE BY"
     assert " ".join(held[1:]).startswith("open -> disabled control 0 (")
     assert held[-1] == "root"
     words = "closed -> open consecutive_failures 3 (2 failed, 2 in a row, 0 slow) -"

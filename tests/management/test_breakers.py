@@ -147,7 +147,7 @@ def test_the_watch_follows_the_fleet_and_outlives_an_outage():
 
 def test_the_watch_may_begin_in_an_outage():
     (lost,) = watched([down])
-    assert "nothing seen yet" in " ".join(lost.split())
+    assert "no data yet" in " ".join(lost.split())
 
 
 def test_the_watch_of_a_large_fleet_keeps_to_the_screen(monkeypatch):
@@ -197,7 +197,7 @@ def test_a_time_is_a_number_and_its_unit(text, seconds):
 )
 def test_any_other_time_is_a_usage_error(text):
     with nothing_changes():
-        assert "not a time" in run(*SET, f"--for={text}")[2]
+        assert "not a duration" in run(*SET, f"--for={text}")[2]
 
 
 @pytest.mark.parametrize(

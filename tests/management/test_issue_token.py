@@ -31,7 +31,7 @@ def test_the_token_alone_is_printed_and_opens_the_api(superuser, client):
 def test_a_token_that_opens_nothing_comes_with_a_note(plain_user):
     out, err = run(plain_user.get_username())
     assert out.count(".") == 2
-    assert err == "Note: una is not staff, so the API will answer 403\n"
+    assert err == "Note: una is not staff: the API will answer 403\n"
 
 
 @pytest.mark.usefixtures("superuser")

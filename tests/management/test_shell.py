@@ -239,17 +239,17 @@ def terminal(environment: dict[str, str], *argv: str, **options: Any) -> Iterato
 @pytest.mark.parametrize("wait", [Terminal.end, lambda opened: opened.read_until("never")])
 def test_a_command_that_goes_silent_fails_its_test_in_time(wait, environment):
     with terminal(environment, "clear_search_cache") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         opened.patience = 0.1
         watch = Stopwatch()
-        with pytest.raises(AssertionError, match="Type 'yes' to go on: "):
+        with pytest.raises(AssertionError, match="Type 'yes' to continue: "):
             wait(opened)
         assert watch.seconds < 5
 
 
 def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment, rows, search):
     with terminal(environment, "clear_search_cache") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         assert "1 key would be removed" in opened.shown
         assert search.get("query") == "hits"
         assert rows() == []
@@ -261,7 +261,7 @@ def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment,
 
 def test_json_keeps_stdout_to_itself_also_when_it_asks(environment):
     with terminal(environment, "clear_search_cache", "--json") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         opened.type("y\n")
         code, out = opened.end()
     assert (code, json.loads(out)["message"]) == (0, CLEARED.strip())
@@ -278,7 +278,7 @@ def test_json_keeps_stdout_to_itself_also_when_it_asks(environment):
 )
 def test_any_other_answer_does_nothing(keys, code, words, environment, rows):
     with terminal(environment, "clear_search_cache") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         time.sleep(0.2)  # Python does not notice a Ctrl-C between the question and its reading
         opened.type(keys)
         assert opened.end() == (code, "")
@@ -291,7 +291,7 @@ def test_any_other_answer_does_nothing(keys, code, words, environment, rows):
 def test_the_question_names_the_breakers_that_would_move(environment):
     tripped("shell.asked")
     with terminal(environment, "reset_circuit_breakers", "--only-open") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         assert "shell.asked: open -> closed" in opened.shown
         opened.type("yes\n")
         code, out = opened.end()
@@ -301,7 +301,7 @@ def test_the_question_names_the_breakers_that_would_move(environment):
 def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):
     tripped("shell.slip")
     with terminal(environment, "forget_circuit_breaker", "shell.slip") as opened:
-        opened.read_until("Type 'yes' to go on: ")
+        opened.read_until("Type 'yes' to continue: ")
         assert "circuit breaker shell.slip would be forgotten" in opened.shown
         assert "shell.slip: open -> forgotten" in opened.shown
         assert rows() == []
@@ -325,8 +325,8 @@ def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(environ
 def test_without_a_preview_it_still_asks(environment, rows):
     down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
     with terminal(down, "clear_search_cache") as opened:
-        opened.read_until("Type 'yes' to go on: ")
-        assert "There is no preview: the store cannot be reached" in opened.shown
+        opened.read_until("Type 'yes' to continue: ")
+        assert "No preview: the store cannot be reached" in opened.shown
         opened.type("yes\n")
         code, out = opened.end()
         assert PASSWORD not in opened.shown

@@ -318,5 +318,5 @@ def test_the_command_says_beforehand_what_a_clear_means():
     assert first == "Dry run: 3 keys would be removed"
     assert memory.startswith("  memory: about ")
     assert re.fullmatch(r"  load now: 0\.0 calls/s, 0\.0 computations/s, .* at a time", now)
-    assert after.startswith("  load after it, until the cache has filled again: up to 0.0 calls/s")
+    assert after.startswith("  load after the clear, until the cache has filled: up to 0.0 calls/s")
     assert stranger == "  removed too: 1 other keys with session: in front (25.0% of all)"

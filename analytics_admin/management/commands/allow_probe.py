@@ -1,4 +1,4 @@
-"""``manage.py allow_probe``: a probe through an open breaker ahead of its time, from a shell."""
+"""``manage.py allow_probe``: let an open breaker probe now."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -9,7 +9,7 @@ from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
-    help = "Let a probe through an open circuit breaker now, instead of at the end of its wait."
+    help = "Let an open circuit breaker probe now, instead of at the end of its wait."
     question = "Let a probe through this circuit breaker?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py circuit_breakers``: every registered breaker and its state, or one in full."""
+"""``manage.py circuit_breakers``: list the breakers and their states, or show one in detail."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from analytics_admin.management.base import (
     EXIT_OPEN,
     EXIT_USAGE,
-    LINES_SHOWN,
+    MAX_LINES,
     OperatorCommand,
     printable,
 )
@@ -19,7 +19,7 @@ from analytics_admin.services.breakers.types import BreakerStatus
 from analytics_admin.services.json import to_json
 
 WAITING = ("open", "forced_open")
-# What cannot be asked for together.
+# Options that exclude each other.
 CONFLICTS = (
     ("name", "state"),
     ("name", "search"),
@@ -30,62 +30,62 @@ CONFLICTS = (
 
 
 class Command(OperatorCommand):
-    help = "List the circuit breakers of the whole fleet, or show one in full."
+    help = "List the circuit breakers of the whole fleet, or show one in detail."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
-        parser.add_argument("--state", choices=BREAKER_STATES, help="only those in this state")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="show this one in detail")
+        parser.add_argument("--state", choices=BREAKER_STATES, help="only breakers in this state")
         parser.add_argument(
-            "--search", default="", metavar="TEXT", help="only those with this in their name"
+            "--search", default="", metavar="TEXT", help="only breakers whose names contain this"
         )
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout, nothing else"
         )
         parser.add_argument(
-            "--watch", action="store_true", help="keep the list on the terminal until Ctrl-C"
+            "--watch", action="store_true", help="update the list every second until Ctrl-C"
         )
         parser.add_argument(
             "--fail-on-open",
             action="store_true",
-            help="exit with 3 while one refuses calls and waits",
+            help="exit with 3 while a breaker is open and waits",
         )
         parser.add_argument(
             "--strict",
             action="store_true",
-            help="with --fail-on-open: also while one probes, or is ready to",
+            help="with --fail-on-open: also while a breaker probes or is ready to",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._refuse_conflicts(options)
+        self._reject_conflicts(options)
         if options["watch"]:
             self._watch(options)
             return
-        # An empty name is one that nobody registered, say of a shell's unset variable.
-        asked_for_all = options["name"] is None
-        breakers = self._show_list(options) if asked_for_all else self._show_one(options)
+        # An empty name, from an unset shell variable say, is an unknown breaker.
+        is_list = options["name"] is None
+        breakers = self._show_list(options) if is_list else self._show_one(options)
         if options["fail_on_open"]:
             _fail_on_open(breakers, strict=options["strict"])
 
-    def _refuse_conflicts(self, options: dict[str, Any]) -> None:
+    def _reject_conflicts(self, options: dict[str, Any]) -> None:
         for one, other in CONFLICTS:
             if options[one] and options[other]:
                 names = " and ".join(
                     "NAME" if key == "name" else f"--{key.replace('_', '-')}"
                     for key in (one, other)
                 )
-                raise CommandError(f"{names} do not go together", returncode=EXIT_USAGE)
+                raise CommandError(f"{names} exclude each other", returncode=EXIT_USAGE)
         if options["strict"] and not options["fail_on_open"]:
-            raise CommandError("--strict is for --fail-on-open", returncode=EXIT_USAGE)
+            raise CommandError("--strict requires --fail-on-open", returncode=EXIT_USAGE)
         if options["watch"] and not self.stdout.isatty():
-            raise CommandError("--watch is for a terminal", returncode=EXIT_USAGE)
+            raise CommandError("--watch requires a terminal", returncode=EXIT_USAGE)
 
     def _watch(self, options: dict[str, Any]) -> None:
         from analytics_admin.management.live import watch
 
-        self.stdout.ending = ""  # the screen's own control, no lines
+        self.stdout.ending = ""  # rich controls the screen
         watch(
             lambda lines: queries.page_breakers(
-                **_chosen(options), sort="urgency", page_size=lines
+                **_filters(options), sort="urgency", page_size=lines
             ),
             self.stdout,
             colour=not options["no_color"],
@@ -108,7 +108,7 @@ class Command(OperatorCommand):
         from analytics_admin.management.breakers import format_list, render_list
         from analytics_admin.management.tables import render_text
 
-        breakers = queries.list_breakers(**_chosen(options))
+        breakers = queries.list_breakers(**_filters(options))
         if options["json"]:
             rows = [to_json(status) for status in breakers]
             self.write_json({"count": len(rows), "breakers": rows})
@@ -121,20 +121,20 @@ class Command(OperatorCommand):
         return breakers
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+def _filters(options: dict[str, Any]) -> dict[str, Any]:
     return {"state": options["state"], "search": options["search"]}
 
 
 def _fail_on_open(breakers: Sequence[BreakerStatus], *, strict: bool) -> None:
-    """Calls pass where there is nothing to wait for; 0 seconds mean that a probe may pass."""
-    found = [
+    """A breaker with 0 seconds to wait is ready to probe; one with None lets calls pass."""
+    names = [
         status.name
         for status in breakers
         if (strict and status.retry_after is not None)
         or (status.state in WAITING and status.retry_after)
     ]
-    if not found:
+    if not names:
         return
-    more = f" and {len(found) - LINES_SHOWN} more" if len(found) > LINES_SHOWN else ""
-    listed = ", ".join(map(printable, found[:LINES_SHOWN]))
+    more = f" and {len(names) - MAX_LINES} more" if len(names) > MAX_LINES else ""
+    listed = ", ".join(map(printable, names[:MAX_LINES]))
     raise CommandError(f"Not closed: {listed}{more}", returncode=EXIT_OPEN)

@@ -1,4 +1,4 @@
-"""``manage.py clear_search_cache``: the search cache's clear, from a shell."""
+"""``manage.py clear_search_cache``: clear the search cache."""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from analytics_admin.services.search_cache import operations
 
 
 class Command(OperationCommand):
-    help = "Remove every cached search result, or have those of some tags count no more."
+    help = "Clear the search cache: all of it, or the results with some tags."
     question = "Clear the search cache?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -21,14 +21,14 @@ class Command(OperationCommand):
             dest="mode",
             const="soft",
             default="hard",
-            help="remove nothing: results may be served as stale for a while, see undo_clear",
+            help="keep results as stale for a while; undo_clear restores them",
         )
         parser.add_argument(
             "--tag",
             action="append",
             dest="tags",
             metavar="TAG",
-            help="only results with this tag; may be given several times",
+            help="only results with this tag (repeatable)",
         )
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:

@@ -1,4 +1,4 @@
-"""``manage.py forget_circuit_breaker``: a mistyped or retired name off the list, from a shell."""
+"""``manage.py forget_circuit_breaker``: remove a mistyped or retired breaker."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -9,7 +9,7 @@ from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
-    help = "Take a mistyped or retired circuit breaker off the list, with all that is known of it."
+    help = "Remove a mistyped or retired circuit breaker and its history from the list."
     question = "Forget this circuit breaker?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:

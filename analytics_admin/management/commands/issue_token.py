@@ -1,4 +1,4 @@
-"""``manage.py issue_token``: an access token for the REST API, without a password."""
+"""``manage.py issue_token``: print an access token for the REST API."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -15,7 +15,7 @@ from analytics_admin.tokens import issue_access_token
 
 
 class Command(OperatorCommand):
-    help = "Print an access token for the user, and nothing else, on stdout."
+    help = "Print an access token for the user on stdout, nothing else."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username", metavar="USERNAME")
@@ -23,9 +23,7 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user = _active_user(options["username"])
         if not is_operator(user):
-            note = (
-                f"Note: {printable(options['username'])} is not staff, so the API will answer 403"
-            )
+            note = f"Note: {printable(options['username'])} is not staff: the API will answer 403"
             self.stderr.write(note, lambda text: text)
         self.write(issue_access_token(user))
 

@@ -1,4 +1,4 @@
-"""``manage.py reset_circuit_breakers``: breakers back to closed, from a shell."""
+"""``manage.py reset_circuit_breakers``: return breakers to closed."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -16,20 +16,18 @@ from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
-    help = "Return circuit breakers to closed with zero counts: all of them, or those named."
+    help = "Return circuit breakers to closed with zero counts: all, or those named."
     question = "Reset these circuit breakers?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("names", nargs="*", metavar="NAME", help="only these breakers")
-        parser.add_argument(
-            "--only-open", action="store_true", help="leave the closed breakers alone"
-        )
+        parser.add_argument("--only-open", action="store_true", help="skip closed breakers")
         add_if_generation(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["if_generation"] is not None and len(set(options["names"])) != 1:
-            words = "--if-generation is that of one circuit breaker: name it"
+            words = "--if-generation requires exactly one NAME"
             raise CommandError(words, returncode=EXIT_USAGE)
         super().handle(*args, **options)
 

@@ -1,4 +1,4 @@
-"""``manage.py search_cache``: what the search cache holds and what its calls come to."""
+"""``manage.py search_cache``: the search cache's content and statistics."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
@@ -10,7 +10,7 @@ from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
 
 
 class Command(OperatorCommand):
-    help = "Show what the search cache holds, what its calls come to, and its last clear."
+    help = "Show the search cache's content, statistics and last clear."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -21,7 +21,7 @@ class Command(OperatorCommand):
             type=_minutes,
             default=0,
             metavar="N",
-            help=f"show the last N minutes (at most {MAX_HISTORY_MINUTES}) one by one",
+            help=f"show the last N minutes (at most {MAX_HISTORY_MINUTES}) minute by minute",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py set_circuit_breaker``: hold a breaker, or release it, from a shell."""
+"""``manage.py set_circuit_breaker``: hold or release a breaker."""
 
 import math
 import re
@@ -14,7 +14,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Command(OperationCommand):
-    help = "Hold a circuit breaker forced_open, disabled or metrics_only, or release it: automatic."
+    help = "Hold a circuit breaker (forced_open, disabled, metrics_only) or release it (automatic)."
     question = "Set this circuit breaker?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,7 +28,7 @@ class Command(OperationCommand):
             dest="for_seconds",
             type=duration,
             metavar="TIME",
-            help="when the hold ends by itself: 90s, 15m, 2h, 1d or ever (default 1h)",
+            help="how long the hold lasts: 90s, 15m, 2h, 1d or ever (default 1h)",
         )
         add_if_generation(parser)
 
@@ -45,10 +45,10 @@ class Command(OperationCommand):
 
 
 def duration(text: str) -> float:
-    """Return the seconds that "15m" means; infinity for "ever"."""
+    """Return the seconds of a duration like "15m"; infinity for "ever"."""
     if text == "ever":
         return math.inf
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
     if not found:
-        raise ArgumentTypeError(f"not a time like 90s, 15m, 2h, 1d or ever: {text!r}")
+        raise ArgumentTypeError(f"not a duration like 90s, 15m, 2h, 1d or ever: {text!r}")
     return float(found[1]) * SECONDS[found[2]]

@@ -1,4 +1,4 @@
-"""``manage.py undo_clear``: take back the last soft clear of the search cache, from a shell."""
+"""``manage.py undo_clear``: undo the last soft clear of the search cache."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from analytics_admin.services.search_cache import operations
 
 
 class Command(OperationCommand):
-    help = "Take back the last soft clear of the search cache while its results may be served."
+    help = "Undo the last soft clear of the search cache, while its results are still kept."
     question = "Undo the soft clear?"
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
