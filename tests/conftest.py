@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jwt
 import pytest
 from django.conf import settings
@@ -28,6 +29,11 @@ from tests.support.servers import StoreServer
 from tests.support.turns import Turns
 
 pytest_plugins = ["tests.support.fixtures"]
+# An example that a busy machine holds up is no failure.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _turns = pytest.StashKey[Turns]()
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")

@@ -136,7 +136,7 @@ def test_the_app_does_without_the_library_that_writes_the_document():
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert process.stdout.strip() == str(len(DOCUMENT["paths"])), process.stderr

@@ -342,7 +342,7 @@ def test_importing_everything_touches_no_store_no_database_and_no_setting() -> N
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert (answer.returncode, answer.stdout) == (0, "imported\n"), answer.stderr
@@ -358,7 +358,7 @@ def test_breakers_and_caching_are_imported_before_there_are_any_settings() -> No
         env=bare,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert answer.stdout == "False\n", answer.stderr

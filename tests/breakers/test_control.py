@@ -77,10 +77,10 @@ def test_a_metrics_only_breaker_counts_and_never_opens(name):
     [("forced_open", "half_open"), ("disabled", "closed"), ("metrics_only", "closed")],
 )
 def test_a_hold_ends_by_itself_by_the_stores_clock(name, control, ends_in):
-    hold(name, control, 0.3)
+    hold(name, control, 1)
     breaker = another(name)
     assert breaker.state == control
-    time.sleep(0.35)
+    time.sleep(1.05)
     assert breaker.state == ends_in
     assert build_status(name).state == ends_in
     breaker.call(lambda: None)
@@ -89,10 +89,10 @@ def test_a_hold_ends_by_itself_by_the_stores_clock(name, control, ends_in):
 
 
 def test_the_probe_that_finds_a_hold_over_records_its_end_as_such(name):
-    hold(name, "forced_open", 0.1)
+    hold(name, "forced_open", 0.5)
     breaker = another(name)
     assert breaker.state == "forced_open"
-    time.sleep(0.11)  # and not a synchronisation: the call itself writes the end
+    time.sleep(0.51)  # and not a synchronisation: the call itself writes the end
     breaker.call(lambda: None)
     ended = next(it for it in operator_store().transitions(name) if it.from_state == "forced_open")
     assert (ended.to_state, ended.cause) == ("half_open", "hold_over")

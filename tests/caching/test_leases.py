@@ -41,7 +41,7 @@ def slow(cache: SearchCache) -> Any:
 
 def begun(cache: SearchCache, backend: Backend, **terms: Any) -> InThread:
     call = InThread(lambda: cache.get_or_compute("q", backend, **terms))
-    assert backend.begun.wait(5)
+    assert backend.begun.wait(20)
     return call
 
 
@@ -209,7 +209,7 @@ def test_who_has_waited_long_enough_computes_without_storing(settings, kind, cac
     second = Backend("second")
     second.go_on.clear()
     took_over = InThread(lambda: other.get_or_compute("q", second))
-    assert second.begun.wait(5)
+    assert second.begun.wait(20)
     impatient = Backend("impatient")
     waiting = InThread(lambda: other.get_or_compute("q", impatient))
     assert waiting.result() == "impatient"
@@ -278,7 +278,7 @@ def test_many_callers_of_many_keys_each_compute_once(cache, other):
     barrier = threading.Barrier(40)
 
     def call(caller: SearchCache, start: int) -> list[Any]:
-        barrier.wait(10)
+        barrier.wait(60)
         return [caller.get_or_compute(n % 20, backends[n % 20]) for n in range(start, start + 20)]
 
     calls = [InThread(lambda c=c, n=n: call(c, n)) for c in (cache, other) for n in range(20)]

@@ -68,7 +68,7 @@ def test_delete_says_whether_there_was_a_value(cache):
 
 
 def test_a_value_ends_with_its_timeout(cache):
-    cache.set("q", 1, timeout=0.3)
+    cache.set("q", 1, timeout=1)
     assert cache.get("q") == 1
     backend = Backend()
     assert wait_for(lambda: cache.get("q") is None)

@@ -48,7 +48,7 @@ def test_one_refreshes_and_the_others_are_served_stale(cache):
     slow = Backend("after")
     slow.go_on.clear()
     first = InThread(lambda: ask(cache, slow))
-    assert slow.begun.wait(5)
+    assert slow.begun.wait(20)
     never = Backend("never")
     assert [ask(caller, never) for caller in (cache, another())] == [("before", "stale")] * 2
     slow.go_on.set()
@@ -81,7 +81,7 @@ def test_what_was_in_flight_at_a_soft_clear_is_not_stored(cache):
     slow = Backend("in flight")
     slow.go_on.clear()
     call = InThread(lambda: cache.get_or_compute("r", slow))
-    assert slow.begun.wait(5)
+    assert slow.begun.wait(20)
     clear_softly()
     slow.go_on.set()
     assert call.result() == "in flight"

@@ -105,7 +105,7 @@ def test_counts_whose_telling_was_cut_off_are_told_again_and_counted_once(settin
     with Proxy(f"{STORE_FOLDER}/store.sock", fault=Fault(word=b"EVAL", deliver=deliver)) as proxy:
         breakers = {**settings.CACHES["breakers"], "LOCATION": f"{proxy.url}/12"}
         use_caches(settings, search=redis_alias("s"), breakers=breakers)
-        process = Process(open_statistics_store("breakers", "search", timeout=0.2))
+        process = Process(open_statistics_store("breakers", "search", timeout=1))
         process.counter.hit(0)
         process.reporter.report()
         assert minute(direct).hits == (1 if deliver else 0)
@@ -296,7 +296,7 @@ def test_a_hanging_telling_is_not_waited_for(store):
     process.counter.hit(0)
     thread = threading.Thread(target=process.reporter.report)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(20)
     process.counter.hit(0)
     process.reporter.report()
     go_on.set()

@@ -49,7 +49,7 @@ def test_a_value_computed_before_its_tag_was_cleared_is_not_stored(cache):
     backend = Backend("old")
     backend.go_on.clear()
     call = InThread(lambda: cache.get_or_compute("q", backend, tags=["x"]))
-    assert backend.begun.wait(5)
+    assert backend.begun.wait(20)
     cache.clear_tags(["x"])
     backend.go_on.set()
     assert call.result() == "old"

@@ -78,7 +78,7 @@ def shell(environment: dict[str, str], *argv: str) -> tuple[int, str, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert "Traceback" not in answer.stderr
@@ -171,7 +171,7 @@ def test_a_reader_that_goes_away_is_no_error(argv, environment):
             stdin=subprocess.DEVNULL,
             stdout=gone,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=90,
             check=False,
         )
     assert (answer.returncode, answer.stderr) == (0, b"")
@@ -185,7 +185,7 @@ class Terminal:
     ) -> None:
         self.keyboard, screen = pty.openpty()
         self.shown = ""
-        self.patience = 20.0
+        self.patience = 60.0
         """Seconds for which nothing may be shown before that is a failure."""
         self.process = subprocess.Popen(
             ["setsid", "--ctty", *command(*argv)],  # Ctrl-C reaches who owns the terminal
@@ -211,7 +211,7 @@ class Terminal:
         """Return exit code and stdout; ``shown`` then holds all of the screen."""
         while self._read():
             pass
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=60)
         return self.process.returncode, out
 
     def _read(self) -> bool:

@@ -50,7 +50,7 @@ def _python(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[s
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
     )
 
 

@@ -36,8 +36,8 @@ def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
 
 @pytest.fixture
 def still_drawing() -> None:
-    """No period of the drawings of calls ends within the next second, which would move them."""
-    if (gone := time.time() % PERIOD_SECONDS) > PERIOD_SECONDS - 1:
+    """No period of the drawings of calls ends soon, which would move them."""
+    if (gone := time.time() % PERIOD_SECONDS) > PERIOD_SECONDS - 3:
         time.sleep(PERIOD_SECONDS - gone)
 
 

@@ -17,7 +17,7 @@ LOCAL = {
     "LOCATION": "search-cache-tests",
     "KEY_PREFIX": "s",
 }
-IN_LINE = {"SEARCH_CACHE_LEASE": 2, "SEARCH_CACHE_BACKGROUND_REFRESHES": 0}
+IN_LINE = {"SEARCH_CACHE_LEASE": 10, "SEARCH_CACHE_BACKGROUND_REFRESHES": 0}
 """No caller has another do its work: what happens can be told step by step."""
 STORES = pytest.mark.parametrize("kind", ["redis", "memory"])
 """One contract over both stores."""
@@ -70,7 +70,7 @@ class Backend:
         self.calls += 1
         value, error = self.value, self.error
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         if error is not None:
             raise error
         return value
@@ -99,7 +99,7 @@ class InThread:
         return not self._outcome
 
     def result(self) -> Any:
-        self._thread.join(20)
+        self._thread.join(60)
         assert self._outcome, "the call did not end"
         value, error = self._outcome[0]
         if error is not None:

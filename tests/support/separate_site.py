@@ -28,7 +28,7 @@ def run_site(folder: Path, site: Mapping[str, str], *command: str) -> str:
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "site_settings", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -81,7 +81,7 @@ class StoreServer:
         self.close()
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             assert self.process is not None
             assert self.process.poll() is None, "the store server ended at once"
@@ -94,7 +94,7 @@ class StoreServer:
                         return
             except OSError:
                 time.sleep(0.01)
-        raise AssertionError("the store server did not answer within 10 s")
+        raise AssertionError("the store server did not answer within 30 s")
 
 
 def free_port() -> int:

@@ -28,7 +28,7 @@ for line in sys.stdin:
 """
 
 
-def eventually(holds: Callable[[], bool], *, seconds: float = 8) -> bool:
+def eventually(holds: Callable[[], bool], *, seconds: float = 20) -> bool:
     """Wait until the condition holds; say whether it came to that."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -92,7 +92,7 @@ class Site:
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def manage(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

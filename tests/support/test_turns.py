@@ -34,13 +34,13 @@ def begin(tmp_path):
 def test_turns_that_share_the_machine_run_together(begin):
     for _ in range(3):
         begun, _ = begin(alone=False)
-        assert begun.wait(5)
+        assert begun.wait(20)
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True)])
 def test_a_turn_alone_waits_for_the_others_and_they_for_it(begin, first, second):
     begun, end = begin(alone=first)
-    assert begun.wait(5)
+    assert begun.wait(20)
     later, _ = begin(alone=second)
     assert not later.wait(0.1)
     end.set()
@@ -49,7 +49,7 @@ def test_a_turn_alone_waits_for_the_others_and_they_for_it(begin, first, second)
 
 def test_nobody_comes_in_before_one_that_waits_for_the_machine(begin):
     begun, end = begin(alone=False)
-    assert begun.wait(5)
+    assert begun.wait(20)
     alone, its_end = begin(alone=True)
     assert not alone.wait(0.1)
     latest, _ = begin(alone=False)
