@@ -123,7 +123,7 @@ class CacheClient:
             return MemoryStore(caches[self._alias])
         pool = ConnectionPool(
             dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
-            run_bounded=access.bounded,
+            run_bounded=access.run_bounded,
             reply_timeout=access.reply_timeout,
         )
         return RedisStore(pool, probe_key=self._full_key("analytics_admin:probe"))

@@ -4,7 +4,8 @@ A hit is one round trip, in the caller's thread. ``lookup`` describes what a mis
 """
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, Unpack
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -21,7 +22,7 @@ from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics.store import StatisticsStore, open_statistics_store
 from analytics_admin.caching.stores import memory
-from analytics_admin.caching.stores.availability import StoreBypassed, StoreCall
+from analytics_admin.caching.stores.availability import StoreBypassed
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import register_process_hooks
@@ -194,12 +195,14 @@ class SearchCache:
             StoreUnavailable: the value may still be there when the store is back.
         """
         client = self._client or self._connect()
-        return self._require(client, client.remove(key))
+        with _store_required():
+            return client.access.run(client.remove(key))
 
     async def adelete(self, key: object) -> bool:
         """Do what ``delete`` does in async code."""
         client = self._client or self._connect()
-        return await self._arequire(client, client.remove(key))
+        with _store_required():
+            return await client.access.arun(client.remove(key))
 
     def clear_tags(self, tags: Iterable[str]) -> None:
         """Clear every value that carries one of these tags, in one step however many there are.
@@ -209,13 +212,15 @@ class SearchCache:
         """
         client = self._client or self._connect()
         if tag_keys := client.tag_keys(tags):
-            self._require(client, lambda store: store.clear_tags(tag_keys))
+            with _store_required():
+                client.access.run(lambda store: store.clear_tags(tag_keys))
 
     async def aclear_tags(self, tags: Iterable[str]) -> None:
         """Do what ``clear_tags`` does in async code."""
         client = self._client or self._connect()
         if tag_keys := client.tag_keys(tags):
-            await self._arequire(client, lambda store: store.clear_tags(tag_keys))
+            with _store_required():
+                await client.access.arun(lambda store: store.clear_tags(tag_keys))
 
     def reconnect(self) -> None:
         """Close the connections; the next call reads the settings anew."""
@@ -271,18 +276,6 @@ class SearchCache:
         self.counter.add(misses=len(readings) - len(values), bypassed=len(keys) - len(readings))
         return values
 
-    def _require(self, client: CacheClient, call: StoreCall[T]) -> T:
-        try:
-            return client.access.run(call)
-        except StoreBypassed as bypassed:
-            raise StoreUnavailable(bypassed.reason) from None
-
-    async def _arequire(self, client: CacheClient, call: StoreCall[T]) -> T:
-        try:
-            return await client.access.arun(call)
-        except StoreBypassed as bypassed:
-            raise StoreUnavailable(bypassed.reason) from None
-
     def _note_setting(self, *, setting: str, **_: object) -> None:
         if setting in {"CACHES", SETTING}:
             self.reconnect()
@@ -294,6 +287,15 @@ class SearchCache:
         return open_statistics_store(
             app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT
         )
+
+
+@contextmanager
+def _store_required() -> Iterator[None]:
+    """Raise StoreUnavailable where a call cannot go on without the store."""
+    try:
+        yield
+    except StoreBypassed as bypassed:
+        raise StoreUnavailable(bypassed.reason) from None
 
 
 search_cache = SearchCache(lambda: app_settings().search_cache)

@@ -33,7 +33,7 @@ def cache(settings: Any) -> SearchCache:
 
 
 @pytest.fixture
-def line(cache: SearchCache) -> StoreAccess:
+def access(cache: SearchCache) -> StoreAccess:
     return (cache._client or cache._connect()).access
 
 
@@ -45,22 +45,22 @@ def hung() -> Iterator[threading.Event]:
     event.set()
 
 
-async def wait_in_task(line: StoreAccess, hung: threading.Event) -> float:
+async def wait_in_task(access: StoreAccess, hung: threading.Event) -> float:
     """Return how long a task waits for a step that hangs."""
     began = time.monotonic()
     with pytest.raises(StoreBypassed):
-        await line.arun(lambda store: hung.wait(HUNG))
+        await access.arun(lambda store: hung.wait(HUNG))
     return time.monotonic() - began
 
 
-def test_a_task_waits_for_what_hangs_no_longer_because_others_are_answered(cache, line, hung):
-    async def ask_on() -> None:
+def test_a_task_waits_for_what_hangs_no_longer_because_others_are_answered(cache, access, hung):
+    async def keep_asking() -> None:
         while True:
             await cache.aget("connected")
 
     async def main() -> float:
-        others = [asyncio.create_task(ask_on()) for _ in range(2)]
-        took = await wait_in_task(line, hung)
+        others = [asyncio.create_task(keep_asking()) for _ in range(2)]
+        took = await wait_in_task(access, hung)
         for other in others:
             other.cancel()
         return took
@@ -68,7 +68,7 @@ def test_a_task_waits_for_what_hangs_no_longer_because_others_are_answered(cache
     assert asyncio.run(main()) < AT_MOST
 
 
-def test_a_task_waits_for_what_hangs_no_longer_because_its_loop_is_held_up(line, hung):
+def test_a_task_waits_for_what_hangs_no_longer_because_its_loop_is_held_up(access, hung):
     async def hold_up() -> None:
         while True:
             time.sleep(0.03)
@@ -76,37 +76,37 @@ def test_a_task_waits_for_what_hangs_no_longer_because_its_loop_is_held_up(line,
 
     async def main() -> float:
         other = asyncio.create_task(hold_up())
-        took = await wait_in_task(line, hung)
+        took = await wait_in_task(access, hung)
         other.cancel()
         return took
 
     assert asyncio.run(main()) < AT_MOST
 
 
-def test_a_thread_waits_for_a_connection_no_longer_because_others_are_answered(line, hung):
+def test_a_thread_waits_for_a_connection_no_longer_because_others_are_answered(access, hung):
     ended = threading.Event()
 
-    def post_on() -> None:
+    def keep_posting() -> None:
         while not ended.wait(0.02):
-            line.post(lambda store: None)
+            access.post(lambda store: None)
 
-    other = threading.Thread(target=post_on)
+    other = threading.Thread(target=keep_posting)
     other.start()
     watch = Stopwatch()
     with suppress(StoreBypassed):
-        line.run(lambda store: line.bounded(lambda: hung.wait(HUNG)))
+        access.run(lambda store: access.run_bounded(lambda: hung.wait(HUNG)))
     took = watch.seconds
     ended.set()
     other.join()
     assert took < AT_MOST
 
 
-def test_an_attempt_that_times_out_by_itself_is_not_waited_for(line):
+def test_an_attempt_that_times_out_by_itself_is_not_waited_for(access):
     def time_out() -> None:
         raise TimeoutError
 
-    line.bounded(lambda: None)  # so that others have just been answered
+    access.run_bounded(lambda: None)  # so that others have just been answered
     watch = Stopwatch()
     with pytest.raises(TimeoutError):
-        line.bounded(time_out)
+        access.run_bounded(time_out)
     assert watch.seconds < MAX_WAIT_SECONDS / 2

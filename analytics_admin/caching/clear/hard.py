@@ -5,7 +5,6 @@ If a reply is lost, the epoch record tells the outcome. This module never uses t
 """
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
+    Progress,
     confirm_outcome,
     interrupted,
     translate_redis_errors,
@@ -51,8 +51,6 @@ CACHED_SESSIONS = {
     "django.contrib.sessions.backends.cache",
     "django.contrib.sessions.backends.cached_db",
 }
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

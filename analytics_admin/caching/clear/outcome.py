@@ -25,6 +25,9 @@ TIMEOUT = 0.5
 CONFIRM_TIMEOUT = 1.0
 """Seconds that an operation whose reply was lost waits to learn its outcome."""
 
+Progress = Callable[[int], None]
+"""Called during an operation with the number of keys done so far."""
+
 NO_REPLY_TO_CLEAR = Message(_("the store did not answer during the clear"))
 NO_REPLY_TO_SOFT_CLEAR = Message(_("the store did not answer during the soft clear"))
 NO_REPLY_TO_UNDO = Message(_("the store did not answer during the undo"))

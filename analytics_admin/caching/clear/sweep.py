@@ -1,18 +1,20 @@
 """The sweep: removing, step by step, values in the search cache's store that count no more."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from analytics_admin.caching.clear.outcome import TIMEOUT, interrupted, translate_redis_errors
+from analytics_admin.caching.clear.outcome import (
+    TIMEOUT,
+    Progress,
+    interrupted,
+    translate_redis_errors,
+)
 from analytics_admin.caching.clear.scan import scan_leftovers
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import is_local_memory, operation_client
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

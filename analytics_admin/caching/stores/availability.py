@@ -41,7 +41,7 @@ class StoreAccess:
     """One process' access to one store, with its outages.
 
     ``connect`` creates the store and opens no connection yet. It gets this object, whose
-    ``bounded`` and ``reply_timeout`` limit the store's waits.
+    ``run_bounded`` and ``reply_timeout`` limit the store's waits.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class StoreAccess:
         if self._retry_at is None:
             self._executor.submit(partial(self._run_in_executor, call, QueuedWait(self._latency)))
 
-    def bounded(self, function: Callable[[], T]) -> T:
+    def run_bounded(self, function: Callable[[], T]) -> T:
         """Run a function that may hang, and wait for it within the latency budget.
 
         Raises:
