@@ -4,7 +4,7 @@ The store lists the breakers that are not closed, so only those within the bound
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime
@@ -48,14 +48,7 @@ def find_breakers(
         all_up_to=MAX_READ_AT_ONCE,
     )
     names, reading = survey.names | set(declared), survey.reading
-    read_states = {
-        name: display_state(snapshot, reading.now) for name, snapshot in reading.snapshots.items()
-    }
-    states = {
-        name: label
-        for name, label in (survey.non_closed | read_states).items()
-        if name in names and label != State.CLOSED
-    }
+    states = _states_not_closed(names, survey.non_closed, reading)
     text = search.strip().casefold()
     matching = sorted(name for name in names if not text or text in name.casefold())
     if state is not None:
@@ -69,6 +62,7 @@ def find_breakers(
     if unread := [name for name in listed if name not in read]:
         store = runtime.operator_store()
         reading = reading.joined(store.load_many(unread, activity_of=unread if activity else ()))
+        states = _states_not_closed(names, survey.non_closed, reading)
     counts = {**Counter(states.values()), State.CLOSED.value: len(names) - len(states)}
     return BreakerList(
         count=len(matching),
@@ -76,3 +70,17 @@ def find_breakers(
         states=counts,
         reading=reading,
     )
+
+
+def _states_not_closed(
+    names: Set[str], listed: Mapping[str, str], reading: Reading
+) -> dict[str, str]:
+    """Return the state of each breaker that is not closed, as read, else as the store lists it."""
+    read = {
+        name: display_state(snapshot, reading.now) for name, snapshot in reading.snapshots.items()
+    }
+    return {
+        name: state
+        for name, state in {**listed, **read}.items()
+        if name in names and state != State.CLOSED
+    }
