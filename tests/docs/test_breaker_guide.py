@@ -141,7 +141,7 @@ def test_every_state_and_hold_is_drawn(word: str) -> None:
 def test_their_numbers_are_the_engines() -> None:
     assert SETTLING_INTERVALS * AppSettings().sync_interval == 3
     assert "twelve intervals (3 s)" in IN_STEP
-    outage = sections(OUTAGES)["The breakers' store"]
+    outage = " ".join(sections(OUTAGES)["The breakers' store"].split())
     assert f"the store {MAX_WAIT_SECONDS} s at most" in outage
     assert f"wait {MAX_QUEUE_SECONDS} s at most" in outage
     assert f"more than {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in outage

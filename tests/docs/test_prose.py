@@ -57,7 +57,7 @@ def test_what_it_shows_in_bold_is_what_the_console_says(page: Path) -> None:
     """Bold text is a label of the console, unless it ends in a stop: then it begins a paragraph."""
     app = ROOT / "analytics_admin"
     shown = "".join(path.read_text() for kind in ("py", "html") for path in app.rglob(f"*.{kind}"))
-    bold = re.findall(r"\*\*([^*]+)\*\*", outside_code(page.read_text()))
+    bold = re.findall(r"\*\*([^*]+)\*\*", " ".join(outside_code(page.read_text()).split()))
     labels = [label for text in bold for label in text.split(" \u203a ")]
     known = shown.lower()
     assert [it for it in labels if it[-1] not in ".:" and it.lower() not in known] == []

@@ -44,7 +44,7 @@ def test_every_example_is_run_here() -> None:
 
 
 def test_their_numbers_are_the_codes() -> None:
-    outage = sections(read("explanation/outages.md"))["The search cache's store"]
+    outage = " ".join(sections(read("explanation/outages.md"))["The search cache's store"].split())
     assert f"for the store {MAX_WAIT_SECONDS} s at most" in outage
     assert f"each over {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in outage
     figures = read("reference/figures.md")
