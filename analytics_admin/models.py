@@ -13,7 +13,7 @@ INTERRUPTED_AFTER = timedelta(minutes=10)
 
 
 class Operation(models.Model):
-    """One act of one operator: written before the act, finished or failed after it."""
+    """One operation of one operator: recorded before it is done, and completed after it."""
 
     class Kind(models.TextChoices):
         CLEAR_SEARCH_CACHE = "clear_search_cache", _("Clear search cache")
@@ -22,7 +22,7 @@ class Operation(models.Model):
         RESET_CIRCUIT_BREAKERS = "reset_circuit_breakers", _("Reset circuit breakers")
         CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
-        ALLOW_PROBE = "allow_probe", _("Let one probe through")
+        ALLOW_PROBE = "allow_probe", _("Allow probe")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")
@@ -38,7 +38,7 @@ class Operation(models.Model):
         CODE = "code", _("Code")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    kind = models.CharField(_("act"), max_length=40, choices=Kind.choices)
+    kind = models.CharField(_("operation"), max_length=40, choices=Kind.choices)
     status = models.CharField(
         _("status"), max_length=10, choices=Status.choices, default=Status.STARTED
     )
@@ -56,8 +56,8 @@ class Operation(models.Model):
     message = models.CharField(  # db_default: for processes that run the release before
         _("message"), max_length=500, blank=True, default="", db_default=""
     )
-    targets = models.JSONField(_("targets"), default=dict, help_text=_("What the act was aimed at"))
-    outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What the act has done"))
+    targets = models.JSONField(_("targets"), default=dict, help_text=_("What was requested"))
+    outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What was changed"))
     error = models.CharField(_("error"), max_length=500, blank=True)
     started_at = models.DateTimeField(_("started at"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
@@ -82,7 +82,7 @@ class Operation(models.Model):
 
     @property
     def is_interrupted(self) -> bool:
-        """True when the act was begun and nobody has reported its end for ten minutes."""
+        """True when it was started ten minutes ago or earlier and its end is not recorded."""
         age = timezone.now() - self.started_at
         return self.status == self.Status.STARTED and age > INTERRUPTED_AFTER
 

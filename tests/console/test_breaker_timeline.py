@@ -267,7 +267,7 @@ def test_a_probe_is_let_through_an_open_breaker_after_a_confirm_page(operator, s
     assert told(answer) == [("success", "Circuit breaker past:1 lets a probe through")]
     assert state_now(breaker) == "half_open"
     assert past(answer)[0] == [
-        "Let one probe through",
+        "Allow probe",
         "✕ Open",
         "◐ Half open",
         superuser.get_username(),
