@@ -129,6 +129,24 @@ def test_every_signal_is_there_and_none_is_invented() -> None:
     assert set(first_names(read("reference/signals.md"), "signal")) == found
 
 
+def test_every_argument_of_a_signal_is_there_and_none_is_invented() -> None:
+    calls = [
+        node
+        for path in APP.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    sent = {
+        call.func.value.id: {item.arg for item in call.keywords} - {"sender"}
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "send_robust"
+        and isinstance(call.func.value, ast.Name)
+    }
+    told = rows(read("reference/signals.md"), "signal")
+    assert {names(row[0])[0]: set(names(row[1])) for row in told} == sent
+
+
 def test_every_cause_of_a_transition_is_there_and_none_is_invented() -> None:
     causes = {
         state_machine.CONSECUTIVE_FAILURES,
