@@ -1,7 +1,4 @@
-"""One Operation row round every act: started before it, finished or failed after it.
-
-Knows nothing of what the acts do. Nothing is done unless its row is durably on record first.
-"""
+"""The audit trail: one Operation row per operation, written before it and closed after it."""
 
 import logging
 import time
@@ -21,16 +18,16 @@ from analytics_admin.models import Operation
 from analytics_admin.services.errors import AuditUnavailable, DuplicateOperation, OutcomeUnknown
 from analytics_admin.signals import operation_finished
 
-logger = logging.getLogger("analytics_admin.services.audit")
+logger = logging.getLogger("analytics_admin.audit")
 
 Status = Operation.Status
-INSIDE_TRANSACTION = Message(_("an act cannot run inside a database transaction"))
-MAX_ACTOR_LENGTH = 254  # of the row; a host's own user model may allow longer ones
+INSIDE_TRANSACTION = Message(_("an operation cannot run inside a database transaction"))
+MAX_ACTOR_LENGTH = 254  # of the row; a site's own user model may allow longer names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts, and through which door. ``name`` outlives the user's account."""
+    """Who runs an operation, through which channel. ``name`` outlives the user's account."""
 
     name: str
     channel: str
@@ -38,17 +35,17 @@ class Actor:
 
     @classmethod
     def from_user(cls, user: Any, *, channel: str = Operation.Channel.CODE) -> "Actor":
-        """Return the actor behind a signed-in user; ``channel`` is one of Operation.Channel."""
+        """Return the actor of a user; ``channel`` is one of Operation.Channel."""
         return cls(name=user.get_username(), channel=channel, user=user)
 
     @classmethod
     def system(cls, name: str, *, channel: str = Operation.Channel.CODE) -> "Actor":
-        """Return an actor without an account: a shell user, a scheduled job."""
+        """Return an actor without an account, such as a shell user or a scheduled job."""
         return cls(name=name, channel=channel)
 
 
 def describe_database_error(error: DatabaseError) -> str:
-    """Return words for an operator; driver texts can name hosts and users, so none is passed on."""
+    """Return a reason for operators. Drivers' texts may name hosts and users, so none is used."""
     text = str(error).lower()
     if "locked" in text or "lock timeout" in text:
         return Message(_("the database is locked"))
@@ -62,14 +59,14 @@ def describe_database_error(error: DatabaseError) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Say whether a row can hold the text on every database: no NUL, no half surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    """Say whether every database can store the text: no NUL, no lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def non_atomic(view: Any) -> Any:
-    """Keep a view out of ATOMIC_REQUESTS, of whichever database: its rollback would take the row.
+    """Exempt a view from ATOMIC_REQUESTS, whose rollback would remove the row.
 
-    A router may have put the audit trail into any of them.
+    All databases are exempt: a router may put the audit trail into any of them.
     """
     for alias in connections:
         view = transaction.non_atomic_requests(alias)(view)
@@ -85,16 +82,14 @@ def audited(
     targets: Mapping[str, Any],
     operation_id: UUID | None = None,
 ) -> Iterator[Operation]:
-    """Keep one row round the block, which sets ``operation.outcome`` as it learns it.
+    """Write a row before the block and close it afterwards.
 
-    ``operation.message`` is what the act says to its operator once it is done.
-
-    ``operation_id`` is the row's key; of several acts under one id the database lets one in.
+    The block sets ``operation.outcome`` and ``operation.message``. ``operation_id`` becomes the
+    row's key, so that the database admits one of several operations with the same id.
 
     Raises:
-        DuplicateOperation: there is a row of this id; the block was not entered.
-        AuditUnavailable: the row could not be written, or only inside a transaction whose
-            rollback would take it; the block was not entered.
+        DuplicateOperation: the id is taken. The block did not run.
+        AuditUnavailable: the row could not be written durably. The block did not run.
     """
     operation = _new(kind, actor=actor, reason=reason, targets=targets)
     if operation_id is not None:
@@ -106,7 +101,7 @@ def audited(
     except OutcomeUnknown as error:
         _close(operation, Status.UNKNOWN, began, error.reason)
         raise
-    except BaseException as error:  # also Ctrl-C: the row must not stay open if it can be closed
+    except BaseException as error:  # also Ctrl-C, lest the row stay open
         _close(operation, Status.FAILED, began, getattr(error, "reason", type(error).__name__))
         raise
     _close(operation, Status.DONE, began)
@@ -115,7 +110,7 @@ def audited(
 def record_denied(
     kind: str, *, actor: Actor, reason: str = "", targets: Mapping[str, Any] | None = None
 ) -> Operation:
-    """Write the row of an act that its actor was not allowed to do.
+    """Write the row of an operation that its actor was not allowed to run.
 
     Raises:
         AuditUnavailable: the row could not be written.
@@ -128,10 +123,10 @@ def record_denied(
 
 
 def find_duplicate(operation_id: UUID, kind: str, *, actor: Actor) -> DuplicateOperation | None:
-    """Return the exception that says so when an act is on record under this id.
+    """Return a DuplicateOperation if the id is taken.
 
     Raises:
-        AuditUnavailable: the audit trail can't be read.
+        AuditUnavailable: the audit trail cannot be read.
     """
     rows = Operation.objects.using(router.db_for_write(Operation))
     try:
@@ -156,7 +151,7 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
 
 
 def _is_by(operation: Operation, actor: Actor) -> bool:
-    """Say whether the row is this actor's; the account counts, for names can be given anew."""
+    """Say whether the row is this actor's. Accounts are compared: names can be reassigned."""
     if actor.user is not None:
         return bool(operation.user_id == actor.user.pk)
     signed = (operation.user_id, operation.channel, operation.actor)
@@ -164,7 +159,7 @@ def _is_by(operation: Operation, actor: Actor) -> bool:
 
 
 def _insert(operation: Operation, actor: Actor) -> None:
-    """Write the row so that no later rollback can take it."""
+    """Write the row durably: no later rollback removes it."""
     try:
         with transaction.atomic(using=router.db_for_write(Operation), durable=True):
             operation.save(force_insert=True)
@@ -180,7 +175,7 @@ def _insert(operation: Operation, actor: Actor) -> None:
 
 
 def _close(operation: Operation, status: str, began: float, error: str = "") -> None:
-    """Finish the row. The act is over: a database that fails now changes nothing of its answer."""
+    """Close the row. The operation is over: a database error is logged, not raised."""
     operation.status = status
     operation.error = error[:500]
     operation.message = operation.message if status == Status.DONE else ""

@@ -1,7 +1,4 @@
-"""The questions about the audit trail: which acts are on record, and how JSON says one.
-
-Services offers these to every door; nothing here changes anything.
-"""
+"""Queries on the audit trail: pages of operations, filters, search, and one operation."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +18,7 @@ INTERRUPTED = "interrupted"
 OPERATION_KINDS = tuple(Operation.Kind.values)
 OPERATION_CHANNELS = tuple(Operation.Channel.values)
 OPERATION_STATUSES = (*Operation.Status.values, INTERRUPTED)
-"""Those that a row can have, and the one that is read from its age."""
+"""Those of rows, and ``interrupted``, which follows from a row's age."""
 SEARCHED_FIELDS = (
     "actor",
     "reason",
@@ -33,42 +30,48 @@ SEARCHED_FIELDS = (
 )
 MAX_OPERATIONS_PER_PAGE = 100
 MAX_SEARCH_LENGTH = 254
-"""Characters; as many as an actor's name can have."""
+"""Characters, as for an actor's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationFilter:
-    """Which operations to list: those that everything here but None lets through."""
+    """Which operations to list: those that match all fields that are set."""
 
     kind: str | None = None
     channel: str | None = None
     actor: str | None = None
-    """The whole name."""
+    """The exact name."""
     status: str | None = None
     """One of OPERATION_STATUSES."""
     since: datetime | None = None
-    """An aware instant; what began then is listed."""
+    """Aware; operations that started at or after it."""
     until: datetime | None = None
-    """Likewise; what began then is not."""
+    """Aware; operations that started before it."""
     search: str = ""
-    """What ``search_operations`` takes."""
+    """Words; see ``search_operations``."""
 
-    def choose(self, operations: QuerySet[Operation]) -> QuerySet[Operation]:
-        """Return those that it lets through.
+    def apply(self, operations: QuerySet[Operation]) -> QuerySet[Operation]:
+        """Return the matching operations.
 
         Raises:
-            TypeError, ValueError: a part of it can choose nothing.
+            TypeError, ValueError: a field is unusable.
         """
         _require_choice("kind", self.kind, OPERATION_KINDS)
         _require_choice("channel", self.channel, OPERATION_CHANNELS)
-        same = {"kind": self.kind, "channel": self.channel, "actor": _storable("actor", self.actor)}
-        rows = operations.filter(**{name: it for name, it in same.items() if it is not None})
+        exact = {
+            "kind": self.kind,
+            "channel": self.channel,
+            "actor": _require_storable("actor", self.actor),
+        }
+        rows = operations.filter(
+            **{name: value for name, value in exact.items() if value is not None}
+        )
         if self.status is not None:
             rows = filter_by_status(rows, self.status)
         if self.since is not None:
-            rows = rows.filter(started_at__gte=_as_in_rows("since", self.since))
+            rows = rows.filter(started_at__gte=_row_time("since", self.since))
         if self.until is not None:
-            rows = rows.filter(started_at__lt=_as_in_rows("until", self.until))
+            rows = rows.filter(started_at__lt=_row_time("until", self.until))
         return search_operations(rows, self.search)
 
 
@@ -88,15 +91,15 @@ def page_operations(
     page: int = 1,
     page_size: int = MAX_OPERATIONS_PER_PAGE,
 ) -> OperationPage:
-    """Return a page of the operations that were chosen, or of all; one beyond the last is empty.
+    """Return a page of the operations that match ``chosen``; a page beyond the last is empty.
 
-    Acts go on meanwhile: with ``until`` in the past pages stay what they are.
+    New operations shift the pages, unless ``until`` is in the past.
 
     Raises:
-        TypeError, ValueError: a filter or a page that there cannot be.
+        TypeError, ValueError: an unusable filter or page.
     """
     _require_page(page, page_size)
-    rows = (chosen or OperationFilter()).choose(Operation.objects.all())
+    rows = (chosen or OperationFilter()).apply(Operation.objects.all())
     count, begin = rows.count(), (page - 1) * page_size
     return OperationPage(
         count=count,
@@ -119,10 +122,10 @@ def describe_operation(operation_id: UUID) -> Operation:
 
 
 def filter_by_status(operations: QuerySet[Operation], status: str) -> QuerySet[Operation]:
-    """Choose those of one of OPERATION_STATUSES; "started" are those that may still be under way.
+    """Return operations with one of OPERATION_STATUSES; "started" excludes interrupted ones.
 
     Raises:
-        ValueError: there is no such status.
+        ValueError: no such status.
     """
     _require_choice("status", status, OPERATION_STATUSES)
     limit = timezone.now() - INTERRUPTED_AFTER
@@ -134,10 +137,10 @@ def filter_by_status(operations: QuerySet[Operation], status: str) -> QuerySet[O
 
 
 def search_operations(operations: QuerySet[Operation], search: str) -> QuerySet[Operation]:
-    """Choose those that have each word of ``search`` in one of SEARCHED_FIELDS; quotes keep words.
+    """Return operations with every word of ``search`` in some SEARCHED_FIELDS; quotes group words.
 
     Raises:
-        TypeError, ValueError: it is no text, or one that no row can hold, or a long one.
+        TypeError, ValueError: not storable text of at most MAX_SEARCH_LENGTH characters.
     """
     if not isinstance(search, str):
         raise TypeError(f"search has to be a str, not {search!r}")
@@ -145,30 +148,30 @@ def search_operations(operations: QuerySet[Operation], search: str) -> QuerySet[
         raise ValueError(f"search has to be text of at most {MAX_SEARCH_LENGTH} characters")
     for word in smart_split(search):
         quoted = word[0] in "\"'" and word[0] == word[-1]
-        operations = operations.filter(_holding(unescape_string_literal(word) if quoted else word))
+        operations = operations.filter(_contains(unescape_string_literal(word) if quoted else word))
     return operations
 
 
-def _holding(word: str) -> Q:
-    """Ask for the word, and for what becomes of it in a database that escapes its JSON."""
-    asked = Q()
+def _contains(word: str) -> Q:
+    """Match the word, and its escaped form for databases that store JSON escaped."""
+    query = Q()
     for form in dict.fromkeys([word, json.dumps(word)[1:-1]]):
         for field in SEARCHED_FIELDS:
-            asked |= Q(**{f"{field}__icontains": form})
-    return asked
+            query |= Q(**{f"{field}__icontains": form})
+    return query
 
 
-def _as_in_rows(what: str, at: datetime) -> datetime:
+def _row_time(what: str, at: datetime) -> datetime:
     if timezone.is_naive(at):
-        raise ValueError(f"{what} has to be an aware instant, not {at!r}")
+        raise ValueError(f"{what} has to be an aware datetime, not {at!r}")
     return as_stored(at)
 
 
-def _storable(what: str, text: str | None) -> str | None:
+def _require_storable(what: str, text: str | None) -> str | None:
     if text is not None and not isinstance(text, str):
         raise TypeError(f"{what} has to be a str, not {text!r}")
     if text is not None and not is_storable(text):
-        raise ValueError(f"{what} holds characters that are no text")
+        raise ValueError(f"{what} contains characters that are not text")
     return text
 
 

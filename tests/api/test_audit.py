@@ -282,7 +282,7 @@ def test_the_list_and_its_filters_by_kind_and_actor_go_by_an_index():
         ({"kind": "clear_search_cache"}, "aa_operation_kind"),
         ({"actor": "ada"}, "aa_operation_actor"),
     ):
-        rows = OperationFilter(**chosen).choose(Operation.objects.all())[5000:5100]
+        rows = OperationFilter(**chosen).apply(Operation.objects.all())[5000:5100]
         assert f"USING INDEX {index}" in rows.explain(), chosen
 
 
@@ -314,7 +314,7 @@ def test_a_database_that_does_not_answer_is_the_500_of_a_question(get, monkeypat
     def fail(*_):
         raise DatabaseError("connection to db.internal, user hunter2, was lost")
 
-    monkeypatch.setattr("analytics_admin.services.audit_log.OperationFilter.choose", fail)
+    monkeypatch.setattr("analytics_admin.services.audit_log.OperationFilter.apply", fail)
     answer = get()
     assert_error(answer, 500, "database_unavailable", "The audit trail cannot be read: ")
     assert "hunter2" not in answer.text

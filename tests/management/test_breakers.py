@@ -206,7 +206,7 @@ def test_any_other_time_is_a_usage_error(text):
         (["shell.nope", "disabled"], "Unknown circuit breakers: shell.nope"),
         (["shell.open", "disabled", "--for", "0s"], "more than 0"),
         (["shell.open", "disabled", "--for", "400d"], "at most"),
-        (["shell.open", "automatic", "--for", "1h"], "a release has no end"),
+        (["shell.open", "automatic", "--for", "1h"], "a release has no duration"),
         (["shell.open", "disabled", "--reason", "x" * 501], "at most 500"),
     ],
 )

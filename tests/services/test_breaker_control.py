@@ -61,7 +61,7 @@ def test_a_release_is_an_act_too():
         ({"control": "disabled", "for_seconds": 1e12}, "at most"),
         ({"control": "disabled", "for_seconds": True}, "has to be a number"),
         ({"control": "disabled", "for_seconds": "900"}, "has to be a number"),
-        ({"control": "automatic", "for_seconds": 5}, "a release has no end"),
+        ({"control": "automatic", "for_seconds": 5}, "a release has no duration"),
         ({"control": "disabled", "reason": "x" * 501}, "at most 500"),
     ],
 )

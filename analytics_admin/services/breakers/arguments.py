@@ -1,7 +1,7 @@
-"""What the acts on breakers take, checked before anything is asked of a store or done.
+"""Checks of arguments, made before a store is read.
 
-A wrong type is a mistake in the caller's code, and a TypeError; a choice that an operator can get
-wrong is an OperationRejected.
+A wrong type is an error in the calling code and raises TypeError. A bad choice of the operator's
+raises OperationRejected.
 """
 
 import math
@@ -14,16 +14,16 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.services.errors import OperationRejected
 
 DEFAULT_HOLD_SECONDS = 3600.0
-"""Seconds that a hold lasts unless its operator says otherwise."""
+"""How long a hold lasts by default."""
 MAX_HOLD_SECONDS = 366 * 86_400.0
-"""Seconds; a longer hold has to be said to be for ever."""
+"""A longer hold has to be ``math.inf``, which never expires."""
 
 ExpectedGenerations = str | Mapping[str, str] | None
-"""The generation that the one breaker has to be at, or those of several by name."""
+"""The generation that one breaker must be at, or those of several by name."""
 
 
 def require_names(names: Iterable[Any]) -> None:
-    """Raise TypeError unless these are several texts; one text would be read letter by letter."""
+    """Raise TypeError unless these are several str. A single str would be split into letters."""
     if (
         isinstance(names, str)
         or not isinstance(names, Iterable)
@@ -33,53 +33,52 @@ def require_names(names: Iterable[Any]) -> None:
 
 
 def require_bool(what: str, given: Any) -> None:
-    """Raise TypeError unless it is True or False: "false" must not become an act."""
+    """Raise TypeError unless it is True or False: "false" must not count as true."""
     if not isinstance(given, bool):
         raise TypeError(f"{what} has to be True or False, not {given!r}")
 
 
 def generations_by_name(names: Sequence[str], expected: ExpectedGenerations) -> Mapping[str, str]:
-    """Return by name the generations that the breakers have to be at.
+    """Return the generations that the breakers must be at, by name.
 
     Raises:
-        TypeError: it is neither a generation nor generations by name.
-        ValueError: it is one generation, but not of one name; or one of a breaker not named.
+        TypeError: neither a generation nor generations by name.
+        ValueError: one generation but not one name; a generation of a breaker that is not named.
     """
     if expected is None:
         return {}
     if isinstance(expected, str):
         if len(set(names)) != 1:
-            raise ValueError("expected_generation is that of one name")
+            raise ValueError("expected_generation as a str requires exactly one name")
         return {names[0]: expected}
     if not isinstance(expected, Mapping):
         raise TypeError("expected_generation has to be a str, or a mapping by name")
     require_names([*expected, *expected.values()])
     if names and not expected.keys() <= set(names):
-        raise ValueError("expected_generation is that of a breaker that is not named")
+        raise ValueError("expected_generation has a breaker that is not in names")
     return expected
 
 
 def parse_hold(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
-    """Return the control, and the seconds that it is to hold: None for ever.
+    """Return the control and its duration in seconds; None: it never expires.
 
     Raises:
-        OperationRejected: there is no such control, or it does not hold for so long.
+        OperationRejected: no such control or duration.
     """
     if not isinstance(control, str) or control not in set(Control):
-        words = _("control: one of %(choices)s")
-        raise OperationRejected(Message(words, choices=", ".join(Control)), code="invalid")
+        template = _("control: one of %(choices)s")
+        raise OperationRejected(Message(template, choices=", ".join(Control)))
     wanted = Control(control)
     if wanted is Control.AUTOMATIC:
         if for_seconds is not None:
-            words = _("for_seconds: a release has no end")
-            raise OperationRejected(Message(words), code="invalid")
+            raise OperationRejected(Message(_("for_seconds: a release has no duration")))
         return wanted, None
     seconds = DEFAULT_HOLD_SECONDS if for_seconds is None else for_seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise OperationRejected(Message(_("for_seconds: has to be a number")), code="invalid")
+        raise OperationRejected(Message(_("for_seconds: has to be a number")))
     if seconds == math.inf:
         return wanted, None
     if not 0 < seconds <= MAX_HOLD_SECONDS:  # false for a NaN too
-        words = _("for_seconds: more than 0, at most %(most)s")
-        raise OperationRejected(Message(words, most=f"{MAX_HOLD_SECONDS:.0f}"), code="invalid")
+        template = _("for_seconds: more than 0, at most %(most)s")
+        raise OperationRejected(Message(template, most=f"{MAX_HOLD_SECONDS:.0f}"))
     return wanted, float(seconds)

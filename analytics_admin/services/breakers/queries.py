@@ -1,14 +1,10 @@
-"""The questions about circuit breakers: which there are, and all that is known of one.
-
-Services offers these to every door; nothing here changes anything.
-"""
+"""Queries on circuit breakers: lists, pages, one in detail, and the origin of its policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers import status as roster
 from analytics_admin.breakers.listing import SORTS, find_breakers
 from analytics_admin.breakers.policy import BreakerPolicy, decode_policy, plain_policy
 from analytics_admin.breakers.registry import (
@@ -18,7 +14,7 @@ from analytics_admin.breakers.registry import (
     policy_layers,
 )
 from analytics_admin.breakers.state import NO_COUNTS, Control, Snapshot, State
-from analytics_admin.breakers.status import BreakerStatus
+from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
 from analytics_admin.services.audit import is_storable
@@ -39,26 +35,28 @@ BREAKER_STATES = (
     *(state.value for state in State),
     *(control.value for control in Control if control is not Control.AUTOMATIC),
 )
-"""What calls can meet: a state, or a hold in force."""
+"""States as calls meet them: a hold counts as one."""
 MAX_BREAKERS_PER_PAGE = 100
+DEFAULT = "default"
+ELSEWHERE = "elsewhere"
 _Policy = tuple[BreakerPolicy, dict[str, Any]]
-"""To judge by, and with all its options as JSON says them."""
+"""A policy, and its options as JSON has them."""
 
 
 def list_breakers(
     *, state: str | None = None, search: str = "", sort: str = "name"
 ) -> list[BreakerStatus]:
-    """Return the registered breakers: all, or those in the state, whose names hold ``search``.
+    """Return the registered breakers, optionally in one state and with ``search`` in the name.
 
-    ``sort`` is "name", or "urgency": first those that refuse calls, last the closed ones.
+    ``sort`` is "name", or "urgency": rejecting breakers first, closed ones last.
 
     Raises:
-        TypeError, ValueError: there is no such state or order; ``search`` is no text.
-        StoreUnavailable: the shared store does not answer; nothing is known of any of them.
+        TypeError, ValueError: no such state or order; ``search`` is no str.
+        StoreUnavailable: the states are unknown.
     """
     _require_filters(state, search, sort)
-    part = find_breakers(state=state, search=search, sort=sort, bounds=slice(None))
-    return list(part.breakers)
+    found = find_breakers(state=state, search=search, sort=sort, bounds=slice(None))
+    return list(found.breakers)
 
 
 def page_breakers(
@@ -70,12 +68,12 @@ def page_breakers(
     page_size: int = MAX_BREAKERS_PER_PAGE,
     activity: bool = False,
 ) -> BreakerPage:
-    """Return a page of what list_breakers lists; one beyond the last is empty.
+    """Return a page of list_breakers; a page beyond the last is empty.
 
-    With ``activity`` it also says what the page's breakers have been doing lately.
+    With ``activity`` it has the recent activity of the page's breakers.
 
     Raises:
-        TypeError, ValueError: also for a page below 1 and a size that is not 1 to 100.
+        TypeError, ValueError: also for ``page`` below 1 and ``page_size`` outside 1 to 100.
         StoreUnavailable
     """
     _require_filters(state, search, sort)
@@ -86,25 +84,25 @@ def page_breakers(
     if not isinstance(activity, bool):
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    part = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
-    listed = [status.name for status in part.breakers]
-    pages = max(1, -(-part.count // page_size))
+    found = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    names = [status.name for status in found.breakers]
+    pages = max(1, -(-found.count // page_size))
     return BreakerPage(
-        count=part.count,
+        count=found.count,
         page=page,
         pages=pages,
-        breakers=part.breakers,
-        states=part.states,
-        at=as_time(part.reading.now),
-        activity=as_activities(part.reading, listed) if activity else {},
+        breakers=found.breakers,
+        states=found.states,
+        at=as_time(found.reading.now),
+        activity=as_activities(found.reading, names) if activity else {},
     )
 
 
 def describe_breaker(name: str) -> BreakerDetail:
-    """Return what is known of one registered breaker; changes and creates nothing.
+    """Return one registered breaker in detail.
 
     Raises:
-        TypeError: ``name`` is no text.
+        TypeError: ``name`` is no str.
         UnknownBreakers, StoreUnavailable
     """
     if not isinstance(name, str):
@@ -119,35 +117,35 @@ def describe_breaker(name: str) -> BreakerDetail:
 
 
 def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
-    policy, evidence = in_use[0][0], found.history
+    policy, history = in_use[0][0], found.history
     window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
-    known = replace(found.snapshot or Snapshot(generation=""), window=window)
-    judged = window if policy.window and window.calls >= policy.calls_needed else None
-    status = roster.build_status(name, known, found.now, policy)
-    transitions = [as_transition(record) for record in evidence.transitions]
+    snapshot = replace(found.snapshot or Snapshot(generation=""), window=window)
+    rated = window if policy.window and window.calls >= policy.calls_needed else None
+    status = build_status(name, snapshot, found.now, policy)
+    transitions = [as_transition(record) for record in history.transitions]
     return BreakerDetail(
         status=status,
         at=as_time(found.now),
-        since=entered_at(known),
+        since=entered_at(snapshot),
         policy=in_use[0][1],
         other_policies=[plain for _, plain in in_use[1:]],
         window=window if policy.window else None,
-        failure_rate=judged.failure_rate() if judged else None,
-        slow_call_rate=judged.slow_rate() if judged else None,
+        failure_rate=rated.failure_rate() if rated else None,
+        slow_call_rate=rated.slow_rate() if rated else None,
         opened=find_opening(status, transitions),
         last_used=as_time(found.seen_at) if found.seen_at else None,
-        failures=[as_failure(record) for record in evidence.failures],
-        history=as_history(evidence.periods, found.now),
+        failures=[as_failure(record) for record in history.failures],
+        history=as_history(history.periods, found.now),
         transitions=transitions,
     )
 
 
 def _policies_in_use(found: Inspection) -> list[_Policy]:
-    """Return the policies that processes told, newest first; older ones while they may be in use.
+    """Return the policies that processes reported, newest first, without outdated ones.
 
-    Each process tells its own once an hour.
+    Each process reports its policy once an hour.
     """
-    newest_first = sorted(found.history.policies.items(), key=lambda told: -told[1])
+    newest_first = sorted(found.history.policies.items(), key=lambda reported: -reported[1])
     recent = [
         text
         for number, (text, at) in enumerate(newest_first)
@@ -168,20 +166,16 @@ def _require_choice(what: str, given: str | None, choices: Sequence[str | None])
         raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
 
 
-DEFAULT = "default"
-ELSEWHERE = "elsewhere"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOption:
-    """One option of a policy, exceptions and functions by their names."""
+    """One option of a policy. Exceptions and functions are named."""
 
     name: str
     value: Any
     default: Any
     chosen_by: str
-    """"default", "code", "BREAKER_DEFAULTS" or "BREAKERS" (settings); or "elsewhere": by the code
-    or the settings of another process, which this one does not know."""
+    """"default", "code", "BREAKER_DEFAULTS" or "BREAKERS" (settings), or "elsewhere": another
+    process' code or settings."""
 
     @property
     def is_default(self) -> bool:
@@ -189,9 +183,9 @@ class PolicyOption:
 
 
 def explain_policy(name: str, policy: Mapping[str, Any]) -> list[PolicyOption]:
-    """Return every option of the policy that is in use for the breaker, as describe_breaker says.
+    """Return every option of the ``policy`` from describe_breaker, and where it was set.
 
-    A default that somebody chose on purpose counts as chosen.
+    A default that was set explicitly counts as set.
     """
     defaults, ours = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
     layers = policy_layers(name)

@@ -35,7 +35,7 @@ __all__ = [
     "find_opening",
 ]
 
-PERIODS_A_MINUTE = 60 // PERIOD_SECONDS
+PERIODS_PER_MINUTE = 60 // PERIOD_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +47,16 @@ class BreakerPage:
     pages: int
     breakers: Sequence[BreakerStatus]
     states: Mapping[str, int]
-    """How many of all the site's breakers are in each state, listed or not."""
+    """How many of all registered breakers are in each state."""
     at: datetime
-    """When the store was read, by its clock: ``retry_after`` counts from then on."""
+    """When the store was read, by its clock; ``retry_after`` counts from then."""
     activity: "Mapping[str, BreakerActivity]"
-    """Of each of ``breakers`` by name, if it was asked for; else empty."""
+    """By name, if requested; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerTransition:
-    """A breaker's move from one state or hold to another; ``actor`` is the operator behind it."""
+    """A change of state or hold; ``actor`` is the operator who made it, if one did."""
 
     at: datetime
     from_state: str
@@ -65,18 +65,18 @@ class BreakerTransition:
     actor: str
     consecutive_failures: int
     counts: Counts
-    """What had been counted until then."""
+    """The calls counted before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerFailure:
-    """One of the last failures, in the process that saw it."""
+    """One of the last failures, and the process where it happened."""
 
     at: datetime
     error: str
-    """The exception's class; empty where no exception told of the failure."""
+    """The exception's class; empty if there was none."""
     message: str
-    """The exception's text, cut; empty where the site does not keep texts."""
+    """The exception's text, truncated; empty if the site does not store texts."""
     host: str
     pid: int
 
@@ -92,90 +92,90 @@ class BreakerPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerActivity:
-    """What a listed breaker has been doing lately."""
+    """A listed breaker's recent activity."""
 
     last_change: BreakerTransition | None
-    """The newest of its transitions that is kept; None: none is."""
+    """Its newest stored transition, if any."""
     since: datetime | None
-    """When it came to be so; None for one that nobody has used yet."""
+    """When it entered its state; None for a breaker that was never used."""
     history: Sequence[BreakerPeriod]
-    """The last five minutes, oldest first, without gaps; the newest period is not over yet."""
+    """The last five minutes, oldest first, without gaps. The newest period is incomplete."""
 
     @property
     def failure_rate(self) -> float | None:
-        """Per cent of the calls in ``history``; None without any."""
+        """Percent of the calls in ``history``; None without calls."""
         calls = sum(period.counts.calls for period in self.history)
         failures = sum(period.counts.failures for period in self.history)
         return 100 * failures / calls if calls else None
 
     @property
     def calls_per_minute(self) -> float:
-        """Calls of the newest minute whose periods are all over, those rejected not among them."""
-        minute = self.history[-1 - PERIODS_A_MINUTE : -1]
+        """Calls in the last six complete periods, without rejected ones."""
+        minute = self.history[-1 - PERIODS_PER_MINUTE : -1]
         return float(sum(period.counts.calls for period in minute))
 
     @property
     def rejected(self) -> int:
-        """Calls that were rejected in ``history``."""
+        """Rejected calls in ``history``."""
         return sum(period.rejected for period in self.history)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerDetail:
-    """All that is known of one breaker."""
+    """One breaker in detail."""
 
     status: BreakerStatus
     at: datetime
-    """When the store was read, by its clock: ``retry_after`` counts from then on."""
+    """When the store was read, by its clock; ``retry_after`` counts from then."""
     since: datetime | None
-    """When it came to be so; None for one that nobody has used yet."""
+    """When it entered its state; None for a breaker that was never used."""
     policy: Mapping[str, Any]
-    """Every option, exceptions and functions by their names, as the fleet last told it."""
+    """Every option, as a process reported it last. Exceptions and functions are named."""
     other_policies: Sequence[Mapping[str, Any]]
-    """Those that other processes told in the last two hours: during a deploy there are several."""
+    """Policies that other processes reported in the last two hours, as during a deploy."""
     window: Counts | None
-    """Those that the rates are taken of; None when the policy asks for no rate."""
+    """The calls that the rates are computed from; None if the policy has no rate."""
     failure_rate: float | None
-    """Per cent in the window; None while it holds fewer calls than the policy's minimum."""
+    """Percent in the window; None below the policy's minimum number of calls."""
     slow_call_rate: float | None
     opened: BreakerTransition | None
-    """Why it is open or half-open, or would be but for metrics_only: the move that made it so."""
+    """The transition by which it opened, or would have opened under metrics_only."""
     last_used: datetime | None
-    """When a process last said that it uses it, which each does hourly; None: none ever did."""
+    """When a process last reported that it uses it, as each does hourly; None: never."""
     failures: Sequence[BreakerFailure]
-    """The last ten, newest first; of earlier generations too."""
+    """The last ten, newest first, across generations."""
     history: Sequence[BreakerPeriod]
-    """The last five minutes, oldest first, without gaps; the newest period is not over yet."""
+    """The last five minutes, oldest first, without gaps. The newest period is incomplete."""
     transitions: Sequence[BreakerTransition]
     """The last twenty, newest first."""
 
 
 def as_activities(reading: Reading, names: Sequence[str]) -> dict[str, BreakerActivity]:
-    """Return what these breakers have been doing, by name, from a reading that has it."""
-    quiet = tuple(as_history([], reading.now))
+    """Return the activity of these breakers, by name, from a reading that has it."""
+    empty = tuple(as_history([], reading.now))
     return {
-        name: _activity(reading.activity[name], reading.snapshots[name], quiet) for name in names
+        name: _activity(reading.activity[name], reading.snapshots[name], empty) for name in names
     }
 
 
 def _activity(
-    seen: Activity, snapshot: Snapshot | None, quiet: Sequence[BreakerPeriod]
+    activity: Activity, snapshot: Snapshot | None, empty: Sequence[BreakerPeriod]
 ) -> BreakerActivity:
     return BreakerActivity(
-        last_change=as_transition(seen.last_change) if seen.last_change else None,
+        last_change=as_transition(activity.last_change) if activity.last_change else None,
         since=entered_at(snapshot),
-        history=_with_calls(quiet, seen.tallies) if seen.tallies else quiet,
+        history=_with_calls(empty, activity.tallies) if activity.tallies else empty,
     )
 
 
-def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> list[BreakerPeriod]:
-    """Return the periods with these calls; those without any are shared, for a list has many."""
-    history, first = list(quiet), round(quiet[0].at.timestamp())
+def _with_calls(empty: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> list[BreakerPeriod]:
+    """Return the periods with these calls. Empty periods are shared: a list has many."""
+    history, first = list(empty), round(empty[0].at.timestamp())
     for at, calls, failures, slow, rejected in tallies:
         place = (at - first) // PERIOD_SECONDS
-        if 0 <= place < len(quiet):  # not if the clock has gone on since it was read
+        if 0 <= place < len(empty):  # the clock may have advanced since the reading
             history[place] = BreakerPeriod(
-                at=quiet[place].at,
+                at=empty[place].at,
                 counts=Counts(calls=calls, failures=failures, slow=slow),
                 rejected=rejected,
             )
@@ -183,7 +183,7 @@ def _with_calls(quiet: Sequence[BreakerPeriod], tallies: Sequence[Tally]) -> lis
 
 
 def entered_at(snapshot: Snapshot | None) -> datetime | None:
-    """Return when the breaker came to be as it is; None for one that nobody has used yet."""
+    """Return when the breaker entered its state; None for one that was never used."""
     return as_time(snapshot.entered_at) if snapshot and snapshot.entered_at else None
 
 
@@ -202,14 +202,14 @@ def as_transition(record: TransitionRecord) -> BreakerTransition:
 def find_opening(
     status: BreakerStatus, transitions: Sequence[BreakerTransition]
 ) -> BreakerTransition | None:
-    """Return the newest move into open, if that is still why calls meet what they meet."""
+    """Return the transition that explains an open or half-open state, or ``would_open``."""
     if status.would_open:
         wanted = WOULD_OPEN
     elif status.state in (State.OPEN, State.HALF_OPEN):
         wanted = State.OPEN.value
     else:
         return None
-    return next((move for move in transitions if move.to_state == wanted), None)
+    return next((transition for transition in transitions if transition.to_state == wanted), None)
 
 
 def as_failure(record: FailureRecord) -> BreakerFailure:
@@ -223,13 +223,13 @@ def as_failure(record: FailureRecord) -> BreakerFailure:
 
 
 def as_history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
-    """Return every period of the five minutes, also those without calls."""
-    found = {period.at: period for period in periods}
+    """Return every period of the last five minutes, also those without calls."""
+    by_time = {period.at: period for period in periods}
     every = range(oldest_period(now), int(now) + 1, PERIOD_SECONDS)
     return [
         BreakerPeriod(at=as_time(at), counts=period.calls, rejected=period.rejected)
         for at in every
-        for period in [found.get(at) or Period(at=at)]
+        for period in [by_time.get(at) or Period(at=at)]
     ]
 
 

@@ -1,7 +1,4 @@
-"""The question about the search cache: what it holds, what it is worth, when it was cleared.
-
-Services offers this to every door; nothing here changes anything.
-"""
+"""Queries on the search cache: its content, its statistics and its clears."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +27,7 @@ _HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCacheCounts:
-    """The calls of all processes in some time; each is a hit, a miss, stale served or bypassed."""
+    """Calls of all processes in a period: hits, misses, stale served and bypassed ones."""
 
     calls: int
     hits: int
@@ -38,7 +35,7 @@ class SearchCacheCounts:
     stale_served: int
     bypassed: int
     hit_ratio: float | None
-    """Hits in all calls but the bypassed, 0 to 1; None without such a call."""
+    """Hits per call, bypassed calls excluded, 0 to 1; None without calls."""
     stale_on_error: int
     fills: int
     refused_fills: int
@@ -50,7 +47,7 @@ class SearchCacheCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCacheMinute:
-    """The calls of the minute from ``at`` on."""
+    """The calls of the minute that starts at ``at``."""
 
     at: datetime
     counts: SearchCacheCounts
@@ -58,78 +55,76 @@ class SearchCacheMinute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastClear:
-    """The newest clear that is known to be done."""
+    """The newest clear that is done."""
 
     at: datetime
     actor: str
     channel: str
     mode: str
-    """``hard``, ``soft``, or ``tags`` for one of some tags' values alone."""
+    """``hard``, ``soft`` or ``tags``."""
     reason: str
     operation_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCacheStatus:
-    """What is known of the search cache now; None is what is not known."""
+    """The search cache now; None is what is unknown."""
 
     alias: str
     dedicated: bool
     reachable: bool
-    """Whether the cache's store answers; ``unavailable`` says why not."""
+    """Whether the store answers; ``unavailable`` says why not."""
     unavailable: str = ""
     keys: int | None = None
     exact: bool = False
-    """False: ``keys`` is about that many."""
+    """False: ``keys`` is an estimate."""
     bytes: int | None = None
-    """About the memory that these keys take."""
+    """The memory of these keys, estimated."""
     foreign: Sequence[OtherKeys] | None = None
-    """The ten most frequent kinds of keys in the database that are not the search cache's."""
+    """The ten most frequent kinds of other keys in the database."""
     tags: Sequence[str] | None = None
     """Up to 100 tags in use, by name."""
     all_tags: bool = False
-    """False: there may be others, which a sample has missed, or whose names are hashed."""
+    """False: there may be more, missed by a sample or stored as hashes."""
     looked_at: int | None = None
-    """Keys of the database that ``tags`` and ``foreign`` are told from."""
+    """The keys that ``tags`` and ``foreign`` were sampled from."""
     server_bytes: int | None = None
-    """Memory that the whole server uses, whatever else it holds."""
+    """Memory of the whole server."""
     server_bytes_limit: int | None = None
-    """Its limit; None also without one."""
+    """Its limit; None also if there is none."""
     last_clear: LastClear | None = None
-    """None: there was none yet."""
+    """None: never cleared."""
     undo_until: datetime | None = None
-    """Until when the last soft clear can be undone; None: there is nothing to undo, or unknown."""
+    """How long the last soft clear can be undone; None: nothing to undo, or unknown."""
     statistics_unavailable: str = ""
-    """Why the counts below are not known; empty where they are."""
+    """Why the counts below are unknown; else empty."""
     last_5_minutes: SearchCacheCounts | None = None
     last_hour: SearchCacheCounts | None = None
     last_day: SearchCacheCounts | None = None
     load: Load | None = None
-    """What comes per second, and what would come to the backend after a clear."""
+    """Calls per second now, and computations per second after a clear."""
     history: Sequence[SearchCacheMinute] | None = ()
-    """As many minutes as were asked for, oldest first; the newest is not over yet."""
+    """The requested minutes, oldest first. The newest is incomplete."""
 
 
 def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCacheStatus:
-    """Return all that is known of the search cache, also when a store is down.
+    """Return the status of the search cache, also while a store is down.
 
-    ``minutes`` is how many of the last minutes are told one by one. What a survey of the database,
-    and of minutes long past, has found in this process may be told again for ``max_age``
-    seconds: that spares the stores most of the work.
+    ``history`` covers the last ``minutes``. A survey of the database, and past minutes, may be
+    reused in this process for ``max_age`` seconds, which saves the stores most of the work.
 
     Raises:
-        TypeError, ValueError: ``minutes`` is no whole number from 0 to 1440.
+        TypeError, ValueError: ``minutes`` is no int from 0 to 1440.
     """
     if type(minutes) is not int:
         raise TypeError(f"minutes has to be a whole number, not {minutes!r}")
     if not 0 <= minutes <= MAX_HISTORY_MINUTES:
         raise ValueError(f"minutes must be 0 to {MAX_HISTORY_MINUTES}, not {minutes}")
     settings = app_settings()
-    courier = StoreExecutor(
-        threads=1
-    )  # the two stores are asked at the same time: both may be silent
+    # Both stores are read at the same time: either may be silent.
+    executor = StoreExecutor(threads=1)
     try:
-        statistics = courier.submit(lambda: _describe_statistics(minutes, max_age))
+        statistics = executor.submit(lambda: _describe_statistics(minutes, max_age))
         return SearchCacheStatus(
             alias=settings.search_cache,
             dedicated=settings.search_cache_dedicated,
@@ -142,22 +137,22 @@ def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCa
             **_in_time(statistics, minutes),
         )
     finally:
-        courier.shut_down()
+        executor.shut_down()
 
 
 def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[str, Any]:
     try:
-        found = inspect(alias, dedicated=dedicated, max_survey_age=survey_age)
+        inspection = inspect(alias, dedicated=dedicated, max_survey_age=survey_age)
     except StoreUnavailable as error:
         return {"reachable": False, "unavailable": error.reason}
-    about: dict[str, Any] = {
+    content: dict[str, Any] = {
         "reachable": True,
-        "server_bytes": found.server_bytes,
-        "server_bytes_limit": found.server_bytes_limit,
-        "undo_until": None if found.undo_until is None else _time(found.undo_until),
+        "server_bytes": inspection.server_bytes,
+        "server_bytes_limit": inspection.server_bytes_limit,
+        "undo_until": None if inspection.undo_until is None else _time(inspection.undo_until),
     }
-    if (survey := found.survey) is not None:
-        about |= {
+    if (survey := inspection.survey) is not None:
+        content |= {
             "keys": survey.keys,
             "exact": survey.exact,
             "bytes": survey.bytes,
@@ -166,7 +161,7 @@ def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[s
             "all_tags": survey.all_tags,
             "looked_at": survey.looked_at,
         }
-    return about
+    return content
 
 
 def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
@@ -186,7 +181,7 @@ def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
 
 
 def _in_time(statistics: "Future[dict[str, Any]]", minutes: int) -> dict[str, Any]:
-    """Looking up a host's name has no time-out of its own."""
+    """Wait with a limit: looking up a host name has no time-out of its own."""
     try:
         return statistics.result(timeout=MAX_STATISTICS_WAIT_SECONDS)
     except TimeoutError:
@@ -222,12 +217,12 @@ def _time(at: float) -> datetime:
 
 
 def list_recent_clears(number: int) -> list[Operation]:
-    """Return the newest clears, whatever became of them."""
+    """Return the newest clears, whatever their status."""
     return list(Operation.objects.filter(kind=Operation.Kind.CLEAR_SEARCH_CACHE.value)[:number])
 
 
 def list_clears_since(at: datetime) -> list[datetime]:
-    """Return when the search cache was cleared, or may have been, oldest first; at most 100."""
+    """Return the times of clears that are done or unknown, oldest first, at most 100."""
     clears = Operation.objects.filter(
         kind=Operation.Kind.CLEAR_SEARCH_CACHE.value,
         status__in=_HAPPENED,
