@@ -112,25 +112,68 @@ SINGLE_LABELS = {
     ),
 }
 
-OPTIONS: dict[str, tuple["_StrPromise | str", str]] = {
-    "failure_threshold": (_("Opens after consecutive failures"), "rule"),
-    "failure_rate_threshold": (_("Opens at a failure rate of"), "rate"),
-    "slow_call_rate_threshold": (_("Opens at a slow call rate of"), "rate"),
-    "slow_call_duration_threshold": (_("A call is slow after"), "seconds"),
-    "sliding_window_type": (_("Window type"), "window"),
-    "sliding_window_size": (_("Window size"), "size"),
-    "minimum_number_of_calls": (_("Minimum calls for a rate"), "number"),
-    "wait_duration_in_open_state": (_("Stays open for"), "seconds"),
-    "open_state_backoff_multiplier": (_("Back-off multiplier"), "times"),
-    "max_wait_duration_in_open_state": (_("Stays open for at most"), "longest"),
-    "randomized_wait_factor": (_("Wait jitter"), "spread"),
-    "permitted_number_of_calls_in_half_open_state": (_("Probes per round"), "number"),
-    "max_wait_duration_in_half_open_state": (_("New probe round after"), "seconds"),
-    "record_exceptions": (_("Exceptions counted as failures"), "names"),
-    "ignore_exceptions": (_("Ignored exceptions"), "names"),
-    "record_result": (_("Result check"), "names"),
+
+def _number(value: float) -> str:
+    whole = float(value).is_integer()
+    return str(number_format(int(value) if whole else round(value, 6), force_grouping=True))
+
+
+def _seconds(value: float) -> str:
+    return gettext("%(number)s s") % {"number": _number(value)}
+
+
+def _calls(value: int) -> str:
+    return ngettext("%(number)s call", "%(number)s calls", value) % {"number": count(value)}
+
+
+def _rate(value: float) -> str:
+    return per_cent(_number(value))
+
+
+def _jitter(value: float) -> str:
+    if not value:
+        return gettext("none")
+    # Translators: random jitter, in per cent to both sides.
+    return gettext("\u00b1 %(number)s %%") % {"number": _number(100 * value)}
+
+
+def _names(value: Any) -> str:
+    return ", ".join(value if isinstance(value, list) else [value]) or gettext("none")
+
+
+def _window(value: str) -> str:
+    return gettext("last seconds") if value == "time_based" else gettext("last calls")
+
+
+OPTIONS: dict[str, tuple["_StrPromise | str", Callable[[Any], str]]] = {
+    "failure_threshold": (_("Opens after consecutive failures"), count),
+    "failure_rate_threshold": (_("Opens at a failure rate of"), _rate),
+    "slow_call_rate_threshold": (_("Opens at a slow call rate of"), _rate),
+    "slow_call_duration_threshold": (_("A call is slow after"), _seconds),
+    "sliding_window_type": (_("Window type"), _window),
+    "sliding_window_size": (_("Window size"), _calls),
+    "minimum_number_of_calls": (_("Minimum calls for a rate"), count),
+    "wait_duration_in_open_state": (_("Stays open for"), _seconds),
+    "open_state_backoff_multiplier": (
+        _("Back-off multiplier"),
+        lambda value: f"\u00d7 {_number(value)}",
+    ),
+    "max_wait_duration_in_open_state": (_("Stays open for at most"), _seconds),
+    "randomized_wait_factor": (_("Wait jitter"), _jitter),
+    "permitted_number_of_calls_in_half_open_state": (_("Probes per round"), count),
+    "max_wait_duration_in_half_open_state": (_("New probe round after"), _seconds),
+    "record_exceptions": (_("Exceptions counted as failures"), _names),
+    "ignore_exceptions": (_("Ignored exceptions"), _names),
+    "record_result": (_("Result check"), _names),
 }
-"""Each option's label, and how its value reads."""
+"""Each option's label, and what formats its value."""
+
+_UNSET = {
+    "failure_threshold": _("off"),
+    "failure_rate_threshold": _("off"),
+    "slow_call_rate_threshold": _("off"),
+    "max_wait_duration_in_open_state": _("no limit"),
+}
 
 _CHOSEN_BY = {
     "default": _("default"),
@@ -170,59 +213,11 @@ def policy_rows(options: list[PolicyOption]) -> list[PolicyRow]:
 
 def format_policy_value(option: str, value: Any, policy: Mapping[str, Any]) -> str:
     """Return the value with its unit; that of the window's size depends on ``policy``."""
-    kind = OPTIONS[option][1] if option in OPTIONS else ""
-    timed = policy["sliding_window_type"] == "time_based"
-    if kind == "size":
-        kind = "seconds" if timed else "calls"
     if value is None:
-        return str(_WITHOUT_VALUE.get(kind, _("none")))
-    return _READ_AS.get(kind, str)(value)
-
-
-_WITHOUT_VALUE = {"rule": _("off"), "rate": _("off"), "longest": _("no limit")}
-
-
-def _number(value: float) -> str:
-    whole = float(value).is_integer()
-    number = int(value) if whole else round(value, 6)
-    return str(number_format(number, force_grouping=True))
-
-
-def _seconds(value: float) -> str:
-    return gettext("%(number)s s") % {"number": _number(value)}
-
-
-def _calls(value: int) -> str:
-    return ngettext("%(number)s call", "%(number)s calls", value) % {"number": count(value)}
-
-
-def _spread(value: float) -> str:
-    if not value:
-        return gettext("none")
-    # Translators: random jitter, in per cent to both sides.
-    return gettext("\u00b1 %(number)s %%") % {"number": _number(100 * value)}
-
-
-def _names(value: Any) -> str:
-    return ", ".join(value if isinstance(value, list) else [value]) or gettext("none")
-
-
-def _window(value: str) -> str:
-    return gettext("last seconds") if value == "time_based" else gettext("last calls")
-
-
-_READ_AS: dict[str, Callable[[Any], str]] = {
-    "rule": count,
-    "number": count,
-    "calls": _calls,
-    "rate": lambda value: per_cent(_number(value)),
-    "times": lambda value: f"\u00d7 {_number(value)}",
-    "seconds": _seconds,
-    "longest": _seconds,
-    "spread": _spread,
-    "names": _names,
-    "window": _window,
-}
+        return str(_UNSET.get(option, _("none")))
+    if option == "sliding_window_size" and policy["sliding_window_type"] == "time_based":
+        return _seconds(value)
+    return OPTIONS[option][1](value) if option in OPTIONS else str(value)
 
 
 def format_rule(cause: str, consecutive_failures: int) -> str:
