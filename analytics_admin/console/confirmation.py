@@ -155,7 +155,7 @@ class ConfirmedOperation:
         except BreakerChanged as error:
             return self.answer_changed(error)
         # By this tag the next page links to the operation's own.
-        link = f"aa-act-{result.operation_id}"
+        link = f"aa-operation-{result.operation_id}"
         messages.success(self.request, localized(result.message), extra_tags=link)
         self._log_to_admin(result)
         return HttpResponseRedirect(self.done_url)
