@@ -1,6 +1,6 @@
-"""What is said to operators: English wherever programs read it, translatable where people do.
+"""Messages that are English for programs and translatable for people.
 
-The API, logs and audit rows hold the English text; the console shows it in its reader's language.
+The API, logs and audit rows have the English text; the console shows the reader's language.
 """
 
 from collections.abc import Mapping
@@ -24,42 +24,43 @@ __all__ = [
 ]
 
 
-def gettext_noop(words: str) -> str:
-    """Mark words for makemessages. Django's own reads the settings, which no import may need."""
-    return words
+def gettext_noop(template: str) -> str:
+    """Mark a text for makemessages. Django's own reads settings, which imports must not need."""
+    return template
 
 
 class Message(str):
-    """An English sentence that remembers what it was made of.
+    """An English text that can be translated later.
 
-    ``words`` is a text marked by ``gettext_noop``, or a plural made by ``ngettext_lazy``; it has
-    ``%(name)s`` places for what is ``given``, which may itself be ``Message``.
+    ``template`` is marked by ``gettext_noop``, or a plural from ``ngettext_lazy``. It has
+    ``%(name)s`` placeholders for ``parameters``, which may be messages themselves.
     """
 
-    __slots__ = ("_given", "_words")
+    __slots__ = ("_parameters", "_template")
 
-    _given: dict[str, Any]
-    _words: "str | _StrPromise"
+    _parameters: dict[str, Any]
+    _template: "str | _StrPromise"
 
-    def __new__(cls, words: "str | _StrPromise", **given: Any) -> Self:
-        said = super().__new__(cls, _in_english(words, given))
-        said._words = words
-        said._given = given
-        return said
+    def __new__(cls, template: "str | _StrPromise", **parameters: Any) -> Self:
+        message = super().__new__(cls, _in_english(template, parameters))
+        message._template = template
+        message._parameters = parameters
+        return message
 
     def localized(self) -> str:
-        """Return the sentence in the language that is active now."""
-        return _filled(
-            translation.gettext(self._words) if isinstance(self._words, str) else self._words,
-            {name: localized(value) for name, value in self._given.items()},
+        """Return the text in the active language."""
+        template = self._template
+        return _format(
+            translation.gettext(template) if isinstance(template, str) else template,
+            {name: localized(value) for name, value in self._parameters.items()},
         )
 
 
 class OperatorError(Exception):
-    """What an operator is told when something cannot be done; ``code`` is for programs.
+    """An error that an operator reads; ``code`` is for programs.
 
-    ``reason`` says why, without the rest of the sentence. ``operation_id`` is the row that was
-    left in the audit trail, if any; ``partial_outcome`` is what was done until then.
+    ``reason`` says why, without the rest of the sentence. ``operation_id`` is the row in the audit
+    trail, if there is one; ``partial_outcome`` is what was done before the error.
     """
 
     code: str
@@ -82,30 +83,30 @@ class OperatorError(Exception):
 
 
 def localized(text: Any) -> Any:
-    """Return the text in the language that is active now; any other value as it is."""
+    """Return a message in the active language, and any other value unchanged."""
     return text.localized() if isinstance(text, Message) else text
 
 
 def translate_stored(text: str) -> str:
-    """Return English words that were put on record in the language that is active now.
+    """Return a stored English text in the active language.
 
-    Words that hold data stay as they are: a record does not tell which.
+    Texts with data stay English: a row does not store their parameters.
     """
     return translation.gettext(text) if text else text
 
 
 def message_of(error: Exception) -> str:
-    """Return what the exception says, still translatable where it is: str() has the English."""
-    said = error.args[0] if error.args else ""
-    return said if isinstance(said, Message) else str(error)
+    """Return an exception's message, still translatable if it can be."""
+    message = error.args[0] if error.args else ""
+    return message if isinstance(message, Message) else str(error)
 
 
-def _in_english(words: "str | _StrPromise", given: dict[str, Any]) -> str:
-    if isinstance(words, str):  # asks no catalogue: a call in an outage must not wait for one
-        return _filled(words, given)
+def _in_english(template: "str | _StrPromise", parameters: dict[str, Any]) -> str:
+    if isinstance(template, str):  # asks no catalogue: a call in an outage must not wait for one
+        return _format(template, parameters)
     with translation.override(None):
-        return _filled(words, given)
+        return _format(template, parameters)
 
 
-def _filled(words: "str | _StrPromise", given: dict[str, Any]) -> str:
-    return str(words % given if given else words)
+def _format(template: "str | _StrPromise", parameters: dict[str, Any]) -> str:
+    return str(template % parameters if parameters else template)

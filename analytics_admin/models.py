@@ -53,7 +53,7 @@ class Operation(models.Model):
         related_name="+",
     )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
-    message = models.CharField(  # db_default: for processes that run the release before
+    message = models.CharField(  # db_default: for processes of the previous release
         _("message"), max_length=500, blank=True, default="", db_default=""
     )
     targets = models.JSONField(_("targets"), default=dict, help_text=_("What was requested"))
@@ -126,7 +126,7 @@ class Operation(models.Model):
 
     @property
     def clear_mode(self) -> str:
-        """``hard``, ``soft`` or ``tags``; hard where the row does not say."""
+        """``hard``, ``soft`` or ``tags``; hard if the row has none."""
         mode = self.target_fields.get("mode")
         return "tags" if self.tags else mode if isinstance(mode, str) else "hard"
 
@@ -141,7 +141,7 @@ class Operation(models.Model):
 
     @property
     def moved_count(self) -> int | None:
-        """How many circuit breakers it moved; None where the row does not say."""
+        """How many circuit breakers it moved; None if the row has none."""
         moved = self.outcome_fields.get("moved")
         return moved if isinstance(moved, int) else None
 
@@ -153,15 +153,15 @@ class Operation(models.Model):
 
     @property
     def reached_count(self) -> int | None:
-        """How many circuit breakers it had changed; None where the row does not say."""
+        """How many circuit breakers it had changed; None if the row has none."""
         reached = self.outcome_fields.get("count")
         return reached if isinstance(reached, int) else None
 
 
 class TablelessManager(models.Manager[models.Model]):
-    """Answers with nothing, so that dumpdata and friends never look for a table.
+    """Returns no rows, so that dumpdata and others never look for a table.
 
-    Also as the base manager: ``dumpdata --all`` and the admin's "view on site" ask that one.
+    Also the base manager, which ``dumpdata --all`` and the admin's "view on site" use.
     """
 
     def get_queryset(self) -> models.QuerySet[models.Model]:

@@ -175,8 +175,8 @@ def _require_storable(what: str, text: str | None) -> str | None:
     return text
 
 
-def _require_choice(what: str, given: str | None, choices: Sequence[str]) -> None:
-    if given is not None and given not in choices:
+def _require_choice(what: str, value: str | None, choices: Sequence[str]) -> None:
+    if value is not None and value not in choices:
         raise ValueError(f"{what} must be one of {', '.join(choices)}")
 
 

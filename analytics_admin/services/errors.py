@@ -1,4 +1,4 @@
-"""What a door may catch: every error is an OperatorError, told apart by its ``code``."""
+"""What a door may catch: every error is an OperatorError, identified by its ``code``."""
 
 from uuid import UUID
 
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class OperationFailed(OperatorError):
-    """The store, the audit trail or the code failed; the operation is not known to be done.
+    """The store, the audit trail or the code failed; the operation may not be done.
 
     ``code`` and ``reason`` are those of the failure.
     """
 
 
 class OperationDenied(OperatorError):
-    """The actor lacks the permission; a row with status "denied" says so."""
+    """The actor lacks the permission; it left a row with status "denied"."""
 
     code = "permission_denied"
 

@@ -1,4 +1,4 @@
-"""How JSON says an answer of the services, whichever door sends it."""
+"""Answers of the services as JSON, for the API, the commands and exports."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

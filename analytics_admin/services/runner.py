@@ -1,6 +1,6 @@
 """Runs every operation: permission, switches and reason, then its row, then the work itself.
 
-A command says what one operation does. The runner knows none of them.
+Each operation is a command; the runner is the same for all.
 """
 
 import logging
@@ -50,7 +50,7 @@ MAX_REASON_LENGTH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
-    """What an operator is told of an operation.
+    """The result of an operation.
 
     Only a dry run has a ``preview``, and no ``operation_id``. Only operations on chosen breakers
     have ``results``, one for each. ``generations``, by name, come from a dry run on breakers: pass
@@ -92,7 +92,7 @@ class Command(ABC, Generic[Outcome]):
 
     @abstractmethod
     def message(self, outcome: Outcome) -> str:
-        """Return what the operator is told once it is done."""
+        """Return the message for the operator once it is done."""
 
     def record(self, outcome: Outcome) -> dict[str, Any]:
         """Return the outcome as the row keeps it."""
@@ -121,7 +121,7 @@ def perform(
 
     Raises:
         TypeError: an argument has the wrong type.
-        OperationDenied: the actor lacks the permission. Nothing was done; a row says so.
+        OperationDenied: the actor lacks the permission. Nothing was done; a "denied" row is left.
         OperationRejected: bad arguments, or operations are switched off. Nothing was done.
         DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
@@ -149,12 +149,12 @@ def perform(
 
 
 def failure_message(kind: str, reason: str) -> Message:
-    """Return what an operator is told of an operation that failed."""
+    """Return the message of an operation that failed."""
     return Message(FAILURE_MESSAGES[kind], reason=reason)
 
 
 def deny(kind: str, *, actor: Actor) -> OperationDenied:
-    """Put a denied operation on record and return the exception that says so.
+    """Record a denied operation and return the exception to raise.
 
     Raises:
         OperationFailed: the audit trail cannot be written.

@@ -105,7 +105,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "names": SEVERAL,
             "only_open": FLAG,
-            "seen": {TypeError: SEVERAL[TypeError]},
+            "previewed": {TypeError: SEVERAL[TypeError]},
             **COMMON,
         },
     ),

@@ -54,7 +54,7 @@ class ResetMany(ConfirmedOperation):
         listed = str(options.get("seen") or "").split()
         return {
             "only_open": options["only_open"],
-            "seen": frozenset(listed) if options["only_open"] and listed else None,
+            "previewed": frozenset(listed) if options["only_open"] and listed else None,
         }
 
     def describe_preview(self, result: OperationResult) -> dict[str, Any]:

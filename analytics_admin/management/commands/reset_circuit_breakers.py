@@ -27,8 +27,7 @@ class Command(OperationCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["if_generation"] is not None and len(set(options["names"])) != 1:
-            words = "--if-generation requires exactly one NAME"
-            raise CommandError(words, returncode=EXIT_USAGE)
+            raise CommandError("--if-generation requires exactly one NAME", returncode=EXIT_USAGE)
         super().handle(*args, **options)
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:

@@ -48,7 +48,7 @@ def duration(text: str) -> float:
     """Return the seconds of a duration like "15m"; infinity for "ever"."""
     if text == "ever":
         return math.inf
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
-    if not found:
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
+    if not match:
         raise ArgumentTypeError(f"not a duration like 90s, 15m, 2h, 1d or ever: {text!r}")
-    return float(found[1]) * SECONDS[found[2]]
+    return float(match[1]) * SECONDS[match[2]]

@@ -32,10 +32,10 @@ def require_names(names: Iterable[Any]) -> None:
         raise TypeError("names has to be a sequence of str, like ['catalog']")
 
 
-def require_bool(what: str, given: Any) -> None:
+def require_bool(what: str, value: Any) -> None:
     """Raise TypeError unless it is True or False: "false" must not count as true."""
-    if not isinstance(given, bool):
-        raise TypeError(f"{what} has to be True or False, not {given!r}")
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} has to be True or False, not {value!r}")
 
 
 def generations_by_name(names: Sequence[str], expected: ExpectedGenerations) -> Mapping[str, str]:
@@ -68,17 +68,17 @@ def parse_hold(control: str, for_seconds: float | None) -> tuple[Control, float 
     if not isinstance(control, str) or control not in set(Control):
         template = _("control: one of %(choices)s")
         raise OperationRejected(Message(template, choices=", ".join(Control)))
-    wanted = Control(control)
-    if wanted is Control.AUTOMATIC:
+    hold = Control(control)
+    if hold is Control.AUTOMATIC:
         if for_seconds is not None:
             raise OperationRejected(Message(_("for_seconds: a release has no duration")))
-        return wanted, None
+        return hold, None
     seconds = DEFAULT_HOLD_SECONDS if for_seconds is None else for_seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise OperationRejected(Message(_("for_seconds: has to be a number")))
     if seconds == math.inf:
-        return wanted, None
+        return hold, None
     if not 0 < seconds <= MAX_HOLD_SECONDS:  # false for a NaN too
         template = _("for_seconds: more than 0, at most %(most)s")
         raise OperationRejected(Message(template, most=f"{MAX_HOLD_SECONDS:.0f}"))
-    return wanted, float(seconds)
+    return hold, float(seconds)

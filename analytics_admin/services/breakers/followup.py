@@ -81,7 +81,7 @@ class FollowUpReport:
 def follow_up_breakers(operation: Operation) -> FollowUpReport | None:
     """Return what became of the breakers that the operation changed or named, at most 100.
 
-    None for other kinds of operations, and for one that is not known to have reached a breaker.
+    None for other kinds of operations, and for one that reached no breaker.
 
     Raises:
         StoreUnavailable
@@ -140,7 +140,7 @@ def _follow_up(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Past:
-    """What is known of a breaker since the operation."""
+    """A breaker's past since the operation."""
 
     began: datetime
     """When the operation moved the breaker; when it started, if it did not."""

@@ -55,7 +55,7 @@ class ResetBreakers(_BreakerCommand):
     names: Sequence[str] | None = None
     only_open: bool = False
     expected: Mapping[str, str]
-    seen: Collection[str] | None = None
+    previewed: Collection[str] | None = None
 
     @property
     def targets(self) -> Mapping[str, Any]:
@@ -80,7 +80,7 @@ class ResetBreakers(_BreakerCommand):
 
     def execute(self) -> list[BreakerChange]:
         return control.reset(
-            self.names, only_open=self.only_open, expected=self.expected, seen=self.seen
+            self.names, only_open=self.only_open, expected=self.expected, seen=self.previewed
         )
 
     def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
@@ -115,8 +115,12 @@ class SetControl(_BreakerCommand):
 
     @property
     def targets(self) -> Mapping[str, Any]:
-        wanted, seconds = self._hold
-        return {"names": sorted(set(self.names)), "control": wanted.value, "for_seconds": seconds}
+        new_control, seconds = self._hold
+        return {
+            "names": sorted(set(self.names)),
+            "control": new_control.value,
+            "for_seconds": seconds,
+        }
 
     def validate(self) -> None:
         _require_any(self.names)
@@ -138,10 +142,10 @@ class SetControl(_BreakerCommand):
         return _dry_run(self._describe(template, plan), plan)
 
     def execute(self) -> list[BreakerChange]:
-        wanted, seconds = self._hold
+        new_control, seconds = self._hold
         return control.set_control(
             self.names,
-            wanted,
+            new_control,
             for_seconds=seconds,
             actor=self.actor,
             reason=self.reason.strip(),
@@ -236,11 +240,11 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
     dry_run: bool = False,
     expected_generation: ExpectedGenerations = None,
     operation_id: UUID | None = None,
-    seen: Collection[str] | None = None,
+    previewed: Collection[str] | None = None,
 ) -> OperationResult:
     """Return breakers to closed with zero counts: all registered ones, or those named.
 
-    ``only_open`` leaves closed breakers alone. ``seen`` are the names that a preview has listed:
+    ``only_open`` leaves closed breakers alone. ``previewed`` are the names that a preview listed:
     no other breaker is reset.
 
     Raises:
@@ -248,18 +252,18 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
         ValueError: ``expected_generation`` is one generation, but there is not exactly one name.
         UnknownBreakers: a name is not registered. Nothing was reset, created or recorded.
         BreakerChanged: a breaker is not at its ``expected_generation`` any more, or is not among
-            those ``seen``. Nothing was reset.
+            those ``previewed``. Nothing was reset.
         OperatorError: as for ``perform``.
     """
     require_bool("only_open", only_open)
-    for several in (names, seen):
+    for several in (names, previewed):
         if several is not None:
             require_names(several)
     command = ResetBreakers(
         names=names,
         only_open=only_open,
         expected=generations_by_name(names or (), expected_generation),
-        seen=seen,
+        previewed=previewed,
     )
     return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
@@ -337,7 +341,7 @@ def forget_breaker(
     dry_run: bool = False,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Take a mistyped or retired name off the list, with all that is known of the breaker.
+    """Remove a mistyped or retired breaker from the list, with its record and history.
 
     A process that still uses the name registers it again, as closed.
 

@@ -55,8 +55,8 @@ def list_breakers(
         StoreUnavailable: the states are unknown.
     """
     _require_filters(state, search, sort)
-    found = find_breakers(state=state, search=search, sort=sort, bounds=slice(None))
-    return list(found.breakers)
+    matches = find_breakers(state=state, search=search, sort=sort, bounds=slice(None))
+    return list(matches.breakers)
 
 
 def page_breakers(
@@ -84,17 +84,17 @@ def page_breakers(
     if not isinstance(activity, bool):
         raise TypeError(f"activity has to be a bool, not {activity!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    found = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
-    names = [status.name for status in found.breakers]
-    pages = max(1, -(-found.count // page_size))
+    matches = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    names = [status.name for status in matches.breakers]
+    pages = max(1, -(-matches.count // page_size))
     return BreakerPage(
-        count=found.count,
+        count=matches.count,
         page=page,
         pages=pages,
-        breakers=found.breakers,
-        states=found.states,
-        at=as_time(found.reading.now),
-        activity=as_activities(found.reading, names) if activity else {},
+        breakers=matches.breakers,
+        states=matches.states,
+        at=as_time(matches.reading.now),
+        activity=as_activities(matches.reading, names) if activity else {},
     )
 
 
@@ -110,22 +110,24 @@ def describe_breaker(name: str) -> BreakerDetail:
     if not is_storable(name):
         raise UnknownBreakers([name])
     policy = effective_policy(name)
-    found = runtime.operator_store().inspect(name, policy.window)
-    if not found.is_registered(runtime.keep_for()) and name not in declared_names():
+    inspection = runtime.operator_store().inspect(name, policy.window)
+    if not inspection.is_registered(runtime.keep_for()) and name not in declared_names():
         raise UnknownBreakers([name])
-    return _detail(name, found, _policies_in_use(found) or [(policy, plain_policy(policy))])
+    return _detail(
+        name, inspection, _policies_in_use(inspection) or [(policy, plain_policy(policy))]
+    )
 
 
-def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
-    policy, history = in_use[0][0], found.history
-    window = found.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
-    snapshot = replace(found.snapshot or Snapshot(generation=""), window=window)
+def _detail(name: str, inspection: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
+    policy, history = in_use[0][0], inspection.history
+    window = inspection.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS
+    snapshot = replace(inspection.snapshot or Snapshot(generation=""), window=window)
     rated = window if policy.window and window.calls >= policy.calls_needed else None
-    status = build_status(name, snapshot, found.now, policy)
+    status = build_status(name, snapshot, inspection.now, policy)
     transitions = [as_transition(record) for record in history.transitions]
     return BreakerDetail(
         status=status,
-        at=as_time(found.now),
+        at=as_time(inspection.now),
         since=entered_at(snapshot),
         policy=in_use[0][1],
         other_policies=[plain for _, plain in in_use[1:]],
@@ -133,23 +135,23 @@ def _detail(name: str, found: Inspection, in_use: Sequence[_Policy]) -> BreakerD
         failure_rate=rated.failure_rate() if rated else None,
         slow_call_rate=rated.slow_rate() if rated else None,
         opened=find_opening(status, transitions),
-        last_used=as_time(found.seen_at) if found.seen_at else None,
+        last_used=as_time(inspection.seen_at) if inspection.seen_at else None,
         failures=[as_failure(record) for record in history.failures],
-        history=as_history(history.periods, found.now),
+        history=as_history(history.periods, inspection.now),
         transitions=transitions,
     )
 
 
-def _policies_in_use(found: Inspection) -> list[_Policy]:
+def _policies_in_use(inspection: Inspection) -> list[_Policy]:
     """Return the policies that processes reported, newest first, without outdated ones.
 
     Each process reports its policy once an hour.
     """
-    newest_first = sorted(found.history.policies.items(), key=lambda reported: -reported[1])
+    newest_first = sorted(inspection.history.policies.items(), key=lambda reported: -reported[1])
     recent = [
         text
         for number, (text, at) in enumerate(newest_first)
-        if number == 0 or at > found.now - 2 * POLICY_REPORT_SECONDS
+        if number == 0 or at > inspection.now - 2 * POLICY_REPORT_SECONDS
     ]
     return [policy for text in recent if (policy := decode_policy(text)) is not None]
 
@@ -161,8 +163,8 @@ def _require_filters(state: str | None, search: str, sort: str) -> None:
         raise TypeError(f"search has to be a str, not {search!r}")
 
 
-def _require_choice(what: str, given: str | None, choices: Sequence[str | None]) -> None:
-    if given not in choices:
+def _require_choice(what: str, value: str | None, choices: Sequence[str | None]) -> None:
+    if value not in choices:
         raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
 
 
@@ -187,11 +189,11 @@ def explain_policy(name: str, policy: Mapping[str, Any]) -> list[PolicyOption]:
 
     A default that was set explicitly counts as set.
     """
-    defaults, ours = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
+    defaults, local = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
     layers = policy_layers(name)
 
     def chosen_by(option: str) -> str:
-        if policy[option] == ours[option]:
+        if policy[option] == local[option]:
             return layers.get(option, DEFAULT)
         return DEFAULT if policy[option] == defaults[option] else ELSEWHERE
 

@@ -49,10 +49,10 @@ def list_operations_on_breaker(name: str) -> list[Operation]:
     """
     newest = Operation.objects.filter(kind__in=CAUSE_OF).defer("message")[:MAX_OPERATIONS_SEARCHED]
     try:
-        found = [operation for operation in newest if _concerns(operation, name)]
+        concerned = [operation for operation in newest if _concerns(operation, name)]
     except DatabaseError as error:
         raise AuditUnavailable(describe_database_error(error)) from error
-    return found[:MAX_OPERATIONS_SHOWN]
+    return concerned[:MAX_OPERATIONS_SHOWN]
 
 
 def build_timeline(

@@ -204,12 +204,12 @@ def find_opening(
 ) -> BreakerTransition | None:
     """Return the transition that explains an open or half-open state, or ``would_open``."""
     if status.would_open:
-        wanted = WOULD_OPEN
+        to_state = WOULD_OPEN
     elif status.state in (State.OPEN, State.HALF_OPEN):
-        wanted = State.OPEN.value
+        to_state = State.OPEN.value
     else:
         return None
-    return next((transition for transition in transitions if transition.to_state == wanted), None)
+    return next((transition for transition in transitions if transition.to_state == to_state), None)
 
 
 def as_failure(record: FailureRecord) -> BreakerFailure:

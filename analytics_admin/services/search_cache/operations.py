@@ -170,7 +170,7 @@ def clear_search_cache(
 
     Raises:
         TypeError: an argument has another type; ``tags`` is one str instead of several.
-        OperationDenied: the actor lacks the permission. Nothing was done; a row says so.
+        OperationDenied: the actor lacks the permission. Nothing was done; a "denied" row is left.
         OperationRejected: bad arguments, or switched off. Nothing was done or recorded.
         DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
