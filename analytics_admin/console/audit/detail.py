@@ -6,51 +6,21 @@ Uses the row only, whatever it holds: an unknown kind or figure is shown by its 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.utils.translation import gettext, ngettext
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from analytics_admin.console.audit.labels import (
-    format_control,
+    FIGURES,
     format_duration,
-    format_seconds,
+    format_figure,
     format_target,
     status_meaning,
 )
 from analytics_admin.console.labels import count, state_badge, status_badge
-from analytics_admin.console.search_cache.labels import MODES
 from analytics_admin.models import Operation
 
-if TYPE_CHECKING:
-    from django.utils.functional import _StrPromise
-
 MAX_LISTED = 100
-
-FIGURES: Mapping[str, "_StrPromise"] = {
-    "only_open": _("Only open"),
-    "control": _("Control"),
-    "for_seconds": _("Duration"),
-    "mode": _("Mode"),
-    "count": _("Circuit breakers"),
-    "moved": _("State changed"),
-    "alias": _("Cache"),
-    "dedicated": _("Dedicated database"),
-    "keys": _("Keys removed"),
-    "way": _("Removal method"),
-    "stale_for": _("Old results served for at most"),
-    "seconds_left": _("Time left to undo"),
-    "tags": _("Tags"),
-    "in_use": _("Tags in use"),
-    "seen": _("Results checked"),
-    "removed": _("Results removed"),
-}
-METHODS: Mapping[str, "_StrPromise"] = {
-    "flush": _("Database flush"),
-    "unlink": _("Key by key"),
-    "memory": _("Process memory"),
-}
-SECONDS = {"for_seconds", "stale_for", "seconds_left"}
 
 
 def describe_operation(operation: Operation) -> dict[str, Any]:
@@ -125,27 +95,6 @@ def describe_figures(fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         for key in [*known, *others]
         if (text := format_figure(key, fields[key], fields))
     ]
-
-
-def format_figure(key: str, value: Any, fields: Mapping[str, Any]) -> str:
-    """Return one value as a text; "" for one that the page shows elsewhere."""
-    if isinstance(value, list | dict) or key == "names":
-        return ""
-    if value is None:
-        held = key == "for_seconds" and fields.get("control") != "automatic"
-        return gettext("Until released") if held else ""
-    if isinstance(value, bool):
-        return gettext("Yes") if value else gettext("No")
-    return format_control(value) if key == "control" else _number_or_text(key, value)
-
-
-def _number_or_text(key: str, value: Any) -> str:
-    if isinstance(value, int | float) and key in SECONDS:
-        return format_seconds(value)
-    if isinstance(value, int):
-        return count(value)
-    texts = {"mode": MODES, "way": METHODS}.get(key, {})
-    return str(texts.get(value, value))
 
 
 def is_account_deleted(operation: Operation) -> bool:

@@ -5,7 +5,7 @@ Uses the row only, whatever it holds: no store and no database is asked.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
@@ -13,6 +13,7 @@ from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import count, state_badge, tenths
+from analytics_admin.console.search_cache.labels import MODES
 from analytics_admin.models import Operation
 
 if TYPE_CHECKING:
@@ -26,6 +27,31 @@ _UNITS = (
     (3600, ngettext_lazy("%(number)d hour", "%(number)d hours", "number")),
     (60, ngettext_lazy("%(number)d minute", "%(number)d minutes", "number")),
 )
+
+FIGURES: Mapping[str, "_StrPromise"] = {
+    "only_open": _("Only open"),
+    "control": _("Control"),
+    "for_seconds": _("Duration"),
+    "mode": _("Mode"),
+    "count": _("Circuit breakers"),
+    "moved": _("State changed"),
+    "alias": _("Cache"),
+    "dedicated": _("Dedicated database"),
+    "keys": _("Keys removed"),
+    "way": _("Removal method"),
+    "stale_for": _("Old results served for at most"),
+    "seconds_left": _("Time left to undo"),
+    "tags": _("Tags"),
+    "in_use": _("Tags in use"),
+    "seen": _("Results checked"),
+    "removed": _("Results removed"),
+}
+METHODS: Mapping[str, "_StrPromise"] = {
+    "flush": _("Database flush"),
+    "unlink": _("Key by key"),
+    "memory": _("Process memory"),
+}
+SECONDS = {"for_seconds", "stale_for", "seconds_left"}
 
 INTERRUPTED = "interrupted"
 _MEANINGS: Mapping[str, "_StrPromise"] = {
@@ -111,3 +137,24 @@ def status_meaning(operation: Operation) -> str:
     """Return what the status means; "" for one that is done."""
     status = INTERRUPTED if operation.is_interrupted else operation.status
     return str(_MEANINGS.get(status, ""))
+
+
+def format_figure(key: str, value: Any, fields: Mapping[str, Any]) -> str:
+    """Return one value as a text; "" for one that the page shows elsewhere."""
+    if isinstance(value, list | dict) or key == "names":
+        return ""
+    if value is None:
+        held = key == "for_seconds" and fields.get("control") != "automatic"
+        return gettext("Until released") if held else ""
+    if isinstance(value, bool):
+        return gettext("Yes") if value else gettext("No")
+    return format_control(value) if key == "control" else _number_or_text(key, value)
+
+
+def _number_or_text(key: str, value: Any) -> str:
+    if isinstance(value, int | float) and key in SECONDS:
+        return format_seconds(value)
+    if isinstance(value, int):
+        return count(value)
+    texts = {"mode": MODES, "way": METHODS}.get(key, {})
+    return str(texts.get(value, value))

@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 from analytics_admin.console.breakers.labels import (
     as_etag_source,
     format_next_probe,
+    format_operation,
     format_rule,
     policy_rows,
 )
@@ -117,15 +118,6 @@ def describe_event(event: BreakerEvent) -> dict[str, Any]:
         "to": state_badge(move.to_state) if move else None,
         "actor": operation.actor if operation else move.actor if move else "",
     }
-
-
-def format_operation(operation: Operation) -> str:
-    """Return what an operator did, as seen by one of its breakers."""
-    if operation.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and operation.control:
-        return gettext("Released") if operation.control == "automatic" else gettext("Held")
-    if operation.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
-        return gettext("Reset all") if operation.target_names is None else gettext("Reset")
-    return str(operation.get_kind_display())
 
 
 def describe_opening(detail: BreakerDetail) -> dict[str, Any] | None:

@@ -269,3 +269,12 @@ def as_etag_source(
 ) -> tuple[BreakerStatus, datetime | None]:
     """Return what a page shows of the breaker; it stays the same while only time goes on."""
     return replace(status, retry_after=None), next_probe_at(status, read_at)
+
+
+def format_operation(operation: Operation) -> str:
+    """Return what an operator did, as seen by one of its breakers."""
+    if operation.kind == Operation.Kind.CONTROL_CIRCUIT_BREAKERS and operation.control:
+        return gettext("Released") if operation.control == "automatic" else gettext("Held")
+    if operation.kind == Operation.Kind.RESET_CIRCUIT_BREAKERS:
+        return gettext("Reset all") if operation.target_names is None else gettext("Reset")
+    return str(operation.get_kind_display())

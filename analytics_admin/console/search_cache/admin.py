@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import URLPattern
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.forms import ClearForm
@@ -16,6 +16,7 @@ from analytics_admin.console.search_cache.labels import (
     describe_facts,
     describe_load,
     describe_tags,
+    format_period,
 )
 from analytics_admin.console.search_cache.operations import Clear, Undo
 from analytics_admin.models import Operation
@@ -102,11 +103,6 @@ def parse_hours(sent: QueryDict) -> tuple[int, str]:
 def hours_query(hours: int) -> str:
     """Return the query that keeps the hours."""
     return "" if hours == DEFAULT_HOURS else f"?hours={hours}"
-
-
-def format_period(hours: int) -> str:
-    text = ngettext("the last hour", "the last %(hours)d hours", hours)
-    return text % {"hours": hours}
 
 
 def initial_form(sent: QueryDict) -> ClearForm:

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from analytics_admin.console.labels import count, share, tenths
+from analytics_admin.console.labels import count, tenths
+from analytics_admin.console.search_cache.labels import format_ratio
 from analytics_admin.services.search_cache.queries import SearchCacheMinute
 
 if TYPE_CHECKING:
@@ -198,7 +198,3 @@ def table_rows(
             "ratio": format_ratio(part.hit_ratio),
             "clears": count(sum(part.at <= at < end for at in clears)),
         }
-
-
-def format_ratio(ratio: float | None) -> str:
-    return gettext("none") if ratio is None else share(ratio)

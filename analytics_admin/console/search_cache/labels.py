@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.template.defaultfilters import filesizeformat
 from django.utils.text import Truncator
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import REACHABLE, UNKNOWN, count, share, status_badge, tenths
@@ -167,3 +167,12 @@ def _other_keys(foreign: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         }
         for kind in foreign
     ]
+
+
+def format_ratio(ratio: float | None) -> str:
+    return gettext("none") if ratio is None else share(ratio)
+
+
+def format_period(hours: int) -> str:
+    text = ngettext("the last hour", "the last %(hours)d hours", hours)
+    return text % {"hours": hours}
