@@ -51,7 +51,7 @@ def test_each_page_fits_the_screen_and_can_be_read(sign_in, width, scheme, javas
 
 
 @pytest.mark.usefixtures("acted")
-def test_a_breaker_leads_to_its_acts_and_an_act_to_its_breakers(sign_in):
+def test_a_breaker_leads_to_its_acts_and_an_operation_to_its_breakers(sign_in):
     page = sign_in(at=LIST)
     page.locator("#searchbar").fill("payment")
     page.get_by_role("button", name="Search").click()

@@ -1,4 +1,4 @@
-"""The act in other words, opened by keyboard and whole on a phone; a double click is one act."""
+"""Equivalent commands open by keyboard and fit a phone; a double click is one operation."""
 
 import json
 

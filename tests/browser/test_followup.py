@@ -1,4 +1,4 @@
-"""An act's page watches what becomes of its breakers, by itself, for whoever keeps it open."""
+"""An operation's page follows its breakers by itself, as long as it is open."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_console import LOWEST_CONTRAST
 
-# Prints the address of the act's page.
+# Prints the address of the operation's page.
 RESET = """
 from analytics_admin.services import Actor, reset_circuit_breakers
 done = reset_circuit_breakers(
@@ -84,7 +84,7 @@ def test_it_fits_a_phone_and_can_be_read(site, sign_in, act_page, scheme, javasc
     assert page.evaluate(LOWEST_CONTRAST) >= 4.5
 
 
-def test_after_an_act_a_click_leads_to_its_watch(sign_in):
+def test_after_an_operation_a_click_leads_to_its_watch(sign_in):
     page = sign_in(at="/admin/analytics_admin/circuitbreaker/")
     page.get_by_role("button", name="Reset only open ones").click()
     page.get_by_role("button", name=re.compile("Reset 1 circuit breaker|Yes")).click()

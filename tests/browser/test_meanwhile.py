@@ -1,4 +1,4 @@
-"""What happens between a page, its confirm page and the act: nothing that nobody has seen."""
+"""What happens between a page, its confirm page and the operation: nothing that nobody has seen."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_of_two_operators_the_later_one_is_told_and_sees_what_the_other_did(site
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_who_was_signed_out_before_an_act_signs_in_and_begins_anew(site, sign_in, javascript):
+def test_who_was_signed_out_before_an_operation_signs_in_and_begins_anew(site, sign_in, javascript):
     page = sign_in(at=BREAKER, java_script_enabled=javascript)
     reset = page.get_by_role("button", name="Reset this circuit breaker")
     confirm = page.get_by_role("button", name="Yes, reset it")
@@ -78,7 +78,7 @@ def test_who_was_signed_out_before_an_act_signs_in_and_begins_anew(site, sign_in
         (BREAKERS, "Reset all circuit breakers", "Failed to reset circuit breakers: "),
     ],
 )
-def test_with_a_frozen_store_the_act_says_why_and_the_page_is_unknown(
+def test_with_a_frozen_store_the_operation_says_why_and_the_page_is_unknown(
     site, sign_in, path, button, failure
 ):
     page = sign_in(at=path)

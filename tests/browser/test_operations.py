@@ -1,4 +1,4 @@
-"""Every act of the console in a real browser: by mouse, by keyboard alone, without JavaScript.
+"""Every operation of the console in a browser: by mouse, by keyboard, without JavaScript.
 
 Nothing is done before the confirm page is sent; then other processes see it, and it is on record.
 """
@@ -82,7 +82,7 @@ def tick(*names: str) -> Callable[[Operator], None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deed:
-    """One act: where its button is, what is filled in, what is said, and what it changes."""
+    """One operation: where its button is, what is filled in, what is said, and what it changes."""
 
     page: str
     button: str
@@ -242,7 +242,9 @@ DEEDS = {
 @pytest.mark.parametrize(
     ("javascript", "how"), [(True, "click"), (True, "keyboard"), (False, "click")]
 )
-def test_an_act_is_done_from_the_admin_once_it_is_confirmed(site, sign_in, name, javascript, how):
+def test_an_operation_is_done_from_the_admin_once_it_is_confirmed(
+    site, sign_in, name, javascript, how
+):
     deed = DEEDS[name]
     if deed.before:
         site.run(deed.before)

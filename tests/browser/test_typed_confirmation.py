@@ -1,4 +1,4 @@
-"""A site whose operators type its name before an act: by keyboard, without JavaScript, on a phone.
+"""A site whose name is typed before an operation: by keyboard, without JavaScript, on a phone.
 
 It is a site of its own: the other tests' operators are not asked.
 """

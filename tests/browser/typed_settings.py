@@ -1,4 +1,4 @@
-"""The same site, whose operators have to type its name before an act."""
+"""The same site, whose operators have to type its name before an operation."""
 
 from tests.browser.site_settings import *  # noqa: F403  a settings module extends another in this way
 from tests.browser.site_settings import ANALYTICS_ADMIN

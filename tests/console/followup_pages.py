@@ -69,7 +69,7 @@ def open_many(names: list[str]) -> None:
 
 
 def section(answer: Any) -> str:
-    """Return the page's section of what became of the act; empty where there is none."""
+    """Return the page's section of what became of the operation; empty where there is none."""
     assert answer.status_code == 200
     found = re.search(r'<div class="module" id="aa-since">.*?</div>', answer.text, re.DOTALL)
     return found[0] if found else ""

@@ -1,4 +1,4 @@
-"""Every act's pages in the console: the question, what it came to, and why it was not done."""
+"""Every operation's pages in the console: the question, the result, and why it was not done."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -74,10 +74,10 @@ ACTS: dict[str, dict[str, Pressed]] = {
 
 
 Walk = Callable[[Any, str, Pressed], list[Any]]
-"""Presses an act's button, goes on from there, and returns the pages on the way."""
+"""Presses an operation's button, goes on from there, and returns the pages on the way."""
 WALKS: dict[str, Walk] = {}
 IN_EVERY_WAY = {"done_and_sent_again"}
-"""The walks whose pages say how the act was asked for; on the others' it makes no difference."""
+"""The walks whose pages say how the operation was requested; other pages do not."""
 
 
 def walk(steps: Walk) -> Walk:
@@ -189,7 +189,7 @@ def confirm(client: Any, address: str, sent: Pressed) -> Any:
 
 
 def stage() -> None:
-    """Have what every act can be done to."""
+    """Have what every operation can be done to."""
     caches["default"].client.get_client(write=True).flushall()
     for name in ("1", "2"):
         trip(name)

@@ -82,7 +82,7 @@ def test_every_link_of_ours_stays_within_its_site_and_leads_somewhere(operator):
     waiting, seen = [SECTION], {SECTION}
     while waiting:
         url = waiting.pop()
-        page = operator.get(url, follow=True)  # an act's address leads back to its page
+        page = operator.get(url, follow=True)  # an operation's address leads back to its page
         assert page.status_code == 200, url
         assert page.request["PATH_INFO"].startswith(SECTION), url
         found = links(page, url)
@@ -106,7 +106,7 @@ def test_every_link_of_ours_stays_within_its_site_and_leads_somewhere(operator):
         ("circuitbreaker/", "circuitbreaker/guarded/forget/"),
     ],
 )
-def test_an_act_stays_within_its_site(operator, page, act):
+def test_an_operation_stays_within_its_site(operator, page, act):
     generation = describe_breaker("guarded").status.generation
     sent = {"control": "disabled", "for_seconds": "900", "expected_generation": generation}
     confirm = operator.post(SECTION + act, sent)
@@ -116,7 +116,7 @@ def test_an_act_stays_within_its_site(operator, page, act):
     assert (answer.status_code, answer.url) == (302, SECTION + page)
     assert told(operator.get(answer.url))[0][0] == "success"
     assert Operation.objects.get().status == "done"
-    assert operator.get(OPS).status_code == 200  # with the act among the recent actions
+    assert operator.get(OPS).status_code == 200  # with the operation among the recent actions
 
 
 def test_an_open_page_is_kept_up_to_date_within_its_site(operator):

@@ -115,7 +115,7 @@ def test_it_says_that_the_actors_account_is_gone(operator, staff_user):
         ("unknown", 0, "Outcome unknown", "may or may not have taken effect"),
     ],
 )
-def test_an_act_that_may_be_done_or_not_says_so_and_where_to_look(
+def test_an_operation_that_may_be_done_or_not_says_so_and_where_to_look(
     operator, kind, link, status, minutes, word, meaning
 ):
     began = timezone.now() - timedelta(minutes=minutes)
@@ -134,7 +134,7 @@ def test_an_act_that_may_be_done_or_not_says_so_and_where_to_look(
         ("denied", "Denied", "Nothing was done"),
     ],
 )
-def test_an_act_that_is_not_done_says_what_that_means(operator, status, word, meaning):
+def test_an_operation_that_is_not_done_says_what_that_means(operator, status, word, meaning):
     row = record(status=status, error="the store is away" if status == "failed" else "")
     text = page(operator, row.pk)
     assert word in part(text, "aa-status")
@@ -205,7 +205,7 @@ def test_the_gentler_clears_their_undo_and_a_sweep_are_shown(operator, actor):
     assert "<li><bdi>a</bdi></li><li><bdi>b</bdi></li>" in tags
 
 
-def test_an_act_that_this_version_does_not_know_is_shown_by_its_own_names(operator):
+def test_an_operation_that_this_version_does_not_know_is_shown_by_its_own_names(operator):
     row = record(
         kind="an_act_of_tomorrow",
         targets={"names": ["catalog"], "shape": "round", "deep": {"a": 1}},

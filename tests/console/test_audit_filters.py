@@ -82,7 +82,7 @@ def test_the_list_is_filtered_by_actor_also_one_who_has_not_acted_lately(operato
     assert found(operator, actor="grace") == set()
 
 
-def test_the_page_of_a_row_leads_to_all_acts_of_its_actor(operator):
+def test_the_page_of_a_row_leads_to_all_operations_of_its_actor(operator):
     name = f"o'neil & sons/+ {HOSTILE}"
     row = record(actor=name)
     record()

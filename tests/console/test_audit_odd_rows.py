@@ -1,4 +1,4 @@
-"""Rows of the audit trail as no act of this version writes them: pages show them all the same.
+"""Pages show rows of the audit trail that no operation of this version writes.
 
 An earlier release, a host's own code or a restored dump may have written them.
 """

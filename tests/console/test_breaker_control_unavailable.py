@@ -113,7 +113,7 @@ def test_while_the_store_is_down_the_page_says_unknown_within_a_second(operator)
         (RESET, "Failed to reset circuit breakers: "),
     ],
 )
-def test_while_the_store_is_down_an_act_says_why_it_failed(operator, url, failure):
+def test_while_the_store_is_down_an_operation_says_why_it_failed(operator, url, failure):
     wanted = {"control": "disabled", "for_seconds": "900", "reason": "a try"}
     confirm = operator.post(url, wanted)
     assert "The effect is unknown: the store" in confirm.text

@@ -93,7 +93,7 @@ def test_an_unknown_name_is_not_found(operator, name):
     assert not Operation.objects.exists()
 
 
-def test_a_breaker_named_like_the_act_is_forgotten_as_any_other(operator):
+def test_a_breaker_named_like_the_operation_is_forgotten_as_any_other(operator):
     another("forget").acquire().succeed()
     url = f"{BREAKERS}forget/forget/"
     confirm = operator.post(url, asked(operator.get(f"{BREAKERS}forget/"), url))

@@ -1,4 +1,4 @@
-"""Acts on the breakers ticked in the list: the confirm page, the act, and what has moved since."""
+"""Operations on selected breakers: the confirm page, the operation, and what changed since."""
 
 import re
 
@@ -53,7 +53,7 @@ def generation(name):
 
 
 @pytest.mark.parametrize("control", ACTS)
-def test_the_confirm_page_lists_what_is_hit_and_the_act_hits_just_that(
+def test_the_confirm_page_lists_what_is_hit_and_the_operation_hits_just_that(
     operator, superuser, three, control
 ):
     url, (button, message) = CONTROL if control else RESET, ACTS[control]
@@ -144,7 +144,7 @@ def test_where_one_moves_in_the_very_moment_the_message_does_not_say_that_nothin
 
 
 @pytest.mark.parametrize(("url", "control"), [(RESET, ""), (CONTROL, "disabled")])
-def test_an_act_on_what_has_been_acted_on_is_not_done(operator, three, url, control):
+def test_an_operation_on_what_has_been_acted_on_is_not_done(operator, three, url, control):
     data = sent(ask(operator, url, control), url, for_seconds="900")
     assert told(operator.post(url, data, follow=True))[0][0] == "success"
     del data["attempt"]  # as of another page that showed the same
@@ -238,7 +238,7 @@ def test_a_reason_is_asked_for_where_the_site_says_so(operator, settings, three,
 
 
 @pytest.mark.usefixtures("three")
-def test_the_act_leads_back_to_the_list_in_which_the_ticks_were_made(operator):
+def test_the_operation_leads_back_to_the_list_in_which_the_ticks_were_made(operator):
     listed = operator.get(BREAKERS, {"state": "open", "search": "sel.", "evil": HOSTILE}).text
     forms = re.search(
         r'<form method="post" action="[^"]*" class="aa-acts" id="aa-selected".*?</form>',
@@ -261,7 +261,7 @@ def test_ticks_matter_to_the_selected_alone(operator):
     assert 'name="names"' not in page
 
 
-def test_a_hundred_breakers_are_held_as_one_act(operator, settings):
+def test_a_hundred_breakers_are_held_as_one_operation(operator, settings):
     policies = {f"many-{number:03}": {} for number in range(100)}
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "BREAKERS": policies}
     page = ask(operator, CONTROL, "metrics_only", list(policies))

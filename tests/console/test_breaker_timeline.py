@@ -66,7 +66,7 @@ def test_transitions_and_acts_are_one_line_newest_first(operator):
     ]
 
 
-def test_an_act_leads_to_its_row_in_the_audit_trail(operator):
+def test_an_operation_leads_to_its_row_in_the_audit_trail(operator):
     done = set_breaker_control(name=trip("past:1").name, control="disabled", actor=SAM)
     link = f'<a href="/admin/analytics_admin/operation/{done.operation_id}/">Held</a>'
     page = operator.get(PAGE).text
@@ -74,7 +74,7 @@ def test_an_act_leads_to_its_row_in_the_audit_trail(operator):
     assert len(re.findall(r'href="/admin/analytics_admin/operation/[0-9a-f-]+/"', page)) == 1
 
 
-def test_an_act_that_moved_nothing_or_failed_is_told_as_well(operator):
+def test_an_operation_that_moved_nothing_or_failed_is_told_as_well(operator):
     trip("past:1")
     reset_circuit_breakers(actor=SAM, names=["past:1"])
     reset_circuit_breakers(actor=SAM, reason="everything")
@@ -129,7 +129,7 @@ def test_of_two_acts_at_one_time_each_has_its_own_transition():
     assert [event.transition.to_state for event in events] == ["metrics_only", "disabled", "open"]
 
 
-def test_an_act_of_somebody_else_or_of_another_time_is_not_taken_for_the_cause():
+def test_an_operation_of_somebody_else_or_of_another_time_is_not_taken_for_the_cause():
     set_breaker_control(name=trip("past:1").name, control="disabled", actor=SAM)
     transitions = services.describe_breaker("past:1").transitions
     (act,) = list_operations_on_breaker("past:1")
@@ -172,7 +172,7 @@ def test_without_the_audit_trail_the_page_says_what_is_missing(operator, monkeyp
 
 
 @pytest.mark.usefixtures("lost")
-def test_with_the_store_away_the_acts_are_still_told(operator):
+def test_with_the_store_away_the_operations_are_still_told(operator):
     act = {"kind": "reset_circuit_breakers", "actor": "sam", "status": "done", "channel": "api"}
     Operation.objects.create(**act, targets={"names": ["past:1"]}, reason="deploy")
     page = operator.get(PAGE)
@@ -307,7 +307,7 @@ def test_no_probe_is_offered_where_none_can_be_let_through(operator, come_to_be,
 # The page as a whole.
 
 
-def test_the_page_is_the_same_while_only_the_clock_goes_on_and_another_after_an_act(
+def test_the_page_is_the_same_while_only_the_clock_goes_on_and_another_after_an_operation(
     operator, still_drawing
 ):
     trip("past:1")

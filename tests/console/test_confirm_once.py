@@ -1,4 +1,4 @@
-"""A confirm page is one act, however often it is sent: the others say what came of the first."""
+"""A confirm page is one operation, however often it is sent: later answers report the first."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def soft_clear() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One act of the console: the button's form, and what the act answers."""
+    """One operation of the console: the button's form, and what the operation answers."""
 
     act: type[confirmation.ConfirmedOperation]
     url: str
@@ -146,12 +146,12 @@ def concrete(cls):
     ]
 
 
-def test_every_act_of_the_console_is_in_the_table():
+def test_every_operation_of_the_console_is_in_the_table():
     assert {case.act for case in CASES.values()} == set(concrete(confirmation.ConfirmedOperation))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_an_act_is_done_once_and_said_again(operator, superuser, case):
+def test_an_operation_is_done_once_and_said_again(operator, superuser, case):
     data = filled_in(press(operator, case), case, reason="once")
     first, second = (operator.post(case.url, data, follow=True) for _ in range(2))
     assert first.redirect_chain == second.redirect_chain == [(case.back, 302)]
@@ -242,7 +242,9 @@ def test_a_stale_page_sent_twice_is_refused_twice_and_can_be_sent_anew(operator)
         (11, "error", "This was already started; its outcome is unknown."),
     ],
 )
-def test_an_act_without_an_end_is_said_to_be_under_way_or_unknown(operator, age, level, words):
+def test_an_operation_without_an_end_is_said_to_be_under_way_or_unknown(
+    operator, age, level, words
+):
     data = filled_in(press(operator, CLEAR), CLEAR)
     operator.post(CLEAR.url, data, follow=True)
     began = timezone.now() - timedelta(minutes=age)
@@ -260,7 +262,7 @@ def test_nobody_learns_anything_from_the_id_of_somebody_elses_act(operator, djan
     assert Operation.objects.count() == 1
 
 
-def test_the_id_of_another_act_is_no_leave_and_no_claim_that_this_one_is_done(operator):
+def test_the_id_of_another_operation_is_no_leave_and_no_claim_that_this_one_is_done(operator):
     done = filled_in(press(operator, CLEAR), CLEAR)
     operator.post(CLEAR.url, done)
     case = CASES["reset all"]

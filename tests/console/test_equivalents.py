@@ -27,7 +27,7 @@ BEARER = '-H "Authorization: Bearer $TOKEN"'
 JSON = "-H 'Content-Type: application/json'"
 HOSTILE = 'it\'s "$(reboot)" `reboot`; reboot & \\\n--x ☃ !! %s {{ 1 }} </pre><script>'
 
-# What an act's service is called with, and what a user types instead: curl and manage.py.
+# What an operation's service is called with, and what a user types instead: curl and manage.py.
 LINES = {
     "clear": (
         Operation.Kind.CLEAR_SEARCH_CACHE,

@@ -132,7 +132,7 @@ def test_a_hold_is_told_until_it_ends_by_itself(look):
         ("forced_open", lambda: hold("automatic"), "Still open"),
     ],
 )
-def test_an_act_that_ends_a_hold_which_was_over_already_is_no_other_act(
+def test_an_operation_that_ends_a_hold_which_was_over_already_is_no_other_operation(
     look, control, release, became
 ):
     another("shop:a").acquire().succeed()
@@ -190,7 +190,7 @@ def test_a_named_one_that_was_closed_already_is_watched_too(look):
     assert re.fullmatch(r"Opened again after 2[01] s: .+", watched(look(act))[0][1])
 
 
-def test_what_happened_shortly_before_an_act_that_moved_nothing_is_not_told(look):
+def test_what_happened_shortly_before_an_operation_that_moved_nothing_is_not_told(look):
     trip("shop:a")
     reset("shop:a")
     trip("shop:a")
@@ -198,7 +198,7 @@ def test_what_happened_shortly_before_an_act_that_moved_nothing_is_not_told(look
     assert watched(look(reset("shop:a"))) == [["shop:a", "Closed", CLOSED]]
 
 
-def test_a_past_that_reaches_back_before_the_act_is_whole_however_long_it_is(look):
+def test_a_past_that_reaches_back_before_the_operation_is_whole_however_long_it_is(look):
     for _ in range(MAX_TRANSITIONS):
         trip("shop:a")
         reset("shop:a")
@@ -225,7 +225,7 @@ def test_a_reset_that_moved_none_says_so_and_asks_no_store(look):
     assert (tone, sent["trips"]) == ("quiet", 0)
 
 
-def test_an_act_that_failed_is_watched_as_far_as_it_came(look):
+def test_an_operation_that_failed_is_watched_as_far_as_it_came(look):
     trip("shop:a")
     reset("shop:a")
     row = Operation.objects.get()
@@ -251,7 +251,7 @@ def test_an_act_that_failed_is_watched_as_far_as_it_came(look):
     ],
     ids=str,
 )
-def test_other_acts_have_no_such_section_and_ask_no_store(look, row):
+def test_other_operations_have_no_such_section_and_ask_no_store(look, row):
     row = record(**row)
     look(row)
     with round_trips() as sent:
@@ -259,7 +259,9 @@ def test_other_acts_have_no_such_section_and_ask_no_store(look, row):
     assert sent["trips"] == 0
 
 
-def test_an_act_done_on_a_page_leads_to_its_own_and_its_message_stays_as_it_is(client, superuser):
+def test_an_operation_done_on_a_page_leads_to_its_own_and_its_message_stays_as_it_is(
+    client, superuser
+):
     client.force_login(superuser)
     trip("shop:a")
     confirmed = {"confirmed": "yes", "reason": "they say"}

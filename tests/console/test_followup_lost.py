@@ -52,7 +52,7 @@ def test_what_came_since_its_transitions_went_may_not_have_been_the_first(look):
     assert watched(look(act))[0][1] == "Opened again at an unknown time: Consecutive failures"
 
 
-def test_an_opening_that_another_clock_puts_before_the_act_is_not_guessed_at(look):
+def test_an_opening_that_another_clock_puts_before_the_operation_is_not_guessed_at(look):
     another("shop:a").acquire().succeed()
     act = reset("shop:a")
     trip("shop:a")
@@ -143,7 +143,7 @@ def test_one_that_an_emptied_store_was_told_of_anew_at_once_is_not_called_well(l
     assert watched(look(act)) == [["shop:a", UNKNOWN, CLOSED]]
 
 
-def test_one_that_a_store_restored_from_before_the_act_tells_of_is_not_called_well(look):
+def test_one_that_a_store_restored_from_before_the_operation_tells_of_is_not_called_well(look):
     trip("shop:a")
     reset("shop:a")
     let_pass(100)

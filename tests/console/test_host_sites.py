@@ -104,7 +104,7 @@ def load_addresses():
     clear_url_caches()
 
 
-def test_an_act_is_among_the_recent_ones_though_a_replica_is_behind(
+def test_an_operation_is_among_the_recent_ones_though_a_replica_is_behind(
     second_database, operator, settings
 ):
     second_database("replica")

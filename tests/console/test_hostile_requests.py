@@ -1,4 +1,4 @@
-"""What an adversary, or an unlucky operator, can send to the console: no 500, no act, no leak."""
+"""What an adversary or an unlucky operator may send: no 500, no operation, no leak."""
 
 import re
 from urllib.parse import quote, urlencode

@@ -35,7 +35,7 @@ def client(client: Any, db: None, django_user_model: Any, monkeypatch: Any) -> A
     monkeypatch.setattr(registry, "_options", {})
     monkeypatch.setattr(history, "_host", "1")
     client.force_login(django_user_model.objects.create_superuser("0"))
-    # A zone without a name: the admin's recent actions keep the instant of an act as a text.
+    # A zone without a name: the admin's recent actions keep the instant of an operation as a text.
     zone = {"TIME_ZONE": "Etc/GMT-1"}
     with pseudo_locale() as language, override_settings(LANGUAGE_CODE=language, **zone):
         yield client
@@ -77,7 +77,7 @@ def test_a_page_is_translated_in_each_of_its_states(client, route, state):
 
 @pytest.mark.parametrize("walk", WALKS)
 @pytest.mark.parametrize("route", ACTS)
-def test_an_act_is_translated_whatever_becomes_of_it(client, route, walk):
+def test_an_operation_is_translated_whatever_becomes_of_it(client, route, walk):
     ways = ACTS[route] if walk in IN_EVERY_WAY else dict([next(iter(ACTS[route].items()))])
     for name, pressed in ways.items():
         stage()

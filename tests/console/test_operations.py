@@ -1,4 +1,4 @@
-"""From button to message: what the confirm page says, what the act does, what it leaves behind."""
+"""From button to message: the confirm page, the operation, what it leaves behind."""
 
 import re
 
@@ -210,7 +210,7 @@ def test_the_reason_field_is_required_where_the_site_says_so(operator, settings,
 
 
 @pytest.mark.parametrize(("url", "message"), [(CLEAR, CLEARED), (RESET, RESET_ALL)])
-def test_an_act_appears_among_the_admins_recent_actions(operator, superuser, url, message):
+def test_an_operation_appears_among_the_admins_recent_actions(operator, superuser, url, message):
     operator.post(url, {"confirmed": "yes"})
     entry, row = LogEntry.objects.get(), Operation.objects.get()
     assert (entry.user, entry.get_change_message()) == (superuser, message)
@@ -219,7 +219,7 @@ def test_an_act_appears_among_the_admins_recent_actions(operator, superuser, url
     assert operator.get(entry.get_admin_url()).status_code == 200
 
 
-def test_an_act_is_done_even_if_the_admins_own_log_fails(operator):
+def test_an_operation_is_done_even_if_the_admins_own_log_fails(operator):
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE django_admin_log")
     answer = operator.post(CLEAR, {"confirmed": "yes"})

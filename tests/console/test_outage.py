@@ -103,7 +103,7 @@ def test_the_confirm_page_admits_that_it_cannot_tell(operator, url):
 
 @pytest.mark.usefixtures("down")
 @pytest.mark.parametrize("url", ACTS)
-def test_an_act_fails_within_two_seconds_and_says_so(operator, caplog, url):
+def test_an_operation_fails_within_two_seconds_and_says_so(operator, caplog, url):
     watch = Stopwatch()
     answer = operator.post(url, CONFIRMED)
     assert watch.seconds < 2

@@ -117,7 +117,7 @@ def test_clears_that_have_happened_are_marked_in_both_charts(operator, status, m
     assert "; 0 clears" in hour
 
 
-def test_an_act_leads_back_to_the_hours_from_which_it_was_asked_for(operator):
+def test_an_operation_leads_back_to_the_hours_from_which_it_was_asked_for(operator):
     url = f"{PAGE}clear/?hours=6"
     assert f'action="{url}"' in operator.get(f"{PAGE}?hours=6").text
     confirm = operator.post(url)

@@ -1,4 +1,4 @@
-"""Where the name of the environment is to be typed: each act of the console waits for it."""
+"""Where the name of the environment is to be typed: each operation of the console waits for it."""
 
 import re
 from dataclasses import replace
@@ -44,7 +44,9 @@ def call_it(settings, name):
 
 
 @every_act
-def test_an_act_asks_for_the_name_last_and_does_not_complain_before_it_was_asked(operator, case):
+def test_an_operation_asks_for_the_name_last_and_does_not_complain_before_it_was_asked(
+    operator, case
+):
     page = press(operator, case).text
     field = FIELD.search(page)[0]
     assert " required" in field
@@ -112,7 +114,7 @@ def test_nothing_but_the_name_will_do_and_what_was_typed_is_not_shown(operator, 
 
 @every_act
 @pytest.mark.parametrize("name", [NAME, f"  {NAME}\t"])
-def test_with_the_name_an_act_is_done_once(operator, case, name):
+def test_with_the_name_an_operation_is_done_once(operator, case, name):
     sent = typed(press(operator, case), case, name)
     first, second = (operator.post(case.url, sent, follow=True) for _ in range(2))
     assert_done(first, case)

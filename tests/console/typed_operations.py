@@ -1,4 +1,4 @@
-"""Every act of the console in each of its ways, for a site that wants its name typed first."""
+"""Every operation of the console in each of its ways, on a site whose name is typed first."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ TYPED = {
 
 
 def standing():
-    """Return all that an act could change or leave behind."""
+    """Return all that an operation could change or leave behind."""
     client = caches["search"].client.get_client(write=True)
     return (
         {key: client.dump(key) for key in client.keys("*")},
