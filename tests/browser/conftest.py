@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,8 +16,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.browser.site_process import SiteProcess
-from tests.support.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port, listening
+from tests.support.site_process import SiteProcess
 
 CHROMIUM_SWITCHES = [
     "--no-sandbox",
@@ -28,7 +27,7 @@ CHROMIUM_SWITCHES = [
     "--disable-sync",
     "--no-first-run",
 ]
-MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
+ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "pw-of-an-operator"
 
 HOSTILE_USER = "<b id=hostile>eve</b>"
@@ -90,7 +89,7 @@ class Site:
         }
 
     def manage(self, *arguments: str) -> str:
-        command = [sys.executable, str(MANAGE), *arguments]
+        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
         ended = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -103,32 +102,17 @@ class Site:
     @contextmanager
     def serving(self) -> Iterator["Site"]:
         self.manage("migrate", "--verbosity", "0")
-        command = [sys.executable, str(MANAGE), "runserver", "--noreload", str(self.port)]
-        with self.log.open("w") as log:
-            self.server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        try:
+        command = ("manage.py", "runserver", "--noreload", str(self.port))
+        with listening(
+            *command, port=self.port, cwd=ROOT, environment=self.environment, log=self.log
+        ) as self.server:
             self.further = SiteProcess(self.environment)
             try:
-                self._wait_until_ready(self.server)
+                with urllib.request.urlopen(f"{self.url}/admin/login/", timeout=60) as page:
+                    assert page.status == 200, self.log.read_text()
                 yield self
             finally:
                 self.further.close()
-        finally:
-            self.server.terminate()
-            self.server.wait(timeout=10)
-
-    def _wait_until_ready(self, server: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            assert server.poll() is None, self.log.read_text()
-            try:
-                with urllib.request.urlopen(f"{self.url}/admin/login/", timeout=5):
-                    return
-            except urllib.error.HTTPError as error:
-                raise AssertionError(self.log.read_text()) from error
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -20,7 +19,7 @@ from analytics_admin.breakers import circuit_breaker
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Counts
 from tests.support.crew import PATIENCE, Crew, set_up_site
-from tests.support.servers import free_port
+from tests.support.servers import free_port, listening
 from tests.support.sites import ROOT, eventually
 
 PROCESSES = 4
@@ -261,13 +260,6 @@ def application(environ, start_response):
 def test_gunicorn_preload_counts_every_request_and_the_preload_once(tmp_path: Path) -> None:
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--preload", "--workers", "4", "--threads", "2",
-         "--bind", f"127.0.0.1:{port}", "--no-control-socket", "preloaded:application"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
     answers: list[bytes] = []
 
     def ask_often() -> None:
@@ -277,11 +269,14 @@ def test_gunicorn_preload_counts_every_request_and_the_preload_once(tmp_path: Pa
         in_threads(8, ask_often)
         return len(set(answers)) == 4
 
-    try:
+    command = (
+        *("-m", "gunicorn", "--preload", "--workers", "4", "--threads", "2"),
+        *("--bind", f"127.0.0.1:{port}", "--no-control-socket", "preloaded:application"),
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    log = tmp_path / "server.log"
+    with listening(*command, port=port, cwd=tmp_path, environment=environment, log=log):
         assert eventually(every_worker_served, seconds=PATIENCE)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=PATIENCE)
     assert counted("served") == Counts(calls=5 + len(answers))
 
 

