@@ -93,6 +93,10 @@ def watched_operation(page: Page) -> None:
 
 
 PAGES: dict[str, Callable[[Page], Any]] = {
+    # These first: the soft clear of the scene can be undone for a minute.
+    "search-cache": to(SEARCH_CACHE),
+    "confirm-clear": confirm(SEARCH_CACHE, "Clear search cache"),
+    "confirm-undo": confirm(SEARCH_CACHE, "Undo the soft clear"),
     "index": to(SECTION),
     "breakers": to(BREAKERS),
     "breakers-filtered": to(f"{BREAKERS}?state=open&sort=name"),
@@ -106,9 +110,6 @@ PAGES: dict[str, Callable[[Page], Any]] = {
     "confirm-reset-one": confirm(f"{BREAKERS}catalog/", "Reset this circuit breaker"),
     "confirm-probe": confirm(f"{BREAKERS}catalog/", "Allow a probe now"),
     "confirm-forget": confirm(f"{BREAKERS}mail:outbox/", "Forget this circuit breaker"),
-    "search-cache": to(SEARCH_CACHE),
-    "confirm-clear": confirm(SEARCH_CACHE, "Clear search cache"),
-    "confirm-undo": confirm(SEARCH_CACHE, "Undo the soft clear"),
     "operations": to(OPERATIONS),
     "operations-filtered": to(f"{OPERATIONS}?status=done&q=ada"),
     "operation": newest_operation,

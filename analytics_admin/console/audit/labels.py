@@ -45,6 +45,7 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "in_use": _("Tags in use"),
     "seen": _("Results checked"),
     "removed": _("Results removed"),
+    "finished": _("Completed"),
 }
 METHODS: Mapping[str, "_StrPromise"] = {
     "flush": _("Database flush"),
