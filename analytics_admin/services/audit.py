@@ -15,7 +15,12 @@ from django.utils import timezone
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
-from analytics_admin.services.errors import AuditUnavailable, DuplicateOperation, OutcomeUnknown
+from analytics_admin.services.errors import (
+    AuditUnavailable,
+    DuplicateOperation,
+    OperatorError,
+    OutcomeUnknown,
+)
 from analytics_admin.signals import operation_finished
 
 logger = logging.getLogger("analytics_admin.audit")
@@ -102,7 +107,9 @@ def audited(
         _close(operation, Status.UNKNOWN, began, error.reason)
         raise
     except BaseException as error:  # also Ctrl-C, lest the row stay open
-        _close(operation, Status.FAILED, began, getattr(error, "reason", type(error).__name__))
+        # Other errors' texts may hold a secret.
+        reason = error.reason if isinstance(error, OperatorError) else type(error).__name__
+        _close(operation, Status.FAILED, began, reason)
         raise
     _close(operation, Status.DONE, began)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from analytics_admin.breakers import status
 from analytics_admin.breakers.history import (
     PERIOD_SECONDS,
     Activity,
@@ -15,25 +16,9 @@ from analytics_admin.breakers.history import (
     oldest_period,
 )
 from analytics_admin.breakers.state import Counts, Snapshot, State
-from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
 
-__all__ = [
-    "BreakerActivity",
-    "BreakerDetail",
-    "BreakerFailure",
-    "BreakerPage",
-    "BreakerPeriod",
-    "BreakerStatus",
-    "BreakerTransition",
-    "as_activities",
-    "as_failure",
-    "as_history",
-    "as_time",
-    "as_transition",
-    "entered_at",
-    "find_opening",
-]
+BreakerStatus = status.BreakerStatus
 
 PERIODS_PER_MINUTE = 60 // PERIOD_SECONDS
 
