@@ -14,8 +14,8 @@ from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Results, Snapshot, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
+from analytics_admin.breakers.stores.access import Job, StoreAccess
 from analytics_admin.breakers.stores.base import BreakerStore
-from analytics_admin.breakers.stores.standin import Job, StoreAccess
 from analytics_admin.breakers.sync import NO_SNAPSHOT, StoreSync
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency

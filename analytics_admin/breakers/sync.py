@@ -22,6 +22,7 @@ from analytics_admin.breakers.state_machine import (
     new_record,
     return_permit,
 )
+from analytics_admin.breakers.stores.access import StoreAccess
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     BreakerStore,
@@ -30,7 +31,6 @@ from analytics_admin.breakers.stores.base import (
     Report,
     StoreUnavailable,
 )
-from analytics_admin.breakers.stores.standin import StoreAccess
 
 logger = logging.getLogger("analytics_admin.breakers")
 

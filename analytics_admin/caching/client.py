@@ -13,7 +13,7 @@ from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.lookup import MissResolver
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
-from analytics_admin.caching.stores.availability import StoreAccess, StoreCall
+from analytics_admin.caching.stores.access import StoreAccess, StoreCall
 from analytics_admin.caching.stores.base import EntryKeys, Store
 from analytics_admin.caching.stores.memory import MemoryStore
 from analytics_admin.caching.stores.redis import RedisStore

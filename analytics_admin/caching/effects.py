@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from analytics_admin.caching.background import BackgroundRefreshes
 from analytics_admin.caching.singleflight import Flight, FlightResult, running_loop
-from analytics_admin.caching.stores.availability import StoreAccess, StoreBypassed, StoreCall
+from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed, StoreCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from analytics_admin.caching.singleflight import (
     is_being_computed_here,
 )
 from analytics_admin.caching.statistics.counters import CallCounter
-from analytics_admin.caching.stores.availability import StoreAccess
+from analytics_admin.caching.stores.access import StoreAccess
 from analytics_admin.caching.stores.base import Claim, Store
 
 MAX_WAIT_LEASES = 2.0

@@ -22,7 +22,7 @@ from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics.store import StatisticsStore, open_statistics_store
 from analytics_admin.caching.stores import memory
-from analytics_admin.caching.stores.availability import StoreBypassed
+from analytics_admin.caching.stores.access import StoreBypassed
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.process_hooks import register_process_hooks

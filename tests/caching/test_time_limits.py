@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.stores.availability import StoreAccess, StoreBypassed
+from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed
 from analytics_admin.stores.latency import MAX_WAIT_SECONDS
 from tests.support.search_caches import another, use_store
 from tests.support.stopwatch import Stopwatch

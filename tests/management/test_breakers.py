@@ -9,7 +9,7 @@ import pytest
 
 from analytics_admin import services
 from analytics_admin.management.commands.set_circuit_breaker import duration
-from analytics_admin.management.live import watch
+from analytics_admin.management.watch import watch
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, StoreUnavailable, describe_breaker, set_breaker_control
 from tests.support.api import nothing_changes

@@ -20,7 +20,7 @@ from analytics_admin.caching.clear.outcome import (
     interrupted,
     translate_redis_errors,
 )
-from analytics_admin.caching.clear.scan import remove_keys
+from analytics_admin.caching.clear.removal import remove_keys
 from analytics_admin.caching.epochs import (
     EpochRecord,
     ensure_record,

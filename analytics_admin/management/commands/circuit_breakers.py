@@ -80,7 +80,7 @@ class Command(OperatorCommand):
             raise CommandError("--watch requires a terminal", returncode=EXIT_USAGE)
 
     def _watch(self, options: dict[str, Any]) -> None:
-        from analytics_admin.management.live import watch
+        from analytics_admin.management.watch import watch
 
         self.stdout.ending = ""  # rich controls the screen
         watch(
