@@ -1,4 +1,4 @@
-"""Every argument and option of the breakers' commands, given what it cannot mean: no act."""
+"""Every argument and option of the breakers' commands, given what it cannot mean: no operation."""
 
 import pytest
 from django.core.management import call_command

@@ -17,7 +17,7 @@ from tests.support.doors import run
 
 pytestmark = pytest.mark.django_db
 
-ACTS = ["clear_search_cache", "reset_circuit_breakers"]
+OPERATIONS = ["clear_search_cache", "reset_circuit_breakers"]
 CLEARED = "Search cache cleared\n"
 RESET_ALL = "All circuit breakers reset successfully\n"
 
@@ -76,9 +76,9 @@ def test_an_unknown_name_is_a_usage_error_and_resets_nothing():
     assert not Operation.objects.exists()
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_without_a_terminal_an_act_is_refused_unless_told_not_to_ask(act, search):
-    code, out, err = run(act)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_without_a_terminal_an_operation_is_refused_unless_told_not_to_ask(operation, search):
+    code, out, err = run(operation)
     assert (code, out) == (2, "")
     assert "--no-input" in err
     assert search.get("query") == "hits"
@@ -86,9 +86,9 @@ def test_without_a_terminal_an_act_is_refused_unless_told_not_to_ask(act, search
     assert not Operation.objects.exists()
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_a_dry_run_asks_nothing_changes_nothing_and_leaves_no_row(act, search):
-    code, out, err = run(act, "--dry-run")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_dry_run_asks_nothing_changes_nothing_and_leaves_no_row(operation, search):
+    code, out, err = run(operation, "--dry-run")
     assert (code, err) == (0, "")
     assert out.startswith("Dry run: ")
     assert search.get("query") == "hits"
@@ -105,14 +105,14 @@ def test_a_long_list_of_breakers_is_cut_and_says_so(settings):
     assert out.splitlines()[-1] == "  ... and 20 more (--json lists all)"
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_json_is_one_object_with_message_and_operation(act):
-    code, out, err = run(act, "--json", "--no-input")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_json_is_one_object_with_message_and_operation(operation):
+    code, out, err = run(operation, "--json", "--no-input")
     answer = json.loads(out)
     assert (code, err) == (0, "")
     assert answer == {
         "message": {"clear_search_cache": CLEARED, "reset_circuit_breakers": RESET_ALL}[
-            act
+            operation
         ].strip(),
         "operation_id": str(Operation.objects.get().pk),
     }
@@ -136,49 +136,49 @@ def test_json_of_a_failure_holds_the_detail_and_its_code():
     assert json.loads(out) == {"detail": err, "code": "unknown_breaker"}
 
 
-@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
     ("setting", "code", "words"),
     [("REQUIRE_REASON", 2, "requires a reason"), ("READ_ONLY", 1, "read-only")],
 )
-def test_what_the_site_forbids_is_refused(act, setting, code, words, settings):
+def test_what_the_site_forbids_is_refused(operation, setting, code, words, settings):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, setting: True}
-    exit_code, out, err = run(act, "--no-input")
+    exit_code, out, err = run(operation, "--no-input")
     assert (exit_code, out) == (code, "")
     assert words in err
     assert caches["search"].get("query") == "hits"
     assert not Operation.objects.exists()
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_a_reason_that_is_no_text_is_a_usage_error(act):
-    code, _, err = run(act, "--no-input", "--reason", os.fsdecode(b"caf\xe9"))
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_reason_that_is_no_text_is_a_usage_error(operation):
+    code, _, err = run(operation, "--no-input", "--reason", os.fsdecode(b"caf\xe9"))
     assert (code, "not UTF-8" in err) == (1, True)  # 2 from a shell: argparse ends the process
     assert not Operation.objects.exists()
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_a_reason_that_is_too_long_is_a_usage_error(act):
-    code, _, err = run(act, "--no-input", "--reason", "x" * 501)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_reason_that_is_too_long_is_a_usage_error(operation):
+    code, _, err = run(operation, "--no-input", "--reason", "x" * 501)
     assert (code, err) == (2, "reason: at most 500 characters")
 
 
 @pytest.mark.parametrize(
-    ("act", "failure"),
+    ("operation", "failure"),
     [
         ("clear_search_cache", "Failed to clear cache: the database"),
         ("reset_circuit_breakers", "Failed to reset circuit breakers: the database"),
     ],
 )
-def test_what_cannot_be_put_on_record_is_not_done(act, failure, search):
+def test_what_cannot_be_put_on_record_is_not_done(operation, failure, search):
     def refuse(execute, sql, params, many, context):
         if sql.startswith("INSERT"):
             raise DatabaseError("host db.internal: database is locked")
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(refuse):
-        code, out, err = run(act, "--no-input")
-        answer = json.loads(run(act, "--no-input", "--json")[1])
+        code, out, err = run(operation, "--no-input")
+        answer = json.loads(run(operation, "--no-input", "--json")[1])
     assert (code, out) == (1, "")
     assert err == f"{failure} is locked"
     assert answer == {"detail": err, "code": "audit_unavailable"}  # no row, so none is named

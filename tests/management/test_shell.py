@@ -25,7 +25,7 @@ from tests.support.stopwatch import Stopwatch
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2-hunter2"
 CLEARED = "Search cache cleared\n"
-ACTS = {
+OPERATIONS = {
     "clear_search_cache": "Failed to clear cache: ",
     "reset_circuit_breakers": "Failed to reset circuit breakers: ",
 }
@@ -125,27 +125,27 @@ def test_usage_and_unknown_names_are_exit_code_2(argv, site, rows):
     assert rows() == []
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_a_store_that_is_down_is_exit_code_1_and_on_record(act, environment, rows):
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_store_that_is_down_is_exit_code_1_and_on_record(operation, environment, rows):
     down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
-    code, out, err = shell(down, act, "--no-input", "--json")
-    sentence = f"{ACTS[act]}the store cannot be reached"
+    code, out, err = shell(down, operation, "--no-input", "--json")
+    sentence = f"{OPERATIONS[operation]}the store cannot be reached"
     assert (code, err.splitlines()[-1]) == (1, f"CommandError: {sentence}")
     answer = json.loads(out)
     operation_id = uuid.UUID(answer.pop("operation_id"))
     assert answer == {"detail": sentence, "code": "store_unavailable"}
-    assert rows("id, kind, status") == [(operation_id.hex, act, "failed")]
+    assert rows("id, kind, status") == [(operation_id.hex, operation, "failed")]
 
 
-@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(
-    act, environment, tmp_path, search
+    operation, environment, tmp_path, search
 ):
     bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
     tripped("shell.kept")
-    code, out, err = shell(bare, act, "--no-input")
+    code, out, err = shell(bare, operation, "--no-input")
     assert (code, out) == (1, "")
-    assert f"{ACTS[act]}the database is not migrated" in err
+    assert f"{OPERATIONS[operation]}the database is not migrated" in err
     assert search.get("query") == "hits"
     assert tripped_still("shell.kept")
 

@@ -1,4 +1,4 @@
-"""Every parameter of services and endpoints of breakers, given what it cannot mean: no act."""
+"""Breakers' services and endpoints, given arguments that cannot be: no operation."""
 
 import math
 from collections.abc import Iterator

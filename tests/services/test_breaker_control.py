@@ -43,7 +43,7 @@ def test_a_hold_ends_after_an_hour_unless_told_otherwise():
     assert build_status("held").held_until is None
 
 
-def test_a_release_is_an_act_too():
+def test_a_release_is_an_operation_too():
     trip("held")
     set_breaker_control(name="held", control="forced_open", actor=SHELL)
     result = set_breaker_control(name="held", control="automatic", actor=SHELL)

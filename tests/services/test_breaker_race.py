@@ -1,4 +1,4 @@
-"""An act on several breakers of which one moves in the very moment: the rest is on record."""
+"""An operation on several breakers, one of which changes meanwhile: the rest is recorded."""
 
 import pytest
 
@@ -32,14 +32,14 @@ class Racing:
         return self._store.compare_and_set(moves)
 
 
-ACTS = {
+OPERATIONS = {
     "reset": lambda **options: reset_circuit_breakers(actor=SHELL, **options),
     "hold": lambda **options: set_breaker_controls(actor=SHELL, control="disabled", **options),
 }
 
 
-@pytest.mark.parametrize(("act", "becomes"), [("reset", "closed"), ("hold", "disabled")])
-def test_the_others_are_reached_announced_and_on_record(act, becomes, monkeypatch):
+@pytest.mark.parametrize(("operation", "becomes"), [("reset", "closed"), ("hold", "disabled")])
+def test_the_others_are_reached_announced_and_on_record(operation, becomes, monkeypatch):
     breakers = {name: trip(name) for name in NAMES}
     seen = {name: snapshot_of(breaker).generation for name, breaker in breakers.items()}
     racing, heard = Racing(operator_store()), []
@@ -47,7 +47,7 @@ def test_the_others_are_reached_announced_and_on_record(act, becomes, monkeypatc
     listen = lambda **change: heard.append((change["name"], change["to_state"]))  # noqa: E731
     breaker_state_changed.connect(listen)
     with pytest.raises(BreakerChanged, match="raced has changed meanwhile; changed before it: 2"):
-        ACTS[act](names=NAMES, expected_generation=seen)
+        OPERATIONS[operation](names=NAMES, expected_generation=seen)
     assert [state_now(breakers[name]) for name in NAMES] == [becomes, "closed", becomes]
     assert [change for change in heard if change[0] != "raced"] == [
         ("first", becomes),

@@ -1,4 +1,4 @@
-"""The services: what each act does, refuses and leaves on record, whichever door it came by."""
+"""The services: what each operation does, refuses and records, whichever door it came by."""
 
 import uuid
 from datetime import timedelta
@@ -106,19 +106,19 @@ def test_a_dry_run_changes_nothing_and_leaves_no_row():
     assert not Operation.objects.exists()
 
 
-@pytest.mark.parametrize("act", [clear_search_cache, reset_circuit_breakers])
+@pytest.mark.parametrize("operation", [clear_search_cache, reset_circuit_breakers])
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_who_may_not_act_is_denied_on_record(act, dry_run, plain_user):
+def test_who_may_not_act_is_denied_on_record(operation, dry_run, plain_user):
     caches["search"].set("key", "value")
     one = trip("one")
     with pytest.raises(services.OperationDenied, match="Not authorized") as caught:
-        act(actor=Actor.from_user(plain_user, channel="api"), dry_run=dry_run)
+        operation(actor=Actor.from_user(plain_user, channel="api"), dry_run=dry_run)
     row = Operation.objects.get(pk=caught.value.operation_id)
     assert (row.status, row.actor, row.user, row.kind) == (
         "denied",
         "una",
         plain_user,
-        act.__name__,
+        operation.__name__,
     )
     assert caches["search"].get("key") == "value"
     assert state_now(one) == "open"
@@ -145,7 +145,7 @@ def test_an_inactive_superuser_may_not_act(superuser):
         clear_search_cache(actor=Actor.from_user(superuser))
 
 
-def test_a_read_only_site_refuses_acts_and_still_previews():
+def test_a_read_only_site_refuses_operations_and_still_previews():
     with override_settings(ANALYTICS_ADMIN={"READ_ONLY": True}):
         with pytest.raises(services.OperationRejected, match="read-only"):
             clear_search_cache(actor=SHELL)
@@ -153,7 +153,7 @@ def test_a_read_only_site_refuses_acts_and_still_previews():
     assert not Operation.objects.exists()
 
 
-def test_a_site_that_asks_for_reasons_refuses_acts_without_one():
+def test_a_site_that_asks_for_reasons_refuses_operations_without_one():
     with override_settings(ANALYTICS_ADMIN={"REQUIRE_REASON": True}):
         with pytest.raises(services.OperationRejected, match="reason"):
             clear_search_cache(actor=SHELL, reason="   ")
@@ -165,21 +165,21 @@ def test_an_overlong_reason_is_refused():
         clear_search_cache(actor=SHELL, reason="x" * 501)
 
 
-@pytest.mark.parametrize("act", [clear_search_cache, reset_circuit_breakers])
+@pytest.mark.parametrize("operation", [clear_search_cache, reset_circuit_breakers])
 @pytest.mark.parametrize("reason", ["a\x00b", "a\ud800b", "\udcff"])
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_reason_that_is_no_text_is_refused_before_anything_is_done(act, reason, dry_run):
+def test_a_reason_that_is_no_text_is_refused_before_anything_is_done(operation, reason, dry_run):
     caches["search"].set("key", "value")
     one = trip("one")
     with pytest.raises(services.OperationRejected, match=r"^reason: ") as caught:
-        act(actor=SHELL, reason=reason, dry_run=dry_run)
+        operation(actor=SHELL, reason=reason, dry_run=dry_run)
     assert caught.value.code == "invalid"
     assert caches["search"].get("key") == "value"
     assert state_now(one) == "open"
     assert not Operation.objects.exists()
 
 
-def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
+def test_an_operation_that_could_not_be_put_on_record_is_logged_as_such(caplog):
     with _refusing_inserts("database is locked"), pytest.raises(services.OperationFailed):
         clear_search_cache(actor=SHELL)
     assert caplog.messages[-1] == (
@@ -187,7 +187,7 @@ def test_an_act_that_could_not_be_put_on_record_is_logged_as_such(caplog):
     )
 
 
-def test_a_failed_act_is_logged_with_its_row(monkeypatch, caplog):
+def test_a_failed_operation_is_logged_with_its_row(monkeypatch, caplog):
     monkeypatch.setattr(hard, "clear", _unreachable)
     with pytest.raises(services.OperationFailed) as caught:
         clear_search_cache(actor=SHELL)
@@ -224,7 +224,7 @@ def test_a_row_left_open_counts_as_interrupted_after_ten_minutes():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_act_within_a_transaction_is_refused_since_its_row_could_vanish():
+def test_an_operation_within_a_transaction_is_refused_since_its_row_could_vanish():
     caches["search"].set("key", "value")
     with (
         transaction.atomic(),
@@ -241,7 +241,7 @@ def test_deleting_the_user_keeps_the_row_and_the_name(staff_user):
     assert (row.user, row.actor) == (None, "sam")
 
 
-def test_finished_acts_are_announced_and_a_broken_listener_harms_nothing():
+def test_finished_operations_are_announced_and_a_broken_listener_harms_nothing():
     heard = []
 
     def listen(sender, **kwargs):
@@ -262,7 +262,7 @@ def test_finished_acts_are_announced_and_a_broken_listener_harms_nothing():
     assert heard == ["done", "done"]
 
 
-def test_an_unforeseen_error_fails_the_act_without_its_text(monkeypatch, caplog):
+def test_an_unforeseen_error_fails_the_operation_without_its_text(monkeypatch, caplog):
     secret = "redis://:hunter2@store"
 
     def explode(**_):
@@ -298,7 +298,7 @@ def test_an_actor_remembers_name_channel_and_user(staff_user):
     assert isinstance(Operation().pk, uuid.UUID)
 
 
-ACTS_ONCE = {
+OPERATIONS_ONCE = {
     "clear": clear_search_cache,
     "undo": services.undo_clear,
     "sweep": services.sweep_search_cache,
@@ -311,20 +311,22 @@ ACTS_ONCE = {
 }
 
 
-@pytest.mark.parametrize("act", ACTS_ONCE.values(), ids=ACTS_ONCE)
-def test_under_one_id_an_act_is_done_once_also_where_the_first_has_made_it_impossible(act):
+@pytest.mark.parametrize("operation", OPERATIONS_ONCE.values(), ids=OPERATIONS_ONCE)
+def test_under_one_id_an_operation_is_done_once_also_where_the_first_has_made_it_impossible(
+    operation,
+):
     trip("one")
     clear_search_cache(actor=SHELL, mode="soft")
     asked_id = uuid.uuid4()
-    assert act(actor=SHELL, operation_id=asked_id).operation_id == asked_id
+    assert operation(actor=SHELL, operation_id=asked_id).operation_id == asked_id
     rows = Operation.objects.count()
     with pytest.raises(services.DuplicateOperation) as caught:
-        act(actor=SHELL, operation_id=asked_id)
+        operation(actor=SHELL, operation_id=asked_id)
     assert (caught.value.operation_id, caught.value.first.pk) == (asked_id, asked_id)
     assert caught.value.first.status == "done"
     assert Operation.objects.count() == rows
     with pytest.raises(services.DuplicateOperation) as caught:
-        act(actor=Actor.system("somebody else", channel="command"), operation_id=asked_id)
+        operation(actor=Actor.system("somebody else", channel="command"), operation_id=asked_id)
     assert caught.value.first is None
 
 
@@ -343,7 +345,7 @@ def test_a_refusal_before_the_row_leaves_the_id_to_the_next_try():
     clear_search_cache(actor=SHELL, operation_id=asked_id)
 
 
-def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
+def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_operation():
     asked_id = uuid.uuid4()
     clear_search_cache(actor=SHELL, operation_id=asked_id)
     refuse = connection.execute_wrapper(_refuse("SELECT", "database is locked"))
@@ -351,7 +353,7 @@ def test_an_audit_trail_that_cannot_say_who_was_first_fails_the_act():
         clear_search_cache(actor=SHELL, operation_id=asked_id)
 
 
-def test_the_message_of_an_act_is_on_record_and_a_failed_one_has_none(monkeypatch):
+def test_the_message_of_an_operation_is_on_record_and_a_failed_one_has_none(monkeypatch):
     assert clear_search_cache(actor=SHELL).message == Operation.objects.get().message
     Operation.objects.all().delete()
     monkeypatch.setattr(hard, "clear", _unreachable)

@@ -71,7 +71,7 @@ def test_an_undo_takes_no_options_of_a_clear(client, mint, body):
 
 @pytest.mark.usefixtures("superuser")
 @pytest.mark.parametrize("option", ["mode=soft", "tags=x"])
-def test_an_option_in_the_url_is_400_and_no_act(client, mint, option):
+def test_an_option_in_the_url_is_400_and_no_operation(client, mint, option):
     with nothing_changes():
         assert_error(call(client, f"{CLEAR}?{option}", mint()), 400, "invalid", "in the body")
 
@@ -136,7 +136,7 @@ def test_a_soft_clear_that_ends_in_the_very_moment_of_its_undo_is_409_and_on_rec
         (UNDO, {}, b"EVAL", "Failed to undo the clear: "),
     ],
 )
-def test_an_act_whose_reply_is_lost_is_500_and_unknown_on_record(
+def test_an_operation_whose_reply_is_lost_is_500_and_unknown_on_record(
     client, mint, settings, url, body, word, sentence
 ):
     with (
@@ -220,11 +220,11 @@ def test_the_signal_of_a_clear_says_which_it_was():
     assert heard == [("hard", None), ("soft", None), ("hard", 1)]
 
 
-@pytest.mark.parametrize("act", [services.undo_clear, services.sweep_search_cache])
-def test_undo_and_sweep_need_the_permission_of_a_clear(act, staff_user, settings):
+@pytest.mark.parametrize("operation", [services.undo_clear, services.sweep_search_cache])
+def test_undo_and_sweep_need_the_permission_of_a_clear(operation, staff_user, settings):
     settings.ANALYTICS_ADMIN = {"REQUIRE_MODEL_PERMISSIONS": True}
     with pytest.raises(OperationDenied):
-        act(actor=Actor.from_user(staff_user))
+        operation(actor=Actor.from_user(staff_user))
     assert Operation.objects.get().status == "denied"
 
 
@@ -248,7 +248,7 @@ def test_wrong_options_of_a_clear_are_exit_code_2_and_nothing_is_done(argv):
 
 
 @pytest.mark.parametrize("name", ["undo_clear", "sweep_search_cache"])
-def test_without_a_terminal_an_act_wants_to_be_told_not_to_ask(name):
+def test_without_a_terminal_an_operation_wants_to_be_told_not_to_ask(name):
     assert run(name)[0] == 2
     assert not Operation.objects.exists()
 
@@ -401,6 +401,6 @@ def test_a_forged_undo_is_403_and_on_record(client, plain_user):
     plain_user.save()
     client.force_login(plain_user)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(permissions, "is_allowed", lambda user, act: act == VIEW_CONSOLE)
+        patch.setattr(permissions, "is_allowed", lambda user, operation: operation == VIEW_CONSOLE)
         assert client.post(f"{PAGE}undo/", {"confirmed": "yes"}).status_code == 403
     assert Operation.objects.get(kind="undo_clear").status == "denied"

@@ -20,7 +20,7 @@ from tests.support.servers import StoreServer, free_port
 from tests.support.stopwatch import Stopwatch
 
 PASSWORD = "s3cret-pass"
-ACTS: dict[str, Callable[[], Any]] = {
+OPERATIONS: dict[str, Callable[[], Any]] = {
     "soft": soft.clear_softly,
     "undo": soft.undo,
     "tags": lambda: tags.clear_tags(["x"]),
@@ -31,7 +31,7 @@ QUESTIONS: dict[str, Callable[[], Any]] = {
     "tags": lambda: tags.preview(["x"]),
     "sweep": sweeping.preview,
 }
-EVERY_ACT = pytest.mark.parametrize("act", ACTS)
+EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS)
 DEAD = "x" * 16
 
 
@@ -43,7 +43,7 @@ def store() -> Iterator[StoreServer]:
 
 @pytest.fixture
 def cache(settings: Any, store: StoreServer) -> SearchCache:
-    """A cache with something for every act to do."""
+    """A cache with something for every operation to do."""
     use(settings, store.url)
     cache = SearchCache(lambda: "search")
     cache.set("tagged", "before", tags=["x"])
@@ -69,9 +69,9 @@ def contents() -> dict[bytes, bytes]:
     return {key: raw().dump(key) for key in raw().keys("*")}
 
 
-@pytest.mark.parametrize("ask", [*ACTS.values(), *QUESTIONS.values()])
+@pytest.mark.parametrize("ask", [*OPERATIONS.values(), *QUESTIONS.values()])
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_a_store_that_is_away_fails_the_act_soon(
+def test_a_store_that_is_away_fails_the_operation_soon(
     settings: Any, cache: SearchCache, store: StoreServer, ask: Any, how: str
 ) -> None:
     store.freeze() if how == "frozen" else store.stop()
@@ -85,38 +85,38 @@ def test_a_store_that_is_away_fails_the_act_soon(
             store.thaw()
 
 
-@pytest.mark.parametrize("act", ["soft", "undo", "tags", "sweep"])
-def test_a_read_only_replica_fails_the_act_and_nothing_is_changed(
-    cache: SearchCache, act: str
+@pytest.mark.parametrize("operation", ["soft", "undo", "tags", "sweep"])
+def test_a_read_only_replica_fails_the_operation_and_nothing_is_changed(
+    cache: SearchCache, operation: str
 ) -> None:
     before = contents()
     raw().execute_command("REPLICAOF", "127.0.0.1", free_port())
     with pytest.raises(StoreUnavailable, match=r"^the store is a read-only replica"):
-        ACTS[act]()
+        OPERATIONS[operation]()
     assert contents() == before
 
 
-@EVERY_ACT
-def test_a_user_without_permission_fails_the_act_and_nothing_is_changed(
-    settings: Any, cache: SearchCache, store: StoreServer, act: str
+@EVERY_OPERATION
+def test_a_user_without_permission_fails_the_operation_and_nothing_is_changed(
+    settings: Any, cache: SearchCache, store: StoreServer, operation: str
 ) -> None:
     before = contents()
     acl = ("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "+@all", "-@write")
     raw().execute_command(*acl)
     use(settings, store.url.replace("://", f"://reader:{PASSWORD}@"))
     with pytest.raises(StoreUnavailable, match="lacks a permission") as caught:
-        ACTS[act]()
+        OPERATIONS[operation]()
     assert PASSWORD not in repr(caught.value)
     use(settings, store.url)
     assert contents() == before
 
 
-@pytest.mark.parametrize("act", ["soft", "undo"])
-def test_a_store_out_of_memory_fails_what_needs_memory(cache: SearchCache, act: str) -> None:
+@pytest.mark.parametrize("operation", ["soft", "undo"])
+def test_a_store_out_of_memory_fails_what_needs_memory(cache: SearchCache, operation: str) -> None:
     before = record()
     raw().config_set("maxmemory", 1)
     with pytest.raises(StoreUnavailable, match=r"^the store is out of memory$"):
-        ACTS[act]()
+        OPERATIONS[operation]()
     assert record() == before
 
 
@@ -130,42 +130,51 @@ def test_a_store_out_of_memory_is_swept_and_its_tags_are_cleared(cache: SearchCa
 # Lost replies
 
 
-@pytest.mark.parametrize(("act", "word"), [("soft", b"EVAL"), ("undo", b"EVAL"), ("tags", b"DEL")])
+@pytest.mark.parametrize(
+    ("operation", "word"), [("soft", b"EVAL"), ("undo", b"EVAL"), ("tags", b"DEL")]
+)
 @pytest.mark.parametrize("delivered", [True, False])
-def test_an_act_whose_reply_is_lost_is_done_or_unknown_by_what_the_store_then_holds(
-    settings: Any, cache: SearchCache, store: StoreServer, act: str, word: bytes, delivered: bool
+def test_an_operation_whose_reply_is_lost_is_done_or_unknown_by_what_the_store_then_holds(
+    settings: Any,
+    cache: SearchCache,
+    store: StoreServer,
+    operation: str,
+    word: bytes,
+    delivered: bool,
 ) -> None:
     before, tag = record(), raw().get(tag_key())
     with Proxy(store.socket_path, fault=Fault(word=word, deliver=delivered)) as proxy:
         use(settings, proxy.url)
         if delivered:
-            ACTS[act]()
+            OPERATIONS[operation]()
         else:
             with pytest.raises(OutcomeUnknown, match="did not answer during the"):
-                ACTS[act]()
+                OPERATIONS[operation]()
     use(settings, store.url)
-    if act == "tags":
+    if operation == "tags":
         assert raw().get(tag_key()) == (None if delivered else tag)
     else:
         assert (record() != before) is delivered
 
 
-@pytest.mark.parametrize(("act", "word"), [("soft", b"EVAL"), ("undo", b"EVAL"), ("tags", b"DEL")])
+@pytest.mark.parametrize(
+    ("operation", "word"), [("soft", b"EVAL"), ("undo", b"EVAL"), ("tags", b"DEL")]
+)
 def test_a_store_that_stays_silent_leaves_the_outcome_unknown_within_two_seconds(
-    settings: Any, cache: SearchCache, store: StoreServer, act: str, word: bytes
+    settings: Any, cache: SearchCache, store: StoreServer, operation: str, word: bytes
 ) -> None:
     silent = Fault(word=word, deaf_afterwards=True)
     with Proxy(store.socket_path, fault=silent) as proxy:
         use(settings, proxy.url)
         watch = Stopwatch()
         with pytest.raises(OutcomeUnknown):
-            ACTS[act]()
+            OPERATIONS[operation]()
         assert watch.seconds < 2
 
 
-@pytest.mark.parametrize("act", ["soft", "undo"])
-def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_act(
-    settings: Any, cache: SearchCache, store: StoreServer, act: str
+@pytest.mark.parametrize("operation", ["soft", "undo"])
+def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_operation(
+    settings: Any, cache: SearchCache, store: StoreServer, operation: str
 ) -> None:
     def keep_old(sent: bytes) -> bytes:
         return sent.replace(
@@ -175,7 +184,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_record_fails_the_act(
     with Proxy(store.socket_path, rewrite=keep_old) as proxy:
         use(settings, proxy.url)
         with pytest.raises(StoreUnavailable, match="did not keep the new epoch"):
-            ACTS[act]()
+            OPERATIONS[operation]()
 
 
 def test_a_store_that_says_yes_but_keeps_the_tags_fails_the_clear(
@@ -187,7 +196,7 @@ def test_a_store_that_says_yes_but_keeps_the_tags_fails_the_clear(
     with Proxy(store.socket_path, rewrite=keep) as proxy:
         use(settings, proxy.url)
         with pytest.raises(StoreUnavailable, match="did not remove the tags"):
-            ACTS["tags"]()
+            OPERATIONS["tags"]()
 
 
 def tag_key() -> str:

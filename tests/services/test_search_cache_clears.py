@@ -1,4 +1,4 @@
-"""Soft clear, undo, clear by tags and sweep, as acts; over both stores."""
+"""Soft clear, undo, clear by tags and sweep, as operations; over both stores."""
 
 import time
 from typing import Any
