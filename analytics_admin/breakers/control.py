@@ -6,18 +6,10 @@ not seen. Each function has a ``plan_`` twin that returns the same changes witho
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime, state_machine
-from analytics_admin.breakers.changes import (
-    BreakerChange,
-    BreakerInUse,
-    BreakerNotOpen,
-    build_change,
-    require_seen,
-    require_unchanged,
-    state_message,
-)
-from analytics_admin.breakers.registry import declared_names
+from analytics_admin.breakers.registry import declared_names, read_registered, registered_names
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State, StateChange
 from analytics_admin.breakers.state_machine import (
     CONTROL,
@@ -27,7 +19,7 @@ from analytics_admin.breakers.state_machine import (
     label,
     new_record,
 )
-from analytics_admin.breakers.status import build_status, read_registered, registered_names
+from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     Move,
@@ -35,7 +27,8 @@ from analytics_admin.breakers.stores.base import (
     Reading,
     StoreUnavailable,
 )
-from analytics_admin.i18n import Message, gettext_noop
+from analytics_admin.i18n import Message, OperatorError
+from analytics_admin.i18n import gettext_noop as _
 
 MAX_ATTEMPTS = 20
 """Attempts on a breaker that keeps changing."""
@@ -44,6 +37,78 @@ PASSING = {State.CLOSED, Control.DISABLED, Control.METRICS_ONLY}
 NO_EXPECTED_GENERATIONS: Mapping[str, str] = {}
 FORGOTTEN = "forgotten"
 """``to_state`` of a breaker that is forgotten."""
+MAX_NAMES_RECORDED = 100
+
+# Translators: states and controls as programs name them, within a sentence.
+_STATES = {
+    "automatic": Message(_("automatic")),
+    "closed": Message(_("closed")),
+    "open": Message(_("open")),
+    "half_open": Message(_("half_open")),
+    "forced_open": Message(_("forced_open")),
+    "disabled": Message(_("disabled")),
+    "metrics_only": Message(_("metrics_only")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChange:
+    """What an operation did, or would do, to one breaker."""
+
+    name: str
+    from_state: str
+    to_state: str
+    generation: str
+    """The generation before the change; empty without a record."""
+
+
+class BreakerChanged(OperatorError):
+    """The breaker is not at the expected generation; ``status`` is its status now.
+
+    ``reached`` are the breakers that the operation had changed before.
+    """
+
+    code = "breaker_moved"
+
+    def __init__(self, name: str, status: BreakerStatus, reached: Collection[str] = ()) -> None:
+        self.status = status
+        self.reached = tuple(reached)
+        text = _("Circuit breaker %(name)s has changed meanwhile")
+        if reached:
+            text = _(
+                "Circuit breaker %(name)s has changed meanwhile; changed before it: %(number)s"
+            )
+        super().__init__(
+            Message(text, name=name, number=len(self.reached)),
+            reason=Message(_("the breaker has changed meanwhile")),
+            partial_outcome={"count": len(reached), "names": sorted(reached)[:MAX_NAMES_RECORDED]},
+        )
+
+
+class BreakerInUse(OperatorError):
+    """The breaker cannot be forgotten: an operator holds it, or this site declares it."""
+
+    code = "breaker_kept"
+
+    def __init__(self, name: str, reason: str) -> None:
+        text = _("Circuit breaker %(name)s cannot be forgotten: %(reason)s")
+        super().__init__(Message(text, name=name, reason=reason), reason=reason)
+
+
+class BreakerNotOpen(OperatorError):
+    """No probe can be allowed: the breaker is not open by its own rules."""
+
+    code = "breaker_not_open"
+
+    def __init__(self, name: str, state: str) -> None:
+        reason = Message(_("it is %(state)s, not open"), state=state_message(state))
+        text = _("Circuit breaker %(name)s cannot let a probe through: %(reason)s")
+        super().__init__(Message(text, name=name, reason=reason), reason=reason)
+
+
+def state_message(state: str) -> str:
+    """Return the state or control, translatable; an unknown one as it is."""
+    return _STATES.get(state, state)
 
 
 def plan_reset(
@@ -58,7 +123,7 @@ def plan_reset(
         UnknownBreakers, BreakerChanged, StoreUnavailable
     """
     selected = _selected(names, only_open)
-    require_unchanged(expected, selected)
+    _require_unchanged(expected, selected)
     return [
         _reset_change(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
     ]
@@ -83,21 +148,21 @@ def reset(
         StoreUnavailable: some may have been reset.
     """
     selected = _selected(names, only_open)
-    require_unchanged(expected, selected)
-    require_seen(seen, selected)
+    _require_unchanged(expected, selected)
+    _require_seen(seen, selected)
     now, snapshots = selected.now, selected.snapshots
     changes = {name: _reset_change(name, snapshot, now) for name, snapshot in snapshots.items()}
     waiting = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
-    for _ in range(MAX_ATTEMPTS):
+    for _try in range(MAX_ATTEMPTS):
         if not waiting:
             return list(changes.values())
         tried, waiting = waiting, _try_resets(waiting)
         for name in [name for name in tried if name not in waiting]:
             _announce(changes[name], RESET)
         reached = snapshots.keys() - waiting.keys()
-        require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
+        _require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
         changes |= {name: _reset_change(name, snapshot, now) for name, snapshot in waiting.items()}
-    text = gettext_noop("%(name)s changes faster than it can be reset")
+    text = _("%(name)s changes faster than it can be reset")
     raise StoreUnavailable(Message(text, name=min(waiting)))
 
 
@@ -120,8 +185,8 @@ def set_control(
     """
     reading = read_registered(names)
     changes: dict[str, BreakerChange] = {}
-    for _ in range(MAX_ATTEMPTS):
-        require_unchanged(expected, reading, changes)
+    for _try in range(MAX_ATTEMPTS):
+        _require_unchanged(expected, reading, changes)
         until = None if for_seconds is None else reading.now + for_seconds
         hold = Hold(control=control, until=until, actor=actor, reason=reason)
         won = _try_holds(reading, None if control is Control.AUTOMATIC else hold, actor)
@@ -132,7 +197,7 @@ def set_control(
         if not waiting:
             return list(changes.values())
         reading = runtime.operator_store().load_many(waiting)
-    text = gettext_noop("%(name)s changes faster than it can be held")
+    text = _("%(name)s changes faster than it can be held")
     raise StoreUnavailable(Message(text, name=waiting[0]))
 
 
@@ -144,13 +209,13 @@ def plan_control(
 ) -> list[BreakerChange]:
     """Return what ``set_control`` would do now; raises as it does."""
     reading = read_registered(names)
-    require_unchanged(expected, reading)
+    _require_unchanged(expected, reading)
     hold = None if control is Control.AUTOMATIC else Hold(control=control, until=None)
     changes = []
     for name, old in reading.snapshots.items():
         new = state_machine.control(old or new_record(), hold)
         to_state = display_state(new, reading.now)
-        changes.append(build_change(name, old, reading.now, to_state=to_state))
+        changes.append(_change(name, old, reading.now, to_state=to_state))
     return changes
 
 
@@ -163,12 +228,12 @@ def allow_probe(
         UnknownBreakers, BreakerNotOpen, BreakerChanged: nothing was changed.
         StoreUnavailable
     """
-    for _ in range(MAX_ATTEMPTS):
+    for _try in range(MAX_ATTEMPTS):
         change, old, new = _probe_change(name, expected)
         if _try_probe(name, old, new, actor):
             _announce(change, PROBE_ALLOWED)
             return change
-    text = gettext_noop("%(name)s changes faster than a probe can be let through")
+    text = _("%(name)s changes faster than a probe can be let through")
     raise StoreUnavailable(Message(text, name=name))
 
 
@@ -189,12 +254,12 @@ def forget(name: str, *, expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS) 
         UnknownBreakers, BreakerInUse, BreakerChanged: nothing was changed.
         StoreUnavailable
     """
-    for _ in range(MAX_ATTEMPTS):
+    for _try in range(MAX_ATTEMPTS):
         change = plan_forget(name, expected=expected)
         if _try_forget(name, change.generation):
             runtime.engine.expire(name)
             return change
-    text = gettext_noop("%(name)s changes faster than it can be forgotten")
+    text = _("%(name)s changes faster than it can be forgotten")
     raise StoreUnavailable(Message(text, name=name))
 
 
@@ -203,15 +268,15 @@ def plan_forget(
 ) -> BreakerChange:
     """Return what ``forget`` would do now; raises as it does."""
     reading = read_registered([name])
-    require_unchanged(expected, reading)
+    _require_unchanged(expected, reading)
     if name in declared_names():
-        raise BreakerInUse(name, Message(gettext_noop("this site's code or settings declare it")))
+        raise BreakerInUse(name, Message(_("this site's code or settings declare it")))
     snapshot = reading.snapshots[name]
     status = build_status(name, snapshot, reading.now)
     if status.control != Control.AUTOMATIC:
-        text = gettext_noop("it is held %(control)s; release it first")
+        text = _("it is held %(control)s; release it first")
         raise BreakerInUse(name, Message(text, control=state_message(status.control)))
-    return build_change(name, snapshot, reading.now, to_state=FORGOTTEN)
+    return _change(name, snapshot, reading.now, to_state=FORGOTTEN)
 
 
 def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
@@ -226,7 +291,7 @@ def _selected(names: Sequence[str] | None, only_open: bool) -> Reading:
 
 
 def _reset_change(name: str, snapshot: Snapshot | None, now: float) -> BreakerChange:
-    return build_change(name, snapshot, now, to_state=State.CLOSED.value)
+    return _change(name, snapshot, now, to_state=State.CLOSED.value)
 
 
 def _try_resets(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
@@ -266,7 +331,7 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
     store, moves = runtime.operator_store(), []
     unrecorded = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if unrecorded and store.register(unrecorded, keep_for=runtime.keep_for()):
-        text = gettext_noop("%(number)s names are registered, which is the maximum")
+        text = _("%(number)s names are registered, which is the maximum")
         raise StoreUnavailable(Message(text, number=f"{MAX_NAMES:,}"))
     for name, old in reading.snapshots.items():
         new = state_machine.control(old or new_record(), hold)
@@ -276,7 +341,7 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
             Move(name=name, expected=old, new=new, cause=cause, attempt=attempt, actor=actor)
         )
     return [
-        build_change(
+        _change(
             move.name,
             move.expected,
             reading.now,
@@ -312,13 +377,13 @@ def _probe_change(
 ) -> tuple[BreakerChange, Snapshot, Snapshot]:
     """Return the change, and the breaker before and after it."""
     reading = read_registered([name])
-    require_unchanged(expected, reading)
+    _require_unchanged(expected, reading)
     old = reading.snapshots[name]
     new = None if old is None else state_machine.allow_probe(old)
     if old is None or new is None:
         raise BreakerNotOpen(name, display_state(old, reading.now))
     to_state = display_state(new, reading.now)
-    return build_change(name, old, reading.now, to_state=to_state), old, new
+    return _change(name, old, reading.now, to_state=to_state), old, new
 
 
 def _try_probe(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
@@ -352,3 +417,34 @@ def _announce(change: BreakerChange, cause: str) -> None:
         runtime.announce(
             StateChange(name=change.name, from_state=before, to_state=after, cause=cause)
         )
+
+
+def _change(name: str, before: Snapshot | None, now: float, *, to_state: str) -> BreakerChange:
+    """Return the change of a breaker to ``to_state``; it was at ``before`` at ``now``."""
+    return BreakerChange(
+        name=name,
+        from_state=display_state(before, now),
+        to_state=to_state,
+        generation=_generation(before),
+    )
+
+
+def _require_unchanged(
+    expected: Mapping[str, str], reading: Reading, reached: Collection[str] = ()
+) -> None:
+    """Raise BreakerChanged unless each breaker of the reading is at its expected generation."""
+    for name, snapshot in reading.snapshots.items():
+        generation = _generation(snapshot)
+        if expected.get(name, generation) != generation:
+            raise BreakerChanged(name, build_status(name, snapshot, reading.now), reached)
+
+
+def _require_seen(seen: Collection[str] | None, reading: Reading) -> None:
+    """Raise BreakerChanged if the reading has a breaker that is not in ``seen``, unless None."""
+    for name, snapshot in reading.snapshots.items():
+        if seen is not None and name not in seen:
+            raise BreakerChanged(name, build_status(name, snapshot, reading.now))
+
+
+def _generation(snapshot: Snapshot | None) -> str:
+    return "" if snapshot is None else snapshot.generation

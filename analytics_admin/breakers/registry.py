@@ -1,8 +1,11 @@
-"""Breakers by name, as this process' code and the settings declare them."""
+"""Breakers by name: those that this process declares, and those that are registered.
+
+Registered means: in the store, declared in this process' code, or named in BREAKERS.
+"""
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,11 +16,16 @@ from analytics_admin.breakers import runtime
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 
 MAX_NAMES_LISTED = 20
+MAX_READ_AT_ONCE = 100
+"""Up to this many registered breakers are listed and read in one round trip."""
+MAX_NAMED_AT_ONCE = 500
+"""Up to this many named breakers are read in the round trip that checks their registration."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 _lock = threading.Lock()
@@ -120,6 +128,48 @@ def use_engine(engine: Engine) -> None:
 def declared_names() -> set[str]:
     """Return the names that this process' code or the settings declare."""
     return {*_breakers, *app_settings().breakers}
+
+
+def registered_names() -> list[str]:
+    """Return the names of all registered breakers, sorted.
+
+    Raises:
+        StoreUnavailable
+    """
+    stored = runtime.operator_store().survey([], keep_for=runtime.keep_for()).names
+    return sorted(stored | declared_names())
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise UnknownBreakers unless every name is registered (StoreUnavailable without a store)."""
+    _reject_unknown(set(names), set(registered_names()))
+
+
+def read_registered(names: Sequence[str] | None = None) -> Reading:
+    """Return all registered breakers, or those named, sorted by name; usually in one round trip.
+
+    Raises:
+        UnknownBreakers: some of the names are not registered.
+        StoreUnavailable
+    """
+    declared = declared_names()
+    named = declared if names is None else set(names)
+    survey = runtime.operator_store().survey(
+        sorted(filter(is_valid_name, named))[:MAX_NAMED_AT_ONCE],
+        keep_for=runtime.keep_for(),
+        all_up_to=MAX_READ_AT_ONCE if names is None else 0,
+    )
+    registered, reading = survey.names | declared, survey.reading
+    _reject_unknown(named, registered)
+    wanted = sorted(registered if names is None else named)
+    if unread := [name for name in wanted if name not in reading.snapshots]:
+        reading = reading.joined(runtime.operator_store().load_many(unread))
+    return Reading(now=reading.now, snapshots={name: reading.snapshots[name] for name in wanted})
+
+
+def _reject_unknown(names: Set[str], registered: Set[str]) -> None:
+    if unknown := names - registered:
+        raise UnknownBreakers(list(unknown))
 
 
 def policy_layers(name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.conf import app_settings
 from analytics_admin.console.labels import CONTROLS
-from analytics_admin.services.breakers.arguments import DEFAULT_HOLD_SECONDS
+from analytics_admin.services.breakers.operations import DEFAULT_HOLD_SECONDS
 from analytics_admin.services.runner import MAX_REASON_LENGTH
 from analytics_admin.services.search_cache.operations import MAX_TAG_CHARS, MAX_TAGS_PER_CLEAR
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse, BreakerNotOpen
+from analytics_admin.breakers.control import BreakerChanged, BreakerInUse, BreakerNotOpen
 from analytics_admin.breakers.registry import UnknownBreakers
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo
 from analytics_admin.i18n import Message, OperatorError

@@ -18,9 +18,9 @@ from analytics_admin.breakers import (
     get_breaker,
     registry,
 )
+from analytics_admin.breakers.registry import registered_names
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Counts, Snapshot, State
-from analytics_admin.breakers.status import registered_names
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed

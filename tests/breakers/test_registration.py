@@ -8,12 +8,11 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import control as breaker_control
-from analytics_admin.breakers.changes import BreakerChanged, BreakerInUse
-from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.control import BreakerChanged, BreakerInUse
+from analytics_admin.breakers.registry import UnknownBreakers, registered_names
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
-from analytics_admin.breakers.status import registered_names
 from analytics_admin.breakers.stores.base import MAX_NAMES, Move, Report, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore

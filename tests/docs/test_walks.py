@@ -12,7 +12,8 @@ import pytest
 from django.test import Client
 
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.services import describe_search_cache
+from analytics_admin.models import Operation
+from analytics_admin.services import describe_breaker, describe_search_cache
 from analytics_admin.tokens import issue_access_token
 from tests.docs.pages import ROOT, read
 
@@ -75,17 +76,25 @@ def test_the_walk_of_a_clear(client: Client, superuser: Any) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_the_walk_of_a_reset_in_the_admin(client: Client, superuser: Any) -> None:
     client.force_login(superuser)
-    circuit_breaker("docs.walked").acquire().fail()
     path = "/admin/analytics_admin/circuitbreaker/docs.walked/reset/"
 
     def confirm_page() -> dict[str, str]:
-        page = client.post(path).text
-        return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
+        """Return the fields of the page that asks whether to reset the breaker as it is now."""
+        circuit_breaker("docs.walked").acquire().fail()
+        generation = describe_breaker("docs.walked").status.generation
+        page = client.post(path, {"expected_generation": generation}).text
+        return {
+            field["name"]: field["value"]
+            for tag in re.findall(r'<input type="hidden"[^>]*>', page)
+            for field in [dict(re.findall(r'(\w+)="([^"]*)"', tag))]
+        }
 
     client.post(path, confirm_page())
     form = confirm_page()
     with traced() as files:
         assert client.post(path, form).status_code == 302
+    assert Operation.objects.filter(status=Operation.Status.DONE).count() == 2
+    assert describe_breaker("docs.walked").status.consecutive_failures == 0
     assert sorted(files) == sorted(walk("A reset in the admin"))
 
 

@@ -1,5 +1,10 @@
-"""What operators do to circuit breakers: reset, hold, release, forget, let one probe through."""
+"""What operators do to circuit breakers: reset, hold, release, forget, let one probe through.
 
+Arguments are checked before a store is read. A wrong type is an error in the calling code and
+raises TypeError. A bad choice of the operator's raises OperationRejected.
+"""
+
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,26 +13,26 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breakers import control, status
-from analytics_admin.breakers.changes import BreakerChange, BreakerChanged, state_message
+from analytics_admin.breakers import control, registry
+from analytics_admin.breakers.control import BreakerChange, BreakerChanged, state_message
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor
-from analytics_admin.services.breakers.arguments import (
-    ExpectedGenerations,
-    generations_by_name,
-    parse_hold,
-    require_bool,
-    require_names,
-)
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import Command, OperationResult, perform
 
 CONTROLS = tuple(choice.value for choice in Control)
 """What a breaker can be set to."""
 MAX_RESULTS_RECORDED = 100
+DEFAULT_HOLD_SECONDS = 3600.0
+"""How long a hold lasts by default."""
+MAX_HOLD_SECONDS = 366 * 86_400.0
+"""A longer hold has to be ``math.inf``, which never expires."""
+
+ExpectedGenerations = str | Mapping[str, str] | None
+"""The generation that one breaker must be at, or those of several by name."""
 
 
 class _BreakerCommand(Command[list[BreakerChange]]):
@@ -67,7 +72,7 @@ class ResetBreakers(_BreakerCommand):
 
     def check(self) -> None:
         if self.names:
-            status.require_known(self.names)
+            registry.require_known(self.names)
 
     def preview(self) -> OperationResult:
         plan = control.plan_reset(self.names, only_open=self.only_open, expected=self.expected)
@@ -124,10 +129,10 @@ class SetControl(_BreakerCommand):
 
     def validate(self) -> None:
         _require_any(self.names)
-        parse_hold(self.control, self.for_seconds)
+        _parse_hold(self.control, self.for_seconds)
 
     def check(self) -> None:
-        status.require_known(self.names)
+        registry.require_known(self.names)
 
     def preview(self) -> OperationResult:
         plan = control.plan_control(self.names, self._hold[0], expected=self.expected)
@@ -165,7 +170,7 @@ class SetControl(_BreakerCommand):
 
     @property
     def _hold(self) -> tuple[Control, float | None]:
-        return parse_hold(self.control, self.for_seconds)
+        return _parse_hold(self.control, self.for_seconds)
 
     def _describe(self, template: Any, changes: Sequence[BreakerChange]) -> Message:
         return Message(
@@ -255,14 +260,14 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
             those ``previewed``. Nothing was reset.
         OperatorError: as for ``perform``.
     """
-    require_bool("only_open", only_open)
+    _require_bool("only_open", only_open)
     for several in (names, previewed):
         if several is not None:
-            require_names(several)
+            _require_names(several)
     command = ResetBreakers(
         names=names,
         only_open=only_open,
-        expected=generations_by_name(names or (), expected_generation),
+        expected=_generations_by_name(names or (), expected_generation),
         previewed=previewed,
     )
     return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
@@ -320,12 +325,12 @@ def set_breaker_controls(  # noqa: PLR0913  each by its name
             its row names those that were set before.
         OperatorError: as for ``perform``.
     """
-    require_names(names)
+    _require_names(names)
     command = SetControl(
         names=names,
         control=control,
         for_seconds=for_seconds,
-        expected=generations_by_name(names, expected_generation),
+        expected=_generations_by_name(names, expected_generation),
         actor=actor.name,
         reason=reason,
     )
@@ -350,8 +355,8 @@ def forget_breaker(
         BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
         OperatorError: as for ``perform``.
     """
-    require_names([name])
-    expected = generations_by_name([name], expected_generation)
+    _require_names([name])
+    expected = _generations_by_name([name], expected_generation)
     return perform(
         ForgetBreaker(name=name, expected=expected),
         actor=actor,
@@ -381,8 +386,8 @@ def allow_probe(
         BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
         OperatorError: as for ``perform``.
     """
-    require_names([name])
-    expected = generations_by_name([name], expected_generation)
+    _require_names([name])
+    expected = _generations_by_name([name], expected_generation)
     return perform(
         AllowProbe(name=name, expected=expected, actor=actor.name),
         actor=actor,
@@ -390,6 +395,68 @@ def allow_probe(
         dry_run=dry_run,
         operation_id=operation_id,
     )
+
+
+def _require_names(names: Iterable[Any]) -> None:
+    """Raise TypeError unless these are several str. A single str would be split into letters."""
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Iterable)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError("names has to be a sequence of str, like ['catalog']")
+
+
+def _require_bool(what: str, value: Any) -> None:
+    """Raise TypeError unless it is True or False: "false" must not count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} has to be True or False, not {value!r}")
+
+
+def _generations_by_name(names: Sequence[str], expected: ExpectedGenerations) -> Mapping[str, str]:
+    """Return the generations that the breakers must be at, by name.
+
+    Raises:
+        TypeError: neither a generation nor generations by name.
+        ValueError: one generation but not one name; a generation of a breaker that is not named.
+    """
+    if expected is None:
+        return {}
+    if isinstance(expected, str):
+        if len(set(names)) != 1:
+            raise ValueError("expected_generation as a str requires exactly one name")
+        return {names[0]: expected}
+    if not isinstance(expected, Mapping):
+        raise TypeError("expected_generation has to be a str, or a mapping by name")
+    _require_names([*expected, *expected.values()])
+    if names and not expected.keys() <= set(names):
+        raise ValueError("expected_generation has a breaker that is not in names")
+    return expected
+
+
+def _parse_hold(control: str, for_seconds: float | None) -> tuple[Control, float | None]:
+    """Return the control and its duration in seconds; None: it never expires.
+
+    Raises:
+        OperationRejected: no such control or duration.
+    """
+    if not isinstance(control, str) or control not in set(Control):
+        template = _("control: one of %(choices)s")
+        raise OperationRejected(Message(template, choices=", ".join(Control)))
+    hold = Control(control)
+    if hold is Control.AUTOMATIC:
+        if for_seconds is not None:
+            raise OperationRejected(Message(_("for_seconds: a release has no duration")))
+        return hold, None
+    seconds = DEFAULT_HOLD_SECONDS if for_seconds is None else for_seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise OperationRejected(Message(_("for_seconds: has to be a number")))
+    if seconds == math.inf:
+        return hold, None
+    if not 0 < seconds <= MAX_HOLD_SECONDS:  # false for a NaN too
+        template = _("for_seconds: more than 0, at most %(most)s")
+        raise OperationRejected(Message(template, most=f"{MAX_HOLD_SECONDS:.0f}"))
+    return hold, float(seconds)
 
 
 def _require_any(names: Sequence[str] | None) -> None:

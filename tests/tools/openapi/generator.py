@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiReque
 from drf_spectacular.validation import validate_schema
 
 from analytics_admin.api import urls
-from analytics_admin.services.breakers.arguments import MAX_HOLD_SECONDS
+from analytics_admin.services.breakers.operations import MAX_HOLD_SECONDS
 from tests.tools.openapi.endpoints import ENDPOINTS, TAGS, Endpoint
 from tests.tools.openapi.errors import ERRORS, HEADERS
 from tests.tools.openapi.responses import TEXT, Components
