@@ -1,6 +1,5 @@
 """Two hundred callers in four processes who want one value that nobody has: who computes it."""
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from django.core.cache import caches
 
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.search_cache_bench import VALUE, crew_at
+from tests.support.together import in_threads
 
 PROCESSES, THREADS = 4, 50
 COMPUTE = 0.2
@@ -87,24 +87,16 @@ def herd_lines(seen: list[Herd]) -> list[Line]:
 def _stampede(way: str, key: str) -> tuple[int, float]:
     """Ask from all threads at once; return the computations and the slowest caller's seconds."""
     computed: list[int] = []
-    waited: list[float] = []
-    together = threading.Barrier(THREADS)
 
     def compute() -> Any:
         computed.append(1)
         time.sleep(COMPUTE)
         return VALUE
 
-    def call() -> None:
-        together.wait(20)
+    def call(_: int) -> float:
         began = time.monotonic()
         assert WAYS[way](key, compute) == VALUE
-        waited.append(time.monotonic() - began)
+        return time.monotonic() - began
 
-    threads = [threading.Thread(target=call) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(waited) == THREADS
+    waited = in_threads(THREADS, call)
     return len(computed), max(waited)

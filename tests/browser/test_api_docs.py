@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from tests.browser.axe import RULES
 from tests.browser.conftest import PASSWORD
-from tests.browser.test_accessibility import RULES
 from tests.support.openapi_document import DOCUMENT, ENDPOINTS, documented
 
 DOCS = "/api/v1/docs"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST
+from tests.browser.pages import LOWEST_CONTRAST
 
 LIST = "/admin/analytics_admin/operation/"
 ACTS = """

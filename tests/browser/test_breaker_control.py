@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST, NEWEST_ROW
+from tests.browser.pages import LOWEST_CONTRAST, NEWEST_ROW
 
 LIST = "/admin/analytics_admin/circuitbreaker/"
 # What calls meet in another process of the site, and who holds the breaker.

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST, NEWEST_ROW
+from tests.browser.pages import LOWEST_CONTRAST, NEWEST_ROW
 
 LIST = "/admin/analytics_admin/circuitbreaker/"
 ROWS = """

@@ -6,7 +6,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_console import LOWEST_CONTRAST
+from tests.browser.pages import LOWEST_CONTRAST
 
 # Prints the address of the operation's page.
 RESET = """

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import HOSTILE_USER
-from tests.browser.test_console import LOWEST_CONTRAST
+from tests.browser.pages import LOWEST_CONTRAST
 
 SECTION = "/admin/analytics_admin/"
 LIST = f"{SECTION}circuitbreaker/"

@@ -8,9 +8,9 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import Site
 from tests.browser.operator import Operator
-from tests.browser.test_accessibility import violations
 from tests.support.servers import StoreServer
 
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"

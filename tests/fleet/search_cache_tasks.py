@@ -13,6 +13,7 @@ from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard, soft
 from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.statistics.counters import Counts
+from tests.support.together import in_threads
 
 THREADS = 50
 results: list[Any] = []
@@ -39,26 +40,19 @@ def warm_up() -> None:
 def call_from_threads(key: str, seconds: float) -> dict[str, Any]:
     """Ask from many threads at once for a value that takes so long to compute."""
     computed: list[int] = []
-    waited: list[float] = []
     values: set[str] = set()
-    together = threading.Barrier(THREADS)
 
     def compute() -> str:
         computed.append(1)
         time.sleep(seconds)
         return "found"
 
-    def call() -> None:
-        together.wait(20)
+    def call(_: int) -> float:
         began = time.monotonic()
         values.add(_cache().get_or_compute(key, compute))
-        waited.append(time.monotonic() - began)
+        return time.monotonic() - began
 
-    threads = [threading.Thread(target=call) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    waited = in_threads(THREADS, call)
     return {"computed": len(computed), "slowest": max(waited), "values": values}
 
 

@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from analytics_admin.breakers.state import Counts
 from tests.support.crew import PATIENCE, Crew, set_up_site
 from tests.support.servers import free_port, listening
 from tests.support.sites import ROOT, eventually
+from tests.support.together import in_threads
 
 PROCESSES = 4
 
@@ -46,14 +45,6 @@ def ready(name: str) -> None:
     assert breaker(name).state == "closed"
 
 
-def in_threads(threads: int, task: Callable[[], None]) -> None:
-    started = [threading.Thread(target=task) for _ in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-
-
 def fail_in_threads(name: str, threads: int, times: int) -> None:
     protected = breaker(name)
 
@@ -61,7 +52,7 @@ def fail_in_threads(name: str, threads: int, times: int) -> None:
         for _ in range(times):
             protected.acquire().fail()
 
-    in_threads(threads, fail)
+    in_threads(threads, lambda _: fail())
 
 
 def succeed(name: str, times: int) -> None:
@@ -71,7 +62,7 @@ def succeed(name: str, times: int) -> None:
 
 
 def succeed_in_threads(name: str, threads: int, times: int) -> None:
-    in_threads(threads, partial(succeed, name, times))
+    in_threads(threads, lambda _: succeed(name, times))
 
 
 def succeed_and_fail_in_tasks(name: str, tasks: int) -> None:
@@ -266,7 +257,7 @@ def test_gunicorn_preload_counts_every_request_and_the_preload_once(tmp_path: Pa
         answers.extend(filter(None, (ask(port) for _ in range(25))))
 
     def every_worker_served() -> bool:  # one that is asked to end while it begins does not hear it
-        in_threads(8, ask_often)
+        in_threads(8, lambda _: ask_often())
         return len(set(answers)) == 4
 
     command = (

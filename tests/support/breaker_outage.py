@@ -3,18 +3,18 @@
 The functions run in the process itself, one after the other; ``begin`` comes first.
 """
 
-import asyncio
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
 from tests.support.sites import eventually
+from tests.support.together import in_tasks, in_threads
 
 SYNC = 0.05
 """SYNC_INTERVAL of the tests, in seconds: nearly every call wants to hear from the store."""
@@ -137,7 +137,7 @@ def call_from_threads(cold: bool = False) -> list[float]:
     from tests.support.breakers import another
 
     breaker = another("new", failure_threshold=5) if cold else breakers["calls"]
-    return _together(lambda: timed_call(breaker))
+    return in_threads(TOGETHER, lambda _: timed_call(breaker))
 
 
 def hold_permits() -> None:
@@ -154,29 +154,7 @@ def fail_from_threads() -> list[float]:
         permit.fail(BackendDown())
         return time.monotonic() - began
 
-    return _together(report)
-
-
-def _together(call: Callable[[], float]) -> list[float]:
-    durations: list[float] = []
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(TOGETHER)
-
-    def run() -> None:
-        try:
-            barrier.wait()
-            durations.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(TOGETHER)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return durations
+    return in_threads(TOGETHER, lambda _: report())
 
 
 def call_from_tasks() -> tuple[list[float], float]:
@@ -186,27 +164,12 @@ def call_from_tasks() -> tuple[list[float], float]:
     async def search() -> object:
         return breaker
 
-    async def call() -> float:
+    async def call(_: int) -> float:
         began = time.monotonic()
         assert await breaker.acall(search) is breaker
         return time.monotonic() - began
 
-    async def watch(lags: list[float]) -> None:
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(0.001)
-            lags.append(time.monotonic() - began - 0.001)
-
-    async def main() -> tuple[list[float], float]:
-        lags: list[float] = []
-        watcher = asyncio.create_task(watch(lags))
-        await asyncio.sleep(0.02)
-        durations = await asyncio.gather(*(call() for _ in range(TOGETHER)))
-        await asyncio.sleep(0.02)
-        watcher.cancel()
-        return durations, max(lags)
-
-    return asyncio.run(main())
+    return in_tasks(TOGETHER, call)
 
 
 def reset_as_operator() -> str:
@@ -261,7 +224,7 @@ def lose_and_return(times: int) -> None:
     for _ in range(times):
         forget_news()
         client.config_set("maxmemory", 1)
-        _together(lambda: timed_call(breakers["search"]))
+        in_threads(TOGETHER, lambda _: timed_call(breakers["search"]))
         fail("search")
         assert len(store_changes) == 1, store_changes
         client.config_set("maxmemory", 0)

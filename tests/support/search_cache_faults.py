@@ -4,9 +4,7 @@ Each befalls a real server and a process of its own, which reaches it through a 
 without a scene run in that process; ``begin`` comes first.
 """
 
-import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +13,7 @@ from typing import Any
 
 from tests.support.breaker_faults import Fault, Scene
 from tests.support.sites import eventually
+from tests.support.together import in_tasks, in_threads
 
 RETRY = 0.3
 """STORE_RETRY_INTERVAL of the tests, in seconds."""
@@ -97,20 +96,11 @@ def search_one_by_one() -> list[float]:
 
 def search_from_threads(name: str, together: bool) -> list[float]:
     """Search from many threads, for a value each, some of them known, or all for the same one."""
-    durations: list[float] = []
-    barrier = threading.Barrier(TOGETHER)
 
-    def run(number: int) -> None:
-        key = "cold" if together else ("known", ("new", name, number))[number % 2]
-        barrier.wait()
-        durations.append(_search(name, key))
+    def search(number: int) -> float:
+        return _search(name, "cold" if together else ("known", ("new", name, number))[number % 2])
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(TOGETHER)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return durations
+    return in_threads(TOGETHER, search)
 
 
 def _search(name: str, key: Any) -> float:
@@ -152,22 +142,7 @@ def search_from_tasks() -> tuple[list[float], float]:
             wrong.append(f"{key}: {error!r}")
         return time.monotonic() - began
 
-    async def watch(lags: list[float]) -> None:
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(0.001)
-            lags.append(time.monotonic() - began - 0.001)
-
-    async def main() -> tuple[list[float], float]:
-        lags: list[float] = []
-        watcher = asyncio.create_task(watch(lags))
-        await asyncio.sleep(0.02)
-        durations = await asyncio.gather(*(search(number) for number in range(TOGETHER)))
-        await asyncio.sleep(0.02)
-        watcher.cancel()
-        return durations, max(lags)
-
-    return asyncio.run(main())
+    return in_tasks(TOGETHER, search)
 
 
 def clear_as_operator() -> str:

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching.statistics.counters import Counts
 from tests.support.search_backend import compute
+from tests.support.together import in_threads
 
 KEPT_FOR = 300
 Compute = Callable[[], Any]
@@ -82,11 +84,10 @@ def send(traffic: Traffic) -> list[Request]:
     """Send the requests from enough threads that none of them waits for a free one."""
     timetable, lock = _timetable(traffic), threading.Lock()
     seen: list[Request] = []
-    errors: list[BaseException] = []
     lookup = WAYS[traffic.way]
 
-    def work() -> None:
-        try:
+    def work(_: int) -> None:
+        with suppress(StopIteration):
             while True:
                 with lock:
                     due, query = next(timetable)
@@ -95,18 +96,8 @@ def send(traffic: Traffic) -> list[Request]:
                 value, state = lookup(query, partial(compute, traffic.backend, query), traffic.tags)
                 ended = time.monotonic()
                 seen.append(Request(query, due, began, ended, value["version"], state))
-        except StopIteration:
-            return
-        except BaseException as error:
-            errors.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(traffic.threads)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    in_threads(traffic.threads, work)
     return seen
 
 
