@@ -15,8 +15,8 @@ from rest_framework.exceptions import (
     PermissionDenied,
     ValidationError,
 )
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
@@ -35,15 +35,11 @@ from analytics_admin.services.audit import Actor, non_atomic
 from analytics_admin.services.audit_log import OperationPage
 from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.json import to_json
-from analytics_admin.services.runner import OperationResult, deny
+from analytics_admin.services.runner import FAILURE_MESSAGES, OperationResult, deny
 
 
-class _JSONNegotiation(BaseContentNegotiation):
+class _JSONNegotiation(DefaultContentNegotiation):
     """Responds in JSON whatever the client accepts."""
-
-    def select_parser(self, request: Request, parsers: Any) -> BaseParser:
-        parser: BaseParser = parsers[0]
-        return parser
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -66,9 +62,9 @@ class ApiView(APIView):
     parser_classes = (JSONParser,)
     renderer_classes = (CompactJSON,)
     content_negotiation_class = _JSONNegotiation
-    versioning_class = None
+    format_kwarg = None  # no suffix of a path selects a renderer
     schema = None  # keeps out of a site's own generated schema, which could only guess
-    http_method_names = ["get", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
+    http_method_names = ["get", "head", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
     failure: str = "Failed to answer: %(reason)s"
 
@@ -90,10 +86,6 @@ class ApiView(APIView):
 
         Rate comes before permission, because a denial writes a row.
         """
-        self.format_kwarg = None
-        renderer, media_type = self.perform_content_negotiation(request)
-        request.accepted_renderer, request.accepted_media_type = renderer, media_type
-        request.version, request.versioning_scheme = None, None
         if request.method not in self.allowed_methods:
             raise MethodNotAllowed(str(request.method))
         self.perform_authentication(request)
@@ -141,6 +133,10 @@ class OperatorView(ApiView):
 
     action: str  # an operation's kind, or VIEW_CONSOLE
 
+    def get_exception_handler(self) -> Callable[..., Response]:
+        failure = FAILURE_MESSAGES.get(self.action, self.failure)
+        return lambda error, context: error_response(error, failure=failure)
+
     def perform_authentication(self, request: Request) -> None:
         if request.auth is None:
             raise NotAuthenticated
@@ -158,8 +154,6 @@ class OperatorView(ApiView):
 
 class ReadView(OperatorView):
     """An endpoint that reads."""
-
-    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
     action = VIEW_CONSOLE
     failure = "The state is unknown: %(reason)s"

@@ -33,7 +33,6 @@ from analytics_admin.services.breakers.operations import (
 from analytics_admin.services.breakers.queries import describe_breaker, page_breakers
 from analytics_admin.services.errors import StoreUnavailable
 from analytics_admin.services.json import to_json
-from analytics_admin.services.runner import FAILURE_MESSAGES
 
 
 class BreakerListView(ReadView):
@@ -44,7 +43,6 @@ class BreakerListView(ReadView):
 
 class ResetCircuitBreakersView(OperatorView):
     action = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ResetBody)
@@ -54,13 +52,10 @@ class ResetCircuitBreakersView(OperatorView):
 class BreakerView(ReadView):
     """One breaker: GET describes it, DELETE forgets it."""
 
-    http_method_names = ["get", "head", "delete"]  # noqa: RUF012  Django's own annotation
-
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         if request.method == "DELETE":
             self.action = Operation.Kind.FORGET_CIRCUIT_BREAKER
-            self.failure = FAILURE_MESSAGES[self.action]
 
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
@@ -74,7 +69,6 @@ class BreakerView(ReadView):
 
 class BreakerResetView(OperatorView):
     action = Operation.Kind.RESET_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
@@ -83,7 +77,6 @@ class BreakerResetView(OperatorView):
 
 class BreakerControlView(OperatorView):
     action = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
-    failure = FAILURE_MESSAGES[action]
 
     def put(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name, body=ControlBody)
@@ -92,7 +85,6 @@ class BreakerControlView(OperatorView):
 
 class BreakerProbeView(OperatorView):
     action = Operation.Kind.ALLOW_PROBE
-    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)

@@ -56,7 +56,10 @@ def _describe(error: Exception, failure: str) -> tuple[int, str, str]:
     """Return status, code and detail."""
     match error:
         case OperatorError():
-            status, detail = _describe_operator_error(error, failure)
+            has_failed = isinstance(error, OperationFailed)
+            status = 500 if has_failed else STATUS_BY_CODE.get(error.code, 500)
+            is_outage = status == 503  # of a read, and with a reason only
+            detail = failure % {"reason": error.reason} if is_outage else str(error)
             return status, error.code, detail
         case ValidationError():
             return 400, "invalid", "; ".join(islice(_flatten(error.detail), MAX_LISTED_ERRORS))
@@ -74,15 +77,6 @@ def _describe(error: Exception, failure: str) -> tuple[int, str, str]:
     logger.error("request broke: %s\n%s", type(error).__name__, trace)
     reason = f"unexpected error ({type(error).__name__})"
     return 500, "internal_error", failure % {"reason": reason}
-
-
-def _describe_operator_error(error: OperatorError, failure: str) -> tuple[int, str]:
-    """Return status and detail."""
-    if isinstance(error, OperationFailed):
-        return 500, str(error)
-    status = STATUS_BY_CODE.get(error.code, 500)
-    is_outage = status == 503  # of a read, and with a reason only
-    return status, failure % {"reason": error.reason} if is_outage else str(error)
 
 
 def _headers(error: Exception) -> dict[str, str]:

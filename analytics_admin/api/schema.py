@@ -24,8 +24,6 @@ DOCUMENT = Path(__file__).with_name("openapi.json")
 class SchemaView(ApiView):
     """The document, with this site's URL of the API as its server."""
 
-    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
-
     def get(self, request: Request) -> Response:
         self.read_query(request, NoQuery)
         mount = request.path.removesuffix("/schema")
@@ -34,8 +32,6 @@ class SchemaView(ApiView):
 
 class DocumentationView(ApiView):
     """The document as a page; needs no other host and no JavaScript."""
-
-    http_method_names = ["get", "head"]  # noqa: RUF012  Django's own annotation
 
     def get(self, request: Request) -> HttpResponse:
         self.read_query(request, NoQuery)

@@ -7,7 +7,6 @@ from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation
 from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
 from analytics_admin.models import Operation
 from analytics_admin.services.json import to_json
-from analytics_admin.services.runner import FAILURE_MESSAGES
 from analytics_admin.services.search_cache.operations import clear_search_cache, undo_clear
 from analytics_admin.services.search_cache.queries import describe_search_cache
 
@@ -22,7 +21,6 @@ class SearchCacheView(ReadView):
 
 class ClearSearchCacheView(OperatorView):
     action = Operation.Kind.CLEAR_SEARCH_CACHE
-    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearCacheBody)
@@ -31,7 +29,6 @@ class ClearSearchCacheView(OperatorView):
 
 class UndoClearView(OperatorView):
     action = Operation.Kind.UNDO_CLEAR
-    failure = FAILURE_MESSAGES[action]
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, OperationBody)

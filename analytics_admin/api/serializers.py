@@ -143,6 +143,18 @@ class ControlBody(OperationBody):
     )
 
 
+def _page() -> serializers.IntegerField:
+    return serializers.IntegerField(
+        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
+    )
+
+
+def _page_size(most: int) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        required=False, min_value=1, max_value=most, help_text=f"Items per page; default {most}."
+    )
+
+
 class NoQuery(StrictSerializer):
     """No options."""
 
@@ -164,15 +176,8 @@ class BreakersQuery(StrictSerializer):
         required=False,
         help_text="By name, or breakers that reject calls first.",
     )
-    page = serializers.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
-    )
-    page_size = serializers.IntegerField(
-        required=False,
-        min_value=1,
-        max_value=MAX_BREAKERS_PER_PAGE,
-        help_text=f"Items per page; default {MAX_BREAKERS_PER_PAGE}.",
-    )
+    page = _page()
+    page_size = _page_size(MAX_BREAKERS_PER_PAGE)
 
 
 class OperationsQuery(StrictSerializer):
@@ -203,15 +208,8 @@ class OperationsQuery(StrictSerializer):
         max_length=MAX_SEARCH_LENGTH,
         help_text="Words in actor, reason, error, id, breaker names and tags; all must match.",
     )
-    page = serializers.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
-    )
-    page_size = serializers.IntegerField(
-        required=False,
-        min_value=1,
-        max_value=MAX_OPERATIONS_PER_PAGE,
-        help_text=f"Items per page; default {MAX_OPERATIONS_PER_PAGE}.",
-    )
+    page = _page()
+    page_size = _page_size(MAX_OPERATIONS_PER_PAGE)
 
 
 class CacheQuery(StrictSerializer):

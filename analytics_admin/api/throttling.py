@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from threading import Lock
-from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
@@ -55,13 +54,17 @@ class WindowCounter:
         self._follow_settings()
         started = self._timer()
         if started >= self._down_until:
-            with _StoreFailures() as attempt:
-                cache, options = self._open()
-                result = self._count(cache, options, key, seconds)
+            try:
+                result = self._count(*self._open(), key, seconds)
+            except Exception as error:
+                if not _is_store_failure(error):
+                    raise
+                # Never the message, which may hold a URL with its password.
+                self._suspend_store(type(error).__name__)
+            else:
                 if self._timer() - started > MAX_HIT_SECONDS:
                     self._suspend_store("it answers slowly")
                 return result
-            self._suspend_store(attempt.reason)
         with self._lock:  # LocMemCache adds and increments in two steps
             return self._count(self._local, {}, key, seconds)
 
@@ -115,31 +118,14 @@ def _memory() -> LocMemCache:
     return memory
 
 
-class _StoreFailures:
-    """Suppresses what a cache raises when its store fails, and keeps the reason."""
-
-    # By class name: drivers share no base class, and the API imports none of them.
-    _names: ClassVar = frozenset({"ConnectionInterrupted", "RedisError", "MemcacheError"})
+def _is_store_failure(error: Exception) -> bool:
+    """Return whether a cache raises this when its store fails."""
     # TypeError and ValueError: the backend read a counter that had just expired.
-    _types: ClassVar = (StoreUnavailable, OSError, DatabaseError, TypeError, ValueError)
-
-    reason = ""
-
-    def __enter__(self) -> "_StoreFailures":
-        return self
-
-    def __exit__(
-        self,
-        cls: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if cls is None:
-            return False
-        self.reason = cls.__name__  # never the message, which may hold a URL with its password
-        return issubclass(cls, self._types) or any(
-            base.__name__ in self._names for base in cls.__mro__
-        )
+    if isinstance(error, StoreUnavailable | OSError | DatabaseError | TypeError | ValueError):
+        return True
+    # By class name: drivers share no base class, and the API imports none of them.
+    names = {base.__name__ for base in type(error).__mro__}
+    return not names.isdisjoint({"ConnectionInterrupted", "RedisError", "MemcacheError"})
 
 
 counter = WindowCounter()

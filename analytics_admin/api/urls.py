@@ -1,6 +1,6 @@
 """The paths of the endpoints, without a trailing slash."""
 
-from django.urls import path
+from django.urls import include, path
 
 from analytics_admin.api.audit import OperationListView, OperationView
 from analytics_admin.api.auth import TokenRefreshView, TokenView
@@ -15,6 +15,11 @@ from analytics_admin.api.breakers import (
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from analytics_admin.api.search_cache import ClearSearchCacheView, SearchCacheView, UndoClearView
 
+breaker_operations = [
+    path("reset", BreakerResetView.as_view(), name="circuit-breaker-reset"),
+    path("control", BreakerControlView.as_view(), name="circuit-breaker-control"),
+    path("probe", BreakerProbeView.as_view(), name="circuit-breaker-probe"),
+]
 urlpatterns = [
     path("analytics/cache", SearchCacheView.as_view(), name="cache"),
     path("analytics/cache/clear", ClearSearchCacheView.as_view(), name="cache-clear"),
@@ -26,21 +31,7 @@ urlpatterns = [
     ),
     path("analytics/circuit-breakers", BreakerListView.as_view(), name="circuit-breakers"),
     path("analytics/circuit-breakers/<str:name>", BreakerView.as_view(), name="circuit-breaker"),
-    path(
-        "analytics/circuit-breakers/<str:name>/reset",
-        BreakerResetView.as_view(),
-        name="circuit-breaker-reset",
-    ),
-    path(
-        "analytics/circuit-breakers/<str:name>/control",
-        BreakerControlView.as_view(),
-        name="circuit-breaker-control",
-    ),
-    path(
-        "analytics/circuit-breakers/<str:name>/probe",
-        BreakerProbeView.as_view(),
-        name="circuit-breaker-probe",
-    ),
+    path("analytics/circuit-breakers/<str:name>/", include(breaker_operations)),
     path("analytics/operations", OperationListView.as_view(), name="operations"),
     path("analytics/operations/<uuid:operation_id>", OperationView.as_view(), name="operation"),
     path("auth/token", TokenView.as_view(), name="token"),
