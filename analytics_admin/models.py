@@ -121,8 +121,7 @@ class Operation(models.Model):
     @property
     def tags(self) -> list[str]:
         """The tags that a clear is limited to; none for a clear of everything."""
-        tags = self.target_fields.get("tags")
-        return [str(tag) for tag in tags] if isinstance(tags, list) else []
+        return [str(tag) for tag in _list(self.target_fields.get("tags"))]
 
     @property
     def clear_mode(self) -> str:
@@ -133,11 +132,11 @@ class Operation(models.Model):
     @property
     def moved_breakers(self) -> dict[str, str]:
         """The state that it moved each circuit breaker to, of the first hundred, by name."""
-        results = self.outcome_fields.get("results")
-        rows = (
-            [row for row in results if isinstance(row, dict)] if isinstance(results, list) else []
-        )
-        return {row["name"]: str(row.get("to", "")) for row in rows if _texts([row.get("name")])}
+        return {
+            row["name"]: str(row.get("to", ""))
+            for row in _list(self.outcome_fields.get("results"))
+            if isinstance(row, dict) and isinstance(row.get("name"), str)
+        }
 
     @property
     def moved_count(self) -> int | None:
@@ -148,8 +147,7 @@ class Operation(models.Model):
     @property
     def reached_names(self) -> list[str]:
         """The circuit breakers that a failed operation had changed, the first hundred."""
-        names = self.outcome_fields.get("names")
-        return _texts(names) if isinstance(names, list) else []
+        return _texts(_list(self.outcome_fields.get("names")))
 
     @property
     def reached_count(self) -> int | None:
@@ -168,44 +166,43 @@ class TablelessManager(models.Manager[models.Model]):
         return super().get_queryset().none()
 
 
-class SearchCache(models.Model):
-    """No table: the console's entry for the search cache, and the console's permissions."""
+class _Tableless(models.Model):
+    """A model without a table, for the console's entry and its permissions."""
 
     objects = TablelessManager()
 
     class Meta:
+        abstract = True
         managed = False
         base_manager_name = "objects"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name)
+
+
+class SearchCache(_Tableless):
+    """No table: the console's entry for the search cache, and the console's permissions."""
+
+    class Meta(_Tableless.Meta):
         verbose_name = _("search cache")
         verbose_name_plural = _("search cache")
-        default_permissions = ()
         permissions = (
             ("view_console", _("Can see the analytics console")),
             ("clear_search_cache", _("Can clear the search cache")),
         )
 
-    def __str__(self) -> str:
-        return str(self._meta.verbose_name)
 
-
-class CircuitBreaker(models.Model):
+class CircuitBreaker(_Tableless):
     """No table: the console's entry for the circuit breakers, and their permissions."""
 
-    objects = TablelessManager()
-
-    class Meta:
-        managed = False
-        base_manager_name = "objects"
+    class Meta(_Tableless.Meta):
         verbose_name = _("circuit breaker")
         verbose_name_plural = _("circuit breakers")
-        default_permissions = ()
         permissions = (
             ("reset_circuit_breakers", _("Can reset circuit breakers")),
             ("control_circuit_breakers", _("Can hold and release circuit breakers")),
         )
-
-    def __str__(self) -> str:
-        return str(self._meta.verbose_name)
 
 
 def with_zone(at: datetime) -> datetime:
@@ -216,6 +213,10 @@ def with_zone(at: datetime) -> datetime:
 def as_stored(at: datetime) -> datetime:
     """Return an aware time as rows have it: in the current zone where USE_TZ is off."""
     return at if settings.USE_TZ else timezone.make_naive(at)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _texts(values: list[Any]) -> list[str]:
