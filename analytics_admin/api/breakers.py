@@ -24,20 +24,14 @@ from analytics_admin.api.serializers import (
     StrictSerializer,
 )
 from analytics_admin.models import Operation
-from analytics_admin.services.breakers.operations import (
-    allow_probe,
-    forget_breaker,
-    reset_circuit_breakers,
-    set_breaker_control,
-)
-from analytics_admin.services.breakers.queries import describe_breaker, page_breakers
+from analytics_admin.services.breakers import operations, queries
 from analytics_admin.services.errors import StoreUnavailable
 from analytics_admin.services.json import to_json
 
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
-        page = page_breakers(**self.read_query(request, BreakersQuery))
+        page = queries.page_breakers(**self.read_query(request, BreakersQuery))
         return page_response(page, page.breakers, states=dict(page.states))
 
 
@@ -46,7 +40,9 @@ class ResetCircuitBreakersView(OperatorView):
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ResetBody)
-        return operation_response(reset_circuit_breakers(actor=actor_of(request), **options))
+        return operation_response(
+            operations.reset_circuit_breakers(actor=actor_of(request), **options)
+        )
 
 
 class BreakerView(ReadView):
@@ -59,12 +55,12 @@ class BreakerView(ReadView):
 
     def get(self, request: Request, name: str) -> Response:
         self.read_query(request, NoQuery)
-        detail = describe_breaker(name)
+        detail = queries.describe_breaker(name)
         return Response(to_json(detail), headers={"ETag": etag(detail.status.generation)})
 
     def delete(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
-        return operation_response(forget_breaker(name=name, **arguments))
+        return operation_response(operations.forget_breaker(name=name, **arguments))
 
 
 class BreakerResetView(OperatorView):
@@ -72,7 +68,7 @@ class BreakerResetView(OperatorView):
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
-        return operation_response(reset_circuit_breakers(names=[name], **arguments))
+        return operation_response(operations.reset_circuit_breakers(names=[name], **arguments))
 
 
 class BreakerControlView(OperatorView):
@@ -80,7 +76,7 @@ class BreakerControlView(OperatorView):
 
     def put(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name, body=ControlBody)
-        return operation_response(set_breaker_control(name=name, **arguments))
+        return operation_response(operations.set_breaker_control(name=name, **arguments))
 
 
 class BreakerProbeView(OperatorView):
@@ -88,7 +84,7 @@ class BreakerProbeView(OperatorView):
 
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
-        return operation_response(allow_probe(name=name, **arguments))
+        return operation_response(operations.allow_probe(name=name, **arguments))
 
 
 def _read_arguments(
@@ -111,6 +107,6 @@ def _expected_generation(request: Request, name: str) -> str | None:
         return None
     if len(generations) > 1:
         with suppress(StoreUnavailable):  # the operation will report it
-            current = describe_breaker(name).status.generation
+            current = queries.describe_breaker(name).status.generation
             return current if current in generations else generations[0]
     return generations[0]
