@@ -104,8 +104,7 @@ class StoreAddress:
 
 def unix_store(path: Path) -> StoreAddress:
     """Return the address of a store on a Unix socket, without credentials."""
-    base = f"unix://{quote(str(path))}"
-    return StoreAddress(base=base, database=0, options={}, username="", password="")
+    return store_address(f"unix://{quote(str(path))}")
 
 
 def store_address(url: str) -> StoreAddress:
@@ -133,9 +132,8 @@ def _network_address(parts: SplitResult) -> StoreAddress:
 
 
 def _unix_address(parts: SplitResult) -> StoreAddress:
-    if not parts.path.strip("/") or parts.fragment or (parts.netloc and "@" not in parts.netloc):
-        raise ValueError
-    if parts.hostname or parts.port:
+    has_host = parts.hostname or parts.port or (parts.netloc and "@" not in parts.netloc)
+    if has_host or parts.fragment or not parts.path.strip("/"):
         raise ValueError
     return _address(parts, base=f"unix://{quote(unquote(parts.path))}", database="0")
 
@@ -184,14 +182,10 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:
     """Allow readers beside one writer; other writers wait up to 5 s."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    options: dict[str, Any] = {
-        "timeout": 5,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": pragmas,
-    }
-    options |= config.get("OPTIONS", {})
-    options["timeout"] = float(options["timeout"])
-    return config | {"OPTIONS": options}
+    own = {"transaction_mode": "IMMEDIATE", "init_command": pragmas}
+    given = config.get("OPTIONS", {})
+    timeout = float(given.get("timeout", 5))  # a URL has it as text
+    return config | {"OPTIONS": own | given | {"timeout": timeout}}
 
 
 def _postgres(config: dict[str, Any]) -> dict[str, Any]:

@@ -143,11 +143,9 @@ def _cache(name: str, offset: int) -> dict[str, Any]:
         "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
         "SOCKET_CONNECT_TIMEOUT": 0.5,
         "SOCKET_TIMEOUT": 0.5,
+        "USERNAME": _store.username,
+        "PASSWORD": _store.password,
     }
-    if _store.username:
-        options["USERNAME"] = _store.username
-    if _store.password:
-        options["PASSWORD"] = _store.password
     if DEBUG and not REDIS_URL_IS_SET:
         options["CONNECTION_POOL_CLASS"] = "project.embedded_store.EmbeddedStorePool"
     return {

@@ -7,20 +7,12 @@ from typing import NamedTuple
 EDITION = 1
 """Increase it with any change to ``products``: the index file is named after it."""
 
-COLOURS = (
-    "red",
-    "green",
-    "blue",
-    "yellow",
-    "black",
-    "white",
-    "grey",
-    "brown",
-    "orange",
-    "purple",
-    "turquoise",
-    "ivory",
-)
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+COLOURS = _words("red green blue yellow black white grey brown orange purple turquoise ivory")
 FINISHES = ("plain", "striped", "hand-made", "polished", "patterned")
 PLACES = ("by the window", "in a small flat", "out of doors", "for guests", "for every day")
 CARE = ("Wipe it with a damp cloth.", "Keep it dry.", "It grows better with age.")
@@ -38,10 +30,6 @@ class Product(NamedTuple):
     number: int
     title: str
     text: str
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
 
 
 ROOMS = (
