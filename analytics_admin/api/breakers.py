@@ -75,7 +75,7 @@ class BreakerControlView(OperatorView):
     action = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
 
     def put(self, request: Request, name: str) -> Response:
-        arguments = _read_arguments(self, request, name, body=ControlBody)
+        arguments = _read_arguments(self, request, name, ControlBody)
         return operation_response(operations.set_breaker_control(name=name, **arguments))
 
 
@@ -88,11 +88,7 @@ class BreakerProbeView(OperatorView):
 
 
 def _read_arguments(
-    view: OperatorView,
-    request: Request,
-    name: str,
-    *,
-    body: type[StrictSerializer] = OperationBody,
+    view: OperatorView, request: Request, name: str, body: type[StrictSerializer] = OperationBody
 ) -> dict[str, Any]:
     """Return the arguments, but for the name, of an operation on the breaker in the path."""
     options = view.read_body(request, body)

@@ -69,7 +69,7 @@ def _endpoint(
             for parameter in operation.get("parameters", ())
         ],
         "body": _fields(body_schema, required=body_schema.get("required", ())),
-        "curl": _curl(method, path, operation, examples, base),
+        "curl": _curl(method, base + path, operation, examples),
         "request_examples": examples,
         "responses": [
             _response(status, _resolve(document, response))
@@ -125,16 +125,10 @@ def _examples(content: Document) -> list[tuple[str, str]]:
     ]
 
 
-def _curl(
-    method: str,
-    path: str,
-    operation: Document,
-    examples: Sequence[tuple[str, str]],
-    base: str,
-) -> str:
+def _curl(method: str, url: str, operation: Document, examples: Sequence[tuple[str, str]]) -> str:
     for name, value in PATH_EXAMPLES.items():
-        path = path.replace(f"{{{name}}}", value)
-    words = ["curl", *(() if method == "GET" else ("-X", method)), shlex.quote(base + path)]
+        url = url.replace(f"{{{name}}}", value)
+    words = ["curl", *(() if method == "GET" else ("-X", method)), shlex.quote(url)]
     if "security" in operation:
         words.append('-H "Authorization: Bearer $TOKEN"')
     if operation.get("requestBody", {}).get("required"):

@@ -5,6 +5,7 @@ CircuitOpenMiddleware responds while the circuit is open.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
@@ -17,6 +18,7 @@ from project.demo.search import search
 
 MAX_QUERY_LENGTH = 200
 MAX_PAGE = 1000
+Headers = Mapping[str, str]
 PARAMETERS = ("q", "page")
 
 
@@ -28,9 +30,8 @@ class BadSearch(ValueError):
 def search_view(request: HttpRequest) -> JsonResponse:
     """Respond to a search with one page of results; docs/tutorial.md shows one."""
     if request.method not in ("GET", "HEAD"):
-        response = _error(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
-        response["Allow"] = "GET, HEAD"
-        return response
+        detail = f'Method "{request.method}" not allowed.'
+        return _error(405, "method_not_allowed", detail, {"Allow": "GET, HEAD"})
     try:
         query, page = _read(request)
     except BadSearch as error:
@@ -38,20 +39,14 @@ def search_view(request: HttpRequest) -> JsonResponse:
     try:
         lookup = search(query, page)
     except BackendDown:
-        response = _error(503, "search_unavailable", "The search does not answer now.")
-        response["Retry-After"] = "1"
-        return response
-    response = _page(query, page, lookup.value)
-    response["X-Cache"] = lookup.state
-    response["Age"] = str(int(lookup.age))
-    return response
-
-
-def _page(query: str, page: int, matches: dict[str, Any]) -> JsonResponse:
-    pages = max(1, math.ceil(matches["count"] / PAGE_SIZE))
+        detail = "The search does not answer now."
+        return _error(503, "search_unavailable", detail, {"Retry-After": "1"})
+    headers = {"X-Cache": lookup.state, "Age": str(int(lookup.age))}
+    pages = max(1, math.ceil(lookup.value["count"] / PAGE_SIZE))
     if page > pages:
-        return _error(404, "not_found", f"There is no page {page}; the last one is {pages}.")
-    return _json({"query": query, "page": page, "pages": pages, **matches})
+        detail = f"There is no page {page}; the last one is {pages}."
+        return _error(404, "not_found", detail, headers)
+    return _json({"query": query, "page": page, "pages": pages, **lookup.value}, 200, headers)
 
 
 def _read(request: HttpRequest) -> tuple[str, int]:
@@ -85,12 +80,11 @@ def _read_page(digits: str) -> int:
     return int(digits)
 
 
-def _error(status: int, code: str, detail: str) -> JsonResponse:
-    return _json({"detail": detail, "code": code}, status=status)
+def _error(status: int, code: str, detail: str, headers: Headers | None = None) -> JsonResponse:
+    return _json({"detail": detail, "code": code}, status, headers or {})
 
 
-def _json(body: dict[str, Any], *, status: int = 200) -> JsonResponse:
+def _json(body: dict[str, Any], status: int, headers: Headers) -> JsonResponse:
     compact = {"ensure_ascii": False, "separators": (",", ":")}
-    response = JsonResponse(body, status=status, json_dumps_params=compact)
-    response["Cache-Control"] = "no-store"
-    return response
+    headers = {"Cache-Control": "no-store", **headers}
+    return JsonResponse(body, status=status, headers=headers, json_dumps_params=compact)
