@@ -130,14 +130,15 @@ def test_a_cancelled_waiter_ends_nobody_elses_wait(cache):
 
 def test_a_call_that_would_block_its_own_loop_computes_for_itself(cache):
     async def main() -> Any:
-        go_on = asyncio.Event()
+        begun, go_on = asyncio.Event(), asyncio.Event()
 
         async def compute() -> str:
+            begun.set()
             await go_on.wait()
             return "found"
 
         first = asyncio.create_task(cache.aget_or_compute("q", compute))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         watch = Stopwatch()
         meanwhile = cache.get_or_compute("q", lambda: "meanwhile")
         took = watch.seconds
