@@ -5,6 +5,7 @@ Not pickle: whoever can write to the store must not be able to run code here.
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 
@@ -38,12 +39,8 @@ def encode(value: Any) -> str:
         raise UnstorableValue(f"value cannot be written: {error}") from None
 
 
-def decode(text: str) -> Any:
-    """Return the value that ``encode`` wrote."""
-    return _decode(text)
-
-
-_decode = json.JSONDecoder().decode
+decode: Callable[[str], Any] = json.JSONDecoder().decode
+"""Returns the value that ``encode`` wrote."""
 
 
 def _check(value: Any, place: str) -> None:  # noqa: C901  one branch per type that survives

@@ -4,11 +4,13 @@ django-redis shares one pool per URL, so the time-outs of the first alias to con
 Here each caller states its own, and nothing is retried. The other options are the alias' own.
 """
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
 from importlib.resources import files
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
@@ -16,15 +18,23 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import RedisError
 
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class StoreUnavailable(OperatorError):
     """The store behind a cache alias did not carry out a request; ``reason`` holds no secret."""
 
     code = "store_unavailable"
+
+
+class StoreFull(StoreUnavailable):
+    """The store answers, but has no memory left for a write."""
 
 
 class OutcomeUnknown(OperatorError):
@@ -85,6 +95,23 @@ def explain_error(error: BaseException) -> Message:
     return Message(_("the store's settings are not usable"))
 
 
+def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise StoreUnavailable, or StoreFull, for the client's errors, without any secret."""
+
+    @wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except (RedisError, OSError) as error:
+            reason = explain_error(error)
+            is_full = reason == _REASONS["OutOfMemoryError"]
+            raise (StoreFull if is_full else StoreUnavailable)(reason) from None
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
+            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
+
+    return wrapper
+
+
 def is_local_memory(alias: str) -> bool:
     """Return whether the alias is Django's in-process cache, which other processes do not see."""
     try:
@@ -95,10 +122,16 @@ def is_local_memory(alias: str) -> bool:
 
 @contextmanager
 def operation_client(alias: str, *, timeout: float) -> Iterator[Any]:
-    """Provide a client for one operation and close its connections afterwards."""
+    """Provide a client for one operation and close its connections afterwards.
+
+    Raises:
+        StoreUnavailable: for whatever the client raises, without any secret.
+    """
     client = dedicated_client(alias, timeout=timeout)
     try:
         yield client
+    except RedisError as error:
+        raise StoreUnavailable(explain_error(error)) from None
     finally:
         client.connection_pool.disconnect()
 
@@ -135,6 +168,12 @@ def dedicated_client(alias: str, *, timeout: float) -> Any:
 def load_script(package: str, name: str) -> str:
     """Return the text of ``lua/NAME.lua`` in the folder of the package."""
     return files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+@cache
+def script_hash(script: str) -> str:
+    """Return the hash by which a server knows a script that it has run or loaded."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class CommandPacker(HiredisRespSerializer):

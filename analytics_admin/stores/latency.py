@@ -5,11 +5,15 @@ processor time, are not blamed on the store.
 """
 
 import asyncio
+import statistics
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from analytics_admin.i18n import Message, gettext_noop
 
 T = TypeVar("T")
 
@@ -26,6 +30,9 @@ LATE_SECONDS = 0.015
 """A thread or event loop that resumes this much later than planned lacks processor time."""
 
 LONG_AGO = -1e9
+
+TOO_SLOW = Message(gettext_noop("the store answers too slowly"))
+NO_REPLY = Message(gettext_noop("the store did not answer in time"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,16 @@ class QueuedWait:
             return False
         self._start, self._is_extended = RequestStart(), True
         return True
+
+
+def is_quick(check: Callable[[], None]) -> bool:
+    """Return whether a store passes the check quickly more often than not."""
+    durations = []
+    for _ in range(3):
+        began = time.monotonic()
+        check()
+        durations.append(time.monotonic() - began)
+    return statistics.median(durations) <= SLOW_ANSWER_SECONDS
 
 
 def _lacks_processor() -> bool:

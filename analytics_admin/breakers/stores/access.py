@@ -5,7 +5,6 @@ MAX_WAIT_SECONDS, or in the caller's thread on a MemoryStore.
 """
 
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from typing import TypeVar
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.i18n import Message, gettext_noop
 from analytics_admin.stores import latency
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 from analytics_admin.stores.latency import LatencyBudget, QueuedWait, RequestStart
@@ -27,7 +25,6 @@ logger = logging.getLogger("analytics_admin.breakers")
 T = TypeVar("T")
 Job = Callable[[BreakerStore], T]
 
-TOO_SLOW_MESSAGE = Message(gettext_noop("the store answers too slowly"))
 _LOST = (StoreUnavailable, TimeoutError, ExecutorShutDown)
 
 
@@ -157,7 +154,7 @@ class StoreAccess:
         if executor is self._executor:
             self._latency.note_progress()
             if self._latency.charge(start):
-                raise StoreUnavailable(TOO_SLOW_MESSAGE)
+                raise StoreUnavailable(latency.TOO_SLOW)
         return result
 
     def _lose(self, executor: StoreExecutor, error: BaseException) -> MemoryStore:
@@ -167,7 +164,7 @@ class StoreAccess:
                 return self.stand_in or self._make_stand_in()
             reason = _reason(error)
             if self._latency.is_reduced and isinstance(error, TimeoutError):
-                reason = TOO_SLOW_MESSAGE
+                reason = latency.TOO_SLOW
             stand_in = self.stand_in = self._make_stand_in()
             self._replace_executor()
         executor.shut_down()
@@ -220,16 +217,12 @@ class StoreAccess:
                 self._store_changed(None)
 
     def _is_back(self) -> bool:
-        durations = []
-        for _ in range(3):
-            began = time.monotonic()
-            try:
-                self._store().check_writable()
-            except StoreUnavailable:
-                return False
-            durations.append(time.monotonic() - began)
-        return statistics.median(durations) <= latency.SLOW_ANSWER_SECONDS
+        """Say whether the store accepts writes quickly."""
+        try:
+            return latency.is_quick(self._store().check_writable)
+        except StoreUnavailable:
+            return False
 
 
 def _reason(error: BaseException) -> str:
-    return getattr(error, "reason", "the store did not answer in time")
+    return getattr(error, "reason", latency.NO_REPLY)

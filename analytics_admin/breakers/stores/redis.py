@@ -3,15 +3,13 @@
 Each operation is one round trip per batch.
 """
 
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, wraps
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from django.core.cache import caches
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
@@ -24,15 +22,11 @@ from analytics_admin.breakers.stores.base import (
     MoveOutcome,
     Reading,
     Report,
-    StoreUnavailable,
     Survey,
 )
-from analytics_admin.i18n import Message
-from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import dedicated_client, explain_error
+from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
 
-P = ParamSpec("P")
-R = TypeVar("R")
+T = TypeVar("T")
 
 BATCH = 500
 """Breakers per script call, so that one call takes the server under about 5 ms."""
@@ -40,21 +34,6 @@ SAMPLE_NAME = ("Aa0._:-" * 15)[:100]
 """A name with every kind of character, to learn the form of the keys."""
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """A script, its keys, its arguments."""
-
-
-def _store_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise StoreUnavailable for the client's errors, with messages that hold no secret."""
-
-    @wraps(method)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(explain_error(error)) from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
-
-    return wrapper
 
 
 class RedisStore:
@@ -66,7 +45,7 @@ class RedisStore:
         self._index = str(self._cache.make_key("breakers"))
         self._non_closed = f"{self._index}:astir"
 
-    @_store_errors
+    @translate_errors
     def add(self, reports: Sequence[Report]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         for batch in _batched(reports, BATCH):
@@ -76,7 +55,7 @@ class RedisStore:
                 reading.snapshots[report.name] = codec.decode_snapshot(row)
         return reading
 
-    @_store_errors
+    @translate_errors
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(_unique(activity_of, names), BATCH))
@@ -90,7 +69,7 @@ class RedisStore:
                 _add_row(reading, name, *row)
         return reading
 
-    @_store_errors
+    @translate_errors
     def read_transitions(self, names: Sequence[str]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         batches = list(_batched(names, BATCH))
@@ -102,7 +81,7 @@ class RedisStore:
                 reading.transitions[name] = codec.decode_transitions(moves)
         return reading
 
-    @_store_errors
+    @translate_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         outcomes: list[MoveOutcome] = []
         for batch in _batched(moves, BATCH):
@@ -116,7 +95,7 @@ class RedisStore:
             ]
         return outcomes
 
-    @_store_errors
+    @translate_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
         refused, retired = self._run(
             scripts.REGISTER,
@@ -127,7 +106,7 @@ class RedisStore:
             self._client.unlink(*(key for name in batch for key in self._keys_of(name)))
         return [codec.decode_text(name) for name in refused]
 
-    @_store_errors
+    @translate_errors
     def survey(
         self,
         names: Sequence[str],
@@ -159,7 +138,7 @@ class RedisStore:
             reading=reading,
         )
 
-    @_store_errors
+    @translate_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         at, row, seen_at, moves, failures, periods, policies, windows = self._run(
             scripts.INSPECT,
@@ -181,28 +160,28 @@ class RedisStore:
             windows=codec.decode_windows(windows),
         )
 
-    @_store_errors
+    @translate_errors
     def transitions(self, name: str) -> list[TransitionRecord]:
         moves = self._client.lrange(f"{self._key(name)}:moves", 0, -1)
         return [codec.decode_transition(row) for row in moves]
 
-    @_store_errors
+    @translate_errors
     def forget(self, name: str, *, generation: str) -> bool:
         keys = [self._index, self._non_closed, *self._keys_of(name)]
         return bool(self._run(scripts.FORGET, keys, [name, generation]))
 
-    @_store_errors
+    @translate_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._index}:probe", 1, ex=60)
         self._run(*self._adding([]))
 
-    @_store_errors
+    @translate_errors
     def may_evict(self) -> bool:
         """Return whether the server may evict keys without expiry when its memory is full."""
         memory = self._client.info("memory")
         return bool(memory["maxmemory"]) and str(memory["maxmemory_policy"]).startswith("allkeys")
 
-    @_store_errors
+    @translate_errors
     def is_persistent(self) -> bool:
         """Return whether the server keeps its data over a restart."""
         if self._client.info("persistence")["aof_enabled"]:
@@ -231,7 +210,7 @@ class RedisStore:
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its hash; load it if the server does not have it."""
         try:
-            return self._client.evalsha(_sha(script), len(keys), *keys, *arguments)
+            return self._client.evalsha(script_hash(script), len(keys), *keys, *arguments)
         except NoScriptError:  # it did not run, so running it again repeats nothing
             return self._pipe([(script, keys, arguments)], loading={script})[0]
 
@@ -247,17 +226,9 @@ class RedisStore:
         for script in loading:
             pipeline.script_load(script)
         for script, keys, arguments in calls:
-            pipeline.evalsha(_sha(script), len(keys), *keys, *arguments)
+            pipeline.evalsha(script_hash(script), len(keys), *keys, *arguments)
         answers: list[Any] = pipeline.execute()
         return answers[len(loading) :]
-
-
-@cache
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-T = TypeVar("T")
 
 
 def _unique(first: Sequence[str], names: Sequence[str]) -> list[str]:

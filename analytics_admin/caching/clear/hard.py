@@ -18,7 +18,6 @@ from analytics_admin.caching.clear.outcome import (
     Progress,
     confirm_outcome,
     interrupted,
-    translate_redis_errors,
 )
 from analytics_admin.caching.clear.removal import remove_keys
 from analytics_admin.caching.epochs import (
@@ -96,7 +95,7 @@ def preview(*, exact: bool = False) -> ClearPreview:
         keys = memory.count(alias, keyspace(alias))
         content = Survey(keys=keys, exact=True, bytes=None, foreign=None)
     else:
-        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+        with operation_client(alias, timeout=TIMEOUT) as client:
             content = survey(client, alias, dedicated=dedicated, exact=exact)
     load, load_unknown, now = None, "", time.time()
     try:
@@ -128,7 +127,7 @@ def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
         keys = memory.clear(alias, keyspace(alias))
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
     on_progress = on_progress or (lambda removed: None)
-    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+    with operation_client(alias, timeout=TIMEOUT) as client:
         if dedicated and (flushed := _flush(client, alias, on_progress)) is not None:
             return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
         keys = _unlink(client, alias, on_progress)
@@ -216,9 +215,6 @@ def _can_read(alias: str, key: str, record: EpochRecord) -> bool:
     Epochs are random, so only this database holds this record. If the alias does not answer, its
     settings are believed.
     """
-    with (
-        suppress(RedisError, StoreUnavailable),
-        operation_client(alias, timeout=PROBE_TIMEOUT) as client,
-    ):
+    with suppress(StoreUnavailable), operation_client(alias, timeout=PROBE_TIMEOUT) as client:
         return read_record(client, key) == record
     return False

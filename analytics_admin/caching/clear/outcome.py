@@ -33,15 +33,6 @@ NO_REPLY_TO_SOFT_CLEAR = Message(_("the store did not answer during the soft cle
 NO_REPLY_TO_UNDO = Message(_("the store did not answer during the undo"))
 
 
-@contextmanager
-def translate_redis_errors() -> Iterator[None]:
-    """Raise StoreUnavailable for whatever the client raises, without any secret."""
-    try:
-        yield
-    except RedisError as error:
-        raise StoreUnavailable(explain_error(error)) from None
-
-
 def interrupted(error: RedisError, removed: int) -> StoreUnavailable:
     """Return the exception for a store that fails after so many keys were removed."""
     message = _("%(reason)s; keys removed before that: %(number)d")
@@ -62,7 +53,7 @@ def confirm_outcome(
     try:
         yield
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as client:
+        with suppress(StoreUnavailable), operation_client(alias, timeout=CONFIRM_TIMEOUT) as client:
             record = read_record(client, record_key(alias))
             if record is not None and is_done(record):
                 return

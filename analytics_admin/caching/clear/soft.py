@@ -12,7 +12,6 @@ from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_UNDO,
     TIMEOUT,
     confirm_outcome,
-    translate_redis_errors,
 )
 from analytics_admin.caching.epochs import EpochRecord, decode_record, ensure_record, record_key
 from analytics_admin.caching.stores import memory
@@ -143,7 +142,7 @@ def find_undoable() -> UndoableClear | None:
     if is_local_memory(alias):
         record, now = memory.read_record(alias)
     else:
-        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+        with operation_client(alias, timeout=TIMEOUT) as client:
             raw, now = _read(client, record_key(alias))
         record = decode_record(raw)
     if record is None or record.undone(now=now) is None:
@@ -173,7 +172,7 @@ def _change(
         if not memory.change_record(alias, change, create=create):
             raise NothingToUndo
         return
-    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+    with operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
         if create:
             ensure_record(client, key)

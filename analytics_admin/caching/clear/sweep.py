@@ -8,7 +8,6 @@ from analytics_admin.caching.clear.outcome import (
     TIMEOUT,
     Progress,
     interrupted,
-    translate_redis_errors,
 )
 from analytics_admin.caching.clear.removal import scan_leftovers
 from analytics_admin.caching.keyspace import keyspace
@@ -54,10 +53,10 @@ def sweep_leftovers(
     alias = app_settings().search_cache
     own = keyspace(alias)
     if is_local_memory(alias):
-        seen, removed = memory.remove_leftovers(alias, own)
+        seen, removed = memory.find_leftovers(alias, own, remove=True)
         return SweepOutcome(alias=alias, seen=seen, removed=removed)
     seen, removed, finished = 0, 0, False
-    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+    with operation_client(alias, timeout=TIMEOUT) as client:
         try:
             for step in scan_leftovers(client, own, remove=True, seconds=seconds):
                 seen, removed = seen + step.examined, removed + step.outdated
@@ -78,9 +77,9 @@ def preview(*, seconds: float | None = None) -> SweepPreview:
     alias = app_settings().search_cache
     own = keyspace(alias)
     if is_local_memory(alias):
-        seen, outdated = memory.count_leftovers(alias, own)
+        seen, outdated = memory.find_leftovers(alias, own, remove=False)
         return SweepPreview(alias=alias, seen=seen, removed=outdated)
-    with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+    with operation_client(alias, timeout=TIMEOUT) as client:
         steps = list(scan_leftovers(client, own, remove=False, seconds=seconds))
     return SweepPreview(
         alias=alias,

@@ -11,14 +11,12 @@ from typing import Any
 
 from django.core.cache import caches
 from redis.exceptions import ConnectionError as StoreConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.clear.outcome import (
     CONFIRM_TIMEOUT,
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
-    translate_redis_errors,
 )
 from analytics_admin.caching.keys import name_tags
 from analytics_admin.caching.stores import memory
@@ -74,7 +72,7 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
     if is_local_memory(alias):
         in_use = memory.count_names(alias, names)
     else:
-        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+        with operation_client(alias, timeout=TIMEOUT) as client:
             in_use = client.exists(*_keys(alias, names))
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -92,7 +90,7 @@ def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
         in_use = memory.delete_names(alias, names)
     else:
         keys = _keys(alias, names)
-        with translate_redis_errors(), operation_client(alias, timeout=TIMEOUT) as client:
+        with operation_client(alias, timeout=TIMEOUT) as client:
             in_use = _delete(client, alias, keys)
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
@@ -103,7 +101,7 @@ def _delete(client: Any, alias: str, keys: list[str]) -> int:
         removed: int = client.delete(*keys)  # one command: all of them or none
         after = _epochs(client, keys)
     except (StoreTimeout, StoreConnectionError):
-        with suppress(RedisError), operation_client(alias, timeout=CONFIRM_TIMEOUT) as retry:
+        with suppress(StoreUnavailable), operation_client(alias, timeout=CONFIRM_TIMEOUT) as retry:
             if _all_changed(before, _epochs(retry, keys)):
                 return sum(epoch is not None for epoch in before)
         raise OutcomeUnknown(NO_REPLY_TO_CLEAR) from None

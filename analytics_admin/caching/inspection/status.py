@@ -12,18 +12,12 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.cache import caches
-from redis.exceptions import RedisError
 
 from analytics_admin.caching.epochs import RECORD_NAME, decode_record, record_key
 from analytics_admin.caching.inspection.survey import MAX_TAGS, Survey, resized, survey
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
-from analytics_admin.stores.client import (
-    StoreUnavailable,
-    explain_error,
-    is_local_memory,
-    operation_client,
-)
+from analytics_admin.stores.client import StoreUnavailable, is_local_memory, operation_client
 
 TIMEOUT = 0.5
 """Seconds to wait for connecting and for each reply."""
@@ -78,14 +72,9 @@ def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Insp
     """
     if is_local_memory(alias):
         return _inspect_memory(alias)
-    try:
-        with operation_client(alias, timeout=TIMEOUT) as client:
-            answer = _query(client, alias)
-            content, info = _survey(
-                client, alias, answer, dedicated=dedicated, max_age=max_survey_age
-            )
-    except RedisError as error:
-        raise StoreUnavailable(explain_error(error)) from None
+    with operation_client(alias, timeout=TIMEOUT) as client:
+        answer = _query(client, alias)
+        content, info = _survey(client, alias, answer, dedicated=dedicated, max_age=max_survey_age)
     return Inspection(
         survey=content,
         undo_until=_undo_until(answer.record, answer.now),

@@ -4,24 +4,20 @@ A clear, or a flush of the search cache's database, does not reach them there.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from django.core.cache import caches
-from redis.exceptions import RedisError
 
 from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
-from analytics_admin.i18n import Message
-from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
-    StoreUnavailable,
     dedicated_client,
-    explain_error,
     is_local_memory,
     load_script,
+    translate_errors,
 )
 
 MINUTES_KEPT = 1440
@@ -81,15 +77,19 @@ def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> S
 
 
 class RedisStatisticsStore:
-    """One hash of counts per bucket, and for a while a mark of each sender's last batch."""
+    """One hash of counts per bucket, and for a while a mark of each sender's last batch.
+
+    It is used every ten seconds: no connection stays idle meanwhile.
+    """
 
     def __init__(self, alias: str, search_alias: str, *, timeout: float) -> None:
         self._client = dedicated_client(alias, timeout=timeout)
         self._make_key = caches[alias].make_key
         self._search_alias = search_alias
 
+    @translate_errors
     def add(self, sender: str, batches: Sequence[Batch]) -> None:
-        with self._connected():
+        with closing(self):
             for start in range(0, len(batches), _MAX_BATCHES_PER_CALL):
                 pipeline = self._client.pipeline(transaction=False)
                 for batch in batches[start : start + _MAX_BATCHES_PER_CALL]:
@@ -99,8 +99,9 @@ class RedisStatisticsStore:
                     pipeline.eval(_ADD, 3, *keys, batch.name, *ttls, *_amounts(batch.counts))
                 pipeline.execute()
 
+    @translate_errors
     def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
-        with self._connected():
+        with closing(self):
             pipeline = self._client.pipeline(transaction=False)
             for bucket in buckets:
                 pipeline.hmget(self._key(bucket), COUNT_NAMES)
@@ -115,17 +116,6 @@ class RedisStatisticsStore:
     def _full_key(self, name: str) -> str:
         """On a cluster, the braces put all these keys on one node."""
         return str(self._make_key(f"{{search_cache:{self._search_alias}}}:{name}"))
-
-    @contextmanager
-    def _connected(self) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(explain_error(error)) from None
-        except (ValueError, OverflowError) as error:
-            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
-        finally:
-            self.close()  # used every ten seconds: no connection stays idle meanwhile
 
 
 class MemoryStatisticsStore:

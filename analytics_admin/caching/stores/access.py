@@ -5,7 +5,6 @@ hang there, and what an event loop must not wait for.
 """
 
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -15,17 +14,22 @@ from typing import TypeVar
 
 from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
 from analytics_admin.i18n import Message, gettext_noop
-from analytics_admin.stores import latency
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
-from analytics_admin.stores.latency import LONG_AGO, LatencyBudget, QueuedWait, RequestStart
+from analytics_admin.stores.latency import (
+    LONG_AGO,
+    NO_REPLY,
+    TOO_SLOW,
+    LatencyBudget,
+    QueuedWait,
+    RequestStart,
+    is_quick,
+)
 
 logger = logging.getLogger("analytics_admin.caching")
 
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]
 
-TOO_SLOW = Message(gettext_noop("the store answers too slowly"))
-NO_REPLY = Message(gettext_noop("the store did not answer in time"))
 LOST = Message(gettext_noop("the store was lost and is not back yet"))
 
 
@@ -180,7 +184,7 @@ class StoreAccess:
         store: Store | None = None
         with suppress(StoreUnavailable):
             store = self._connect(self)
-            if not _is_quick(store):
+            if not is_quick(store.check_writable):
                 store.close()
                 store = None
         with self._lock:
@@ -196,13 +200,3 @@ class StoreAccess:
                 return
             self._full_logged_at = now
         logger.error("search cache: %s; results are not stored", error.reason)
-
-
-def _is_quick(store: Store) -> bool:
-    """Say whether the store accepts writes, and answers quickly more often than not."""
-    durations = []
-    for _ in range(3):
-        started = time.monotonic()
-        store.check_writable()
-        durations.append(time.monotonic() - started)
-    return statistics.median(durations) <= latency.SLOW_ANSWER_SECONDS

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.client import StoreFull, StoreUnavailable
 
 __all__ = ["Claim", "EntryKeys", "Reading", "Store", "StoreFull", "StoreUnavailable", "Ttl"]
 
 FENCE_LEASES = 10
 """A late computation may still be stored for this many times the lease."""
-
-
-class StoreFull(StoreUnavailable):
-    """The store answers, but has no memory left for a write."""
 
 
 class EntryKeys(NamedTuple):

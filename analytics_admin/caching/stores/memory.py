@@ -210,33 +210,25 @@ def delete_names(alias: str, names: Sequence[str]) -> int:
         return sum(map(caches[alias].delete, names))
 
 
-def remove_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, int]:
-    """Remove the values that count no more; return how many were examined, and removed."""
-    with _lock:
-        examined, outdated = _find_leftovers(alias, keyspace)
-        return examined, delete_names(alias, outdated)
+def find_leftovers(alias: str, keyspace: Keyspace, *, remove: bool) -> tuple[int, int]:
+    """Return how many values were examined, and how many of them count no more.
 
-
-def count_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, int]:
-    """Return how many values were examined, and how many of them count no more."""
-    with _lock:
-        examined, outdated = _find_leftovers(alias, keyspace)
-    return examined, len(outdated)
-
-
-def _find_leftovers(alias: str, keyspace: Keyspace) -> tuple[int, list[str]]:
-    """Return how many values there are, and the names of those that count no more."""
+    The latter are removed if asked to.
+    """
     cache = _cache(alias)
-    record, now = read_record(alias)
     start = len(cache.make_key(""))
-    with cache._lock:
-        owned = _owned(cache, keyspace)
-    names = [key[start:] for key in owned if keyspace.kind_of(key.encode()) == "value"]
-    heads = {name: _head(cache.get(name)) for name in names}
-    outdated = [
-        name for name, head in heads.items() if not is_needed("value", head, record, now=now)
-    ]
-    return len(names), outdated
+    with _lock:
+        record, now = read_record(alias)
+        with cache._lock:
+            owned = _owned(cache, keyspace)
+        names = [key[start:] for key in owned if keyspace.kind_of(key.encode()) == "value"]
+        heads = {name: _head(cache.get(name)) for name in names}
+        outdated = [
+            name for name, head in heads.items() if not is_needed("value", head, record, now=now)
+        ]
+        if remove:
+            delete_names(alias, outdated)
+    return len(names), len(outdated)
 
 
 def _head(value: Any) -> bytes:

@@ -1,31 +1,16 @@
 """The search cache's store on the Redis server behind a cache alias, shared by all processes."""
 
-import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError
 
 from analytics_admin.caching.epochs import new_epoch, new_record
-from analytics_admin.caching.stores.base import (
-    FENCE_LEASES,
-    Claim,
-    EntryKeys,
-    Reading,
-    StoreFull,
-    StoreUnavailable,
-    Ttl,
-)
-from analytics_admin.i18n import Message
-from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.stores.client import explain_error, load_script
+from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
+from analytics_admin.stores.client import load_script, script_hash, translate_errors
 from analytics_admin.stores.pool import ConnectionPool
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 CLOCK_TRUSTED_SECONDS = 60.0
 """Seconds for which this process derives the store's time from its own clock."""
@@ -37,24 +22,6 @@ _FILL = _COMMON + load_script(_PACKAGE, "fill")
 _PUT = _COMMON + load_script(_PACKAGE, "put")
 _RELEASE = load_script(_PACKAGE, "release")
 _REMOVE = load_script(_PACKAGE, "remove")
-
-
-def _translate_store_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise StoreUnavailable for whatever the client raises, without any secret."""
-
-    @wraps(method)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except OutOfMemoryError as error:
-            raise StoreFull(explain_error(error)) from None
-        except (RedisError, OSError) as error:
-            kind = StoreFull if "out of memory" in explain_error(error) else StoreUnavailable
-            raise kind(explain_error(error)) from None
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
-
-    return wrapper
 
 
 class RedisStore:
@@ -69,12 +36,12 @@ class RedisStore:
         self._clock_offset = 0.0  # the store's time minus this process' monotonic clock
         self._clock_trusted_until = 0.0
 
-    @_translate_store_errors
+    @translate_errors
     def read(self, keys: EntryKeys) -> Reading:
         values = self._read((keys.record, keys.entry, *keys.tags))
         return Reading(time.monotonic() + self._clock_offset, values[0], values[2:], values[1])
 
-    @_translate_store_errors
+    @translate_errors
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
         if not entries:
             return []
@@ -83,7 +50,7 @@ class RedisStore:
         now, tags = time.monotonic() + self._clock_offset, values[1 : 1 + len(first.tags)]
         return [Reading(now, values[0], tags, entry) for entry in values[1 + len(tags) :]]
 
-    @_translate_store_errors
+    @translate_errors
     def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
@@ -106,7 +73,7 @@ class RedisStore:
             return Claim(state="fresh", now=now, epochs=epochs, entry=detail)
         return Claim(state="granted", now=now, epochs=epochs, lease=detail.decode())
 
-    @_translate_store_errors
+    @translate_errors
     def fill(
         self, keys: EntryKeys, claim: Claim, text: str | None, ttl: Ttl, *, computed_in: float
     ) -> bool:
@@ -124,11 +91,11 @@ class RedisStore:
         self._set_clock(now_ms, sent_at=sent_at)
         return bool(stored)
 
-    @_translate_store_errors
+    @translate_errors
     def release(self, keys: EntryKeys, claim: Claim) -> None:
         self._run(_RELEASE, (keys.lease,), claim.lease)
 
-    @_translate_store_errors
+    @translate_errors
     def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
         sent_at = time.monotonic()
         _, now_ms = self._run(
@@ -143,16 +110,16 @@ class RedisStore:
         )
         self._set_clock(now_ms, sent_at=sent_at)
 
-    @_translate_store_errors
+    @translate_errors
     def remove(self, keys: EntryKeys) -> bool:
         return bool(self._run(_REMOVE, (keys.entry, keys.lease)))
 
-    @_translate_store_errors
+    @translate_errors
     def clear_tags(self, tag_keys: Sequence[str]) -> None:
         # A missing epoch matches no value; the next value stored creates a new one.
         self._pool.call("DEL", *tag_keys)
 
-    @_translate_store_errors
+    @translate_errors
     def check_writable(self) -> None:
         self._pool.call("SET", self._probe_key, 1, "PX", 1000)
         self._run(_RELEASE, (self._probe_key,), "")
@@ -179,14 +146,9 @@ class RedisStore:
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
         """Run a script by its hash; send its text to a server that does not have it."""
         try:
-            return self._pool.call("EVALSHA", _sha(script), len(keys), *keys, *arguments)
+            return self._pool.call("EVALSHA", script_hash(script), len(keys), *keys, *arguments)
         except NoScriptError:  # refused before it ran, so nothing is done twice
             return self._pool.call("EVAL", script, len(keys), *keys, *arguments)
-
-
-@cache
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _script_keys(keys: EntryKeys) -> tuple[str, ...]:
