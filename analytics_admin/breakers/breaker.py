@@ -4,7 +4,6 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from analytics_admin.breakers.engine import Engine
@@ -159,12 +158,7 @@ class CircuitBreaker:
     def __enter__(self) -> Permit:
         return self._enter(self.acquire())
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         permit = self._leave()
         if error is None:
             permit.succeed()
@@ -174,12 +168,7 @@ class CircuitBreaker:
     async def __aenter__(self) -> Permit:
         return self._enter(await self.aacquire())
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         permit = self._leave()
         if error is None:
             await permit.asucceed()

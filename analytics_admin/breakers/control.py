@@ -4,8 +4,7 @@ All are compare-and-set. With ``expected`` generations they overwrite nothing th
 not seen. Each function has a ``plan_`` twin that returns the same changes without making them.
 """
 
-import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime, state_machine
@@ -302,28 +301,21 @@ def _try_resets(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
             expected=snapshot,
             new=state_machine.reset(snapshot),
             cause="" if label(snapshot) == State.CLOSED else RESET,
-            attempt=secrets.token_hex(8),
         )
         for name, snapshot in waiting.items()
     ]
-    try:
-        outcomes = runtime.operator_store().compare_and_set(moves)
-    except StoreUnavailable:
-        # The reply was lost and the moves may have been made: the store's state now decides.
-        snapshots = runtime.operator_store().load_many(list(waiting)).snapshots
-        if all(_is_reset(snapshots[name], before) for name, before in waiting.items()):
-            return {}
-        raise
     return {
         move.name: outcome.snapshot
-        for move, outcome in zip(moves, outcomes, strict=True)
+        for move, outcome in zip(moves, _outcomes(moves, _is_reset), strict=True)
         if not outcome.won and outcome.snapshot is not None
     }
 
 
-def _is_reset(now: Snapshot | None, before: Snapshot) -> bool:
+def _is_reset(now: Snapshot | None, move: Move) -> bool:
     """Return whether the breaker was reset since: closed, in another generation."""
-    return now is None or (label(now) == State.CLOSED and now.generation != before.generation)
+    return now is None or (
+        label(now) == State.CLOSED and now.generation != _generation(move.expected)
+    )
 
 
 def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
@@ -336,10 +328,7 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
     for name, old in reading.snapshots.items():
         new = state_machine.control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL
-        attempt = secrets.token_hex(8)
-        moves.append(
-            Move(name=name, expected=old, new=new, cause=cause, attempt=attempt, actor=actor)
-        )
+        moves.append(Move(name=name, expected=old, new=new, cause=cause, actor=actor))
     return [
         _change(
             move.name,
@@ -347,19 +336,21 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
             reading.now,
             to_state=display_state(outcome.snapshot, outcome.now),
         )
-        for move, outcome in zip(moves, _hold_outcomes(moves), strict=True)
+        for move, outcome in zip(moves, _outcomes(moves, _is_held), strict=True)
         if outcome.won
     ]
 
 
-def _hold_outcomes(moves: Sequence[Move]) -> list[MoveOutcome]:
+def _outcomes(
+    moves: Sequence[Move], is_made: Callable[[Snapshot | None, Move], bool]
+) -> list[MoveOutcome]:
     """Try the moves; if the reply is lost, the store's state now tells whether all were made."""
     store = runtime.operator_store()
     try:
         return store.compare_and_set(moves)
     except StoreUnavailable:
         reading = store.load_many([move.name for move in moves])
-        if all(_is_held(reading.snapshots[move.name], move) for move in moves):
+        if all(is_made(reading.snapshots[move.name], move) for move in moves):
             return [
                 MoveOutcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
                 for move in moves
@@ -388,12 +379,12 @@ def _probe_change(
 
 def _try_probe(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
     """Try the move; if the reply is lost, the breaker's transitions tell whether it was made."""
-    store, attempt = runtime.operator_store(), secrets.token_hex(8)
-    move = Move(name=name, expected=old, new=new, cause=PROBE_ALLOWED, attempt=attempt, actor=actor)
+    store = runtime.operator_store()
+    move = Move(name=name, expected=old, new=new, cause=PROBE_ALLOWED, actor=actor)
     try:
         (outcome,) = store.compare_and_set([move])
     except StoreUnavailable:
-        if any(transition.attempt == attempt for transition in store.transitions(name)):
+        if any(transition.attempt == move.attempt for transition in store.transitions(name)):
             return True
         raise
     return outcome.won

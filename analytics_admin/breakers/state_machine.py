@@ -5,7 +5,7 @@
 
 import math
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -36,6 +36,9 @@ PROBE_ALLOWED = "probe_allowed"
 
 HOLD_RETRY_SECONDS = 60.0
 """``retry_after`` of a breaker that is held open until an operator releases it."""
+
+WOULD_OPEN = "would_open"
+"""Recorded state of a breaker under METRICS_ONLY that its rules would have opened."""
 
 _PASSING = (State.CLOSED, State.UNKNOWN)
 
@@ -96,6 +99,44 @@ def would_have_opened(snapshot: Snapshot) -> bool:
 def label(snapshot: Snapshot) -> str:
     """Return the recorded name of the breaker's state: the hold, expired or not, else the state."""
     return snapshot.hold.control.value if snapshot.hold else snapshot.state.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A change of one breaker, to be made if it is still at ``expected`` (None: no record).
+
+    A move with a ``cause`` is recorded among the breaker's transitions, with a random
+    ``attempt`` id and the name of the operator, if there is one.
+    """
+
+    name: str
+    expected: Snapshot | None
+    new: Snapshot
+    cause: str = ""
+    attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+    actor: str = ""
+
+    @property
+    def from_label(self) -> str:
+        return "" if self.expected is None else label(self.expected)
+
+    @property
+    def to_label(self) -> str:
+        """The state or hold that begins; a permit under METRICS_ONLY stands for an opening."""
+        begins = self.expected is None or self.expected.generation != self.new.generation
+        hold = self.new.hold
+        if hold is not None and hold.control is Control.METRICS_ONLY and not begins:
+            return WOULD_OPEN
+        return label(self.new)
+
+    @property
+    def ends_quiet(self) -> bool:
+        """Whether the breaker is then closed and not held, as most are."""
+        return self.new.state is State.CLOSED and self.new.hold is None
+
+    def applies_to(self, current: Snapshot | None) -> bool:
+        """Compare only the generation and the permits granted."""
+        return _identity(current) == _identity(self.expected)
 
 
 def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
@@ -189,6 +230,10 @@ def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
     return replace(
         _enter(snapshot, snapshot.state, attempts=snapshot.attempts, wait=snapshot.wait), hold=hold
     )
+
+
+def _identity(snapshot: Snapshot | None) -> tuple[str, int]:
+    return ("", 0) if snapshot is None else (snapshot.generation, snapshot.permits)
 
 
 def _admission_under_hold(hold: Hold, now: float) -> Admission:

@@ -5,7 +5,6 @@ Each method of StoreSync is a job for StoreAccess: it may run on another thread 
 
 import logging
 import random
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -188,9 +187,7 @@ class StoreSync:
         self, store: BreakerStore, state: LocalState, old: Snapshot, new: Snapshot, cause: str = ""
     ) -> tuple[bool, Snapshot]:
         """Try the move; return whether it was made, and the breaker as it is now."""
-        move = Move(
-            name=state.name, expected=old, new=new, cause=cause, attempt=secrets.token_hex(8)
-        )
+        move = Move(name=state.name, expected=old, new=new, cause=cause)
         before, after = move.from_label, move.to_label
         if before == after:  # another probe, or another round of probes
             move, cause = replace(move, cause=""), ""

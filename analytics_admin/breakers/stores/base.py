@@ -10,8 +10,8 @@ from typing import Protocol
 
 from analytics_admin.breakers.history import Activity, History, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.state import Control, Counts, Results, Snapshot, State
-from analytics_admin.breakers.state_machine import control_in_force, label
+from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
+from analytics_admin.breakers.state_machine import Move, control_in_force
 from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
 
 MAX_NAMES = 10_000
 """Names that a site may register. Code that puts data into names makes more."""
-WOULD_OPEN = "would_open"
-"""Recorded state of a breaker under METRICS_ONLY that its rules would have opened."""
 NO_RESULTS = Results()
 
 
@@ -69,44 +67,6 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """A change of one breaker, to be made if it is still at ``expected`` (None: no record).
-
-    A move with a ``cause`` is recorded among the breaker's transitions, with the caller's
-    ``attempt`` id and the name of the operator, if there is one.
-    """
-
-    name: str
-    expected: Snapshot | None
-    new: Snapshot
-    cause: str = ""
-    attempt: str = ""
-    actor: str = ""
-
-    @property
-    def from_label(self) -> str:
-        return "" if self.expected is None else label(self.expected)
-
-    @property
-    def to_label(self) -> str:
-        """The state or hold that begins; a permit under METRICS_ONLY stands for an opening."""
-        begins = self.expected is None or self.expected.generation != self.new.generation
-        hold = self.new.hold
-        if hold is not None and hold.control is Control.METRICS_ONLY and not begins:
-            return WOULD_OPEN
-        return label(self.new)
-
-    @property
-    def ends_quiet(self) -> bool:
-        """Whether the breaker is then closed and not held, as most are."""
-        return self.new.state is State.CLOSED and self.new.hold is None
-
-    def applies_to(self, current: Snapshot | None) -> bool:
-        """Compare only the generation and the permits granted."""
-        return _identity(current) == _identity(self.expected)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveOutcome:
     """Whether a move was made, and what the store holds now."""
 
@@ -140,14 +100,7 @@ class Inspection:
 
     def is_registered(self, keep_for: float | None) -> bool:
         """Return whether the name was used in the last ``keep_for`` seconds, or is held."""
-        if (
-            self.snapshot is not None
-            and control_in_force(self.snapshot, self.now) is not Control.AUTOMATIC
-        ):
-            return True
-        if self.seen_at is None:
-            return False
-        return keep_for is None or self.seen_at > self.now - keep_for
+        return is_in_use(self.snapshot, self.seen_at, now=self.now, keep_for=keep_for)
 
 
 class BreakerStore(Protocol):
@@ -209,5 +162,10 @@ class BreakerStore(Protocol):
         """Write a key that is never read, to check that the store accepts writes."""
 
 
-def _identity(snapshot: Snapshot | None) -> tuple[str, int]:
-    return ("", 0) if snapshot is None else (snapshot.generation, snapshot.permits)
+def is_in_use(
+    snapshot: Snapshot | None, seen_at: float | None, *, now: float, keep_for: float | None
+) -> bool:
+    """Return whether a name was used in the last ``keep_for`` seconds, or is held."""
+    if snapshot is not None and control_in_force(snapshot, now) is not Control.AUTOMATIC:
+        return True
+    return seen_at is not None and (keep_for is None or seen_at > now - keep_for)

@@ -10,7 +10,6 @@ from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, Tran
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
-    control_in_force,
     count_consecutive_failures,
     display_state,
     first_generation,
@@ -23,6 +22,7 @@ from analytics_admin.breakers.stores.base import (
     Reading,
     Report,
     Survey,
+    is_in_use,
 )
 
 
@@ -160,12 +160,7 @@ class MemoryStore:
         return {
             name
             for name, seen_at in self._seen.items()
-            if keep_for is None
-            or seen_at > now - keep_for
-            or (
-                name in self._records
-                and control_in_force(self._records[name], now) is not Control.AUTOMATIC
-            )
+            if is_in_use(self._records.get(name), seen_at, now=now, keep_for=keep_for)
         }
 
     def _forget(self, name: str) -> None:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.history import MAX_TRANSITIONS, RETENTION_SECONDS
 from analytics_admin.breakers.state import Control, Snapshot, State
-from analytics_admin.breakers.state_machine import HOLD_OVER, display_state, label
-from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
+from analytics_admin.breakers.state_machine import HOLD_OVER, WOULD_OPEN, display_state, label
+from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.breakers.timeline import (

@@ -357,13 +357,8 @@ def forget_breaker(
     """
     _require_names([name])
     expected = _generations_by_name([name], expected_generation)
-    return perform(
-        ForgetBreaker(name=name, expected=expected),
-        actor=actor,
-        reason=reason,
-        dry_run=dry_run,
-        operation_id=operation_id,
-    )
+    command = ForgetBreaker(name=name, expected=expected)
+    return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
 
 def allow_probe(
@@ -388,13 +383,8 @@ def allow_probe(
     """
     _require_names([name])
     expected = _generations_by_name([name], expected_generation)
-    return perform(
-        AllowProbe(name=name, expected=expected, actor=actor.name),
-        actor=actor,
-        reason=reason,
-        dry_run=dry_run,
-        operation_id=operation_id,
-    )
+    command = AllowProbe(name=name, expected=expected, actor=actor.name)
+    return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
 
 def _require_names(names: Iterable[Any]) -> None:

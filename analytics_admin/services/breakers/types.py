@@ -16,7 +16,8 @@ from analytics_admin.breakers.history import (
     oldest_period,
 )
 from analytics_admin.breakers.state import Counts, Snapshot, State
-from analytics_admin.breakers.stores.base import WOULD_OPEN, Reading
+from analytics_admin.breakers.state_machine import WOULD_OPEN
+from analytics_admin.breakers.stores.base import Reading
 
 BreakerStatus = status.BreakerStatus
 
