@@ -21,7 +21,6 @@ from analytics_admin.breakers import (
     engine,
     get_breaker,
     permit,
-    registry,
     runtime,
     sync,
 )
@@ -131,8 +130,8 @@ def simulated_breakers() -> Iterator[SimulatedBreakers]:
         undo.enter_context(engine_time(clock))
         for name in ("call_store", "operator_store"):
             undo.enter_context(patch.object(runtime, name, lambda: store))
-        undo.callback(registry.use_engine, runtime.engine)
-        registry.use_engine(simulated)
+        undo.callback(runtime.use_engine, runtime.engine)
+        runtime.use_engine(simulated)
         yield SimulatedBreakers(clock, store)
 
 

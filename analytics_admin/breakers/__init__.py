@@ -9,7 +9,7 @@ def fetch(query): ...
 from analytics_admin.breakers.breaker import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.registry import circuit_breaker, get_breaker
+from analytics_admin.breakers.runtime import circuit_breaker, get_breaker
 
 __all__ = [
     "BreakerPolicy",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime, state_machine
-from analytics_admin.breakers.registry import declared_names, read_registered, registered_names
+from analytics_admin.breakers.runtime import declared_names, read_registered, registered_names
 from analytics_admin.breakers.state import Control, Hold, Snapshot, State, StateChange
 from analytics_admin.breakers.state_machine import (
     CONTROL,

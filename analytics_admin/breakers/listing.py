@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime
-from analytics_admin.breakers.registry import MAX_READ_AT_ONCE, declared_names
+from analytics_admin.breakers.runtime import MAX_READ_AT_ONCE, declared_names
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import display_state
 from analytics_admin.breakers.status import BreakerStatus, build_status

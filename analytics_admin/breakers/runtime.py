@@ -1,17 +1,28 @@
-"""The engine of this process, its store as the settings name it, and its announcements."""
+"""The breakers of this process: their engine, its store as the settings name it, and their names.
+
+Registered breakers are in the store, declared in this process' code, or named in BREAKERS.
+"""
 
 import logging
-from functools import cache
+import re
+import threading
+from collections.abc import Mapping, Sequence, Set
+from functools import cache, lru_cache, partial
+from typing import Any
 
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import StateChange, StoreChange
-from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.stores.base import BreakerStore, Reading
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from analytics_admin.conf import app_settings
+from analytics_admin.conf import SETTING, app_settings
+from analytics_admin.i18n import Message, OperatorError
+from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
 from analytics_admin.stores.client import is_local_memory
 
@@ -19,6 +30,16 @@ logger = logging.getLogger("analytics_admin.breakers")
 
 CALL_TIMEOUT_SECONDS = 0.1
 OPERATOR_TIMEOUT_SECONDS = 0.5
+MAX_NAMES_LISTED = 20
+MAX_READ_AT_ONCE = 100
+"""Up to this many registered breakers are listed and read in one round trip."""
+MAX_NAMED_AT_ONCE = 500
+"""Up to this many named breakers are read in the round trip that checks their registration."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+
+_lock = threading.Lock()
+_breakers: dict[str, CircuitBreaker] = {}
+_options: dict[str, dict[str, Any]] = {}
 
 
 @cache
@@ -71,7 +92,178 @@ def announce(event: StateChange | StoreChange) -> None:
 engine = Engine(call_store, announce)
 
 
+class UnknownBreakers(OperatorError, LookupError):
+    """No breaker is registered under these names; the message lists the first twenty."""
+
+    code = "unknown_breaker"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = sorted(names)
+        listed = ", ".join(self.names[:MAX_NAMES_LISTED])
+        omitted = len(self.names) - MAX_NAMES_LISTED
+        template = _("Unknown circuit breakers: %(names)s")
+        if omitted > 0:
+            template = _("Unknown circuit breakers: %(names)s and %(number)s more")
+        super().__init__(Message(template, names=listed, number=omitted))
+
+
+def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:
+    """Declare the breaker of this name, or return it if it is declared with the same policy.
+
+    ``policy`` takes the fields of BreakerPolicy; ``BREAKERS[name]`` in the settings overrides it.
+
+    Raises:
+        TypeError, ValueError: the name or policy is not valid, or differs from an earlier one.
+    """
+    validate_name(name)
+    declared = BreakerPolicy.from_options(policy)
+    options = {option: getattr(declared, option) for option in policy}
+    with _lock:
+        if _options.setdefault(name, options) != options:
+            raise ValueError(f"circuit breaker {name!r} is declared already, with another policy")
+        return _get_or_create(name)
+
+
+def get_breaker(name: str) -> CircuitBreaker:
+    """Return the breaker declared in this process or in the settings.
+
+    Raises:
+        LookupError: there is none of this name.
+    """
+    with _lock:
+        if name not in _breakers and name not in app_settings().breakers:
+            raise UnknownBreakers([name])
+        return _get_or_create(name)
+
+
+def _get_or_create(name: str) -> CircuitBreaker:
+    """Return the one object of this name; its policy is looked up anew."""
+    effective_policy.cache_clear()
+    if name not in _breakers:
+        _breakers[name] = CircuitBreaker(name, engine, partial(effective_policy, name))
+    return _breakers[name]
+
+
+def validate_name(name: str) -> None:
+    """Check that a name is 1 to 100 of ``A-Z a-z 0-9 . _ : -``, the first alphanumeric.
+
+    Raises:
+        TypeError, ValueError
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a circuit breaker's name must be a string, not {name!r}")
+    if not is_valid_name(name):
+        raise ValueError(
+            f"a circuit breaker's name must be 1 to 100 letters, digits, '.', '_', ':' or '-', "
+            f"the first a letter or digit, not {name[:120]!r}"
+        )
+
+
+def is_valid_name(name: str) -> bool:
+    """Return whether a breaker can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=20_000)  # twice MAX_NAMES, since users enter names
+def effective_policy(name: str) -> BreakerPolicy:
+    """Return the policy in force: BREAKER_DEFAULTS, then the code's, then BREAKERS[name]."""
+    settings = app_settings()
+    merged: Mapping[str, Any] = {
+        **settings.breaker_defaults,
+        **_options.get(name, {}),
+        **settings.breakers.get(name, {}),
+    }
+    return BreakerPolicy.from_options(merged)
+
+
+def use_engine(new: Engine) -> None:
+    """Make every breaker, also those declared later, use this engine."""
+    global engine  # noqa: PLW0603  one per process
+    with _lock:
+        engine = new
+        for breaker in _breakers.values():
+            breaker.use_engine(new)
+
+
+def declared_names() -> set[str]:
+    """Return the names that this process' code or the settings declare."""
+    return {*_breakers, *app_settings().breakers}
+
+
+def registered_names() -> list[str]:
+    """Return the names of all registered breakers, sorted.
+
+    Raises:
+        StoreUnavailable
+    """
+    stored = operator_store().survey([], keep_for=keep_for()).names
+    return sorted(stored | declared_names())
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise UnknownBreakers unless every name is registered (StoreUnavailable without a store)."""
+    _reject_unknown(set(names), set(registered_names()))
+
+
+def read_registered(names: Sequence[str] | None = None) -> Reading:
+    """Return all registered breakers, or those named, sorted by name; usually in one round trip.
+
+    Raises:
+        UnknownBreakers: some of the names are not registered.
+        StoreUnavailable
+    """
+    declared = declared_names()
+    named = declared if names is None else set(names)
+    survey = operator_store().survey(
+        sorted(filter(is_valid_name, named))[:MAX_NAMED_AT_ONCE],
+        keep_for=keep_for(),
+        all_up_to=MAX_READ_AT_ONCE if names is None else 0,
+    )
+    registered, reading = survey.names | declared, survey.reading
+    _reject_unknown(named, registered)
+    wanted = sorted(registered if names is None else named)
+    if unread := [name for name in wanted if name not in reading.snapshots]:
+        reading = reading.joined(operator_store().load_many(unread))
+    return Reading(now=reading.now, snapshots={name: reading.snapshots[name] for name in wanted})
+
+
+def _reject_unknown(names: Set[str], registered: Set[str]) -> None:
+    if unknown := names - registered:
+        raise UnknownBreakers(list(unknown))
+
+
+def policy_layers(name: str) -> dict[str, str]:
+    """Return the layer that sets each option: "BREAKER_DEFAULTS", "code" (of this process) or
+    "BREAKERS". Options that no layer sets are left out."""
+    settings = app_settings()
+    layers: dict[str, Mapping[str, Any]] = {
+        "BREAKER_DEFAULTS": settings.breaker_defaults,
+        "code": _options.get(name, {}),
+        "BREAKERS": settings.breakers.get(name, {}),
+    }
+    return {option: layer for layer, options in layers.items() for option in options}
+
+
+def overridden_options() -> dict[str, list[str]]:
+    """Return by name the options of the code that BREAKERS overrides with other values."""
+    overridden = {}
+    for name, options in app_settings().breakers.items():
+        declared = _options.get(name, {})
+        effective = effective_policy(name)
+        changed = [
+            key for key in options if key in declared and getattr(effective, key) != declared[key]
+        ]
+        if changed:
+            overridden[name] = sorted(changed)
+    return overridden
+
+
 @receiver(setting_changed)
-def _forget_stores(*, setting: str, **_: object) -> None:
+def _forget_settings(*, setting: str, **_: object) -> None:
     if setting == "CACHES":
         _store.cache_clear()
+    if setting in (SETTING, "CACHES"):
+        effective_policy.cache_clear()
+        engine.reconnect()
+        for breaker in _breakers.values():
+            breaker.forget_local_state()

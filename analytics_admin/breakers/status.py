@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.registry import effective_policy
+from analytics_admin.breakers.runtime import effective_policy
 from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Snapshot
 from analytics_admin.breakers.state_machine import (
     Admission,

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.registry import overridden_options, validate_name
+from analytics_admin.breakers.runtime import overridden_options, validate_name
 from analytics_admin.conf import (
     DEFAULT_THROTTLE_RATES,
     ENVIRONMENT_COLORS,

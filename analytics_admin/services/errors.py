@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from analytics_admin.breakers.control import BreakerChanged, BreakerInUse, BreakerNotOpen
-from analytics_admin.breakers.registry import UnknownBreakers
+from analytics_admin.breakers.runtime import UnknownBreakers
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _

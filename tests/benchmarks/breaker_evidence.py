@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from redis.connection import AbstractConnection
 
-from analytics_admin.breakers import circuit_breaker, permit, registry
+from analytics_admin.breakers import circuit_breaker, permit, runtime
 from analytics_admin.breakers.stores import redis_scripts
 from analytics_admin.breakers.stores.base import MAX_NAMES
 from tests.benchmarks.breaker_bench import Line
@@ -30,7 +30,7 @@ def views(rounds: int) -> list[Line]:
 
     lines = [evidence_of_failures(rounds)]
     fill_up()
-    fillers = [name for name in registry.registered_names() if name.startswith("registered-")]
+    fillers = [name for name in runtime.registered_names() if name.startswith("registered-")]
     open_all(random.Random(7).sample(fillers, 50))
     of = f"of {MAX_NAMES:,} breakers"
     questions: dict[str, Callable[[], object]] = {

@@ -13,7 +13,6 @@ from analytics_admin.breakers import (
     CircuitOpenError,
     circuit_breaker,
     control,
-    registry,
     runtime,
 )
 from analytics_admin.breakers.state import State
@@ -58,7 +57,7 @@ def _reset_of(count: int, trips: RoundTrips, rounds: int, bound: float | None) -
 
 def fill_up(most: int = MAX_NAMES) -> list[str]:
     """Register names until there are so many more, or but a few less than there may be."""
-    there = registry.registered_names()
+    there = runtime.registered_names()
     missing = min(most, MAX_NAMES - SPARE - len(there))
     names = [f"registered-{len(there)}-{number}" for number in range(missing)]
     runtime.operator_store().compare_and_set(

@@ -79,14 +79,14 @@ def _site(store: str, folder: str) -> tuple[Callable[..., Any], str]:
 
 def _fill() -> None:
     """Have as many rows as breakers; those have calls in each period, and some are open."""
-    from analytics_admin.breakers import registry, runtime
+    from analytics_admin.breakers import runtime
     from analytics_admin.breakers.history import PERIOD_SECONDS, oldest_period
     from tests.benchmarks.breaker_reset import fill_up, open_all
     from tests.benchmarks.plain_changelist import fill_table
 
     fill_table(ROWS)
     fill_up()
-    names = registry.registered_names()
+    names = runtime.registered_names()
     open_all(random.Random(7).sample([name for name in names if name[-1].isdigit()], OPEN))
     store = runtime.operator_store()
     first = oldest_period(store.load_many(["none"]).now)

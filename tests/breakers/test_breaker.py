@@ -16,10 +16,9 @@ from analytics_admin.breakers import (
     circuit_breaker,
     control,
     get_breaker,
-    registry,
+    runtime,
 )
-from analytics_admin.breakers.registry import registered_names
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.runtime import operator_store, registered_names
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
@@ -351,7 +350,7 @@ def test_a_breaker_without_store_works_within_the_process():
 
 def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
     fail(breaker, 3)
-    assert breaker.name not in registry._breakers
+    assert breaker.name not in runtime._breakers
     resets = {reset.name: reset for reset in control.reset(None, only_open=False)}
     assert resets[breaker.name].from_state == "open"
     assert another(breaker.name).state == "closed"
@@ -359,7 +358,7 @@ def test_reset_reaches_breakers_that_only_other_processes_know(breaker):
 
 def test_reset_of_an_unknown_name_resets_and_creates_nothing(breaker):
     fail(breaker, 3)
-    with pytest.raises(registry.UnknownBreakers) as caught:
+    with pytest.raises(runtime.UnknownBreakers) as caught:
         control.reset([breaker.name, "zz", "aa"], only_open=False)
     assert caught.value.names == ["aa", "zz"]
     assert another(breaker.name).state == "open"

@@ -8,8 +8,7 @@ from django.core.cache import caches
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.control import BreakerChanged
-from analytics_admin.breakers.registry import UnknownBreakers, registered_names
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.runtime import UnknownBreakers, operator_store, registered_names
 from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.services import list_breakers

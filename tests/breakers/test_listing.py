@@ -10,8 +10,7 @@ from django.core.cache import caches
 
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers import listing
-from analytics_admin.breakers.registry import declared_names
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.runtime import declared_names, operator_store
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import first_generation, new_record
 from analytics_admin.breakers.stores.base import Move

@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from analytics_admin.breakers import CircuitOpenError, registry
+from analytics_admin.breakers import CircuitOpenError, runtime
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.control import BreakerChanged, BreakerNotOpen
-from analytics_admin.breakers.registry import UnknownBreakers
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.runtime import UnknownBreakers, operator_store
 from analytics_admin.breakers.state import Control, Counts
 from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.signals import breaker_state_changed
@@ -128,7 +127,7 @@ def test_one_that_nobody_has_used_yet_is_not_open(name, settings):
 def test_an_unknown_name_is_no_breaker_and_becomes_none(name):
     with pytest.raises(UnknownBreakers):
         breaker_control.allow_probe(name, actor="sam")
-    assert name not in registry.registered_names()
+    assert name not in runtime.registered_names()
 
 
 def test_a_stale_view_of_the_breaker_changes_nothing(waiting):

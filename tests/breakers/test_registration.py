@@ -9,8 +9,7 @@ from django.test import override_settings
 
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.control import BreakerChanged, BreakerInUse
-from analytics_admin.breakers.registry import UnknownBreakers, registered_names
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.runtime import UnknownBreakers, operator_store, registered_names
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
 from analytics_admin.breakers.stores.base import MAX_NAMES, Move, Report, StoreUnavailable

@@ -9,7 +9,7 @@ from django.contrib.staticfiles import finders
 from django.test import override_settings
 from django.utils import translation
 
-from analytics_admin.breakers import history, registry
+from analytics_admin.breakers import history, runtime
 from analytics_admin.console.audit.labels import format_duration
 from tests.console.operation_states import ACTS, IN_EVERY_WAY, WALKS, stage
 from tests.console.page_states import STATES
@@ -31,8 +31,8 @@ ADMIN = "the pages of the admin that the section is on"
 @pytest.fixture
 def client(client: Any, db: None, django_user_model: Any, monkeypatch: Any) -> Any:
     """A superuser, whose name has no letters, at a site that speaks the pseudo-language."""
-    monkeypatch.setattr(registry, "_breakers", {})
-    monkeypatch.setattr(registry, "_options", {})
+    monkeypatch.setattr(runtime, "_breakers", {})
+    monkeypatch.setattr(runtime, "_options", {})
     monkeypatch.setattr(history, "_host", "1")
     client.force_login(django_user_model.objects.create_superuser("0"))
     # A zone without a name: the admin's recent actions keep the instant of an operation as a text.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import CircuitBreaker, registry
+from analytics_admin.breakers import CircuitBreaker, runtime
 from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.models import Operation
 from analytics_admin.services import OperationResult
@@ -44,8 +44,8 @@ def still_drawing() -> None:
 @pytest.fixture
 def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[CircuitBreaker]:
     """The demonstration's breaker; it and its like are declared for the test alone."""
-    monkeypatch.setattr(registry, "_breakers", {})
-    monkeypatch.setattr(registry, "_options", {})
+    monkeypatch.setattr(runtime, "_breakers", {})
+    monkeypatch.setattr(runtime, "_options", {})
     yield search.catalog()
     search.catalog.cache_clear()
     search.recommendations.cache_clear()

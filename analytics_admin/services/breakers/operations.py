@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.utils.translation import ngettext_lazy
 
-from analytics_admin.breakers import control, registry
+from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.control import BreakerChange, BreakerChanged, state_message
 from analytics_admin.breakers.state import Control
 from analytics_admin.i18n import Message
@@ -72,7 +72,7 @@ class ResetBreakers(_BreakerCommand):
 
     def check(self) -> None:
         if self.names:
-            registry.require_known(self.names)
+            runtime.require_known(self.names)
 
     def preview(self) -> OperationResult:
         plan = control.plan_reset(self.names, only_open=self.only_open, expected=self.expected)
@@ -132,7 +132,7 @@ class SetControl(_BreakerCommand):
         _parse_hold(self.control, self.for_seconds)
 
     def check(self) -> None:
-        registry.require_known(self.names)
+        runtime.require_known(self.names)
 
     def preview(self) -> OperationResult:
         plan = control.plan_control(self.names, self._hold[0], expected=self.expected)

@@ -7,7 +7,7 @@ from typing import Any
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.listing import SORTS, find_breakers
 from analytics_admin.breakers.policy import BreakerPolicy, decode_policy, plain_policy
-from analytics_admin.breakers.registry import (
+from analytics_admin.breakers.runtime import (
     UnknownBreakers,
     declared_names,
     effective_policy,

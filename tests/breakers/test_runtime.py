@@ -2,9 +2,8 @@
 
 import pytest
 
-from analytics_admin.breakers import registry
-from analytics_admin.breakers.registry import UnknownBreakers, read_registered
-from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers import runtime
+from analytics_admin.breakers.runtime import UnknownBreakers, operator_store, read_registered
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from tests.support.breakers import round_trips, trip
@@ -14,7 +13,7 @@ from tests.support.breakers import round_trips, trip
 def declared(monkeypatch):
     """The names that this process declares, of which the store knows none."""
     names = {"declared"}
-    monkeypatch.setattr(registry, "declared_names", lambda: frozenset(names))
+    monkeypatch.setattr(runtime, "declared_names", lambda: frozenset(names))
     operator_store().survey([], keep_for=None)  # tells the server the scripts
     operator_store().load_many(["none"])
     return names
