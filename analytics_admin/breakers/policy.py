@@ -163,11 +163,15 @@ def _whole_number(policy: BreakerPolicy, name: str, *, maximum: int | None = Non
 
 
 def _number(
-    policy: BreakerPolicy, name: str, bounds: str, is_within: Callable[[float], bool]
+    policy: BreakerPolicy,
+    name: str,
+    bounds: str,
+    is_within: Callable[[float], bool],
+    kind: str = "a number",
 ) -> None:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be {kind}, not {value!r}")
     if not _is_finite(value) or not is_within(value):
         raise ValueError(f"{name} must be {bounds}, not {value}")
     object.__setattr__(policy, name, float(value))
@@ -176,12 +180,8 @@ def _number(
 def _duration(policy: BreakerPolicy, name: str) -> None:
     value = getattr(policy, name)
     if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be seconds or a timedelta, not {value!r}")
-    if not _is_finite(value) or value <= 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
-    object.__setattr__(policy, name, float(value))
+        object.__setattr__(policy, name, value.total_seconds())
+    _number(policy, name, "more than 0 seconds", lambda v: v > 0, "seconds or a timedelta")
 
 
 def _is_finite(value: float) -> bool:

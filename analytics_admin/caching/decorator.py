@@ -79,10 +79,10 @@ class CachedFunction(Generic[P, R]):
 
     def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the Lookup of a call; for an ``async def``, an awaitable of it."""
-        options = {**self._options, "tags": self._tags_of(args, kwargs)}
+        tags = self._tags(*args, **kwargs) if callable(self._tags) else self._tags
         compute = functools.partial(self._function, *args, **kwargs)
         lookup = self._cache.alookup if self._is_async else self._cache.lookup
-        return lookup(self.key(*args, **kwargs), compute, **options)
+        return lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> list[Any]:
         """Return the key of a call, for the methods of the cache.
@@ -102,9 +102,6 @@ class CachedFunction(Generic[P, R]):
         """Remove the result of a call; for an ``async def``, return an awaitable."""
         delete = self._cache.adelete if self._is_async else self._cache.delete
         return delete(self.key(*args, **kwargs))
-
-    def _tags_of(self, args: Any, kwargs: Any) -> Iterable[str]:
-        return self._tags(*args, **kwargs) if callable(self._tags) else self._tags
 
     async def _avalue(self, lookup: Coroutine[Any, Any, Lookup]) -> Any:
         return (await lookup).value

@@ -58,7 +58,8 @@ class LatencyBudget:
         self._spent = 0.0
         self._charged_until = 0.0
         self._quick_sent_at = LONG_AGO  # when the last quickly answered request was sent
-        self._progress_at = LONG_AGO
+        self.progress_at = LONG_AGO
+        """When the last queued job ended (monotonic seconds)."""
 
     @property
     def is_reduced(self) -> bool:
@@ -96,12 +97,7 @@ class LatencyBudget:
 
     def note_progress(self) -> None:
         """Note that a queued job has ended."""
-        self._progress_at = time.monotonic()
-
-    @property
-    def progress_at(self) -> float:
-        """When the last queued job ended (monotonic seconds)."""
-        return self._progress_at
+        self.progress_at = time.monotonic()
 
 
 class QueuedWait:
