@@ -38,6 +38,16 @@ def test_clear_empties_the_search_cache_alone_and_is_on_record():
     assert row.duration_ms > 0
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_clear_takes_tags_from_an_iterator_that_can_be_read_once(dry_run):
+    tags = (tag for tag in ("shoes", "hats"))
+    result = clear_search_cache(actor=SHELL, tags=tags, dry_run=dry_run)
+    assert "2 tags" in result.message
+    assert [row.targets["tags"] for row in Operation.objects.all()] == (
+        [] if dry_run else [["hats", "shoes"]]
+    )
+
+
 def test_reset_closes_every_breaker_of_the_fleet_and_is_on_record():
     breakers = [trip("one"), trip("two")]
     result = reset_circuit_breakers(actor=SHELL)

@@ -175,6 +175,8 @@ def clear_search_cache(
         DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
     """
+    if tags is not None and not isinstance(tags, str | bytes):
+        tags = list(tags)  # the command reads them more than once
     return perform(
         ClearSearchCache(mode=mode, tags=tags, on_progress=on_progress),
         actor=actor,
