@@ -76,11 +76,17 @@ def test_the_operations_show_every_column_beside_their_filter(site, sign_in, wid
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_very_many_breakers_are_leafed_through(site, sign_in, javascript):
-    site.run(
+    site.run(  # again where a busy machine takes the store for lost: it then registers nothing
+        "import time\n"
         "from analytics_admin.breakers import circuit_breaker\n"
-        "for number in range(130):\n"
-        "    with circuit_breaker(f'many-{number:03}'):\n"
-        "        pass\n"
+        "from analytics_admin.services import list_breakers\n"
+        "for attempt in range(5):\n"
+        "    for number in range(130):\n"
+        "        with circuit_breaker(f'many-{number:03}'):\n"
+        "            pass\n"
+        "    if len(list_breakers()) >= 130:\n"
+        "        break\n"
+        "    time.sleep(6)\n"
     )
     page = sign_in(java_script_enabled=javascript, at="/admin/analytics_admin/circuitbreaker/")
     expect(page.locator("#aa-breakers tbody tr")).to_have_count(100)
