@@ -156,7 +156,7 @@ class _SimulatedEngine(Engine):
         super().__init__(lambda: self._store, runtime.announce)
 
     def begin(self, store: MemoryStore) -> None:
-        """Start anew with this store."""
+        """Start afresh with this store."""
         self._store = store
         self.reconnect()
         self.access.run_if_available(lambda store: None)  # connects in this thread

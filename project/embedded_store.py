@@ -69,7 +69,7 @@ class EmbeddedStore:
     def ensure_running(self, *, again: bool = False) -> None:
         """Start the server if needed and keep it until this process and its forks end.
 
-        Costs nothing once it has succeeded. ``again`` checks anew, after the server was lost.
+        Costs nothing once it has succeeded. ``again`` checks once more, after the server was lost.
 
         Raises:
             EmbeddedStoreError: the server cannot run, or does not within 5 seconds.

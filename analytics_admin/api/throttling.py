@@ -69,7 +69,7 @@ class WindowCounter:
             return self._count(self._local, {}, key, seconds)
 
     def _follow_settings(self) -> None:
-        """Start anew when the alias's settings have changed."""
+        """Start again when the alias's settings have changed."""
         settings = caches.settings.get(STORE_ALIAS)
         if settings != self._settings:
             self._settings, self._shared, self._down_until = settings, None, -math.inf

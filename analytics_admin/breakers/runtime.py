@@ -137,7 +137,7 @@ def get_breaker(name: str) -> CircuitBreaker:
 
 
 def _get_or_create(name: str) -> CircuitBreaker:
-    """Return the one object of this name; its policy is looked up anew."""
+    """Return the one object of this name; its policy is looked up again."""
     effective_policy.cache_clear()
     if name not in _breakers:
         _breakers[name] = CircuitBreaker(name, engine, partial(effective_policy, name))

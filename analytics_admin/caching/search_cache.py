@@ -223,7 +223,7 @@ class SearchCache:
                 await client.access.arun(lambda store: store.clear_tags(tag_keys))
 
     def reconnect(self) -> None:
-        """Close the connections; the next call reads the settings anew."""
+        """Close the connections; the next call reads the settings again."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:

@@ -15,7 +15,7 @@ class ProcessAware(Protocol):
         """Send what is still pending; the process ends."""
 
     def after_fork(self) -> None:
-        """Start anew in a forked child."""
+        """Start afresh in a forked child."""
 
 
 def register_process_hooks(target: ProcessAware) -> None:

@@ -120,7 +120,7 @@ class StoreAccess:
         executor.shut_down()
 
     def after_fork(self) -> None:
-        """Start anew in a forked child, which has none of the parent's threads."""
+        """Start afresh in a forked child, which has none of the parent's threads."""
         self._lock = threading.Lock()
         self._replace_executor()
         for store in (self.stand_in, self._shared):

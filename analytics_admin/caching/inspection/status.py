@@ -22,7 +22,7 @@ from analytics_admin.stores.client import StoreUnavailable, is_local_memory, ope
 TIMEOUT = 0.5
 """Seconds to wait for connecting and for each reply."""
 MAX_RESURVEYED_KEYS = 1000
-"""A database up to this size is surveyed anew whenever its number of keys has changed."""
+"""A database up to this size is surveyed again whenever its number of keys has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Insp
 
 
 def forget() -> None:
-    """Make the next inspection survey anew."""
+    """Make the next inspection survey again."""
     global _cached  # noqa: PLW0603 - one per process
     _cached = None
 

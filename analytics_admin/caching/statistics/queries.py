@@ -103,7 +103,7 @@ def read_figures(*, minutes: int = 0, now: float | None = None, max_age: float =
 
 
 def forget() -> None:
-    """Make the next call read everything anew."""
+    """Make the next call read everything again."""
     global _cached  # noqa: PLW0603 - one per process
     _cached = None
 

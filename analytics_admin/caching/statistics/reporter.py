@@ -30,7 +30,7 @@ FLUSH_TIMEOUT = 0.5
 
 
 class Reporter:
-    """Reports what a counter has counted; opens the statistics store anew for each report."""
+    """Reports what a counter has counted; opens the statistics store for each report."""
 
     def __init__(
         self,

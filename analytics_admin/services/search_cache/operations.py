@@ -164,7 +164,7 @@ def clear_search_cache(
     """Clear the search cache: all of it, or the values of some tags.
 
     ``mode`` "hard" removes everything; ``on_progress`` is called with the keys removed so far.
-    "soft" removes nothing: values may be served as stale while they are computed anew, for at most
+    "soft" removes nothing: values may be served as stale while they are computed again, for at most
     ``SEARCH_CACHE_SOFT_CLEAR_GRACE`` seconds, and it can be undone. The operation runs once per
     ``operation_id``, which becomes the key of its row.
 
