@@ -1,6 +1,6 @@
 """Values as JSON text that reads back unchanged, type by type.
 
-Not pickle: whoever can write to the store must not be able to run code here.
+Not pickle: anyone who can write to the store must not be able to run code here.
 """
 
 import json

@@ -44,7 +44,7 @@ MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class ReadOnlyAdmin(_ModelAdmin):
-    """Shown to whoever may view the console; adds, changes and deletes nothing."""
+    """Shown to users who may view the console; adds, changes and deletes nothing."""
 
     actions = None
 

@@ -39,7 +39,7 @@ class NeverPrefilledInput(forms.TextInput):
 
 
 class EnvironmentNameField(forms.CharField):
-    """Takes the name of this environment only, so that whoever took it for another one notices.
+    """Takes the name of this environment only, so that a user who took it for another notices.
 
     Case counts. Spaces count as a page shows them: not at the ends, and several as one. Accents
     count as shown, too: keyboards type them as part of the letter or as a character of their own.
