@@ -219,7 +219,7 @@ def is_fresh(client, url, tag):
     return answer.status_code == 304
 
 
-def test_a_page_is_its_readers_own(operator, django_user_model):
+def test_a_page_is_its_readers_own(operator, django_user_model, still_drawing):
     tag = tag_of(operator, BREAKERS)
     assert is_fresh(operator, BREAKERS, tag)
     other = Client()
@@ -229,7 +229,7 @@ def test_a_page_is_its_readers_own(operator, django_user_model):
 
 @pytest.mark.parametrize("change", ["permission", "superuser", "sign-in", "read-only"])
 def test_other_rights_and_another_sign_in_make_another_page(
-    client, settings, staff_user, staged, change
+    client, settings, staff_user, staged, still_drawing, change
 ):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "REQUIRE_MODEL_PERMISSIONS": True}
     view, reset = (
