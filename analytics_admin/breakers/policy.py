@@ -8,10 +8,18 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+RATE_OPTIONS = ("failure_rate_threshold", "slow_call_rate_threshold")
 COUNT_BASED = "count_based"
 TIME_BASED = "time_based"
 MAX_POLICY_CHARS = 600
 """A longer encoded policy, with very many exceptions, is not stored."""
+
+
+class _DefaultThreshold(int):
+    """A default that can be told from the same number given by a caller."""
+
+
+_DEFAULT_THRESHOLD = _DefaultThreshold(5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +41,9 @@ class BreakerPolicy:
         ValueError: a value is out of bounds; the message names the field and the bound.
     """
 
-    failure_threshold: int | None = 5
-    """Consecutive failures that open the breaker: at least 1, or None for no such rule."""
+    failure_threshold: int | None = _DEFAULT_THRESHOLD
+    """Consecutive failures that open the breaker: at least 1, or None for no such rule. The default
+    beside a rate threshold is None."""
     failure_rate_threshold: float | None = None
     """Percentage of failed calls in the window that opens it: over 0, at most 100."""
     slow_call_rate_threshold: float | None = None
@@ -67,6 +76,9 @@ class BreakerPolicy:
     """Returns whether a returned value counts as a failure."""
 
     def __post_init__(self) -> None:
+        if self.failure_threshold is _DEFAULT_THRESHOLD:
+            threshold = int(_DEFAULT_THRESHOLD) if self.window is None else None
+            object.__setattr__(self, "failure_threshold", threshold)
         _check_rules(self)
         _check_window(self)
         _check_waits(self)
@@ -117,8 +129,7 @@ class BreakerPolicy:
 def _check_rules(policy: BreakerPolicy) -> None:
     if policy.failure_threshold is not None:
         _whole_number(policy, "failure_threshold")
-    rates = ("failure_rate_threshold", "slow_call_rate_threshold")
-    for name in rates:
+    for name in RATE_OPTIONS:
         if getattr(policy, name) is not None:
             _number(policy, name, "more than 0 and at most 100 per cent", lambda v: 0 < v <= 100)
     if policy.failure_threshold is None and policy.window is None:
@@ -215,14 +226,24 @@ def plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
     return options
 
 
+def default_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each of all ``options`` would be if it alone were not set, as JSON values."""
+    defaults = plain_policy(BreakerPolicy())
+    if any(options[rate] is not None for rate in RATE_OPTIONS):
+        defaults["failure_threshold"] = None
+    return defaults
+
+
 def encode_policy(policy: BreakerPolicy) -> str:
-    """Return the options that differ from the defaults, as JSON; "" where they are too long.
+    """Return the options that differ from their defaults, as JSON; "" where they are too long.
 
     Operators' processes read it: they have neither the code's policies nor its exception classes.
     """
-    defaults = plain_policy(BreakerPolicy())
-    options = plain_policy(policy).items()
-    text = json.dumps({option: value for option, value in options if value != defaults[option]})
+    options = plain_policy(policy)
+    defaults = default_options(options)
+    text = json.dumps(
+        {option: value for option, value in options.items() if value != defaults[option]}
+    )
     return text if len(text) <= MAX_POLICY_CHARS else ""
 
 

@@ -167,13 +167,17 @@ def is_valid_name(name: str) -> bool:
 @lru_cache(maxsize=20_000)  # twice MAX_NAMES, since users enter names
 def effective_policy(name: str) -> BreakerPolicy:
     """Return the policy in force: BREAKER_DEFAULTS, then the code's, then BREAKERS[name]."""
+    return BreakerPolicy.from_options(merged_options(name))
+
+
+def merged_options(name: str) -> dict[str, Any]:
+    """Return the options that the layers of ``effective_policy`` set, unchecked."""
     settings = app_settings()
-    merged: Mapping[str, Any] = {
+    return {
         **settings.breaker_defaults,
         **_options.get(name, {}),
         **settings.breakers.get(name, {}),
     }
-    return BreakerPolicy.from_options(merged)
 
 
 def use_engine(new: Engine) -> None:

@@ -11,7 +11,12 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.runtime import overridden_options, validate_name
+from analytics_admin.breakers.runtime import (
+    declared_names,
+    merged_options,
+    overridden_options,
+    validate_name,
+)
 from analytics_admin.conf import (
     DEFAULT_THROTTLE_RATES,
     ENVIRONMENT_COLORS,
@@ -90,13 +95,15 @@ def _environment(site: AppSettings) -> Iterator[Error]:
 
 
 def _policies(site: AppSettings) -> Iterator[Error]:
-    """Check each policy as it will be merged; faulty defaults are reported once."""
+    """Check each policy as it is merged, with what loaded code declares; faulty defaults once."""
     if problem := _policy(site.breaker_defaults):
         yield error("E004", f"{SETTING}['BREAKER_DEFAULTS']: {problem}", POLICY_HINT)
         return
-    for name, options in site.breakers.items():
-        if problem := _policy({**site.breaker_defaults, **options}, name=name):
-            yield error("E004", f"{SETTING}['BREAKERS'][{name!r}]: {problem}", POLICY_HINT)
+    for name in sorted(declared_names(), key=str):
+        if problem := _policy(merged_options(name), name=name):
+            layer = f"['BREAKERS'][{name!r}]" if name in site.breakers else "['BREAKER_DEFAULTS']"
+            beside = "" if name in site.breakers else f", beside the code of {name!r}"
+            yield error("E004", f"{SETTING}{layer}{beside}: {problem}", POLICY_HINT)
 
 
 def _policy(options: Mapping[str, Any], *, name: str = "any") -> Problem:

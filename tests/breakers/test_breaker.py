@@ -23,6 +23,7 @@ from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
+from analytics_admin.testing import simulated_breakers
 from tests.support import breakers
 from tests.support.breakers import names_in, snapshot_of, state_now
 
@@ -320,6 +321,46 @@ def test_settings_win_over_code_and_code_over_defaults():
         assert policy.wait_duration_in_open_state == 9
         assert policy.permitted_number_of_calls_in_half_open_state == 2
     assert breaker.policy.wait_duration_in_open_state == 60
+
+
+RATE = {"failure_rate_threshold": 50}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "code", "settings", "threshold"),
+    [
+        ({}, {}, {}, 5),
+        ({}, RATE, {}, None),
+        (RATE, {}, {}, None),
+        ({}, {}, RATE, None),
+        ({"failure_threshold": 5}, RATE, {}, 5),
+        (RATE, {"failure_threshold": 7}, {}, 7),
+        ({}, {"failure_threshold": 5}, RATE, 5),
+        ({}, RATE, {"failure_threshold": 8}, 8),
+        ({"failure_threshold": 9}, {**RATE, "failure_threshold": None}, {}, None),
+        ({"failure_threshold": 9}, RATE, {"failure_threshold": None}, None),
+        ({}, RATE, {"failure_rate_threshold": None}, 5),
+    ],
+)
+def test_the_consecutive_rule_beside_a_rate_holds_where_any_layer_asks_for_it(
+    request, defaults, code, settings, threshold
+):
+    name = f"layered:{request.node.callspec.id}"
+    layers = {"BREAKER_DEFAULTS": defaults, "BREAKERS": {name: settings}}
+    with override_settings(ANALYTICS_ADMIN=layers):
+        assert circuit_breaker(name, **code).policy.failure_threshold == threshold
+
+
+def test_five_failures_among_few_calls_open_no_breaker_that_has_a_rate():
+    with simulated_breakers():
+        rated = circuit_breaker("rated-only", failure_rate_threshold=50)
+        plain = circuit_breaker("rated-not")
+        fail(rated, 99)
+        assert rated.state == "closed"  # under the minimum, no rate is known
+        fail(rated, 1)
+        assert rated.state == "open"
+        fail(plain, 5)
+        assert plain.state == "open"
 
 
 def test_a_transition_is_signalled_once_by_the_process_that_made_it(breaker):

@@ -1,5 +1,8 @@
 """A policy is refused where it is written, with the field and the bound."""
 
+import pickle
+from copy import copy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -56,6 +59,33 @@ from analytics_admin.breakers.policy import BreakerPolicy
 def test_an_unusable_option_is_refused_by_name(options, error, text):
     with pytest.raises(error, match=text):
         BreakerPolicy.from_options(options)
+
+
+RATE_RULES = [
+    {"failure_rate_threshold": 50},
+    {"slow_call_rate_threshold": 50},
+    {"failure_rate_threshold": 50, "slow_call_rate_threshold": 50},
+]
+
+
+@pytest.mark.parametrize("rates", RATE_RULES)
+def test_a_rate_alone_brings_no_rule_of_consecutive_failures(rates):
+    assert BreakerPolicy().failure_threshold == 5
+    assert BreakerPolicy(**rates).failure_threshold is None
+    assert BreakerPolicy.from_options(rates) == BreakerPolicy(**rates, failure_threshold=None)
+
+
+@pytest.mark.parametrize("rates", RATE_RULES)
+@pytest.mark.parametrize("threshold", [1, 5, 6])
+def test_both_rules_hold_where_both_are_asked_for(rates, threshold):
+    assert BreakerPolicy(**rates, failure_threshold=threshold).failure_threshold == threshold
+
+
+def test_a_copy_with_another_rate_keeps_the_threshold_that_was_in_force():
+    assert replace(BreakerPolicy(), failure_rate_threshold=50).failure_threshold == 5
+    rated = BreakerPolicy(failure_rate_threshold=50)
+    assert replace(rated, failure_rate_threshold=60).failure_threshold is None
+    assert pickle.loads(pickle.dumps(rated)) == copy(rated) == rated
 
 
 def test_a_timedelta_is_kept_as_seconds():

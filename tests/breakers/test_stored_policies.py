@@ -106,6 +106,16 @@ def test_only_what_differs_from_the_defaults_is_stored():
     assert json.loads(encode_policy(BreakerPolicy(failure_threshold=9))) == {"failure_threshold": 9}
 
 
+@pytest.mark.parametrize("threshold", [{}, {"failure_threshold": None}, {"failure_threshold": 5}])
+@pytest.mark.parametrize("rates", [{"failure_rate_threshold": 60}, {"slow_call_rate_threshold": 9}])
+def test_the_rule_of_consecutive_failures_is_read_as_it_was_stored(rates, threshold):
+    policy = BreakerPolicy(**rates, **threshold)
+    judged, plain = decode_policy(encode_policy(policy))
+    assert judged == policy
+    assert plain == plain_policy(policy)
+    assert ("failure_threshold" in encode_policy(policy)) is (policy.failure_threshold == 5)
+
+
 def test_a_policy_of_very_many_classes_is_not_stored():
     classes = tuple(type(f"E{number}", (Exception,), {}) for number in range(200))
     assert encode_policy(BreakerPolicy(record_exceptions=classes)) == ""

@@ -9,7 +9,7 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from analytics_admin.breakers import circuit_breaker
-from analytics_admin.checks.settings import check_policies
+from analytics_admin.checks.settings import check_policies, check_settings
 from tests.support.servers import StoreServer, free_port
 
 
@@ -66,3 +66,21 @@ def test_a_policy_that_code_and_settings_give_differently_is_pointed_out():
     assert "failure_threshold" in message.msg
     assert "wait_duration" not in message.msg
     assert check_policies() == []
+
+
+def test_settings_are_judged_together_with_the_code():
+    circuit_breaker("checked.rate", failure_rate_threshold=50, wait_duration_in_open_state=90)
+    circuit_breaker("checked.run", failure_threshold=3)
+    both = {"BREAKERS": {"checked.rate": {"failure_threshold": None}}}
+    with override_settings(ANALYTICS_ADMIN=both):
+        assert "E004" not in found(deploy=False)
+    unusable = [
+        {"BREAKERS": {"checked.run": {"failure_threshold": None}}},
+        {"BREAKERS": {"checked.rate": {"max_wait_duration_in_open_state": 80}}},
+        {"BREAKER_DEFAULTS": {"max_wait_duration_in_open_state": 80}},
+    ]
+    for site in unusable:
+        with override_settings(ANALYTICS_ADMIN=site):
+            messages = [it.msg for it in check_settings() if it.id == "analytics_admin.E004"]
+            assert any("checked.r" in message for message in messages), messages
+            assert "I002" not in found(deploy=False)

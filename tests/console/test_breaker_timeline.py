@@ -200,7 +200,7 @@ def test_each_option_is_told_with_its_unit_and_who_chose_it(operator, settings):
     page = operator.get(f"{BREAKERS}policy.told/")
     options = {row[1]: (row[2], row[3]) for row in table(page, "aa-options")}
     assert set(options) == set(OPTIONS)
-    assert options["failure_threshold"] == ("3", "code (default: 5)")
+    assert options["failure_threshold"] == ("3", "code (default: off)")
     assert options["failure_rate_threshold"] == ("50 %", "code (default: off)")
     assert options["wait_duration_in_open_state"] == (
         "90 s",
@@ -214,6 +214,30 @@ def test_each_option_is_told_with_its_unit_and_who_chose_it(operator, settings):
     assert options["ignore_exceptions"] == ("builtins.KeyError", "code (default: none)")
     assert options["max_wait_duration_in_open_state"] == ("no limit", "default")
     assert options["slow_call_duration_threshold"] == ("60 s", "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shown"),
+    [
+        ("policy.plain", {}, ("5", "default")),
+        ("policy.rate", {"failure_rate_threshold": 50}, ("off", "default")),
+        ("policy.slow", {"slow_call_rate_threshold": 50}, ("off", "default")),
+        (
+            "policy.both",
+            {"slow_call_rate_threshold": 50, "failure_threshold": 5},
+            ("5", "code (default: off)"),
+        ),
+    ],
+)
+def test_the_page_says_that_a_rate_switches_the_consecutive_rule_off(
+    operator, name, options, shown
+):
+    breaker = circuit_breaker(name, **options)
+    breaker.acquire().succeed()
+    snapshot_of(breaker)
+    page = operator.get(f"{BREAKERS}{name}/")
+    rows = {row[1]: (row[2], row[3]) for row in table(page, "aa-options")}
+    assert rows["failure_threshold"] == shown
 
 
 def test_a_policy_of_another_process_is_not_said_to_be_this_ones():

@@ -6,7 +6,12 @@ from typing import Any
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.listing import SORTS, find_breakers
-from analytics_admin.breakers.policy import BreakerPolicy, decode_policy, plain_policy
+from analytics_admin.breakers.policy import (
+    BreakerPolicy,
+    decode_policy,
+    default_options,
+    plain_policy,
+)
 from analytics_admin.breakers.runtime import (
     UnknownBreakers,
     declared_names,
@@ -170,7 +175,10 @@ def _require_choice(what: str, value: str | None, choices: Sequence[str | None])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOption:
-    """One option of a policy. Exceptions and functions are named."""
+    """One option of a policy. Exceptions and functions are named.
+
+    ``default`` is its value were it not set: of ``failure_threshold`` None beside a rate.
+    """
 
     name: str
     value: Any
@@ -189,7 +197,7 @@ def explain_policy(name: str, policy: Mapping[str, Any]) -> list[PolicyOption]:
 
     A default that was set explicitly counts as set.
     """
-    defaults, local = plain_policy(BreakerPolicy()), plain_policy(effective_policy(name))
+    defaults, local = default_options(policy), plain_policy(effective_policy(name))
     layers = policy_layers(name)
 
     def chosen_by(option: str) -> str:
