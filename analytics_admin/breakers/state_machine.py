@@ -34,6 +34,11 @@ CONTROL = "control"
 HOLD_OVER = "hold_over"
 PROBE_ALLOWED = "probe_allowed"
 
+LATE_SHARE = 1 / 6
+"""Part of the settling time by which a success is reported at the latest: within an interval its
+process looks at the new generation, within another it reports. Rates at the end of the settling
+time are at most a fifth too high."""
+
 HOLD_RETRY_SECONDS = 60.0
 """``retry_after`` of a breaker that is held open until an operator releases it."""
 
@@ -188,16 +193,17 @@ def due_transition(
 ) -> Transition | None:
     """Return the transition that the counts require, or None.
 
-    Rates of a generation younger than ``settling`` seconds are not evaluated: other processes have
-    not reported their successes yet. ``chance`` (0 to 1) selects the wait within its random spread.
+    A failure is reported at once, a success later. So the rates of a generation younger than
+    ``settling`` seconds are evaluated with the successes that other processes may not have reported
+    yet; 0: all results are reported. ``chance`` (0 to 1) selects the wait within its random spread.
     """
-    settled = now - snapshot.entered_at >= settling
+    age = now - snapshot.entered_at
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
             return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
-        return _shadow_opening(snapshot, policy, settled=settled)
+        return _shadow_opening(snapshot, policy, age, settling)
     if snapshot.state is State.CLOSED:
-        cause = _trip_cause(snapshot, policy, settled=settled)
+        cause = _trip_cause(snapshot, policy, age, settling)
         return _opening(snapshot, policy, cause, chance) if cause else None
     if snapshot.state is State.HALF_OPEN:
         cause = _probe_cause(snapshot.counts, policy)
@@ -280,23 +286,42 @@ def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
     return wait * (1 + policy.randomized_wait_factor * (2 * chance - 1))
 
 
-def _trip_cause(snapshot: Snapshot, policy: BreakerPolicy, *, settled: bool) -> str | None:
+def _trip_cause(
+    snapshot: Snapshot, policy: BreakerPolicy, age: float, settling: float
+) -> str | None:
     limit = policy.failure_threshold
     if limit is not None and snapshot.consecutive_failures >= limit:
         return CONSECUTIVE_FAILURES
-    if not settled or snapshot.window.calls < policy.calls_needed:
+    if policy.window is None or snapshot.window.calls < policy.calls_needed:
         return None
-    return _rate_cause(snapshot.window, policy)
+    if age >= settling:
+        return _rate_cause(snapshot.window, policy)
+    late = LATE_SHARE * settling
+    if age <= late:
+        return None
+    # At an even pace, this part of the generation's successes is reported.
+    reported = 1 - late / age
+    calls = reported * max(snapshot.counts.calls, snapshot.window.calls)
+    if calls < policy.calls_needed:
+        return None
+    # Once the window began later than that, earlier successes come in for those that are late.
+    is_covered = (age - late if policy.window.timed else calls) >= policy.window.size
+    return _rate_cause(snapshot.window, policy, 1.0 if is_covered else reported)
 
 
-def _rate_cause(counts: Counts, policy: BreakerPolicy) -> str | None:
+def _rate_cause(counts: Counts, policy: BreakerPolicy, reported: float = 1.0) -> str | None:
+    """Evaluate the rates of counts that hold this part, over 0, of the successes."""
     failure_limit = policy.failure_rate_threshold
-    if failure_limit is not None and counts.failure_rate() >= failure_limit:
+    if failure_limit is not None and _rate(counts.failures, counts, reported) >= failure_limit:
         return FAILURE_RATE
     slow_limit = policy.slow_call_rate_threshold
-    if slow_limit is not None and counts.slow_rate() >= slow_limit:
+    if slow_limit is not None and _rate(counts.slow, counts, reported) >= slow_limit:
         return SLOW_CALL_RATE
     return None
+
+
+def _rate(hits: int, counts: Counts, reported: float) -> float:
+    return 100 * hits / (hits + (counts.calls - hits) / reported)
 
 
 def _probe_cause(counts: Counts, policy: BreakerPolicy) -> str | None:
@@ -318,7 +343,7 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
 
 
 def _shadow_opening(
-    snapshot: Snapshot, policy: BreakerPolicy, *, settled: bool
+    snapshot: Snapshot, policy: BreakerPolicy, age: float, settling: float
 ) -> Transition | None:
     """Return the mark that METRICS_ONLY kept the breaker from opening: a permit, once per hold.
 
@@ -328,7 +353,7 @@ def _shadow_opening(
         return None
     if snapshot.hold.control is not Control.METRICS_ONLY:
         return None
-    cause = _trip_cause(snapshot, policy, settled=settled)
+    cause = _trip_cause(snapshot, policy, age, settling)
     return Transition(new=replace(snapshot, permits=1), cause=cause) if cause else None
 
 

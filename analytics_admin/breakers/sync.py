@@ -34,10 +34,10 @@ from analytics_admin.breakers.stores.base import (
 logger = logging.getLogger("analytics_admin.breakers")
 
 SETTLING_INTERVALS = 12
-"""Number of intervals for which the rates of a new generation are not evaluated. Failures are
-reported at once, successes up to an interval later, and a process that has not seen the generation
-yet reports none. With 4 intervals, one failing process of four still trips a threshold a fifth
-above the true rate."""
+"""Number of intervals after which the rates of a new generation are evaluated as they are. Failures
+are reported at once, successes up to an interval later, and a process that has not seen the
+generation yet reports none. With 4 intervals, one failing process of four would still trip a
+threshold a fifth above the true rate."""
 POLICY_REPORT_SECONDS = 3600.0
 """Interval at which a process reports that it uses a breaker, and its policy."""
 REGISTRATION_RETRY_SECONDS = 60.0

@@ -103,15 +103,14 @@ WINDOWS = [
 
 @pytest.mark.parametrize(("rate", "window"), WINDOWS)
 @pytest.mark.parametrize("begin", [cold, after_a_reset, after_a_close])
-def test_one_failing_process_of_four_trips_no_rate_of_half(
+def test_one_failing_process_of_four_trips_no_rate_a_fifth_above(
     site: SimulatedSite, begin: Any, rate: float, window: dict[str, Any]
 ) -> None:
-    """Failures are reported at once, successes an interval later at most: no false trip follows."""
-    policy = {
-        "failure_threshold": None,
-        "failure_rate_threshold": 50,
-        "minimum_number_of_calls": 10,
-    }
+    """Failures are reported at once, successes an interval later at most: no false trip follows.
+
+    Among few calls, chance alone makes a fifth.
+    """
+    policy = {"failure_rate_threshold": 30 if rate > 1 else 50, "minimum_number_of_calls": 10}
     processes = [site.process(NAME, **policy, **window) for _ in range(4)]
     begin(site, processes)
     before = len(site.store.transitions(NAME))
@@ -126,6 +125,42 @@ def test_one_failing_process_of_four_trips_no_rate_of_half(
             failures += 1
     assert failures >= 40
     assert len(site.store.transitions(NAME)) == before
+
+
+DEAD_AT_ONCE = [
+    # processes, calls a second of each, minimum, window
+    (1, 100, 10, {}),
+    (1, 100, 100, {}),
+    (4, 20, 100, {}),
+    (4, 100, 100, {}),
+    (40, 10, 10, {}),
+    (40, 10, 100, {"sliding_window_type": "time_based", "sliding_window_size": 60}),
+    (200, 1, 20, {"sliding_window_type": "time_based", "sliding_window_size": 10}),
+]
+
+
+@pytest.mark.parametrize(("number", "rate", "minimum", "window"), DEAD_AT_ONCE)
+@pytest.mark.parametrize("begin", [cold, after_a_reset])
+def test_a_dead_backend_trips_a_rate_two_intervals_after_its_minimum_of_calls(
+    site: SimulatedSite, begin: Any, number: int, rate: float, minimum: int, window: dict[str, Any]
+) -> None:
+    policy = {"failure_rate_threshold": 50, "minimum_number_of_calls": minimum, **window}
+    processes = [site.process(NAME, **policy) for _ in range(number)]
+    begin(site, processes)
+    calls = [process(answer) for process in processes]
+    began = site.clock.now
+    for at, caller in calls_in_order(dict.fromkeys(range(number), rate), 5, random.Random(rate)):
+        site.clock.now = began + at
+        try:
+            calls[caller](backend_is_up=False)
+        except ConnectionError:
+            pass
+        except CircuitOpenError:
+            break
+    transition = site.store.transitions(NAME)[0]
+    assert transition.cause == "failure_rate"
+    pace = number * rate
+    assert 0.5 < transition.at - began < minimum / pace + 0.5 + max(0.1, 10 / pace)
 
 
 def test_a_late_failure_of_a_former_generation_costs_no_success_of_the_present_one(

@@ -1,8 +1,11 @@
 """The rules of the state machine, one by one; time is an argument."""
 
+import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
@@ -179,10 +182,114 @@ def test_rates_trip_at_their_threshold_once_they_are_known(window, cause):
     assert (transition and transition.cause) == cause
 
 
-def test_rates_of_a_generation_are_not_judged_until_it_has_settled():
-    young = Snapshot(generation="g:1", entered_at=100.0, window=Counts(calls=10, failures=10))
-    assert due(young, RATES, now=100.9) is None
-    assert due(young, RATES, now=101.0).state is State.OPEN
+def young(
+    policy: BreakerPolicy,
+    age: float,
+    window: Counts,
+    *,
+    calls: int | None = None,
+    settling: float = 1.2,
+) -> str | None:
+    """Return the rule that opens a generation of this age; a success is 0.2 s late at most."""
+    counts = replace(window, calls=calls) if calls else window
+    snapshot = Snapshot(generation="g:1", entered_at=100.0, window=window, counts=counts)
+    transition = due_transition(snapshot, policy, 100.0 + age, settling=settling)
+    return transition and transition.cause
+
+
+def test_nothing_is_known_of_rates_while_every_success_may_be_late():
+    assert young(RATES, 0.2, Counts(calls=20, failures=20), calls=10_000) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "calls", "cause"),
+    [
+        (0.4, 19, None),  # half of the time is reported: 9.5 calls
+        (0.4, 20, "failure_rate"),
+        (0.8, 13, None),
+        (0.8, 14, "failure_rate"),
+        (1.1, 12, None),
+        (1.2, 10, "failure_rate"),  # settled
+    ],
+)
+def test_the_minimum_of_calls_must_be_reported_beyond_those_that_are_late(age, calls, cause):
+    policy = replace(RATES, sliding_window_size=100)
+    assert young(policy, age, Counts(calls=calls, failures=calls)) == cause
+
+
+@pytest.mark.parametrize(
+    ("age", "failures", "cause"),
+    [
+        (0.4, 20, None),  # of 20 more calls 20 are late: 20 failures of 60
+        (0.4, 26, None),
+        (0.4, 27, "failure_rate"),  # 13 more, 13 late: 27 of 53
+        (0.8, 22, None),
+        (0.8, 23, "failure_rate"),
+        (1.2, 20, "failure_rate"),
+    ],
+)
+def test_successes_that_may_be_late_count_as_if_they_were_reported(age, failures, cause):
+    policy = replace(RATES, sliding_window_size=100)
+    assert young(policy, age, Counts(calls=40, failures=failures)) == cause
+
+
+def test_slow_calls_are_judged_with_the_late_successes_too():
+    policy = replace(RATES, sliding_window_size=100)
+    assert young(policy, 0.4, Counts(calls=40, slow=35)) is None
+    assert young(policy, 0.4, Counts(calls=40, slow=36)) == "slow_call_rate"
+    assert young(policy, 1.2, Counts(calls=40, slow=32)) == "slow_call_rate"
+
+
+def test_a_count_window_is_judged_as_it_is_once_later_calls_than_those_fill_it():
+    half = Counts(calls=20, failures=10)
+    assert young(RATES, 0.4, half, calls=39) is None
+    assert young(RATES, 0.4, half, calls=40) == "failure_rate"
+
+
+def test_a_time_window_is_judged_as_it_is_once_it_began_later_than_those():
+    policy = replace(RATES, sliding_window_type="time_based", sliding_window_size=1)
+    half = Counts(calls=100, failures=50)
+    assert young(policy, 1.4, half, calls=300, settling=2.4) == "failure_rate"
+    assert young(policy, 1.3, half, calls=300, settling=2.4) is None
+
+
+def test_rates_are_judged_at_once_where_nothing_is_late():
+    assert young(RATES, 0.0, Counts(calls=10, failures=5), settling=0) == "failure_rate"
+    assert young(RATES, 0.0, Counts(calls=9, failures=9), settling=0) is None
+
+
+def test_metrics_only_judges_a_young_generation_in_the_same_way():
+    hold = Hold(control=Control.METRICS_ONLY, until=None)
+    held = Snapshot(generation="g:1", entered_at=100.0, window=Counts(calls=20, failures=20))
+    held = replace(held, hold=hold, counts=held.window)
+    assert due_transition(held, RATES, 100.3, settling=1.2) is None
+    assert due_transition(held, RATES, 100.4, settling=1.2).cause == "failure_rate"
+
+
+@given(
+    age=st.floats(0.01, 3.0),
+    settling=st.floats(0.1, 3.0),
+    failures=st.integers(0, 10_000),
+    successes=st.integers(0, 10_000),
+    extra=st.floats(0, 1),
+)
+def test_no_late_success_makes_a_rate_trip_that_is_below_its_threshold(
+    age, settling, failures, successes, extra
+):
+    """Whatever the pace: before it has settled, no more is missing than the last sixth of that."""
+    assume(failures + successes and age < settling)
+    reported = max(0.0, 1 - settling / 6 / age)
+    told = math.ceil(successes * (reported + extra * (1 - reported)))
+    limit = 100 * failures / (failures + successes) * 1.0001
+    assume(0 < limit <= 100)
+    policy = BreakerPolicy(
+        failure_rate_threshold=limit,
+        sliding_window_type="time_based",
+        sliding_window_size=60,
+        minimum_number_of_calls=1,
+    )
+    window = Counts(calls=failures + told, failures=failures)
+    assert young(policy, age, window, settling=settling) is None
 
 
 def test_the_consecutive_rule_needs_no_settling():

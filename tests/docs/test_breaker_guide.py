@@ -28,6 +28,7 @@ from analytics_admin.breakers.history import (
     RETENTION_SECONDS,
 )
 from analytics_admin.breakers.state import Control, State
+from analytics_admin.breakers.state_machine import LATE_SHARE
 from analytics_admin.breakers.stores.base import MAX_NAMES
 from analytics_admin.breakers.sync import REGISTRATION_RETRY_SECONDS, SETTLING_INTERVALS
 from analytics_admin.conf import AppSettings
@@ -141,6 +142,8 @@ def test_every_state_and_hold_is_drawn(word: str) -> None:
 def test_their_numbers_are_the_engines() -> None:
     assert SETTLING_INTERVALS * AppSettings().sync_interval == 3
     assert "twelve intervals (3 s)" in IN_STEP
+    assert SETTLING_INTERVALS * LATE_SHARE == 2
+    assert "two intervals (0.5 s) late" in IN_STEP
     outage = " ".join(sections(OUTAGES)["The breakers' store"].split())
     assert f"the store {MAX_WAIT_SECONDS} s at most" in outage
     assert f"wait {MAX_QUEUE_SECONDS} s at most" in outage
