@@ -8,7 +8,7 @@ def fetch(query): ...
 
 from analytics_admin.breakers.breaker import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions
 from analytics_admin.breakers.runtime import circuit_breaker, get_breaker
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpenError",
     "Permit",
+    "PolicyOptions",
     "circuit_breaker",
     "get_breaker",
 ]

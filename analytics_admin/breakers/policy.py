@@ -3,16 +3,38 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 RATE_OPTIONS = ("failure_rate_threshold", "slow_call_rate_threshold")
 COUNT_BASED = "count_based"
 TIME_BASED = "time_based"
+_ExceptionClasses = type[BaseException] | Sequence[type[BaseException]] | Set[type[BaseException]]
 MAX_POLICY_CHARS = 600
 """A longer encoded policy, with very many exceptions, is not stored."""
+
+
+class PolicyOptions(TypedDict, total=False):
+    """The options of BreakerPolicy as keyword arguments and as dicts in the settings."""
+
+    failure_threshold: int | None
+    failure_rate_threshold: float | None
+    slow_call_rate_threshold: float | None
+    slow_call_duration_threshold: float | timedelta
+    sliding_window_type: Literal["count_based", "time_based"]
+    sliding_window_size: int
+    minimum_number_of_calls: int
+    wait_duration_in_open_state: float | timedelta
+    open_state_backoff_multiplier: float
+    max_wait_duration_in_open_state: float | timedelta | None
+    randomized_wait_factor: float
+    permitted_number_of_calls_in_half_open_state: int
+    max_wait_duration_in_half_open_state: float | timedelta
+    record_exceptions: _ExceptionClasses
+    ignore_exceptions: _ExceptionClasses
+    record_result: Callable[[Any], bool] | None
 
 
 class _DefaultThreshold(int):

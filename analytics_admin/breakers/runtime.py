@@ -8,14 +8,14 @@ import re
 import threading
 from collections.abc import Mapping, Sequence, Set
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, Unpack
 
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions
 from analytics_admin.breakers.state import StateChange, StoreChange
 from analytics_admin.breakers.stores.base import BreakerStore, Reading
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -107,10 +107,10 @@ class UnknownBreakers(OperatorError, LookupError):
         super().__init__(Message(template, names=listed, number=omitted))
 
 
-def circuit_breaker(name: str, **policy: Any) -> CircuitBreaker:
+def circuit_breaker(name: str, **policy: Unpack[PolicyOptions]) -> CircuitBreaker:
     """Declare the breaker of this name, or return it if it is declared with the same policy.
 
-    ``policy`` takes the fields of BreakerPolicy; ``BREAKERS[name]`` in the settings overrides it.
+    BreakerPolicy says what the options mean; ``BREAKERS[name]`` in the settings overrides them.
 
     Raises:
         TypeError, ValueError: the name or policy is not valid, or differs from an earlier one.
