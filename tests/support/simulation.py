@@ -6,43 +6,33 @@ from contextlib import contextmanager
 from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
-from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.testing import engine_time
-
-
-class Clock:
-    """Replaces the ``time`` module; stands still unless a test moves it."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now - 900_000.0
+from analytics_admin.testing.breakers import SimulatedEngine, engine_time
+from analytics_admin.testing.clock import SimulatedClock
 
 
 class SimulatedSite:
-    """One store and as many processes as are asked for; ``events`` is what they announced."""
+    """One store and as many processes as are asked for; ``events`` is what they announced.
 
-    def __init__(self, clock: Clock) -> None:
+    They synchronise by SYNC_INTERVAL, as a real fleet does.
+    """
+
+    def __init__(self, clock: SimulatedClock) -> None:
         self.clock = clock
         self.store = MemoryStore(clock.time)
         self.events: list[Any] = []
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        engine = Engine(lambda: self.store, self.events.append)
-        engine.access.run_if_available(lambda store: None)  # connects without a thread of its own
+        engine = SimulatedEngine(self.events.append, in_step=False)
+        engine.begin(self.store)
         return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 
 @contextmanager
 def simulated_site() -> Iterator[SimulatedSite]:
     """Put the engine on simulated time, for every process of the site."""
-    clock = Clock()
+    clock = SimulatedClock(1_000_000.0, tick=0.0)
     with engine_time(clock):
         yield SimulatedSite(clock)
 
