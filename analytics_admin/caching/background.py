@@ -60,14 +60,18 @@ class BackgroundRefreshes:
 
     def _run(self, refresh: Callable[[], object]) -> None:
         try:
+            self._refresh(refresh)
+        finally:
+            connections.close_all()
+            self._release_slot()
+
+    def _refresh(self, refresh: Callable[[], object]) -> None:
+        try:
             refresh()
         except UnstorableValue as error:
             _log(error)
         except Exception:  # noqa: S110  the site's own error; the statistics count it
             pass
-        finally:
-            connections.close_all()
-            self._release_slot()
 
     async def _arun(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:

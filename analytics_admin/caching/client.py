@@ -13,7 +13,7 @@ from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.lookup import MissResolver
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
-from analytics_admin.caching.stores.access import StoreAccess, StoreCall
+from analytics_admin.caching.stores.access import MemoryAccess, StoreAccess, StoreCall
 from analytics_admin.caching.stores.base import EntryKeys, Store
 from analytics_admin.caching.stores.memory import MemoryStore
 from analytics_admin.caching.stores.redis import RedisStore
@@ -33,13 +33,13 @@ class CacheClient:
         self._lease = float(site.search_cache_lease)
         self._max_bytes = site.search_cache_max_value_bytes
         self._default_timeout = cache.default_timeout
-        self._in_memory = is_local_memory(alias)
+        in_memory = is_local_memory(alias)
         # The memory store gives its names to the alias, which adds the prefix itself.
-        self._full_key: Callable[[str], str] = str if self._in_memory else cache.make_key
+        self._full_key: Callable[[str], str] = str if in_memory else cache.make_key
         self._alias = alias
         self._record_key = self._full_key(RECORD_NAME)
-        self.access = StoreAccess(
-            self._connect, retry_interval=lambda: app_settings().store_retry_interval
+        self.access: StoreAccess = (
+            MemoryAccess(MemoryStore(cache)) if in_memory else self._remote_access()
         )
         self.resolver = MissResolver(
             self.access, counter, background_refreshes=site.search_cache_background_refreshes
@@ -118,9 +118,12 @@ class CacheClient:
             timeout = self._default_timeout
         return None if timeout is None else to_seconds(timeout, name="timeout")
 
+    def _remote_access(self) -> StoreAccess:
+        return StoreAccess(
+            self._connect, retry_interval=lambda: app_settings().store_retry_interval
+        )
+
     def _connect(self, access: StoreAccess) -> Store:
-        if self._in_memory:
-            return MemoryStore(caches[self._alias])
         pool = ConnectionPool(
             dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
             run_bounded=access.run_bounded,

@@ -112,10 +112,9 @@ class SimulatedFleet(SimulatedBreakers):
             self._processes[name] = SimulatedProcess(name, self._clock, self._store)
         return self._processes[name]
 
-    def close(self) -> None:
-        """End the processes."""
+    def _end(self) -> None:
         for process in self._processes.values():
-            process.close()
+            give_back_engine(process._engine)
 
 
 class SimulatedProcess:
@@ -124,6 +123,8 @@ class SimulatedProcess:
     It learns at each call what the others did. Its own threads run in it too, so that one process
     at a time runs.
     """
+
+    name: str
 
     def __init__(self, name: str, clock: SimulatedClock, store: MemoryStore) -> None:
         self.name = name
@@ -159,10 +160,6 @@ class SimulatedProcess:
         finally:
             self._use(self._store, reason=None)
 
-    def close(self) -> None:
-        """End the process."""
-        give_back_engine(self._engine)
-
     def _use(self, store: MemoryStore, *, reason: str | None) -> None:
         self._engine.begin(store, is_alone=reason is not None)
         if runtime.engine is self._engine:
@@ -195,7 +192,7 @@ def simulated_fleet() -> Iterator[SimulatedFleet]:
         undo.callback(runtime.use_engine, runtime.engine)
         runtime.use_engine(own)
         fleet = SimulatedFleet(clock, store)
-        undo.callback(fleet.close)
+        undo.callback(fleet._end)
         yield fleet
 
 

@@ -10,6 +10,7 @@ from analytics_admin.testing.breakers import (
     simulated_breakers,
     simulated_fleet,
 )
+from analytics_admin.testing.search_cache import SimulatedSearchCache, simulated_search_cache
 
 
 @pytest.fixture
@@ -24,3 +25,10 @@ def _simulated_fleet() -> Iterator[SimulatedFleet]:
     """Processes that share their breakers, in memory, on a clock that the test moves."""
     with simulated_fleet() as fleet:
         yield fleet
+
+
+@pytest.fixture(name="simulated_search_cache")
+def _simulated_search_cache() -> Iterator[SimulatedSearchCache]:
+    """The search cache of this process, empty, in memory, on a clock that the test moves."""
+    with simulated_search_cache() as simulated:
+        yield simulated

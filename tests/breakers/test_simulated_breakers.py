@@ -5,7 +5,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from analytics_admin.breakers.state import Control
 from analytics_admin.services import Actor, reset_circuit_breakers
 from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
-from tests.support.separate_site import NOWHERE, run_site
+from tests.support.separate_site import NOWHERE
 
 stock = circuit_breaker("shop-stock", failure_threshold=3, wait_duration_in_open_state=30)
 prices = circuit_breaker(
@@ -155,7 +154,7 @@ def test_no_test_sees_what_another_did(breakers: SimulatedBreakers, round_: int)
 
 
 def test_a_name_that_nobody_declared_is_refused(breakers: SimulatedBreakers) -> None:
-    for act in (breakers.trip, breakers.heal):
+    for act in (breakers.trip, breakers.heal, breakers.hold):
         with pytest.raises(LookupError, match="shop-stokc"):
             act("shop-stokc")
 
@@ -220,6 +219,29 @@ def test_an_operators_hold_ends_when_the_test_says_so(breakers: SimulatedBreaker
     assert look_up() == "found"
 
 
+@pytest.mark.parametrize(
+    ("hold", "meets"), [("forced_open", "CircuitOpenError"), ("disabled", "BackendDown")]
+)
+def test_a_test_holds_a_breaker_as_an_operator_does(
+    breakers: SimulatedBreakers, hold: Any, meets: str
+) -> None:
+    breakers.trip("shop-stock")
+    breakers.hold("shop-stock", hold)
+    assert stock.state == hold
+    with pytest.raises((CircuitOpenError, BackendDown)) as caught:
+        look_up(fails=True)
+    assert caught.type.__name__ == meets
+    breakers.advance(timedelta(days=30))
+    assert stock.state == hold
+    breakers.heal("shop-stock")
+    assert look_up() == "found"
+
+
+def test_there_is_no_other_hold(breakers: SimulatedBreakers) -> None:
+    with pytest.raises(ValueError, match="ajar"):
+        breakers.hold("shop-stock", "ajar")  # type: ignore[arg-type]
+
+
 def test_threads_see_the_same_breakers(breakers: SimulatedBreakers) -> None:
     threads = [threading.Thread(target=stock.acquire().fail) for _ in range(3)]
     for thread in threads:
@@ -253,64 +275,3 @@ def test_afterwards_the_engine_is_what_it_was(settings: Any) -> None:
     assert real.state == late.state == "closed"
     real.acquire().fail()
     assert real.state == "open"
-
-
-SITE = {
-    "shop.py": """
-from analytics_admin.breakers import circuit_breaker
-
-stock = circuit_breaker("stock", wait_duration_in_open_state=30)
-
-
-@stock(fallback="not now")
-def look_up():
-    return "found"
-""",
-    "conftest.py": """
-pytest_plugins = ["analytics_admin.testing"]
-""",
-    "test_fixture.py": """
-import pytest
-from shop import look_up, stock
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_a_customer_is_informed(breakers, again):
-    assert look_up() == "found"
-    breakers.trip("stock")
-    assert look_up() == "not now"
-    breakers.advance(30)
-    assert look_up() == "found"
-""",
-    "test_unittest.py": """
-import django
-
-django.setup()
-
-from django.test import SimpleTestCase
-from shop import look_up
-
-from analytics_admin.testing import simulated_breakers
-
-
-class CustomerTest(SimpleTestCase):
-    def setUp(self):
-        self.breakers = self.enterContext(simulated_breakers())
-
-    def test_a_customer_is_informed(self):
-        self.breakers.trip("stock")
-        self.assertEqual(look_up(), "not now")
-        self.breakers.heal("stock")
-        self.assertEqual(look_up(), "found")
-""",
-}
-
-
-def test_a_sites_pytest_has_the_fixture(tmp_path: Path) -> None:
-    assert "3 passed" in run_site(tmp_path, SITE, "pytest", "-p", "no:cacheprovider", "-W", "error")
-
-
-def test_a_site_without_pytest_has_the_context_manager(tmp_path: Path) -> None:
-    (tmp_path / "pytest.py").write_text("raise ImportError('not installed')")
-    said = run_site(tmp_path, SITE, "unittest", "test_unittest")
-    assert "Ran 1 test" in said

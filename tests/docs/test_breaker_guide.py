@@ -125,6 +125,10 @@ def test_every_example_is_run_here() -> None:
         "Django REST framework",
         "Celery",
         "Test your own code",
+        "Breakers",
+        "A fleet of processes",
+        "Cached searches",
+        "Other test runners",
     }
 
 
@@ -320,11 +324,16 @@ def test_the_recipe_for_celery(
 
 
 def test_the_recipes_for_tests(tmp_path: Path) -> None:
-    conftest, shop, with_pytest, with_django = BLOCKS["Test your own code"]
-    site = {
-        "conftest.py": conftest,
-        "shop.py": shop,
-        "test_with_pytest.py": with_pytest,
-        "test_with_django.py": with_django,
+    conftest, shop = BLOCKS["Test your own code"]
+    recipes = {
+        f"test_{number}.py": block
+        for number, heading in enumerate(
+            ["Breakers", "A fleet of processes", "Cached searches", "Other test runners"]
+        )
+        for block in BLOCKS[heading]
     }
-    assert "3 passed" in run_site(tmp_path, site, "pytest", "-p", "no:cacheprovider", "-W", "error")
+    assert len(recipes) == 4
+    tests = sum(block.count("def test_") for block in recipes.values())
+    site = {"conftest.py": conftest, "shop.py": shop, **recipes}
+    told = run_site(tmp_path, site, "pytest", "-p", "no:cacheprovider", "-W", "error")
+    assert f"{tests} passed" in told

@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 from django.test import Client
 
-from analytics_admin import services, signals
+from analytics_admin import services, signals, testing
 from analytics_admin.breakers import BreakerPolicy, circuit_breaker, state_machine
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.caching import SearchCache
@@ -405,6 +405,22 @@ def test_every_method_of_the_search_cache_is_there_and_none_is_invented() -> Non
     twins = {name for name in public if name[0] == "a" and name[1:] in public}
     assert told == public - twins
     assert all(f"`{name}`" in PYTHON for name in twins)
+
+
+@pytest.mark.parametrize(
+    "simulation", [value for value in vars(testing).values() if inspect.isclass(value)]
+)
+def test_everything_that_a_simulation_does_is_there_and_nothing_is_invented(
+    simulation: type,
+) -> None:
+    told = {re.split(r"\W", name)[0] for name in first_names(PYTHON, f"`{simulation.__name__}`")}
+    own = {*vars(simulation), *vars(simulation).get("__annotations__", {})}
+    assert told == {name for name in own if not name.startswith("_")}
+
+
+def test_every_simulation_is_there_and_none_is_invented() -> None:
+    told = {name.removesuffix("()") for name in first_names(PYTHON, "context manager")}
+    assert told == {name for name in testing.__all__ if name.startswith("simulated_")}
 
 
 def _called(told: str) -> tuple[str, dict[str, str]]:

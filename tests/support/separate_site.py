@@ -18,9 +18,12 @@ CACHES = {NOWHERE!r}
 """
 
 
-def run_site(folder: Path, site: Mapping[str, str], *command: str) -> str:
-    """Run a Python module's command in a site of these files; return what it printed."""
-    for name, text in {**site, "site_settings.py": SETTINGS}.items():
+def run_site(folder: Path, site: Mapping[str, str], *command: str, settings: str = "") -> str:
+    """Run a Python module's command in a site of these files; return what it printed.
+
+    ``settings`` are lines that the site's settings have besides.
+    """
+    for name, text in {**site, "site_settings.py": SETTINGS + settings}.items():
         (folder / name).write_text(text)
     answer = subprocess.run(
         [sys.executable, "-m", *command],

@@ -200,3 +200,33 @@ class StoreAccess:
                 return
             self._full_logged_at = now
         logger.error("search cache: %s; results are not stored", error.reason)
+
+
+class MemoryAccess(StoreAccess):
+    """Access to a store in this process' memory: there is nothing to wait for, and no thread.
+
+    A store that raises is there again at the next call.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(lambda access: store, retry_interval=lambda: 0.0)
+        self._store = self._memory = store
+
+    def run(self, call: StoreCall[T]) -> T:
+        try:
+            return call(self._memory)
+        except StoreUnavailable as error:
+            raise StoreBypassed(error.reason) from None
+
+    async def arun(self, call: StoreCall[T]) -> T:
+        return self.run(call)
+
+    def post(self, call: StoreCall[object]) -> None:
+        with suppress(StoreBypassed):
+            self.run(call)
+
+    def close(self) -> None:
+        self._memory.close()
+
+    def after_fork(self) -> None:
+        """The child has a copy of the memory."""
