@@ -13,6 +13,7 @@ from tests.support.breakers import trip
 from tests.support.routes import API, example
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+FORM = "application/x-www-form-urlencoded"  # as a browser sends one; Django's client does not
 CLICKS = [*METHODS, "CONFIRM"]  # the confirm page sent back: the only one that may act
 BODIES = {
     "analytics/circuit-breakers/<str:name>/control": {"control": "disabled"},
@@ -53,11 +54,16 @@ def everything_that_acts_want() -> dict[str, Any]:
     }
 
 
+def submit(client: Client, url: str, sent: dict[str, Any]) -> Any:
+    """Send a form as a browser does."""
+    return client.post(url, urlencode(sent, doseq=True), content_type=FORM)
+
+
 def click(client: Client, method: str, url: str, sent: dict[str, Any]) -> Any:
     """Send it; by the methods that are not to act, in the address, and as if it were confirmed."""
     confirmed = {**sent, "confirmed": "yes"} if sent else {}
     if method in {"POST", "CONFIRM"}:
-        return client.post(url, confirmed if method == "CONFIRM" else sent)
+        return submit(client, url, confirmed if method == "CONFIRM" else sent)
     return client.generic(method, f"{url}?{urlencode(confirmed, doseq=True)}")
 
 
