@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -36,9 +37,17 @@ def response_of(method: str, route: str, status: int) -> dict[str, Any]:
 
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """Return what finds faults, also fields that the document does not know."""
-    closed = deepcopy({**schema, "components": DOCUMENT["components"]})
+    closed = deepcopy(schema)
     close(closed)
-    return Draft202012Validator(closed, format_checker=formats)
+    whole = {**closed, "components": closed_components()}
+    return Draft202012Validator(whole, format_checker=formats)
+
+
+@cache
+def closed_components() -> dict[str, Any]:
+    components: dict[str, Any] = deepcopy(DOCUMENT["components"])
+    close(components)
+    return components
 
 
 def close(schema: Any) -> None:
