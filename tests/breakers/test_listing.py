@@ -128,9 +128,12 @@ def test_what_changed_between_two_looks_at_a_page_is_seen_at_the_second():
     assert names_of(page_breakers(state="open")) == []
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
+def test_a_page_among_ten_thousand_costs_at_most_two_round_trips():
+    names = [f"b{number:05}" for number in range(9_000)]
+    create(*names)
+    for name in random.Random(5).sample(names, 40):
+        trip(name)
+    questions = [
         {},
         {"page": 73},
         {"state": "open"},
@@ -139,18 +142,15 @@ def test_what_changed_between_two_looks_at_a_page_is_seen_at_the_second():
         {"search": "9"},
         {"sort": "urgency", "activity": True},
         {"state": "closed", "page": 40, "activity": True},
-    ],
-)
-def test_a_page_among_ten_thousand_costs_at_most_two_round_trips(question):
-    names = [f"b{number:05}" for number in range(9_000)]
-    create(*names)
-    for name in random.Random(5).sample(names, 40):
-        trip(name)
-    first = page_breakers(**question)  # it may have to load the scripts
-    with round_trips() as sent:
-        page = page_breakers(**question)
-    assert sent["trips"] <= 2
-    assert names_of(page) == names_of(first)
+    ]
+    costs = []
+    for question in questions:
+        first = page_breakers(**question)  # it may have to load the scripts
+        with round_trips() as sent:
+            page = page_breakers(**question)
+        costs.append((sent["trips"], question))
+        assert names_of(page) == names_of(first), question
+    assert [cost for cost in costs if cost[0] > 2] == []
 
 
 @pytest.mark.parametrize("question", [{"state": "open", "page": 5}, {"sort": "urgency"}])
