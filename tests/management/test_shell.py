@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -188,23 +188,12 @@ def test_a_reader_that_goes_away_is_no_error(argv, environment):
 class Terminal:
     """A command on a pseudo-terminal of its own: what it shows is read, keys are typed."""
 
-    def __init__(
-        self, environment: dict[str, str], *argv: str, output: int | None = subprocess.PIPE
-    ) -> None:
-        self.keyboard, screen = pty.openpty()
+    def __init__(self, keyboard: int, ended: Callable[[], tuple[int, str]]) -> None:
+        self.keyboard = keyboard
         self.shown = ""
         self.patience = 60.0
         """Seconds for which nothing may be shown before that is a failure."""
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command(*argv)],  # Ctrl-C reaches who owns the terminal
-            env=environment,
-            cwd=ROOT,
-            stdin=screen,
-            stderr=screen,
-            stdout=screen if output is None else output,
-            text=True,
-        )
-        os.close(screen)
+        self._ended = ended
 
     def read_until(self, words: str) -> None:
         deadline = time.monotonic() + self.patience
@@ -219,8 +208,7 @@ class Terminal:
         """Return exit code and stdout; ``shown`` then holds all of the screen."""
         while self._read():
             pass
-        out, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, out
+        return self._ended()
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self.keyboard], [], [], self.patience)
@@ -234,19 +222,62 @@ class Terminal:
 
 
 @contextmanager
-def terminal(environment: dict[str, str], *argv: str, **options: Any) -> Iterator[Terminal]:
-    opened = Terminal(environment, *argv, **options)
+def terminal(
+    environment: dict[str, str], *argv: str, output: int | None = subprocess.PIPE
+) -> Iterator[Terminal]:
+    keyboard, screen = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *command(*argv)],  # Ctrl-C reaches who owns the terminal
+        env=environment,
+        cwd=ROOT,
+        stdin=screen,
+        stderr=screen,
+        stdout=screen if output is None else output,
+        text=True,
+    )
+    os.close(screen)
+
+    def ended() -> tuple[int, str]:
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, out
+
     try:
-        yield opened
+        yield Terminal(keyboard, ended)
     finally:
-        opened.process.kill()
-        opened.process.communicate()
-        os.close(opened.keyboard)
+        process.kill()
+        process.communicate()
+        os.close(keyboard)
+
+
+@pytest.fixture
+def copied(site: SiteProcess, tmp_path: Path) -> Any:
+    """The same without a start of its own, for what begins once the command runs."""
+
+    @contextmanager
+    def terminal(*argv: str) -> Iterator[Terminal]:
+        keyboard, screen = pty.openpty()
+        out, codes = tmp_path / "out", []
+        site.begin(*argv, screen=os.ttyname(screen), out=str(out))
+
+        def ended() -> tuple[int, str]:
+            codes.append(site.end())
+            return codes[0], out.read_text()
+
+        opened = Terminal(keyboard, ended)
+        try:
+            opened.read_until("\n")  # it holds the terminal now
+            os.close(screen)
+            yield opened
+        finally:
+            os.close(keyboard)  # which hangs up on one that still waits
+            codes or site.end()
+
+    return terminal
 
 
 @pytest.mark.parametrize("wait", [Terminal.end, lambda opened: opened.read_until("never")])
-def test_a_command_that_goes_silent_fails_its_test_in_time(wait, environment):
-    with terminal(environment, "clear_search_cache") as opened:
+def test_a_command_that_goes_silent_fails_its_test_in_time(wait, copied):
+    with copied("clear_search_cache") as opened:
         opened.read_until("Type 'yes' to continue: ")
         opened.patience = 0.1
         watch = Stopwatch()
@@ -267,8 +298,8 @@ def test_on_a_terminal_it_shows_the_preview_asks_and_shows_progress(environment,
     assert rows() == [("clear_search_cache", "done")]
 
 
-def test_json_keeps_stdout_to_itself_also_when_it_asks(environment):
-    with terminal(environment, "clear_search_cache", "--json") as opened:
+def test_json_keeps_stdout_to_itself_also_when_it_asks(copied):
+    with copied("clear_search_cache", "--json") as opened:
         opened.read_until("Type 'yes' to continue: ")
         opened.type("y\n")
         code, out = opened.end()
@@ -284,8 +315,8 @@ def test_json_keeps_stdout_to_itself_also_when_it_asks(environment):
         ("\x03", 130, "Interrupted"),  # Ctrl-C
     ],
 )
-def test_any_other_answer_does_nothing(keys, code, words, environment, rows):
-    with terminal(environment, "clear_search_cache") as opened:
+def test_any_other_answer_does_nothing(keys, code, words, copied, rows):
+    with copied("clear_search_cache") as opened:
         opened.read_until("Type 'yes' to continue: ")
         time.sleep(0.2)  # Python does not notice a Ctrl-C between the question and its reading
         opened.type(keys)
@@ -296,9 +327,9 @@ def test_any_other_answer_does_nothing(keys, code, words, environment, rows):
     assert caches["search"].get("query") == "hits"
 
 
-def test_the_question_names_the_breakers_that_would_move(environment):
+def test_the_question_names_the_breakers_that_would_move(copied):
     tripped("shell.asked")
-    with terminal(environment, "reset_circuit_breakers", "--only-open") as opened:
+    with copied("reset_circuit_breakers", "--only-open") as opened:
         opened.read_until("Type 'yes' to continue: ")
         assert "shell.asked: open -> closed" in opened.shown
         opened.type("yes\n")
@@ -306,9 +337,9 @@ def test_the_question_names_the_breakers_that_would_move(environment):
     assert (code, out.splitlines()[0]) == (0, "1 circuit breaker reset successfully")
 
 
-def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):
+def test_a_breaker_is_forgotten_when_its_operator_says_yes(copied, rows):
     tripped("shell.slip")
-    with terminal(environment, "forget_circuit_breaker", "shell.slip") as opened:
+    with copied("forget_circuit_breaker", "shell.slip") as opened:
         opened.read_until("Type 'yes' to continue: ")
         assert "circuit breaker shell.slip would be forgotten" in opened.shown
         assert "shell.slip: open -> forgotten" in opened.shown
@@ -319,11 +350,11 @@ def test_a_breaker_is_forgotten_when_its_operator_says_yes(environment, rows):
     assert rows() == [("forget_circuit_breaker", "done")]
 
 
-def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(environment, rows):
+def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(site, copied, rows):
     tripped("shell.held")
     hold = ("set_circuit_breaker", "shell.held", "disabled", "--no-input")
-    assert shell(environment, *hold)[0] == 0
-    with terminal(environment, "forget_circuit_breaker", "shell.held") as opened:
+    assert site.manage(*hold)[0] == 0
+    with copied("forget_circuit_breaker", "shell.held") as opened:
         code, _ = opened.end()
         assert "release it first" in opened.shown
         assert "Type 'yes'" not in opened.shown

@@ -1,7 +1,7 @@
 """A process of the site that runs code in copies of itself: each as if it had just started.
 
 Starting Python and Django takes most of a second, a copy some milliseconds. As a program it is the
-site's process: a line of its input is some code and two files, one of its output an exit code.
+site's process: a line of its input is some code and three files, one of its output an exit code.
 """
 
 import json
@@ -39,10 +39,17 @@ class SiteProcess:
 
     def manage(self, *argv: str) -> tuple[int, str, str]:
         """Run a command of ``manage.py``; return exit code, stdout and stderr."""
-        return self._run(
-            "from django.core.management import execute_from_command_line\n"
-            f"execute_from_command_line({['manage.py', *argv]!r})"
-        )
+        return self._run(_manage(*argv))
+
+    def begin(self, *argv: str, screen: str, out: str) -> None:
+        """Begin a command on a terminal of its own, with stdout in a file; ``end`` must follow."""
+        self._send(_manage(*argv), screen, out, screen)
+
+    def end(self) -> int:
+        """Wait for what has begun; return its exit code."""
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the code does not end"
+        return int(self._process.stdout.readline())
 
     def close(self) -> None:
         self._process.kill()
@@ -51,26 +58,34 @@ class SiteProcess:
     def _run(self, code: str) -> tuple[int, str, str]:
         with tempfile.TemporaryDirectory(prefix="aa-code-") as folder:
             out, errors = Path(folder, "out"), Path(folder, "errors")
-            exit_code = self._ask(code, str(out), str(errors))
+            self._send(code, os.devnull, str(out), str(errors))
+            exit_code = self.end()
             return exit_code, out.read_text(), errors.read_text()
 
-    def _ask(self, *request: str) -> int:
+    def _send(self, *request: str) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the code does not end"
-        return int(self._process.stdout.readline())
+
+
+def _manage(*argv: str) -> str:
+    return (
+        "from django.core.management import execute_from_command_line\n"
+        f"execute_from_command_line({['manage.py', *argv]!r})"
+    )
 
 
 def _serve() -> None:
     import django
+    from django.urls import get_resolver
 
     django.setup()
+    _ = get_resolver().url_patterns  # what every copy's checks would import
     for line in sys.stdin:
-        code, out, errors = json.loads(line)
+        code, read, out, errors = json.loads(line)
         child = os.fork()
         if not child:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.setsid()  # who leads a session owns the terminal that it opens
+            os.dup2(os.open(read, os.O_RDWR), 0)
             os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT), 1)
             os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
             exec(code, {"__name__": "__main__"})
