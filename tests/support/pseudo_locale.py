@@ -7,6 +7,7 @@ itself. What a page shows outside of such brackets was not translated, unless it
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -31,6 +32,15 @@ INLINE = {"a", "b", "bdi", "code", "em", "q", "span", "strong", "time"}
 BUTTONS = {"submit", "button", "reset"}
 
 
+@cache  # a page asks for hundreds, and most of them again
+def _bracketed(message: str) -> str:
+    words = message.rsplit(chr(4), 1)[-1]  # what stands before it is the context
+    return "".join(
+        part if PLACES.fullmatch(part) or not part.strip() else f"⟦{part}⟧"
+        for part in PLACES.split(words)
+    )
+
+
 class _Pseudo:
     """Stands where Django keeps a language's catalogue."""
 
@@ -43,11 +53,7 @@ class _Pseudo:
         return getattr(self._real, name)
 
     def gettext(self, message: str) -> str:
-        words = message.rsplit(chr(4), 1)[-1]  # what stands before it is the context
-        return "".join(
-            part if PLACES.fullmatch(part) or not part.strip() else f"⟦{part}⟧"
-            for part in PLACES.split(words)
-        )
+        return _bracketed(message)
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:
         return self.gettext(singular if number == 1 else plural)
