@@ -1,5 +1,6 @@
 """Fixtures for every test: the throw-away store, users, tokens."""
 
+import gc
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 _turns = pytest.StashKey[Turns]()
+_represented = pytest.StashKey[set[str]]()
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
@@ -64,8 +66,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 def pytest_itemcollected(item: pytest.Item) -> None:
     # pytest-django keeps the database from every other test.
     asked_for = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
-    if asked_for or item.get_closest_marker("django_db"):
+    if not asked_for and not item.get_closest_marker("django_db"):
+        return
+    # Of cases that differ in nothing that reaches the database, the first stands for all.
+    test = item.nodeid.partition("[")[0]
+    seen = item.config.stash.setdefault(_represented, set())
+    if test not in seen or not item.get_closest_marker("one_database"):
         item.add_marker("database")
+    seen.add(test)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,6 +95,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _store.start()
     if is_xdist_worker(session):
         session.config.stash[_turns] = Turns(Path(session.config.workerinput["turns"]))
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays: the search for garbage need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_sessionfinish() -> None:

@@ -11,7 +11,7 @@ from tests.support.breakers import trip
 from tests.support.servers import StoreServer, free_port
 from tests.support.stopwatch import Stopwatch
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 PASSWORD = "hunter2-of-the-store"
 SENTENCE = {

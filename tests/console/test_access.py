@@ -12,6 +12,8 @@ from analytics_admin.models import Operation
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import trip
 
+pytestmark = pytest.mark.one_database
+
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 OPERATIONS = "/admin/analytics_admin/operation/"

@@ -13,6 +13,8 @@ from tests.support.console_pages import asked, told
 from tests.support.servers import StoreServer, free_port
 from tests.support.stopwatch import Stopwatch
 
+pytestmark = pytest.mark.one_database
+
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 PAGE = f"{BREAKERS}held:1/"
 CONTROL = f"{PAGE}control/"

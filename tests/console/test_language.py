@@ -18,6 +18,8 @@ from tests.support.breakers import another
 from tests.support.pseudo_locale import pseudo_locale, untranslated
 from tests.support.routes import console_routes
 
+pytestmark = pytest.mark.one_database
+
 DJANGOS_OWN = {
     "Search",  # read aloud beside the field above a list
     "403 Forbidden",

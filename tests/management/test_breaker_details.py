@@ -17,7 +17,7 @@ from analytics_admin.services import Actor, describe_breaker, set_breaker_contro
 from tests.support.breakers import another, snapshot_of
 from tests.support.stopwatch import Stopwatch
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 SHELL = Actor.system("root", channel="command")
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 a\r\nname  healthy [red]c[/red] \u202ertl <b>&"
