@@ -419,6 +419,7 @@ def test_a_read_only_site_is_read_and_not_changed(send, settings):
 
 @pytest.mark.usefixtures("lost")
 @pytest.mark.parametrize("path", READS)
+@pytest.mark.one_database
 def test_with_the_store_down_the_state_is_unknown_within_a_second(send, path):
     watch = Stopwatch()
     answer = send("GET", path)
@@ -427,9 +428,14 @@ def test_with_the_store_down_the_state_is_unknown_within_a_second(send, path):
     assert "hunter2" not in answer.text
 
 
-@pytest.mark.usefixtures("lost")
 @each_act
-@pytest.mark.parametrize("tags", [None, '"a"', '"a", "b"'])
+@pytest.mark.parametrize(
+    ("lost", "tags"),
+    [("stopped", None), ("frozen", None), ("stopped", '"a"'), ("frozen", '"a", "b"')],
+    indirect=["lost"],
+)
+@pytest.mark.usefixtures("lost")
+@pytest.mark.one_database
 def test_with_the_store_down_an_act_is_500_and_on_record(act, tags):
     watch = Stopwatch()
     answer = act(**({"If_Match": tags} if tags else {}))
