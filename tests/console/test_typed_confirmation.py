@@ -17,6 +17,8 @@ from tests.console.typed_operations import SHELL, TYPED, assert_done, rest, stan
 from tests.support.breakers import trip
 from tests.support.console_pages import told
 
+pytestmark = pytest.mark.one_database
+
 NAME = "production"
 CACHE = "/admin/analytics_admin/searchcache/"
 BREAKERS = "/admin/analytics_admin/circuitbreaker/"
@@ -62,28 +64,25 @@ def test_an_operation_asks_for_the_name_last_and_does_not_complain_before_it_was
 
 
 @every_act
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [(None, MISSING), ("", MISSING), ("Production", WRONG), ("staging", WRONG)],
-)
-def test_without_the_name_nothing_is_done_or_on_record_and_the_rest_stays_filled_in(
-    operator, case, name, complaint
-):
-    asked = press(operator, case)
+def test_without_the_name_nothing_is_done_or_on_record_and_the_rest_stays_filled_in(operator, case):
+    page = press(operator, case)
     filled = {"reason": ["ticket 7"], "for_seconds": ["28800"]}
-    before, sent = standing(), typed(asked, case, name, **filled)
-    again = operator.post(case.url, sent)
-    assert again.status_code == 200
-    assert ERROR.findall(again.text) == [("id_environment_name", complaint)]
-    field = FIELD.search(again.text)[0]
-    assert 'aria-invalid="true"' in field
-    assert 'aria-describedby="id_environment_name_helptext id_environment_name_error"' in field
-    assert "value=" not in field
-    assert standing() == before
-    assert rest(filled_in(again, case, for_seconds=["28800"])) == rest(sent)
-    if "<select" in again.text:
-        assert '<option value="28800" selected>' in again.text
-    answer = operator.post(case.url, typed(again, case, NAME), follow=True)
+    before = standing()
+    attempts = [(None, MISSING), ("", MISSING), ("Production", WRONG), ("staging", WRONG)]
+    for name, complaint in attempts:  # each on the page that answered the one before
+        sent = typed(page, case, name, **filled)
+        page = operator.post(case.url, sent)
+        assert page.status_code == 200
+        assert ERROR.findall(page.text) == [("id_environment_name", complaint)], name
+        field = FIELD.search(page.text)[0]
+        assert 'aria-invalid="true"' in field
+        assert 'aria-describedby="id_environment_name_helptext id_environment_name_error"' in field
+        assert "value=" not in field
+        assert standing() == before, name
+        assert rest(filled_in(page, case, for_seconds=["28800"])) == rest(sent), name
+        if "<select" in page.text:
+            assert '<option value="28800" selected>' in page.text
+    answer = operator.post(case.url, typed(page, case, NAME), follow=True)
     assert_done(answer, case)
     assert Operation.objects.get().reason == "ticket 7"
 
