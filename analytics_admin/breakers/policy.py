@@ -281,7 +281,7 @@ def decode_policy(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
         policy = BreakerPolicy.from_options(
             {option: value for option, value in options.items() if option not in _NAMED_OPTIONS}
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     names = {option: options[option] for option in _NAMED_OPTIONS if option in options}
     return policy, {**plain_policy(policy), **names}

@@ -17,7 +17,7 @@ from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions
 from analytics_admin.breakers.state import StateChange, StoreChange
-from analytics_admin.breakers.stores.base import BreakerStore, Reading
+from analytics_admin.breakers.stores.base import NAME_PATTERN, BreakerStore, Reading
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.conf import SETTING, app_settings
@@ -35,7 +35,7 @@ MAX_READ_AT_ONCE = 100
 """Up to this many registered breakers are listed and read in one round trip."""
 MAX_NAMED_AT_ONCE = 500
 """Up to this many named breakers are read in the round trip that checks their registration."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_NAME = re.compile(NAME_PATTERN)
 
 _lock = threading.Lock()
 _breakers: dict[str, CircuitBreaker] = {}

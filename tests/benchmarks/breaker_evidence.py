@@ -9,6 +9,7 @@ from unittest.mock import patch
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import circuit_breaker, permit, runtime
+from analytics_admin.breakers.history import MAX_FAILURES
 from analytics_admin.breakers.stores import redis_scripts
 from analytics_admin.breakers.stores.base import MAX_NAMES
 from tests.benchmarks.breaker_bench import Line
@@ -18,8 +19,8 @@ from tests.benchmarks.breaker_timing import Calls, enduring, fail, measure
 
 PAGE_BOUND, DETAIL_BOUND, EVIDENCE_BOUND = 20, 5, 15
 EVIDENCE_LINES = (
-    "    if note ~= '' and failed > 0 then keep_failure(key, note) end\n",
-    "    tally(key, successes + failed, failed, slow_successes + slow_failures, rejected)\n",
+    "      tally(keys.periods, successes + failed, failed, slow, results.rejected or 0)\n",
+    f"        keep(keys.failures, now .. ' ' .. report.note, {MAX_FAILURES - 1})\n",
 )
 
 

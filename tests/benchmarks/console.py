@@ -95,7 +95,7 @@ def _fill() -> None:
     }
     commands = store._client.pipeline(transaction=False)
     for name in names:
-        commands.hset(store._key(name) + ":history", mapping=history)
+        commands.hset(store._key(name, "periods"), mapping=history)
     commands.execute()
 
 

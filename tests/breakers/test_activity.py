@@ -46,7 +46,7 @@ class Site:
                 period = Period(at=at, calls=calls, rejected=numbers[3])
                 self.store._histories[name].periods.append(period)
             else:
-                key = f"{self.store._key(name)}:history"
+                key = self.store._key(name, "periods")
                 client().hset(key, at, " ".join(map(str, numbers)))
 
 
@@ -163,12 +163,12 @@ def test_a_history_that_cannot_be_read_affects_its_own_breaker_only():
         created = site.create(name)
         site.reset(name, created, "reset")
         site.past(name, (site.this_period() - PERIOD_SECONDS, (4, 1, 0, 0)))
-    client().hset(f"{site.store._key('odd.a')}:history", "someday", "many")
-    client().delete(f"{site.store._key('odd.b')}:moves")
-    client().set(f"{site.store._key('odd.b')}:moves", "no list")
+    client().hset(site.store._key("odd.a", "periods"), "someday", "many")
+    client().delete(site.store._key("odd.b", "moves"))
+    client().set(site.store._key("odd.b", "moves"), "no list")
     activity = page_breakers(search="odd.", activity=True).activity
     assert [activity[name].failure_rate for name in sorted(activity)] == [None, 25.0, 25.0]
-    assert [it.last_change is not None for it in activity.values()] == [False, False, True]
+    assert [it.last_change is not None for it in activity.values()] == [True, False, True]
 
 
 @pytest.mark.parametrize("periods_away", [-MAX_PERIODS, -MAX_PERIODS - 5, 1])

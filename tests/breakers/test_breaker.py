@@ -26,6 +26,7 @@ from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import simulated_breakers
 from tests.support import breakers
 from tests.support.breakers import names_in, snapshot_of, state_now
+from tests.support.stored_breakers import change_record, key_of, raw_client
 
 
 class BackendDown(Exception):
@@ -436,8 +437,7 @@ def test_reset_of_ten_thousand_breakers_reaches_them_all():
 def unreadable(breaker):
     """Return the name of an open breaker whose record another release has written over."""
     fail(breaker, 3)
-    client = caches["breakers"].client.get_client()
-    client.hset(caches["breakers"].make_key(f"breaker:{{{breaker.name}}}"), "s", "from_the_future")
+    change_record(breaker.name, state="from_the_future")
     return breaker.name
 
 
@@ -461,8 +461,7 @@ def test_a_reset_writes_an_unreadable_record_anew(unreadable, only_open):
 
 def test_something_else_under_a_breakers_key_is_replaced_by_a_reset(breaker):
     fail(breaker, 3)
-    client = caches["breakers"].client.get_client()
-    client.set(caches["breakers"].make_key(f"breaker:{{{breaker.name}}}"), "not a record")
+    raw_client().set(key_of(breaker.name), "not a record")
     assert another(breaker.name).state == "unknown"
     assert another(breaker.name).call(lambda: "passed") == "passed"
     control.reset([breaker.name], only_open=False)

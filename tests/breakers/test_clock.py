@@ -12,6 +12,7 @@ from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.stored_breakers import change_record
 
 HOUR = 3600.0
 WAIT = 60.0
@@ -120,7 +121,7 @@ def test_a_success_ends_the_run_although_the_last_failure_lies_ahead_of_the_cloc
     generation = created.generation
     store.add([Report(name="run", generation=generation, results=Results(failures=3))])
     if kind == "redis":
-        store._client.hset(store._key("run"), "l", created.entered_at + HOUR)
+        change_record("run", last_failure_at=created.entered_at + HOUR)
     clock[0] -= HOUR
     now = store.load_many(["run"]).now
     success = Results(successes=((int(now), 1),), newest_success_at=now)

@@ -129,7 +129,7 @@ def test_periods_older_than_five_minutes_are_left_out():
 def test_the_server_drops_old_periods_and_all_that_is_idle():
     store, client = RedisStore("breakers", timeout=2), caches["breakers"].client.get_client()
     created = create(store)
-    history = store._key("a") + ":history"
+    history = store._key("a", "periods")
     stale = int(time.time()) // PERIOD_SECONDS * PERIOD_SECONDS - PERIOD_SECONDS * (
         MAX_PERIODS + 50
     )
@@ -139,7 +139,7 @@ def test_the_server_drops_old_periods_and_all_that_is_idle():
     assert 0 < client.ttl(history) <= PERIOD_SECONDS * (MAX_PERIODS + 1)
     store.compare_and_set([Move(name="a", expected=created, new=new_record(), cause="reset")])
     for kind in ("failures", "moves"):
-        assert RETENTION_SECONDS - 5 < client.ttl(f"{store._key('a')}:{kind}") <= RETENTION_SECONDS
+        assert RETENTION_SECONDS - 5 < client.ttl(store._key("a", kind)) <= RETENTION_SECONDS
 
 
 @pytest.mark.parametrize("sign", ["\U0001f4a5", "\x01", "\x01\U0001f4a5"])
@@ -164,12 +164,12 @@ def test_a_breakers_history_takes_at_most_20_kilobytes(sign):
         snapshot = outcome.snapshot
     for number in range(5):
         store.add([Report(name=name, policy_text=f"{number}" * MAX_POLICY_CHARS)])
-    history = f"{store._key(name)}:history"
+    history = store._key(name, "periods")
     now = int(time.time()) // PERIOD_SECONDS * PERIOD_SECONDS
     client.hset(
         history, mapping={now - PERIOD_SECONDS * n: "99999 99999 99999 99999" for n in range(40)}
     )
-    keys = [f"{store._key(name)}:{kind}" for kind in ("failures", "moves", "history", "policies")]
+    keys = [store._key(name, kind) for kind in ("failures", "moves", "periods", "policies")]
     assert sum(client.memory_usage(key, samples=0) for key in keys) <= 20_480
 
 
@@ -217,7 +217,7 @@ def test_a_site_can_keep_texts_out():
         with pytest.raises(QueryFailed):
             breaker.call(_fail, QueryFailed("user sam@example.org"))
     client = caches["breakers"].client.get_client()
-    stored = b"".join(b"".join(client.lrange(key, 0, -1)) for key in client.keys("*:failures"))
+    stored = b"".join(b"".join(client.lrange(key, 0, -1)) for key in client.keys("*:failures:*"))
     assert b"QueryFailed" in stored
     assert b"sam@example.org" not in stored
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from django.core.cache import caches
 
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers import listing
@@ -17,6 +16,7 @@ from analytics_admin.breakers.stores.base import Move
 from analytics_admin.services import list_breakers, page_breakers
 from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.breakers import another, round_trips, state_now, trip
+from tests.support.stored_breakers import change_record, raw_client
 
 
 def create(*names):
@@ -45,9 +45,8 @@ def sixty():
         hold(name, control)
     for name in names[10:13]:
         trip(name)
-    client = caches["breakers"].client.get_client()  # as another release would write it
-    client.hset(operator_store()._key(names[20]), "s", "napping")
-    client.hset(operator_store()._non_closed, names[20], "napping")
+    change_record(names[20], state="napping")  # as another release would write it
+    raw_client().hset(operator_store()._non_closed, names[20], "napping")
     probing = another(names[13], failure_threshold=1, wait_duration_in_open_state=0.01)
     probing.acquire().fail()
     time.sleep(0.02)

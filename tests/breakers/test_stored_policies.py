@@ -68,7 +68,7 @@ def test_two_policies_in_use_are_both_listed_the_latest_first():
     use("deploying", failure_threshold=3)
     operator_store().add([Report(name="deploying", policy_text='{"failure_threshold": 7}')])
     caches["breakers"].client.get_client().hincrby(
-        f"{operator_store()._key('deploying')}:policies", '{"failure_threshold": 3}', -60
+        operator_store()._key("deploying", "policies"), '{"failure_threshold": 3}', -60
     )
     detail = describe_breaker("deploying")
     assert detail.policy["failure_threshold"] == 7
@@ -78,8 +78,8 @@ def test_two_policies_in_use_are_both_listed_the_latest_first():
 def test_a_policy_that_was_last_reported_long_ago_is_no_longer_in_use():
     use("deployed", failure_threshold=3)
     operator_store().add([Report(name="deployed", policy_text='{"failure_threshold": 7}')])
-    client, key = caches["breakers"].client.get_client(), operator_store()._key("deployed")
-    client.hincrby(f"{key}:policies", '{"failure_threshold": 3}', -3 * 3600)
+    key = operator_store()._key("deployed", "policies")
+    caches["breakers"].client.get_client().hincrby(key, '{"failure_threshold": 3}', -3 * 3600)
     assert describe_breaker("deployed").other_policies == []
 
 

@@ -249,14 +249,22 @@ def test_several_breakers_are_reported_and_read_in_one_call(store):
     assert snapshots["unknown"] is None
 
 
-WINDOWS = st.sampled_from([None, Window(timed=True, size=5), Window(timed=False, size=7)])
+WINDOWS = st.sampled_from(
+    [
+        None,
+        Window(timed=True, size=5),
+        Window(timed=True, size=130),
+        Window(timed=False, size=7),
+        Window(timed=False, size=130),
+    ]
+)
 COUNTS = st.integers(0, 4)
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(
             st.just("add"),
             WINDOWS,
-            st.lists(st.tuples(st.integers(-7, 2), st.integers(1, 9)), max_size=3),
+            st.lists(st.tuples(st.integers(-140, 2), st.integers(1, 99)), max_size=3),
             COUNTS,
             COUNTS,
             COUNTS,

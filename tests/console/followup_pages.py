@@ -6,14 +6,13 @@ from datetime import timedelta
 from html import unescape
 from typing import Any
 
-from django.core.cache import caches
-
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, OperationResult, reset_circuit_breakers
+from tests.support.stored_breakers import age_record, key_of, raw_client
 
 SAM = Actor.system("sam", channel="command")
 PLACE_OF_TIME = 4  # in a transition as the store keeps it
@@ -25,12 +24,10 @@ def reset(*names: str) -> OperationResult:
 
 def let_pass(seconds: float) -> None:
     """Make all that the store and the audit trail tell of breakers so much older."""
-    client = caches["breakers"].client.get_client(write=True)
-    for key in list(client.scan_iter("*breaker:{*}")):
-        for field in ("e", "u"):
-            if at := client.hget(key, field):
-                client.hset(key, field, float(at) - seconds)
-    for key in list(client.scan_iter("*breaker:{*}:moves")):
+    client = raw_client()
+    for key in list(client.scan_iter("*:record:*")):
+        age_record(key, seconds)
+    for key in list(client.scan_iter("*:moves:*")):
         for place, row in enumerate(client.lrange(key, 0, -1)):
             told = row.decode().split(" ")
             told[PLACE_OF_TIME] = f"{float(told[PLACE_OF_TIME]) - seconds:.6f}"
@@ -43,13 +40,7 @@ def let_pass(seconds: float) -> None:
 
 def lose_the_past(name: str) -> None:
     """Drop the breaker's transitions, as the store does after a week."""
-    (key,) = keys_of(name, ":moves")
-    caches["breakers"].client.get_client(write=True).delete(key)
-
-
-def keys_of(name: str, suffix: str = "") -> list[bytes]:
-    client = caches["breakers"].client.get_client(write=True)
-    return list(client.scan_iter(f"*breaker:{{{name}}}{suffix}"))
+    raw_client().delete(key_of(name, "moves"))
 
 
 def open_many(names: list[str]) -> None:

@@ -168,7 +168,7 @@ def test_a_history_that_moves_makes_the_list_a_new_one(operator):
     use("r.calm", successes=1)
     page = operator.get(BREAKERS)
     store = runtime.operator_store()
-    history = store._key("r.calm") + ":history"
+    history = store._key("r.calm", "periods")
     ((at, counted),) = store._client.hgetall(history).items()
     store._client.delete(history)
     store._client.hset(history, int(at) - 10, counted)

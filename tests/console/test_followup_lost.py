@@ -13,7 +13,6 @@ from analytics_admin.models import Operation
 from analytics_admin.services import forget_breaker, set_breaker_control
 from tests.console.followup_pages import (
     SAM,
-    keys_of,
     let_pass,
     lose_the_past,
     reset,
@@ -24,6 +23,7 @@ from tests.console.followup_pages import (
 from tests.support.audit import record
 from tests.support.breakers import another, trip
 from tests.support.stopwatch import Stopwatch
+from tests.support.stored_breakers import change_record, key_of
 
 UNKNOWN = "Unknown"
 CLOSED, OPEN, HALF_OPEN = "✓ Closed", "✕ Open", "◐ Half open"
@@ -88,10 +88,9 @@ def test_of_a_hold_that_far_back_the_time_of_the_opening_is_unknown(look):
 def test_a_record_that_its_transitions_do_not_end_in_is_not_called_well(look):
     trip("shop:a")
     act = reset("shop:a")
-    (key,) = keys_of("shop:a")
-    caches["breakers"].client.get_client(write=True).hset(key, "s", "half_open")
+    change_record("shop:a", state="half_open")
     assert watched(look(act)) == [["shop:a", UNKNOWN, HALF_OPEN]]
-    caches["breakers"].client.get_client(write=True).hset(key, "s", "dreaming")
+    change_record("shop:a", state="dreaming")
     assert watched(look(act)) == [["shop:a", UNKNOWN, "? Unknown"]]
 
 
@@ -104,8 +103,8 @@ def test_a_past_that_cannot_be_read_concerns_its_own_breaker_alone(look):
     client = caches["breakers"].client.get_client(write=True)
     for name in ("shop:a", "shop:b"):
         lose_the_past(name)
-    client.set(keys_of("shop:c", ":moves")[0].replace(b"shop:c", b"shop:a"), "no list")
-    client.lpush(keys_of("shop:c", ":moves")[0].replace(b"shop:c", b"shop:b"), b"\xff no move")
+    client.set(key_of("shop:a", "moves"), "no list")
+    client.lpush(key_of("shop:b", "moves"), b"\xff no move")
     assert [row[1] for row in watched(look(act))] == [UNKNOWN, UNKNOWN, "Closed"]
 
 
@@ -148,7 +147,7 @@ def test_one_that_a_store_restored_from_before_the_operation_tells_of_is_not_cal
     reset("shop:a")
     let_pass(100)
     client = caches["breakers"].client.get_client(write=True)
-    before = {key: client.dump(key) for key in (*keys_of("shop:a"), *keys_of("shop:a", ":moves"))}
+    before = {key: client.dump(key) for key in (key_of("shop:a"), key_of("shop:a", "moves"))}
     act = set_breaker_control(name="shop:a", control="forced_open", actor=SAM)
     for key, value in before.items():
         client.restore(key, 0, value, replace=True)

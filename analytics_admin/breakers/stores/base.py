@@ -16,6 +16,7 @@ from analytics_admin.stores.client import StoreUnavailable
 
 __all__ = [
     "MAX_NAMES",
+    "NAME_PATTERN",
     "BreakerStore",
     "Inspection",
     "Move",
@@ -28,6 +29,7 @@ __all__ = [
 
 MAX_NAMES = 10_000
 """Names that a site may register. Code that puts data into names makes more."""
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 NO_RESULTS = Results()
 
 

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.state import NO_COUNTS, Control, Counts, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
     count_consecutive_failures,
     display_state,
@@ -24,6 +24,7 @@ from analytics_admin.breakers.stores.base import (
     Survey,
     is_in_use,
 )
+from analytics_admin.breakers.windows import WindowCounts
 
 
 class MemoryStore:
@@ -189,7 +190,7 @@ class MemoryStore:
         counts = self._window(report.name, report.window, current).counts(now)
         return replace(current, window=counts)
 
-    def _window(self, name: str, window: Window, current: Snapshot) -> "WindowCounts":
+    def _window(self, name: str, window: Window, current: Snapshot) -> WindowCounts:
         """Return the window's counts, empty if the stored ones are of another generation."""
         generation, counts = self._windows.get((name, window), ("", None))
         if counts is None or generation != current.generation:
@@ -245,56 +246,3 @@ def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
         last_failure_at=now if failures else current.last_failure_at,
         counts=current.counts + results.counts,
     )
-
-
-_Cell = tuple[int, int, int]  # calls, failures, slow
-
-
-@dataclass(slots=True)
-class WindowCounts:
-    """The calls of one generation within one window; ``now`` is the store's time."""
-
-    window: Window
-    _runs: deque[_Cell] = field(default_factory=deque)
-    _buckets: dict[int, _Cell] = field(default_factory=dict)
-
-    def add(self, results: Results, now: float) -> None:
-        """Count the results, except those too old for the window or ahead of the clock."""
-        for at, cell in _cells(results, int(now)):
-            if not self.window.timed:
-                self._runs.append(cell)
-                self._cut()
-            elif int(now) - self.window.size < at <= int(now):
-                old = self._buckets.get(at, (0, 0, 0))
-                self._buckets[at] = (old[0] + cell[0], old[1] + cell[1], old[2] + cell[2])
-
-    def counts(self, now: float) -> Counts:
-        """Return the counts in the window, without buckets ahead of the clock."""
-        cells = list(self._runs)
-        if self.window.timed:
-            oldest = int(now) - self.window.size
-            self._buckets = {at: cell for at, cell in self._buckets.items() if at > oldest}
-            cells = [cell for at, cell in self._buckets.items() if at <= int(now)]
-        if not cells:
-            return NO_COUNTS
-        calls, failures, slow = (sum(column) for column in zip(*cells, strict=True))
-        return Counts(calls=calls, failures=failures, slow=slow)
-
-    def _cut(self) -> None:
-        """Drop the oldest calls beyond the window's size."""
-        excess = sum(cell[0] for cell in self._runs) - self.window.size
-        while excess > 0:
-            calls, failures, slow = self._runs.popleft()
-            kept = max(0, calls - excess)
-            excess -= calls
-            if kept:
-                self._runs.appendleft((kept, kept if failures else 0, kept if slow else 0))
-
-
-def _cells(results: Results, second: int) -> list[tuple[int, _Cell]]:
-    """Return the results as (second, cell), in the order in which they count."""
-    cells: list[tuple[int, _Cell]] = [(at, (number, 0, 0)) for at, number in results.successes]
-    cells.append((second, (results.slow_successes, 0, results.slow_successes)))
-    cells.append((second, (results.failures, results.failures, 0)))
-    cells.append((second, (results.slow_failures,) * 3))
-    return [(at, cell) for at, cell in cells if cell[0]]

@@ -1,18 +1,23 @@
 """The Redis store's scripts. They compare and count atomically; the rules are in state_machine.
 
-Each lies in ``lua/``, with its keys and arguments in its first lines. All keys of one breaker share
-a hash tag. ``<record>`` is a hash:
+Each lies in ``lua/``, with its keys and arguments in its first lines; it touches no other keys. All
+keys of an alias begin with ``<prefix>{breakers:2}:``, so that they share a slot; 2 is the number of
+this layout.
 
-    g generation, s state, e entered_at, w wait, a attempts, p permits granted,
-    r consecutive failures, l last_failure_at, c calls, f failures, o slow calls,
-    and under a hold: k control, u until ("" for ever), x actor, z reason
+``record:<name>`` is a hash of everything that decides about calls, so that no part of it can be
+lost alone:
 
-``windows.lua`` describes the keys of its windows. For operators: ``<record>:moves`` is a list of
-transitions and ``<record>:failures`` one of failures, both newest first; ``<record>:history`` is a
-hash of "calls failures slow rejected" by the second at which each period begins;
-``<record>:policies`` is a hash of policies by the second of their last report. The index is a
-sorted set of names by last use. ``<index>:astir`` is a hash of the breakers that are not closed, by
-name: the state, or the hold and when it ends.
+    record  generation, state, entered_at, wait, attempts, permits granted, consecutive failures,
+            last_failure_at, calls, failures, slow calls, control or "-"
+    hold    JSON: until (null: for ever), actor, reason
+    and the fields of each window, see ``windows.lua``
+
+A new generation begins with a new hash. For operators: ``moves:<name>`` is a list of transitions
+and ``failures:<name>`` one of failures, both newest first; ``periods:<name>`` is a hash of "calls
+failures slow rejected" by the second at which each period begins; ``policies:<name>`` is a hash of
+policies by the second of their last report. ``index`` is a sorted set of names by last use.
+``not_closed`` is a hash of the breakers that are not closed, by name: the state, or the hold and
+when it ends.
 """
 
 import re
@@ -26,14 +31,27 @@ from analytics_admin.breakers.history import (
     RETENTION_SECONDS,
 )
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
-from analytics_admin.stores.client import load_script
+from analytics_admin.breakers.stores.records import (
+    MAX_HOLD_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_ROW_BYTES,
+)
+from analytics_admin.breakers.windows import MAX_BUCKETS
+from analytics_admin.stores.client import load_script, script_hash
 
 _CONSTANTS = {
     "DEFAULT_WINDOW_SIZE": BreakerPolicy().sliding_window_size,
     "LAST_FAILURE": MAX_FAILURES - 1,
     "LAST_TRANSITION": MAX_TRANSITIONS - 1,
+    "MAX_BUCKETS": MAX_BUCKETS,
+    "MAX_BUCKETS_BYTES": 30 * (MAX_BUCKETS + 2),
+    "MAX_HOLD_BYTES": MAX_HOLD_BYTES,
     "MAX_PERIODS_STORED": MAX_PERIODS + 10,
     "MAX_POLICIES": MAX_POLICIES,
+    "MAX_RECORD_BYTES": MAX_RECORD_BYTES,
+    "MAX_ROW_BYTES": MAX_ROW_BYTES,
+    "MAX_WINDOW_FIELDS": 20,
+    "MAX_WINDOW_SIZE": 10_000,
     "PERIODS_SECONDS": PERIOD_SECONDS * MAX_PERIODS,
     "PERIODS_TTL_SECONDS": PERIOD_SECONDS * (MAX_PERIODS + 1),
     "PERIOD_SECONDS": PERIOD_SECONDS,
@@ -55,11 +73,15 @@ def _script(*names: str) -> str:
     return "".join(f"\n{_body(name)}" for name in names)
 
 
-ADD = _script("record", "windows", "add")
-COMPARE_AND_SET = _script("record", "compare_and_set")
-LOAD_MANY = _script("record", "activity", "load_many")
-READ_TRANSITIONS = _script("record", "read_transitions")
-REGISTER = _script("record", "retirement", "register")
-SURVEY = _script("record", "retirement", "activity", "survey")
-INSPECT = _script("record", "windows", "inspect")
-FORGET = _script("forget")
+ADD = _script("record", "windows", "history", "add")
+COMPARE_AND_SET = _script("record", "history", "compare_and_set")
+LOAD_MANY = _script("record", "history", "load_many")
+READ_TRANSITIONS = _script("record", "history", "read_transitions")
+REGISTER = _script("record", "register")
+INSPECT = _script("record", "windows", "history", "inspect")
+FORGET = _script("record", "forget")
+
+BY_HASH = {
+    script_hash(script): script
+    for script in (ADD, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET)
+}

@@ -1,45 +1,56 @@
--- Makes each move whose record is still as expected. Needs record.lua.
--- KEYS: records, index, hash of the breakers that are not closed.
--- ARGV per record: expected generation, expected permits; new generation, state, wait, attempts,
--- permits; cause, attempt id, actor; control, until, holder and reason of the hold, all "" without
--- one; name, label before, label after, 1 if it is then closed and not held.
-local answer = {now}
-local index, astir = KEYS[#KEYS - 1], KEYS[#KEYS]
-for i = 1, #KEYS - 2 do
-  local key = KEYS[i]
-  local at = (i - 1) * 18
-  local old = read(key)
-  local won = 0
-  local permits = tonumber(old[6] or 0) or 0
-  if (old[1] or '') == ARGV[at + 1] and permits == tonumber(ARGV[at + 2]) then
-    won = 1
-    if old[1] == '' then redis.call('DEL', key) end
-    if not old[1] then redis.call('ZADD', index, 'NX', second, ARGV[at + 15]) end
-    if old[1] == ARGV[at + 3] then
-      redis.call('HSET', key, 'p', ARGV[at + 7])
+-- Makes each move whose record is still as expected. Needs record.lua and history.lua.
+-- KEYS: index, hash of the breakers that are not closed; per move: record, moves, failures, periods,
+-- policies.
+-- ARGV: a list of moves as JSON; the names. A move: expected_generation, expected_permits,
+-- generation, state, wait, attempts, permits, control; hold, if there is one; transition and actor,
+-- if it is recorded; entry among the breakers that are not closed, or "".
+local TYPES = {'list', 'list', 'hash', 'hash'}
+
+-- Drops what is of another type than the history.
+local function repair(keys)
+  for i, kind in ipairs(TYPES) do
+    local found = redis.call('TYPE', keys[i + 1]).ok
+    if found ~= kind and found ~= 'none' then redis.call('UNLINK', keys[i + 1]) end
+  end
+end
+
+local function make(move, name, keys)
+  local row = read(keys[1])
+  local old = row[1] and decode(row[1])
+  local generation, permits = row[1] and 'damaged' or '', 0
+  if old then generation, permits = old.g, old.p end
+  if generation ~= move.expected_generation or permits ~= move.expected_permits then
+    return {0, row}
+  end
+  if not row[1] then attempt('ZADD', KEYS[1], 'NX', second, name) end
+  if old and old.g == move.generation then
+    old.p = move.permits
+    row[1] = encode(old)
+    redis.call('HSET', keys[1], 'record', row[1])
+  else
+    row = {string.format('%s %s %s %s %d %d 0 0 0 0 0 %s', move.generation, move.state, now,
+      move.wait, move.attempts, move.permits, move.control), move.hold or false}
+    redis.call('DEL', keys[1]) -- with the windows of the generation before
+    redis.call('HSET', keys[1], 'record', row[1])
+    if move.hold then redis.call('HSET', keys[1], 'hold', move.hold) end
+    repair(keys)
+    if move.entry == '' then
+      attempt('HDEL', KEYS[2], name)
     else
-      redis.call('HSET', key, 'g', ARGV[at + 3], 's', ARGV[at + 4], 'e', now, 'w', ARGV[at + 5],
-        'a', ARGV[at + 6], 'p', ARGV[at + 7], 'r', 0, 'l', 0, 'c', 0, 'f', 0, 'o', 0)
-      redis.call('HDEL', key, 'k', 'u', 'x', 'z')
-      if ARGV[at + 11] ~= '' then
-        redis.call('HSET', key, 'k', ARGV[at + 11], 'u', ARGV[at + 12], 'x', ARGV[at + 13],
-          'z', ARGV[at + 14])
-      end
-      if ARGV[at + 18] == '1' then
-        if old[2] ~= 'closed' or old[12] then redis.call('HDEL', astir, ARGV[at + 15]) end
-      else
-        local ends = ARGV[at + 12] ~= '' and ' ' .. ARGV[at + 12] or ''
-        redis.call('HSET', astir, ARGV[at + 15], ARGV[at + 17] .. ends)
-      end
-    end
-    if old[1] and ARGV[at + 8] ~= '' then
-      redis.call('LPUSH', key .. ':moves', table.concat({ARGV[at + 9], ARGV[at + 16],
-        ARGV[at + 17], ARGV[at + 8], now, old[7] or 0, old[9] or 0, old[10] or 0, old[11] or 0,
-        ARGV[at + 10]}, ' '))
-      redis.call('LTRIM', key .. ':moves', 0, LAST_TRANSITION)
-      redis.call('EXPIRE', key .. ':moves', RETENTION_SECONDS)
+      attempt('HSET', KEYS[2], name, move.entry)
     end
   end
-  answer[i + 1] = {won, read(key)}
+  if generation ~= '' and move.transition then
+    old = old or {r = 0, c = 0, f = 0, o = 0}
+    keep(keys[2], string.format('%s %s %d %d %d %d ', move.transition, now, old.r, old.c, old.f,
+      old.o) .. move.actor, LAST_TRANSITION)
+  end
+  return {1, row}
+end
+
+local answer = {now}
+for i, move in ipairs(cjson.decode(ARGV[1])) do
+  answer[i + 1] = guarded(make, move, ARGV[i + 1], {unpack(KEYS, 5 * i - 2, 5 * i + 2)})
+    or {0, {'damaged', false}}
 end
 return answer

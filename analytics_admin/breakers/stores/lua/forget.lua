@@ -1,10 +1,11 @@
--- Drops a breaker unless it has changed.
+-- Drops a breaker unless it has changed. Needs record.lua.
 -- KEYS: index, hash of the breakers that are not closed, record, its other keys.
 -- ARGV: name, expected generation.
-local generation = redis.pcall('HGET', KEYS[3], 'g')
-if type(generation) == 'table' then generation = '' end
-if (generation or '') ~= ARGV[2] then return 0 end
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
+local row = read(KEYS[3])
+local record = row[1] and decode(row[1])
+local generation = record and record.g or row[1] and 'damaged' or ''
+if generation ~= ARGV[2] then return 0 end
+attempt('ZREM', KEYS[1], ARGV[1])
+attempt('HDEL', KEYS[2], ARGV[1])
 redis.call('UNLINK', unpack(KEYS, 3))
 return 1

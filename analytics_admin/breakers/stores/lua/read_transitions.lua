@@ -1,8 +1,9 @@
--- Reads records and their transitions. Needs record.lua.
--- KEYS: records.
+-- Reads records and their transitions. Needs record.lua and history.lua.
+-- KEYS: per breaker: record, moves.
 local answer = {now}
-for i, key in ipairs(KEYS) do
-  local moves = redis.pcall('LRANGE', key .. ':moves', 0, -1)
-  answer[i + 1] = {read(key), moves.err and {} or moves}
+for i = 1, #KEYS, 2 do
+  local row = read(KEYS[i])
+  row[3] = rows(KEYS[i + 1], LAST_TRANSITION)
+  answer[#answer + 1] = row
 end
 return answer

@@ -1,0 +1,337 @@
+"""How the Redis store writes breakers down, and what it makes of what it finds.
+
+What it finds may be damaged: written by another program, by another release, or by hand. A record
+that cannot be read is that of a breaker in state UNKNOWN; an unreadable piece of a history is left
+out. ``redis_scripts`` describes the keys.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from analytics_admin.breakers.history import (
+    MAX_NAME_CHARS,
+    Activity,
+    FailureRecord,
+    Period,
+    Tally,
+    TransitionRecord,
+    oldest_period,
+)
+from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
+from analytics_admin.breakers.state_machine import display_state
+from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Report
+
+T = TypeVar("T")
+
+UNREADABLE = "damaged"
+"""Generation of a record that cannot be read, so that a reset can replace it."""
+MAX_RECORD_BYTES = 512
+MAX_HOLD_BYTES = 8192
+MAX_ROW_BYTES = 4096
+"""Size of a failure, a transition or a policy; larger ones are left out."""
+MAX_HOLD_CHARS = 1000
+MAX_MOMENT = 2.5e11
+"""Latest time, in the year 9892; a date cannot hold much more."""
+MAX_WAIT_SECONDS = 1e10
+MAX_SHOWN_CHARS = 100
+
+_DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
+_NAME = re.compile(NAME_PATTERN.encode())
+_STATES = frozenset(State)
+_HOLDS = frozenset(Control) - {Control.AUTOMATIC}
+
+# The same as the pattern of record.lua: both must find the same records damaged.
+_RECORD = re.compile(
+    rb"([!-~]{1,100}) ([!-~]+) ([!-~]+) ([!-~]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) "
+    rb"((?=[!-~]{1,20} )\d+\.?\d*) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([!-~]+)"
+)
+
+
+_RESULTS = (
+    *("successes", "newest_success_at", "slow_successes"),
+    *("failures", "slow_failures", "rejected"),
+)
+
+
+def pack(items: Iterable[Any]) -> str:
+    """Return a script's argument."""
+    return json.dumps(list(items), ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_report(report: Report) -> dict[str, Any]:
+    """Return a report as ``add.lua`` reads it, without what is empty."""
+    results = report.results
+    encoded: dict[str, Any] = {
+        "window": report.window and window_field(report.window),
+        "name": None if report.policy_text is None else report.name,
+        "policy": report.policy_text,
+    }
+    if results.rejected or results.all_successes or results.all_failures:
+        note = results.note if results.all_failures else None
+        encoded |= {
+            "generation": report.generation,
+            "note": note
+            and json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False),
+            "results": {name: value for name in _RESULTS if (value := getattr(results, name))},
+        }
+    return {key: value for key, value in encoded.items() if value}
+
+
+def encode_move(move: Move) -> dict[str, Any]:
+    """Return a move as ``compare_and_set.lua`` reads it, without what is empty."""
+    new, hold, expected = move.new, move.new.hold, move.expected
+    encoded: dict[str, Any] = {
+        "expected_generation": expected.generation if expected else "",
+        "expected_permits": expected.permits if expected else 0,
+        "generation": new.generation,
+        "state": new.state.value,
+        "wait": repr(min(float(new.wait), MAX_WAIT_SECONDS)),
+        "attempts": new.attempts,
+        "permits": new.permits,
+        "control": hold.control.value if hold else "-",
+        "entry": "" if move.ends_quiet else _encode_entry(move),
+    }
+    if hold:
+        encoded["hold"] = json.dumps(
+            {
+                "until": hold.until,
+                "actor": hold.actor[: MAX_NAME_CHARS * 5],
+                "reason": hold.reason[:MAX_HOLD_CHARS],
+            },
+            ensure_ascii=False,
+        )
+    if move.cause:
+        encoded["transition"] = f"{move.attempt} {move.from_label} {move.to_label} {move.cause}"
+        encoded["actor"] = move.actor[:MAX_NAME_CHARS]
+    return encoded
+
+
+def _encode_entry(move: Move) -> str:
+    """Return the state or hold, and when the hold ends."""
+    hold = move.new.hold
+    ends = "" if hold is None or hold.until is None else f" {hold.until}"
+    return f"{move.to_label}{ends}"
+
+
+def window_field(window: Window) -> str:
+    """Return the field of a record's hash that holds the window's sums."""
+    return f"{'time' if window.timed else 'count'}:{window.size}"
+
+
+def decode_name(raw: bytes) -> str:
+    """Return the name; one that no breaker can have is escaped, and shortened if it is long."""
+    if _NAME.fullmatch(raw):
+        return raw.decode()
+    text = "".join(
+        chr(byte) if 32 < byte < 127 and byte not in b"\\/" else f"\\x{byte:02x}"
+        for byte in raw[: MAX_SHOWN_CHARS + 1]
+    )
+    if len(text) <= MAX_SHOWN_CHARS:
+        return text
+    digest = hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:9]
+    return f"{text[: MAX_SHOWN_CHARS - 12]}...{digest}"
+
+
+def decode_snapshot(row: Sequence[Any]) -> Snapshot | None:
+    """Return the snapshot of a row: record, hold, and the window's counts if it was read.
+
+    Generation and permits are those that the scripts compare, whatever else is damaged.
+    """
+    if row[0] is None:
+        return None
+    found = _RECORD.fullmatch(row[0])
+    if found is None:
+        return Snapshot(generation=UNREADABLE, state=State.UNKNOWN)
+    parts = [part.decode() for part in found.groups()]
+    try:
+        return _decode_record(parts, row)
+    except _DAMAGE:
+        return Snapshot(generation=parts[0], state=State.UNKNOWN, permits=int(parts[5]))
+
+
+def _decode_record(parts: Sequence[str], row: Sequence[Any]) -> Snapshot:
+    fields: dict[str, Any] = {
+        name: decode(part) for (name, decode), part in zip(_FIELDS, parts, strict=True)
+    }
+    control = fields.pop("control")
+    calls, failures, slow = (fields.pop(name) for name in ("calls", "failures", "slow"))
+    if len(row) > 2:
+        fields["window"] = Counts(calls=row[2], failures=row[3], slow=row[4])
+    if control is not None:
+        fields["hold"] = _decode_hold(control, row[1])
+    return Snapshot(counts=Counts(calls=calls, failures=failures, slow=slow), **fields)
+
+
+def _decode_hold(control: Control, text: bytes) -> Hold:
+    told = json.loads(text.decode())
+    return Hold(
+        control=control,
+        until=None if told["until"] is None else _moment(told["until"]),
+        actor=_text(told["actor"]),
+        reason=_text(told["reason"]),
+    )
+
+
+def _moment(value: Any) -> float:
+    return _between(0.0, value, MAX_MOMENT)
+
+
+def _wait(value: Any) -> float:
+    return _between(0.0, value, MAX_WAIT_SECONDS)
+
+
+def _between(least: float, value: Any, most: float) -> float:
+    number = float(value)
+    if not least <= number <= most:  # also for a number that is none
+        raise ValueError(value)
+    return number
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < 10**15:
+        raise ValueError(value)
+    return number
+
+
+def _text(value: Any) -> str:
+    """Return a text that can be encoded again."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value.encode(errors="replace").decode()
+
+
+def _word(value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(value)
+    return value
+
+
+def _control(value: str) -> Control | None:
+    return None if value == "-" else Control(value)
+
+
+_FIELDS: tuple[tuple[str, Callable[[str], Any]], ...] = (
+    ("generation", sys.intern),  # read often: one copy is enough
+    ("state", State),
+    ("entered_at", _moment),
+    ("wait", _wait),
+    ("attempts", int),
+    ("permits", int),
+    ("consecutive_failures", int),
+    ("last_failure_at", _moment),
+    ("calls", int),
+    ("failures", int),
+    ("slow", int),
+    ("control", _control),
+)
+
+
+def readable(rows: Iterable[Any], decode: Callable[[Any], T]) -> Iterator[T]:
+    """Yield the rows that can be decoded."""
+    for row in rows:
+        try:
+            yield decode(row)
+        except _DAMAGE:
+            continue
+
+
+def decode_transition(row: bytes) -> TransitionRecord:
+    attempt, old, new, cause, at, run, calls, failures, slow, actor = row.decode().split(" ", 9)
+    return TransitionRecord(
+        attempt=_word(attempt),
+        from_state=_word(old),
+        to_state=_word(new),
+        cause=_word(cause),
+        at=_moment(at),
+        consecutive_failures=_count(run),
+        counts=Counts(calls=_count(calls), failures=_count(failures), slow=_count(slow)),
+        actor=actor,
+    )
+
+
+def decode_transitions(rows: Sequence[bytes]) -> list[TransitionRecord]:
+    """Return a breaker's transitions, or none if one cannot be read: each may be what matters."""
+    transitions = list(readable(rows, decode_transition))
+    return transitions if len(transitions) == len(rows) else []
+
+
+def decode_failure(row: bytes) -> FailureRecord:
+    at, _, rest = row.decode().partition(" ")
+    error, message, host, pid = json.loads(rest)
+    return FailureRecord(
+        at=_moment(at),
+        error=_text(error),
+        message=_text(message),
+        host=_text(host),
+        pid=_count(pid),
+    )
+
+
+def decode_policies(row: Sequence[bytes]) -> dict[str, float]:
+    """Return the encoded policies, and when each was last reported."""
+    return dict(readable(_pairs(row), lambda pair: (pair[0].decode(), _moment(pair[1]))))
+
+
+def decode_periods(row: Sequence[bytes], now: float) -> list[Period]:
+    """Return the periods of the last five minutes with calls, oldest first."""
+    return [
+        Period(at=at, calls=Counts(calls=calls, failures=failures, slow=slow), rejected=rejected)
+        for at, calls, failures, slow, rejected in _decode_tallies(row, now)
+    ]
+
+
+def decode_activity(row: Sequence[Any], now: float) -> Activity:
+    move, periods = row
+    last_change = next(readable([move] if move else [], decode_transition), None)
+    return Activity(last_change=last_change, tallies=_decode_tallies(periods, now))
+
+
+def _decode_tallies(row: Sequence[bytes], now: float) -> list[Tally]:
+    """Return the tallies of the last five minutes, or none if one cannot be read."""
+    oldest = oldest_period(now)
+    tallies = list(readable(_pairs(row), _decode_tally))
+    if 2 * len(tallies) < len(row):
+        return []
+    return sorted(tally for tally in tallies if oldest <= tally[0] <= now)
+
+
+def _decode_tally(pair: tuple[bytes, bytes]) -> Tally:
+    calls, failures, slow, rejected = map(_count, pair[1].split())
+    return _count(pair[0]), calls, failures, slow, rejected
+
+
+def decode_windows(rows: Sequence[Sequence[Any]]) -> dict[Window, Counts]:
+    windows = {}
+    for field, calls, failures, slow in rows:
+        kind, _, size = field.partition(b":")
+        window = Window(timed=kind == b"time", size=int(size))
+        windows[window] = Counts(calls=calls, failures=failures, slow=slow)
+    return windows
+
+
+def decode_entry(entry: bytes, now: float) -> tuple[str, bool]:
+    """Return the displayed state of a breaker that is not closed, and whether it is held.
+
+    One that is not known here is UNKNOWN.
+    """
+    label, _, ends = entry[:100].decode(errors="replace").partition(" ")
+    try:
+        if label in _STATES:
+            return label, False
+        if label not in _HOLDS:
+            raise ValueError(label)
+        hold = Hold(control=Control(label), until=_moment(ends) if ends else None)
+    except _DAMAGE:
+        return State.UNKNOWN.value, False
+    return display_state(Snapshot(generation="", hold=hold), now), not hold.is_over(now)
+
+
+def _pairs(row: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Return the fields and values behind HGETALL's flat answer in a script."""
+    return zip(row[::2], row[1::2], strict=True)
