@@ -21,6 +21,7 @@ from analytics_admin.breakers.state_machine import (
 from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    DamagedList,
     Move,
     MoveOutcome,
     Reading,
@@ -116,12 +117,17 @@ def plan_reset(
     only_open: bool,
     expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
 ) -> list[BreakerChange]:
-    """Return what ``reset`` would do now.
+    """Return what ``reset`` would do now; of a damaged list, the breakers declared here.
 
     Raises:
         UnknownBreakers, BreakerChanged, StoreUnavailable
     """
-    selected = _selected(names, only_open)
+    try:
+        selected = _selected(names, only_open)
+    except DamagedList:
+        if names is not None:
+            raise
+        selected = runtime.operator_store().load_many(sorted(declared_names()))
     _require_unchanged(expected, selected)
     return [
         _reset_change(name, snapshot, selected.now) for name, snapshot in selected.snapshots.items()
@@ -137,7 +143,8 @@ def reset(
 ) -> list[BreakerChange]:
     """Close breakers with zero counts in a new generation: all, or those named.
 
-    ``only_open`` leaves breakers alone whose calls pass. A breaker that changes meanwhile is reset
+    A reset of all repairs a damaged list of breakers. ``only_open`` leaves breakers alone whose
+    calls pass. A breaker that changes meanwhile is reset
     as it is then, unless ``expected`` names its generation. With ``seen``, every breaker to reset
     must be among these names.
 
@@ -146,7 +153,13 @@ def reset(
         BreakerChanged: as for set_control.
         StoreUnavailable: some may have been reset.
     """
-    selected = _selected(names, only_open)
+    try:
+        selected = _selected(names, only_open)
+    except DamagedList:
+        if names is not None:
+            raise
+        runtime.operator_store().repair()
+        selected = _selected(names, only_open)
     _require_unchanged(expected, selected)
     _require_seen(seen, selected)
     now, snapshots = selected.now, selected.snapshots

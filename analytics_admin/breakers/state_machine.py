@@ -228,11 +228,13 @@ def allow_probe(snapshot: Snapshot) -> Snapshot | None:
 def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
     """Return the breaker under this hold, or released from its hold (None).
 
-    Both begin new counts. A forced open breaker is released into half-open, so that probes test its
+    Both begin new counts. A release also replaces a record that cannot be read. A forced open
+    breaker is released into half-open, so that probes test its
     backend; the others into closed.
     """
     if hold is None:
-        return snapshot if snapshot.hold is None else _after_hold(snapshot)
+        is_free = snapshot.hold is None and snapshot.state is not State.UNKNOWN
+        return snapshot if is_free else _after_hold(snapshot)
     return replace(
         _enter(snapshot, snapshot.state, attempts=snapshot.attempts, wait=snapshot.wait), hold=hold
     )

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_NAMES",
     "NAME_PATTERN",
     "BreakerStore",
+    "DamagedList",
     "Inspection",
     "Move",
     "MoveOutcome",
@@ -31,6 +32,10 @@ MAX_NAMES = 10_000
 """Names that a site may register. Code that puts data into names makes more."""
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 NO_RESULTS = Results()
+
+
+class DamagedList(StoreUnavailable):
+    """What lists the breakers of a site is not readable; a reset of all breakers replaces it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,11 @@ class BreakerStore(Protocol):
         """Return the names in use or held, and the breakers of ``names``, without windows.
 
         If at most ``all_up_to`` names are in use or held, reads their breakers too, and the
-        activity of every breaker read unless ``activity_of`` is None.
+        activity of every breaker read unless ``activity_of`` is None. Names that no breaker can
+        have are escaped.
+
+        Raises:
+            DamagedList
         """
 
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
@@ -159,6 +168,9 @@ class BreakerStore(Protocol):
 
         It is not done if the record is of another generation ("": no record).
         """
+
+    def repair(self) -> None:
+        """Replace what lists the breakers, where it raises DamagedList, by what can be found."""
 
     def check_writable(self) -> None:
         """Write a key that is never read, to check that the store accepts writes."""

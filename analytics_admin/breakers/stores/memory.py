@@ -143,6 +143,9 @@ class MemoryStore:
             self._forget(name)
             return True
 
+    def repair(self) -> None:
+        return None
+
     def check_writable(self) -> None:
         return None
 

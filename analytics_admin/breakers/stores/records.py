@@ -42,6 +42,7 @@ MAX_SHOWN_CHARS = 100
 
 _DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 _NAME = re.compile(NAME_PATTERN.encode())
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 _STATES = frozenset(State)
 _HOLDS = frozenset(Control) - {Control.AUTOMATIC}
 
@@ -94,7 +95,7 @@ def encode_move(move: Move) -> dict[str, Any]:
         "attempts": new.attempts,
         "permits": new.permits,
         "control": hold.control.value if hold else "-",
-        "entry": "" if move.ends_quiet else _encode_entry(move),
+        "entry": encode_entry(new),
     }
     if hold:
         encoded["hold"] = json.dumps(
@@ -111,11 +112,12 @@ def encode_move(move: Move) -> dict[str, Any]:
     return encoded
 
 
-def _encode_entry(move: Move) -> str:
-    """Return the state or hold, and when the hold ends."""
-    hold = move.new.hold
-    ends = "" if hold is None or hold.until is None else f" {hold.until}"
-    return f"{move.to_label}{ends}"
+def encode_entry(snapshot: Snapshot) -> str:
+    """Return the state or hold, and when the hold ends; "" for a breaker that is closed."""
+    hold = snapshot.hold
+    if hold is None:
+        return "" if snapshot.state is State.CLOSED else snapshot.state.value
+    return hold.control.value if hold.until is None else f"{hold.control.value} {hold.until}"
 
 
 def window_field(window: Window) -> str:
@@ -135,6 +137,14 @@ def decode_name(raw: bytes) -> str:
         return text
     digest = hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:9]
     return f"{text[: MAX_SHOWN_CHARS - 12]}...{digest}"
+
+
+def encode_name(name: str) -> str | bytes:
+    """Return a name as it is stored, also an escaped one that was not shortened."""
+    if "\\x" not in name:
+        return name
+    raw = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode())
+    return raw if decode_name(raw) == name else name
 
 
 def decode_snapshot(row: Sequence[Any]) -> Snapshot | None:
@@ -167,7 +177,9 @@ def _decode_record(parts: Sequence[str], row: Sequence[Any]) -> Snapshot:
     return Snapshot(counts=Counts(calls=calls, failures=failures, slow=slow), **fields)
 
 
-def _decode_hold(control: Control, text: bytes) -> Hold:
+def _decode_hold(control: Control, text: bytes | None) -> Hold:
+    if text is None:
+        raise ValueError("a hold without its details")
     told = json.loads(text.decode())
     return Hold(
         control=control,

@@ -4,6 +4,8 @@ Each operation is one round trip per batch; ``redis_scripts`` describes the keys
 keys hold concerns that breaker alone.
 """
 
+import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,12 +20,12 @@ from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    DamagedList,
     Inspection,
     Move,
     MoveOutcome,
     Reading,
     Report,
-    StoreUnavailable,
     Survey,
 )
 from analytics_admin.i18n import Message
@@ -39,6 +41,12 @@ BATCH = 100
 HISTORY = ("moves", "failures", "periods", "policies")
 """Kinds of keys of a breaker, beside its record."""
 Name = str | bytes
+MAX_REPAIR_SECONDS = 10.0
+"""Time to look for breakers whose list is lost; the others are listed again as they are used."""
+_INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset all to repair it"))
+_NON_CLOSED_DAMAGED = Message(
+    _("the list of circuit breakers that are not closed is damaged; reset all to repair it")
+)
 Call = tuple[str, Sequence[Name], Sequence[Any]]
 """A script, its keys, its arguments."""
 
@@ -66,10 +74,11 @@ class RedisStore:
     @translate_errors
     def add(self, reports: Sequence[Report]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
-        for batch in _batched(reports, BATCH):
-            now, *rows = self._run(*self._adding(batch))
+        calls = [_command(*self._adding(batch)) for batch in _batched(reports, BATCH)]
+        names = iter(reports)
+        for now, *rows in self._pipe(calls):
             reading = replace(reading, now=float(now))
-            for report, row in zip(batch, rows, strict=True):
+            for row, report in zip(rows, names, strict=False):
                 reading.snapshots[report.name] = records.decode_snapshot(row)
         return reading
 
@@ -90,18 +99,12 @@ class RedisStore:
 
     @translate_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
-        outcomes: list[MoveOutcome] = []
-        for batch in _batched(moves, BATCH):
-            keys: list[Name] = [self._index, self._non_closed]
-            keys += [key for move in batch for key in self._keys_of(move.name)]
-            names = [self._raw(move.name) for move in batch]
-            packed = records.pack(map(records.encode_move, batch))
-            now, *rows = self._run(scripts.COMPARE_AND_SET, keys, [packed, *names])
-            outcomes += [
-                MoveOutcome(won=bool(won), now=float(now), snapshot=records.decode_snapshot(row))
-                for won, row in rows
-            ]
-        return outcomes
+        calls = [_command(*self._moving(batch)) for batch in _batched(moves, BATCH)]
+        return [
+            MoveOutcome(won=bool(won), now=float(now), snapshot=records.decode_snapshot(row))
+            for now, *rows in self._pipe(calls)
+            for won, row in rows
+        ]
 
     @translate_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
@@ -153,10 +156,11 @@ class RedisStore:
 
     @translate_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
-        at, row, seen_at, moves, failures, periods, policies, windows = self._run(
-            scripts.INSPECT,
-            [*self._keys_of(name), self._index],
-            [self._raw(name), (window and records.window_field(window)) or ""],
+        keys: list[Name] = [*self._keys_of(name), self._index]
+        field = records.window_field(window) if window else ""
+        ((at, row, seen_at, moves, failures, periods, policies, windows),) = self._pipe(
+            [_command(scripts.INSPECT, keys, [self._raw(name), field])],
+            purposes={0: _INDEX_DAMAGED},
         )
         now = float(at)
         return Inspection(
@@ -183,6 +187,37 @@ class RedisStore:
         return bool(self._run(scripts.FORGET, keys, [self._raw(name), generation]))
 
     @translate_errors
+    def repair(self) -> None:
+        types = self._send([("TYPE", self._index), ("TYPE", self._non_closed)])
+        expected = {self._index: b"zset", self._non_closed: b"hash"}
+        lost = [
+            key
+            for (key, kind), found in zip(expected.items(), types, strict=True)
+            if found not in (kind, b"none")
+        ]
+        if not lost:
+            return
+        self._client.unlink(*lost)
+        now = self._client.time()[0]
+        for batch in _batched(self._find_recorded(), BATCH):
+            self._client.zadd(self._index, dict.fromkeys(batch, now), nx=True)
+            names = {records.decode_name(raw): raw for raw in batch}
+            self._raw_names = {**self._raw_names, **names}
+            for name, snapshot in self.load_many(list(names)).snapshots.items():
+                if entry := snapshot and records.encode_entry(snapshot):
+                    self._client.hsetnx(self._non_closed, names[name], entry)
+
+    def _find_recorded(self) -> Iterator[bytes]:
+        """Yield the names of which there is a record, as they are stored."""
+        prefix, ends_at = f"{self._base}:record:".encode(), time.monotonic() + MAX_REPAIR_SECONDS
+        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", prefix) + b"*"
+        keys = self._client.scan_iter(match=pattern, count=1000)
+        for key in islice(keys, MAX_NAMES):
+            if time.monotonic() > ends_at:
+                return
+            yield key[len(prefix) :]
+
+    @translate_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._base}:probe", 1, ex=60)
         self._run(*self._adding([]))
@@ -202,7 +237,9 @@ class RedisStore:
 
     def _raw(self, name: Name) -> Name:
         """Return the name as it is stored."""
-        return self._raw_names.get(name, name) if isinstance(name, str) else name
+        if isinstance(name, bytes):
+            return name
+        return self._raw_names.get(name) or records.encode_name(name)
 
     def _key(self, name: Name, kind: str = "record") -> Name:
         raw = self._raw(name)
@@ -222,6 +259,12 @@ class RedisStore:
             keys.append(self._key(report.name))
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in values]
         return scripts.ADD, keys, [records.pack(values or 0 for values in encoded)]
+
+    def _moving(self, moves: Sequence[Move]) -> Call:
+        keys: list[Name] = [self._index, self._non_closed]
+        keys += [key for move in moves for key in self._keys_of(move.name)]
+        packed = records.pack(map(records.encode_move, moves))
+        return scripts.COMPARE_AND_SET, keys, [packed, *(self._raw(move.name) for move in moves)]
 
     def _loading(self, names: Sequence[str], active: int) -> list[Sequence[Any]]:
         """Return the commands that read breakers, and the activity of the first ``active``."""
@@ -259,12 +302,7 @@ class RedisStore:
                 ("HGETALL", self._non_closed),
                 *self._loading(names, active),
             ],
-            purposes={
-                1: Message(_("the store's list of circuit breakers is damaged: reset all of them")),
-                2: Message(
-                    _("the store's list of open circuit breakers is damaged: reset all of them")
-                ),
-            },
+            purposes={1: _INDEX_DAMAGED, 2: _NON_CLOSED_DAMAGED},
         )
         now = seconds + micros / 1e6
         entries = {name: records.decode_entry(entry, now) for name, entry in not_closed.items()}
@@ -286,12 +324,7 @@ class RedisStore:
         return listed, replace(reading, now=max(now, reading.now))
 
     def _run(self, script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Any:
-        """Run a script by its hash; load it if the server does not have it."""
-        command = _command(script, keys, arguments)
-        try:
-            return self._client.execute_command(*command)
-        except NoScriptError:  # it did not run, so running it again repeats nothing
-            return self._pipe([command])[0]
+        return self._pipe([_command(script, keys, arguments)])[0]
 
     def _pipe(
         self,
@@ -299,16 +332,21 @@ class RedisStore:
         *,
         purposes: Mapping[int, Message] | None = None,
     ) -> list[Any]:
-        """Send commands in one round trip; ``purposes`` says what is damaged where one's key is."""
+        """Send commands in one round trip, and load the scripts that the server does not have.
+
+        ``purposes`` says what is damaged, by the place of the command that finds it so.
+        """
         if not commands:
             return []
         answers = self._send(commands)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            answers = self._send(commands, loading=True)  # those that ran have only read
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        again = self._send([commands[at] for at in unknown], loading=True) if unknown else ()
+        for at, answer in zip(unknown, again, strict=True):  # it did not run before
+            answers[at] = answer
         for place, answer in enumerate(answers):
             is_damaged = isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)
             if is_damaged and purposes and place in purposes:
-                raise StoreUnavailable(purposes[place])
+                raise DamagedList(purposes[place])
             if isinstance(answer, Exception):
                 raise answer
         return answers

@@ -30,8 +30,12 @@ local function make(move, name, keys)
   else
     row = {string.format('%s %s %s %s %d %d 0 0 0 0 0 %s', move.generation, move.state, now,
       move.wait, move.attempts, move.permits, move.control), move.hold or false}
-    redis.call('DEL', keys[1]) -- with the windows of the generation before
-    redis.call('HSET', keys[1], 'record', row[1])
+    if not old then redis.call('DEL', keys[1]) end
+    redis.call('HSET', keys[1], 'record', row[1]) -- the first write: says if memory lacks
+    if redis.call('HLEN', keys[1]) > 1 then -- the hold and the windows of the generation before
+      redis.call('DEL', keys[1])
+      redis.call('HSET', keys[1], 'record', row[1])
+    end
     if move.hold then redis.call('HSET', keys[1], 'hold', move.hold) end
     repair(keys)
     if move.entry == '' then

@@ -22,5 +22,5 @@ if row[1] and decode(row[1]) then
     end
   end
 end
-return {now, row, attempt('ZSCORE', KEYS[6], ARGV[1]) or false, rows(KEYS[2], LAST_TRANSITION),
+return {now, row, redis.call('ZSCORE', KEYS[6], ARGV[1]), rows(KEYS[2], LAST_TRANSITION),
   rows(KEYS[3], LAST_FAILURE), pairs_of(KEYS[4], 10 * MAX_PERIODS_STORED), policies, windows}
