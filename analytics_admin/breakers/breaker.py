@@ -2,27 +2,28 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, Final, ParamSpec, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from sys import _getframe
+from types import CoroutineType, FrameType
+from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
+from analytics_admin.breakers.containment import acontain, contain
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.permit import Permit, clock
+from analytics_admin.breakers.permit import Permit, clock, give_permit
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.state import Snapshot
+from analytics_admin.breakers.state import Snapshot, State
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 RAISE: Final = object()
 """No fallback: a rejected call raises. None is a fallback value like any other."""
 
 _unused = LocalState("", BreakerPolicy())  # no call passes it unchecked
-# The `with` blocks of all breakers in the current thread or task, outermost first.
-_entered: ContextVar[tuple[tuple["CircuitBreaker", Permit], ...]] = ContextVar(
-    "entered circuit breakers", default=()
-)
+_PASSES = Snapshot(generation="")
+"""Lets a call pass whose result counts nowhere."""
 
 
 class CircuitOpenError(Exception):
@@ -45,15 +46,27 @@ class CircuitBreaker:
 
     Use it as a decorator, in ``with`` or ``async with``, with ``call`` or with ``acquire``. Get one
     from ``circuit_breaker()``.
+
+    A copy is the same breaker. Pickled, it is the breaker of that name where it is unpickled.
     """
 
-    __slots__ = ("_policy", "engine", "local_state", "name")
+    __slots__ = ("_blocks", "_policy", "_times_forgotten", "engine", "local_state", "name")
 
     def __init__(self, name: str, engine: Engine, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
         self.engine = engine
         self._policy = policy
         self.local_state = _unused
+        self._times_forgotten = 0
+        # The open `with` blocks by their frames. A frame goes with its block whatever runs it: a
+        # generator, another thread or task, the garbage collector. Two calls of it share no frame.
+        self._blocks: dict[FrameType, Permit] = {}
+
+    def __copy__(self) -> "CircuitBreaker":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "CircuitBreaker":
+        return self
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name}>"
@@ -61,17 +74,18 @@ class CircuitBreaker:
     @property
     def policy(self) -> BreakerPolicy:
         """The policy in force: the defaults, then the code's options, then the settings."""
-        return self._used_state().policy
+        return self.used_state().policy
 
     @property
     def state(self) -> str:
         """The state or the operator's hold, such as "open", at most SYNC_INTERVAL old."""
-        state = self._used_state()
+        state = self.used_state()
         self.engine.snapshot(state)
         return self.engine.display_state(state)
 
     def forget_local_state(self) -> None:
         """Use the policy and the store of the current settings from the next call on."""
+        self._times_forgotten += 1
         self.local_state = _unused
 
     def use_engine(self, engine: Engine) -> None:
@@ -85,11 +99,11 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: the breaker rejects the call.
         """
-        return self._permit(self.engine.admit(self._used_state()))
+        return self._permit(self._admit())
 
     async def aacquire(self) -> Permit:
         """Do what ``acquire`` does without blocking the event loop."""
-        return self._permit(await self.engine.aadmit(self._used_state()))
+        return self._permit(await self._aadmit())
 
     @overload
     def call(
@@ -111,15 +125,34 @@ class CircuitBreaker:
             CircuitOpenError: the breaker rejects the call, and there is no fallback.
             TypeError: the function is a coroutine function; use ``acall``.
         """
-        if is_kind_of(function, inspect.iscoroutinefunction):
-            raise TypeError("call a coroutine function with acall, not with call")
-        return self.run(function, make_fallback(fallback, awaited=False), args, kwargs)
+        state = self.local_state
+        began = clock()
+        if began >= state.passes_until or fallback is not RAISE:
+            _require_plain(function)
+            protected = protect(self, function, make_fallback(fallback, awaited=False))
+            return protected(*args, **kwargs)
+        counter = state.counter
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            give_permit(self, counter, began).fail(error)
+            raise
+        if type(result) is CoroutineType:
+            _require_plain(function, result)
+        ended = clock()
+        if counter is state.counter and ended - began <= state.slow_after:
+            next(counter)
+            state.newest_success = ended
+        else:
+            give_permit(self, counter, began).succeed()
+        return result
 
     async def acall(
         self, function: Callable[..., Any], /, *args: Any, fallback: Any = RAISE, **kwargs: Any
     ) -> Any:
         """Do what ``call`` does for a coroutine function."""
-        return await self.arun(function, make_fallback(fallback, awaited=True), args, kwargs)
+        protected = protect_coroutine(self, function, make_fallback(fallback, awaited=True))
+        return await protected(*args, **kwargs)
 
     @overload
     def __call__(self, function: Callable[P, R], /, *, fallback: Any = ...) -> Callable[P, R]: ...
@@ -156,24 +189,68 @@ class CircuitBreaker:
         return functools.update_wrapper(protected, function)
 
     def __enter__(self) -> Permit:
-        return self._enter(self.acquire())
+        state = self.local_state
+        began = clock()
+        if began < state.passes_until:
+            permit = Permit()
+            permit._breaker = self
+            permit._admitted = state.counter
+            permit._began = began
+        else:
+            permit = self.acquire()
+        frame = _getframe(1)
+        blocks = self._blocks
+        # No call comes after this one, where a signal's handler could end what has begun.
+        permit._outer = blocks.get(frame)
+        blocks[frame] = permit
+        return permit
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        permit = self._leave()
+        permit = self._blocks.pop(_getframe(1), None)
+        if error is None and permit is not None and permit._outer is None:
+            state = self.local_state
+            counter = state.counter
+            ended = clock()
+            if permit._admitted is counter and ended - permit._began <= state.slow_after:
+                permit._admitted = None
+                next(counter)
+                state.newest_success = ended
+                return
+        if (permit := self._leave(permit, _getframe(1))) is None:
+            return
         if error is None:
             permit.succeed()
         else:
             permit.fail(error)
 
-    async def __aenter__(self) -> Permit:
-        return self._enter(await self.aacquire())
+    def __aenter__(self) -> Awaitable[Permit]:
+        state = self.local_state
+        began = clock()
+        frame = _getframe(1)
+        if began >= state.passes_until:
+            return self._aenter(frame, frame.f_back)
+        return _Done(self._enter(give_permit(self, state.counter, began), frame, frame.f_back))
 
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        permit = self._leave()
-        if error is None:
-            await permit.asucceed()
-        else:
-            await permit.afail(error)
+    async def _aenter(self, frame: FrameType, caller: FrameType | None) -> Permit:
+        return self._enter(await self.aacquire(), frame, caller)
+
+    def __aexit__(
+        self, kind: object, error: BaseException | None, traceback: object
+    ) -> Awaitable[None]:
+        frame = _getframe(1)
+        permit = self._blocks.pop(frame, None)
+        if error is None and permit is not None and permit._outer is None:
+            state = self.local_state
+            counter = state.counter
+            ended = clock()
+            if permit._admitted is counter and ended - permit._began <= state.slow_after:
+                permit._admitted = None
+                next(counter)
+                state.newest_success = ended
+                return _NOTHING
+        if (permit := self._leave(permit, frame)) is None:
+            return _NOTHING
+        return permit.asucceed() if error is None else permit.afail(error)
 
     def run(
         self,
@@ -183,7 +260,7 @@ class CircuitBreaker:
         kwargs: Any,
     ) -> Any:
         """Do what ``call`` does; ``fallback`` answers a rejected call unless it is None."""
-        admitted = self.engine.admit(self._used_state())
+        admitted = self._admit()
         if admitted is None and fallback is not None:
             next(self.local_state.rejections)
             return fallback(*args, **kwargs)
@@ -193,7 +270,12 @@ class CircuitBreaker:
         except BaseException as error:
             permit.fail(error)
             raise
-        if self._is_failure(result):
+        try:
+            is_failure = self._is_failure(result)
+        except BaseException:
+            permit.release()
+            raise
+        if is_failure:
             permit.fail()
         else:
             permit.succeed()
@@ -207,7 +289,7 @@ class CircuitBreaker:
         kwargs: Any,
     ) -> Any:
         """Do what ``run`` does for a coroutine function; ``fallback`` may be one too."""
-        admitted = await self.engine.aadmit(self._used_state())
+        admitted = await self._aadmit()
         if admitted is None and fallback is not None:
             next(self.local_state.rejections)
             result = fallback(*args, **kwargs)
@@ -218,46 +300,110 @@ class CircuitBreaker:
         except BaseException as error:
             await permit.afail(error)
             raise
-        if self._is_failure(result):
+        try:
+            is_failure = self._is_failure(result)
+        except BaseException:
+            await permit.arelease()
+            raise
+        if is_failure:
             await permit.afail()
         else:
             await permit.asucceed()
         return result
 
-    def permit_since(self, generation: str, began: float) -> Permit:
-        """Return a permit for a call that passed unchecked, to report its end."""
-        return Permit(self.engine, self.local_state, Snapshot(generation=generation), began)
+    def used_state(self) -> LocalState:
+        """Return the local state, made at the first use."""
+        if (state := self.local_state) is _unused:
+            times_forgotten = self._times_forgotten
+            state = self.engine.local_state(self.name, self._policy())
+            self.local_state = state
+            if times_forgotten != self._times_forgotten:  # meanwhile, by another thread
+                self.local_state = _unused
+        return state
 
-    def _used_state(self) -> LocalState:
-        if self.local_state is _unused:
-            self.local_state = self.engine.local_state(self.name, self._policy())
-        return self.local_state
+    def _admit(self) -> Snapshot | None:
+        return contain(self.name, _PASSES, self._ask)
+
+    def _ask(self) -> Snapshot | None:
+        return self.engine.admit(self.used_state())
+
+    async def _aadmit(self) -> Snapshot | None:
+        return await acontain(self.name, _PASSES, self._aask)
+
+    async def _aask(self) -> Snapshot | None:
+        return await self.engine.aadmit(self.used_state())
 
     def _permit(self, admitted: Snapshot | None) -> Permit:
+        if admitted is None:
+            self._reject()
+        return give_permit(self, admitted, clock())
+
+    def _reject(self) -> NoReturn:
         state = self.local_state
-        if admitted is not None:
-            return Permit(self.engine, state, admitted, clock())
         next(state.rejections)
         raise CircuitOpenError(
-            self.name, self.engine.display_state(state), self.engine.retry_after(state)
+            self.name,
+            contain(self.name, State.OPEN.value, self.engine.display_state, state),
+            contain(self.name, 0.0, self.engine.retry_after, state),
         )
 
     def _is_failure(self, result: Any) -> bool:
         is_failure = self.local_state.policy.record_result
-        return is_failure is not None and is_failure(result)
+        return is_failure is not None and bool(is_failure(result))
 
-    def _enter(self, permit: Permit) -> Permit:
-        _entered.set((*_entered.get(), (self, permit)))
+    def _enter(self, permit: Permit, frame: FrameType, caller: FrameType | None) -> Permit:
+        blocks = self._blocks
+        permit._caller = caller  # a coroutine's frame forgets it at its end
+        permit._outer = blocks.get(frame)
+        blocks[frame] = permit
         return permit
 
-    def _leave(self) -> Permit:
-        """Remove the innermost block of this breaker: generators may end blocks out of order."""
-        entered = _entered.get()
-        index = len(entered) - 1
-        while entered[index][0] is not self:
-            index -= 1
-        _entered.set(entered[:index] + entered[index + 1 :])
-        return entered[index][1]
+    def _leave(self, permit: Permit | None, frame: FrameType) -> Permit | None:
+        """Return the permit of the block that ends, if it is any; the block around it goes on."""
+        if permit is None:
+            entered = self._entered_elsewhere(frame)
+            if entered is None or (permit := self._blocks.pop(entered, None)) is None:
+                return None
+            frame = entered
+        if permit._outer is not None:
+            self._blocks[frame] = permit._outer
+        return permit
+
+    def _entered_elsewhere(self, frame: FrameType) -> FrameType | None:
+        """Return the frame in which this block was entered: not the one in which it ends.
+
+        So it is with an ExitStack and with classes that call ``__enter__`` and ``__exit__`` in
+        methods of their own: they have the same caller. Else it is the newest of the thread.
+        """
+        newest_first = list(self._blocks.items())[::-1]
+        if (caller := frame.f_back) is not None:
+            for entered, permit in newest_first:
+                if caller in (entered.f_back, getattr(permit, "_caller", None)):
+                    return entered
+        thread = _outermost(frame)
+        return next((each for each, _ in newest_first if _outermost(each) is thread), None)
+
+
+class _Done(Generic[T]):
+    """Awaited, it is the result at once."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: T) -> None:
+        self._result = result
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        yield from ()
+        return self._result
+
+
+_NOTHING: Final = _Done(None)
+
+
+def _outermost(frame: FrameType) -> FrameType:
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 # A call that a closed breaker lets pass costs two clock readings and one count. All others take the
@@ -276,14 +422,14 @@ def protect(
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            breaker.permit_since(counter.generation, began).fail(error)
+            give_permit(breaker, counter, began).fail(error)
             raise
         ended = clock()
         if counter is state.counter and ended - began <= state.slow_after:
             next(counter)
             state.newest_success = ended
         else:
-            breaker.permit_since(counter.generation, began).succeed()
+            give_permit(breaker, counter, began).succeed()
         return result
 
     return protected
@@ -301,17 +447,25 @@ def protect_coroutine(
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            await breaker.permit_since(counter.generation, began).afail(error)
+            await give_permit(breaker, counter, began).afail(error)
             raise
         ended = clock()
         if counter is state.counter and ended - began <= state.slow_after:
             next(counter)
             state.newest_success = ended
         else:
-            await breaker.permit_since(counter.generation, began).asucceed()
+            await give_permit(breaker, counter, began).asucceed()
         return result
 
     return protected
+
+
+def _require_plain(function: Any, result: Coroutine[Any, Any, Any] | None = None) -> None:
+    """Raise TypeError for a coroutine function, and close the coroutine that it has returned."""
+    if is_kind_of(function, inspect.iscoroutinefunction):
+        if result is not None:
+            result.close()
+        raise TypeError("call a coroutine function with acall, not with call")
 
 
 def make_fallback(fallback: Any, *, awaited: bool) -> Callable[..., Any] | None:

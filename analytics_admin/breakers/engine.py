@@ -46,6 +46,7 @@ class Engine:
         self._states: dict[str, LocalState] = {}
         self._announce = announce
         self._events: deque[StateChange | StoreChange] = deque()
+        self._posted: deque[tuple[LocalState, Snapshot, Results | None]] = deque()
         self._lock = threading.Lock()
         self._rounds = SyncRounds()
         self._all_synchronised_at = NEVER
@@ -155,6 +156,25 @@ class Engine:
         """Do what ``release`` does without blocking the event loop."""
         await self._arun(partial(self._sync.return_permit, state=state, admitted=admitted))
 
+    def post(self, state: LocalState, admitted: Snapshot, results: Results | None) -> None:
+        """Report results, or return a probe's permit, soon and without waiting or awaiting.
+
+        For calls that end because their caller does: cancelled, closed, garbage, out of time.
+        """
+        if results is None or not _is_disabled(state):
+            self._posted.append((state, admitted, results))
+            self.access.post(self._do_posted)
+
+    def _do_posted(self, store: BreakerStore) -> None:
+        with suppress(IndexError):
+            while True:
+                state, admitted, results = self._posted.popleft()
+                if results is None:
+                    self._sync.return_permit(store, state, admitted)
+                else:
+                    self._sync.record(store, state, admitted, results)
+        self._announce_events()
+
     def flush(self) -> None:
         """Report the pending successes; for the end of a process."""
         reports = [state.report() for state in list(self._states.values())]
@@ -188,6 +208,7 @@ class Engine:
         A breaker first used between two rounds is synchronised alone: at the start of a process
         with many breakers, each would otherwise cost as much as all before it.
         """
+        self._do_posted(store)
         now = time.monotonic()
         states = [
             state
@@ -278,6 +299,7 @@ class Engine:
         self._lock = threading.Lock()
         self._rounds = SyncRounds()
         self._events.clear()
+        self._posted.clear()
         for state in self._states.values():
             state.after_fork()
         self.access.after_fork()

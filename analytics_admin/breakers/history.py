@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from analytics_admin.breakers.predicates import dotted_name
 from analytics_admin.breakers.state import NO_COUNTS, Counts, FailureNote, Results
 
 MAX_TRANSITIONS = 20
@@ -169,20 +170,16 @@ def oldest_period(now: float) -> int:
 
 
 def _class_name(error: BaseException) -> str:
-    cls = type(error)
-    module = getattr(cls, "__module__", "builtins")  # a class made outside a module has none
-    prefix = "" if module == "builtins" else f"{module}."
-    return f"{prefix}{cls.__qualname__}"[-MAX_NAME_CHARS:]
+    return dotted_name(type(error)).removeprefix("builtins.")[-MAX_NAME_CHARS:]
 
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)[:MAX_MESSAGE_CHARS]
+        text = str(error)[:MAX_MESSAGE_CHARS].encode(errors="replace").decode()
+        return text if text.isprintable() else _cut(text)
     # The exception's own code runs here; what it raises must not replace the call's error.
     except Exception:
         return UNPRINTABLE
-    text = text.encode(errors="replace").decode()
-    return text if text.isprintable() else _cut(text)
 
 
 def _cut(text: str) -> str:

@@ -1,15 +1,23 @@
 """A permit for one call, and the report of how the call ended."""
 
+import sys
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from enum import Enum
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.containment import acontain, contain
 from analytics_admin.breakers.history import note_failure
-from analytics_admin.breakers.local_state import LocalState
+from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
+from analytics_admin.breakers.local_state import LocalState, SuccessCounter
+from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
 from analytics_admin.breakers.state import Results, Snapshot, State
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from analytics_admin.breakers.breaker import CircuitBreaker
+
+Admitted = Snapshot | SuccessCounter
+"""What let a call pass: the engine's snapshot, or the counter of a closed breaker."""
 
 clock = time.monotonic
 
@@ -20,90 +28,176 @@ class Permit:
     In code that runs in an event loop use the methods that begin with ``a``.
     """
 
-    __slots__ = ("_admitted", "_began", "_ended", "_engine", "_state")
-
-    def __init__(self, engine: Engine, state: LocalState, admitted: Snapshot, began: float) -> None:
-        self._engine = engine
-        self._state = state
-        self._admitted = admitted
-        self._began = began
-        self._ended = False
+    __slots__ = ("_admitted", "_began", "_breaker", "_caller", "_outer")
+    # A `with` block sets these itself, as a call of __init__ would cost it a sixth of its time.
+    _breaker: "CircuitBreaker"
+    _admitted: Admitted | None
+    """None once an end is reported."""
+    _began: float
+    _outer: "Permit | None"
+    """The permit of the block around this one in the same frame."""
+    _caller: FrameType | None
 
     def succeed(self) -> None:
         """Report success; a call over ``slow_call_duration_threshold`` counts as slow."""
-        if (results := self._success()) is not None:
-            self._engine.record(self._state, self._admitted, results)
+        self._end(_End.SUCCESS)
 
     def fail(self, error: BaseException | None = None) -> None:
         """Report failure; an ``error`` counts as the policy says of its class."""
-        self._by_class(error, self._record_failure, self.succeed, self.release)
+        if error is not None and is_interrupted(error):
+            self._end_at_once(_End.INTERRUPTED, error)
+        else:
+            self._end(_End.FAILURE, error)
 
     def release(self) -> None:
         """Return the permit; the call is not counted."""
-        if self._end() and self._is_probe:
-            self._engine.release(self._state, self._admitted)
+        self._end(_End.RELEASE)
 
     async def asucceed(self) -> None:
         """Do what ``succeed`` does without blocking the event loop."""
-        if (results := self._success()) is not None:
-            await self._engine.arecord(self._state, self._admitted, results)
+        await self._aend(_End.SUCCESS)
 
     async def afail(self, error: BaseException | None = None) -> None:
         """Do what ``fail`` does without blocking the event loop."""
-        await self._by_class(error, self._arecord_failure, self.asucceed, self.arelease)
+        if error is not None and is_interrupted(error):
+            self._end_at_once(_End.INTERRUPTED, error)
+        else:
+            await self._aend(_End.FAILURE, error)
 
     async def arelease(self) -> None:
         """Do what ``release`` does without blocking the event loop."""
-        if self._end() and self._is_probe:
-            await self._engine.arelease(self._state, self._admitted)
+        await self._aend(_End.RELEASE)
 
-    @property
-    def _is_probe(self) -> bool:
-        return self._admitted.state is State.HALF_OPEN and self._admitted.hold is None
+    def _end(self, end: "_End", error: BaseException | None = None) -> None:
+        if (admitted := self._take()) is not None:
+            contain(self._breaker.name, None, self._report, admitted, end, error)
 
-    def _by_class(
-        self,
-        error: BaseException | None,
-        fail: Callable[[BaseException | None], R],
-        succeed: Callable[[], R],
-        release: Callable[[], R],
-    ) -> R:
-        policy = self._state.policy
-        if error is None or policy.counts_as_failure(error):
-            return fail(error)
-        # The end of a program or a cancelled task says nothing about the backend.
-        if policy.ignores(error) or not isinstance(error, Exception):
-            return release()
-        return succeed()
+    async def _aend(self, end: "_End", error: BaseException | None = None) -> None:
+        if (admitted := self._take()) is not None:
+            await acontain(self._breaker.name, None, self._areport, admitted, end, error)
 
-    def _record_failure(self, error: BaseException | None) -> None:
-        if self._end():
-            self._engine.record(self._state, self._admitted, self._failure(error))
+    def _end_at_once(self, end: "_End", error: BaseException | None = None) -> None:
+        """Report the end without waiting for the store, and without awaiting anything."""
+        if (admitted := self._take()) is not None:
+            contain(self._breaker.name, None, self._post, admitted, end, error)
 
-    async def _arecord_failure(self, error: BaseException | None) -> None:
-        if self._end():
-            await self._engine.arecord(self._state, self._admitted, self._failure(error))
+    def _take(self) -> Admitted | None:
+        """Return what admitted the call, at the first report alone."""
+        admitted, self._admitted = self._admitted, None
+        return admitted
 
-    def _failure(self, error: BaseException | None) -> Results:
-        slow = clock() - self._began > self._state.slow_after
-        note = note_failure(error, with_text=self._engine.keeps_texts)
-        return Results(slow_failures=int(slow), failures=int(not slow), note=note)
+    def _report(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
+        engine, state = self._breaker.engine, self._breaker.used_state()
+        results = self._results(state, admitted, end, error)
+        if results is not None:
+            engine.record(state, _snapshot(admitted), results)
+        elif is_probe(admitted):
+            engine.release(state, _snapshot(admitted))
 
-    def _success(self) -> Results | None:
-        """Count a quick success locally, or return the results to report at once."""
-        if not self._end():
+    async def _areport(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
+        engine, state = self._breaker.engine, self._breaker.used_state()
+        results = self._results(state, admitted, end, error)
+        if results is not None:
+            await engine.arecord(state, _snapshot(admitted), results)
+        elif is_probe(admitted):
+            await engine.arelease(state, _snapshot(admitted))
+
+    def _post(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
+        engine, state = self._breaker.engine, self._breaker.used_state()
+        results = self._results(state, admitted, end, error)
+        if results is not None or is_probe(admitted):
+            engine.post(state, _snapshot(admitted), results)
+
+    def _results(
+        self, state: LocalState, admitted: Admitted, end: "_End", error: BaseException | None
+    ) -> Results | None:
+        """Return what to report; None for nothing, or for a success that is counted here."""
+        ended = clock()
+        is_slow = ended - self._began > state.slow_after
+        if error is not None:
+            end = _end_by_error(state.policy, end, error, is_slow=is_slow)
+        if end is _End.RELEASE:
             return None
-        state, ended = self._state, clock()
-        slow = ended - self._began > state.slow_after
-        if not slow and not self._is_probe:
-            state.count_success(self._admitted.generation, ended)
+        if end is _End.FAILURE:
+            note = note_failure(error, with_text=self._breaker.engine.keeps_texts)
+            return Results(slow_failures=int(is_slow), failures=int(not is_slow), note=note)
+        if end is _End.CANCELLED:  # ends no run of failures: the backend has not answered
+            return Results(slow_successes=1)
+        if not is_slow and not is_probe(admitted):
+            state.count_success(admitted.generation, ended)
             return None
         newest = state.store_time(ended)
-        if slow:
+        if is_slow:
             return Results(slow_successes=1, newest_success_at=newest)
         return Results(successes=((int(newest), 1),), newest_success_at=newest)
 
-    def _end(self) -> bool:
-        """Return whether this is the first report."""
-        ended, self._ended = self._ended, True
-        return not ended
+
+class _ProbePermit(Permit):
+    """A probe's permit; if nobody reports its end, it goes back when the object goes."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # A signal's handler may have ended give_permit() halfway; modules may be gone at the end.
+        if getattr(self, "_admitted", None) and sys is not None and not sys.is_finalizing():
+            self._end_at_once(_End.RELEASE)
+
+
+class _End(Enum):
+    SUCCESS = 1
+    FAILURE = 2
+    INTERRUPTED = 3  # from outside; counts as the policy says
+    CANCELLED = 4  # counts as a slow call
+    RELEASE = 5  # counts as nothing
+
+
+def give_permit(breaker: "CircuitBreaker", admitted: Admitted, began: float) -> Permit:
+    """Return a permit for a call that began at this monotonic instant."""
+    permit = _ProbePermit() if is_probe(admitted) else Permit()
+    permit._breaker = breaker
+    permit._began = began
+    permit._outer = None
+    permit._admitted = admitted
+    return permit
+
+
+def is_probe(admitted: Admitted) -> bool:
+    """Return whether the call is a probe, with one of the fleet's permits."""
+    return (
+        isinstance(admitted, Snapshot)
+        and admitted.state is State.HALF_OPEN
+        and admitted.hold is None
+    )
+
+
+def _snapshot(admitted: Admitted) -> Snapshot:
+    if isinstance(admitted, Snapshot):
+        return admitted
+    return Snapshot(generation=admitted.generation)
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Return whether the caller is being ended: it has no time left, and may not await."""
+    return not isinstance(error, Exception) or is_raised_by_handler(error)
+
+
+def _end_by_error(policy: BreakerPolicy, end: _End, error: BaseException, *, is_slow: bool) -> _End:
+    if policy.ignores(error):
+        return _End.RELEASE
+    is_failure = policy.counts_as_failure(error)
+    if end is _End.INTERRUPTED:
+        # The default counts every Exception; another class counts if the policy names it.
+        if not isinstance(error, Exception) and is_failure:
+            return _End.FAILURE
+        # The end of a program says nothing about the backend.
+        is_cancelled = is_cancellation(error)
+        return _end_of_cancelled(policy, is_slow=is_slow) if is_cancelled else _End.RELEASE
+    return _End.FAILURE if is_failure else _End.SUCCESS
+
+
+def _end_of_cancelled(policy: BreakerPolicy, *, is_slow: bool) -> _End:
+    if policy.record_cancelled == FAILURE:
+        return _End.FAILURE
+    if policy.record_cancelled == IGNORE or policy.slow_call_rate_threshold is None:
+        return _End.RELEASE
+    return _End.CANCELLED if is_slow or policy.record_cancelled == SLOW else _End.RELEASE

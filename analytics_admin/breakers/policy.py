@@ -8,7 +8,11 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
+from analytics_admin.breakers.predicates import check_predicate, dotted_name, is_instance
+
 RATE_OPTIONS = ("failure_rate_threshold", "slow_call_rate_threshold")
+IGNORE, FAILURE, SLOW = "ignore", "failure", "slow"
+"""Values of ``record_cancelled``."""
 COUNT_BASED = "count_based"
 TIME_BASED = "time_based"
 _ExceptionClasses = type[BaseException] | Sequence[type[BaseException]] | Set[type[BaseException]]
@@ -35,6 +39,7 @@ class PolicyOptions(TypedDict, total=False):
     record_exceptions: _ExceptionClasses
     ignore_exceptions: _ExceptionClasses
     record_result: Callable[[Any], bool] | None
+    record_cancelled: Literal["ignore", "failure", "slow"] | None
 
 
 class _DefaultThreshold(int):
@@ -96,6 +101,9 @@ class BreakerPolicy:
     """Exceptions that are not counted; they override ``record_exceptions``."""
     record_result: Callable[[Any], bool] | None = None
     """Returns whether a returned value counts as a failure."""
+    record_cancelled: str | None = None
+    """How a call counts that is cancelled or timed out from outside: not at all ("ignore"), as a
+    "failure" or as "slow"; None: as slow if it is over ``slow_call_duration_threshold``."""
 
     def __post_init__(self) -> None:
         if self.failure_threshold is _DEFAULT_THRESHOLD:
@@ -107,8 +115,12 @@ class BreakerPolicy:
         _whole_number(self, "permitted_number_of_calls_in_half_open_state", maximum=10_000)
         _exceptions(self, "record_exceptions")
         _exceptions(self, "ignore_exceptions")
-        if self.record_result is not None and not callable(self.record_result):
-            raise TypeError(f"record_result must be callable, not {self.record_result!r}")
+        check_predicate("record_result", self.record_result)
+        if self.record_cancelled not in (None, IGNORE, FAILURE, SLOW):
+            raise ValueError(
+                "record_cancelled must be 'ignore', 'failure', 'slow' or None, "
+                f"not {self.record_cancelled!r}"
+            )
 
     @property
     def window(self) -> Window | None:
@@ -141,11 +153,11 @@ class BreakerPolicy:
 
     def counts_as_failure(self, error: BaseException) -> bool:
         """Return whether an exception counts as a failure."""
-        return isinstance(error, self.record_exceptions) and not self.ignores(error)
+        return is_instance(error, self.record_exceptions) and not self.ignores(error)
 
     def ignores(self, error: BaseException) -> bool:
         """Return whether an exception is not counted."""
-        return isinstance(error, self.ignore_exceptions)
+        return is_instance(error, self.ignore_exceptions)
 
 
 def _check_rules(policy: BreakerPolicy) -> None:
@@ -242,9 +254,9 @@ def plain_policy(policy: BreakerPolicy) -> dict[str, Any]:
     """Return all options as JSON values; exception classes and functions by their names."""
     options = {item.name: getattr(policy, item.name) for item in fields(policy)}
     for option in ("record_exceptions", "ignore_exceptions"):
-        options[option] = [_dotted_name(cls) for cls in options[option]]
+        options[option] = [dotted_name(cls) for cls in options[option]]
     is_failure = policy.record_result
-    options["record_result"] = None if is_failure is None else _dotted_name(is_failure)
+    options["record_result"] = None if is_failure is None else dotted_name(is_failure)
     return options
 
 
@@ -285,8 +297,3 @@ def decode_policy(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
         return None
     names = {option: options[option] for option in _NAMED_OPTIONS if option in options}
     return policy, {**plain_policy(policy), **names}
-
-
-def _dotted_name(thing: Any) -> str:
-    named = thing if hasattr(thing, "__qualname__") else type(thing)  # a callable object has none
-    return f"{named.__module__}.{named.__qualname__}"

@@ -3,11 +3,11 @@
 Registered breakers are in the store, declared in this process' code, or named in BREAKERS.
 """
 
+import copyreg
 import logging
 import re
-import threading
 from collections.abc import Mapping, Sequence, Set
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any, Unpack
 
 from django.core.signals import setting_changed
@@ -37,9 +37,12 @@ MAX_NAMED_AT_ONCE = 500
 """Up to this many named breakers are read in the round trip that checks their registration."""
 _NAME = re.compile(NAME_PATTERN)
 
-_lock = threading.Lock()
+# No lock guards these: each change is one step of the interpreter. A lock could be held by another
+# thread at a fork, or by the very thread that a signal's handler interrupts.
 _breakers: dict[str, CircuitBreaker] = {}
-_options: dict[str, dict[str, Any]] = {}
+_options: dict[str, Mapping[str, Any]] = {}
+_policies: dict[str, BreakerPolicy] = {}
+MAX_POLICIES_KEPT = 20_000  # twice MAX_NAMES, since users enter names
 
 
 @cache
@@ -118,10 +121,16 @@ def circuit_breaker(name: str, **policy: Unpack[PolicyOptions]) -> CircuitBreake
     validate_name(name)
     declared = BreakerPolicy.from_options(policy)
     options = {option: getattr(declared, option) for option in policy}
-    with _lock:
-        if _options.setdefault(name, options) != options:
-            raise ValueError(f"circuit breaker {name!r} is declared already, with another policy")
-        return _get_or_create(name)
+    earlier = _options.get(name)
+    if earlier is None:
+        earlier = _options.setdefault(name, options)
+    if earlier is options:  # the first, but the breaker may be in use already, by its name
+        _policies.pop(name, None)
+        if (breaker := _breakers.get(name)) is not None:
+            breaker.forget_local_state()
+    elif earlier != options:
+        raise ValueError(f"circuit breaker {name!r} is declared already, with another policy")
+    return _get_or_create(name)
 
 
 def get_breaker(name: str) -> CircuitBreaker:
@@ -130,18 +139,32 @@ def get_breaker(name: str) -> CircuitBreaker:
     Raises:
         LookupError: there is none of this name.
     """
-    with _lock:
-        if name not in _breakers and name not in app_settings().breakers:
-            raise UnknownBreakers([name])
-        return _get_or_create(name)
+    if name not in _breakers and name not in app_settings().breakers:
+        raise UnknownBreakers([name])
+    return _get_or_create(name)
+
+
+def unpickled_breaker(name: str) -> CircuitBreaker:
+    """Return the breaker of this name, declared or not.
+
+    Where no code has declared it yet, the settings alone make its policy, until code does.
+    """
+    validate_name(name)
+    return _get_or_create(name)
+
+
+copyreg.pickle(CircuitBreaker, lambda breaker: (unpickled_breaker, (breaker.name,)))
 
 
 def _get_or_create(name: str) -> CircuitBreaker:
-    """Return the one object of this name; its policy is looked up again."""
-    effective_policy.cache_clear()
-    if name not in _breakers:
-        _breakers[name] = CircuitBreaker(name, engine, partial(effective_policy, name))
-    return _breakers[name]
+    """Return the one object of this name."""
+    breaker = _breakers.get(name)
+    if breaker is None:
+        new = CircuitBreaker(name, engine, partial(effective_policy, name))
+        breaker = _breakers.setdefault(name, new)
+    if breaker.engine is not engine:  # replaced by another thread meanwhile
+        breaker.use_engine(engine)
+    return breaker
 
 
 def validate_name(name: str) -> None:
@@ -164,10 +187,18 @@ def is_valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-@lru_cache(maxsize=20_000)  # twice MAX_NAMES, since users enter names
 def effective_policy(name: str) -> BreakerPolicy:
     """Return the policy in force: BREAKER_DEFAULTS, then the code's, then BREAKERS[name]."""
-    return BreakerPolicy.from_options(merged_options(name))
+    if (policy := _policies.get(name)) is not None:
+        return policy
+    declared = _options.get(name)
+    policy = BreakerPolicy.from_options(merged_options(name))
+    if len(_policies) >= MAX_POLICIES_KEPT:
+        _policies.clear()
+    _policies[name] = policy
+    if _options.get(name) is not declared:  # by another thread, meanwhile
+        _policies.pop(name, None)
+    return policy
 
 
 def merged_options(name: str) -> dict[str, Any]:
@@ -183,10 +214,9 @@ def merged_options(name: str) -> dict[str, Any]:
 def use_engine(new: Engine) -> None:
     """Make every breaker, also those declared later, use this engine."""
     global engine  # noqa: PLW0603  one per process
-    with _lock:
-        engine = new
-        for breaker in _breakers.values():
-            breaker.use_engine(new)
+    engine = new
+    for breaker in list(_breakers.values()):
+        breaker.use_engine(new)
 
 
 def declared_names() -> set[str]:
@@ -267,7 +297,7 @@ def _forget_settings(*, setting: str, **_: object) -> None:
     if setting == "CACHES":
         _store.cache_clear()
     if setting in (SETTING, "CACHES"):
-        effective_policy.cache_clear()
+        _policies.clear()
         engine.reconnect()
-        for breaker in _breakers.values():
+        for breaker in list(_breakers.values()):
             breaker.forget_local_state()

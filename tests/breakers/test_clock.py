@@ -67,13 +67,14 @@ def test_a_lost_probe_is_forgiven_in_time_when_the_clock_is_set_back(site):
     breaker = process(site, failure_threshold=1, max_wait_duration_in_half_open_state=WAIT)
     call(breaker, fails=True)
     site.clock.now += WAIT
-    breaker.acquire()
+    lost = breaker.acquire()
     set_clock(site, -HOUR)
     site.clock.now += 1
     assert rejects(breaker)
     site.clock.now += WAIT
     call(breaker)
     assert breaker.state == "closed"
+    lost.release()
 
 
 def test_an_open_breaker_probes_when_the_clock_is_set_ahead(site):

@@ -145,6 +145,11 @@ def _window(value: str) -> str:
     return gettext("last seconds") if value == "time_based" else gettext("last calls")
 
 
+def _cancelled(value: str) -> str:
+    words = {"ignore": gettext("ignored"), "failure": gettext("failure"), "slow": gettext("slow")}
+    return words.get(value, value)
+
+
 OPTIONS: dict[str, tuple["_StrPromise | str", Callable[[Any], str]]] = {
     "failure_threshold": (_("Opens after consecutive failures"), count),
     "failure_rate_threshold": (_("Opens at a failure rate of"), _rate),
@@ -165,6 +170,7 @@ OPTIONS: dict[str, tuple["_StrPromise | str", Callable[[Any], str]]] = {
     "record_exceptions": (_("Exceptions counted as failures"), _names),
     "ignore_exceptions": (_("Ignored exceptions"), _names),
     "record_result": (_("Result check"), _names),
+    "record_cancelled": (_("Cancelled calls"), _cancelled),
 }
 """Each option's label, and what formats its value."""
 
@@ -173,6 +179,7 @@ _UNSET = {
     "failure_rate_threshold": _("off"),
     "slow_call_rate_threshold": _("off"),
     "max_wait_duration_in_open_state": _("no limit"),
+    "record_cancelled": _("slow if over the threshold"),
 }
 
 _CHOSEN_BY = {
