@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from sys import _getframe
 from types import CoroutineType, FrameType
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
@@ -22,6 +23,9 @@ RAISE: Final = object()
 """No fallback: a rejected call raises. None is a fallback value like any other."""
 
 _unused = LocalState("", BreakerPolicy())  # no call passes it unchecked
+MAX_STRAY_BLOCKS = 64
+"""A breaker with more open blocks looks for those that will never end."""
+_RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _PASSES = Snapshot(generation="")
 """Lets a call pass whose result counts nowhere."""
 
@@ -50,7 +54,15 @@ class CircuitBreaker:
     A copy is the same breaker. Pickled, it is the breaker of that name where it is unpickled.
     """
 
-    __slots__ = ("_blocks", "_policy", "_times_forgotten", "engine", "local_state", "name")
+    __slots__ = (
+        "_blocks",
+        "_policy",
+        "_sweep_above",
+        "_times_forgotten",
+        "engine",
+        "local_state",
+        "name",
+    )
 
     def __init__(self, name: str, engine: Engine, policy: Callable[[], BreakerPolicy]) -> None:
         self.name = name
@@ -61,6 +73,7 @@ class CircuitBreaker:
         # The open `with` blocks by their frames. A frame goes with its block whatever runs it: a
         # generator, another thread or task, the garbage collector. Two calls of it share no frame.
         self._blocks: dict[FrameType, Permit] = {}
+        self._sweep_above = MAX_STRAY_BLOCKS
 
     def __copy__(self) -> "CircuitBreaker":
         return self
@@ -198,6 +211,8 @@ class CircuitBreaker:
             permit._began = began
         else:
             permit = self.acquire()
+            if len(self._blocks) > self._sweep_above:
+                self._sweep()
         frame = _getframe(1)
         blocks = self._blocks
         # No call comes after this one, where a signal's handler could end what has begun.
@@ -228,8 +243,9 @@ class CircuitBreaker:
         began = clock()
         frame = _getframe(1)
         if began >= state.passes_until:
-            return self._aenter(frame, frame.f_back)
-        return _Done(self._enter(give_permit(self, state.counter, began), frame, frame.f_back))
+            return self._aenter(frame, _awaiting(frame))
+        permit = give_permit(self, state.counter, began)
+        return _Done(self._enter(permit, frame, _awaiting(frame)))
 
     async def _aenter(self, frame: FrameType, caller: FrameType | None) -> Permit:
         return self._enter(await self.aacquire(), frame, caller)
@@ -369,6 +385,18 @@ class CircuitBreaker:
             self._blocks[frame] = permit._outer
         return permit
 
+    def _sweep(self) -> None:
+        """Give up the blocks whose frames have ended.
+
+        A signal's handler that raises in the very first step of ``__exit__`` leaves one open.
+        """
+        for frame in list(self._blocks):
+            if not frame.f_code.co_flags & _RESUMABLE:
+                with suppress(RuntimeError):  # it is still running
+                    frame.clear()
+                    self._blocks.pop(frame, None)
+        self._sweep_above = max(MAX_STRAY_BLOCKS, 2 * len(self._blocks))
+
     def _entered_elsewhere(self, frame: FrameType) -> FrameType | None:
         """Return the frame in which this block was entered: not the one in which it ends.
 
@@ -398,6 +426,12 @@ class _Done(Generic[T]):
 
 
 _NOTHING: Final = _Done(None)
+
+
+def _awaiting(frame: FrameType) -> FrameType | None:
+    """Return the frame of the coroutine that awaits this one, if it is one."""
+    caller = frame.f_back
+    return caller if caller is not None and caller.f_code.co_flags & _RESUMABLE else None
 
 
 def _outermost(frame: FrameType) -> FrameType:

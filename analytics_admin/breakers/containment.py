@@ -33,8 +33,11 @@ def contain(name: str, otherwise: D, function: Callable[[*Ts], T], *args: *Ts) -
     """Call a function of the engine. If it raises, log that and return ``otherwise``.
 
     ``name`` is the breaker's. What the site's own code raises meanwhile is raised: a time limit
-    that a signal's handler enforces, for example.
+    that a signal's handler enforces, for example. While the interpreter ends, the engine is not
+    called: its threads are gone.
     """
+    if sys.is_finalizing():
+        return otherwise
     try:
         return function(*args)
     except Exception as error:

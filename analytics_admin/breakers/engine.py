@@ -12,7 +12,14 @@ from typing import TypeVar
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.state import Control, Results, Snapshot, StateChange, StoreChange
+from analytics_admin.breakers.state import (
+    Control,
+    Results,
+    Snapshot,
+    State,
+    StateChange,
+    StoreChange,
+)
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
 from analytics_admin.breakers.stores.access import Job, StoreAccess
 from analytics_admin.breakers.stores.base import BreakerStore
@@ -114,7 +121,12 @@ class Engine:
         self._refresh(state)
         snapshot, decision = self._decide(state)
         if decision is Admission.PROBE:
-            return self._run(partial(self._sync.win_permit, state=state))
+            claim = _Claim(self._sync, state)
+            try:
+                return self._run(claim.win)
+            except BaseException:
+                claim.abandon(self.post)
+                raise
         return snapshot if decision is Admission.ALLOW else None
 
     def _admit_locally(self, state: LocalState) -> Snapshot | None:
@@ -133,7 +145,12 @@ class Engine:
         await self._arefresh(state)
         snapshot, decision = self._decide(state)
         if decision is Admission.PROBE:
-            return await self._arun(partial(self._sync.win_permit, state=state))
+            claim = _Claim(self._sync, state)
+            try:
+                return await self._arun(claim.win)
+            except BaseException:  # cancelled, or closed
+                claim.abandon(self.post)
+                raise
         return snapshot if decision is Admission.ALLOW else None
 
     def record(self, state: LocalState, admitted: Snapshot, results: Results) -> None:
@@ -303,6 +320,30 @@ class Engine:
         for state in self._states.values():
             state.after_fork()
         self.access.after_fork()
+
+
+class _Claim:
+    """A caller's claim to a probe's permit, which goes back if the caller has left."""
+
+    def __init__(self, sync: StoreSync, state: LocalState) -> None:
+        self._sync = sync
+        self._state = state
+        self._is_abandoned = False
+        self._granted: list[Snapshot] = []  # taken from by one of the two who may return it
+
+    def win(self, store: BreakerStore) -> Snapshot | None:
+        snapshot = self._sync.win_permit(store, self._state)
+        if snapshot is not None and snapshot.state is State.HALF_OPEN:
+            self._granted.append(snapshot)
+            if self._is_abandoned:
+                with suppress(IndexError):
+                    self._sync.return_permit(store, self._state, self._granted.pop())
+        return snapshot
+
+    def abandon(self, post: Callable[[LocalState, Snapshot, None], None]) -> None:
+        self._is_abandoned = True
+        with suppress(IndexError):
+            post(self._state, self._granted.pop(), None)
 
 
 class SyncRounds:

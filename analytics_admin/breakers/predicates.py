@@ -67,8 +67,8 @@ def _unwrap(predicate: Any) -> Any:
 
 
 def _is_deferred(function: Any) -> bool:
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.isgeneratorfunction(function)
-        or inspect.isasyncgenfunction(function)
-    )
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    try:
+        return any(is_kind(function) for is_kind in kinds)
+    except Exception:  # the object's own code
+        return False

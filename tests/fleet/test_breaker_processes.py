@@ -1,0 +1,192 @@
+"""What Python does to a process, breakers bear: forks, signals, greenlets, the end."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from tests.support.separate_site import run_site
+
+MEMORY = """
+CACHES = {
+    alias: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"} for alias in CACHES
+}
+"""
+SHARED = f"CACHES = {settings.CACHES!r}"
+STORES = pytest.mark.parametrize("store", [MEMORY, SHARED], ids=["memory", "shared"])
+START = """
+import asyncio, gc, logging, os, signal, threading, time
+import django
+
+django.setup()
+logging.getLogger("analytics_admin.breakers").setLevel(logging.CRITICAL)
+from analytics_admin.breakers import CircuitOpenError, circuit_breaker, get_breaker
+"""
+
+
+def run(folder: Path, program: str, store: str) -> str:
+    return run_site(folder, {"program.py": START + program}, "program", settings=store)
+
+
+FORKS = """
+stop = threading.Event()
+
+def declare(thread):
+    number = 0
+    while not stop.is_set():
+        number += 1
+        circuit_breaker(f"t{thread}.{number % 1000}", failure_threshold=3)
+        get_breaker(f"t{thread}.{number % 1000}").policy
+
+shared = circuit_breaker("shared")
+threads = [threading.Thread(target=declare, args=(each,)) for each in range(4)]
+for thread in threads:
+    thread.start()
+children = []
+for number in range(200):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends a child that hangs
+        circuit_breaker(f"child{number}", failure_threshold=number + 1)
+        right = get_breaker(f"child{number}").policy.failure_threshold == number + 1
+        right = right and get_breaker("shared").call(lambda: "called") == "called"
+        os._exit(0 if right else 1)
+    children.append(child)
+ends = [os.waitpid(child, 0)[1] for child in children]
+stop.set()
+for thread in threads:
+    thread.join()
+print("ends", sorted(set(ends)))
+"""
+
+
+@STORES
+def test_a_fork_beside_threads_that_declare_breakers_leaves_no_child_hanging(tmp_path, store):
+    assert run(tmp_path, FORKS, store).strip() == "ends [0]"
+
+
+SIGNALS = """
+declared = [0]
+
+def declare(*_):
+    declared[0] += 1
+    circuit_breaker(f"handler{declared[0] % 500}", failure_threshold=3)
+    get_breaker("main").policy
+    signal.setitimer(signal.ITIMER_REAL, 0.0001)
+
+circuit_breaker("main")
+signal.signal(signal.SIGALRM, declare)
+signal.setitimer(signal.ITIMER_REAL, 0.0001)
+for number in range(20_000):
+    circuit_breaker(f"main{number % 500}", failure_threshold=3)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("handled" if declared[0] > 100 else declared[0])
+"""
+
+
+def test_the_handler_of_a_signal_may_declare_a_breaker_while_another_is_declared(tmp_path):
+    assert run(tmp_path, SIGNALS, MEMORY).strip() == "handled"
+
+
+END = """
+breaker = circuit_breaker("last", failure_threshold=1, wait_duration_in_open_state=0.01)
+other = circuit_breaker("other")
+
+class Connection:
+    def __del__(self, other=other, write=os.write, error=ZeroDivisionError):
+        with other:
+            pass
+        other.call(int)
+        try:
+            other(lambda: 1 / 0)()
+        except error:
+            write(1, b"failed as it does\\n")
+
+def rows():
+    with other:
+        yield 1
+
+async def stream():
+    async with other:
+        yield 1
+
+other.call(int)
+connection = Connection()
+cycle = [Connection()]
+cycle.append(cycle)
+reading = rows()
+next(reading)
+breaker.acquire().fail()
+time.sleep(0.1)
+while True:
+    try:
+        probe = breaker.acquire()
+        break
+    except CircuitOpenError:
+        time.sleep(0.01)
+
+async def hang():
+    async with other:
+        await asyncio.sleep(0)
+
+hanging = hang()
+hanging.send(None)
+streams = stream()
+try:
+    streams.asend(None).send(None)
+except StopIteration:
+    pass
+"""
+
+
+@STORES
+def test_what_is_left_over_at_the_end_of_the_interpreter_ends_quietly(tmp_path, store):
+    assert run(tmp_path, END, store).strip() == "failed as it does\nfailed as it does"
+
+
+GREENLETS = """
+import gevent
+
+breaker = circuit_breaker(
+    "greenlets", failure_threshold=None, failure_rate_threshold=50, record_cancelled="failure"
+)
+breaker.call(int)
+ended = []
+
+def call(seconds):
+    with breaker as permit:
+        gevent.sleep(seconds)
+    ended.append(seconds)
+
+def within(seconds, limit):
+    try:
+        with gevent.Timeout(limit):
+            call(seconds)
+    except gevent.Timeout:
+        ended.append("timed out")
+
+def counts():
+    breaker.engine.expire("greenlets")
+    breaker.state
+    return breaker.local_state.snapshot.counts
+
+before = counts()
+gevent.joinall([gevent.spawn(call, seconds) for seconds in (0.3, 0.1, 0.2)])
+gevent.joinall([gevent.spawn(within, 60, 0.1), gevent.spawn(within, 0.2, 60)])
+killed = gevent.spawn(call, 60)
+gevent.sleep(0.05)
+killed.kill()
+time.sleep(0.3)
+after = counts()
+print(ended, after.calls - before.calls, after.failures, len(breaker._blocks))
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("gevent"), reason="gevent is not installed")
+@STORES
+def test_blocks_in_greenlets_end_each_their_own(tmp_path, store):
+    start = "from gevent import monkey\n\nmonkey.patch_all()\n" + START
+    program = {"program.py": start + GREENLETS}
+    printed = run_site(tmp_path, program, "program", settings=store)
+    assert printed.strip() == "[0.1, 0.2, 0.3, 'timed out', 0.2] 6 2 0"
