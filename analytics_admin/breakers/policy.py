@@ -101,7 +101,7 @@ class BreakerPolicy:
     """Exceptions that are not counted; they override ``record_exceptions``."""
     record_result: Callable[[Any], bool] | None = None
     """Returns whether a returned value counts as a failure."""
-    record_cancelled: str | None = None
+    record_cancelled: Literal["ignore", "failure", "slow"] | None = None
     """How a call counts that is cancelled or timed out from outside: not at all ("ignore"), as a
     "failure" or as "slow"; None: as slow if it is over ``slow_call_duration_threshold``."""
 

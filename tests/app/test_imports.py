@@ -214,7 +214,7 @@ def lua_in_python(tree: Tree) -> list[str]:
     ]
 
 
-PURE = {f"{PACKAGE}.breakers.{name}" for name in ("state_machine", "policy", "state")}
+PURE = {f"{PACKAGE}.breakers.{name}" for name in ("state_machine", "policy", "predicates", "state")}
 
 
 def impure(tree: Tree) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -109,6 +109,8 @@ class Components:
         origin, inner = get_origin(hint), get_args(hint)
         if origin in {Union, types.UnionType}:
             return self._nullable([kind for kind in inner if kind is not type(None)])
+        if origin is Literal:
+            return choice(inner)
         if origin in {tuple, list, Sequence}:
             return listed(self.of(inner[0]))
         if origin is Mapping:
@@ -122,6 +124,8 @@ class Components:
     def _nullable(self, hints: Sequence[Any]) -> Schema:
         (hint,) = hints
         schema = self.of(hint)
+        if "enum" in schema:
+            schema = {**schema, "enum": [*schema["enum"], None]}
         if "type" in schema:
             return {**schema, "type": [schema["type"], "null"]}
         return {"oneOf": [schema, {"type": "null"}]}
