@@ -11,6 +11,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from analytics_admin.breakers import (
+    BreakerPolicy,
     CircuitBreaker,
     CircuitOpenError,
     circuit_breaker,
@@ -291,6 +292,36 @@ def test_declaring_twice_alike_gives_the_same_object_and_otherwise_is_refused():
     assert get_breaker("declared-twice") is first
     with pytest.raises(ValueError, match="another policy"):
         circuit_breaker("declared-twice", failure_threshold=5)
+
+
+def test_code_that_declares_a_breaker_after_its_first_use_by_name_has_its_policy():
+    layers = {"BREAKERS": {"used-early": {"wait_duration_in_open_state": 5}}}
+    with override_settings(ANALYTICS_ADMIN=layers):
+        early = get_breaker("used-early")
+        early.call(lambda: None)
+        breaker = circuit_breaker("used-early", failure_threshold=1)
+        assert breaker is early
+        fail(breaker)
+        assert breaker.state == "open"
+        assert breaker.policy.wait_duration_in_open_state == 5
+
+
+def test_a_breaker_called_while_code_declares_it_has_the_codes_policy_afterwards(monkeypatch):
+    with override_settings(ANALYTICS_ADMIN={"BREAKERS": {"used-meanwhile": {}}}):
+        early = get_breaker("used-meanwhile")
+        make_policy = BreakerPolicy.from_options.__func__
+
+        def declare_meanwhile(cls, options):
+            policy = make_policy(cls, options)
+            monkeypatch.undo()
+            circuit_breaker("used-meanwhile", failure_threshold=1)
+            return policy
+
+        monkeypatch.setattr(BreakerPolicy, "from_options", classmethod(declare_meanwhile))
+        early.call(lambda: None)
+        assert early.policy.failure_threshold == 1
+        fail(early)
+        assert early.state == "open"
 
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "a b", "a/b", "ä", "a\n", "a" * 101])
