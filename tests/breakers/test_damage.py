@@ -214,6 +214,7 @@ def tell(store, *names):
 def test_it_concerns_its_own_breaker_alone(store, names, damage):
     before = store.load_many(names).snapshots
     damage.do()
+    read_all(store, names)
     reading = tell(store, *names)
     for name in ("a-good", "good"):
         assert reading.snapshots[name].counts == before[name].counts + Counts(calls=8, failures=2)
@@ -262,6 +263,16 @@ def test_a_reset_repairs_it(names, damage, store):
     opened = Move(name="bad", expected=load(store, "bad"), new=held(), cause="control", actor="x")
     store.compare_and_set([opened])
     assert store.transitions("bad")[0].actor == "x"
+
+
+def read_all(store, names):
+    """Look in every way, before the next write repairs what it can."""
+    reading = store.load_many(names, activity_of=names)
+    inspection = store.inspect("bad", WINDOW)
+    assert inspection.snapshot == reading.snapshots["bad"]
+    assert store.read_transitions(names).snapshots == reading.snapshots
+    store.transitions("bad")
+    assert store.survey(names, keep_for=1e6, all_up_to=9).reading.snapshots == reading.snapshots
 
 
 def as_new(snapshot):

@@ -39,6 +39,8 @@ MAX_MOMENT = 2.5e11
 """Latest time, in the year 9892; a date cannot hold much more."""
 MAX_WAIT_SECONDS = 1e10
 MAX_SHOWN_CHARS = 100
+NO_NAME = "\\empty"
+"""What an empty name is shown as."""
 
 _DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 _NAME = re.compile(NAME_PATTERN.encode())
@@ -127,6 +129,8 @@ def window_field(window: Window) -> str:
 
 def decode_name(raw: bytes) -> str:
     """Return the name; one that no breaker can have is escaped, and shortened if it is long."""
+    if not raw:
+        return NO_NAME
     if _NAME.fullmatch(raw):
         return raw.decode()
     text = "".join(
@@ -141,6 +145,8 @@ def decode_name(raw: bytes) -> str:
 
 def encode_name(name: str) -> str | bytes:
     """Return a name as it is stored, also an escaped one that was not shortened."""
+    if name == NO_NAME:
+        return b""
     if "\\x" not in name:
         return name
     raw = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode())

@@ -54,7 +54,8 @@ end
 -- Returns a hash as a list of fields and values, without those that are too large.
 local function pairs_of(key, most)
   local kept = {}
-  if (attempt('HLEN', key) or 0) > most then return kept end
+  local stored_pairs = attempt('HLEN', key)
+  if not stored_pairs or stored_pairs > most then return kept end
   local stored = redis.call('HGETALL', key)
   for i = 1, #stored, 2 do
     if #stored[i] <= MAX_ROW_BYTES and #stored[i + 1] <= 64 then
