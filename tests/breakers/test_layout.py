@@ -10,7 +10,7 @@ from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import Control, Counts, FailureNote, Hold, Results
 from analytics_admin.breakers.state_machine import control, new_record, reset
 from analytics_admin.breakers.stores.base import Move, Report
-from analytics_admin.breakers.stores.redis import BATCH, LAYOUT, RedisStore
+from analytics_admin.breakers.stores.redis import LAYOUT, WRITE_BATCH, RedisStore
 from tests.support.breakers import round_trips
 from tests.support.stored_breakers import key_of, raw_client
 
@@ -131,7 +131,7 @@ def test_an_idle_breaker_takes_less_than_a_kilobyte(store):
 
 
 def test_very_many_breakers_are_moved_and_counted_in_one_round_trip_of_several_scripts(store):
-    names = [f"n{number}" for number in range(2 * BATCH + 5)]
+    names = [f"n{number}" for number in range(2 * WRITE_BATCH + 5)]
     moves = [Move(name=name, expected=None, new=new_record()) for name in names]
     use_everything(store)
     raw_client().config_resetstat()
@@ -146,7 +146,7 @@ def test_very_many_breakers_are_moved_and_counted_in_one_round_trip_of_several_s
 
 
 def test_a_script_that_the_server_lacks_runs_once_for_each_batch(store):
-    names = [f"n{number}" for number in range(2 * BATCH)]
+    names = [f"n{number}" for number in range(2 * WRITE_BATCH)]
     raw_client().script_flush()
     moves = [Move(name=name, expected=None, new=new_record()) for name in names]
     assert all(outcome.won for outcome in store.compare_and_set(moves))

@@ -20,6 +20,7 @@ from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    NO_RESULTS,
     DamagedList,
     Inspection,
     Move,
@@ -37,7 +38,9 @@ T = TypeVar("T")
 LAYOUT = 2
 """Number of the layout of keys and values. Keys of another layout are not read."""
 BATCH = 100
-"""Breakers per script call, so that one call takes the server under about 2 ms."""
+"""Breakers per script call that reads, so that one call takes the server under about 2 ms."""
+WRITE_BATCH = 50
+"""Breakers per script call that counts or moves."""
 HISTORY = ("moves", "failures", "periods", "policies")
 """Kinds of keys of a breaker, beside its record."""
 Name = str | bytes
@@ -74,7 +77,8 @@ class RedisStore:
     @translate_errors
     def add(self, reports: Sequence[Report]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
-        calls = [_command(*self._adding(batch)) for batch in _batched(reports, BATCH)]
+        size = WRITE_BATCH if any(report.results != NO_RESULTS for report in reports) else BATCH
+        calls = [_command(*self._adding(batch)) for batch in _batched(reports, size)]
         names = iter(reports)
         for now, *rows in self._pipe(calls):
             reading = replace(reading, now=float(now))
@@ -99,7 +103,7 @@ class RedisStore:
 
     @translate_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
-        calls = [_command(*self._moving(batch)) for batch in _batched(moves, BATCH)]
+        calls = [_command(*self._moving(batch)) for batch in _batched(moves, WRITE_BATCH)]
         return [
             MoveOutcome(won=bool(won), now=float(now), snapshot=records.decode_snapshot(row))
             for now, *rows in self._pipe(calls)

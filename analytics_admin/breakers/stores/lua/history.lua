@@ -19,8 +19,7 @@ local function tally(key, c, f, o, r)
 end
 
 local function keep(key, row, last)
-  replace('LPUSH', key, row)
-  redis.call('LTRIM', key, 0, last)
+  if replace('LPUSH', key, row) > last + 1 then redis.call('LTRIM', key, 0, last) end
   redis.call('EXPIRE', key, RETENTION_SECONDS)
 end
 
