@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Set
 from contextlib import suppress
 from sys import _getframe
 from types import CoroutineType, FrameType
@@ -105,6 +105,14 @@ class CircuitBreaker:
         """Use this engine from the next call on."""
         self.engine = engine
         self.forget_local_state()
+
+    def after_fork(self, running: Set[FrameType]) -> None:
+        """Forget the blocks of threads that this forked child does not have.
+
+        Their frames must not be looked into: the interpreter has dropped what they point to.
+        """
+        blocks = self._blocks.items()
+        self._blocks = {frame: permit for frame, permit in blocks if frame in running}
 
     def acquire(self) -> Permit:
         """Return a permit for one call.

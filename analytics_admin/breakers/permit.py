@@ -1,5 +1,6 @@
 """A permit for one call, and the report of how the call ended."""
 
+import os
 import sys
 import time
 from enum import Enum
@@ -133,9 +134,17 @@ class Permit:
 
 
 class _ProbePermit(Permit):
-    """A probe's permit; if nobody reports its end, it goes back when the object goes."""
+    """A probe's permit; if nobody reports its end, it goes back when the object goes.
 
-    __slots__ = ()
+    It is of the process that won it: a forked child's copy reports nothing.
+    """
+
+    __slots__ = ("_process_id",)
+    _process_id: int
+
+    def _take(self) -> Admitted | None:
+        admitted = super()._take()
+        return admitted if self._process_id == os.getpid() else None
 
     def __del__(self) -> None:
         # A signal's handler may have ended give_permit() halfway; modules may be gone at the end.
@@ -153,7 +162,10 @@ class _End(Enum):
 
 def give_permit(breaker: "CircuitBreaker", admitted: Admitted, began: float) -> Permit:
     """Return a permit for a call that began at this monotonic instant."""
-    permit = _ProbePermit() if is_probe(admitted) else Permit()
+    permit = Permit()
+    if is_probe(admitted):
+        permit = _ProbePermit()
+        permit._process_id = os.getpid()
     permit._breaker = breaker
     permit._began = began
     permit._outer = None

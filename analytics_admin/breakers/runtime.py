@@ -5,9 +5,12 @@ Registered breakers are in the store, declared in this process' code, or named i
 
 import copyreg
 import logging
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence, Set
 from functools import cache, partial
+from types import FrameType
 from typing import Any, Unpack
 
 from django.core.signals import setting_changed
@@ -165,6 +168,19 @@ def _get_or_create(name: str) -> CircuitBreaker:
     if breaker.engine is not engine:  # replaced by another thread meanwhile
         breaker.use_engine(engine)
     return breaker
+
+
+def _after_fork() -> None:
+    frame: FrameType | None = sys._getframe()
+    running = set()
+    while frame is not None:
+        running.add(frame)
+        frame = frame.f_back
+    for breaker in _breakers.values():
+        breaker.after_fork(running)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def validate_name(name: str) -> None:

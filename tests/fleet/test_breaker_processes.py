@@ -66,6 +66,92 @@ def test_a_fork_beside_threads_that_declare_breakers_leaves_no_child_hanging(tmp
     assert run(tmp_path, FORKS, store).strip() == "ends [0]"
 
 
+BLOCKS = """
+from analytics_admin.breakers import breaker as module
+
+module.MAX_STRAY_BLOCKS = 0
+breaker = circuit_breaker("blocks", failure_threshold=1, wait_duration_in_open_state=0.01)
+breaker.call(int)
+entered, go_on = threading.Barrier(9), threading.Event()
+
+def wait(depth):
+    if depth:
+        return wait(depth - 1)
+    with breaker:
+        entered.wait(20)
+        go_on.wait(20)
+
+threads = [threading.Thread(target=wait, args=(each,)) for each in range(8)]
+for thread in threads:
+    thread.start()
+entered.wait(20)
+
+def in_child():
+    signal.alarm(20)
+    assert len(breaker._blocks) == 1
+    breaker.engine.expire("blocks")
+    for _ in range(100):
+        with breaker:
+            gc.collect()
+    go_on.set()
+
+def forked_inside():
+    with breaker:
+        child = os.fork()
+        if not child:
+            in_child()
+    if not child:
+        os._exit(len(breaker._blocks))
+    return os.waitpid(child, 0)[1]
+
+print("end", forked_inside(), len(breaker._blocks))
+go_on.set()
+for thread in threads:
+    thread.join()
+print("open", len(breaker._blocks))
+"""
+
+
+@STORES
+def test_a_forked_child_has_the_open_blocks_of_its_own_thread_alone(tmp_path, store):
+    assert run(tmp_path, BLOCKS, store).split("\n")[:2] == ["end 0 8", "open 0"]
+
+
+PROBES = """
+from analytics_admin.breakers import runtime
+
+breaker = circuit_breaker("probes", failure_threshold=1, wait_duration_in_open_state=0.01)
+breaker.acquire().fail()
+while True:
+    time.sleep(0.05)
+    try:
+        probe = breaker.acquire()
+        break
+    except CircuitOpenError:
+        pass
+
+def stored():
+    return runtime.operator_store().load_many(["probes"]).snapshots["probes"]
+
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    probe.succeed()
+    del probe
+    gc.collect()
+    time.sleep(0.3)
+    os._exit(0)
+end = os.waitpid(child, 0)[1]
+print(end, stored().permits, stored().state.value)
+probe.succeed()
+print(breaker.state)
+"""
+
+
+def test_a_forked_child_does_not_end_the_probe_of_its_parent(tmp_path):
+    assert run(tmp_path, PROBES, SHARED).split("\n")[:2] == ["0 1 half_open", "closed"]
+
+
 SIGNALS = """
 declared = [0]
 
