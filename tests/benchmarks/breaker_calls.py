@@ -10,7 +10,7 @@ from typing import Any
 
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips
-from tests.benchmarks.breaker_peers import NEVER, Peer
+from tests.benchmarks.breaker_peers import NEVER, Peer, circuitbreaker_block
 from tests.benchmarks.breaker_timing import (
     Calls,
     awaiting,
@@ -52,12 +52,14 @@ def closed_calls(
         "with": entering(breaker),
         "call": calling_through(breaker),
     }
+    if "circuitbreaker" in peers:
+        contestants["circuitbreaker, with"] = entering(circuitbreaker_block())
     for name, peer in peers.items():
         contestants[f"{name}, memory"] = calling(peer.protect(nothing, NEVER, None))
         if peer.shared:
             contestants[f"{name}, Redis"] = calling(peer.protect(nothing, NEVER, url))
     seen = measure(contestants, rounds)
-    bases = {"async decorator": "bare async", "with": "loop"}
+    bases = {"async decorator": "bare async", "with": "loop", "circuitbreaker, with": "loop"}
     added = {
         name: _minus(seen[name], seen[bases.get(name, "bare")])
         for name in contestants
@@ -75,7 +77,9 @@ def closed_calls(
         ),
         Line(measure="async def: added", values=_scaled(added["async decorator"], 1e9), unit="ns"),
         Line(measure="with block: added", values=_scaled(added["with"], 1e9), unit="ns"),
+        _ratio("… of circuitbreaker's", added["with"], added, "circuitbreaker, with", 4),
         Line(measure="call(): added", values=_scaled(added["call"], 1e9), unit="ns"),
+        _ratio("… of the decorator's", added["call"], added, "decorator", 1.2),
     ]
     return lines, added
 

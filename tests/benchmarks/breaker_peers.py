@@ -2,8 +2,9 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -29,6 +30,13 @@ def _circuitbreaker(function: Function, threshold: int, url: str | None) -> Func
     import circuitbreaker
 
     return circuitbreaker.CircuitBreaker(failure_threshold=threshold, recovery_timeout=60)(function)
+
+
+def circuitbreaker_block() -> AbstractContextManager[Any]:
+    """Return its breaker as a block, which counts but never rejects."""
+    import circuitbreaker
+
+    return cast("AbstractContextManager[Any]", circuitbreaker.CircuitBreaker())
 
 
 def _pybreaker(function: Function, threshold: int, url: str | None) -> Function:

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
 from typing import Any
 
@@ -47,10 +47,10 @@ def awaiting(function: Callable[[], Any]) -> Calls:
     return lambda number: asyncio.run(loop(number))
 
 
-def entering(breaker: CircuitBreaker) -> Calls:
+def entering(block: AbstractContextManager[Any]) -> Calls:
     def calls(number: int) -> None:
         for _ in repeat(None, number):
-            with breaker:
+            with block:
                 pass
 
     return calls
