@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar, TypeVarTuple
 
-from analytics_admin.breakers.interruption import is_raised_by_handler, traceback_frames
+from analytics_admin.breakers.interruption import is_raised_by_handler
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -72,8 +72,10 @@ def _is_injected(error: Exception) -> bool:
 
     Packages that limit the time of threads do so. Nothing of the engine raises such a class.
     """
-    *_, innermost = traceback_frames(error)
-    where = _package(innermost.f_globals.get("__name__"))
+    raised_at = error.__traceback__
+    while raised_at is not None and raised_at.tb_next is not None:
+        raised_at = raised_at.tb_next
+    where = _package(raised_at and raised_at.tb_frame.f_globals.get("__name__"))
     return _is_own(where) and not _is_own(_package(type(error).__module__))
 
 

@@ -3,14 +3,16 @@
 # Each failure asks for the handlers; signal.getsignal takes 40 times as long to say "none".
 from _signal import getsignal  # type: ignore[import-not-found]
 from asyncio import CancelledError
-from collections.abc import Iterator
 from functools import partial
-from types import FrameType
+from operator import is_
+from types import CodeType
 from typing import Any
 
 _GREENLET_PACKAGES = ("gevent", "greenlet", "eventlet")
 _GREENLET_CLASSES = ("Timeout", "GreenletExit")
 _SIGNALS = range(1, 32)
+# The handlers of these signals and the ids of their code; each failure asks for them.
+_known: tuple[tuple[Any, ...], frozenset[int]] = ((), frozenset())
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -30,17 +32,26 @@ def is_cancellation(error: BaseException) -> bool:
 
 def is_raised_by_handler(error: BaseException) -> bool:
     """Return whether the handler of a signal raised the exception."""
-    handlers = [getsignal(number) for number in _SIGNALS]
-    codes = {id(_code_of(handler)) for handler in handlers if callable(handler)}
-    return bool(codes) and any(id(frame.f_code) in codes for frame in traceback_frames(error))
-
-
-def traceback_frames(error: BaseException) -> Iterator[FrameType]:
-    """Return the frames through which the exception has come, the outermost first."""
+    if not (codes := _handler_codes()):
+        return False
     entry = error.__traceback__
     while entry is not None:
-        yield entry.tb_frame
+        if id(entry.tb_frame.f_code) in codes:
+            return True
         entry = entry.tb_next
+    return False
+
+
+def _handler_codes() -> frozenset[int]:
+    """Return the ids of the code of this process' handlers, looked up again if one has changed."""
+    global _known  # noqa: PLW0603  replaced as a whole
+    handlers = tuple(map(getsignal, _SIGNALS))
+    known, codes = _known
+    if not all(map(is_, handlers, known)) or not known:
+        own = [_code_of(handler) for handler in handlers if callable(handler)]
+        codes = frozenset(id(code) for code in own if code is not None)
+        _known = handlers, codes
+    return codes
 
 
 def _is_of_greenlets(cls: type) -> bool:
@@ -49,9 +60,11 @@ def _is_of_greenlets(cls: type) -> bool:
     return cls.__name__ in _GREENLET_CLASSES and package in _GREENLET_PACKAGES
 
 
-def _code_of(handler: Any) -> object:
+def _code_of(handler: Any) -> CodeType | None:
+    """Return the code that runs as the handler; None for one that is built in."""
     while isinstance(handler, partial):
         handler = handler.func
     function = getattr(handler, "__func__", handler)
     called = function if hasattr(function, "__code__") else type(function).__call__
-    return getattr(called, "__code__", called)
+    code = getattr(called, "__code__", None)
+    return code if isinstance(code, CodeType) else None

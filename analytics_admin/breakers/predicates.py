@@ -57,6 +57,8 @@ def dotted_name(thing: Any) -> str:
 
 def printable(text: str) -> str:
     """Return the text without characters that cannot be stored or shown."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
