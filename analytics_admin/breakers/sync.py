@@ -41,7 +41,7 @@ threshold a fifth above the true rate."""
 POLICY_REPORT_SECONDS = 3600.0
 """Interval at which a process reports that it uses a breaker, and its policy."""
 REGISTRATION_RETRY_SECONDS = 60.0
-"""Interval at which a process tries again to register names beyond MAX_NAMES."""
+"""Interval at which a process tries again to register a name beyond MAX_NAMES, and says so."""
 NO_SNAPSHOT = Snapshot(generation="")
 """The snapshot before the first reading: calls pass and their results count nowhere."""
 
@@ -62,7 +62,8 @@ class StoreSync:
         self._keep_for = keep_for
         self._changed = changed
         self._unconfirmed: dict[str, StateChange] = {}
-        self._register_at = float("-inf")
+        self._refused_until: dict[str, float] = {}
+        self._report_refused_at = float("-inf")
 
     def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
         """Report and read these breakers in one round trip."""
@@ -104,7 +105,9 @@ class StoreSync:
         self, store: BreakerStore, states: list[LocalState], holds: Mapping[str, Hold | None]
     ) -> None:
         """Create the missing records of breakers never used before, or of an emptied store."""
-        if not states or time.monotonic() < self._register_at:
+        now = time.monotonic()
+        states = [state for state in states if now >= self._refused_until.get(state.name, now)]
+        if not states:
             return
         refused = store.register([state.name for state in states], keep_for=self._keep_for())
         if refused:
@@ -118,7 +121,11 @@ class StoreSync:
             self._apply(store, state, outcome.snapshot, outcome.now)
 
     def _report_refused(self, names: Sequence[str]) -> None:
-        self._register_at = time.monotonic() + REGISTRATION_RETRY_SECONDS
+        now = time.monotonic()
+        self._refused_until |= dict.fromkeys(names, now + REGISTRATION_RETRY_SECONDS)
+        if now < self._report_refused_at:
+            return
+        self._report_refused_at = now + REGISTRATION_RETRY_SECONDS
         logger.error(
             "circuit breakers: the maximum of %d names is registered; calls of %r%s pass "
             "unprotected. Names are for backends, not for data: see forget_circuit_breaker",

@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers import control as breaker_control
 from analytics_admin.breakers.control import BreakerChanged, BreakerInUse
 from analytics_admin.breakers.runtime import UnknownBreakers, operator_store, registered_names
@@ -117,6 +118,20 @@ def test_a_breaker_without_a_place_passes_calls_and_the_log_says_so_once(caplog)
     declared = override_settings(ANALYTICS_ADMIN={"BREAKERS": {"beyond": {}}})
     with declared, pytest.raises(StoreUnavailable, match="which is the maximum"):
         hold("beyond")
+
+
+def test_a_name_without_a_place_keeps_no_other_from_being_registered_again():
+    names = [f"tenant-{number}" for number in range(MAX_NAMES - 1)]
+    operator_store().register(names, keep_for=None)
+    good = another("good", failure_threshold=1)
+    good.call(lambda: None)
+    beyond = CircuitBreaker("beyond", good.engine, BreakerPolicy)
+    beyond.call(lambda: None)
+    assert "beyond" not in names_in(operator_store())
+    caches["breakers"].client.get_client().flushdb()
+    assert snapshot_of(good).generation != ""
+    good.acquire().fail()
+    assert state_now(good) == "open"
 
 
 def test_a_process_says_by_its_first_synchronisation_that_it_uses_a_breaker():

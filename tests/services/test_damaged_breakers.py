@@ -1,20 +1,22 @@
 """A breaker whose data is damaged: each door shows it with the others, and can repair it."""
 
 import json
+from contextlib import suppress
 from functools import partial
 from urllib.parse import quote
 
 import pytest
 from django.http import HttpRequest, HttpResponse
 
-from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.runtime import declared_names, operator_store
 from analytics_admin.breakers.state import State
 from analytics_admin.middleware import CircuitOpenMiddleware
 from analytics_admin.models import Operation
 from analytics_admin.services import describe_breaker, list_breakers, page_breakers
+from analytics_admin.signals import breaker_store_changed
 from tests.support import doors
-from tests.support.breakers import another, state_now, trip
+from tests.support.breakers import another, snapshot_of, state_now, trip
 from tests.support.doors import SECTION, ConsoleDoor, RestDoor, every_door, run
 from tests.support.stored_breakers import change_record, key_of, raw_client
 
@@ -130,6 +132,30 @@ def test_its_calls_pass_and_those_of_others_are_rejected(damage):
     assert another(NAME).state == State.UNKNOWN
     with pytest.raises(CircuitOpenError):
         another("shop.good").acquire()
+
+
+@pytest.mark.usefixtures("damaged")
+@pytest.mark.parametrize("damage", [*DAMAGES, *HISTORIES])
+def test_no_process_takes_it_for_a_loss_of_the_store(damage):
+    healthy = another("shop.healthy", failure_threshold=3)
+    breaker = CircuitBreaker(NAME, healthy.engine, BreakerPolicy)
+    received = []
+
+    def note(reason, **_):
+        received.append(reason)
+
+    breaker_store_changed.connect(note)
+    try:
+        {**DAMAGES, **HISTORIES}[damage]()
+        for _ in range(3):
+            with suppress(CircuitOpenError):
+                breaker.acquire().fail()
+            healthy.acquire().fail()
+        snapshot_of(breaker)
+    finally:
+        breaker_store_changed.disconnect(note)
+    assert received == []
+    assert state_now(healthy) == "open"
 
 
 @pytest.mark.parametrize("wait", ["9999999999", "1e10", "120"])
