@@ -363,13 +363,13 @@ class CircuitBreaker:
         return give_permit(self, admitted, clock())
 
     def _reject(self) -> NoReturn:
+        next(self.local_state.rejections)
+        state, retry_after = contain(self.name, (State.OPEN.value, 0.0), self._rejection)
+        raise CircuitOpenError(self.name, state, retry_after)
+
+    def _rejection(self) -> tuple[str, float]:
         state = self.local_state
-        next(state.rejections)
-        raise CircuitOpenError(
-            self.name,
-            contain(self.name, State.OPEN.value, self.engine.display_state, state),
-            contain(self.name, 0.0, self.engine.retry_after, state),
-        )
+        return self.engine.display_state(state), self.engine.retry_after(state)
 
     def _is_failure(self, result: Any) -> bool:
         is_failure = self.local_state.policy.record_result
