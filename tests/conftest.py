@@ -19,6 +19,7 @@ from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import runtime
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.caching import client as cache_client
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import status
@@ -135,11 +136,28 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     # Counts are told when the test says so: a thread of its own would write into the next one.
     if not request.node.get_closest_marker("counting"):
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
+    if "fleet" not in request.path.parts and not _is_hurried(request.node):
+        _report_before_going_on(monkeypatch)
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
     reset_engines()
     search_cache.reconnect()
+
+
+def _report_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the store what a call counted, and receivers what it changed, when the call returns."""
+
+    def settled(method: Callable[..., None]) -> Callable[..., None]:
+        def settled_method(engine: Engine, *arguments: Any, **options: Any) -> None:
+            method(engine, *arguments, **options)
+            engine.settle(10)
+            runtime.announcer.drain(10)
+
+        return settled_method
+
+    for name in ("record", "release"):
+        monkeypatch.setattr(Engine, name, settled(getattr(Engine, name)))
 
 
 @pytest.fixture

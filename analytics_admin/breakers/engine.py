@@ -1,45 +1,36 @@
-"""All breakers of one process, kept in step with the fleet by shared rounds of synchronisation."""
+"""All breakers of one process: calls touch memory, and one reporter talks to the store."""
 
 import asyncio
+import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import suppress
-from functools import partial
-from typing import TypeVar
+from typing import Any, cast
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.state import (
-    Control,
-    Results,
-    Snapshot,
-    State,
-    StateChange,
-    StoreChange,
-)
+from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
+from analytics_admin.breakers.state import Control, FailureNote, Snapshot, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
-from analytics_admin.breakers.stores.access import Job, StoreAccess
-from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.sync import NO_SNAPSHOT, StoreSync
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
 
-T = TypeVar("T")
-
 IDLE_AFTER_SECONDS = 2.0
-"""A breaker unused for this long is no longer synchronised."""
+"""A breaker unused for this long is no longer kept up to date; its next call reads it."""
+SPARE_SECONDS = 1.0
+"""A permit that came after its caller had left serves another call for this long."""
+RECENT_SECONDS = 60.0
 
 
 class Engine:
     """The breakers of this process.
 
     ``connect`` returns the shared store when it is first needed. ``announce`` receives each
-    transition that this process made, and when the store is lost or back. It runs in the thread
-    whose call it was.
+    transition that this process made, and when the store is lost or back; it must not wait.
     """
 
     def __init__(
@@ -51,24 +42,24 @@ class Engine:
         self.keep_for: float | None = None
         self.keeps_texts = True
         self._states: dict[str, LocalState] = {}
+        self._followed: dict[str, LocalState] = {}
+        self._urgent: dict[str, LocalState] = {}
         self._announce = announce
-        self._events: deque[StateChange | StoreChange] = deque()
-        self._posted: deque[tuple[LocalState, Snapshot, Results | None]] = deque()
-        self._lock = threading.Lock()
-        self._rounds = SyncRounds()
+        self._lock = threading.RLock()
         self._all_synchronised_at = NEVER
-        self.access = StoreAccess(
+        self.reporter = Reporter(
             connect,
-            latest_snapshots=self._latest_snapshots,
-            store_time=self._store_time,
+            turn=self._turn,
+            stand_in=self._make_stand_in,
             retry_interval=lambda: app_settings().store_retry_interval,
             store_changed=self._store_changed,
         )
         self._sync = StoreSync(
-            self.access,
+            is_current=self.reporter.is_current,
+            lasts=self._reading_lasts,
             interval=lambda: self.interval,
             keep_for=lambda: self.keep_for,
-            changed=self._events.append,
+            changed=announce,
         )
         register_process_hooks(self)
 
@@ -87,9 +78,10 @@ class Engine:
 
     def reconnect(self) -> None:
         """Forget the store and everything read from it; the settings have changed."""
-        self.access.reconnect()
+        self.reporter.reconnect()
         with self._lock:
-            self._states.clear()
+            for known in (self._states, self._followed, self._urgent):
+                known.clear()
 
     def expire(self, name: str) -> None:
         """Read the breaker again at its next call."""
@@ -97,18 +89,21 @@ class Engine:
             state.expire()
 
     def snapshot(self, state: LocalState) -> Snapshot:
-        """Return the breaker, at most SYNC_INTERVAL old unless the store is lost."""
-        self._refresh(state)
-        return state.snapshot or NO_SNAPSHOT
+        """Return the breaker, at most SYNC_INTERVAL old unless the store is lost or slow."""
+        if (store := self.reporter.local_store()) is not None:
+            self._refresh(store, state)
+        elif not state.is_followed:
+            self._wait(self._follow(state))
+        return state.current or NO_SNAPSHOT
 
     def display_state(self, state: LocalState) -> str:
         """Return the state that calls meet, by the last reading."""
-        return display_state(state.snapshot, state.store_time(time.monotonic()))
+        return display_state(state.current, state.store_time(time.monotonic()))
 
     def retry_after(self, state: LocalState) -> float:
         """Return the seconds until a probe may pass, by the last reading."""
         now = state.store_time(time.monotonic())
-        return retry_after(state.snapshot or NO_SNAPSHOT, state.policy, now)
+        return retry_after(state.current or NO_SNAPSHOT, state.policy, now)
 
     def admit(self, state: LocalState) -> Snapshot | None:
         """Return the snapshot under which a call may pass, or None if it is rejected.
@@ -116,270 +111,278 @@ class Engine:
         A half-open one is a probe: the store has granted its permit to this caller alone. In the
         thread of an event loop only the local state decides; the store's answer serves later calls.
         """
-        if asyncio._get_running_loop() is not None:
-            return self._admit_locally(state)
-        self._refresh(state)
-        snapshot, decision = self._decide(state)
-        if decision is Admission.PROBE:
-            claim = _Claim(self._sync, state)
-            try:
-                return self._run(claim.win)
-            except BaseException:
-                claim.abandon(self.post)
-                raise
-        return snapshot if decision is Admission.ALLOW else None
-
-    def _admit_locally(self, state: LocalState) -> Snapshot | None:
-        if (spare := state.take_spare()) is not None:
+        if (store := self.reporter.local_store()) is not None:
+            return self._admit_in(store, state)
+        waits = asyncio._get_running_loop() is None
+        if not state.is_followed:
+            look = self._follow(state)
+            if waits:
+                self._wait(look)
+        if (spare := state.take_spare(time.monotonic())) is not None:
             return spare
-        if self._is_due(state):
-            self.access.post(self._synchronise_in_background)
         snapshot, decision = self._decide(state)
-        if decision is Admission.PROBE:
-            self.access.post(partial(self._sync.win_spare, state=state))
-            return state.take_spare()
-        return snapshot if decision is Admission.ALLOW else None
+        if decision is not Admission.PROBE:
+            return snapshot if decision is Admission.ALLOW else None
+        request = self._ask_for_permit(state)
+        if not waits:
+            request.answer.cancel()
+            return None
+        answer = self._wait(request)
+        if self.reporter.local_store() is not None:
+            return self.admit(state)  # the store was lost meanwhile
+        return cast("Snapshot | None", answer)
 
     async def aadmit(self, state: LocalState) -> Snapshot | None:
         """Do what ``admit`` does, waiting for the store without blocking the event loop."""
-        await self._arefresh(state)
+        if (store := self.reporter.local_store()) is not None:
+            return self._admit_in(store, state)
+        if not state.is_followed:
+            await self._await(self._follow(state))
+        if (spare := state.take_spare(time.monotonic())) is not None:
+            return spare
         snapshot, decision = self._decide(state)
-        if decision is Admission.PROBE:
-            claim = _Claim(self._sync, state)
-            try:
-                return await self._arun(claim.win)
-            except BaseException:  # cancelled, or closed
-                claim.abandon(self.post)
-                raise
-        return snapshot if decision is Admission.ALLOW else None
+        if decision is not Admission.PROBE:
+            return snapshot if decision is Admission.ALLOW else None
+        answer = await self._await(self._ask_for_permit(state))
+        if self.reporter.local_store() is not None:
+            return self.admit(state)
+        return cast("Snapshot | None", answer)
 
-    def record(self, state: LocalState, admitted: Snapshot, results: Results) -> None:
-        """Report results at once, and make the transition that they require."""
-        if not _is_disabled(state):
-            self._run(partial(self._sync.record, state=state, admitted=admitted, results=results))
-
-    async def arecord(self, state: LocalState, admitted: Snapshot, results: Results) -> None:
-        """Do what ``record`` does without blocking the event loop."""
-        if not _is_disabled(state):
-            await self._arun(
-                partial(self._sync.record, state=state, admitted=admitted, results=results)
-            )
+    def record(
+        self,
+        state: LocalState,
+        admitted: Snapshot,
+        at: float,
+        *,
+        failed: bool = False,
+        slow: bool = False,
+        note: FailureNote | None = None,
+    ) -> None:
+        """Count the outcome of a call that ended at monotonic ``at``; never waits for the store."""
+        if _is_disabled(state):
+            return
+        state.count(admitted.generation, at, failed=failed, slow=slow, note=note)
+        if (store := self.reporter.local_store()) is not None:
+            self._synchronise_in(store, [state])
+            return
+        state.judge(at, random.random())
+        self._urgent[state.name] = state
+        self.reporter.ring()
 
     def release(self, state: LocalState, admitted: Snapshot) -> None:
-        """Return a probe's permit."""
-        self._run(partial(self._sync.return_permit, state=state, admitted=admitted))
-
-    async def arelease(self, state: LocalState, admitted: Snapshot) -> None:
-        """Do what ``release`` does without blocking the event loop."""
-        await self._arun(partial(self._sync.return_permit, state=state, admitted=admitted))
-
-    def post(self, state: LocalState, admitted: Snapshot, results: Results | None) -> None:
-        """Report results, or return a probe's permit, soon and without waiting or awaiting.
-
-        For calls that end because their caller does: cancelled, closed, garbage, out of time.
-        """
-        if results is None or not _is_disabled(state):
-            self._posted.append((state, admitted, results))
-            self.access.post(self._do_posted)
-
-    def _do_posted(self, store: BreakerStore) -> None:
-        with suppress(IndexError):
-            while True:
-                state, admitted, results = self._posted.popleft()
-                if results is None:
-                    self._sync.return_permit(store, state, admitted)
-                else:
-                    self._sync.record(store, state, admitted, results)
-        self._announce_events()
+        """Return a probe's permit; never waits for the store."""
+        if (store := self.reporter.local_store()) is not None:
+            try:
+                self._sync.return_permit(store, state, admitted.generation)
+            except StoreUnavailable as error:
+                self.reporter.lose(error)
+        else:
+            self.reporter.ask(
+                Request(wish=Wish.RETURN, state=state, generation=admitted.generation)
+            )
 
     def flush(self) -> None:
-        """Report the pending successes; for the end of a process."""
-        reports = [state.report() for state in list(self._states.values())]
-        reports = [
-            report for report in reports if report.results.successes or report.results.rejected
-        ]
-        if reports:
-            self.access.run_if_available(lambda store: store.add(reports))
+        """Report what the store does not have yet; for the end of a process."""
+        self.settle(latency.MAX_WAIT_SECONDS)
 
-    def _run(self, job: Job[T]) -> T:
+    def settle(self, timeout: float) -> bool:
+        """Report what the store does not have yet; return whether it has it all in time."""
+        if not self._recent():
+            return True
+        if (store := self.reporter.local_store()) is not None:
+            if store is self.reporter.stand_in:
+                return False
+            return self._synchronise_in(store, self._recent())
+        request = self.reporter.ask(Request(wish=Wish.FLUSH))
+        return self._wait(request, timeout) is True
+
+    def after_fork(self) -> None:
+        """Drop what the parent reports, and what only its threads could finish."""
+        self._lock = threading.RLock()
+        self._followed, self._urgent = {}, {}
+        for state in list(self._states.values()):
+            state.after_fork()
+        self.reporter.after_fork()
+
+    # What callers do while they use a store in their own thread.
+
+    def _admit_in(self, store: BreakerStore, state: LocalState) -> Snapshot | None:
+        self._refresh(store, state)
+        snapshot, decision = self._decide(state)
+        if decision is not Admission.PROBE:
+            return snapshot if decision is Admission.ALLOW else None
         try:
-            return self.access.run(job)
-        finally:
-            self._announce_events()
+            return self._sync.win_permits(store, state, 1)[0]
+        except StoreUnavailable as error:
+            return self._admit_in(self.reporter.lose(error), state)
 
-    async def _arun(self, job: Job[T]) -> T:
-        try:
-            return await self.access.arun(job)
-        finally:
-            if self._events:
-                await asyncio.to_thread(self._announce_events)
-
-    def _announce_events(self) -> None:
-        with suppress(IndexError):
-            while True:
-                self._announce(self._events.popleft())
-
-    def _synchronise(self, store: BreakerStore) -> None:
-        """Synchronise every breaker in use, in one round trip.
-
-        A breaker first used between two rounds is synchronised alone: at the start of a process
-        with many breakers, each would otherwise cost as much as all before it.
-        """
-        self._do_posted(store)
-        now = time.monotonic()
+    def _refresh(self, store: BreakerStore, state: LocalState) -> None:
+        """Synchronise if it is due: all breakers in use, or those that just came into use."""
+        state.used_at = now = time.monotonic()
+        if now - state.read_at < self.interval:
+            return
         states = [
-            state
-            for state in list(self._states.values())
-            if now - state.last_used_at() < IDLE_AFTER_SECONDS
+            known
+            for known in list(self._states.values())
+            if now - known.last_used_at() < IDLE_AFTER_SECONDS
         ]
         if now - self._all_synchronised_at < self.interval:
-            states = [state for state in states if now - state.read_at >= self.interval]
+            states = [known for known in states if now - known.read_at >= self.interval]
         else:
             self._all_synchronised_at = now
-        if states:
-            self._sync.synchronise(store, states)
+        self._synchronise_in(store, states)
 
-    def _synchronise_in_background(self, store: BreakerStore) -> None:
+    def _synchronise_in(self, store: BreakerStore, states: list[LocalState]) -> bool:
         try:
-            self._synchronise(store)
-        finally:
-            self._announce_events()
+            self._sync.synchronise(store, states)
+        except StoreUnavailable as error:
+            stand_in = self.reporter.lose(error)
+            self._sync.synchronise(stand_in, states)
+            return False
+        return True
 
-    def _is_due(self, state: LocalState) -> bool:
-        state.used_at = now = time.monotonic()
-        return now - state.read_at >= self.interval
+    # What callers ask of the reporter.
 
-    def _refresh(self, state: LocalState) -> None:
-        """Synchronise if it is due. Wait for a round under way only if the state is too old."""
-        while self._is_due(state):
-            own, running = self._rounds.join()
-            if own is not None:
-                try:
-                    self._run(self._synchronise)
-                finally:
-                    self._rounds.end(own)
-                return
-            if self._is_fresh_enough(state):
-                return
-            try:
-                running.result(timeout=latency.MAX_WAIT_SECONDS)
-            except TimeoutError:
-                return
+    def _follow(self, state: LocalState) -> Request:
+        """Keep the breaker up to date from now on; return the request that reads it."""
+        state.used_at = time.monotonic()
+        state.is_followed = True
+        self._followed[state.name] = state
+        return self.reporter.ask(Request(wish=Wish.LOOK, state=state))
 
-    async def _arefresh(self, state: LocalState) -> None:
-        while self._is_due(state):
-            own, running = self._rounds.join()
-            if own is not None:
-                try:
-                    await self._arun(self._synchronise)
-                finally:
-                    self._rounds.end(own)
-                return
-            if self._is_fresh_enough(state):
-                return
-            try:
-                await asyncio.wait_for(asyncio.wrap_future(running), latency.MAX_WAIT_SECONDS)
-            except TimeoutError:
-                return
+    def _ask_for_permit(self, state: LocalState) -> Request:
+        return self.reporter.ask(Request(wish=Wish.PERMIT, state=state))
 
-    def _is_fresh_enough(self, state: LocalState) -> bool:
-        """Return whether the state will do while another caller synchronises."""
-        return time.monotonic() - state.read_at < 2 * self.interval
+    def _wait(self, request: Request, timeout: float | None = None) -> Any:
+        """Return the answer; None if the store is silent, or lost meanwhile."""
+        limit = latency.MAX_WAIT_SECONDS if timeout is None else timeout
+        try:
+            return request.answer.result(timeout=0 if self.reporter.is_silent else limit)
+        except TimeoutError:
+            if request.answer.cancel():
+                return None
+            return request.answer.result(timeout=limit)
+        except StoreUnavailable:
+            return None
+
+    async def _await(self, request: Request) -> Any:
+        limit = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(request.answer), limit)
+        except (TimeoutError, StoreUnavailable):
+            return None
 
     def _decide(self, state: LocalState) -> tuple[Snapshot, Admission]:
-        now = time.monotonic()
-        snapshot = state.snapshot or NO_SNAPSHOT
+        state.used_at = now = time.monotonic()
+        snapshot = state.current or NO_SNAPSHOT
         decision = admission(snapshot, state.policy, state.store_time(now))
         if decision is Admission.ALLOW:
-            state.roll(now, self.interval)
+            state.roll(now, self._reading_lasts())
         return snapshot, decision
 
-    def _latest_snapshots(self) -> dict[str, Snapshot]:
-        states = list(self._states.values())
-        return {state.name: latest for state in states if (latest := state.latest())}
+    def _reading_lasts(self) -> float:
+        """Return the seconds for which a reading is good: the reporter renews it by itself."""
+        return self.interval if self.reporter.uses_callers else FOREVER
 
-    def _store_time(self) -> float:
-        """Return the store's time by the latest reading, else this host's time."""
-        read = [state for state in list(self._states.values()) if state.snapshot is not None]
-        latest = max(read, key=lambda state: state.read_at, default=None)
-        return time.time() if latest is None else latest.store_time(time.monotonic())
+    # What the reporter does.
+
+    def _turn(self, store: BreakerStore, requests: list[Request]) -> float:
+        """Report, read and answer; return the seconds until the next round."""
+        if states := self._due(requests):
+            self._sync.synchronise(store, list(states.values()))
+        self._answer(store, requests)
+        if not self._followed and not self._return_spares(store):
+            return FOREVER
+        return self._all_synchronised_at + self.interval - time.monotonic()
+
+    def _due(self, requests: list[Request]) -> dict[str, LocalState]:
+        """Return by name the breakers to synchronise now."""
+        states = {it.state.name: it.state for it in requests if it.wish is Wish.LOOK and it.state}
+        while self._urgent:
+            name, state = self._urgent.popitem()
+            states[name] = state
+        if any(request.wish is Wish.FLUSH for request in requests):
+            states |= {state.name: state for state in self._recent()}
+        now = time.monotonic()
+        if now - self._all_synchronised_at >= self.interval:
+            self._all_synchronised_at = now
+            states |= self._in_use(now)
+        return states
+
+    def _answer(self, store: BreakerStore, requests: list[Request]) -> None:
+        waiting: dict[str, list[Request]] = {}
+        for request in requests:
+            if request.wish is Wish.PERMIT and request.state is not None:
+                waiting.setdefault(request.state.name, []).append(request)
+            elif request.wish is Wish.RETURN and request.state is not None:
+                self._sync.return_permit(store, request.state, request.generation)
+            else:
+                request.give(True)
+        for callers in waiting.values():
+            self._grant(store, cast("LocalState", callers[0].state), callers)
+
+    def _in_use(self, now: float) -> dict[str, LocalState]:
+        """Return the breakers in use; the next call of any other one reads it."""
+        for name, state in list(self._followed.items()):
+            if now - state.last_used_at() >= IDLE_AFTER_SECONDS or not state.is_followed:
+                del self._followed[name]
+                state.is_followed, state.passes_until = False, NEVER
+        return dict(self._followed)
+
+    def _grant(self, store: BreakerStore, state: LocalState, callers: list[Request]) -> None:
+        """Win permits for the callers; one that its caller waits for no more is a spare."""
+        answers = self._sync.win_permits(store, state, len(callers))
+        for request, permit in zip(callers, answers, strict=True):
+            if request.give(permit) or permit is None or _is_no_probe(permit):
+                continue
+            if state.spare_permit is None:
+                state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
+                self._followed[state.name] = state
+            else:
+                self._sync.return_permit(store, state, permit.generation)
+
+    def _return_spares(self, store: BreakerStore) -> bool:
+        """Give back the spare permits that no call used; return whether some are left."""
+        left = False
+        for state in list(self._followed.values()):
+            spare = state.spare_permit
+            if spare is None:
+                continue
+            if time.monotonic() < spare[1]:
+                left = True
+            elif state.drop_spare(spare):
+                self._sync.return_permit(store, state, spare[0].generation)
+        return left
+
+    def _recent(self) -> list[LocalState]:
+        """Return the breakers that may have something to report."""
+        since = time.monotonic() - RECENT_SECONDS
+        return [state for state in list(self._states.values()) if state.last_used_at() >= since]
+
+    def _make_stand_in(self) -> MemoryStore:
+        """Return a store in memory that begins with what this process knows."""
+        states = list(self._states.values())
+        read = [state for state in states if state.snapshot is not None]
+        last = max(read, key=lambda state: state.read_at, default=None)
+        monotonic = time.monotonic()
+        ahead = (time.time() if last is None else last.store_time(monotonic)) - monotonic
+        snapshots = {state.name: latest for state in states if (latest := state.latest())}
+        return MemoryStore.standing_in(snapshots, clock=lambda: time.monotonic() + ahead)
 
     def _store_changed(self, reason: str | None) -> None:
+        self._followed.clear()
         for state in list(self._states.values()):
             if reason is None:
                 state.forget_pending()  # counted while the store was lost
             state.expire()
-        self._events.append(StoreChange(reason=reason))
-
-    def after_fork(self) -> None:
-        """Drop what the parent reports, and what only its threads could finish."""
-        self._lock = threading.Lock()
-        self._rounds = SyncRounds()
-        self._events.clear()
-        self._posted.clear()
-        for state in self._states.values():
-            state.after_fork()
-        self.access.after_fork()
-
-
-class _Claim:
-    """A caller's claim to a probe's permit, which goes back if the caller has left."""
-
-    def __init__(self, sync: StoreSync, state: LocalState) -> None:
-        self._sync = sync
-        self._state = state
-        self._is_abandoned = False
-        self._granted: list[Snapshot] = []  # taken from by one of the two who may return it
-
-    def win(self, store: BreakerStore) -> Snapshot | None:
-        snapshot = self._sync.win_permit(store, self._state)
-        if snapshot is not None and snapshot.state is State.HALF_OPEN:
-            self._granted.append(snapshot)
-            if self._is_abandoned:
-                with suppress(IndexError):
-                    self._sync.return_permit(store, self._state, self._granted.pop())
-        return snapshot
-
-    def abandon(self, post: Callable[[LocalState, Snapshot, None], None]) -> None:
-        self._is_abandoned = True
-        with suppress(IndexError):
-            post(self._state, self._granted.pop(), None)
-
-
-class SyncRounds:
-    """Rounds of synchronisation: one at a time, for which others may wait.
-
-    Replace it after a fork.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._current: Future[None] | None = None
-        self._began = 0.0
-
-    def join(self) -> "tuple[Future[None] | None, Future[None]]":
-        """Return (own, running): ``own`` is the future of the round that this caller begins.
-
-        It is None while another caller's round runs. A round that exceeds the wait limit hangs in a
-        blocked event loop, and the next caller begins a new one.
-        """
-        with self._lock:
-            now = time.monotonic()
-            if self._current is not None and now - self._began <= latency.MAX_WAIT_SECONDS:
-                return None, self._current
-            self._current, self._began = Future(), now
-            self._current.set_running_or_notify_cancel()  # a waiter's cancellation does not end it
-            return self._current, self._current
-
-    def end(self, own: "Future[None]") -> None:
-        """End the caller's round and release those who wait for it."""
-        with self._lock:
-            if self._current is own:
-                self._current = None
-        own.set_result(None)
+        self._announce(StoreChange(reason=reason))
 
 
 def _is_disabled(state: LocalState) -> bool:
     """Return whether nothing is counted, so that nothing has to be reported."""
     hold = state.snapshot.hold if state.snapshot else None
     return hold is not None and hold.control is Control.DISABLED
+
+
+def _is_no_probe(snapshot: Snapshot) -> bool:
+    return snapshot.state.value != "half_open" or snapshot.hold is not None

@@ -1,16 +1,31 @@
-"""A breaker as this process last read it, and the successes that the store does not have yet."""
+"""A breaker as this process knows it: the last reading, and what the store does not have yet."""
 
+import math
 import threading
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
-from analytics_admin.breakers.state import Control, Results, Snapshot, State
-from analytics_admin.breakers.state_machine import control_in_force
+from analytics_admin.breakers.state import (
+    NO_COUNTS,
+    Control,
+    Counts,
+    FailureNote,
+    Results,
+    Snapshot,
+    State,
+    Transition,
+)
+from analytics_admin.breakers.state_machine import control_in_force, due_transition
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 
 NEVER = float("-inf")
+MAX_OUTCOMES = 64
+"""Outcomes kept one by one; whoever adds another folds them into sums."""
+MAX_FAILURE_TIMES = 1000
+"""Times kept of a breaker's last failures; a longer run is as good as this one."""
 
 if TYPE_CHECKING:
     _Count = count[int]  # generic to the type checker alone
@@ -45,18 +60,70 @@ def _new_counter(generation: str, second: int) -> SuccessCounter:
     return counter
 
 
+Outcome = tuple[str, float, bool, bool, FailureNote | None]
+"""One call that is not a quick success: its generation, when it ended (monotonic), whether it
+failed, whether it was slow, and a note of its failure."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Outcomes of one generation that the store does not have yet."""
+
+    failures: int = 0
+    slow_failures: int = 0
+    slow_successes: int = 0
+    successes: dict[int, int] = field(default_factory=dict)
+    """Quick successes that did not count themselves, by second of the store's clock."""
+    failed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FAILURE_TIMES))
+    note: FailureNote | None = None
+
+    def add(self, outcome: Outcome, second: int) -> None:
+        _, at, failed, slow, note = outcome
+        if failed:
+            self.failed_at.append(at)
+            self.note = note
+            self.slow_failures += slow
+            self.failures += not slow
+        elif slow:
+            self.slow_successes += 1
+        else:
+            self.successes[second] = self.successes.get(second, 0) + 1
+
+    @property
+    def counts(self) -> Counts:
+        failures, slow = self.failures + self.slow_failures, self.slow_successes
+        quick = sum(self.successes.values())
+        return Counts(
+            calls=failures + slow + quick, failures=failures, slow=slow + self.slow_failures
+        )
+
+    def ended_by(self, success: float) -> int:
+        """Return how many of the failures are not later than the success."""
+        run = sum(at > success for at in self.failed_at)
+        return max(0, min(self.failures + self.slow_failures, len(self.failed_at)) - run)
+
+
 class LocalState:
     """One breaker as this process knows it.
 
     Calls before ``passes_until`` (monotonic seconds) pass without a further check. They count
     themselves with ``next(counter)``, if ``counter`` is still the one with which they began.
+
+    The lock is re-entrant: a signal handler may call the breaker in whose middle it came.
     """
 
     __slots__ = (
+        "_failed_at",
+        "_in_flight",
         "_lock",
         "_old_counters",
+        "_outcomes",
         "_read_now",
+        "_run",
+        "_sums",
+        "ahead",
         "counter",
+        "is_followed",
         "name",
         "newest_success",
         "offset",
@@ -73,17 +140,26 @@ class LocalState:
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.snapshot: Snapshot | None = None
+        self.ahead: Transition | None = None
+        """A transition that this process has made for itself and the store does not have yet."""
         self.read_at = NEVER
         self._read_now = NEVER
         self.offset = 0.0
         self.used_at = NEVER
-        self.spare_permit: Snapshot | None = None
+        self.is_followed = False
+        """Whether the process keeps it up to date without being asked."""
+        self.spare_permit: tuple[Snapshot, float] | None = None
         self.passes_until = NEVER
         self.newest_success = NEVER
         self.counter = _new_counter("", 0)
         self._old_counters: list[SuccessCounter] = []
+        self._outcomes: deque[Outcome] = deque()
+        self._sums: dict[str, _Sums] = {}
+        self._in_flight = NO_COUNTS
+        self._failed_at = NEVER
+        self._run = 0
         self.rejections = _new_counter("", 0)
         self.policy = policy
         self.slow_after = float("inf")
@@ -101,6 +177,7 @@ class LocalState:
 
     def expire(self) -> None:
         """Treat what was read before as too old."""
+        self.is_followed = False
         self.read_at = self.passes_until = self._read_now = NEVER
 
     def last_used_at(self) -> float:
@@ -111,87 +188,223 @@ class LocalState:
         """Return the store's time at a monotonic instant of this process."""
         return at + self.offset
 
-    def read(self, snapshot: Snapshot | None, store_now: float, at: float, interval: float) -> None:
+    @property
+    def current(self) -> Snapshot | None:
+        """The breaker as calls of this process meet it."""
+        return self.ahead.new if self.ahead is not None else self.snapshot
+
+    def read(
+        self, snapshot: Snapshot | None, store_now: float, at: float, lasts: float = math.inf
+    ) -> None:
         """Apply a reading of the store's time ``store_now`` that arrived at monotonic ``at``.
 
-        Replies can overtake one another: one up to a second older than the last is ignored.
-        Successes of another generation are dropped. A generation that begins in the future, since
-        the store's clock was set back, counts from when it was first seen.
+        Calls pass unchecked by it for at most ``lasts`` seconds. Replies can overtake one another:
+        one up to a second older than the last is ignored. What was counted under another
+        generation is dropped, but for the calls from before the first reading. A generation that
+        begins in the future, since the store's clock was set back, counts from when it was first
+        seen.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
                 return
             if snapshot is not None and snapshot.entered_at > store_now:
                 snapshot = replace(snapshot, entered_at=self._first_seen(snapshot, store_now))
+            before = self.snapshot.generation if self.snapshot is not None else ""
+            generation = snapshot.generation if snapshot is not None else ""
             self.snapshot = snapshot
             self._read_now = store_now
             self.read_at = at
             self.offset = store_now - at
-            generation = "" if snapshot is None else snapshot.generation
-            if generation != self.counter.generation:
-                self._old_counters.clear()
-                self.counter = _new_counter(generation, int(store_now))
-            self._open_gate(at, interval)
+            self._in_flight = NO_COUNTS
+            if generation != before:
+                self.ahead = None
+                is_closed = snapshot is not None and snapshot.state is State.CLOSED
+                self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
+            self._open_gate(at, lasts)
 
-    def take_spare(self) -> Snapshot | None:
-        """Return the permit granted for a caller that could not wait, if it is still valid."""
+    def take_spare(self, at: float) -> Snapshot | None:
+        """Return the permit granted for a caller that did not wait for it, if it is still valid."""
+        if self.spare_permit is None:
+            return None
         with self._lock:
             spare, self.spare_permit = self.spare_permit, None
             current = self.snapshot.generation if self.snapshot else None
-            return spare if spare is not None and spare.generation == current else None
+            if spare is None or spare[0].generation != current or at >= spare[1]:
+                return None
+            return spare[0]
+
+    def drop_spare(self, spare: tuple[Snapshot, float]) -> bool:
+        """Return whether this permit was still there to be dropped."""
+        with self._lock:
+            is_there = self.spare_permit is spare
+            if is_there:
+                self.spare_permit = None
+            return is_there
 
     def latest(self) -> Snapshot | None:
-        """Return the last reading; a later success here ends its consecutive failures."""
-        snapshot = self.snapshot
+        """Return the breaker with what this process knows better than the store."""
+        snapshot = self.current
         if snapshot and self.store_time(self.newest_success) > snapshot.last_failure_at:
             return replace(snapshot, consecutive_failures=0)
         return snapshot
 
-    def roll(self, at: float, interval: float) -> None:
+    def roll(self, at: float, lasts: float = math.inf) -> None:
         """Begin the counter of the current second, if the last second is over."""
         with self._lock:
-            self._open_gate(at, interval)
+            self._open_gate(at, lasts)
 
     def count_success(self, generation: str, at: float) -> None:
-        """Count a success that ended at monotonic ``at``, unless its generation is over."""
+        """Count a quick success that ended at monotonic ``at``, unless its generation is over."""
         with self._lock:
-            second = int(self.store_time(at))
-            if self.counter.generation != generation:
+            if (generation or self.counter.generation) != self.counter.generation:
                 return
-            self._begin_counter(second)
+            self._begin_counter(int(self.store_time(at)))
             next(self.counter)
             self.newest_success = max(self.newest_success, at)
 
-    def report(self, *, with_policy: bool = False) -> Report:
-        """Return the successes and rejections since the last report."""
+    def count(
+        self, generation: str, at: float, *, failed: bool, slow: bool, note: FailureNote | None
+    ) -> None:
+        """Count any other outcome. Costs memory per breaker, not per call; never waits."""
+        if not failed:
+            self.newest_success = max(self.newest_success, at)
+        elif self.newest_success > self._failed_at:
+            self._failed_at, self._run = at, 1
+        else:
+            self._failed_at, self._run = at, self._run + 1
+        self._outcomes.append((generation, at, failed, slow, note))
+        if len(self._outcomes) > MAX_OUTCOMES and self._lock.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._lock.release()
+
+    def judge(self, at: float, chance: float) -> None:
+        """Make the transition that the results of this process alone require, for itself.
+
+        The store has the last word: see ``settle``. Rates are judged by the store's counts alone.
+        """
+        snapshot, threshold = self.snapshot, self.policy.failure_threshold
+        if snapshot is None or self.ahead is not None:
+            return
+        if snapshot.state is State.CLOSED and (threshold is None or self._run < threshold):
+            return
         with self._lock:
-            counters = [*self._old_counters, self.counter]
-            batches = tuple(
-                (counter.second, number) for counter in counters if (number := counter.take())
+            if self.ahead is not None or self.snapshot is not snapshot:
+                return
+            self._fold()
+            sums = self._sums.get(snapshot.generation)
+            counted = snapshot.counts + self._in_flight + (sums.counts if sums else NO_COUNTS)
+            view = replace(
+                snapshot, consecutive_failures=self._run, counts=counted, window=NO_COUNTS
             )
+            now = self.store_time(at)
+            due = due_transition(view, self.policy, now, settling=math.inf, chance=chance)
+            if due is None or due.new.generation == snapshot.generation:
+                return
+            self.ahead = replace(due, new=replace(due.new, entered_at=now))
+            self._begin_generation(due.new.generation, int(now), adopts=False)
+            self._open_gate(at, math.inf)
+
+    def settle(self) -> None:
+        """Drop the transition of this process alone: the store has another truth."""
+        with self._lock:
+            if self.ahead is not None:
+                self.ahead = None
+                generation = self.snapshot.generation if self.snapshot is not None else ""
+                self._begin_generation(generation, self.counter.second, adopts=False)
+                self.passes_until = NEVER
+
+    def report(self, *, with_policy: bool = False) -> Report:
+        """Return what the store does not have yet of the generation that was read last."""
+        with self._lock:
+            self._fold()
+            generation = self.snapshot.generation if self.snapshot is not None else ""
+            counters = [*self._old_counters, self.counter]
+            batches: dict[int, int] = {}
+            for counter in counters:
+                if counter.generation == generation and (number := counter.take()):
+                    batches[counter.second] = batches.get(counter.second, 0) + number
             # A thread may be about to count into a counter just replaced, so it is read again.
             del self._old_counters[:-2]
-            rejected = self.rejections.take()
-            results = Results(rejected=rejected) if rejected else NO_RESULTS
-            if batches:
-                newest = self.store_time(self.newest_success)
-                results = Results(successes=batches, newest_success_at=newest, rejected=rejected)
+            results = self._results(batches, self._sums.pop(generation, None))
+            self._in_flight = results.counts
             return Report(
                 name=self.name,
                 window=self.policy.window,
-                generation=self.counter.generation,
+                generation=generation,
                 results=results,
                 policy_text=encode_policy(self.policy) if with_policy else None,
             )
 
     def forget_pending(self) -> None:
         """Drop what is not reported yet."""
-        self.report()
+        with self._lock:
+            self.report()
+            self._outcomes.clear()
+            self._sums.clear()
+            self._in_flight = NO_COUNTS
 
     def after_fork(self) -> None:
-        """Start as a child: the parent reports its successes and may have held the lock."""
-        self._lock = threading.Lock()
+        """Start as a child: the parent reports its results and may have held the lock."""
+        self._lock = threading.RLock()
         self.forget_pending()
+        self.is_followed, self.passes_until, self.spare_permit = False, NEVER, None
+
+    def _fold(self) -> None:
+        """Add the outcomes to the sums of their generations, without those that are over."""
+        known = {self.snapshot.generation if self.snapshot is not None else ""}
+        if self.ahead is not None:
+            known.add(self.ahead.new.generation)
+        for _ in range(len(self._outcomes)):
+            outcome = self._outcomes.popleft()
+            generation = outcome[0] or self.counter.generation
+            if generation in known:
+                sums = self._sums.setdefault(generation, _Sums())
+                sums.add(outcome, int(self.store_time(outcome[1])))
+
+    def _results(self, batches: dict[int, int], sums: _Sums | None) -> Results:
+        rejected = self.rejections.take()
+        if not batches and sums is None:
+            return Results(rejected=rejected) if rejected else NO_RESULTS
+        sums = sums or _Sums()
+        for second, number in sums.successes.items():
+            batches[second] = batches.get(second, 0) + number
+        has_success = batches or sums.slow_successes
+        newest = self.newest_success if has_success else NEVER
+        failed_at = sums.failed_at[-1] if sums.failed_at else NEVER
+        return Results(
+            successes=tuple(sorted(batches.items())),
+            newest_success_at=self.store_time(newest) if has_success else 0.0,
+            slow_successes=sums.slow_successes,
+            failures=sums.failures,
+            slow_failures=sums.slow_failures,
+            ended_failures=sums.ended_by(newest),
+            newest_failure_at=self.store_time(failed_at) if sums.failed_at else 0.0,
+            rejected=rejected,
+            note=sums.note,
+        )
+
+    def _begin_generation(self, generation: str, second: int, *, adopts: bool) -> None:
+        """Count anew; ``adopts``: what was counted before the first reading counts here."""
+        if self.counter.generation == generation:
+            return
+        if adopts and self.counter.generation == "":
+            self._fold()
+            if (sums := self._sums.pop("", None)) is not None:
+                self._sums[generation] = sums
+            for counter in (*self._old_counters, self.counter):
+                counter.generation = generation
+            return
+        self._run = 0
+        kept = {generation}
+        if self.snapshot is not None:
+            kept.add(self.snapshot.generation)
+        self._sums = {of: sums for of, sums in self._sums.items() if of in kept}
+        self._old_counters = [it for it in self._old_counters if it.generation in kept]
+        if self.counter.generation in kept:
+            self._old_counters.append(self.counter)
+        self.counter = _new_counter(generation, second)
 
     def _first_seen(self, snapshot: Snapshot, store_now: float) -> float:
         before = self.snapshot
@@ -203,13 +416,13 @@ class LocalState:
             return store_now
         return before.entered_at
 
-    def _open_gate(self, at: float, interval: float) -> None:
-        """Set until when calls pass unchecked: within the interval and the current second."""
+    def _open_gate(self, at: float, lasts: float) -> None:
+        """Set until when calls pass unchecked: at most for the current second."""
         self.passes_until = NEVER
-        snapshot, now = self.snapshot, self.store_time(at)
+        snapshot, now = self.current, self.store_time(at)
         if snapshot is None or self.policy.record_result:
             return
-        ends = float("inf")
+        ends = math.inf
         if snapshot.hold is not None:
             if control_in_force(snapshot, now) not in (Control.DISABLED, Control.METRICS_ONLY):
                 return
@@ -217,7 +430,7 @@ class LocalState:
         elif snapshot.state is not State.CLOSED:
             return
         self._begin_counter(int(now))
-        self.passes_until = min(self.read_at + interval, min(int(now) + 1, ends) - self.offset)
+        self.passes_until = min(self.read_at + lasts, min(int(now) + 1, ends) - self.offset)
 
     def _begin_counter(self, second: int) -> None:
         if self.counter.second != second:

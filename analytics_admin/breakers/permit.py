@@ -7,12 +7,12 @@ from enum import Enum
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from analytics_admin.breakers.containment import acontain, contain
+from analytics_admin.breakers.containment import contain
 from analytics_admin.breakers.history import note_failure
 from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
 from analytics_admin.breakers.local_state import LocalState, SuccessCounter
 from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
-from analytics_admin.breakers.state import Results, Snapshot, State
+from analytics_admin.breakers.state import Snapshot, State
 
 if TYPE_CHECKING:
     from analytics_admin.breakers.breaker import CircuitBreaker
@@ -45,92 +45,49 @@ class Permit:
 
     def fail(self, error: BaseException | None = None) -> None:
         """Report failure; an ``error`` counts as the policy says of its class."""
-        if error is not None and is_interrupted(error):
-            self._end_at_once(_End.INTERRUPTED, error)
-        else:
-            self._end(_End.FAILURE, error)
+        self._end(_End.FAILURE, error)
 
     def release(self) -> None:
         """Return the permit; the call is not counted."""
         self._end(_End.RELEASE)
 
+    # No report waits for the store. These three are here for code that awaits what it calls.
+
     async def asucceed(self) -> None:
-        """Do what ``succeed`` does without blocking the event loop."""
-        await self._aend(_End.SUCCESS)
+        """Do what ``succeed`` does."""
+        self.succeed()
 
     async def afail(self, error: BaseException | None = None) -> None:
-        """Do what ``fail`` does without blocking the event loop."""
-        if error is not None and is_interrupted(error):
-            self._end_at_once(_End.INTERRUPTED, error)
-        else:
-            await self._aend(_End.FAILURE, error)
+        """Do what ``fail`` does."""
+        self.fail(error)
 
     async def arelease(self) -> None:
-        """Do what ``release`` does without blocking the event loop."""
-        await self._aend(_End.RELEASE)
+        """Do what ``release`` does."""
+        self.release()
 
     def _end(self, end: "_End", error: BaseException | None = None) -> None:
-        if (admitted := self._take()) is not None:
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None:  # the first report
             contain(self._breaker.name, None, self._report, admitted, end, error)
 
-    async def _aend(self, end: "_End", error: BaseException | None = None) -> None:
-        if (admitted := self._take()) is not None:
-            await acontain(self._breaker.name, None, self._areport, admitted, end, error)
-
-    def _end_at_once(self, end: "_End", error: BaseException | None = None) -> None:
-        """Report the end without waiting for the store, and without awaiting anything."""
-        if (admitted := self._take()) is not None:
-            contain(self._breaker.name, None, self._post, admitted, end, error)
-
-    def _take(self) -> Admitted | None:
-        """Return what admitted the call, at the first report alone."""
-        admitted, self._admitted = self._admitted, None
-        return admitted
-
     def _report(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
-        engine, state = self._breaker.engine, self._breaker.used_state()
-        results = self._results(state, admitted, end, error)
-        if results is not None:
-            engine.record(state, _snapshot(admitted), results)
-        elif is_probe(admitted):
-            engine.release(state, _snapshot(admitted))
-
-    async def _areport(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
-        engine, state = self._breaker.engine, self._breaker.used_state()
-        results = self._results(state, admitted, end, error)
-        if results is not None:
-            await engine.arecord(state, _snapshot(admitted), results)
-        elif is_probe(admitted):
-            await engine.arelease(state, _snapshot(admitted))
-
-    def _post(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
-        engine, state = self._breaker.engine, self._breaker.used_state()
-        results = self._results(state, admitted, end, error)
-        if results is not None or is_probe(admitted):
-            engine.post(state, _snapshot(admitted), results)
-
-    def _results(
-        self, state: LocalState, admitted: Admitted, end: "_End", error: BaseException | None
-    ) -> Results | None:
-        """Return what to report; None for nothing, or for a success that is counted here."""
-        ended = clock()
+        engine, state, ended = self._breaker.engine, self._breaker.used_state(), clock()
+        generation = admitted.generation
         is_slow = ended - self._began > state.slow_after
         if error is not None:
-            end = _end_by_error(state.policy, end, error, is_slow=is_slow)
+            end = _end_by_error(state.policy, error, is_slow=is_slow)
         if end is _End.RELEASE:
-            return None
-        if end is _End.FAILURE:
-            note = note_failure(error, with_text=self._breaker.engine.keeps_texts)
-            return Results(slow_failures=int(is_slow), failures=int(not is_slow), note=note)
-        if end is _End.CANCELLED:  # ends no run of failures: the backend has not answered
-            return Results(slow_successes=1)
-        if not is_slow and not is_probe(admitted):
-            state.count_success(admitted.generation, ended)
-            return None
-        newest = state.store_time(ended)
-        if is_slow:
-            return Results(slow_successes=1, newest_success_at=newest)
-        return Results(successes=((int(newest), 1),), newest_success_at=newest)
+            if is_probe(admitted):
+                engine.release(state, generation)
+        elif end is _End.FAILURE:
+            note = note_failure(error, with_text=engine.keeps_texts)
+            engine.record(state, generation, ended, failed=True, slow=is_slow, note=note)
+        elif end is _End.CANCELLED:  # ends no run of failures: the backend has not answered
+            engine.record(state, generation, ended, slow=True, ends_run=False)
+        elif is_slow or is_probe(admitted):
+            engine.record(state, generation, ended, slow=is_slow)
+        else:
+            state.count_success(generation, ended)
 
 
 class _ProbePermit(Permit):
@@ -149,15 +106,14 @@ class _ProbePermit(Permit):
     def __del__(self) -> None:
         # A signal's handler may have ended give_permit() halfway; modules may be gone at the end.
         if getattr(self, "_admitted", None) and sys is not None and not sys.is_finalizing():
-            self._end_at_once(_End.RELEASE)
+            self._end(_End.RELEASE)
 
 
 class _End(Enum):
     SUCCESS = 1
     FAILURE = 2
-    INTERRUPTED = 3  # from outside; counts as the policy says
-    CANCELLED = 4  # counts as a slow call
-    RELEASE = 5  # counts as nothing
+    CANCELLED = 3  # counts as a slow call
+    RELEASE = 4  # counts as nothing
 
 
 def give_permit(breaker: "CircuitBreaker", admitted: Admitted, began: float) -> Permit:
@@ -182,29 +138,18 @@ def is_probe(admitted: Admitted) -> bool:
     )
 
 
-def _snapshot(admitted: Admitted) -> Snapshot:
-    if isinstance(admitted, Snapshot):
-        return admitted
-    return Snapshot(generation=admitted.generation)
-
-
-def is_interrupted(error: BaseException) -> bool:
-    """Return whether the caller is being ended: it has no time left, and may not await."""
-    return not isinstance(error, Exception) or is_raised_by_handler(error)
-
-
-def _end_by_error(policy: BreakerPolicy, end: _End, error: BaseException, *, is_slow: bool) -> _End:
+def _end_by_error(policy: BreakerPolicy, error: BaseException, *, is_slow: bool) -> _End:
     if policy.ignores(error):
         return _End.RELEASE
     is_failure = policy.counts_as_failure(error)
-    if end is _End.INTERRUPTED:
-        # The default counts every Exception; another class counts if the policy names it.
-        if not isinstance(error, Exception) and is_failure:
-            return _End.FAILURE
-        # The end of a program says nothing about the backend.
-        is_cancelled = is_cancellation(error)
-        return _end_of_cancelled(policy, is_slow=is_slow) if is_cancelled else _End.RELEASE
-    return _End.FAILURE if is_failure else _End.SUCCESS
+    if isinstance(error, Exception) and not is_raised_by_handler(error):
+        return _End.FAILURE if is_failure else _End.SUCCESS
+    # The default counts every Exception; another class counts if the policy names it.
+    if not isinstance(error, Exception) and is_failure:
+        return _End.FAILURE
+    # The end of a program says nothing about the backend.
+    is_cancelled = is_cancellation(error)
+    return _end_of_cancelled(policy, is_slow=is_slow) if is_cancelled else _End.RELEASE
 
 
 def _end_of_cancelled(policy: BreakerPolicy, *, is_slow: bool) -> _End:

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from analytics_admin.breakers.announcer import Announcer
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions
@@ -95,7 +96,8 @@ def announce(event: StateChange | StoreChange) -> None:
     )
 
 
-engine = Engine(call_store, announce)
+announcer = Announcer(announce)
+engine = Engine(call_store, announcer)
 
 
 class UnknownBreakers(OperatorError, LookupError):

@@ -113,8 +113,8 @@ class FailureNote:
 class Results:
     """Results of calls of one generation that the store does not have yet.
 
-    Within one report the quick successes came first and the failures last. Rejected calls belong
-    to no generation and are counted for operators only.
+    Rejected calls belong to no generation and are counted for operators only. Times are the
+    store's, as the process reckons them.
     """
 
     successes: tuple[tuple[int, int], ...] = ()
@@ -123,6 +123,9 @@ class Results:
     slow_successes: int = 0
     failures: int = 0
     slow_failures: int = 0
+    ended_failures: int = 0
+    """How many of the failures the newest success came after: they are part of no run."""
+    newest_failure_at: float = 0.0
     rejected: int = 0
     note: FailureNote | None = None
     """Of the last failure."""

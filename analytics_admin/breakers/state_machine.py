@@ -272,7 +272,8 @@ def count_consecutive_failures(snapshot: Snapshot, results: Results) -> int:
     results of different processes have no other order.
     """
     ended = results.all_successes and results.newest_success_at > snapshot.last_failure_at
-    return (0 if ended else snapshot.consecutive_failures) + results.all_failures
+    run = results.all_failures - results.ended_failures
+    return (0 if ended else snapshot.consecutive_failures) + run
 
 
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:

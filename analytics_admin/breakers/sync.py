@@ -1,7 +1,4 @@
-"""Synchronises breakers with a store: reports results, reads state, makes due transitions.
-
-Each method of StoreSync is a job for StoreAccess: it may run on another thread than its caller's.
-"""
+"""Synchronises breakers with a store: reports results, reads state, makes due transitions."""
 
 import logging
 import random
@@ -10,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.state import Hold, Results, Snapshot, StateChange
+from analytics_admin.breakers.state import Hold, Snapshot, StateChange, Transition
 from analytics_admin.breakers.state_machine import (
     HOLD_OVER,
     WAIT_OVER,
@@ -21,13 +18,11 @@ from analytics_admin.breakers.state_machine import (
     new_record,
     return_permit,
 )
-from analytics_admin.breakers.stores.access import StoreAccess
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     BreakerStore,
     Move,
     Reading,
-    Report,
     StoreUnavailable,
 )
 
@@ -43,21 +38,29 @@ POLICY_REPORT_SECONDS = 3600.0
 REGISTRATION_RETRY_SECONDS = 60.0
 """Interval at which a process tries again to register a name beyond MAX_NAMES, and says so."""
 NO_SNAPSHOT = Snapshot(generation="")
-"""The snapshot before the first reading: calls pass and their results count nowhere."""
+"""The snapshot before the first reading: calls pass, and count from closed."""
+MAX_ATTEMPTS = 20
+"""Times that a move is tried again because another process was faster."""
 
 
 class StoreSync:
-    """The jobs; ``changed`` receives each transition that this process makes."""
+    """What a process does with a store for its breakers.
+
+    ``is_current`` says whether answers of a store still count, ``lasts`` for how many seconds calls
+    may pass unchecked by a reading. ``changed`` receives each transition that this process makes.
+    """
 
     def __init__(
         self,
-        access: StoreAccess,
         *,
+        is_current: Callable[[BreakerStore], bool],
+        lasts: Callable[[], float],
         interval: Callable[[], float],
         keep_for: Callable[[], float | None],
         changed: Callable[[StateChange], None],
     ) -> None:
-        self._access = access
+        self._is_current = is_current
+        self._lasts = lasts
         self._interval = interval
         self._keep_for = keep_for
         self._changed = changed
@@ -66,20 +69,68 @@ class StoreSync:
         self._report_refused_at = float("-inf")
 
     def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
-        """Report and read these breakers in one round trip."""
+        """Report and read these breakers in one round trip, and make the transitions due.
+
+        Raises:
+            StoreUnavailable
+        """
         holds = {state.name: self._recent_hold(state) for state in states}
         due = {state.name for state in states if self._policy_is_due(state)}
         reading = store.add([state.report(with_policy=state.name in due) for state in states])
         for state in states:
             self._apply(store, state, reading.snapshots[state.name], reading.now)
             self._note_policy_report(state, reading, reported=state.name in due)
-        if not self._access.is_current(store):
-            return  # too late: no caller waits for this any longer
+        if not self._is_current(store):
+            return
         missing = [state for state in states if reading.snapshots[state.name] is None]
         self._register(store, missing, holds)
-        for state in states:
-            self._make_due_transition(store, state)
+        self._make_due_transitions(store, states)
         self._confirm_changes(store)
+
+    def win_permits(
+        self, store: BreakerStore, state: LocalState, number: int
+    ) -> list[Snapshot | None]:
+        """Return for each of that many calls the snapshot under which it passes, or None.
+
+        Raises:
+            StoreUnavailable
+        """
+        passing: list[Snapshot | None] = []
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = state.snapshot or NO_SNAPSHOT
+            left = number - len(passing)
+            decision = admission(snapshot, state.policy, state.store_time(time.monotonic()))
+            if decision is Admission.ALLOW:
+                return [*passing, *[snapshot] * left]
+            if decision is Admission.REJECT or not left or not self._is_current(store):
+                break
+            granted = grant_permit(snapshot, state.policy)
+            limit = state.policy.permitted_number_of_calls_in_half_open_state
+            new = min(left, limit - granted.permits + 1)
+            granted = replace(granted, permits=granted.permits + new - 1)
+            cause = HOLD_OVER if snapshot.hold else WAIT_OVER
+            ((won, now),) = self._move(store, [(state, Transition(new=granted, cause=cause))])
+            if won and now is not None:
+                passing += [now] * new
+        return [*passing, *[None] * (number - len(passing))]
+
+    def return_permit(self, store: BreakerStore, state: LocalState, generation: str) -> None:
+        """Return the permit of a probe without a result.
+
+        Raises:
+            StoreUnavailable
+        """
+        self.synchronise(store, [state])
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = state.snapshot
+            if snapshot is None or snapshot.generation != generation:
+                return
+            if not self._is_current(store):
+                return
+            back = Transition(new=return_permit(snapshot), cause="")
+            ((won, _),) = self._move(store, [(state, back)])
+            if won:
+                return
 
     def _policy_is_due(self, state: LocalState) -> bool:
         keep_for = self._keep_for()
@@ -134,86 +185,59 @@ class StoreSync:
             f" and {len(names) - 1} more" if len(names) > 1 else "",
         )
 
-    def win_permit(self, store: BreakerStore, state: LocalState) -> Snapshot | None:
-        """Return the snapshot under which the call passes; None once it is rejected."""
-        snapshot = state.snapshot or NO_SNAPSHOT
-        while self._access.is_current(store):
-            decision = admission(snapshot, state.policy, state.store_time(time.monotonic()))
-            if decision is not Admission.PROBE:
-                return snapshot if decision is Admission.ALLOW else None
-            granted = grant_permit(snapshot, state.policy)
-            cause = HOLD_OVER if snapshot.hold else WAIT_OVER
-            won, snapshot = self._move(store, state, snapshot, granted, cause)
-            if won:
-                return snapshot
-        return None  # the caller no longer waits
-
-    def win_spare(self, store: BreakerStore, state: LocalState) -> None:
-        """Win a permit for the next call from an event loop, which cannot wait for one."""
-        if state.spare_permit is None:
-            state.spare_permit = self.win_permit(store, state)
-
-    def record(
-        self, store: BreakerStore, state: LocalState, admitted: Snapshot, results: Results
-    ) -> None:
-        """Report results at once, with what is pending, and make the due transition."""
-        due = self._policy_is_due(state)  # a process may end before it synchronises again
-        pending = state.report(with_policy=due)
-        reading = store.add(_with_pending(pending, admitted.generation, results))
-        self._apply(store, state, reading.snapshots[state.name], reading.now)
-        self._note_policy_report(state, reading, reported=due)
-        self._make_due_transition(store, state)
-
-    def return_permit(self, store: BreakerStore, state: LocalState, admitted: Snapshot) -> None:
-        """Return the permit of a probe without a result."""
-        reading = store.add([state.report()])
-        snapshot = reading.snapshots[state.name]
-        while snapshot is not None and snapshot.generation == admitted.generation:
-            won, snapshot = self._move(store, state, snapshot, return_permit(snapshot))
-            if won:
+    def _make_due_transitions(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
+        """Make what the store's counts require, and what this process is ahead with."""
+        for _ in range(MAX_ATTEMPTS):
+            if not self._is_current(store):
+                return  # a reading of another store is no reason to change this one
+            due = [(state, it) for state in states if (it := self._due(state)) is not None]
+            if not due:
                 return
+            outcomes = self._move(store, due)
+            states = [state for (state, _), (won, _) in zip(due, outcomes, strict=True) if not won]
+        for state in states:
+            state.settle()
 
-    def _make_due_transition(self, store: BreakerStore, state: LocalState) -> None:
-        # A reading of another store is no reason to change this one.
-        snapshot = state.snapshot if self._access.is_current(store) else None
-        while snapshot is not None:
-            due = due_transition(
-                snapshot,
-                state.policy,
-                state.store_time(time.monotonic()),
-                settling=SETTLING_INTERVALS * self._interval(),
-                chance=random.random(),
-            )
-            if due is None:
-                return
-            won, snapshot = self._move(store, state, snapshot, due.new, due.cause)
-            if won:
-                return
+    def _due(self, state: LocalState) -> Transition | None:
+        snapshot, ahead = state.snapshot, state.ahead
+        if snapshot is None or ahead is not None:
+            return ahead
+        return due_transition(
+            snapshot,
+            state.policy,
+            state.store_time(time.monotonic()),
+            settling=SETTLING_INTERVALS * self._interval(),
+            chance=random.random(),
+        )
 
     def _move(
-        self, store: BreakerStore, state: LocalState, old: Snapshot, new: Snapshot, cause: str = ""
-    ) -> tuple[bool, Snapshot]:
-        """Try the move; return whether it was made, and the breaker as it is now."""
-        move = Move(name=state.name, expected=old, new=new, cause=cause)
+        self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
+    ) -> list[tuple[bool, Snapshot | None]]:
+        """Try the moves; return for each whether it was made, and the breaker as it is now."""
+        asked = [self._ask(state, transition) for state, transition in moves]
+        try:
+            outcomes = store.compare_and_set([move for move, _ in asked])
+        except StoreUnavailable:
+            self._unconfirmed |= {move.attempt: change for move, change in asked if move.cause}
+            raise
+        for (state, _), (move, change), outcome in zip(moves, asked, outcomes, strict=True):
+            self._apply(store, state, outcome.snapshot, outcome.now)
+            if outcome.won and move.cause:
+                self._changed(change if is_shared(store) else replace(change, cause="local"))
+        return [(outcome.won, outcome.snapshot) for outcome in outcomes]
+
+    def _ask(self, state: LocalState, transition: Transition) -> tuple[Move, StateChange]:
+        old, cause = state.snapshot or NO_SNAPSHOT, transition.cause
+        move = Move(name=state.name, expected=old, new=transition.new, cause=cause)
         before, after = move.from_label, move.to_label
         if before == after:  # another probe, or another round of probes
             move, cause = replace(move, cause=""), ""
         change = StateChange(name=state.name, from_state=before, to_state=after, cause=cause)
-        try:
-            (outcome,) = store.compare_and_set([move])
-        except StoreUnavailable:
-            if cause:
-                self._unconfirmed[move.attempt] = change
-            raise
-        self._apply(store, state, outcome.snapshot, outcome.now)
-        if outcome.won and cause:
-            is_local = store is self._access.stand_in
-            self._changed(replace(change, cause="local") if is_local else change)
-        return outcome.won, outcome.snapshot or NO_SNAPSHOT
+        return move, change
 
     def _confirm_changes(self, store: BreakerStore) -> None:
         """Announce the transitions that were made although their reply was lost."""
-        while self._unconfirmed and store is not self._access.stand_in:
+        while self._unconfirmed and is_shared(store):
             attempt, change = self._unconfirmed.popitem()
             if any(record.attempt == attempt for record in store.transitions(change.name)):
                 self._changed(change)
@@ -221,18 +245,10 @@ class StoreSync:
     def _apply(
         self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
     ) -> None:
-        if self._access.is_current(store):
-            state.read(snapshot, now, time.monotonic(), self._interval())
+        if self._is_current(store):
+            state.read(snapshot, now, time.monotonic(), self._lasts())
 
 
-def _with_pending(pending: Report, generation: str, results: Results) -> list[Report]:
-    """Return the reports of the results and of the pending successes."""
-    if pending.generation != generation:
-        return [pending, replace(pending, generation=generation, results=results)]
-    results = replace(
-        results,
-        successes=pending.results.successes + results.successes,
-        newest_success_at=max(pending.results.newest_success_at, results.newest_success_at),
-        rejected=pending.results.rejected,
-    )
-    return [replace(pending, results=results)]
+def is_shared(store: BreakerStore) -> bool:
+    """Return whether this is the fleet's store, not the stand-in of one process."""
+    return not getattr(store, "stands_in", False)

@@ -226,7 +226,6 @@ class SimulatedEngine(Engine):
         self._store = store
         self._is_alone = is_alone
         self.reconnect()
-        self.access.run_if_available(lambda store: None)  # connects in this thread
 
     def local_state(self, name: str, policy: BreakerPolicy) -> LocalState:
         state = super().local_state(name, policy)

@@ -14,6 +14,7 @@ from analytics_admin.breakers.stores.base import StoreUnavailable
 from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
 from tests.support.breakers import another, snapshot_of, state_now, trip
+from tests.support.sites import eventually
 
 
 def hold(name, control, seconds=60.0, **options):
@@ -184,9 +185,13 @@ def test_an_emptied_store_gets_an_unexpired_hold_back_from_who_saw_it_last(name)
     breaker = another(name)
     assert breaker.state == "forced_open"
     caches["breakers"].client.get_client().flushall()
-    time.sleep(breaker.engine.interval)
+    assert eventually(
+        lambda: (
+            breaker.state
+            and {it.name: it.control for it in list_breakers()} == {name: "forced_open"}
+        )
+    )
     assert breaker.state == "forced_open"
-    assert build_status(name).control == "forced_open"
 
 
 @pytest.mark.parametrize("control", ["forced_open", "metrics_only", "automatic"])

@@ -12,6 +12,7 @@ from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.stores.base import Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import snapshot_of
+from tests.support.sites import eventually
 
 
 class RememberingStore(RedisStore):
@@ -49,27 +50,32 @@ def test_a_breaker_that_comes_into_use_is_asked_for_alone(store, breakers):
     assert store.asked == [["a"], ["b"], ["c"]]
 
 
-@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
-def test_after_the_interval_all_are_asked_for_in_one_round_trip(store, breakers):
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
+def test_all_breakers_in_use_are_asked_for_in_one_round_trip(store, breakers):
     use(breakers)
-    breakers[0].engine.interval = 0.0  # as if it had passed
-    use(breakers[:1])
-    assert store.asked[3:] == [["a", "b", "c"]]
+    assert eventually(lambda: sorted(store.asked[-1]) == ["a", "b", "c"])
 
 
-@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
 def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, breakers, monkeypatch):
+    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.5)
     calls = [breaker(lambda: None) for breaker in breakers]
-    for call in calls:
-        call()
-    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.05)
-    until = time.monotonic() + 0.1
+    until = time.monotonic() + 1.5
     while time.monotonic() < until:
         for call in calls:
             call()
-    breakers[0].engine.interval = 0.0
-    use(breakers[:1])
-    assert store.asked[-1] == ["a", "b", "c"]
+        time.sleep(0.001)
+    assert sorted(store.asked[-1]) == ["a", "b", "c"]
+
+
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
+def test_nothing_is_asked_for_breakers_that_are_not_in_use(store, breakers, monkeypatch):
+    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.1)
+    use(breakers)
+    time.sleep(0.5)
+    asked = len(store.asked)
+    time.sleep(0.5)
+    assert len(store.asked) == asked
 
 
 def test_blocks_of_several_breakers_may_end_in_any_order(breakers):

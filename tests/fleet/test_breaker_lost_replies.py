@@ -54,7 +54,7 @@ def moves() -> list[tuple[str, str, str]]:
 
 
 def is_back(process: CircuitBreaker) -> bool:
-    return process.engine.access.stand_in is None
+    return process.engine.reporter.stand_in is None
 
 
 def process(**policy: Any) -> CircuitBreaker:

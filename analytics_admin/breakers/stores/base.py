@@ -172,6 +172,12 @@ class BreakerStore(Protocol):
     def repair(self) -> None:
         """Replace what lists the breakers, where it raises DamagedList, by what can be found."""
 
+    def connect(self) -> None:
+        """Make sure that there is a connection, before there is anything to lose."""
+
+    def renew(self) -> None:
+        """Close the connections, so that the next request finds the server anew."""
+
     def check_writable(self) -> None:
         """Write a key that is never read, to check that the store accepts writes."""
 

@@ -37,7 +37,7 @@ class MemoryStore:
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
-        self._stands_in = False
+        self.stands_in = False
 
     @classmethod
     def standing_in(
@@ -50,7 +50,7 @@ class MemoryStore:
         store = cls(clock)
         store._records.update(snapshots)
         store._seen.update(dict.fromkeys(snapshots, clock()))
-        store._stands_in = True
+        store.stands_in = True
         return store
 
     def after_fork(self) -> None:
@@ -146,6 +146,12 @@ class MemoryStore:
     def repair(self) -> None:
         return None
 
+    def connect(self) -> None:
+        return None
+
+    def renew(self) -> None:
+        return None
+
     def check_writable(self) -> None:
         return None
 
@@ -178,11 +184,11 @@ class MemoryStore:
             return None
         if report.policy_text is not None:
             self._seen[report.name] = now
-            if not self._stands_in:  # no operator sees the history of a stand-in
+            if not self.stands_in:  # no operator sees the history of a stand-in
                 self._histories[report.name].add_policy(report.policy_text, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
-        if (counted or results.rejected) and not self._stands_in:
+        if (counted or results.rejected) and not self.stands_in:
             self._histories[report.name].add(results, now, counted=counted)
         if counted:
             current = self._records[report.name] = _counted(current, results, now)
@@ -209,11 +215,11 @@ class MemoryStore:
             new = replace(current, permits=move.new.permits)
         else:
             new = replace(move.new, entered_at=now)
-            if self._stands_in:
+            if self.stands_in:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new
         self._seen.setdefault(move.name, now)
-        if current is not None and move.cause and not self._stands_in:
+        if current is not None and move.cause and not self.stands_in:
             self._record(move, current, now)
         return MoveOutcome(won=True, now=now, snapshot=new)
 
@@ -240,12 +246,17 @@ def _counts(current: Snapshot, results: Results) -> bool:
 
 
 def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
-    failures = results.all_failures
     if current.last_failure_at > now:  # the clock was set back
         current = replace(current, last_failure_at=0.0)
     return replace(
         current,
         consecutive_failures=count_consecutive_failures(current, results),
-        last_failure_at=now if failures else current.last_failure_at,
+        last_failure_at=_last_failure_at(current, results, now),
         counts=current.counts + results.counts,
     )
+
+
+def _last_failure_at(current: Snapshot, results: Results, now: float) -> float:
+    if not results.all_failures:
+        return current.last_failure_at
+    return max(current.last_failure_at, min(results.newest_failure_at or now, now))

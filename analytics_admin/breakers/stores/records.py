@@ -57,7 +57,7 @@ _RECORD = re.compile(
 
 _RESULTS = (
     *("successes", "newest_success_at", "slow_successes"),
-    *("failures", "slow_failures", "rejected"),
+    *("failures", "slow_failures", "ended_failures", "newest_failure_at", "rejected"),
 )
 
 

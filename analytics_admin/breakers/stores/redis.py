@@ -222,6 +222,14 @@ class RedisStore:
             yield key[len(prefix) :]
 
     @translate_errors
+    def connect(self) -> None:
+        pool = self._client.connection_pool
+        pool.release(pool.get_connection())
+
+    def renew(self) -> None:
+        self._client.connection_pool.disconnect()
+
+    @translate_errors
     def check_writable(self) -> None:
         self._client.set(f"{self._base}:probe", 1, ex=60)
         self._run(*self._adding([]))

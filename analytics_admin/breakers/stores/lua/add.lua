@@ -3,7 +3,7 @@
 -- if it has a policy.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
 -- policy; note; generation; results {successes [second, number], newest_success_at, slow_successes,
--- failures, slow_failures, rejected}.
+-- failures, slow_failures, ended_failures, newest_failure_at, rejected}.
 local NOTHING = {}
 local NO_CELLS = {}
 
@@ -38,8 +38,11 @@ local function count(keys, report)
       if last_failure > tonumber(now) then last_failure = 0 end -- the clock was set back
       local newest = results.newest_success_at or 0
       if successes > 0 and newest > last_failure then record.r = 0 end
-      record.r = record.r + failed
-      if failed > 0 then record.l = now end
+      record.r = record.r + failed - (results.ended_failures or 0)
+      if failed > 0 then
+        local newest_failure = results.newest_failure_at or tonumber(now)
+        record.l = string.format('%.6f', math.max(last_failure, math.min(newest_failure, now)))
+      end
       record.c, record.f, record.o = record.c + successes + failed, record.f + failed, record.o + slow
       row[1] = encode(record)
       changes = {'record', row[1]}

@@ -1,0 +1,268 @@
+"""The thread of a process that alone talks to the breakers' store, and the store's loss and return.
+
+Callers append to memory and ring. While the store is lost, and in a process that can have no
+thread, callers use a store in their own thread: see ``local_store``.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from analytics_admin.breakers.bell import Bell
+from analytics_admin.breakers.local_state import LocalState
+from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.memory import MemoryStore
+from analytics_admin.stores import latency
+
+logger = logging.getLogger("analytics_admin.breakers")
+
+FIRST_RETRY_SECONDS = 0.2
+"""Wait before the first look for a lost store; each further one is longer."""
+LOG_EVERY_SECONDS = 60.0
+THREAD_NAME = "circuit breakers"
+FOREVER = float("inf")
+
+
+class Wish(Enum):
+    """What a request asks for."""
+
+    LOOK = 1  # read the breaker
+    PERMIT = 2  # let a probe pass
+    RETURN = 3  # take a probe's permit back
+    FLUSH = 4  # report everything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """A caller's request, answered in ``answer`` unless the caller has cancelled that."""
+
+    wish: Wish
+    state: LocalState | None = None
+    generation: str = ""
+    answer: "Future[Any]" = field(default_factory=Future)
+
+    def give(self, answer: Any) -> bool:
+        """Return whether the caller still waits for it."""
+        if not self.answer.set_running_or_notify_cancel():
+            return False
+        self.answer.set_result(answer)
+        return True
+
+    def refuse(self, error: StoreUnavailable) -> None:
+        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(error)
+
+
+class Reporter:
+    """The thread, its bell, and the store as this process finds it.
+
+    ``turn`` does what is due and what is requested, and returns the seconds until something is due
+    again. ``stand_in`` makes the store in memory with which the process goes on alone.
+    ``store_changed`` receives the reason when the store is lost, and None when it is back.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], BreakerStore],
+        *,
+        turn: Callable[[BreakerStore, list[Request]], float],
+        stand_in: Callable[[], MemoryStore],
+        retry_interval: Callable[[], float],
+        store_changed: Callable[[str | None], None],
+    ) -> None:
+        self._connect = connect
+        self._turn = turn
+        self._make_stand_in = stand_in
+        self._retry_interval = retry_interval
+        self._store_changed = store_changed
+        self.stand_in: MemoryStore | None = None
+        self._shared: BreakerStore | None = None
+        self._begin_afresh()
+
+    def _begin_afresh(self) -> None:
+        self._lock = threading.RLock()
+        self._bell = Bell()
+        self._requests: deque[Request] = deque()
+        self._thread: threading.Thread | None = None
+        self._asked_at: float | None = None
+        self._retry_at, self._retries = 0.0, 0
+        self._logged_at = float("-inf")
+        self.is_threadless = False
+
+    @property
+    def uses_callers(self) -> bool:
+        """Whether callers use a store in their own thread."""
+        has_memory = isinstance(self._shared, MemoryStore)
+        return self.stand_in is not None or self.is_threadless or has_memory
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the store has owed an answer for longer than a caller waits for it."""
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > latency.MAX_WAIT_SECONDS
+
+    def is_current(self, store: BreakerStore) -> bool:
+        """Return whether answers of this store still count."""
+        return store is (self.stand_in or self._shared)
+
+    def local_store(self) -> BreakerStore | None:
+        """Return the store that callers use in their own thread; None: they use the reporter."""
+        if self.stand_in is not None:
+            self.ring()
+            if self.is_threadless:
+                self._look_for_store()
+            return self.stand_in or self.local_store()
+        if self._shared is None:
+            try:
+                self._shared = self._connect()
+            except StoreUnavailable as error:
+                return self.lose(error)
+        if self.is_threadless or isinstance(self._shared, MemoryStore):
+            return self._shared
+        return None
+
+    def ask(self, request: Request) -> Request:
+        """Have the reporter answer the request soon."""
+        self._requests.append(request)
+        self.ring()
+        return request
+
+    def ring(self) -> None:
+        """Have the reporter look for what is to be done. Never waits; signal handlers may ring."""
+        if self._thread is None:
+            self._start()
+        self._bell.ring()
+
+    def lose(self, error: StoreUnavailable) -> MemoryStore:
+        """Go on in memory from the last readings; the first to notice reports the loss."""
+        with self._lock:
+            if self.stand_in is not None:
+                return self.stand_in
+            stand_in = self.stand_in = self._make_stand_in()
+            self._retries = 0
+            self._plan_retry()
+        # At the end of a process it is nobody's concern, and the log may be closed already.
+        is_ending = not threading.main_thread().is_alive()
+        logger.log(
+            logging.DEBUG if is_ending else logging.ERROR,
+            "circuit breakers: %s; each process goes on alone, from the last known state",
+            error.reason,
+        )
+        self._store_changed(error.reason)
+        self._refuse_all(error)
+        self.ring()
+        return stand_in
+
+    def reconnect(self) -> None:
+        """Forget the store; its settings have changed."""
+        with self._lock:
+            bell, requests = self._bell, self._requests
+            self.stand_in = self._shared = None
+            self._begin_afresh()
+        bell.ring()
+        for request in requests:
+            request.answer.cancel()
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child, which has none of the parent's threads."""
+        self._begin_afresh()
+        for store in (self.stand_in, self._shared):
+            if isinstance(store, MemoryStore):
+                store.after_fork()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self.is_threadless:
+                return
+            thread = threading.Thread(
+                target=self._work, args=(self._bell,), name=THREAD_NAME, daemon=True
+            )
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had, or the interpreter is ending
+                self._thread = None
+                self.is_threadless = True
+
+    def _work(self, bell: Bell) -> None:
+        pause = 0.0
+        while True:
+            bell.wait(pause)
+            if bell is not self._bell:
+                return
+            try:
+                pause = self._do_turn()
+            # Nothing that goes wrong here may leave the process without a reporter.
+            except Exception as error:
+                pause = 1.0
+                self._refuse_all(StoreUnavailable(latency.NO_REPLY))
+                if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
+                    self._logged_at = time.monotonic()
+                    logger.exception("circuit breakers: internal error: %s", type(error).__name__)
+
+    def _do_turn(self) -> float:
+        if self.stand_in is not None:
+            self._look_for_store()
+            if self.stand_in is not None:
+                self._refuse_all(StoreUnavailable(latency.NO_REPLY))
+                return self._retry_at - time.monotonic()
+        store = self._shared
+        if store is None:
+            return FOREVER
+        requests = self._take_requests()
+        self._asked_at = time.monotonic()
+        try:
+            return self._turn(store, requests)
+        except StoreUnavailable as error:
+            for request in requests:
+                request.refuse(error)
+            if self.is_current(store):
+                self.lose(error)
+            return 0.0
+        finally:
+            self._asked_at = None
+
+    def _take_requests(self) -> list[Request]:
+        requests = []
+        with suppress(IndexError):
+            while True:
+                requests.append(self._requests.popleft())
+        return requests
+
+    def _refuse_all(self, error: StoreUnavailable) -> None:
+        for request in self._take_requests():
+            request.refuse(error)
+
+    def _plan_retry(self) -> None:
+        wait = min(FIRST_RETRY_SECONDS * 2**self._retries, self._retry_interval())
+        self._retries += 1
+        self._retry_at = time.monotonic() + wait * random.uniform(0.9, 1.0)
+
+    def _look_for_store(self) -> None:
+        """Return to the shared store, on new connections, once it accepts a write."""
+        with self._lock:
+            if self.stand_in is None or time.monotonic() < self._retry_at:
+                return
+            self._plan_retry()
+        stand_in = self.stand_in
+        try:
+            if self._shared is None:
+                self._shared = self._connect()
+            self._shared.renew()
+            self._shared.check_writable()
+        except StoreUnavailable:
+            return
+        with self._lock:
+            if self.stand_in is not stand_in:
+                return
+            self.stand_in = None
+        logger.warning("circuit breakers: the store is back and its state applies")
+        self._store_changed(None)
