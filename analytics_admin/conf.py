@@ -27,6 +27,8 @@ class AppSettings:
     """Policy options of every breaker; code and BREAKERS override them."""
     sync_interval: float = 0.25
     """Seconds between a process's exchanges with the breakers' store."""
+    store_timeout: float = 1.0
+    """Seconds that the breakers' store may take for an answer before it counts as lost."""
     store_retry_interval: float = 5.0
     """Seconds between attempts to reconnect to a lost store."""
     retire_breakers_after: timedelta | float | None = timedelta(days=30)

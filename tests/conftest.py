@@ -128,7 +128,6 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
         monkeypatch.setattr(latency, "MAX_WAIT_SECONDS", 10.0)
         monkeypatch.setattr(latency, "SLOW_ANSWER_SECONDS", 10.0)
-        monkeypatch.setattr(runtime, "CALL_TIMEOUT_SECONDS", 10.0)
         monkeypatch.setattr(cache_client, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr(
             "analytics_admin.services.search_cache.queries.MAX_STATISTICS_WAIT_SECONDS", 10.0
@@ -137,7 +136,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     if not request.node.get_closest_marker("counting"):
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
-        _report_before_going_on(monkeypatch)
+        request.getfixturevalue("reported_before_going_on")
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
@@ -145,7 +144,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     search_cache.reconnect()
 
 
-def _report_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def reported_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the store what a call counted, and receivers what it changed, when the call returns."""
 
     def settled(method: Callable[..., None]) -> Callable[..., None]:

@@ -5,6 +5,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, cast
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
@@ -51,6 +53,7 @@ class Engine:
             connect,
             turn=self._turn,
             stand_in=self._make_stand_in,
+            timeout=lambda: app_settings().store_timeout,
             retry_interval=lambda: app_settings().store_retry_interval,
             store_changed=self._store_changed,
         )
@@ -92,8 +95,8 @@ class Engine:
         """Return the breaker, at most SYNC_INTERVAL old unless the store is lost or slow."""
         if (store := self.reporter.local_store()) is not None:
             self._refresh(store, state)
-        elif not state.is_followed:
-            self._wait(self._follow(state))
+        elif (look := self._look(state)) is not None:
+            self._wait_for_look(state, look)
         return state.current or NO_SNAPSHOT
 
     def display_state(self, state: LocalState) -> str:
@@ -114,10 +117,8 @@ class Engine:
         if (store := self.reporter.local_store()) is not None:
             return self._admit_in(store, state)
         waits = asyncio._get_running_loop() is None
-        if not state.is_followed:
-            look = self._follow(state)
-            if waits:
-                self._wait(look)
+        if (look := self._look(state)) is not None and waits:
+            self._wait_for_look(state, look)
         if (spare := state.take_spare(time.monotonic())) is not None:
             return spare
         snapshot, decision = self._decide(state)
@@ -136,8 +137,10 @@ class Engine:
         """Do what ``admit`` does, waiting for the store without blocking the event loop."""
         if (store := self.reporter.local_store()) is not None:
             return self._admit_in(store, state)
-        if not state.is_followed:
-            await self._await(self._follow(state))
+        if (look := self._look(state)) is not None:
+            with suppress(TimeoutError, StoreUnavailable):
+                reading = asyncio.shield(asyncio.wrap_future(look))
+                await asyncio.wait_for(reading, self._patience(state))
         if (spare := state.take_spare(time.monotonic())) is not None:
             return spare
         snapshot, decision = self._decide(state)
@@ -243,12 +246,32 @@ class Engine:
 
     # What callers ask of the reporter.
 
-    def _follow(self, state: LocalState) -> Request:
-        """Keep the breaker up to date from now on; return the request that reads it."""
-        state.used_at = time.monotonic()
-        state.is_followed = True
-        self._followed[state.name] = state
-        return self.reporter.ask(Request(wish=Wish.LOOK, state=state))
+    def _look(self, state: LocalState) -> "Future[Any] | None":
+        """Return what is done once the breaker has been read; None if it has been.
+
+        From then on the breaker is kept up to date. All callers wait for the same reading.
+        """
+        look = state.look
+        if not state.is_followed:
+            request = Request(wish=Wish.LOOK, state=state)
+            look = state.look = request.answer
+            state.used_at = state.look_at = time.monotonic()
+            state.is_followed = True
+            self._followed[state.name] = state
+            self.reporter.ask(request)
+        elif look is not None and look.done():
+            look = state.look = None
+        return look
+
+    def _wait_for_look(self, state: LocalState, look: "Future[Any]") -> None:
+        with suppress(TimeoutError, CancelledError, StoreUnavailable):
+            look.result(timeout=self._patience(state))
+
+    def _patience(self, state: LocalState) -> float:
+        """Return the seconds for which a caller waits: all together not longer than one alone."""
+        if self.reporter.is_silent:
+            return 0.0
+        return max(0.0, state.look_at + latency.MAX_WAIT_SECONDS - time.monotonic())
 
     def _ask_for_permit(self, state: LocalState) -> Request:
         return self.reporter.ask(Request(wish=Wish.PERMIT, state=state))
@@ -374,6 +397,7 @@ class Engine:
         for state in list(self._states.values()):
             if reason is None:
                 state.forget_pending()  # counted while the store was lost
+                state.settle()
             state.expire()
         self._announce(StoreChange(reason=reason))
 

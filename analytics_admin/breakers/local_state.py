@@ -3,9 +3,10 @@
 import math
 import threading
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
 from analytics_admin.breakers.state import (
@@ -124,6 +125,8 @@ class LocalState:
         "ahead",
         "counter",
         "is_followed",
+        "look",
+        "look_at",
         "name",
         "newest_success",
         "offset",
@@ -150,6 +153,9 @@ class LocalState:
         self.used_at = NEVER
         self.is_followed = False
         """Whether the process keeps it up to date without being asked."""
+        self.look: Future[Any] | None = None
+        """Done once the first reading is there; None afterwards."""
+        self.look_at = NEVER
         self.spare_permit: tuple[Snapshot, float] | None = None
         self.passes_until = NEVER
         self.newest_success = NEVER
@@ -350,6 +356,7 @@ class LocalState:
         self._lock = threading.RLock()
         self.forget_pending()
         self.is_followed, self.passes_until, self.spare_permit = False, NEVER, None
+        self.look = None
 
     def _fold(self) -> None:
         """Add the outcomes to the sums of their generations, without those that are over."""

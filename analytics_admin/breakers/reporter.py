@@ -24,8 +24,13 @@ from analytics_admin.stores import latency
 
 logger = logging.getLogger("analytics_admin.breakers")
 
+SECOND_TRY_SECONDS = 0.1
+"""Wait before a store that could not be reached is tried once more; then it is lost."""
 FIRST_RETRY_SECONDS = 0.2
 """Wait before the first look for a lost store; each further one is longer."""
+HUNG_SECONDS = 0.3
+"""An answer that is overdue for longer than the store's time-out, by this much as callers see it
+happen, will not come: the reporter itself is stuck, as in the look-up of a host name."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -75,10 +80,12 @@ class Reporter:
         *,
         turn: Callable[[BreakerStore, list[Request]], float],
         stand_in: Callable[[], MemoryStore],
+        timeout: Callable[[], float],
         retry_interval: Callable[[], float],
         store_changed: Callable[[str | None], None],
     ) -> None:
         self._connect = connect
+        self._timeout = timeout
         self._turn = turn
         self._make_stand_in = stand_in
         self._retry_interval = retry_interval
@@ -93,6 +100,8 @@ class Reporter:
         self._requests: deque[Request] = deque()
         self._thread: threading.Thread | None = None
         self._asked_at: float | None = None
+        self._overdue: tuple[float, float] | None = None
+        self._failed_to_connect = False
         self._retry_at, self._retries = 0.0, 0
         self._logged_at = float("-inf")
         self.is_threadless = False
@@ -121,12 +130,15 @@ class Reporter:
                 self._look_for_store()
             return self.stand_in or self.local_store()
         if self._shared is None:
-            try:
-                self._shared = self._connect()
-            except StoreUnavailable as error:
-                return self.lose(error)
+            with self._lock:
+                try:
+                    self._shared = self._shared or self._connect()
+                except StoreUnavailable as error:
+                    return self.lose(error)
         if self.is_threadless or isinstance(self._shared, MemoryStore):
             return self._shared
+        if self._asked_at is not None and self._is_hung():
+            return self.lose(StoreUnavailable(latency.NO_REPLY))
         return None
 
     def ask(self, request: Request) -> Request:
@@ -217,9 +229,12 @@ class Reporter:
         store = self._shared
         if store is None:
             return FOREVER
-        requests = self._take_requests()
+        requests: list[Request] = []
         self._asked_at = time.monotonic()
         try:
+            if not self._is_connected(store):
+                return SECOND_TRY_SECONDS
+            requests = self._take_requests()
             return self._turn(store, requests)
         except StoreUnavailable as error:
             for request in requests:
@@ -229,6 +244,30 @@ class Reporter:
             return 0.0
         finally:
             self._asked_at = None
+
+    def _is_connected(self, store: BreakerStore) -> bool:
+        """Return whether the store can be reached; raise StoreUnavailable the second time."""
+        try:
+            store.connect()
+        except StoreUnavailable:
+            failed_before, self._failed_to_connect = self._failed_to_connect, True
+            if failed_before:
+                raise
+            return False
+        self._failed_to_connect = False
+        return True
+
+    def _is_hung(self) -> bool:
+        """Return whether the reporter is stuck in a request.
+
+        A process that stood still sees a late answer, too: it has to be overdue while callers run.
+        """
+        asked_at, now = self._asked_at, time.monotonic()
+        if asked_at is None or now - asked_at < self._timeout() + HUNG_SECONDS:
+            return False
+        if self._overdue is None or self._overdue[0] != asked_at:
+            self._overdue = asked_at, now
+        return now - self._overdue[1] > HUNG_SECONDS
 
     def _take_requests(self) -> list[Request]:
         requests = []

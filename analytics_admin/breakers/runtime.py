@@ -32,7 +32,6 @@ from analytics_admin.stores.client import is_local_memory
 
 logger = logging.getLogger("analytics_admin.breakers")
 
-CALL_TIMEOUT_SECONDS = 0.1
 OPERATOR_TIMEOUT_SECONDS = 0.5
 MAX_NAMES_LISTED = 20
 MAX_READ_AT_ONCE = 100
@@ -61,8 +60,9 @@ def _store(alias: str, timeout: float) -> BreakerStore:
 
 
 def call_store() -> BreakerStore:
-    """Return the store for protected calls, with a short time-out."""
-    return _store(app_settings().breaker_cache, CALL_TIMEOUT_SECONDS)
+    """Return the store for protected calls."""
+    settings = app_settings()
+    return _store(settings.breaker_cache, settings.store_timeout)
 
 
 def operator_store() -> BreakerStore:

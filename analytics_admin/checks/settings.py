@@ -202,6 +202,7 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "BREAKERS": _breakers,
     "BREAKER_DEFAULTS": _mapping,
     "SYNC_INTERVAL": _seconds,
+    "STORE_TIMEOUT": partial(_seconds, least=0.05, most=60),
     "STORE_RETRY_INTERVAL": _seconds,
     "RETIRE_BREAKERS_AFTER": _lifetime,
     "KEEP_EXCEPTION_TEXTS": _boolean,

@@ -167,6 +167,7 @@ def test_a_breaker_opens_for_its_process_before_the_store_knows(site, held):
     held.set()
     store.before = lambda: None
     assert eventually(lambda: shared_state("at-once") == "open")
+    assert eventually(lambda: site.events)
     assert [(event.to_state, event.cause) for event in site.events] == [
         ("open", "consecutive_failures")
     ]

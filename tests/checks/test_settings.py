@@ -99,6 +99,8 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
     ("key", "value", "bound"),
     [
         ("STORE_RETRY_INTERVAL", 0, "more than 0 seconds"),
+        ("STORE_TIMEOUT", 0.01, "0.05 to 60 seconds"),
+        ("STORE_TIMEOUT", 61, "0.05 to 60 seconds"),
         ("SYNC_INTERVAL", 0, "more than 0 seconds"),
         ("SEARCH_CACHE_LEASE", 0, "more than 0 seconds"),
         ("SEARCH_CACHE_LEASE", 0.0004, "0.01 to 3600 seconds"),

@@ -19,6 +19,9 @@ from tests.support.sites import eventually
 NAME = "lost-replies"
 
 
+pytestmark = pytest.mark.usefixtures("reported_before_going_on")
+
+
 @pytest.fixture
 def proxy(settings: Any) -> Iterator[Proxy]:
     """Put the breakers' store behind a proxy, for protected calls and for the tests' own look."""

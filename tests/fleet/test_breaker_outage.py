@@ -56,14 +56,16 @@ def test_tasks_wait_briefly_and_the_event_loop_not_at_all(fault):
 
 @each(NOTICED)
 def test_the_loss_is_told_once(fault):
+    """Once by each engine that notices: each other breaker of the process has one of its own."""
     news = account_of(fault).news_of_loss
     assert [line for line in news["logged"] if line.startswith("ERROR")] == news["logged"]
-    assert len(news["logged"]) == len(news["store_changes"]) == 1
-    assert news["store_changes"][0] in news["logged"][0]
+    assert 1 <= len(news["logged"]) == len(news["store_changes"]) <= 1 + len(outage.OTHERS)
+    for logged, reason in zip(sorted(news["logged"]), sorted(news["store_changes"]), strict=True):
+        assert reason in logged
 
 
 @each([fault for fault in FAULTS if not fault.noticed])
-def test_an_emptied_store_is_no_loss(fault):
+def test_an_emptied_or_slow_store_is_no_loss(fault):
     news = account_of(fault).news_of_loss
     assert news == {"logged": [], "store_changes": [], "transitions": []}
 
@@ -86,13 +88,17 @@ def test_the_shared_state_counts_when_the_store_is_back(fault):
     seen = account_of(fault)
     assert seen.came_back
     was_reset = fault.emptied or seen.act == "done"
-    assert seen.states_after == ("closed", "closed" if was_reset else "open")
+    is_closed = fault.noticed or was_reset  # what a process opened alone counts no more
+    assert seen.states_after == (
+        "closed" if is_closed else "open",
+        "closed" if was_reset else "open",
+    )
 
 
 def test_a_store_that_answers_but_takes_no_writes_is_not_back(scene):
     ask = scene.worker.ask
     scene.server.stop()
-    ask(outage.fail, "search")
+    ask(outage.call_until_noticed, 5.0)
     scene.server.start()
     scene.admin.replicaof("127.0.0.1", 1)
     time.sleep(3 * outage.RETRY)
@@ -115,7 +121,7 @@ def test_twenty_outages_leave_no_thread_and_no_connection(scene):
 def test_a_process_forked_in_an_outage_goes_on_and_comes_back_by_itself(scene):
     scene.server.freeze()
     time.sleep(2 * outage.SYNC)
-    scene.worker.ask(outage.call_until_noticed, 2.0)
+    scene.worker.ask(outage.call_until_noticed, 5.0)
     child = scene.worker.ask(outage.fork_and_call)
     scene.server.thaw()
     assert child["states"] == ("open", "open")
@@ -144,7 +150,7 @@ def test_the_end_of_a_process_is_not_delayed(scene, begin: Callable[[Scene], Non
     begin(scene)
     if noticed:
         time.sleep(2 * outage.SYNC)
-        scene.worker.ask(outage.call_until_noticed, 2.0)
+        scene.worker.ask(outage.call_until_noticed, 5.0)
     else:
         scene.worker.ask(outage.count_successes, 3)
     assert seconds_to_leave(scene) < usual + 0.5

@@ -41,12 +41,13 @@ class Scene:
     def crowd(self) -> None:
         """Take every connection that the server allows."""
         self.configure(maxclients=MAX_CLIENTS)
-        self.proxy.cut_all()
-        time.sleep(0.05)
-        for _ in range(MAX_CLIENTS):
-            guest = socket.socket(socket.AF_UNIX)
-            guest.connect(self.server.socket_path)
-            self._crowd.append(guest)
+        for _ in range(5):  # the process comes back within a moment: it must find no place
+            self.proxy.cut_all()
+            time.sleep(0.01)
+            for _ in range(MAX_CLIENTS):
+                guest = socket.socket(socket.AF_UNIX)
+                guest.connect(self.server.socket_path)
+                self._crowd.append(guest)
 
     def disperse(self) -> None:
         for guest in self._crowd:
@@ -70,6 +71,7 @@ class Fault:
 
 def _late(milliseconds: int) -> Fault:
     return Fault(
+        noticed=False,
         name=f"replies late by {milliseconds} ms",
         begin=lambda scene: setattr(scene.proxy, "delay", milliseconds / 1000),
         end=lambda scene: scene.proxy.heal(),
@@ -196,7 +198,7 @@ def suffer(fault: Fault) -> Account:
         fault.begin(scene)
         seen = Account()
         time.sleep(2 * outage.SYNC)
-        seen.calls = ask(outage.call_until_noticed, 2.0 if fault.noticed else 0.5)
+        seen.calls = ask(outage.call_until_noticed, 5.0 if fault.noticed else 0.5)
         seen.news_of_loss = ask(outage.news)
         seen.by_threads = ask(outage.call_from_threads)
         seen.failures_by_threads = ask(outage.fail_from_threads)

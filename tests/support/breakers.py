@@ -10,8 +10,8 @@ from unittest.mock import patch
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime
-from analytics_admin.breakers.reporter import THREAD_NAME as REPORTER
 from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.reporter import THREAD_NAME as REPORTER
 from analytics_admin.breakers.state import Snapshot
 
 _engines: list[Engine] = []

@@ -84,12 +84,18 @@ def set_up_site(*, patient: bool = False) -> None:
 
 
 def _wait_for_the_store() -> None:
-    from analytics_admin.breakers import runtime
     from analytics_admin.caching import client
     from analytics_admin.stores import latency
 
-    latency.MAX_WAIT_SECONDS = latency.SLOW_ANSWER_SECONDS = 10.0
-    runtime.CALL_TIMEOUT_SECONDS = client.REPLY_TIMEOUT = 10.0
+    latency.MAX_WAIT_SECONDS = latency.SLOW_ANSWER_SECONDS = client.REPLY_TIMEOUT = 10.0
+
+
+def _let_the_store_know() -> None:
+    """Wait until the store has what the task counted, and receivers what it changed."""
+    from analytics_admin.breakers import runtime
+
+    runtime.engine.settle(PATIENCE)
+    runtime.announcer.drain(PATIENCE)
 
 
 def sleep_until(instant: float) -> None:
@@ -108,6 +114,9 @@ def _work(commands: Connection, together: Barrier, patient: bool) -> None:
         try:
             if at_once:
                 together.wait(PATIENCE)
-            commands.send((True, task(*arguments)))
+            answer = task(*arguments)
+            if patient:
+                _let_the_store_know()
+            commands.send((True, answer))
         except BaseException:
             commands.send((False, traceback.format_exc()))
