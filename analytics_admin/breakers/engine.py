@@ -180,7 +180,7 @@ class Engine:
             except StoreUnavailable as error:
                 self.reporter.lose(error)
         else:
-            self.reporter.ask(
+            self.reporter.submit(
                 Request(wish=Wish.RETURN, state=state, generation=admitted.generation)
             )
 
@@ -196,7 +196,7 @@ class Engine:
             if store is self.reporter.stand_in:
                 return False
             return self._synchronise_in(store, self._recent())
-        request = self.reporter.ask(Request(wish=Wish.FLUSH))
+        request = self.reporter.submit(Request(wish=Wish.FLUSH))
         return self._wait(request, timeout) is True
 
     def after_fork(self) -> None:
@@ -258,7 +258,7 @@ class Engine:
             state.used_at = state.look_at = time.monotonic()
             state.is_followed = True
             self._followed[state.name] = state
-            self.reporter.ask(request)
+            self.reporter.submit(request)
         elif look is not None and look.done():
             look = state.look = None
         return look
@@ -274,7 +274,7 @@ class Engine:
         return max(0.0, state.look_at + latency.MAX_WAIT_SECONDS - time.monotonic())
 
     def _ask_for_permit(self, state: LocalState) -> Request:
-        return self.reporter.ask(Request(wish=Wish.PERMIT, state=state))
+        return self.reporter.submit(Request(wish=Wish.PERMIT, state=state))
 
     def _wait(self, request: Request, timeout: float | None = None) -> Any:
         """Return the answer; None if the store is silent, or lost meanwhile."""

@@ -141,7 +141,7 @@ class Reporter:
             return self.lose(StoreUnavailable(latency.NO_REPLY))
         return None
 
-    def ask(self, request: Request) -> Request:
+    def submit(self, request: Request) -> Request:
         """Have the reporter answer the request soon."""
         self._requests.append(request)
         self.ring()

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.cache import caches
 
 from analytics_admin.models import Operation
-from tests.support.breakers import trip
+from tests.support.breakers import rest_engines, trip
 
 CLEAR = "/api/v1/analytics/cache/clear"
 RESET = "/api/v1/analytics/circuit-breakers/reset"
@@ -40,6 +40,7 @@ def nothing_changes(*, rows: int = 0) -> Iterator[None]:
     """Fail when the block changes search cache or breakers, or writes other than so many rows."""
     caches["search"].set("kept", "value")
     trip("kept")
+    rest_engines()
     before = contents("search"), contents("breakers"), Operation.objects.count()
     yield
     assert contents("search") == before[0]

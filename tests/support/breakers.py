@@ -24,6 +24,13 @@ def reset_engines() -> None:
     _engines.clear()
 
 
+def rest_engines() -> None:
+    """Have no engine of this process write by itself, until a breaker is used again."""
+    for engine in (runtime.engine, *_engines):
+        engine.settle(10)
+        engine.reconnect()
+
+
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as another process has it: with an engine of its own."""
     engine = Engine(runtime.call_store, runtime.announce)

@@ -27,8 +27,8 @@ def a_busy_core() -> Iterator[None]:
 
 def test_it_counts_what_the_test_itself_waits_for() -> None:
     watch = Stopwatch()
-    time.sleep(0.1)
-    assert watch.seconds > 0.09
+    time.sleep(0.3)
+    assert watch.seconds > 0.2  # other threads of the process wait for a processor meanwhile
 
 
 @pytest.mark.usefixtures("a_busy_core")
