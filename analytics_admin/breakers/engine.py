@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
@@ -154,17 +155,21 @@ class Engine:
     def record(
         self,
         state: LocalState,
-        admitted: Snapshot,
+        generation: str,
         at: float,
         *,
         failed: bool = False,
         slow: bool = False,
+        ends_run: bool = True,
         note: FailureNote | None = None,
     ) -> None:
-        """Count the outcome of a call that ended at monotonic ``at``; never waits for the store."""
+        """Count the outcome of a call that ended at monotonic ``at``; never waits for the store.
+
+        ``ends_run``: a call that did not fail ends a run of failures.
+        """
         if _is_disabled(state):
             return
-        state.count(admitted.generation, at, failed=failed, slow=slow, note=note)
+        state.count(generation, at, failed=failed, slow=slow, ends_run=ends_run, note=note)
         if (store := self.reporter.local_store()) is not None:
             self._synchronise_in(store, [state])
             return
@@ -172,17 +177,15 @@ class Engine:
         self._urgent[state.name] = state
         self.reporter.ring()
 
-    def release(self, state: LocalState, admitted: Snapshot) -> None:
+    def release(self, state: LocalState, generation: str) -> None:
         """Return a probe's permit; never waits for the store."""
         if (store := self.reporter.local_store()) is not None:
             try:
-                self._sync.return_permit(store, state, admitted.generation)
+                self._sync.return_permit(store, state, generation)
             except StoreUnavailable as error:
                 self.reporter.lose(error)
         else:
-            self.reporter.submit(
-                Request(wish=Wish.RETURN, state=state, generation=admitted.generation)
-            )
+            self.reporter.submit(Request(wish=Wish.RETURN, state=state, generation=generation))
 
     def flush(self) -> None:
         """Report what the store does not have yet; for the end of a process."""
@@ -281,19 +284,38 @@ class Engine:
         limit = latency.MAX_WAIT_SECONDS if timeout is None else timeout
         try:
             return request.answer.result(timeout=0 if self.reporter.is_silent else limit)
-        except TimeoutError:
-            if request.answer.cancel():
-                return None
-            return request.answer.result(timeout=limit)
         except StoreUnavailable:
+            return None
+        except BaseException as error:
+            self._abandon(request)
+            if not isinstance(error, TimeoutError | CancelledError):  # a signal's handler raised
+                raise
             return None
 
     async def _await(self, request: Request) -> Any:
         limit = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
+        answer = asyncio.shield(asyncio.wrap_future(request.answer))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(request.answer), limit)
-        except (TimeoutError, StoreUnavailable):
+            return await asyncio.wait_for(answer, limit)
+        except StoreUnavailable:
             return None
+        except BaseException as error:
+            self._abandon(request)
+            if not isinstance(error, TimeoutError):  # cancelled, or closed
+                raise
+            return None
+
+    def _abandon(self, request: Request) -> None:
+        """Give back what comes for a caller that has left."""
+        if not request.answer.cancel():
+            request.answer.add_done_callback(partial(self._give_back, request))
+
+    def _give_back(self, request: Request, answer: "Future[Any]") -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        permit = answer.result()
+        if isinstance(permit, Snapshot) and not _is_no_probe(permit) and request.state is not None:
+            self.release(request.state, permit.generation)
 
     def _decide(self, state: LocalState) -> tuple[Snapshot, Admission]:
         state.used_at = now = time.monotonic()

@@ -78,7 +78,7 @@ class _Sums:
     failed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FAILURE_TIMES))
     note: FailureNote | None = None
 
-    def add(self, outcome: Outcome, second: int) -> None:
+    def add(self, outcome: Outcome, now: float) -> None:
         _, at, failed, slow, note = outcome
         if failed:
             self.failed_at.append(at)
@@ -88,6 +88,7 @@ class _Sums:
         elif slow:
             self.slow_successes += 1
         else:
+            second = int(now)
             self.successes[second] = self.successes.get(second, 0) + 1
 
     @property
@@ -99,8 +100,8 @@ class _Sums:
         )
 
     def ended_by(self, success: float) -> int:
-        """Return how many of the failures are not later than the success."""
-        run = sum(at > success for at in self.failed_at)
+        """Return how many of the failures are earlier than the success."""
+        run = sum(at >= success for at in self.failed_at)
         return max(0, min(self.failures + self.slow_failures, len(self.failed_at)) - run)
 
 
@@ -269,11 +270,18 @@ class LocalState:
             self.newest_success = max(self.newest_success, at)
 
     def count(
-        self, generation: str, at: float, *, failed: bool, slow: bool, note: FailureNote | None
+        self,
+        generation: str,
+        at: float,
+        *,
+        failed: bool,
+        slow: bool,
+        ends_run: bool,
+        note: FailureNote | None,
     ) -> None:
         """Count any other outcome. Costs memory per breaker, not per call; never waits."""
         if not failed:
-            self.newest_success = max(self.newest_success, at)
+            self.newest_success = max(self.newest_success, at if ends_run else NEVER)
         elif self.newest_success > self._failed_at:
             self._failed_at, self._run = at, 1
         else:
@@ -368,7 +376,7 @@ class LocalState:
             generation = outcome[0] or self.counter.generation
             if generation in known:
                 sums = self._sums.setdefault(generation, _Sums())
-                sums.add(outcome, int(self.store_time(outcome[1])))
+                sums.add(outcome, self.store_time(outcome[1]))
 
     def _results(self, batches: dict[int, int], sums: _Sums | None) -> Results:
         rejected = self.rejections.take()
@@ -377,12 +385,11 @@ class LocalState:
         sums = sums or _Sums()
         for second, number in sums.successes.items():
             batches[second] = batches.get(second, 0) + number
-        has_success = batches or sums.slow_successes
-        newest = self.newest_success if has_success else NEVER
+        newest = self.newest_success if batches or sums.slow_successes else NEVER
         failed_at = sums.failed_at[-1] if sums.failed_at else NEVER
         return Results(
             successes=tuple(sorted(batches.items())),
-            newest_success_at=self.store_time(newest) if has_success else 0.0,
+            newest_success_at=self.store_time(newest) if newest > NEVER else 0.0,
             slow_successes=sums.slow_successes,
             failures=sums.failures,
             slow_failures=sums.slow_failures,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from analytics_admin.breakers.containment import contain
 from analytics_admin.breakers.history import note_failure
 from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
-from analytics_admin.breakers.local_state import LocalState, SuccessCounter
+from analytics_admin.breakers.local_state import SuccessCounter
 from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
 from analytics_admin.breakers.state import Snapshot, State
 

@@ -15,7 +15,7 @@ from analytics_admin.breakers.engine import Engine
 from tests.support.simulation import SimulatedSite, simulated_site
 
 NAME = "search"
-METHODS = ["local_state", "admit", "aadmit", "record", "arecord", "release", "arelease", "post"]
+METHODS = ["local_state", "admit", "aadmit", "record", "release"]
 
 
 class EngineError(Exception):

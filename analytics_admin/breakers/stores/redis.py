@@ -226,11 +226,6 @@ class RedisStore:
         pool = self._client.connection_pool
         pool.release(pool.get_connection())
 
-    @translate_errors
-    def connect(self) -> None:
-        pool = self._client.connection_pool
-        pool.release(pool.get_connection())
-
     def renew(self) -> None:
         self._client.connection_pool.disconnect()
 
