@@ -5,8 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, cast
 
@@ -139,9 +138,7 @@ class Engine:
         if (store := self.reporter.local_store()) is not None:
             return self._admit_in(store, state)
         if (look := self._look(state)) is not None:
-            with suppress(TimeoutError, StoreUnavailable):
-                reading = asyncio.shield(asyncio.wrap_future(look))
-                await asyncio.wait_for(reading, self._patience(state))
+            await asyncio.wait([asyncio.wrap_future(look)], timeout=self._patience(state))
         if (spare := state.take_spare(time.monotonic())) is not None:
             return spare
         snapshot, decision = self._decide(state)
@@ -267,8 +264,7 @@ class Engine:
         return look
 
     def _wait_for_look(self, state: LocalState, look: "Future[Any]") -> None:
-        with suppress(TimeoutError, CancelledError, StoreUnavailable):
-            look.result(timeout=self._patience(state))
+        wait([look], timeout=self._patience(state))
 
     def _patience(self, state: LocalState) -> float:
         """Return the seconds for which a caller waits: all together not longer than one alone."""
@@ -279,31 +275,35 @@ class Engine:
     def _ask_for_permit(self, state: LocalState) -> Request:
         return self.reporter.submit(Request(wish=Wish.PERMIT, state=state))
 
+    # A TimeoutError may be the caller's own time limit, raised by a signal's handler in the middle
+    # of a wait: these waits end without one.
+
     def _wait(self, request: Request, timeout: float | None = None) -> Any:
         """Return the answer; None if the store is silent, or lost meanwhile."""
         limit = latency.MAX_WAIT_SECONDS if timeout is None else timeout
         try:
-            return request.answer.result(timeout=0 if self.reporter.is_silent else limit)
-        except StoreUnavailable:
-            return None
-        except BaseException as error:
+            wait([request.answer], timeout=0 if self.reporter.is_silent else limit)
+            return self._take(request)
+        except BaseException:
             self._abandon(request)
-            if not isinstance(error, TimeoutError | CancelledError):  # a signal's handler raised
-                raise
-            return None
+            raise
 
     async def _await(self, request: Request) -> Any:
         limit = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
-        answer = asyncio.shield(asyncio.wrap_future(request.answer))
         try:
-            return await asyncio.wait_for(answer, limit)
-        except StoreUnavailable:
-            return None
-        except BaseException as error:
+            await asyncio.wait([asyncio.wrap_future(request.answer)], timeout=limit)
+            return self._take(request)
+        except BaseException:  # cancelled, or closed
             self._abandon(request)
-            if not isinstance(error, TimeoutError):  # cancelled, or closed
-                raise
-            return None
+            raise
+
+    def _take(self, request: Request) -> Any:
+        answer = request.answer
+        if not answer.done():
+            self._abandon(request)
+        elif not answer.cancelled():
+            return answer.result()
+        return None
 
     def _abandon(self, request: Request) -> None:
         """Give back what comes for a caller that has left."""
@@ -311,9 +311,7 @@ class Engine:
             request.answer.add_done_callback(partial(self._give_back, request))
 
     def _give_back(self, request: Request, answer: "Future[Any]") -> None:
-        if answer.cancelled() or answer.exception() is not None:
-            return
-        permit = answer.result()
+        permit = None if answer.cancelled() else answer.result()
         if isinstance(permit, Snapshot) and not _is_no_probe(permit) and request.state is not None:
             self.release(request.state, permit.generation)
 

@@ -61,9 +61,10 @@ class Request:
         self.answer.set_result(answer)
         return True
 
-    def refuse(self, error: StoreUnavailable) -> None:
-        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
-            self.answer.set_exception(error)
+    def refuse(self) -> None:
+        """Answer None, unless it is answered: there is no store to ask."""
+        if not self.answer.done():
+            self.give(None)
 
 
 class Reporter:
@@ -169,7 +170,7 @@ class Reporter:
             error.reason,
         )
         self._store_changed(error.reason)
-        self._refuse_all(error)
+        self._refuse_all()
         self.ring()
         return stand_in
 
@@ -215,7 +216,7 @@ class Reporter:
             # Nothing that goes wrong here may leave the process without a reporter.
             except Exception as error:
                 pause = 1.0
-                self._refuse_all(StoreUnavailable(latency.NO_REPLY))
+                self._refuse_all()
                 if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
                     self._logged_at = time.monotonic()
                     logger.exception("circuit breakers: internal error: %s", type(error).__name__)
@@ -224,7 +225,7 @@ class Reporter:
         if self.stand_in is not None:
             self._look_for_store()
             if self.stand_in is not None:
-                self._refuse_all(StoreUnavailable(latency.NO_REPLY))
+                self._refuse_all()
                 return self._retry_at - time.monotonic()
         store = self._shared
         if store is None:
@@ -237,13 +238,13 @@ class Reporter:
             requests = self._take_requests()
             return self._turn(store, requests)
         except StoreUnavailable as error:
-            for request in requests:
-                request.refuse(error)
             if self.is_current(store):
                 self.lose(error)
             return 0.0
         finally:
             self._asked_at = None
+            for request in requests:
+                request.refuse()
 
     def _is_connected(self, store: BreakerStore) -> bool:
         """Return whether the store can be reached; raise StoreUnavailable the second time."""
@@ -276,9 +277,9 @@ class Reporter:
                 requests.append(self._requests.popleft())
         return requests
 
-    def _refuse_all(self, error: StoreUnavailable) -> None:
+    def _refuse_all(self) -> None:
         for request in self._take_requests():
-            request.refuse(error)
+            request.refuse()
 
     def _plan_retry(self) -> None:
         wait = min(FIRST_RETRY_SECONDS * 2**self._retries, self._retry_interval())

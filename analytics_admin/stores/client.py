@@ -65,6 +65,7 @@ _REASONS = {
 # Errors for which the driver has no class of their own.
 _REASONS_BY_TEXT = {
     "ACL failure in script": Message(_("the store's user lacks a permission that this needs")),
+    "READONLY": Message(_("the store is a read-only replica")),
     "MISCONF": Message(_("the store cannot write its data to disk")),
     "MASTERDOWN": Message(_("the store is a replica that has lost its primary")),
     "is busy running": Message(_("the store is busy with a script")),

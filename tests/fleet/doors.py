@@ -101,7 +101,7 @@ class Command:
         with pytest.MonkeyPatch.context() as patch:  # as manage.py would find it
             for name, value in deployment.environment.items():
                 patch.setitem(os.environ, name, value)
-            self._crew = Crew(1)
+            self._crew = Crew(1, settles=False)
         (self.worker,) = self._crew.workers
         assert self._run("circuit_breakers", "--json").outcome == DONE
 

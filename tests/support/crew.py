@@ -18,9 +18,9 @@ PATIENCE = 30.0
 class Worker:
     """One process of the site, with the site's own settings and the tests' store."""
 
-    def __init__(self, together: Barrier, *, patient: bool) -> None:
+    def __init__(self, together: Barrier, *, patient: bool, settles: bool) -> None:
         self._end, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=_work, args=(theirs, together, patient))
+        self.process = spawn.Process(target=_work, args=(theirs, together, patient, settles))
         self.process.start()
         theirs.close()
 
@@ -53,11 +53,17 @@ class Worker:
 
 
 class Crew:
-    """Several workers. ``patient`` ones take no busy machine for a store that is away."""
+    """Several workers. ``patient`` ones take no busy machine for a store that is away.
 
-    def __init__(self, number: int, *, patient: bool = True) -> None:
+    By default a task ends when the store has what it counted.
+    """
+
+    def __init__(self, number: int, *, patient: bool = True, settles: bool = True) -> None:
         self._together = spawn.Barrier(number)  # is gone for the workers too once it is let go
-        self.workers = [Worker(self._together, patient=patient) for _ in range(number)]
+        self.workers = [
+            Worker(self._together, patient=patient, settles=patient and settles)
+            for _ in range(number)
+        ]
 
     def __enter__(self) -> "Crew":
         return self
@@ -104,7 +110,7 @@ def sleep_until(instant: float) -> None:
         time.sleep(left)
 
 
-def _work(commands: Connection, together: Barrier, patient: bool) -> None:
+def _work(commands: Connection, together: Barrier, patient: bool, settles: bool) -> None:
     set_up_site(patient=patient)
     while True:
         try:
@@ -115,7 +121,7 @@ def _work(commands: Connection, together: Barrier, patient: bool) -> None:
             if at_once:
                 together.wait(PATIENCE)
             answer = task(*arguments)
-            if patient:
+            if settles:
                 _let_the_store_know()
             commands.send((True, answer))
         except BaseException:
