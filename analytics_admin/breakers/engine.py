@@ -97,6 +97,7 @@ class Engine:
             self._refresh(store, state)
         elif (look := self._look(state)) is not None:
             self._wait_for_look(state, look)
+        state.used_at = time.monotonic()
         return state.current or NO_SNAPSHOT
 
     def display_state(self, state: LocalState) -> str:

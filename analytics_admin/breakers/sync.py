@@ -76,13 +76,20 @@ class StoreSync:
         """
         holds = {state.name: self._recent_hold(state) for state in states}
         due = {state.name for state in states if self._policy_is_due(state)}
+        read_before = {state.name: state.read_at for state in states}
         reading = store.add([state.report(with_policy=state.name in due) for state in states])
         for state in states:
             self._apply(store, state, reading.snapshots[state.name], reading.now)
             self._note_policy_report(state, reading, reported=state.name in due)
         if not self._is_current(store):
             return
-        missing = [state for state in states if reading.snapshots[state.name] is None]
+        missing = [
+            state
+            for state in states
+            # A name that nobody uses any more stays forgotten.
+            if reading.snapshots[state.name] is None
+            and state.last_used_at() >= read_before[state.name]
+        ]
         self._register(store, missing, holds)
         self._make_due_transitions(store, states)
         self._confirm_changes(store)

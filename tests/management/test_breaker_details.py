@@ -162,7 +162,7 @@ def test_foreign_words_are_shown_as_text_and_do_not_steer_the_terminal(
     assert not {letter for letter in out if not letter.isprintable()} - {"\n"}
     if columns == "400" or stdout is StringIO:
         assert out.count(SPELT_OUT) == 2  # the failure's text and the hold's reason
-        assert r"[bold]Evil\x1b[2J\nError" in out
+        assert "[bold]Evil?[2J?Error" in out
         assert r"mal\x1b[2Jlory[/]" in out
     assert sum(line.startswith("name ") for line in out.splitlines()) <= 1
 

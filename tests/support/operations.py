@@ -9,7 +9,7 @@ from django.test import Client
 
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache, describe_breaker, list_breakers
-from tests.support.breakers import trip
+from tests.support.breakers import rest_engines, trip
 from tests.support.routes import API, example
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -24,6 +24,7 @@ BODIES = {
 def stage() -> Any:
     """Have something that each act would change; return the id of an operation on record."""
     Operation.objects.all().delete()
+    rest_engines()  # none is to bring back what it knows
     caches["default"].client.get_client(write=True).flushall()
     caches["search"].set("query", "answer")
     clear_search_cache(actor=Actor.system("stage"), mode="soft")
