@@ -66,9 +66,13 @@ class Permit:
         self.release()
 
     def _end(self, end: "_End", error: BaseException | None = None) -> None:
-        admitted, self._admitted = self._admitted, None
-        if admitted is not None:  # the first report
+        if (admitted := self._take()) is not None:
             contain(self._breaker.name, None, self._report, admitted, end, error)
+
+    def _take(self) -> Admitted | None:
+        """Return what admitted the call, at the first report alone."""
+        admitted, self._admitted = self._admitted, None
+        return admitted
 
     def _report(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
         engine, state, ended = self._breaker.engine, self._breaker.used_state(), clock()
