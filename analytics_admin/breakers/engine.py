@@ -9,10 +9,10 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, cast
 
-from analytics_admin.breakers.local_state import NEVER, LocalState
+from analytics_admin.breakers.local_state import NEVER, LocalState, Outcome
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
-from analytics_admin.breakers.state import Control, FailureNote, Snapshot, StateChange, StoreChange
+from analytics_admin.breakers.state import Control, Snapshot, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -46,6 +46,7 @@ class Engine:
         self._states: dict[str, LocalState] = {}
         self._followed: dict[str, LocalState] = {}
         self._urgent: dict[str, LocalState] = {}
+        self._runs_due: dict[str, float] = {}
         self._announce = announce
         self._lock = threading.RLock()
         self._all_synchronised_at = NEVER
@@ -83,7 +84,7 @@ class Engine:
         """Forget the store and everything read from it; the settings have changed."""
         self.reporter.reconnect()
         with self._lock:
-            for known in (self._states, self._followed, self._urgent):
+            for known in (self._states, self._followed, self._urgent, self._runs_due):
                 known.clear()
 
     def expire(self, name: str) -> None:
@@ -138,7 +139,7 @@ class Engine:
         """Do what ``admit`` does, waiting for the store without blocking the event loop."""
         if (store := self.reporter.local_store()) is not None:
             return self._admit_in(store, state)
-        if (look := self._look(state)) is not None:
+        if (look := self._look(state)) is not None and not look.done():
             await asyncio.wait([asyncio.wrap_future(look)], timeout=self._patience(state))
         if (spare := state.take_spare(time.monotonic())) is not None:
             return spare
@@ -150,28 +151,15 @@ class Engine:
             return self.admit(state)
         return cast("Snapshot | None", answer)
 
-    def record(
-        self,
-        state: LocalState,
-        generation: str,
-        at: float,
-        *,
-        failed: bool = False,
-        slow: bool = False,
-        ends_run: bool = True,
-        note: FailureNote | None = None,
-    ) -> None:
-        """Count the outcome of a call that ended at monotonic ``at``; never waits for the store.
-
-        ``ends_run``: a call that did not fail ends a run of failures.
-        """
+    def record(self, state: LocalState, outcome: Outcome) -> None:
+        """Count the outcome of a call; never waits for the store."""
         if _is_disabled(state):
             return
-        state.count(generation, at, failed=failed, slow=slow, ends_run=ends_run, note=note)
+        state.count(outcome)
+        state.judge(outcome.ended, random.random())
         if (store := self.reporter.local_store()) is not None:
             self._synchronise_in(store, [state])
             return
-        state.judge(at, random.random())
         self._urgent[state.name] = state
         self.reporter.ring()
 
@@ -203,7 +191,7 @@ class Engine:
     def after_fork(self) -> None:
         """Drop what the parent reports, and what only its threads could finish."""
         self._lock = threading.RLock()
-        self._followed, self._urgent = {}, {}
+        self._followed, self._urgent, self._runs_due = {}, {}, {}
         for state in list(self._states.values()):
             state.after_fork()
         self.reporter.after_fork()
@@ -292,7 +280,8 @@ class Engine:
     async def _await(self, request: Request) -> Any:
         limit = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
         try:
-            await asyncio.wait([asyncio.wrap_future(request.answer)], timeout=limit)
+            if not request.answer.done():
+                await asyncio.wait([asyncio.wrap_future(request.answer)], timeout=limit)
             return self._take(request)
         except BaseException:  # cancelled, or closed
             self._abandon(request)
@@ -334,10 +323,12 @@ class Engine:
         """Report, read and answer; return the seconds until the next round."""
         if states := self._due(requests):
             self._sync.synchronise(store, list(states.values()))
+            self._note_runs(states)
         self._answer(store, requests)
         if not self._followed and not self._return_spares(store):
             return FOREVER
-        return self._all_synchronised_at + self.interval - time.monotonic()
+        due = self._all_synchronised_at + self.interval
+        return min([due, *self._runs_due.values()]) - time.monotonic()
 
     def _due(self, requests: list[Request]) -> dict[str, LocalState]:
         """Return by name the breakers to synchronise now."""
@@ -345,6 +336,10 @@ class Engine:
         while self._urgent:
             name, state = self._urgent.popitem()
             states[name] = state
+        for name, at in list(self._runs_due.items()):
+            if at <= time.monotonic():
+                del self._runs_due[name]
+                states[name] = self._states[name]
         if any(request.wish is Wish.FLUSH for request in requests):
             states |= {state.name: state for state in self._recent()}
         now = time.monotonic()
@@ -352,6 +347,14 @@ class Engine:
             self._all_synchronised_at = now
             states |= self._in_use(now)
         return states
+
+    def _note_runs(self, states: dict[str, LocalState]) -> None:
+        """Note when the runs that have reached their threshold are to be judged."""
+        for name, state in states.items():
+            if (wait := self._sync.seconds_to_settle(state)) is not None:
+                self._runs_due[name] = time.monotonic() + wait
+            else:
+                self._runs_due.pop(name, None)
 
     def _answer(self, store: BreakerStore, requests: list[Request]) -> None:
         waiting: dict[str, list[Request]] = {}
@@ -415,6 +418,7 @@ class Engine:
 
     def _store_changed(self, reason: str | None) -> None:
         self._followed.clear()
+        self._runs_due.clear()
         for state in list(self._states.values()):
             if reason is None:
                 state.forget_pending()  # counted while the store was lost

@@ -5,12 +5,13 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
 from analytics_admin.breakers.state import (
     NO_COUNTS,
+    RUN_TIMES,
     Control,
     Counts,
     FailureNote,
@@ -61,9 +62,17 @@ def _new_counter(generation: str, second: int) -> SuccessCounter:
     return counter
 
 
-Outcome = tuple[str, float, bool, bool, FailureNote | None]
-"""One call that is not a quick success: its generation, when it ended (monotonic), whether it
-failed, whether it was slow, and a note of its failure."""
+class Outcome(NamedTuple):
+    """One call that has ended, but for a quick success; times are monotonic."""
+
+    generation: str
+    began: float
+    ended: float
+    failed: bool = False
+    slow: bool = False
+    ends_run: bool = True
+    """Whether a call that did not fail ends a run of failures."""
+    note: FailureNote | None = None
 
 
 @dataclass(slots=True)
@@ -79,13 +88,12 @@ class _Sums:
     note: FailureNote | None = None
 
     def add(self, outcome: Outcome, now: float) -> None:
-        _, at, failed, slow, note = outcome
-        if failed:
-            self.failed_at.append(at)
-            self.note = note
-            self.slow_failures += slow
-            self.failures += not slow
-        elif slow:
+        if outcome.failed:
+            self.failed_at.append(outcome.ended)
+            self.note = outcome.note
+            self.slow_failures += outcome.slow
+            self.failures += not outcome.slow
+        elif outcome.slow:
             self.slow_successes += 1
         else:
             second = int(now)
@@ -117,12 +125,15 @@ class LocalState:
     __slots__ = (
         "_failed_at",
         "_in_flight",
+        "_is_ordered",
         "_lock",
         "_old_counters",
         "_outcomes",
         "_read_now",
         "_run",
+        "_run_began",
         "_sums",
+        "_told_success",
         "ahead",
         "counter",
         "is_followed",
@@ -166,7 +177,10 @@ class LocalState:
         self._sums: dict[str, _Sums] = {}
         self._in_flight = NO_COUNTS
         self._failed_at = NEVER
-        self._run = 0
+        self._run: deque[float] = deque()
+        self._run_began = NEVER
+        self._is_ordered = False
+        self._told_success = NEVER
         self.rejections = _new_counter("", 0)
         self.policy = policy
         self.slow_after = float("inf")
@@ -175,6 +189,7 @@ class LocalState:
     def apply_policy(self, policy: BreakerPolicy) -> None:
         """Use this policy from now on."""
         self.policy = policy
+        self._run = deque(self._run, maxlen=policy.failure_threshold or 1)
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
@@ -227,6 +242,10 @@ class LocalState:
                 self.ahead = None
                 is_closed = snapshot is not None and snapshot.state is State.CLOSED
                 self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
+            if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
+                # A success in another process ends this one's run, too.
+                while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
+                    self._run.popleft()
             self._open_gate(at, lasts)
 
     def take_spare(self, at: float) -> Snapshot | None:
@@ -269,24 +288,19 @@ class LocalState:
             next(self.counter)
             self.newest_success = max(self.newest_success, at)
 
-    def count(
-        self,
-        generation: str,
-        at: float,
-        *,
-        failed: bool,
-        slow: bool,
-        ends_run: bool,
-        note: FailureNote | None,
-    ) -> None:
+    def count(self, outcome: Outcome) -> None:
         """Count any other outcome. Costs memory per breaker, not per call; never waits."""
-        if not failed:
-            self.newest_success = max(self.newest_success, at if ends_run else NEVER)
-        elif self.newest_success > self._failed_at:
-            self._failed_at, self._run = at, 1
-        else:
-            self._failed_at, self._run = at, self._run + 1
-        self._outcomes.append((generation, at, failed, slow, note))
+        if outcome.failed and outcome.generation in ("", self.counter.generation):
+            if not self._run or self.newest_success > self._failed_at:
+                self._run.clear()
+                self._run_began, self._is_ordered = outcome.ended, False
+            self._run.append(outcome.ended)
+            self._failed_at = outcome.ended
+            # Calls that were all in flight together met one fault, not so many.
+            self._is_ordered = self._is_ordered or outcome.began >= self._run_began
+        elif not outcome.failed and outcome.ends_run:
+            self.newest_success = max(self.newest_success, outcome.ended)
+        self._outcomes.append(outcome)
         if len(self._outcomes) > MAX_OUTCOMES and self._lock.acquire(blocking=False):
             try:
                 self._fold()
@@ -298,10 +312,10 @@ class LocalState:
 
         The store has the last word: see ``settle``. Rates are judged by the store's counts alone.
         """
-        snapshot, threshold = self.snapshot, self.policy.failure_threshold
+        snapshot = self.snapshot
         if snapshot is None or self.ahead is not None:
             return
-        if snapshot.state is State.CLOSED and (threshold is None or self._run < threshold):
+        if snapshot.state is State.CLOSED and not self.has_run:
             return
         with self._lock:
             if self.ahead is not None or self.snapshot is not snapshot:
@@ -310,7 +324,7 @@ class LocalState:
             sums = self._sums.get(snapshot.generation)
             counted = snapshot.counts + self._in_flight + (sums.counts if sums else NO_COUNTS)
             view = replace(
-                snapshot, consecutive_failures=self._run, counts=counted, window=NO_COUNTS
+                snapshot, consecutive_failures=len(self._run), counts=counted, window=NO_COUNTS
             )
             now = self.store_time(at)
             due = due_transition(view, self.policy, now, settling=math.inf, chance=chance)
@@ -319,6 +333,14 @@ class LocalState:
             self.ahead = replace(due, new=replace(due.new, entered_at=now))
             self._begin_generation(due.new.generation, int(now), adopts=False)
             self._open_gate(at, math.inf)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the failures of this process alone reach the threshold, one after the other."""
+        threshold = self.policy.failure_threshold
+        if threshold is None or len(self._run) < threshold:
+            return False
+        return self._is_ordered or threshold == 1
 
     def settle(self) -> None:
         """Drop the transition of this process alone: the store has another truth."""
@@ -343,6 +365,8 @@ class LocalState:
             del self._old_counters[:-2]
             results = self._results(batches, self._sums.pop(generation, None))
             self._in_flight = results.counts
+            if results.newest_success_at:
+                self._told_success = results.newest_success_at
             return Report(
                 name=self.name,
                 window=self.policy.window,
@@ -373,10 +397,10 @@ class LocalState:
             known.add(self.ahead.new.generation)
         for _ in range(len(self._outcomes)):
             outcome = self._outcomes.popleft()
-            generation = outcome[0] or self.counter.generation
+            generation = outcome.generation or self.counter.generation
             if generation in known:
                 sums = self._sums.setdefault(generation, _Sums())
-                sums.add(outcome, self.store_time(outcome[1]))
+                sums.add(outcome, self.store_time(outcome.ended))
 
     def _results(self, batches: dict[int, int], sums: _Sums | None) -> Results:
         rejected = self.rejections.take()
@@ -386,7 +410,7 @@ class LocalState:
         for second, number in sums.successes.items():
             batches[second] = batches.get(second, 0) + number
         newest = self.newest_success if batches or sums.slow_successes else NEVER
-        failed_at = sums.failed_at[-1] if sums.failed_at else NEVER
+        last = islice(sums.failed_at, max(0, len(sums.failed_at) - RUN_TIMES), None)
         return Results(
             successes=tuple(sorted(batches.items())),
             newest_success_at=self.store_time(newest) if newest > NEVER else 0.0,
@@ -394,7 +418,7 @@ class LocalState:
             failures=sums.failures,
             slow_failures=sums.slow_failures,
             ended_failures=sums.ended_by(newest),
-            newest_failure_at=self.store_time(failed_at) if sums.failed_at else 0.0,
+            failed_at=tuple(map(self.store_time, last)),
             rejected=rejected,
             note=sums.note,
         )
@@ -410,7 +434,7 @@ class LocalState:
             for counter in (*self._old_counters, self.counter):
                 counter.generation = generation
             return
-        self._run = 0
+        self._run.clear()
         kept = {generation}
         if self.snapshot is not None:
             kept.add(self.snapshot.generation)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from analytics_admin.breakers.containment import contain
 from analytics_admin.breakers.history import note_failure
 from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
-from analytics_admin.breakers.local_state import SuccessCounter
+from analytics_admin.breakers.local_state import Outcome, SuccessCounter
 from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
 from analytics_admin.breakers.state import Snapshot, State
 
@@ -76,8 +76,8 @@ class Permit:
 
     def _report(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
         engine, state, ended = self._breaker.engine, self._breaker.used_state(), clock()
-        generation = admitted.generation
-        is_slow = ended - self._began > state.slow_after
+        generation, began = admitted.generation, self._began
+        is_slow = ended - began > state.slow_after
         if error is not None:
             end = _end_by_error(state.policy, error, is_slow=is_slow)
         if end is _End.RELEASE:
@@ -85,11 +85,13 @@ class Permit:
                 engine.release(state, generation)
         elif end is _End.FAILURE:
             note = note_failure(error, with_text=engine.keeps_texts)
-            engine.record(state, generation, ended, failed=True, slow=is_slow, note=note)
-        elif end is _End.CANCELLED:  # ends no run of failures: the backend has not answered
-            engine.record(state, generation, ended, slow=True, ends_run=False)
+            failed = Outcome(generation, began, ended, failed=True, slow=is_slow, note=note)
+            engine.record(state, failed)
+        elif end is _End.CANCELLED:  # the backend has not answered
+            cancelled = Outcome(generation, began, ended, slow=True, ends_run=False)
+            engine.record(state, cancelled)
         elif is_slow or is_probe(admitted):
-            engine.record(state, generation, ended, slow=is_slow)
+            engine.record(state, Outcome(generation, began, ended, slow=is_slow))
         else:
             state.count_success(generation, ended)
 

@@ -71,6 +71,10 @@ class Counts:
 NO_COUNTS = Counts()
 
 
+RUN_TIMES = 20
+"""Times kept of the failures of a run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A breaker as the store holds it at one instant.
@@ -90,6 +94,10 @@ class Snapshot:
     permits: int = 0
     """Probe permits granted in this half-open round."""
     consecutive_failures: int = 0
+    run_times: tuple[float, ...] = ()
+    """Store times of the last RUN_TIMES of the consecutive failures, oldest first."""
+    last_success_at: float = 0.0
+    """Store time of the newest success that ended a run or forbade one to begin."""
     last_failure_at: float = 0.0
     counts: Counts = NO_COUNTS
     """All calls of this generation."""
@@ -125,7 +133,8 @@ class Results:
     slow_failures: int = 0
     ended_failures: int = 0
     """How many of the failures the newest success came after: they are part of no run."""
-    newest_failure_at: float = 0.0
+    failed_at: tuple[float, ...] = ()
+    """Times of the last failures, RUN_TIMES at most, oldest first."""
     rejected: int = 0
     note: FailureNote | None = None
     """Of the last failure."""

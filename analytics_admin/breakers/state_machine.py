@@ -10,6 +10,7 @@ from enum import Enum
 
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import (
+    RUN_TIMES,
     Control,
     Counts,
     Hold,
@@ -189,21 +190,29 @@ def return_permit(snapshot: Snapshot) -> Snapshot:
 
 
 def due_transition(
-    snapshot: Snapshot, policy: BreakerPolicy, now: float, *, settling: float, chance: float = 0.5
+    snapshot: Snapshot,
+    policy: BreakerPolicy,
+    now: float,
+    *,
+    settling: float,
+    settle: float = 0.0,
+    chance: float = 0.5,
 ) -> Transition | None:
     """Return the transition that the counts require, or None.
 
     A failure is reported at once, a success later. So the rates of a generation younger than
     ``settling`` seconds are evaluated with the successes that other processes may not have reported
     yet; 0: all results are reported. ``chance`` (0 to 1) selects the wait within its random spread.
+
+    A run of failures counts ``settle`` seconds after it has reached the threshold: until then
+    another process may report a success that came between them.
     """
-    age = now - snapshot.entered_at
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
             return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
-        return _shadow_opening(snapshot, policy, age, settling)
+        return _shadow_opening(snapshot, policy, now, settling, settle)
     if snapshot.state is State.CLOSED:
-        cause = _trip_cause(snapshot, policy, age, settling)
+        cause = _trip_cause(snapshot, policy, now, settling, settle)
         return _opening(snapshot, policy, cause, chance) if cause else None
     if snapshot.state is State.HALF_OPEN:
         cause = _probe_cause(snapshot.counts, policy)
@@ -265,15 +274,51 @@ def _after_hold(snapshot: Snapshot) -> Snapshot:
     )
 
 
-def count_consecutive_failures(snapshot: Snapshot, results: Results) -> int:
-    """Return the number of consecutive failures after these results.
+def count_run(snapshot: Snapshot, results: Results, now: float = math.inf) -> Snapshot:
+    """Return the snapshot with its consecutive failures after these results.
 
-    A batch of successes ends the run only if its newest is later than the last counted failure:
-    results of different processes have no other order.
+    Results of different processes are ordered by their times, whenever they are reported: a success
+    takes the failures before it out of the run. At the same instant, successes came first. Times
+    are whole microseconds since the generation began, and not ahead of ``now``.
     """
-    ended = results.all_successes and results.newest_success_at > snapshot.last_failure_at
-    run = results.all_failures - results.ended_failures
-    return (0 if ended else snapshot.consecutive_failures) + run
+    began = snapshot.entered_at
+
+    def since(at: float) -> int:
+        return max(0, math.floor((min(at, now) - began) * 1e6 + 0.5))
+
+    success = since(snapshot.last_success_at) if snapshot.last_success_at else 0
+    newest_success = results.newest_success_at if results.all_successes else 0.0
+    if newest_success:
+        success = max(success, since(newest_success))
+    kept = [since(at) for at in snapshot.run_times]
+    run = [at for at in kept if at >= success]
+    # Of a long run, only the last times are kept: the others count while none of these goes.
+    earlier = snapshot.consecutive_failures - len(kept)
+    if len(run) < len(kept) or newest_success > snapshot.last_failure_at:
+        earlier = 0
+    failed = results.all_failures - results.ended_failures
+    failed_at = results.failed_at or (now,) * min(results.all_failures, RUN_TIMES)
+    own = failed_at[-failed:] if failed else ()
+    earlier += failed - len(own)
+    run = sorted([*run, *(at for at in map(since, own) if at >= success)])
+    newest = min(failed_at[-1], now) if results.all_failures else 0.0
+    return replace(
+        snapshot,
+        consecutive_failures=earlier + len(run),
+        run_times=tuple(began + at / 1e6 for at in run[-RUN_TIMES:]),
+        last_success_at=began + success / 1e6 if success else 0.0,
+        last_failure_at=max(snapshot.last_failure_at, newest),
+    )
+
+
+def run_reached_at(snapshot: Snapshot, limit: int) -> float | None:
+    """Return the store time at which the run reached so many failures; None: it did not."""
+    run, times = snapshot.consecutive_failures, snapshot.run_times
+    if run < limit:
+        return None
+    if not times:
+        return snapshot.last_failure_at
+    return times[min(max(0, limit - 1 - (run - len(times))), len(times) - 1)]
 
 
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
@@ -290,10 +335,11 @@ def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
 
 
 def _trip_cause(
-    snapshot: Snapshot, policy: BreakerPolicy, age: float, settling: float
+    snapshot: Snapshot, policy: BreakerPolicy, now: float, settling: float, settle: float
 ) -> str | None:
-    limit = policy.failure_threshold
-    if limit is not None and snapshot.consecutive_failures >= limit:
+    age, limit = now - snapshot.entered_at, policy.failure_threshold
+    reached_at = None if limit is None else run_reached_at(snapshot, limit)
+    if reached_at is not None and now - reached_at >= settle:
         return CONSECUTIVE_FAILURES
     if policy.window is None or snapshot.window.calls < policy.calls_needed:
         return None
@@ -346,7 +392,7 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
 
 
 def _shadow_opening(
-    snapshot: Snapshot, policy: BreakerPolicy, age: float, settling: float
+    snapshot: Snapshot, policy: BreakerPolicy, now: float, settling: float, settle: float
 ) -> Transition | None:
     """Return the mark that METRICS_ONLY kept the breaker from opening: a permit, once per hold.
 
@@ -356,7 +402,7 @@ def _shadow_opening(
         return None
     if snapshot.hold.control is not Control.METRICS_ONLY:
         return None
-    cause = _trip_cause(snapshot, policy, age, settling)
+    cause = _trip_cause(snapshot, policy, now, settling, settle)
     return Transition(new=replace(snapshot, permits=1), cause=cause) if cause else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.state import Hold, Snapshot, StateChange, Transition
+from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, Transition
 from analytics_admin.breakers.state_machine import (
     HOLD_OVER,
     WAIT_OVER,
@@ -17,6 +17,7 @@ from analytics_admin.breakers.state_machine import (
     grant_permit,
     new_record,
     return_permit,
+    run_reached_at,
 )
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
@@ -39,6 +40,8 @@ REGISTRATION_RETRY_SECONDS = 60.0
 """Interval at which a process tries again to register a name beyond MAX_NAMES, and says so."""
 NO_SNAPSHOT = Snapshot(generation="")
 """The snapshot before the first reading: calls pass, and count from closed."""
+SETTLE_SECONDS = 0.05
+"""Time that a report takes on its way, beyond the interval at which processes report successes."""
 MAX_ATTEMPTS = 20
 """Times that a move is tried again because another process was faster."""
 
@@ -197,7 +200,7 @@ class StoreSync:
         for _ in range(MAX_ATTEMPTS):
             if not self._is_current(store):
                 return  # a reading of another store is no reason to change this one
-            due = [(state, it) for state in states if (it := self._due(state)) is not None]
+            due = [(state, it) for state in states if (it := self._due(store, state)) is not None]
             if not due:
                 return
             outcomes = self._move(store, due)
@@ -205,7 +208,7 @@ class StoreSync:
         for state in states:
             state.settle()
 
-    def _due(self, state: LocalState) -> Transition | None:
+    def _due(self, store: BreakerStore, state: LocalState) -> Transition | None:
         snapshot, ahead = state.snapshot, state.ahead
         if snapshot is None or ahead is not None:
             return ahead
@@ -214,8 +217,24 @@ class StoreSync:
             state.policy,
             state.store_time(time.monotonic()),
             settling=SETTLING_INTERVALS * self._interval(),
+            settle=0.0 if state.has_run else self._settle(store),
             chance=random.random(),
         )
+
+    def seconds_to_settle(self, state: LocalState) -> float | None:
+        """Return when the breaker's run of failures is to be judged; None if there is none."""
+        snapshot, limit = state.snapshot, state.policy.failure_threshold
+        if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
+            return None
+        if (reached_at := run_reached_at(snapshot, limit)) is None:
+            return None
+        due = reached_at + self._interval() + SETTLE_SECONDS
+        return max(SETTLE_SECONDS, due - state.store_time(time.monotonic()))
+
+    def _settle(self, store: BreakerStore) -> float:
+        """Return the seconds in which other processes report what they have counted."""
+        interval = self._interval()
+        return interval + SETTLE_SECONDS if interval and is_shared(store) else 0.0
 
     def _move(
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]

@@ -1,5 +1,6 @@
 """Circuit breakers in memory: those of one process, or of a fleet of processes."""
 
+import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,6 @@ from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import (
     Control,
     Snapshot,
-    State,
     StateChange,
     StoreChange,
     Transition,
@@ -213,13 +213,20 @@ def engine_time(clock: SimulatedClock) -> Iterator[None]:
 class SimulatedEngine(Engine):
     """The engine of a process over a store in memory, in the threads of its callers alone.
 
-    ``in_step``: it synchronises at every call, and judges rates at once.
+    ``in_step``: it synchronises at every call, and judges everything at once. Otherwise it has a
+    reporter that takes no time; ``report`` does what is due.
     """
 
     def __init__(self, announce: Announce = runtime.announce, *, in_step: bool = True) -> None:
         super().__init__(lambda: self._store, self._announce_own)
         self._receive = announce
         self._in_step = in_step
+        self.due_at = math.inf
+        """When the reporter has something to do next (monotonic seconds)."""
+        self._is_reporting = False
+        if not in_step:
+            self.reporter.local_store = lambda: None  # type: ignore[method-assign]
+            self.reporter.ring = self.report  # type: ignore[method-assign]
 
     def begin(self, store: MemoryStore, *, is_alone: bool = False) -> None:
         """Start afresh with this store; ``is_alone``: no other process shares it."""
@@ -232,6 +239,18 @@ class SimulatedEngine(Engine):
         if self._in_step:
             self.interval = 0.0
         return state
+
+    def report(self) -> None:
+        """Do what the reporter's thread would."""
+        if self._is_reporting:
+            return
+        self._is_reporting = True
+        try:
+            self.reporter._shared = self._store
+            pause = self._turn(self._store, self.reporter._take_requests())
+            self.due_at = permit.clock() + max(0.0, pause)
+        finally:
+            self._is_reporting = False
 
     def _announce_own(self, event: StateChange | StoreChange) -> None:
         if self._is_alone and isinstance(event, StateChange):
@@ -257,6 +276,9 @@ def give_back_engine(used: SimulatedEngine) -> None:
 
 def _tripped(before: Snapshot, policy: BreakerPolicy) -> Transition:
     """Return the opening that a failure causes in the breaker, released from any hold."""
-    failed = replace(before, state=State.CLOSED, hold=None, consecutive_failures=1)
+    closed = new_record()
+    failed = replace(
+        closed, generation=before.generation, attempts=before.attempts, consecutive_failures=1
+    )
     strict = replace(policy, failure_threshold=1)
     return cast("Transition", due_transition(failed, strict, now=0.0, settling=0.0))  # it is due

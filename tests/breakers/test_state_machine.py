@@ -1,7 +1,9 @@
 """The rules of the state machine, one by one; time is an argument."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -13,7 +15,7 @@ from analytics_admin.breakers.state_machine import (
     Admission,
     admission,
     allow_probe,
-    count_consecutive_failures,
+    count_run,
     due_transition,
     first_generation,
     grant_permit,
@@ -23,6 +25,7 @@ from analytics_admin.breakers.state_machine import (
     reset,
     retry_after,
     return_permit,
+    run_reached_at,
 )
 
 POLICY = BreakerPolicy(
@@ -139,20 +142,64 @@ def test_reset_closes_from_every_state_in_a_new_generation(snapshot):
     assert after == Snapshot(generation=next_generation(snapshot.generation))
 
 
-def test_successes_before_a_failure_of_the_same_report_do_not_hide_it():
-    results = Results(failures=1, successes=((50, 5),), newest_success_at=50.0)
-    assert count_consecutive_failures(closed(2), results) == 1
+def run_of(*times: float, **fields: Any) -> Snapshot:
+    """Return a closed breaker with failures at these times."""
+    last = {"last_failure_at": times[-1]} if times else {}
+    return replace(closed(len(times)), run_times=times, **last, **fields)
 
 
-def test_a_success_no_later_than_the_last_failure_leaves_the_run_alone():
-    failed = replace(closed(2), last_failure_at=60.0)
-    assert (
-        count_consecutive_failures(failed, Results(successes=((60, 5),), newest_success_at=60.0))
-        == 2
+def after(snapshot: Snapshot, *, failed_at: Sequence[float] = (), success: float = 0.0) -> Snapshot:
+    successes = ((int(success), 1),) if success else ()
+    results = Results(
+        failures=len(failed_at),
+        failed_at=tuple(failed_at),
+        successes=successes,
+        newest_success_at=success,
     )
-    assert (
-        count_consecutive_failures(failed, Results(slow_successes=1, newest_success_at=60.1)) == 0
+    return count_run(snapshot, results)
+
+
+def test_a_success_takes_the_failures_before_it_out_of_the_run():
+    assert after(run_of(50, 60), success=70).consecutive_failures == 0
+    assert after(run_of(50, 60), success=55).consecutive_failures == 1
+    assert after(run_of(50, 60), success=40).consecutive_failures == 2
+
+
+def test_at_the_same_instant_the_success_came_first():
+    assert after(run_of(50, 60), success=60).consecutive_failures == 1
+
+
+def test_a_failure_reported_after_a_later_success_is_part_of_no_run():
+    assert after(after(run_of(), success=70), failed_at=[60, 80]).consecutive_failures == 1
+
+
+def test_failures_before_the_newest_success_of_their_own_report_count_for_no_run():
+    results = Results(
+        failures=3,
+        ended_failures=2,
+        failed_at=(1.0, 2.0, 4.0),
+        successes=((3, 1),),
+        newest_success_at=3.0,
     )
+    assert count_run(run_of(0.5), results).consecutive_failures == 1
+
+
+def test_of_a_long_run_only_the_last_times_are_kept_and_all_count():
+    snapshot = after(run_of(), failed_at=range(1, 16))
+    snapshot = after(snapshot, failed_at=range(16, 31))
+    assert snapshot.consecutive_failures == 30
+    assert snapshot.run_times == tuple(range(11, 31))
+    assert after(snapshot, success=5).consecutive_failures == 30
+    assert after(snapshot, success=25.5).consecutive_failures == 5
+
+
+def test_a_run_counts_once_other_processes_have_had_the_time_to_report():
+    policy = BreakerPolicy(failure_threshold=3)
+    snapshot = run_of(10.0, 11.0, 12.0, 12.5)
+    assert run_reached_at(snapshot, 3) == 12.0
+    for now, is_due in [(12.2, False), (12.29, False), (12.3, True)]:
+        due = due_transition(snapshot, policy, now, settling=0, settle=0.3)
+        assert (due is not None) is is_due
 
 
 RATES = BreakerPolicy(

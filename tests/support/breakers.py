@@ -27,8 +27,15 @@ def reset_engines() -> None:
 def rest_engines() -> None:
     """Have no engine of this process write by itself, until a breaker is used again."""
     for engine in (runtime.engine, *_engines):
-        engine.settle(10)
-        engine.reconnect()
+        rest(engine)
+
+
+def rest(engine: Engine) -> None:
+    engine.settle(10)
+    for state in list(engine._states.values()):
+        state.expire()  # the next call reads it, and has it kept up to date
+    engine._followed.clear()
+    engine.settle(10)
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:
@@ -43,6 +50,7 @@ def trip(name: str) -> CircuitBreaker:
     breaker = another(name, failure_threshold=1)
     breaker.acquire().fail()
     assert breaker.state == "open"
+    rest(breaker.engine)
     return breaker
 
 

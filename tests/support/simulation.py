@@ -11,13 +11,37 @@ from analytics_admin.testing.breakers import SimulatedEngine, engine_time
 from analytics_admin.testing.clock import SimulatedClock
 
 
+class FleetClock(SimulatedClock):
+    """A clock that moves from one reporter's next task to another's."""
+
+    def __init__(self, now: float, *, tick: float) -> None:
+        self.engines: list[SimulatedEngine] = []
+        self._now = now
+        super().__init__(now, tick=tick)
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, to: float) -> None:
+        while self.engines:
+            engine = min(self.engines, key=lambda engine: engine.due_at)
+            if (due_at := engine.due_at + self._ahead) > to:
+                break
+            self._now = max(self._now, due_at)
+            engine.report()
+        self._now = to
+
+
 class SimulatedSite:
     """One store and as many processes as are asked for; ``events`` is what they announced.
 
-    They synchronise by SYNC_INTERVAL, as a real fleet does.
+    They synchronise by SYNC_INTERVAL, as a real fleet does: when the clock moves, their reporters
+    do what is due.
     """
 
-    def __init__(self, clock: SimulatedClock) -> None:
+    def __init__(self, clock: "FleetClock") -> None:
         self.clock = clock
         self.store = MemoryStore(clock.time)
         self.events: list[Any] = []
@@ -26,13 +50,14 @@ class SimulatedSite:
         """Return the breaker as one more process holds it."""
         engine = SimulatedEngine(self.events.append, in_step=False)
         engine.begin(self.store)
+        self.clock.engines.append(engine)
         return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 
 @contextmanager
 def simulated_site() -> Iterator[SimulatedSite]:
     """Put the engine on simulated time, for every process of the site."""
-    clock = SimulatedClock(1_000_000.0, tick=0.0)
+    clock = FleetClock(1_000_000.0, tick=0.0)
     with engine_time(clock):
         yield SimulatedSite(clock)
 

@@ -9,7 +9,7 @@ from analytics_admin.breakers.runtime import operator_store
 
 PARTS = (
     *("generation", "state", "entered_at", "wait", "attempts", "permits", "run", "last_failure_at"),
-    *("calls", "failures", "slow", "control"),
+    *("calls", "failures", "slow", "control", "run_times"),
 )
 """Of a record, in the order in which they are stored."""
 

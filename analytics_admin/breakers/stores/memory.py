@@ -10,7 +10,7 @@ from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, Tran
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
-    count_consecutive_failures,
+    count_run,
     display_state,
     first_generation,
 )
@@ -247,16 +247,5 @@ def _counts(current: Snapshot, results: Results) -> bool:
 
 def _counted(current: Snapshot, results: Results, now: float) -> Snapshot:
     if current.last_failure_at > now:  # the clock was set back
-        current = replace(current, last_failure_at=0.0)
-    return replace(
-        current,
-        consecutive_failures=count_consecutive_failures(current, results),
-        last_failure_at=_last_failure_at(current, results, now),
-        counts=current.counts + results.counts,
-    )
-
-
-def _last_failure_at(current: Snapshot, results: Results, now: float) -> float:
-    if not results.all_failures:
-        return current.last_failure_at
-    return max(current.last_failure_at, min(results.newest_failure_at or now, now))
+        current = replace(current, last_failure_at=0.0, last_success_at=0.0, run_times=())
+    return replace(count_run(current, results, now), counts=current.counts + results.counts)

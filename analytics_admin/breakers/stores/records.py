@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 UNREADABLE = "damaged"
 """Generation of a record that cannot be read, so that a reset can replace it."""
-MAX_RECORD_BYTES = 512
+MAX_RECORD_BYTES = 1024
 MAX_HOLD_BYTES = 8192
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
@@ -51,13 +51,13 @@ _HOLDS = frozenset(Control) - {Control.AUTOMATIC}
 # The same as the pattern of record.lua: both must find the same records damaged.
 _RECORD = re.compile(
     rb"([!-~]{1,100}) ([!-~]+) ([!-~]+) ([!-~]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) "
-    rb"((?=[!-~]{1,20} )\d+\.?\d*) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([!-~]+)"
+    rb"((?=[!-~]{1,20} )\d+\.?\d*) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([!-~]+) ([\d,]+)"
 )
 
 
 _RESULTS = (
     *("successes", "newest_success_at", "slow_successes"),
-    *("failures", "slow_failures", "ended_failures", "newest_failure_at", "rejected"),
+    *("failures", "slow_failures", "ended_failures", "failed_at", "rejected"),
 )
 
 
@@ -174,7 +174,10 @@ def _decode_record(parts: Sequence[str], row: Sequence[Any]) -> Snapshot:
     fields: dict[str, Any] = {
         name: decode(part) for (name, decode), part in zip(_FIELDS, parts, strict=True)
     }
-    control = fields.pop("control")
+    control, (success, *failed) = fields.pop("control"), fields.pop("run_times")
+    began = fields["entered_at"]
+    fields["last_success_at"] = began + success / 1e6 if success else 0.0
+    fields["run_times"] = tuple(began + at / 1e6 for at in failed)
     calls, failures, slow = (fields.pop(name) for name in ("calls", "failures", "slow"))
     if len(row) > 2:
         fields["window"] = Counts(calls=row[2], failures=row[3], slow=row[4])
@@ -230,6 +233,11 @@ def _word(value: str) -> str:
     return value
 
 
+def _times(value: str) -> list[int]:
+    """Return microseconds since the record's beginning: of the newest success, of failures."""
+    return [_count(part) for part in value.split(",")]
+
+
 def _control(value: str) -> Control | None:
     return None if value == "-" else Control(value)
 
@@ -247,6 +255,7 @@ _FIELDS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     ("failures", int),
     ("slow", int),
     ("control", _control),
+    ("run_times", _times),
 )
 
 

@@ -31,6 +31,7 @@ from analytics_admin.breakers.history import (
     RETENTION_SECONDS,
 )
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
+from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.stores.records import (
     MAX_HOLD_BYTES,
     MAX_RECORD_BYTES,
@@ -49,6 +50,7 @@ _CONSTANTS = {
     "MAX_PERIODS_STORED": MAX_PERIODS + 10,
     "MAX_POLICIES": MAX_POLICIES,
     "MAX_RECORD_BYTES": MAX_RECORD_BYTES,
+    "RUN_TIMES": RUN_TIMES,
     "MAX_ROW_BYTES": MAX_ROW_BYTES,
     "MAX_WINDOW_FIELDS": 20,
     "MAX_WINDOW_SIZE": 10_000,

@@ -3,7 +3,7 @@
 -- if it has a policy.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
 -- policy; note; generation; results {successes [second, number], newest_success_at, slow_successes,
--- failures, slow_failures, ended_failures, newest_failure_at, rejected}.
+-- failures, slow_failures, ended_failures, failed_at, rejected}.
 local NOTHING = {}
 local NO_CELLS = {}
 
@@ -24,6 +24,43 @@ local function cells_of(results)
   return cells, successes, failures + slow_failures, slow + slow_failures
 end
 
+-- Counts the consecutive failures as `count_run` in state_machine.py does, which says why.
+local function count_run(record, results, successes, failed)
+  local began, last_failure = tonumber(record.e), tonumber(record.l)
+  if last_failure > tonumber(now) then last_failure, record.t = 0, '0' end -- the clock was set back
+  local function since(at) -- whole microseconds
+    return math.max(0, math.floor((math.min(at, now) - began) * 1e6 + 0.5))
+  end
+  local success, times, kept = nil, {}, 0
+  for at in string.gmatch(record.t, '%d+') do
+    at = tonumber(at)
+    if success then kept, times[#times + 1] = kept + 1, at else success = at end
+  end
+  local newest_success = successes > 0 and results.newest_success_at or 0
+  if newest_success > 0 then success = math.max(success, since(newest_success)) end
+  local run, earlier = {}, record.r - kept
+  for _, at in ipairs(times) do
+    if at >= success then run[#run + 1] = at end
+  end
+  if #run < kept or newest_success > last_failure then earlier = 0 end
+  failed = failed - (results.ended_failures or 0)
+  local own = results.failed_at or NOTHING
+  local known = math.min(#own, failed)
+  if #own == 0 then known = math.min(failed, RUN_TIMES) end
+  earlier = earlier + failed - known
+  for i = 1, known do
+    local at = since(own[#own - known + i] or now)
+    if at >= success then run[#run + 1] = at end
+  end
+  table.sort(run)
+  record.r = earlier + #run
+  record.t = table.concat({success, unpack(run, math.max(1, #run - RUN_TIMES + 1))}, ',')
+  local newest = own[#own] or now
+  if (results.failures or 0) + (results.slow_failures or 0) > 0 then
+    record.l = string.format('%.6f', math.max(last_failure, math.min(newest, now)))
+  end
+end
+
 local function count(keys, report)
   local results, window = report.results, report.window
   local row = window and read(keys.record, window) or read(keys.record)
@@ -34,15 +71,7 @@ local function count(keys, report)
     if record and record.g == report.generation and successes + failed > 0
       and record.k ~= 'disabled' and record.k ~= 'forced_open' then
       cells = found
-      local last_failure = tonumber(record.l)
-      if last_failure > tonumber(now) then last_failure = 0 end -- the clock was set back
-      local newest = results.newest_success_at or 0
-      if successes > 0 and newest > last_failure then record.r = 0 end
-      record.r = record.r + failed - (results.ended_failures or 0)
-      if failed > 0 then
-        local newest_failure = results.newest_failure_at or tonumber(now)
-        record.l = string.format('%.6f', math.max(last_failure, math.min(newest_failure, now)))
-      end
+      count_run(record, results, successes, failed)
       record.c, record.f, record.o = record.c + successes + failed, record.f + failed, record.o + slow
       row[1] = encode(record)
       changes = {'record', row[1]}

@@ -28,7 +28,7 @@ local function make(move, name, keys)
     row[1] = encode(old)
     redis.call('HSET', keys[1], 'record', row[1])
   else
-    row = {string.format('%s %s %s %s %d %d 0 0 0 0 0 %s', move.generation, move.state, now,
+    row = {string.format('%s %s %s %s %d %d 0 0 0 0 0 %s 0', move.generation, move.state, now,
       move.wait, move.attempts, move.permits, move.control), move.hold or false}
     if not old then redis.call('DEL', keys[1]) end
     redis.call('HSET', keys[1], 'record', row[1]) -- the first write: says if memory lacks

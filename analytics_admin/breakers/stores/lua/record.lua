@@ -4,9 +4,11 @@ local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
 
 -- generation, state, entered_at, wait, attempts, permits, run, last_failure_at, calls, failures,
--- slow, control. `records.py` has the same pattern: both must find the same records damaged.
+-- slow, control, times of the run. `records.py` has the same pattern: both must find the same records
+-- damaged. The times are microseconds since entered_at: of the newest success that ended a run, then
+-- of the last failures of the run, oldest first.
 local RECORD = '^([!-~]+) ([!-~]+) ([!-~]+) ([!-~]+) (%d+) (%d+) (%d+) (%d+%.?%d*) (%d+) (%d+) (%d+) '
-  .. '([!-~]+)$'
+  .. '([!-~]+) ([%d,]+)$'
 
 local function is_of_another_type(answer)
   return type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true)
@@ -55,13 +57,13 @@ end
 
 -- Returns the record's parts, or nil for a damaged one.
 local function decode(record)
-  local g, s, e, w, a, p, r, l, c, f, o, k = string.match(record, RECORD)
+  local g, s, e, w, a, p, r, l, c, f, o, k, t = string.match(record, RECORD)
   if not g or #g > 100 or math.max(#a, #p, #r, #c, #f, #o) > 15 or #l > 20 then return nil end
   return {g = g, s = s, e = e, w = w, a = a, p = tonumber(p), r = tonumber(r), l = l,
-    c = tonumber(c), f = tonumber(f), o = tonumber(o), k = k}
+    c = tonumber(c), f = tonumber(f), o = tonumber(o), k = k, t = t}
 end
 
 local function encode(it)
-  return string.format('%s %s %s %s %s %d %d %s %d %d %d %s', it.g, it.s, it.e, it.w, it.a, it.p,
-    it.r, it.l, it.c, it.f, it.o, it.k)
+  return string.format('%s %s %s %s %s %d %d %s %d %d %d %s %s', it.g, it.s, it.e, it.w, it.a, it.p,
+    it.r, it.l, it.c, it.f, it.o, it.k, it.t)
 end
