@@ -269,9 +269,10 @@ class Engine:
 
     def _wait(self, request: Request, timeout: float | None = None) -> Any:
         """Return the answer; None if the store is silent, or lost meanwhile."""
-        limit = latency.MAX_WAIT_SECONDS if timeout is None else timeout
+        if timeout is None:
+            timeout = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
         try:
-            wait([request.answer], timeout=0 if self.reporter.is_silent else limit)
+            wait([request.answer], timeout=timeout)
             return self._take(request)
         except BaseException:
             self._abandon(request)

@@ -15,6 +15,7 @@ from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.signals import breaker_state_changed
 from tests.support.crew import Crew
+from tests.support.sites import eventually
 
 PROCESSES = 4
 TRIALS = 50
@@ -151,9 +152,10 @@ def test_a_call_that_began_in_an_earlier_generation_changes_nothing(
 
 
 def flush() -> None:
-    from analytics_admin.breakers.runtime import engine
+    from analytics_admin.breakers.runtime import announcer, engine
 
     engine.flush()
+    announcer.drain(10)
 
 
 # Each transition is recorded once, and signalled once.
@@ -185,6 +187,8 @@ def test_a_trip_that_many_bring_about_is_recorded_and_signalled_once(crew: Crew)
         name = f"raced-{number}"
         crew.ask_all(state_of, name)
         crew.ask_all(fail_in_threads, name)
+        assert eventually(lambda name=name: moves(name))
+        crew.ask_all(flush)  # the signals, too
         assert moves(name) == [("closed", "open")]
         signals = [signal for worker in crew.workers for signal in worker.ask(signals_of, name)]
         assert signals == [("closed", "open")]

@@ -15,7 +15,7 @@ LIMIT = 0.15
 """Seconds that an outage may cost a process' calls."""
 SLACK = 0.15
 """Seconds that a busy machine may take for its own."""
-NOTICED = [fault for fault in FAULTS if fault.noticed]
+NOTICED = [fault for fault in FAULTS if fault.is_loss]
 accounts: dict[str, Account] = {}
 
 
@@ -64,7 +64,7 @@ def test_the_loss_is_told_once(fault):
         assert reason in logged
 
 
-@each([fault for fault in FAULTS if not fault.noticed])
+@each([fault for fault in FAULTS if not fault.is_loss])
 def test_an_emptied_or_slow_store_is_no_loss(fault):
     news = account_of(fault).news_of_loss
     assert news == {"logged": [], "store_changes": [], "transitions": []}
@@ -88,7 +88,7 @@ def test_the_shared_state_counts_when_the_store_is_back(fault):
     seen = account_of(fault)
     assert seen.came_back
     was_reset = fault.emptied or seen.act == "done"
-    is_closed = fault.noticed or was_reset  # what a process opened alone counts no more
+    is_closed = fault.is_loss or was_reset  # what a process opened alone counts no more
     assert seen.states_after == (
         "closed" if is_closed else "open",
         "closed" if was_reset else "open",

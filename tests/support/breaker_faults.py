@@ -63,15 +63,22 @@ class Fault:
     end: Callable[[Scene], Any]
     noticed: bool = True
     """False: calls go on with the shared store, nothing is away."""
+    slow: bool = False
+    """The breakers go on with the shared store: no call waits for it."""
     emptied: bool = False
     """The store comes back without records."""
     act: str = ""
     """What an operator hears meanwhile, if it is certain."""
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the breakers lose their store."""
+        return self.noticed and not self.slow
+
 
 def _late(milliseconds: int) -> Fault:
     return Fault(
-        noticed=False,
+        slow=True,
         name=f"replies late by {milliseconds} ms",
         begin=lambda scene: setattr(scene.proxy, "delay", milliseconds / 1000),
         end=lambda scene: scene.proxy.heal(),
@@ -198,7 +205,7 @@ def suffer(fault: Fault) -> Account:
         fault.begin(scene)
         seen = Account()
         time.sleep(2 * outage.SYNC)
-        seen.calls = ask(outage.call_until_noticed, 5.0 if fault.noticed else 0.5)
+        seen.calls = ask(outage.call_until_noticed, 5.0 if fault.is_loss else 0.5)
         seen.news_of_loss = ask(outage.news)
         seen.by_threads = ask(outage.call_from_threads)
         seen.failures_by_threads = ask(outage.fail_from_threads)
@@ -211,7 +218,8 @@ def suffer(fault: Fault) -> Account:
         if "resolution" not in fault.name:
             seen.act = ask(outage.reset_as_operator)
         fault.end(scene)
-        if fault.noticed:
+        if fault.is_loss:
             seen.came_back = ask(outage.comes_back)
+        ask(outage.hear)
         seen.states_after = ask(outage.state, "search"), ask(outage.state, "tripped")
     return seen

@@ -107,6 +107,13 @@ def fail(name: str, times: int = 1) -> None:
         raise AssertionError("the backend's exception was lost")
 
 
+def hear() -> None:
+    """Have the breakers read what the store holds, however long a busy machine takes."""
+    for breaker in breakers.values():
+        assert breaker.state
+        assert eventually(lambda engine=breaker.engine: engine.settle(1), seconds=10)
+
+
 def rejects(name: str) -> bool:
     try:
         breakers[name].acquire().release()
