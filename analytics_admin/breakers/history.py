@@ -101,12 +101,12 @@ class HistoryBuffer:
 
     def add(self, results: Results, now: float, *, counted: bool) -> None:
         """Add results; of those not counted, only the rejected calls."""
-        note = results.note
-        if counted and note is not None and results.all_failures:
-            self.failures.appendleft(
+        if counted and results.all_failures:
+            self.failures.extendleft(
                 FailureRecord(
                     at=now, error=note.error, message=note.message, host=note.host, pid=note.pid
                 )
+                for note in results.notes
             )
         if counted or results.rejected:
             self._tally(results.counts if counted else NO_COUNTS, results.rejected, now)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from analytics_admin.breakers.history import MAX_FAILURES
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
 from analytics_admin.breakers.state import (
     NO_COUNTS,
@@ -85,12 +86,13 @@ class _Sums:
     successes: dict[int, int] = field(default_factory=dict)
     """Quick successes that did not count themselves, by second of the store's clock."""
     failed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FAILURE_TIMES))
-    note: FailureNote | None = None
+    notes: deque[FailureNote] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES))
 
     def add(self, outcome: Outcome, now: float) -> None:
         if outcome.failed:
             self.failed_at.append(outcome.ended)
-            self.note = outcome.note
+            if outcome.note is not None:
+                self.notes.append(outcome.note)
             self.slow_failures += outcome.slow
             self.failures += not outcome.slow
         elif outcome.slow:
@@ -420,7 +422,7 @@ class LocalState:
             ended_failures=sums.ended_by(newest),
             failed_at=tuple(map(self.store_time, last)),
             rejected=rejected,
-            note=sums.note,
+            notes=tuple(sums.notes),
         )
 
     def _begin_generation(self, generation: str, second: int, *, adopts: bool) -> None:

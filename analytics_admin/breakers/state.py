@@ -136,8 +136,8 @@ class Results:
     failed_at: tuple[float, ...] = ()
     """Times of the last failures, RUN_TIMES at most, oldest first."""
     rejected: int = 0
-    note: FailureNote | None = None
-    """Of the last failure."""
+    notes: tuple[FailureNote, ...] = ()
+    """Of the last failures, oldest first."""
 
     @property
     def all_successes(self) -> int:

@@ -89,7 +89,7 @@ def test_a_survey_of_few_reads_the_activity_of_all_and_one_of_many_of_those_aske
 def test_it_says_what_the_breakers_own_page_says(site):
     created = site.create("same")
     note = FailureNote(error="E")
-    results = Results(failures=2, slow_successes=3, rejected=4, note=note)
+    results = Results(failures=2, slow_successes=3, rejected=4, notes=(note,))
     site.store.add([Report(name="same", generation=created.generation, results=results)])
     site.reset("same", site.reset("same", created, "reset"), "control")
     listed, detail = activity_of("same"), describe_breaker("same")

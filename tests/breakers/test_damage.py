@@ -190,7 +190,11 @@ def load(store, name):
 def reports(store, names):
     snapshots, now = store.load_many(names).snapshots, int(store.load_many(names).now)
     results = Results(
-        successes=((now - 3, 2), (now, 1)), newest_success_at=1.0, failures=1, rejected=1, note=NOTE
+        successes=((now - 3, 2), (now, 1)),
+        newest_success_at=1.0,
+        failures=1,
+        rejected=1,
+        notes=(NOTE,),
     )
     return [
         Report(

@@ -59,7 +59,7 @@ def test_the_last_ten_failures_are_kept_newest_first(store):
     created = create(store)
     for number in range(12):
         note = FailureNote(error="E", message=f"number {number}", host="h", pid=number)
-        tell(store, created.generation, failures=1, note=note)
+        tell(store, created.generation, failures=1, notes=(note,))
     kept = history_of(store).failures
     assert [failure.pid for failure in kept] == list(range(11, 1, -1))
     assert (kept[0].error, kept[0].message, kept[0].host) == ("E", "number 11", "h")
@@ -68,7 +68,7 @@ def test_the_last_ten_failures_are_kept_newest_first(store):
 
 def test_a_failure_that_is_not_counted_is_not_kept(store):
     create(store)
-    tell(store, "another:1", failures=1, note=FailureNote(error="E"))
+    tell(store, "another:1", failures=1, notes=(FailureNote(error="E"),))
     assert history_of(store).failures == []
     assert history_of(store).periods == []
 
@@ -90,7 +90,7 @@ def test_calls_and_rejections_are_kept_by_the_period(store):
 
 def test_the_history_outlives_the_generation_and_ends_with_the_name(store):
     created = create(store)
-    tell(store, created.generation, failures=1, rejected=1, note=FailureNote(error="E"))
+    tell(store, created.generation, failures=1, rejected=1, notes=(FailureNote(error="E"),))
     reset = new_record()
     store.compare_and_set([Move(name="a", expected=created, new=reset, cause="reset")])
     kept = history_of(store)
@@ -109,7 +109,7 @@ def test_hostile_texts_come_back_as_they_were(store):
     created = create(store)
     text = "a b\n\x01\x1b[31m\"é☃' <script> {0} %s ] \\ \x00"
     note = FailureNote(error=text, message=text, host=text, pid=1)
-    tell(store, created.generation, failures=1, note=note)
+    tell(store, created.generation, failures=1, notes=(note,))
     (failure,) = history_of(store).failures
     assert (failure.error, failure.message, failure.host) == (text, text, text)
 
@@ -134,7 +134,7 @@ def test_the_server_drops_old_periods_and_all_that_is_idle():
         MAX_PERIODS + 50
     )
     client.hset(history, mapping={stale + PERIOD_SECONDS * n: "1 1 1 1" for n in range(50)})
-    tell(store, created.generation, failures=1, note=FailureNote(error="E"))
+    tell(store, created.generation, failures=1, notes=(FailureNote(error="E"),))
     assert client.hlen(history) == 1
     assert 0 < client.ttl(history) <= PERIOD_SECONDS * (MAX_PERIODS + 1)
     store.compare_and_set([Move(name="a", expected=created, new=new_record(), cause="reset")])
@@ -150,7 +150,7 @@ def test_a_breakers_history_takes_at_most_20_kilobytes(sign):
     error = type("E" * 200, (Exception,), {"__module__": "m" * 200})(sign * 5000)
     for _ in range(40):
         note = note_failure(error, with_text=True)
-        tell(store, snapshot.generation, name, failures=1, slow_failures=1, note=note)
+        tell(store, snapshot.generation, name, failures=1, slow_failures=1, notes=(note,))
         move = Move(
             name=name,
             expected=snapshot,
@@ -292,3 +292,10 @@ def _fail(error):
 
 def hold(name, control):
     breaker_control.set_control([name], Control(control), for_seconds=60, actor="sam", reason="")
+
+
+def test_of_failures_reported_together_each_leaves_its_note(store):
+    created = create(store)
+    notes = tuple(FailureNote(error=f"E{number}") for number in range(3))
+    tell(store, created.generation, failures=3, notes=notes)
+    assert [it.error for it in store.inspect("a").history.failures] == ["E2", "E1", "E0"]

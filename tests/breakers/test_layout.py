@@ -30,7 +30,7 @@ def report(name, snapshot, window=None, **results):
         name=name,
         window=window,
         generation=snapshot.generation,
-        results=Results(**results, note=NOTE),
+        results=Results(**results, notes=(NOTE,)),
         policy_text='{"failure_threshold": 3}',
     )
 

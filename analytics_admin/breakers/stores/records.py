@@ -75,11 +75,13 @@ def encode_report(report: Report) -> dict[str, Any]:
         "policy": report.policy_text,
     }
     if results.rejected or results.all_successes or results.all_failures:
-        note = results.note if results.all_failures else None
+        notes = results.notes if results.all_failures else ()
         encoded |= {
             "generation": report.generation,
-            "note": note
-            and json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False),
+            "notes": [
+                json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False)
+                for note in notes
+            ],
             "results": {name: value for name in _RESULTS if (value := getattr(results, name))},
         }
     return {key: value for key, value in encoded.items() if value}

@@ -267,7 +267,7 @@ class RedisStore:
         keys: list[Name] = [self._index]
         encoded = [records.encode_report(report) for report in reports]
         for report, values in zip(reports, encoded, strict=True):
-            kinds = {"results": "periods", "note": "failures", "policy": "policies"}
+            kinds = {"results": "periods", "notes": "failures", "policy": "policies"}
             keys.append(self._key(report.name))
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in values]
         return scripts.ADD, keys, [records.pack(values or 0 for values in encoded)]

@@ -1,8 +1,8 @@
 -- Counts results and reads the records. Needs record.lua, windows.lua and history.lua.
--- KEYS: index; per report: record, periods if it has results, failures if it has a note, policies
+-- KEYS: index; per report: record, periods if it has results, failures if it has notes, policies
 -- if it has a policy.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
--- policy; note; generation; results {successes [second, number], newest_success_at, slow_successes,
+-- policy; notes; generation; results {successes [second, number], newest_success_at, slow_successes,
 -- failures, slow_failures, ended_failures, failed_at, rejected}.
 local NOTHING = {}
 local NO_CELLS = {}
@@ -76,8 +76,8 @@ local function count(keys, report)
       row[1] = encode(record)
       changes = {'record', row[1]}
       tally(keys.periods, successes + failed, failed, slow, results.rejected or 0)
-      if failed > 0 and report.note then
-        keep(keys.failures, now .. ' ' .. report.note, LAST_FAILURE)
+      for _, note in ipairs(failed > 0 and report.notes or NOTHING) do
+        keep(keys.failures, now .. ' ' .. note, LAST_FAILURE)
       end
     elseif (results.rejected or 0) > 0 then
       tally(keys.periods, 0, 0, 0, results.rejected)
@@ -106,7 +106,7 @@ for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report == 0 then report = NOTHING end
   local keys = {record = next_key()}
   if report.results then keys.periods = next_key() end
-  if report.note then keys.failures = next_key() end
+  if report.notes then keys.failures = next_key() end
   if report.policy then keys.policies = next_key() end
   answer[i + 1] = guarded(count, keys, report) or {'damaged', false}
 end
