@@ -26,7 +26,7 @@ from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 
 NEVER = float("-inf")
 MAX_OUTCOMES = 64
-"""Outcomes kept one by one; whoever adds another folds them into sums."""
+"""Outcomes kept one by one; the call that adds another folds them into sums."""
 MAX_FAILURE_TIMES = 1000
 """Times kept of a breaker's last failures; a longer run is as good as this one."""
 
@@ -426,7 +426,7 @@ class LocalState:
         )
 
     def _begin_generation(self, generation: str, second: int, *, adopts: bool) -> None:
-        """Count anew; ``adopts``: what was counted before the first reading counts here."""
+        """Begin new counts; ``adopts``: what was counted before the first reading counts here."""
         if self.counter.generation == generation:
             return
         if adopts and self.counter.generation == "":

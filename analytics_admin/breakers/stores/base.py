@@ -176,7 +176,7 @@ class BreakerStore(Protocol):
         """Make sure that there is a connection, before there is anything to lose."""
 
     def renew(self) -> None:
-        """Close the connections, so that the next request finds the server anew."""
+        """Close the connections, so that the next request looks for the server."""
 
     def check_writable(self) -> None:
         """Write a key that is never read, to check that the store accepts writes."""
