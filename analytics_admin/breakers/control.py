@@ -365,7 +365,12 @@ def _outcomes(
         reading = store.load_many([move.name for move in moves])
         if all(is_made(reading.snapshots[move.name], move) for move in moves):
             return [
-                MoveOutcome(won=True, now=reading.now, snapshot=reading.snapshots[move.name])
+                MoveOutcome(
+                    won=True,
+                    now=reading.now,
+                    snapshot=reading.snapshots[move.name],
+                    sequence=reading.sequence,
+                )
                 for move in moves
             ]
         raise

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from analytics_admin.breakers.stores.base import BreakerStore, Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import names_in
+from tests.support.stored_breakers import raw_client
 
 POLICY = BreakerPolicy(permitted_number_of_calls_in_half_open_state=3)
 
@@ -118,6 +120,35 @@ def test_counts_do_not_stop_a_move_but_generation_and_permits_do(store):
     second = grant_permit(half_open, POLICY)
     assert store.compare_and_set([Move(name="a", expected=half_open, new=second)])[0].won
     assert not store.compare_and_set([Move(name="a", expected=half_open, new=second)])[0].won
+
+
+def test_each_change_that_processes_have_to_hear_of_has_a_number_of_its_own(store):
+    created = create(store)
+    begun = store.load_many(["a"]).sequence
+    add(store, "a", created.generation, Results(failures=2))
+    probing = replace(reset(created), state=State.HALF_OPEN, permits=1)
+    (moved,) = store.compare_and_set([Move(name="a", expected=created, new=probing)])
+    assert moved.sequence == begun + 1
+    (lost,) = store.compare_and_set([Move(name="a", expected=created, new=probing)])
+    granted = grant_permit(moved.snapshot, POLICY)
+    (permit,) = store.compare_and_set([Move(name="a", expected=moved.snapshot, new=granted)])
+    assert (lost.sequence, permit.won, permit.sequence) == (begun + 1, True, begun + 1)
+    assert not store.forget("a", generation=created.generation)
+    assert store.forget("a", generation=granted.generation)
+    assert add(store, "a", "", Results()).sequence == begun + 2
+
+
+@pytest.mark.parametrize("damage", ["x" * 5000, "12.5", "-3", str(2**70)])
+def test_the_number_goes_on_from_the_clock_where_it_was_lost_or_damaged(damage):
+    store, client = RedisStore("breakers", timeout=2), raw_client()
+    created = create(store)
+    before = store.load_many(["a"]).sequence
+    client.set(store._sequence, damage)
+    assert store.load_many(["a"]).sequence == 0
+    (moved,) = store.compare_and_set([Move(name="a", expected=created, new=reset(created))])
+    client.flushdb()
+    create(store)
+    assert before < moved.sequence < store.load_many(["a"]).sequence
 
 
 def test_granting_a_permit_keeps_the_counts_of_the_round(store):
@@ -290,7 +321,7 @@ def test_any_sequence_of_primitives_leaves_both_stores_alike(operations):
         # Redis first: its time is then the memory store's.
         answer = _do(redis, operation)
         clock[0] = answer.now
-        assert _do(memory, operation) == answer
+        assert _do(memory, operation) == replace(answer, sequence=ANY)
     assert names_in(memory) == names_in(redis)
     assert memory.transitions("a") == redis.transitions("a")
 

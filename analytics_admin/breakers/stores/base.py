@@ -63,6 +63,8 @@ class Reading:
     """By name, where it was requested."""
     transitions: dict[str, list[TransitionRecord]] = field(default_factory=dict)
     """By name, where they were requested: the last twenty, newest first."""
+    sequence: int = 0
+    """The number of the last change in the store, where it was read."""
 
     def joined(self, later: "Reading") -> "Reading":
         """Return both readings, at the time of the later one."""
@@ -70,6 +72,7 @@ class Reading:
             now=later.now,
             snapshots=self.snapshots | later.snapshots,
             activity=self.activity | later.activity,
+            sequence=min(self.sequence, later.sequence),
         )
 
 
@@ -80,6 +83,8 @@ class MoveOutcome:
     won: bool
     now: float
     snapshot: Snapshot | None
+    sequence: int
+    """The number of the last change in the store: of this one, or a later one, if it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

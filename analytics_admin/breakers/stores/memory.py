@@ -38,6 +38,7 @@ class MemoryStore:
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self.stands_in = False
+        self._sequence = 0
 
     @classmethod
     def standing_in(
@@ -61,7 +62,7 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             snapshots = {report.name: self._add(report, now) for report in reports}
-            return Reading(now=now, snapshots=snapshots)
+            return Reading(now=now, snapshots=snapshots, sequence=self._sequence)
 
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         with self._lock:
@@ -141,6 +142,7 @@ class MemoryStore:
             if generation != (record.generation if record else ""):
                 return False
             self._forget(name)
+            self._sequence += 1
             return True
 
     def repair(self) -> None:
@@ -160,6 +162,7 @@ class MemoryStore:
             now=now,
             snapshots={name: self._records.get(name) for name in names},
             activity={name: self._history_of(name).activity(now) for name in activity_of},
+            sequence=self._sequence,
         )
 
     def _history_of(self, name: str) -> HistoryBuffer:
@@ -210,10 +213,11 @@ class MemoryStore:
     def _move(self, move: Move) -> MoveOutcome:
         current, now = self._records.get(move.name), self._clock()
         if not move.applies_to(current):
-            return MoveOutcome(won=False, now=now, snapshot=current)
+            return MoveOutcome(won=False, now=now, snapshot=current, sequence=self._sequence)
         if current is not None and current.generation == move.new.generation:
             new = replace(current, permits=move.new.permits)
         else:
+            self._sequence += 1
             new = replace(move.new, entered_at=now)
             if self.stands_in:
                 new = replace(new, generation=first_generation())
@@ -221,7 +225,7 @@ class MemoryStore:
         self._seen.setdefault(move.name, now)
         if current is not None and move.cause and not self.stands_in:
             self._record(move, current, now)
-        return MoveOutcome(won=True, now=now, snapshot=new)
+        return MoveOutcome(won=True, now=now, snapshot=new, sequence=self._sequence)
 
     def _record(self, move: Move, current: Snapshot, now: float) -> None:
         self._histories[move.name].transitions.appendleft(

@@ -35,6 +35,8 @@ MAX_HOLD_BYTES = 8192
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
 MAX_HOLD_CHARS = 1000
+MAX_MESSAGE_BYTES = 1024
+"""Size of a message that brings records along; a larger change names the breakers only."""
 MAX_MOMENT = 2.5e11
 """Latest time, in the year 9892; a date cannot hold much more."""
 MAX_WAIT_SECONDS = 1e10

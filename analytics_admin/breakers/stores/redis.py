@@ -71,6 +71,9 @@ class RedisStore:
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
         self._index = f"{self._base}:index"
         self._non_closed = f"{self._base}:not_closed"
+        self._sequence = f"{self._base}:sequence"
+        database = self._client.connection_pool.connection_kwargs.get("db") or 0
+        self._channel = f"{self._base}:moves:{database}"
         self._few: Sequence[str] = ()  # the names of the last survey that read all breakers
         self._raw_names: Mapping[str, bytes] = {}  # by display name: those that are not valid
 
@@ -80,8 +83,8 @@ class RedisStore:
         size = WRITE_BATCH if any(report.results != NO_RESULTS for report in reports) else BATCH
         calls = [_command(*self._adding(batch)) for batch in _batched(reports, size)]
         names = iter(reports)
-        for now, *rows in self._pipe(calls):
-            reading = replace(reading, now=float(now))
+        for now, sequence, *rows in self._pipe(calls):
+            reading = replace(reading, now=float(now), sequence=int(sequence))
             for row, report in zip(rows, names, strict=False):
                 reading.snapshots[report.name] = records.decode_snapshot(row)
         return reading
@@ -105,8 +108,13 @@ class RedisStore:
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         calls = [_command(*self._moving(batch)) for batch in _batched(moves, WRITE_BATCH)]
         return [
-            MoveOutcome(won=bool(won), now=float(now), snapshot=records.decode_snapshot(row))
-            for now, *rows in self._pipe(calls)
+            MoveOutcome(
+                won=bool(won),
+                now=float(now),
+                snapshot=records.decode_snapshot(row),
+                sequence=int(sequence),
+            )
+            for now, sequence, *rows in self._pipe(calls)
             for won, row in rows
         ]
 
@@ -187,8 +195,9 @@ class RedisStore:
 
     @translate_errors
     def forget(self, name: str, *, generation: str) -> bool:
-        keys = [self._index, self._non_closed, *self._keys_of(name)]
-        return bool(self._run(scripts.FORGET, keys, [self._raw(name), generation]))
+        keys = [self._index, self._non_closed, self._sequence, *self._keys_of(name)]
+        arguments = [self._raw(name), generation, self._channel]
+        return bool(self._run(scripts.FORGET, keys, arguments))
 
     @translate_errors
     def repair(self) -> None:
@@ -264,7 +273,7 @@ class RedisStore:
         return [self._key(name, kind) for kind in ("record", *HISTORY)]
 
     def _adding(self, reports: Sequence[Report]) -> Call:
-        keys: list[Name] = [self._index]
+        keys: list[Name] = [self._index, self._sequence]
         encoded = [records.encode_report(report) for report in reports]
         for report, values in zip(reports, encoded, strict=True):
             kinds = {"results": "periods", "notes": "failures", "policy": "policies"}
@@ -273,16 +282,17 @@ class RedisStore:
         return scripts.ADD, keys, [records.pack(values or 0 for values in encoded)]
 
     def _moving(self, moves: Sequence[Move]) -> Call:
-        keys: list[Name] = [self._index, self._non_closed]
+        keys: list[Name] = [self._index, self._non_closed, self._sequence]
         keys += [key for move in moves for key in self._keys_of(move.name)]
         packed = records.pack(map(records.encode_move, moves))
-        return scripts.COMPARE_AND_SET, keys, [packed, *(self._raw(move.name) for move in moves)]
+        names = [self._raw(move.name) for move in moves]
+        return scripts.COMPARE_AND_SET, keys, [packed, self._channel, *names]
 
     def _loading(self, names: Sequence[str], active: int) -> list[Sequence[Any]]:
         """Return the commands that read breakers, and the activity of the first ``active``."""
         calls = []
         for start, batch in enumerate(_batched(names, BATCH)):
-            keys = [self._key(name) for name in batch]
+            keys: list[Name] = [self._sequence, *map(self._key, batch)]
             for name in batch[: max(0, active - start * BATCH)]:
                 keys += [self._key(name, "moves"), self._key(name, "periods")]
             calls.append(_command(scripts.LOAD_MANY, keys, [len(batch)]))
@@ -380,9 +390,9 @@ def _command(script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Seq
 
 def _decode_reading(names: Sequence[str], answers: Sequence[Sequence[Any]]) -> Reading:
     """Return what the script load_many read of these breakers, in batches."""
-    now = float(answers[-1][0]) if answers else 0.0
-    reading = Reading(now=now, snapshots={})
-    rows = (row for _now, *batch in answers for row in batch)
+    now, sequence = (float(answers[-1][0]), int(answers[0][1])) if answers else (0.0, 0)
+    reading = Reading(now=now, snapshots={}, sequence=sequence)
+    rows = (row for _now, _sequence, *batch in answers for row in batch)
     for name, (*row, activity) in zip(names, rows, strict=True):
         reading.snapshots[name] = records.decode_snapshot(row)
         if activity:

@@ -17,7 +17,8 @@ and ``failures:<name>`` one of failures, both newest first; ``periods:<name>`` i
 failures slow rejected" by the second at which each period begins; ``policies:<name>`` is a hash of
 policies by the second of their last report. ``index`` is a sorted set of names by last use.
 ``not_closed`` is a hash of the breakers that are not closed, by name: the state, or the hold and
-when it ends.
+when it ends. ``sequence`` is the number of the last change that all processes have to hear of; each
+is published with its number on the channel ``moves``.
 """
 
 import re
@@ -34,6 +35,7 @@ from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
 from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.stores.records import (
     MAX_HOLD_BYTES,
+    MAX_MESSAGE_BYTES,
     MAX_RECORD_BYTES,
     MAX_ROW_BYTES,
 )
@@ -47,6 +49,7 @@ _CONSTANTS = {
     "MAX_BUCKETS": MAX_BUCKETS,
     "MAX_BUCKETS_BYTES": 30 * (MAX_BUCKETS + 2),
     "MAX_HOLD_BYTES": MAX_HOLD_BYTES,
+    "MAX_MESSAGE_BYTES": MAX_MESSAGE_BYTES,
     "MAX_PERIODS_STORED": MAX_PERIODS + 10,
     "MAX_POLICIES": MAX_POLICIES,
     "MAX_RECORD_BYTES": MAX_RECORD_BYTES,
@@ -75,13 +78,13 @@ def _script(*names: str) -> str:
     return "".join(f"\n{_body(name)}" for name in names)
 
 
-ADD = _script("record", "windows", "history", "add")
-COMPARE_AND_SET = _script("record", "history", "compare_and_set")
-LOAD_MANY = _script("record", "history", "load_many")
+ADD = _script("record", "windows", "history", "sequence", "add")
+COMPARE_AND_SET = _script("record", "history", "sequence", "compare_and_set")
+LOAD_MANY = _script("record", "history", "sequence", "load_many")
 READ_TRANSITIONS = _script("record", "history", "read_transitions")
 REGISTER = _script("record", "register")
 INSPECT = _script("record", "windows", "history", "inspect")
-FORGET = _script("record", "forget")
+FORGET = _script("record", "sequence", "forget")
 
 BY_HASH = {
     script_hash(script): script

@@ -1,5 +1,5 @@
--- Counts results and reads the records. Needs record.lua, windows.lua and history.lua.
--- KEYS: index; per report: record, periods if it has results, failures if it has notes, policies
+-- Counts results and reads the records. Needs record.lua, windows.lua, history.lua and sequence.lua.
+-- KEYS: index, sequence; per report: record, periods if it has results, failures if it has notes, policies
 -- if it has a policy.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
 -- policy; notes; generation; results {successes [second, number], newest_success_at, slow_successes,
@@ -95,19 +95,19 @@ local function count(keys, report)
   return answer
 end
 
-local at = 1
+local at = 2
 local function next_key()
   at = at + 1
   return KEYS[at]
 end
 
-local answer = {now}
+local answer = {now, read_sequence(KEYS[2])}
 for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report == 0 then report = NOTHING end
   local keys = {record = next_key()}
   if report.results then keys.periods = next_key() end
   if report.notes then keys.failures = next_key() end
   if report.policy then keys.policies = next_key() end
-  answer[i + 1] = guarded(count, keys, report) or {'damaged', false}
+  answer[i + 2] = guarded(count, keys, report) or {'damaged', false}
 end
 return answer

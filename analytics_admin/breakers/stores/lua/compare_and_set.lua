@@ -1,10 +1,11 @@
--- Makes each move whose record is still as expected. Needs record.lua and history.lua.
--- KEYS: index, hash of the breakers that are not closed; per move: record, moves, failures, periods,
--- policies.
--- ARGV: a list of moves as JSON; the names. A move: expected_generation, expected_permits,
+-- Makes each move whose record is still as expected. Needs record.lua, history.lua and sequence.lua.
+-- KEYS: index, hash of the breakers that are not closed, sequence; per move: record, moves, failures,
+-- periods, policies.
+-- ARGV: a list of moves as JSON; channel; the names. A move: expected_generation, expected_permits,
 -- generation, state, wait, attempts, permits, control; hold, if there is one; transition and actor,
 -- if it is recorded; entry among the breakers that are not closed, or "".
 local TYPES = {'list', 'list', 'hash', 'hash'}
+local moved = {}
 
 -- Drops what is of another type than the history.
 local function repair(keys)
@@ -43,6 +44,7 @@ local function make(move, name, keys)
     else
       attempt('HSET', KEYS[2], name, move.entry)
     end
+    moved[#moved + 1] = {name, row[1], row[2]}
   end
   if generation ~= '' and move.transition then
     old = old or {r = 0, c = 0, f = 0, o = 0}
@@ -52,9 +54,11 @@ local function make(move, name, keys)
   return {1, row}
 end
 
-local answer = {now}
+local answer = {now, '0'}
 for i, move in ipairs(cjson.decode(ARGV[1])) do
-  answer[i + 1] = guarded(make, move, ARGV[i + 1], {unpack(KEYS, 5 * i - 2, 5 * i + 2)})
+  local at = 5 * i - 1
+  answer[i + 2] = guarded(make, move, ARGV[i + 2], {unpack(KEYS, at, at + 4)})
     or {0, {'damaged', false}}
 end
+answer[2] = #moved > 0 and announce(KEYS[3], ARGV[2], moved) or read_sequence(KEYS[3])
 return answer
