@@ -11,3 +11,5 @@ Three doors (Django admin, REST, ``manage.py``) lead into one set of services::
 Behind them stand ``analytics_admin.breakers`` (circuit breakers shared by every process
 of a site) and ``analytics_admin.caching`` (the search cache and how it is cleared).
 """
+
+__version__ = "0.1.0"

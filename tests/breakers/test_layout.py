@@ -7,6 +7,7 @@ import pytest
 from redis.crc import key_slot
 
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.presence import Process
 from analytics_admin.breakers.state import Control, Counts, FailureNote, Hold, Results
 from analytics_admin.breakers.state_machine import control, new_record, reset
 from analytics_admin.breakers.stores.base import Move, Report
@@ -52,6 +53,10 @@ def use_everything(store):
     store.load_many(NAMES, activity_of=NAMES)
     store.read_transitions(NAMES)
     store.inspect("a", WINDOWS[1])
+    process = Process(process_id="p", host="h", pid=1, release="", policies="")
+    store.present(process)
+    store.processes()
+    store.withdraw("other")
     store.check_writable()
 
 

@@ -22,6 +22,11 @@ def key_of(name: str, kind: str = "record") -> Any:
     return operator_store()._key(name, kind)
 
 
+def key_of_site(kind: str) -> str:
+    """Return a key that all breakers share."""
+    return f"{operator_store()._base}:{kind}"
+
+
 def change_record(name: str, **parts: object) -> None:
     """Overwrite parts of the breaker's record."""
     change_record_at(key_of(name), **parts)

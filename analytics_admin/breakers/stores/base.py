@@ -10,6 +10,7 @@ from typing import Protocol
 
 from analytics_admin.breakers.history import Activity, History, TransitionRecord
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.presence import PresenceStore, Process
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.state_machine import Move, control_in_force
 from analytics_admin.stores.client import StoreUnavailable
@@ -22,6 +23,7 @@ __all__ = [
     "Inspection",
     "Move",
     "MoveOutcome",
+    "Process",
     "Reading",
     "Report",
     "StoreUnavailable",
@@ -115,7 +117,7 @@ class Inspection:
         return is_in_use(self.snapshot, self.seen_at, now=self.now, keep_for=keep_for)
 
 
-class BreakerStore(Protocol):
+class BreakerStore(PresenceStore, Protocol):
     """Atomic operations on all breakers of a site.
 
     Every method raises StoreUnavailable when the store does not answer as it should.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.presence import GONE_SECONDS, Process
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
     count_run,
@@ -37,6 +38,7 @@ class MemoryStore:
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
+        self._processes: dict[str, Process] = {}
         self.stands_in = False
         self._sequence = 0
 
@@ -57,6 +59,7 @@ class MemoryStore:
     def after_fork(self) -> None:
         """Start as a child, whose parent may have held the lock."""
         self._lock = threading.Lock()
+        self._processes = {}
 
     def add(self, reports: Sequence[Report]) -> Reading:
         with self._lock:
@@ -145,6 +148,23 @@ class MemoryStore:
             self._sequence += 1
             return True
 
+    def present(self, process: Process) -> tuple[float, int]:
+        with self._lock:
+            now = self._clock()
+            told = replace(process, seen_at=now, since=process.since or now)
+            self._processes[process.process_id] = told
+            self._processes = {it.process_id: it for it in self._present(now)}
+            return now, self._sequence
+
+    def processes(self) -> tuple[float, int, list[Process]]:
+        with self._lock:
+            now = self._clock()
+            return now, self._sequence, self._present(now)
+
+    def withdraw(self, process_id: str) -> None:
+        with self._lock:
+            self._processes.pop(process_id, None)
+
     def repair(self) -> None:
         return None
 
@@ -164,6 +184,10 @@ class MemoryStore:
             activity={name: self._history_of(name).activity(now) for name in activity_of},
             sequence=self._sequence,
         )
+
+    def _present(self, now: float) -> list[Process]:
+        known = list(self._processes.values())
+        return [process for process in known if abs(now - process.seen_at) < GONE_SECONDS]
 
     def _history_of(self, name: str) -> HistoryBuffer:
         return self._histories[name] if name in self._histories else HistoryBuffer()

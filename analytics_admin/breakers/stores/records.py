@@ -22,6 +22,7 @@ from analytics_admin.breakers.history import (
     oldest_period,
 )
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.presence import GONE_SECONDS, Process
 from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import display_state
 from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Report
@@ -32,6 +33,7 @@ UNREADABLE = "damaged"
 """Generation of a record that cannot be read, so that a reset can replace it."""
 MAX_RECORD_BYTES = 1024
 MAX_HOLD_BYTES = 8192
+MAX_PROCESS_BYTES = 2048
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
 MAX_HOLD_CHARS = 1000
@@ -116,6 +118,18 @@ def encode_move(move: Move) -> dict[str, Any]:
         encoded["transition"] = f"{move.attempt} {move.from_label} {move.to_label} {move.cause}"
         encoded["actor"] = move.actor[:MAX_NAME_CHARS]
     return encoded
+
+
+def encode_process(process: Process) -> list[str]:
+    """Return a process as ``present.lua`` takes it."""
+    identity = [process.host, process.pid, process.release, process.policies]
+    return [
+        process.process_id,
+        f"{process.since:.6f}" if process.since else "0",
+        str(process.acknowledged),
+        str(int(process.hears)),
+        pack(identity),
+    ]
 
 
 def encode_entry(snapshot: Snapshot) -> str:
@@ -335,6 +349,28 @@ def _decode_tallies(row: Sequence[bytes], now: float) -> list[Tally]:
 def _decode_tally(pair: tuple[bytes, bytes]) -> Tally:
     calls, failures, slow, rejected = map(_count, pair[1].split())
     return _count(pair[0]), calls, failures, slow, rejected
+
+
+def decode_processes(rows: Sequence[bytes], now: float) -> list[Process]:
+    """Return the processes that are present at ``now``."""
+    processes = readable(_pairs(rows), _decode_process)
+    return [process for process in processes if abs(now - process.seen_at) < GONE_SECONDS]
+
+
+def _decode_process(pair: tuple[bytes, bytes]) -> Process:
+    seen_at, since, acknowledged, hears, identity = pair[1].decode().split(" ", 4)
+    host, pid, release, policies = json.loads(identity)
+    return Process(
+        process_id=_word(pair[0].decode()),
+        host=_text(host),
+        pid=_count(pid),
+        release=_text(release),
+        policies=_text(policies),
+        since=_moment(since),
+        seen_at=_moment(seen_at),
+        acknowledged=_count(acknowledged),
+        hears=hears == "1",
+    )
 
 
 def decode_windows(rows: Sequence[Sequence[Any]]) -> dict[Window, Counts]:

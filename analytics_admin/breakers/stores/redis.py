@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.presence import Process
 from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
@@ -74,6 +75,7 @@ class RedisStore:
         self._sequence = f"{self._base}:sequence"
         database = self._client.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{self._base}:moves:{database}"
+        self._processes = f"{self._base}:processes"
         self._few: Sequence[str] = ()  # the names of the last survey that read all breakers
         self._raw_names: Mapping[str, bytes] = {}  # by display name: those that are not valid
 
@@ -198,6 +200,22 @@ class RedisStore:
         keys = [self._index, self._non_closed, self._sequence, *self._keys_of(name)]
         arguments = [self._raw(name), generation, self._channel]
         return bool(self._run(scripts.FORGET, keys, arguments))
+
+    @translate_errors
+    def present(self, process: Process) -> tuple[float, int]:
+        keys = [self._processes, self._sequence]
+        now, sequence = self._run(scripts.PRESENT, keys, records.encode_process(process))
+        return float(now), int(sequence)
+
+    @translate_errors
+    def processes(self) -> tuple[float, int, list[Process]]:
+        keys = [self._processes, self._sequence]
+        now, sequence, rows = self._run(scripts.PROCESSES, keys, [])
+        return float(now), int(sequence), records.decode_processes(rows, float(now))
+
+    @translate_errors
+    def withdraw(self, process_id: str) -> None:
+        self._run(scripts.WITHDRAW, [self._processes], [process_id])
 
     @translate_errors
     def repair(self) -> None:

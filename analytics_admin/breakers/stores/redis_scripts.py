@@ -19,6 +19,11 @@ policies by the second of their last report. ``index`` is a sorted set of names 
 ``not_closed`` is a hash of the breakers that are not closed, by name: the state, or the hold and
 when it ends. ``sequence`` is the number of the last change that all processes have to hear of; each
 is published with its number on the channel ``moves``.
+
+``processes`` is a hash of the processes that use breakers, by their ids: when each was last heard
+of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", and
+JSON: host, pid, release, policies' hash. Its field ``swept`` is when it was last rid of those that
+are gone.
 """
 
 import re
@@ -32,10 +37,12 @@ from analytics_admin.breakers.history import (
     RETENTION_SECONDS,
 )
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
+from analytics_admin.breakers.presence import GONE_SECONDS, MAX_PROCESSES, PRESENT_SECONDS
 from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.stores.records import (
     MAX_HOLD_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_PROCESS_BYTES,
     MAX_RECORD_BYTES,
     MAX_ROW_BYTES,
 )
@@ -43,6 +50,10 @@ from analytics_admin.breakers.windows import MAX_BUCKETS
 from analytics_admin.stores.client import load_script, script_hash
 
 _CONSTANTS = {
+    "GONE_SECONDS": GONE_SECONDS,
+    "MAX_PROCESSES": MAX_PROCESSES,
+    "MAX_PROCESS_BYTES": MAX_PROCESS_BYTES,
+    "PRESENT_SECONDS": PRESENT_SECONDS,
     "DEFAULT_WINDOW_SIZE": BreakerPolicy().sliding_window_size,
     "LAST_FAILURE": MAX_FAILURES - 1,
     "LAST_TRANSITION": MAX_TRANSITIONS - 1,
@@ -85,8 +96,14 @@ READ_TRANSITIONS = _script("record", "history", "read_transitions")
 REGISTER = _script("record", "register")
 INSPECT = _script("record", "windows", "history", "inspect")
 FORGET = _script("record", "sequence", "forget")
+PRESENT = _script("record", "sequence", "present")
+PROCESSES = _script("record", "sequence", "processes")
+WITHDRAW = _script("record", "withdraw")
 
 BY_HASH = {
     script_hash(script): script
-    for script in (ADD, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET)
+    for script in (
+        *(ADD, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET),
+        *(PRESENT, PROCESSES, WITHDRAW),
+    )
 }

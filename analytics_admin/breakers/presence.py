@@ -1,0 +1,135 @@
+"""Which processes use breakers, and up to which move of the fleet's breakers each has read.
+
+Every move of a breaker has a number, the store's *sequence*. A process acknowledges the newest one
+that it has read: from then on its calls obey it.
+"""
+
+import hashlib
+import os
+import random
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from analytics_admin import __version__
+from analytics_admin.breakers.history import MAX_NAME_CHARS
+
+PRESENT_SECONDS = 5.0
+"""Interval at which a process tells that it is there."""
+SILENT_SECONDS = 6.0
+"""A process that was not heard of for longer is silent: nobody waits for it."""
+GONE_SECONDS = 15.0
+"""A process that was not heard of for longer is no longer counted."""
+MAX_PROCESSES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process that uses breakers. Times are the store's, in seconds."""
+
+    process_id: str
+    host: str
+    pid: int
+    release: str
+    """Version of this package."""
+    policies: str
+    """A short hash: equal in processes that declare the same breakers with the same policies."""
+    since: float = 0.0
+    """When it was first heard of; 0 before that."""
+    seen_at: float = 0.0
+    acknowledged: int = 0
+    """The newest move that it has read."""
+    hears: bool = False
+    """Whether it gets moves pushed; else it reads them each SYNC_INTERVAL."""
+
+
+class PresenceStore(Protocol):
+    """The part of a store that knows the processes."""
+
+    def present(self, process: Process) -> tuple[float, int]:
+        """Write down that the process is there; return the store's time and its sequence.
+
+        A ``since`` of 0 stands for now. Drops processes not heard of for GONE_SECONDS.
+        """
+
+    def processes(self) -> tuple[float, int, list[Process]]:
+        """Return the store's time, its sequence, and the processes heard of in GONE_SECONDS."""
+
+    def withdraw(self, process_id: str) -> None:
+        """Forget a process; it has ended."""
+
+
+class Presence:
+    """What this process tells of itself, and when.
+
+    ``declared`` returns the names of the breakers that it declares with their policies, as texts.
+    """
+
+    def __init__(self, declared: Callable[[], Iterable[str]] = tuple) -> None:
+        self._declared = declared
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Be another process, which is not written down yet."""
+        self._lock = threading.Lock()
+        self._process: Process | None = None
+        self._written: tuple[int, bool] | None = None
+        self._due_at = float("-inf")
+
+    def due(self, now: float, acknowledged: int, *, hears: bool = False) -> bool:
+        """Return whether there is something to tell at monotonic ``now``."""
+        return now >= self._due_at or (acknowledged, hears) != self._written
+
+    def write(self, store: PresenceStore, now: float, acknowledged: int, *, hears: bool) -> int:
+        """Tell the store, and return its sequence.
+
+        Raises:
+            StoreUnavailable
+        """
+        with self._lock:
+            process = self._process or _this_process(self._declared())
+            told = replace(process, acknowledged=acknowledged, hears=hears)
+            store_now, sequence = store.present(told)
+            self._process = told if told.since else replace(told, since=store_now)
+            self._written = acknowledged, hears
+            self._due_at = now + PRESENT_SECONDS * random.uniform(0.8, 1.0)
+            return sequence
+
+    def forget(self) -> None:
+        """Tell the store again, and with what is declared now: it or the settings have changed."""
+        self._written = None
+        if (process := self._process) is not None:
+            self._process = replace(process, policies=hash_policies(self._declared()))
+
+    def withdraw(self, store: PresenceStore) -> None:
+        """Tell the store that this process ends, unless it knows nothing of it.
+
+        Raises:
+            StoreUnavailable
+        """
+        with self._lock:
+            process, is_known = self._process, self._written is not None
+            self._written = None
+            if process is not None and is_known:
+                store.withdraw(process.process_id)
+
+
+def hash_policies(declared: Iterable[str]) -> str:
+    """Return a short hash of these texts, in whatever order they come."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for text in sorted(declared):
+        digest.update(text.encode(errors="replace") + b"\0")
+    return digest.hexdigest()[:8]
+
+
+def _this_process(declared: Iterable[str]) -> Process:
+    return Process(
+        process_id=uuid.uuid4().hex,
+        host=socket.gethostname()[:MAX_NAME_CHARS],
+        pid=os.getpid(),
+        release=__version__,
+        policies=hash_policies(declared),
+    )

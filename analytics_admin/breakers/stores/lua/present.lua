@@ -1,0 +1,39 @@
+-- Writes down that a process is there, and drops those that are gone. Needs record.lua and sequence.lua.
+-- KEYS: processes, sequence.
+-- ARGV: the process' id, since when it is known (0: from now on), the newest move that it has read,
+-- "1" if it gets moves pushed, and who it is as JSON.
+local function sweep()
+  local swept = tonumber(replace('HGET', KEYS[1], 'swept') or '')
+  if swept and math.abs(now - swept) < PRESENT_SECONDS then return end
+  if redis.call('HLEN', KEYS[1]) > MAX_PROCESSES then
+    redis.call('UNLINK', KEYS[1])
+  else
+    local stored = redis.call('HGETALL', KEYS[1])
+    for i = 1, #stored, 2 do
+      local seen_at = tonumber(string.match(stored[i + 1], '^%d+%.%d+') or '')
+      if #stored[i + 1] > MAX_PROCESS_BYTES or not seen_at
+        or math.abs(now - seen_at) >= GONE_SECONDS then
+        redis.call('HDEL', KEYS[1], stored[i])
+      end
+    end
+  end
+  redis.call('HSET', KEYS[1], 'swept', now)
+end
+
+local function write()
+  local since = ARGV[2] == '0' and now or ARGV[2]
+  local entry = table.concat({now, since, ARGV[3], ARGV[4], ARGV[5]}, ' ')
+  sweep()
+  redis.call('HSET', KEYS[1], ARGV[1], entry)
+  redis.call('EXPIRE', KEYS[1], 4 * GONE_SECONDS)
+end
+
+-- A server that has no room still answers questions: the process is not counted, and that is all.
+local is_done, answer = pcall(write)
+if not is_done then
+  local text = type(answer) == 'table' and answer.err or tostring(answer)
+  if not string.find(text, 'OOM', 1, true) and not string.find(text, 'MISCONF', 1, true) then
+    error(answer, 0)
+  end
+end
+return {now, read_sequence(KEYS[2])}
