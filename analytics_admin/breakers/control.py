@@ -4,8 +4,10 @@ All are compare-and-set. With ``expected`` generations they overwrite nothing th
 not seen. Each function has a ``plan_`` twin that returns the same changes without making them.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from analytics_admin.breakers import runtime, state_machine
 from analytics_admin.breakers.runtime import declared_names, read_registered, registered_names
@@ -21,6 +23,7 @@ from analytics_admin.breakers.state_machine import (
 from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    BreakerStore,
     DamagedList,
     Move,
     MoveOutcome,
@@ -38,6 +41,8 @@ NO_EXPECTED_GENERATIONS: Mapping[str, str] = {}
 FORGOTTEN = "forgotten"
 """``to_state`` of a breaker that is forgotten."""
 MAX_NAMES_RECORDED = 100
+MOVES_AT_ONCE = 200
+"""Breakers that are moved in one round trip; if the store is lost later, these are known to be."""
 
 # Translators: states and controls as programs name them, within a sentence.
 _STATES = {
@@ -60,6 +65,8 @@ class BreakerChange:
     to_state: str
     generation: str
     """The generation before the change; empty without a record."""
+    sequence: int = field(default=0, compare=False)
+    """The store's sequence once it was made; 0 before that, or if its reply was lost."""
 
 
 class BreakerChanged(OperatorError):
@@ -163,19 +170,24 @@ def reset(
     _require_unchanged(expected, selected)
     _require_seen(seen, selected)
     now, snapshots = selected.now, selected.snapshots
-    changes = {name: _reset_change(name, snapshot, now) for name, snapshot in snapshots.items()}
+    reached: dict[str, BreakerChange] = {}
     waiting = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
-    for _try in range(MAX_ATTEMPTS):
-        if not waiting:
-            return list(changes.values())
-        tried, waiting = waiting, _try_resets(waiting)
-        for name in [name for name in tried if name not in waiting]:
-            _announce(changes[name], RESET)
-        reached = snapshots.keys() - waiting.keys()
-        _require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
-        changes |= {name: _reset_change(name, snapshot, now) for name, snapshot in waiting.items()}
-    text = _("%(name)s changes faster than it can be reset")
-    raise StoreUnavailable(Message(text, name=min(waiting)))
+    with _telling_what_was_reached(reached, len(snapshots)):
+        for _try in range(MAX_ATTEMPTS):
+            if not waiting:
+                unused = {name: _reset_change(name, None, now) for name in snapshots}
+                return list((unused | reached).values())
+            for move, outcome in _make(_resets(waiting), _is_reset):
+                if outcome.won or outcome.snapshot is None:  # or it is forgotten
+                    change = _reset_change(move.name, move.expected, now)
+                    reached[move.name] = replace(change, sequence=outcome.sequence)
+                    _announce(change, RESET)
+                    del waiting[move.name]
+                else:
+                    waiting[move.name] = outcome.snapshot
+            _require_unchanged(expected, Reading(now=now, snapshots=dict(waiting)), reached)
+        text = _("%(name)s changes faster than it can be reset")
+        raise StoreUnavailable(Message(text, name=min(waiting)))
 
 
 def set_control(
@@ -196,21 +208,25 @@ def set_control(
         StoreUnavailable
     """
     reading = read_registered(names)
-    changes: dict[str, BreakerChange] = {}
-    for _try in range(MAX_ATTEMPTS):
-        _require_unchanged(expected, reading, changes)
-        until = None if for_seconds is None else reading.now + for_seconds
-        hold = Hold(control=control, until=until, actor=actor, reason=reason)
-        won = _try_holds(reading, None if control is Control.AUTOMATIC else hold, actor)
-        for change in won:
-            _announce(change, CONTROL)
-        changes |= {change.name: change for change in won}
-        waiting = [name for name in reading.snapshots if name not in changes]
-        if not waiting:
-            return list(changes.values())
-        reading = runtime.operator_store().load_many(waiting)
-    text = _("%(name)s changes faster than it can be held")
-    raise StoreUnavailable(Message(text, name=waiting[0]))
+    reached: dict[str, BreakerChange] = {}
+    with _telling_what_was_reached(reached, len(reading.snapshots)):
+        for _try in range(MAX_ATTEMPTS):
+            _require_unchanged(expected, reading, reached)
+            until = None if for_seconds is None else reading.now + for_seconds
+            hold = Hold(control=control, until=until, actor=actor, reason=reason)
+            moves = _holds(reading, None if control is Control.AUTOMATIC else hold, actor)
+            for move, outcome in _make(moves, _is_held):
+                if outcome.won:
+                    to_state = display_state(outcome.snapshot, outcome.now)
+                    change = _change(move.name, move.expected, reading.now, to_state=to_state)
+                    reached[move.name] = replace(change, sequence=outcome.sequence)
+                    _announce(change, CONTROL)
+            waiting = [name for name in reading.snapshots if name not in reached]
+            if not waiting:
+                return list(reached.values())
+            reading = runtime.operator_store().load_many(waiting)
+        text = _("%(name)s changes faster than it can be held")
+        raise StoreUnavailable(Message(text, name=waiting[0]))
 
 
 def plan_control(
@@ -242,9 +258,9 @@ def allow_probe(
     """
     for _try in range(MAX_ATTEMPTS):
         change, old, new = _probe_change(name, expected)
-        if _try_probe(name, old, new, actor):
+        if (sequence := _try_probe(name, old, new, actor)) is not None:
             _announce(change, PROBE_ALLOWED)
-            return change
+            return replace(change, sequence=sequence)
     text = _("%(name)s changes faster than a probe can be let through")
     raise StoreUnavailable(Message(text, name=name))
 
@@ -306,9 +322,8 @@ def _reset_change(name: str, snapshot: Snapshot | None, now: float) -> BreakerCh
     return _change(name, snapshot, now, to_state=State.CLOSED.value)
 
 
-def _try_resets(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-    """Try to reset each breaker; return those that had changed, as they are now."""
-    moves = [
+def _resets(waiting: Mapping[str, Snapshot]) -> list[Move]:
+    return [
         Move(
             name=name,
             expected=snapshot,
@@ -317,11 +332,6 @@ def _try_resets(waiting: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         )
         for name, snapshot in waiting.items()
     ]
-    return {
-        move.name: outcome.snapshot
-        for move, outcome in zip(moves, _outcomes(moves, _is_reset), strict=True)
-        if not outcome.won and outcome.snapshot is not None
-    }
 
 
 def _is_reset(now: Snapshot | None, move: Move) -> bool:
@@ -331,8 +341,8 @@ def _is_reset(now: Snapshot | None, move: Move) -> bool:
     )
 
 
-def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerChange]:
-    """Try to hold each breaker, or release it; return the changes made."""
+def _holds(reading: Reading, hold: Hold | None, actor: str) -> list[Move]:
+    """Return the moves that hold each breaker, or release it; register those without a record."""
     store, moves = runtime.operator_store(), []
     unrecorded = [name for name, snapshot in reading.snapshots.items() if snapshot is None]
     if unrecorded and store.register(unrecorded, keep_for=runtime.keep_for()):
@@ -342,38 +352,60 @@ def _try_holds(reading: Reading, hold: Hold | None, actor: str) -> list[BreakerC
         new = state_machine.control(old or new_record(), hold)
         cause = "" if old is not None and label(old) == label(new) else CONTROL
         moves.append(Move(name=name, expected=old, new=new, cause=cause, actor=actor))
+    return moves
+
+
+def _make(
+    moves: Sequence[Move], is_made: Callable[[Snapshot | None, Move], bool]
+) -> Iterator[tuple[Move, MoveOutcome]]:
+    """Try the moves and yield what became of each.
+
+    If a reply is lost, the store's state now tells which were made; the rest is not tried again.
+
+    Raises:
+        StoreUnavailable: after what is known to be made.
+    """
+    store, rest = runtime.operator_store(), iter(moves)
+    while batch := list(islice(rest, MOVES_AT_ONCE)):
+        try:
+            yield from zip(batch, store.compare_and_set(batch), strict=True)
+        except StoreUnavailable:
+            made = _read_made(store, batch, is_made)
+            yield from made
+            if len(made) < len(batch):
+                raise
+
+
+def _read_made(
+    store: BreakerStore, moves: Sequence[Move], is_made: Callable[[Snapshot | None, Move], bool]
+) -> list[tuple[Move, MoveOutcome]]:
+    """Return the moves that were made, by what the store holds now."""
+    reading = store.load_many([move.name for move in moves])
     return [
-        _change(
-            move.name,
-            move.expected,
-            reading.now,
-            to_state=display_state(outcome.snapshot, outcome.now),
-        )
-        for move, outcome in zip(moves, _outcomes(moves, _is_held), strict=True)
-        if outcome.won
+        (move, MoveOutcome(won=True, now=reading.now, snapshot=now, sequence=reading.sequence))
+        for move in moves
+        if is_made(now := reading.snapshots[move.name], move)
     ]
 
 
-def _outcomes(
-    moves: Sequence[Move], is_made: Callable[[Snapshot | None, Move], bool]
-) -> list[MoveOutcome]:
-    """Try the moves; if the reply is lost, the store's state now tells whether all were made."""
-    store = runtime.operator_store()
+@contextmanager
+def _telling_what_was_reached(reached: Collection[str], number: int) -> Iterator[None]:
+    """Add to the loss of the store which of the ``number`` breakers had been changed before."""
     try:
-        return store.compare_and_set(moves)
-    except StoreUnavailable:
-        reading = store.load_many([move.name for move in moves])
-        if all(is_made(reading.snapshots[move.name], move) for move in moves):
-            return [
-                MoveOutcome(
-                    won=True,
-                    now=reading.now,
-                    snapshot=reading.snapshots[move.name],
-                    sequence=reading.sequence,
-                )
-                for move in moves
-            ]
-        raise
+        yield
+    except StoreUnavailable as error:
+        if not reached:
+            raise
+        text = _("%(reason)s; %(reached)s of %(number)s circuit breakers had been changed before")
+        raise type(error)(
+            Message(text, reason=error.reason, reached=len(reached), number=number),
+            code=error.code,
+            partial_outcome={
+                "count": len(reached),
+                "selected": number,
+                "names": sorted(reached)[:MAX_NAMES_RECORDED],
+            },
+        ) from None
 
 
 def _is_held(now: Snapshot | None, move: Move) -> bool:
@@ -395,17 +427,20 @@ def _probe_change(
     return _change(name, old, reading.now, to_state=to_state), old, new
 
 
-def _try_probe(name: str, old: Snapshot, new: Snapshot, actor: str) -> bool:
-    """Try the move; if the reply is lost, the breaker's transitions tell whether it was made."""
+def _try_probe(name: str, old: Snapshot, new: Snapshot, actor: str) -> int | None:
+    """Try the move; return the store's sequence after it (0: unknown), or None if it was not made.
+
+    If the reply is lost, the breaker's transitions tell whether it was.
+    """
     store = runtime.operator_store()
     move = Move(name=name, expected=old, new=new, cause=PROBE_ALLOWED, actor=actor)
     try:
         (outcome,) = store.compare_and_set([move])
     except StoreUnavailable:
         if any(transition.attempt == move.attempt for transition in store.transitions(name)):
-            return True
+            return 0
         raise
-    return outcome.won
+    return outcome.sequence if outcome.won else None
 
 
 def _try_forget(name: str, generation: str) -> bool:

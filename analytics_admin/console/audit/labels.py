@@ -34,6 +34,7 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "for_seconds": _("Duration"),
     "mode": _("Mode"),
     "count": _("Circuit breakers"),
+    "selected": _("Circuit breakers selected"),
     "moved": _("State changed"),
     "alias": _("Cache"),
     "dedicated": _("Dedicated database"),
