@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from analytics_admin.caching.background import BackgroundRefreshes
 from analytics_admin.caching.singleflight import Flight, FlightResult, running_loop
 from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed, StoreCall
+from analytics_admin.stores.latency import CallerWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class CallStore(NamedTuple):
     """Call the store; answered with the result, or None if the store is unavailable."""
 
     call: StoreCall[Any]
+    is_owed: bool = False
+    """Whether it is made in any case: answered with None if the caller waits no longer for it."""
 
 
 class Sleep(NamedTuple):
@@ -75,24 +78,39 @@ Effect = CallStore | Sleep | WaitFor | InBackground | Compute
 Effects = Generator[Effect, Any, Answer]
 
 
-def run(effects: Effects, access: StoreAccess, compute: Callable[[], Any]) -> Lookup:
-    """Carry out a lookup's effects in this thread and return its answer."""
+def run(
+    effects: Effects,
+    access: StoreAccess,
+    compute: Callable[[], Any],
+    caller: CallerWait | None = None,
+) -> Lookup:
+    """Carry out a lookup's effects in this thread and return its answer.
+
+    ``caller`` holds what it has waited for the store before.
+    """
     reply: Any = None
+    caller = caller or CallerWait()
     try:
         while True:
-            reply = _do(effects.send(reply), access, compute)
+            reply = _do(effects.send(reply), access, compute, caller)
     except StopIteration as end:
         return _return_or_raise(end.value)
     finally:
         effects.close()  # returns the lease if this thread was interrupted
 
 
-async def arun(effects: Effects, access: StoreAccess, compute: Callable[[], Any]) -> Lookup:
+async def arun(
+    effects: Effects,
+    access: StoreAccess,
+    compute: Callable[[], Any],
+    caller: CallerWait | None = None,
+) -> Lookup:
     """Carry out a lookup's effects in a task. ``compute`` may return an awaitable."""
     reply: Any = None
+    caller = caller or CallerWait()
     try:
         while True:
-            reply = await _ado(effects.send(reply), access, compute)
+            reply = await _ado(effects.send(reply), access, compute, caller)
     except StopIteration as end:
         return _return_or_raise(end.value)
     finally:
@@ -105,13 +123,16 @@ def _return_or_raise(answer: Answer) -> Lookup:
     return answer
 
 
-def _do(effect: Effect, access: StoreAccess, compute: Callable[[], Any]) -> Any:
+def _do(effect: Effect, access: StoreAccess, compute: Callable[[], Any], caller: CallerWait) -> Any:
     match effect:
+        case CallStore(call, is_owed=True) if caller.is_over:
+            access.post(call)
         case CallStore(call):
             with suppress(StoreBypassed):
-                return access.run(call)
+                return access.run(call, caller)
         case Sleep(seconds):
             time.sleep(seconds)
+            caller.renew()
         case WaitFor(flight, seconds):
             return _wait(flight, seconds)
         case InBackground(refreshes, effects):
@@ -138,13 +159,18 @@ def _compute(compute: Callable[[], Any]) -> Computation:
         return Computation(None, error, time.monotonic() - started)
 
 
-async def _ado(effect: Effect, access: StoreAccess, compute: Callable[[], Any]) -> Any:
+async def _ado(
+    effect: Effect, access: StoreAccess, compute: Callable[[], Any], caller: CallerWait
+) -> Any:
     match effect:
+        case CallStore(call, is_owed=True) if caller.is_over:
+            access.post(call)
         case CallStore(call):
             with suppress(StoreBypassed):
-                return await access.arun(call)
+                return await access.arun(call, caller)
         case Sleep(seconds):
             await asyncio.sleep(seconds)
+            caller.renew()
         case WaitFor(flight, seconds):
             return await _await(flight, seconds)
         case InBackground(refreshes, effects):

@@ -199,7 +199,7 @@ class MissResolver:
             except UnstorableValue as unstorable:
                 error = unstorable
         if error is not None:
-            yield CallStore(lambda store: store.release(keys, claim))
+            yield CallStore(lambda store: store.release(keys, claim), is_owed=True)
             self._flights.end(flight)
             if flight.is_background:
                 return error
@@ -212,7 +212,8 @@ class MissResolver:
                 text if fits else None,
                 request.ttl(),
                 computed_in=computation.seconds,
-            )
+            ),
+            is_owed=True,
         )
         if stored:
             result = FlightResult(text, time.monotonic(), computation.seconds)

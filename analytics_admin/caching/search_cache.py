@@ -25,6 +25,7 @@ from analytics_admin.caching.stores import memory
 from analytics_admin.caching.stores.access import StoreBypassed
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.latency import CallerWait
 from analytics_admin.stores.process_hooks import register_process_hooks
 
 T = TypeVar("T")
@@ -90,30 +91,30 @@ class SearchCache:
     def lookup(self, key: object, compute: Callable[[], Any], **options: Unpack[Options]) -> Lookup:
         """Do what ``get_or_compute`` does; return also the value's origin and age."""
         client = self._client or self._connect()
-        request = client.request(key, **options)
+        request, caller = client.request(key, **options), CallerWait()
         try:
-            reading = client.access.run(lambda store: store.read(request.keys))
+            reading = client.access.run(lambda store: store.read(request.keys), caller)
         except StoreBypassed:
             return run(client.resolver.bypass(), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
             return self._hit(seen.fresh, now=seen.now)
-        return run(client.resolver.resolve(request, seen), client.access, compute)
+        return run(client.resolver.resolve(request, seen), client.access, compute, caller)
 
     async def alookup(
         self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
     ) -> Lookup:
         """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
         client = self._client or self._connect()
-        request = client.request(key, **options)
+        request, caller = client.request(key, **options), CallerWait()
         try:
-            reading = await client.access.arun(lambda store: store.read(request.keys))
+            reading = await client.access.arun(lambda store: store.read(request.keys), caller)
         except StoreBypassed:
             return await arun(client.resolver.bypass(), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
             return self._hit(seen.fresh, now=seen.now)
-        return await arun(client.resolver.resolve(request, seen), client.access, compute)
+        return await arun(client.resolver.resolve(request, seen), client.access, compute, caller)
 
     def cached(
         self,

@@ -100,17 +100,74 @@ class LatencyBudget:
         self.progress_at = time.monotonic()
 
 
+class CallerWait:
+    """The time that one caller may still wait for answers, in all its requests together.
+
+    A busy process blames itself for slow answers, not the store; still its callers wait no longer.
+    """
+
+    __slots__ = ("_since", "_spent", "is_cut")
+
+    def __init__(self) -> None:
+        self._since = LONG_AGO
+        self._spent = 0.0
+        self.is_cut = False
+        """Whether an answer was given less time because of those before it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to send no more requests."""
+        return self._spent >= MAX_WAIT_SECONDS
+
+    def begin(self, at: float) -> None:
+        """Note that a request is sent at this monotonic instant."""
+        self._since = at
+
+    def end(self) -> None:
+        """Charge the request, which is answered or given up."""
+        self._spent, self._since = self._waited(), LONG_AGO
+
+    def forgive(self, seconds: float) -> None:
+        """Take so much of the present request for the process' own delay.
+
+        At most SLOW_ANSWER_SECONDS are left by that: the caller has waited, whyever.
+        """
+        excess = self._waited() - (MAX_WAIT_SECONDS - SLOW_ANSWER_SECONDS)
+        self._since += max(0.0, min(seconds, excess))
+
+    def renew(self) -> None:
+        """Allow all the time again, after a pause of the caller's own."""
+        self._spent = 0.0
+
+    def allowance(self) -> float | None:
+        """Return the seconds that the next answer may take; None: as usual."""
+        waited = self._waited()
+        if waited <= SLOW_ANSWER_SECONDS:
+            return None
+        self.is_cut = True
+        return max(0.001, MAX_WAIT_SECONDS - waited)
+
+    def _waited(self) -> float:
+        if self._since == LONG_AGO:
+            return self._spent
+        return self._spent + time.monotonic() - self._since
+
+
 class QueuedWait:
     """A caller's wait for a queued job: first for its turn, then for the store's answer."""
 
-    def __init__(self, budget: LatencyBudget) -> None:
+    def __init__(self, budget: LatencyBudget, caller: CallerWait | None = None) -> None:
         self._budget = budget
+        self._limit = None if caller is None else caller.allowance()
         self._start = self._queued = RequestStart()
         self._is_begun = self._is_extended = False
+        self.queued_for = 0.0
+        """Seconds for which the job waited for its turn."""
 
     def begin(self) -> None:
         """Note that the request is sent to the store now."""
         self._start, self._is_begun = RequestStart(), True
+        self.queued_for = self._start.at - self._queued.at
 
     @property
     def start(self) -> RequestStart:
@@ -153,13 +210,16 @@ class QueuedWait:
         since = self._start.at
         if not self._is_begun:
             since = max(since, self._budget.progress_at)
-        return since + self._budget.left - time.monotonic()
+        limit = self._budget.left
+        if self._limit is not None:
+            limit = min(limit, self._limit)
+        return since + limit - time.monotonic()
 
     def may_continue(self, until: float) -> bool:
         """Return whether to go on after a wait that should have ended at ``until``.
 
         A caller that resumes late, or whose process was busy, has delayed the executor's threads as
-        well. The wait is extended once for that.
+        well. The wait is extended once for that, by SLOW_ANSWER_SECONDS.
         """
         now = time.monotonic()
         if self.left > 0:
@@ -168,6 +228,7 @@ class QueuedWait:
         if self._is_extended or not (now - until > LATE_SECONDS or self._start.was_busy(now)):
             return False
         self._start, self._is_extended = RequestStart(), True
+        self._limit = SLOW_ANSWER_SECONDS
         return True
 
 

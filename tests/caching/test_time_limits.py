@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching import SearchCache
+from analytics_admin.caching.effects import CallStore, Effects, Lookup, run
 from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed
-from analytics_admin.stores.latency import MAX_WAIT_SECONDS
+from analytics_admin.stores.latency import MAX_WAIT_SECONDS, CallerWait
+from tests.settings import STORE_FOLDER
+from tests.support.cache_aliases import raw, redis_alias, use_caches
+from tests.support.proxy import Proxy
 from tests.support.search_caches import another, use_store
 from tests.support.stopwatch import Stopwatch
 
@@ -110,3 +114,56 @@ def test_an_attempt_that_times_out_by_itself_is_not_waited_for(access):
     with pytest.raises(TimeoutError):
         access.run_bounded(time_out)
     assert watch.seconds < MAX_WAIT_SECONDS / 2
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """The process is busy: it blames itself for late answers."""
+    ended = threading.Event()
+
+    def keep_busy() -> None:
+        while not ended.is_set():
+            pass
+
+    other = threading.Thread(target=keep_busy)
+    other.start()
+    yield
+    ended.set()
+    other.join()
+
+
+@pytest.mark.parametrize("ask", ["lookup", "alookup"])
+def test_a_caller_of_a_busy_process_waits_for_late_answers_once_not_for_each(settings, busy, ask):
+    """A miss takes five answers of a server that does not know the scripts."""
+    raw().script_flush()
+    with Proxy(f"{STORE_FOLDER}/store.sock") as proxy:
+        use_caches(settings, search={**redis_alias("s"), "LOCATION": f"{proxy.url}/0"})
+        cache = another()
+        cache.get("connected")
+        proxy.delay = 0.08
+        watch = Stopwatch()
+        if ask == "lookup":
+            cache.lookup("new", lambda: 1)
+        else:
+            asyncio.run(cache.alookup("new", lambda: 1))
+        assert watch.seconds < 2 * MAX_WAIT_SECONDS
+        cache.reconnect()
+
+
+def test_what_a_caller_owes_the_store_is_done_although_it_waits_no_longer(access):
+    owed, asked = threading.Event(), threading.Event()
+
+    def effects() -> Effects:
+        yield CallStore(lambda store: asked.set())
+        yield CallStore(lambda store: owed.set(), is_owed=True)
+        return Lookup(1, "miss", 0.0)
+
+    caller = CallerWait()
+    caller.begin(time.monotonic() - MAX_WAIT_SECONDS)
+    caller.end()
+    assert run(effects(), access, int, caller).value == 1
+    assert owed.wait(10)
+    assert not asked.is_set()
+    caller.renew()
+    run(effects(), access, int, caller)
+    assert asked.is_set()

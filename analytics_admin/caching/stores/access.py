@@ -19,6 +19,7 @@ from analytics_admin.stores.latency import (
     LONG_AGO,
     NO_REPLY,
     TOO_SLOW,
+    CallerWait,
     LatencyBudget,
     QueuedWait,
     RequestStart,
@@ -55,20 +56,26 @@ class StoreAccess:
         self._retry_interval = retry_interval
         self._lock = threading.Lock()
         self._executor = StoreExecutor()
-        self._in_executor = threading.local()
+        self._thread = _ThreadState()
         self._store: Store | None = None
         self._retry_at: float | None = None  # set while the store is unavailable
         self._full_logged_at = LONG_AGO
         self._latency = LatencyBudget()
 
-    def run(self, call: StoreCall[T]) -> T:
+    def run(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
         """Run the call in this thread and return its result.
+
+        ``caller`` limits the calls that one caller makes; without it, this is its only one.
 
         Raises:
             StoreBypassed: the store did not do it, or is known to be unavailable.
         """
         store = self._store or self._connected()
-        start = RequestStart()
+        caller, start, thread = caller or CallerWait(), RequestStart(), self._thread
+        if caller.is_over:
+            raise StoreBypassed(NO_REPLY)
+        caller.begin(start.at)
+        outer, thread.caller = thread.caller, caller
         try:
             result = call(store)
         except StoreFull as error:
@@ -76,29 +83,39 @@ class StoreAccess:
             raise StoreBypassed(error.reason) from None
         except (StoreUnavailable, TimeoutError, ExecutorShutDown) as error:
             reason = getattr(error, "reason", NO_REPLY)
-            self._lose(store, reason)
+            # Where it is the caller's time that is up, the store may be well.
+            if not caller.is_cut or self._latency.charge(start):
+                self._lose(store, reason)
             raise StoreBypassed(reason) from None
+        finally:
+            thread.caller = outer
+            caller.end()
         if self._latency.charge(start):
             self._lose(store, TOO_SLOW)
         return result
 
-    async def arun(self, call: StoreCall[T]) -> T:
+    async def arun(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
         """Do what ``run`` does without blocking the event loop."""
         store = self._store or self._connected()
-        wait = QueuedWait(self._latency)
-        future = self._executor.submit(partial(self._run_in_executor, call, wait))
+        caller = caller or CallerWait()
+        if caller.is_over:
+            raise StoreBypassed(NO_REPLY)
+        wait = QueuedWait(self._latency, caller)
+        future = self._executor.submit(partial(self._run_in_executor, call, wait, caller))
         try:
             return await wait.await_for(future)
         except ExecutorShutDown:
             raise StoreBypassed from None
         except TimeoutError:
-            self._lose(store, NO_REPLY)
+            if not caller.is_cut or self._latency.charge(wait.start):
+                self._lose(store, NO_REPLY)
             raise StoreBypassed(NO_REPLY) from None
 
     def post(self, call: StoreCall[object]) -> None:
         """Run the call soon in the executor, if the store is available; nobody waits."""
         if self._retry_at is None:
-            self._executor.submit(partial(self._run_in_executor, call, QueuedWait(self._latency)))
+            wait, caller = QueuedWait(self._latency), CallerWait()
+            self._executor.submit(partial(self._run_in_executor, call, wait, caller))
 
     def run_bounded(self, function: Callable[[], T]) -> T:
         """Run a function that may hang, and wait for it within the latency budget.
@@ -106,16 +123,24 @@ class StoreAccess:
         Raises:
             TimeoutError: it took longer.
         """
-        if getattr(self._in_executor, "now", False):
+        if self._thread.is_executor:
             return function()
-        wait = QueuedWait(self._latency)
+        caller = self._thread.caller
+        wait = QueuedWait(self._latency, caller)
         result = wait.wait_for(self._executor.submit(partial(self._run_queued, function, wait)))
         self._latency.charge(wait.start)  # the answer to come may not take this time again
+        if caller is not None:
+            caller.forgive(wait.queued_for)
         return result
 
     def reply_timeout(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
-        return self._latency.left if self._latency.is_reduced else None
+        caller = self._thread.caller
+        allowed = None if caller is None else caller.allowance()
+        if not self._latency.is_reduced:
+            return allowed
+        left = self._latency.left
+        return left if allowed is None else min(left, allowed)
 
     def close(self) -> None:
         """Close the connections and end the threads."""
@@ -126,19 +151,19 @@ class StoreAccess:
     def after_fork(self) -> None:
         """Start afresh in a forked child: it has no threads and must not use the connections."""
         self._lock = threading.Lock()
-        self._in_executor = threading.local()
+        self._thread = _ThreadState()
         self._executor = StoreExecutor()
         self._latency = LatencyBudget()
         self._store = None
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._retry_interval()
 
-    def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait) -> T:
-        self._in_executor.now = True
+    def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait, caller: CallerWait) -> T:
+        self._thread.is_executor = True
         try:
-            return self._run_queued(partial(self.run, call), wait)
+            return self._run_queued(partial(self.run, call, caller), wait)
         finally:
-            self._in_executor.now = False
+            self._thread.is_executor = False
 
     def _run_queued(self, function: Callable[[], T], wait: QueuedWait) -> T:
         wait.begin()
@@ -180,7 +205,7 @@ class StoreAccess:
 
     def _try_to_return(self) -> None:
         """Return if the store accepts writes quickly; else wait for the next interval."""
-        self._in_executor.now = True
+        self._thread.is_executor = True
         store: Store | None = None
         with suppress(StoreUnavailable):
             store = self._connect(self)
@@ -202,6 +227,14 @@ class StoreAccess:
         logger.error("search cache: %s; results are not stored", error.reason)
 
 
+class _ThreadState(threading.local):
+    """What a thread is doing."""
+
+    is_executor = False
+    caller: CallerWait | None = None
+    """For whom it calls the store."""
+
+
 class MemoryAccess(StoreAccess):
     """Access to a store in this process' memory: there is nothing to wait for, and no thread.
 
@@ -212,13 +245,13 @@ class MemoryAccess(StoreAccess):
         super().__init__(lambda access: store, retry_interval=lambda: 0.0)
         self._store = self._memory = store
 
-    def run(self, call: StoreCall[T]) -> T:
+    def run(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
         try:
             return call(self._memory)
         except StoreUnavailable as error:
             raise StoreBypassed(error.reason) from None
 
-    async def arun(self, call: StoreCall[T]) -> T:
+    async def arun(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
         return self.run(call)
 
     def post(self, call: StoreCall[object]) -> None:
