@@ -20,8 +20,9 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiting thread. Never waits."""
-        with suppress(RuntimeError):  # it rings already
-            self._lock.release()
+        if self._lock.locked():
+            with suppress(RuntimeError):  # another thread has rung it meanwhile
+                self._lock.release()
 
     def wait(self, timeout: float | None) -> None:
         """Wait until it rings, or for ``timeout`` seconds; it is then silent again."""

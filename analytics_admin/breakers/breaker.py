@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, over
 from analytics_admin.breakers.containment import acontain, contain
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.permit import Permit, clock, give_permit
+from analytics_admin.breakers.permit import Permit, clock, give_permit, report_error
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Snapshot, State
 
@@ -35,11 +35,14 @@ class CircuitOpenError(Exception):
 
     code = "circuit_open"
 
+    # A call of the base class' __init__ would cost a rejection a third of its time.
     def __init__(self, name: str, state: str, retry_after: float) -> None:
         self.name = name
         self.state = state
         self.retry_after = retry_after
-        super().__init__(name, state, retry_after)
+
+    def __reduce__(self) -> tuple[type["CircuitOpenError"], tuple[str, str, float]]:
+        return type(self), (self.name, self.state, self.retry_after)
 
     def __str__(self) -> str:
         return f"circuit breaker {self.name} is {self.state}; retry in {self.retry_after:.1f} s"
@@ -149,6 +152,8 @@ class CircuitBreaker:
         state = self.local_state
         began = clock()
         if began >= state.passes_until or fallback is not RAISE:
+            if began < state.rejects_until and fallback is RAISE:
+                raise CircuitOpenError(self.name, *state.reject(began))
             _require_plain(function)
             protected = protect(self, function, make_fallback(fallback, awaited=False))
             return protected(*args, **kwargs)
@@ -156,7 +161,7 @@ class CircuitBreaker:
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            give_permit(self, counter, began).fail(error)
+            report_error(self, counter, began, error)
             raise
         if type(result) is CoroutineType:
             _require_plain(function, result)
@@ -217,6 +222,8 @@ class CircuitBreaker:
             permit._breaker = self
             permit._admitted = state.counter
             permit._began = began
+        elif began < state.rejects_until:
+            raise CircuitOpenError(self.name, *state.reject(began))
         else:
             permit = self.acquire()
             if len(self._blocks) > self._sweep_above:
@@ -251,6 +258,8 @@ class CircuitBreaker:
         began = clock()
         frame = _getframe(1)
         if began >= state.passes_until:
+            if began < state.rejects_until:
+                raise CircuitOpenError(self.name, *state.reject(began))
             return self._aenter(frame, _awaiting(frame))
         permit = give_permit(self, state.counter, began)
         return _Done(self._enter(permit, frame, _awaiting(frame)))
@@ -459,12 +468,14 @@ def protect(
         state = breaker.local_state
         began = clock()
         if began >= state.passes_until:
+            if began < state.rejects_until and fallback is None:
+                raise CircuitOpenError(breaker.name, *state.reject(began))
             return cast("R", breaker.run(function, fallback, args, kwargs))
         counter = state.counter
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            give_permit(breaker, counter, began).fail(error)
+            report_error(breaker, counter, began, error)
             raise
         ended = clock()
         if counter is state.counter and ended - began <= state.slow_after:
@@ -484,19 +495,21 @@ def protect_coroutine(
         state = breaker.local_state
         began = clock()
         if began >= state.passes_until:
+            if began < state.rejects_until and fallback is None:
+                raise CircuitOpenError(breaker.name, *state.reject(began))
             return await breaker.arun(function, fallback, args, kwargs)
         counter = state.counter
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            await give_permit(breaker, counter, began).afail(error)
+            report_error(breaker, counter, began, error)
             raise
         ended = clock()
         if counter is state.counter and ended - began <= state.slow_after:
             next(counter)
             state.newest_success = ended
         else:
-            await give_permit(breaker, counter, began).asucceed()
+            give_permit(breaker, counter, began).succeed()
         return result
 
     return protected

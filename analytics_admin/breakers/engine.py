@@ -12,7 +12,7 @@ from typing import Any, cast
 from analytics_admin.breakers.local_state import NEVER, LocalState, Outcome
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
-from analytics_admin.breakers.state import Control, Snapshot, StateChange, StoreChange
+from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -26,6 +26,8 @@ IDLE_AFTER_SECONDS = 2.0
 SPARE_SECONDS = 1.0
 """A permit that came after its caller had left serves another call for this long."""
 RECENT_SECONDS = 60.0
+GATHER_SECONDS = 0.005
+"""After a report of failures the next ones wait this long for each other, unless they open it."""
 
 
 class Engine:
@@ -50,6 +52,7 @@ class Engine:
         self._announce = announce
         self._lock = threading.RLock()
         self._all_synchronised_at = NEVER
+        self._gathers_until = NEVER
         self.reporter = Reporter(
             connect,
             turn=self._turn,
@@ -161,7 +164,8 @@ class Engine:
             self._synchronise_in(store, [state])
             return
         self._urgent[state.name] = state
-        self.reporter.ring()
+        if outcome.ended >= self._gathers_until or not _can_wait(state):
+            self.reporter.ring()
 
     def release(self, state: LocalState, generation: str) -> None:
         """Return a probe's permit; never waits for the store."""
@@ -192,6 +196,7 @@ class Engine:
         """Drop what the parent reports, and what only its threads could finish."""
         self._lock = threading.RLock()
         self._followed, self._urgent, self._runs_due = {}, {}, {}
+        self._gathers_until = NEVER
         for state in list(self._states.values()):
             state.after_fork()
         self.reporter.after_fork()
@@ -310,7 +315,7 @@ class Engine:
         state.used_at = now = time.monotonic()
         snapshot = state.current or NO_SNAPSHOT
         decision = admission(snapshot, state.policy, state.store_time(now))
-        if decision is Admission.ALLOW:
+        if decision is not Admission.PROBE:
             state.roll(now, self._reading_lasts())
         return snapshot, decision
 
@@ -322,21 +327,32 @@ class Engine:
 
     def _turn(self, store: BreakerStore, requests: list[Request]) -> float:
         """Report, read and answer; return the seconds until the next round."""
-        if states := self._due(requests):
+        self._gathers_until = NEVER
+        urgent = self._take_urgent()
+        if states := self._due(requests, urgent):
             self._sync.synchronise(store, list(states.values()))
             self._note_runs(states)
         self._answer(store, requests)
         if not self._followed and not self._return_spares(store):
             return FOREVER
-        due = self._all_synchronised_at + self.interval
-        return min([due, *self._runs_due.values()]) - time.monotonic()
+        due = min([self._all_synchronised_at + self.interval, *self._runs_due.values()])
+        now = time.monotonic()
+        if not urgent:
+            return due - now
+        self._gathers_until = now + GATHER_SECONDS
+        return min(due, self._gathers_until) - now
 
-    def _due(self, requests: list[Request]) -> dict[str, LocalState]:
-        """Return by name the breakers to synchronise now."""
-        states = {it.state.name: it.state for it in requests if it.wish is Wish.LOOK and it.state}
+    def _take_urgent(self) -> dict[str, LocalState]:
+        urgent = {}
         while self._urgent:
             name, state = self._urgent.popitem()
-            states[name] = state
+            urgent[name] = state
+        return urgent
+
+    def _due(self, requests: list[Request], urgent: dict[str, LocalState]) -> dict[str, LocalState]:
+        """Return by name the breakers to synchronise now."""
+        states = {it.state.name: it.state for it in requests if it.wish is Wish.LOOK and it.state}
+        states |= urgent
         for name, at in list(self._runs_due.items()):
             if at <= time.monotonic():
                 del self._runs_due[name]
@@ -374,7 +390,8 @@ class Engine:
         for name, state in list(self._followed.items()):
             if now - state.last_used_at() >= IDLE_AFTER_SECONDS or not state.is_followed:
                 del self._followed[name]
-                state.is_followed, state.passes_until = False, NEVER
+                state.is_followed = False
+                state.close_gate()
         return dict(self._followed)
 
     def _grant(self, store: BreakerStore, state: LocalState, callers: list[Request]) -> None:
@@ -426,6 +443,12 @@ class Engine:
                 state.settle()
             state.expire()
         self._announce(StoreChange(reason=reason))
+
+
+def _can_wait(state: LocalState) -> bool:
+    """Return whether a failure decides nothing yet that other processes wait for."""
+    current = state.current
+    return current is not None and current.state is State.CLOSED and state.policy.window is None
 
 
 def _is_disabled(state: LocalState) -> bool:

@@ -152,16 +152,37 @@ class HistoryBuffer:
         )
 
 
-def note_failure(error: BaseException | None, *, with_text: bool) -> FailureNote:
-    """Return a note of a call that has just failed in this process, cut to the stored lengths."""
+TakenNote = tuple[type[BaseException] | None, str]
+"""What is noted of a failed call at once: its exception's class and the beginning of its text."""
+
+
+def take_note(error: BaseException | None, *, with_text: bool) -> TakenNote:
+    """Return what is to be kept of a call that has just failed, with this exception if any.
+
+    It holds no exception, and so no traceback and no frame. ``encode_note`` does the rest.
+    """
     if error is None:
-        return FailureNote(host=_host, pid=os.getpid())
-    return FailureNote(
-        error=_class_name(error),
-        message=_message(error) if with_text else "",
-        host=_host,
-        pid=os.getpid(),
-    )
+        return None, ""
+    if not with_text:
+        return type(error), ""
+    # The exception's own code runs here; what it raises must not replace the call's error.
+    try:
+        text = str(error)[:MAX_MESSAGE_CHARS]
+        if type(text) is not str:
+            text = str.encode(text, errors="replace").decode()
+        return type(error), text
+    except Exception:
+        return type(error), UNPRINTABLE
+
+
+def encode_note(taken: TakenNote) -> FailureNote:
+    """Return the note of a call that failed in this process, cut to the stored lengths."""
+    cls, text = taken
+    try:
+        error = "" if cls is None else _class_name(cls)
+    except Exception:  # the class' own code
+        error = ""
+    return FailureNote(error=error, message=_message(text), host=_host, pid=os.getpid())
 
 
 def oldest_period(now: float) -> int:
@@ -169,17 +190,13 @@ def oldest_period(now: float) -> int:
     return (int(now) // PERIOD_SECONDS - MAX_PERIODS + 1) * PERIOD_SECONDS
 
 
-def _class_name(error: BaseException) -> str:
-    return dotted_name(type(error)).removeprefix("builtins.")[-MAX_NAME_CHARS:]
+def _class_name(cls: type[BaseException]) -> str:
+    return dotted_name(cls).removeprefix("builtins.")[-MAX_NAME_CHARS:]
 
 
-def _message(error: BaseException) -> str:
-    try:
-        text = str(error)[:MAX_MESSAGE_CHARS].encode(errors="replace").decode()
-        return text if text.isprintable() else _cut(text)
-    # The exception's own code runs here; what it raises must not replace the call's error.
-    except Exception:
-        return UNPRINTABLE
+def _message(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if text.isprintable() else _cut(text)
 
 
 def _cut(text: str) -> str:

@@ -1,9 +1,10 @@
 """What interrupts a call from outside: cancellation, time limits, handlers of signals."""
 
-# Each failure asks for the handlers; signal.getsignal takes 40 times as long to say "none".
+# Failures ask for the handlers; signal.getsignal takes 40 times as long to say "none".
 from _signal import getsignal  # type: ignore[import-not-found]
 from asyncio import CancelledError
 from functools import partial
+from inspect import CO_VARARGS
 from operator import is_
 from types import CodeType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 _GREENLET_PACKAGES = ("gevent", "greenlet", "eventlet")
 _GREENLET_CLASSES = ("Timeout", "GreenletExit")
 _SIGNALS = range(1, 32)
-# The handlers of these signals and the ids of their code; each failure asks for them.
+# The handlers of these signals and the ids of their code.
 _known: tuple[tuple[Any, ...], frozenset[int]] = ((), frozenset())
 
 
@@ -31,14 +32,17 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 def is_raised_by_handler(error: BaseException) -> bool:
-    """Return whether the handler of a signal raised the exception."""
-    if not (codes := _handler_codes()):
-        return False
+    """Return whether the handler of a signal raised the exception that another frame caught."""
+    codes: frozenset[int] | None = None
     entry = error.__traceback__
-    while entry is not None:
-        if id(entry.tb_frame.f_code) in codes:
-            return True
-        entry = entry.tb_next
+    while entry is not None and (entry := entry.tb_next) is not None:
+        code = entry.tb_frame.f_code
+        # A handler takes a signal and a frame, so that few errors need to ask for the handlers.
+        if code.co_argcount > 1 or code.co_flags & CO_VARARGS:
+            if codes is None and not (codes := _handler_codes()):
+                return False
+            if id(code) in codes:
+                return True
     return False
 
 

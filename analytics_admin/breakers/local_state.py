@@ -8,20 +8,23 @@ from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from analytics_admin.breakers.history import MAX_FAILURES
+from analytics_admin.breakers.history import MAX_FAILURES, TakenNote, encode_note
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
 from analytics_admin.breakers.state import (
     NO_COUNTS,
     RUN_TIMES,
     Control,
     Counts,
-    FailureNote,
     Results,
     Snapshot,
     State,
     Transition,
 )
-from analytics_admin.breakers.state_machine import control_in_force, due_transition
+from analytics_admin.breakers.state_machine import (
+    HOLD_RETRY_SECONDS,
+    control_in_force,
+    due_transition,
+)
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 
 NEVER = float("-inf")
@@ -73,7 +76,7 @@ class Outcome(NamedTuple):
     slow: bool = False
     ends_run: bool = True
     """Whether a call that did not fail ends a run of failures."""
-    note: FailureNote | None = None
+    note: TakenNote | None = None
 
 
 @dataclass(slots=True)
@@ -86,16 +89,19 @@ class _Sums:
     successes: dict[int, int] = field(default_factory=dict)
     """Quick successes that did not count themselves, by second of the store's clock."""
     failed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FAILURE_TIMES))
-    notes: deque[FailureNote] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES))
+    notes: deque[TakenNote] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES))
 
-    def add(self, outcome: Outcome, now: float) -> None:
-        if outcome.failed:
-            self.failed_at.append(outcome.ended)
-            if outcome.note is not None:
-                self.notes.append(outcome.note)
-            self.slow_failures += outcome.slow
-            self.failures += not outcome.slow
-        elif outcome.slow:
+    def add_failure(self, outcome: Outcome) -> None:
+        self.failed_at.append(outcome.ended)
+        if outcome.note is not None:
+            self.notes.append(outcome.note)
+        if outcome.slow:
+            self.slow_failures += 1
+        else:
+            self.failures += 1
+
+    def add_success(self, outcome: Outcome, now: float) -> None:
+        if outcome.slow:
             self.slow_successes += 1
         else:
             second = int(now)
@@ -119,7 +125,8 @@ class LocalState:
     """One breaker as this process knows it.
 
     Calls before ``passes_until`` (monotonic seconds) pass without a further check. They count
-    themselves with ``next(counter)``, if ``counter`` is still the one with which they began.
+    themselves with ``next(counter)``, if ``counter`` is still the one with which they began. Calls
+    before ``rejects_until`` are rejected: see ``reject``.
 
     The lock is re-entrant: a signal handler may call the breaker in whose middle it came.
     """
@@ -132,6 +139,8 @@ class LocalState:
         "_old_counters",
         "_outcomes",
         "_read_now",
+        "_rejected_by",
+        "_rejects_to",
         "_run",
         "_run_began",
         "_sums",
@@ -149,6 +158,7 @@ class LocalState:
         "policy_reported_at",
         "read_at",
         "rejections",
+        "rejects_until",
         "slow_after",
         "snapshot",
         "spare_permit",
@@ -172,6 +182,8 @@ class LocalState:
         self.look_at = NEVER
         self.spare_permit: tuple[Snapshot, float] | None = None
         self.passes_until = NEVER
+        self.rejects_until = NEVER
+        self._rejects_to, self._rejected_by = NEVER, ""
         self.newest_success = NEVER
         self.counter = _new_counter("", 0)
         self._old_counters: list[SuccessCounter] = []
@@ -191,7 +203,7 @@ class LocalState:
     def apply_policy(self, policy: BreakerPolicy) -> None:
         """Use this policy from now on."""
         self.policy = policy
-        self._run = deque(self._run, maxlen=policy.failure_threshold or 1)
+        self._run = deque(self._run, maxlen=min(policy.failure_threshold or 1, MAX_FAILURE_TIMES))
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
@@ -202,7 +214,12 @@ class LocalState:
     def expire(self) -> None:
         """Treat what was read before as too old."""
         self.is_followed = False
-        self.read_at = self.passes_until = self._read_now = NEVER
+        self.read_at = self._read_now = NEVER
+        self.close_gate()
+
+    def close_gate(self) -> None:
+        """Have the next call ask the engine."""
+        self.passes_until = self.rejects_until = NEVER
 
     def last_used_at(self) -> float:
         """Return when a call last used the breaker (monotonic seconds)."""
@@ -269,6 +286,13 @@ class LocalState:
                 self.spare_permit = None
             return is_there
 
+    def reject(self, at: float) -> tuple[str, float]:
+        """Count a rejection before ``rejects_until``; return what rejects it, and retry_after."""
+        self.used_at = at
+        next(self.rejections)
+        wait = self._rejects_to - at
+        return self._rejected_by, wait if wait < math.inf else HOLD_RETRY_SECONDS
+
     def latest(self) -> Snapshot | None:
         """Return the breaker with what this process knows better than the store."""
         snapshot = self.current
@@ -292,18 +316,23 @@ class LocalState:
 
     def count(self, outcome: Outcome) -> None:
         """Count any other outcome. Costs memory per breaker, not per call; never waits."""
-        if outcome.failed and outcome.generation in ("", self.counter.generation):
-            if not self._run or self.newest_success > self._failed_at:
-                self._run.clear()
-                self._run_began, self._is_ordered = outcome.ended, False
-            self._run.append(outcome.ended)
-            self._failed_at = outcome.ended
-            # Calls that were all in flight together met one fault, not so many.
-            self._is_ordered = self._is_ordered or outcome.began >= self._run_began
-        elif not outcome.failed and outcome.ends_run:
-            self.newest_success = max(self.newest_success, outcome.ended)
-        self._outcomes.append(outcome)
-        if len(self._outcomes) > MAX_OUTCOMES and self._lock.acquire(blocking=False):
+        generation, began, ended, failed, _slow, ends_run, _note = outcome
+        if failed:
+            if not generation or generation == self.counter.generation:
+                run = self._run
+                if not run or self.newest_success > self._failed_at:
+                    run.clear()
+                    self._run_began, self._is_ordered = ended, False
+                run.append(ended)
+                self._failed_at = ended
+                # Calls that were all in flight together met one fault, not so many.
+                if began >= self._run_began:
+                    self._is_ordered = True
+        elif ends_run:
+            self.newest_success = max(self.newest_success, ended)
+        outcomes = self._outcomes
+        outcomes.append(outcome)
+        if len(outcomes) > MAX_OUTCOMES and self._lock.acquire(blocking=False):
             try:
                 self._fold()
             finally:
@@ -351,7 +380,7 @@ class LocalState:
                 self.ahead = None
                 generation = self.snapshot.generation if self.snapshot is not None else ""
                 self._begin_generation(generation, self.counter.second, adopts=False)
-                self.passes_until = NEVER
+                self.close_gate()
 
     def report(self, *, with_policy: bool = False) -> Report:
         """Return what the store does not have yet of the generation that was read last."""
@@ -389,8 +418,8 @@ class LocalState:
         """Start as a child: the parent reports its results and may have held the lock."""
         self._lock = threading.RLock()
         self.forget_pending()
-        self.is_followed, self.passes_until, self.spare_permit = False, NEVER, None
-        self.look = None
+        self.is_followed, self.look, self.spare_permit = False, None, None
+        self.close_gate()
 
     def _fold(self) -> None:
         """Add the outcomes to the sums of their generations, without those that are over."""
@@ -400,9 +429,14 @@ class LocalState:
         for _ in range(len(self._outcomes)):
             outcome = self._outcomes.popleft()
             generation = outcome.generation or self.counter.generation
-            if generation in known:
-                sums = self._sums.setdefault(generation, _Sums())
-                sums.add(outcome, self.store_time(outcome.ended))
+            if generation not in known:
+                continue
+            if (sums := self._sums.get(generation)) is None:
+                sums = self._sums[generation] = _Sums()
+            if outcome.failed:
+                sums.add_failure(outcome)
+            else:
+                sums.add_success(outcome, self.store_time(outcome.ended))
 
     def _results(self, batches: dict[int, int], sums: _Sums | None) -> Results:
         rejected = self.rejections.take()
@@ -422,7 +456,7 @@ class LocalState:
             ended_failures=sums.ended_by(newest),
             failed_at=tuple(map(self.store_time, last)),
             rejected=rejected,
-            notes=tuple(sums.notes),
+            notes=tuple(map(encode_note, sums.notes)),
         )
 
     def _begin_generation(self, generation: str, second: int, *, adopts: bool) -> None:
@@ -457,20 +491,34 @@ class LocalState:
         return before.entered_at
 
     def _open_gate(self, at: float, lasts: float) -> None:
-        """Set until when calls pass unchecked: at most for the current second."""
-        self.passes_until = NEVER
+        """Set until when calls pass, or are rejected, unchecked: at most for about a second."""
+        self.close_gate()
         snapshot, now = self.current, self.store_time(at)
-        if snapshot is None or self.policy.record_result:
+        if snapshot is None:
             return
         ends = math.inf
         if snapshot.hold is not None:
-            if control_in_force(snapshot, now) not in (Control.DISABLED, Control.METRICS_ONLY):
-                return
+            control = control_in_force(snapshot, now)
             ends = snapshot.hold.until or ends
+            if control is Control.FORCED_OPEN:
+                self._close_until(ends, control.value, min(self.read_at + lasts, at + 1.0))
+            if control not in (Control.DISABLED, Control.METRICS_ONLY):
+                return
+        elif snapshot.state is State.OPEN:
+            ends = snapshot.entered_at + snapshot.wait
+            self._close_until(ends, State.OPEN.value, min(self.read_at + lasts, at + 1.0))
+            return
         elif snapshot.state is not State.CLOSED:
+            return
+        if self.policy.record_result:
             return
         self._begin_counter(int(now))
         self.passes_until = min(self.read_at + lasts, min(int(now) + 1, ends) - self.offset)
+
+    def _close_until(self, ends: float, by: str, unless_read: float) -> None:
+        """Have calls rejected until ``ends`` (the store's time), but no longer than unread."""
+        self._rejects_to, self._rejected_by = ends - self.offset, by
+        self.rejects_until = min(unless_read, self._rejects_to)
 
     def _begin_counter(self, second: int) -> None:
         if self.counter.second != second:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from analytics_admin.breakers.containment import contain
-from analytics_admin.breakers.history import note_failure
+from analytics_admin.breakers.history import take_note
 from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
 from analytics_admin.breakers.local_state import Outcome, SuccessCounter
 from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
@@ -21,6 +21,7 @@ Admitted = Snapshot | SuccessCounter
 """What let a call pass: the engine's snapshot, or the counter of a closed breaker."""
 
 clock = time.monotonic
+_EVERY_EXCEPTION = (Exception,)
 
 
 class Permit:
@@ -75,25 +76,7 @@ class Permit:
         return admitted
 
     def _report(self, admitted: Admitted, end: "_End", error: BaseException | None) -> None:
-        engine, state, ended = self._breaker.engine, self._breaker.used_state(), clock()
-        generation, began = admitted.generation, self._began
-        is_slow = ended - began > state.slow_after
-        if error is not None:
-            end = _end_by_error(state.policy, error, is_slow=is_slow)
-        if end is _End.RELEASE:
-            if is_probe(admitted):
-                engine.release(state, generation)
-        elif end is _End.FAILURE:
-            note = note_failure(error, with_text=engine.keeps_texts)
-            failed = Outcome(generation, began, ended, failed=True, slow=is_slow, note=note)
-            engine.record(state, failed)
-        elif end is _End.CANCELLED:  # the backend has not answered
-            cancelled = Outcome(generation, began, ended, slow=True, ends_run=False)
-            engine.record(state, cancelled)
-        elif is_slow or is_probe(admitted):
-            engine.record(state, Outcome(generation, began, ended, slow=is_slow))
-        else:
-            state.count_success(generation, ended)
+        _record(self._breaker, admitted, self._began, end, error)
 
 
 class _ProbePermit(Permit):
@@ -113,6 +96,13 @@ class _ProbePermit(Permit):
         # A signal's handler may have ended give_permit() halfway; modules may be gone at the end.
         if getattr(self, "_admitted", None) and sys is not None and not sys.is_finalizing():
             self._end(_End.RELEASE)
+
+
+def report_error(
+    breaker: "CircuitBreaker", admitted: SuccessCounter, began: float, error: BaseException
+) -> None:
+    """Report how a call ended that a closed breaker let pass, as a permit does."""
+    contain(breaker.name, None, _record, breaker, admitted, began, _End.FAILURE, error)
 
 
 class _End(Enum):
@@ -144,14 +134,48 @@ def is_probe(admitted: Admitted) -> bool:
     )
 
 
+def _record(
+    breaker: "CircuitBreaker",
+    admitted: Admitted,
+    began: float,
+    end: _End,
+    error: BaseException | None,
+) -> None:
+    state, ended, engine = breaker.used_state(), clock(), breaker.engine
+    is_slow = ended - began > state.slow_after
+    if error is not None:
+        end = _end_by_error(state.policy, error, is_slow=is_slow)
+    if end is _End.FAILURE:
+        note = take_note(error, with_text=engine.keeps_texts)
+        # Half of the time of a call of Outcome, at each failure.
+        failed = (admitted.generation, began, ended, True, is_slow, True, note)
+        engine.record(state, tuple.__new__(Outcome, failed))
+    elif end is _End.RELEASE:
+        if is_probe(admitted):
+            engine.release(state, admitted.generation)
+    elif end is _End.CANCELLED:  # the backend has not answered
+        cancelled = Outcome(admitted.generation, began, ended, slow=True, ends_run=False)
+        engine.record(state, cancelled)
+    elif is_slow or is_probe(admitted):
+        engine.record(state, Outcome(admitted.generation, began, ended, slow=is_slow))
+    else:
+        state.count_success(admitted.generation, ended)
+
+
 def _end_by_error(policy: BreakerPolicy, error: BaseException, *, is_slow: bool) -> _End:
-    if policy.ignores(error):
+    is_of_program = not isinstance(error, Exception)
+    if policy.ignore_exceptions and policy.ignores(error):
         return _End.RELEASE
-    is_failure = policy.counts_as_failure(error)
-    if isinstance(error, Exception) and not is_raised_by_handler(error):
+    # Each Exception counts by default.
+    is_failure = (
+        not is_of_program
+        if policy.record_exceptions == _EVERY_EXCEPTION
+        else policy.counts_as_failure(error)
+    )
+    if not is_of_program and not is_raised_by_handler(error):
         return _End.FAILURE if is_failure else _End.SUCCESS
     # The default counts every Exception; another class counts if the policy names it.
-    if not isinstance(error, Exception) and is_failure:
+    if is_of_program and is_failure:
         return _End.FAILURE
     # The end of a program says nothing about the backend.
     is_cancelled = is_cancellation(error)

@@ -264,7 +264,9 @@ class Reporter:
         A process that stood still sees a late answer, too: it has to be overdue while callers run.
         """
         asked_at, now = self._asked_at, time.monotonic()
-        if asked_at is None or now - asked_at < self._timeout() + HUNG_SECONDS:
+        if asked_at is None or now - asked_at < HUNG_SECONDS:
+            return False
+        if now - asked_at < self._timeout() + HUNG_SECONDS:
             return False
         if self._overdue is None or self._overdue[0] != asked_at:
             self._overdue = asked_at, now

@@ -68,7 +68,7 @@ def evidence_of_failures(rounds: int) -> Line:
     def unseen(number: int) -> None:
         with (
             patch.object(redis_scripts, "ADD", bare),
-            patch.object(permit, "note_failure", _no_note),
+            patch.object(permit, "take_note", _no_note),
         ):
             failing(number)
 

@@ -15,7 +15,8 @@ from analytics_admin.breakers.history import (
     MAX_PERIODS,
     PERIOD_SECONDS,
     RETENTION_SECONDS,
-    note_failure,
+    encode_note,
+    take_note,
 )
 from analytics_admin.breakers.policy import MAX_POLICY_CHARS
 from analytics_admin.breakers.runtime import operator_store
@@ -149,7 +150,7 @@ def test_a_breakers_history_takes_at_most_20_kilobytes(sign):
     snapshot = create(store, name)
     error = type("E" * 200, (Exception,), {"__module__": "m" * 200})(sign * 5000)
     for _ in range(40):
-        note = note_failure(error, with_text=True)
+        note = encode_note(take_note(error, with_text=True))
         tell(store, snapshot.generation, name, failures=1, slow_failures=1, notes=(note,))
         move = Move(
             name=name,

@@ -86,3 +86,48 @@ def test_blocks_of_several_breakers_may_end_in_any_order(breakers):
     second.__exit__(None, None, None)
     assert snapshot_of(first).counts == Counts(calls=1, failures=1)
     assert snapshot_of(second).counts == Counts(calls=1)
+
+
+def fail(breaker: CircuitBreaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.acquire().fail()
+
+
+@pytest.mark.hurried
+def test_a_burst_of_failures_costs_few_round_trips_and_bounded_memory_and_all_count(store):
+    burst = CircuitBreaker("burst", Engine(lambda: store, runtime.announce), unlimited)
+    burst.call(int)
+    store.asked.clear()
+    fail(burst, 10_000)
+    assert burst.engine.settle(10)
+    assert len(store.asked) <= 100
+    assert snapshot_of(burst).counts == Counts(calls=10_001, failures=10_000)
+    assert len(burst.local_state._run) <= 1000
+
+
+def unlimited() -> BreakerPolicy:
+    return BreakerPolicy(failure_threshold=10**9)
+
+
+@pytest.mark.hurried
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+def test_failures_wait_for_each_other_unless_they_open_the_breaker(store, monkeypatch):
+    monkeypatch.setattr(engine, "GATHER_SECONDS", 3600.0)
+    breaker = CircuitBreaker("gathers", Engine(lambda: store, runtime.announce), limited_to_three)
+    breaker.call(int)
+    fail(breaker)
+    assert eventually(lambda: breaker.engine._gathers_until > time.monotonic())
+    fail(breaker)
+    assert counted(store) == 1
+    fail(breaker)
+    assert eventually(lambda: store.load_many(["gathers"]).snapshots["gathers"].state == "open")
+
+
+def limited_to_three() -> BreakerPolicy:
+    return BreakerPolicy(failure_threshold=3)
+
+
+def counted(store: RedisStore) -> int:
+    snapshot = store.load_many(["gathers"]).snapshots["gathers"]
+    assert snapshot is not None
+    return snapshot.counts.failures
