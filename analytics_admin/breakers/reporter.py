@@ -18,7 +18,7 @@ from typing import Any
 
 from analytics_admin.breakers.bell import Bell
 from analytics_admin.breakers.local_state import LocalState
-from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency
 
@@ -28,9 +28,10 @@ SECOND_TRY_SECONDS = 0.1
 """Wait before a store that could not be reached is tried once more; then it is lost."""
 FIRST_RETRY_SECONDS = 0.2
 """Wait before the first look for a lost store; each further one is longer."""
-HUNG_SECONDS = 0.3
-"""An answer that is overdue for longer than the store's time-out, by this much as callers see it
-happen, will not come: the reporter itself is stuck, as in the look-up of a host name."""
+HUNG_SECONDS = 1.0
+"""A connection that is overdue for so long, as callers see it happen, will not come: the reporter
+is stuck in the look-up of a host name, which has no time-out. It cannot be stuck anywhere else. A
+process that gets no processor time sees a late answer, too."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -138,7 +139,7 @@ class Reporter:
                     return self.lose(error)
         if self.is_threadless or isinstance(self._shared, MemoryStore):
             return self._shared
-        if self._asked_at is not None and self._is_hung():
+        if self._asked_at is not None and self._is_hung(self._shared):
             return self.lose(StoreUnavailable(latency.NO_REPLY))
         return None
 
@@ -237,6 +238,8 @@ class Reporter:
                 return SECOND_TRY_SECONDS
             requests = self._take_requests()
             return self._turn(store, requests)
+        except RequestRefused:
+            raise  # the store is there
         except StoreUnavailable as error:
             if self.is_current(store):
                 self.lose(error)
@@ -258,18 +261,15 @@ class Reporter:
         self._failed_to_connect = False
         return True
 
-    def _is_hung(self) -> bool:
-        """Return whether the reporter is stuck in a request.
-
-        A process that stood still sees a late answer, too: it has to be overdue while callers run.
-        """
-        asked_at, now = self._asked_at, time.monotonic()
-        if asked_at is None or now - asked_at < HUNG_SECONDS:
+    def _is_hung(self, store: BreakerStore) -> bool:
+        """Return whether the reporter will not find the store."""
+        since, now = getattr(store, "connecting_since", None), time.monotonic()
+        if since is None or now - since < FIRST_RETRY_SECONDS:
             return False
-        if now - asked_at < self._timeout() + HUNG_SECONDS:
+        if now - since < self._timeout() + FIRST_RETRY_SECONDS:
             return False
-        if self._overdue is None or self._overdue[0] != asked_at:
-            self._overdue = asked_at, now
+        if self._overdue is None or self._overdue[0] != since:
+            self._overdue = since, now
         return now - self._overdue[1] > HUNG_SECONDS
 
     def _take_requests(self) -> list[Request]:

@@ -54,20 +54,22 @@ def _memory_store() -> MemoryStore:
 
 
 @cache
-def _store(alias: str, timeout: float) -> BreakerStore:
+def _store(alias: str, timeout: float, sends_again: bool) -> BreakerStore:
     """Return the store behind the alias; ``timeout`` (seconds) holds for each reply."""
-    return _memory_store() if is_local_memory(alias) else RedisStore(alias, timeout=timeout)
+    if is_local_memory(alias):
+        return _memory_store()
+    return RedisStore(alias, timeout=timeout, sends_again=sends_again)
 
 
 def call_store() -> BreakerStore:
     """Return the store for protected calls."""
     settings = app_settings()
-    return _store(settings.breaker_cache, settings.store_timeout)
+    return _store(settings.breaker_cache, settings.store_timeout, sends_again=True)
 
 
 def operator_store() -> BreakerStore:
     """Return the store for operators, with a longer time-out; its failures are reported."""
-    return _store(app_settings().breaker_cache, OPERATOR_TIMEOUT_SECONDS)
+    return _store(app_settings().breaker_cache, OPERATOR_TIMEOUT_SECONDS, sends_again=False)
 
 
 def keep_for() -> float | None:

@@ -4,7 +4,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, Transition
@@ -23,9 +25,15 @@ from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
     BreakerStore,
     Move,
-    Reading,
+    MoveOutcome,
+    Report,
+    RequestRefused,
     StoreUnavailable,
 )
+from analytics_admin.breakers.stores.records import UNREADABLE
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -38,6 +46,10 @@ POLICY_REPORT_SECONDS = 3600.0
 """Interval at which a process reports that it uses a breaker, and its policy."""
 REGISTRATION_RETRY_SECONDS = 60.0
 """Interval at which a process tries again to register a name beyond MAX_NAMES, and says so."""
+REFUSED_SECONDS = 5.0
+"""Time for which a breaker is left alone after the store has answered it with an error."""
+REFUSED_LOG_SECONDS = 60.0
+"""Interval at which the log says so again, for each breaker."""
 NO_SNAPSHOT = Snapshot(generation="")
 """The snapshot before the first reading: calls pass, and count from closed."""
 SETTLE_SECONDS = 0.05
@@ -68,8 +80,10 @@ class StoreSync:
         self._keep_for = keep_for
         self._changed = changed
         self._unconfirmed: dict[str, StateChange] = {}
-        self._refused_until: dict[str, float] = {}
-        self._report_refused_at = float("-inf")
+        self._unregistered_until: dict[str, float] = {}
+        self._report_unregistered_at = float("-inf")
+        self._refused_at: dict[str, float] = {}
+        self._refused_logged_at: dict[str, float] = {}
 
     def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
         """Report and read these breakers in one round trip, and make the transitions due.
@@ -77,22 +91,29 @@ class StoreSync:
         Raises:
             StoreUnavailable
         """
+        states = [state for state in states if not self._is_left_alone(state)]
         holds = {state.name: self._recent_hold(state) for state in states}
         due = {state.name for state in states if self._policy_is_due(state)}
         read_before = {state.name: state.read_at for state in states}
-        reading = store.add([state.report(with_policy=state.name in due) for state in states])
-        for state in states:
-            self._apply(store, state, reading.snapshots[state.name], reading.now)
-            self._note_policy_report(state, reading, reported=state.name in due)
+        reports = [(state, state.report(with_policy=state.name in due)) for state in states]
+
+        def add(reports: list[Report]) -> Sequence[tuple[Snapshot | None, float]]:
+            reading = store.add(reports)
+            return [(reading.snapshots[report.name], reading.now) for report in reports]
+
+        missing = []
+        for state, answer in zip(states, self._ask_for_each(store, reports, add), strict=True):
+            if answer is None:
+                continue
+            snapshot, now = answer
+            self._apply(store, state, snapshot, now)
+            if snapshot is not None and state.name in due:
+                state.policy_reported_at = time.monotonic()
+            # A name that nobody uses any more stays forgotten.
+            if snapshot is None and state.last_used_at() >= read_before[state.name]:
+                missing.append(state)
         if not self._is_current(store):
             return
-        missing = [
-            state
-            for state in states
-            # A name that nobody uses any more stays forgotten.
-            if reading.snapshots[state.name] is None
-            and state.last_used_at() >= read_before[state.name]
-        ]
         self._register(store, missing, holds)
         self._make_due_transitions(store, states)
         self._confirm_changes(store)
@@ -149,11 +170,6 @@ class StoreSync:
         )
         return time.monotonic() - state.policy_reported_at >= every
 
-    def _note_policy_report(self, state: LocalState, reading: Reading, *, reported: bool) -> None:
-        """Note the report, unless the breaker has no record, which keeps no policy."""
-        if reported and reading.snapshots[state.name] is not None:
-            state.policy_reported_at = time.monotonic()
-
     def _recent_hold(self, state: LocalState) -> Hold | None:
         """Return the hold in force a moment ago, for a store that has lost its record."""
         now = time.monotonic()
@@ -167,26 +183,34 @@ class StoreSync:
     ) -> None:
         """Create the missing records of breakers never used before, or of an emptied store."""
         now = time.monotonic()
-        states = [state for state in states if now >= self._refused_until.get(state.name, now)]
+        states = [state for state in states if now >= self._unregistered_until.get(state.name, now)]
         if not states:
             return
-        refused = store.register([state.name for state in states], keep_for=self._keep_for())
+        try:
+            refused = store.register([state.name for state in states], keep_for=self._keep_for())
+        except RequestRefused as error:
+            self._require_writable(store)
+            self._leave_alone(states, error)
+            return
         if refused:
-            self._report_refused(refused)
+            self._report_unregistered(refused)
             states = [state for state in states if state.name not in refused]
         moves = [
-            Move(name=state.name, expected=None, new=replace(new_record(), hold=holds[state.name]))
+            (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
             for state in states
+            for hold in [holds[state.name]]
         ]
-        for state, outcome in zip(states, store.compare_and_set(moves), strict=True):
-            self._apply(store, state, outcome.snapshot, outcome.now)
+        outcomes = self._ask_for_each(store, moves, store.compare_and_set)
+        for state, outcome in zip(states, outcomes, strict=True):
+            if outcome is not None:
+                self._apply(store, state, outcome.snapshot, outcome.now)
 
-    def _report_refused(self, names: Sequence[str]) -> None:
+    def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
-        self._refused_until |= dict.fromkeys(names, now + REGISTRATION_RETRY_SECONDS)
-        if now < self._report_refused_at:
+        self._unregistered_until |= dict.fromkeys(names, now + REGISTRATION_RETRY_SECONDS)
+        if now < self._report_unregistered_at:
             return
-        self._report_refused_at = now + REGISTRATION_RETRY_SECONDS
+        self._report_unregistered_at = now + REGISTRATION_RETRY_SECONDS
         logger.error(
             "circuit breakers: the maximum of %d names is registered; calls of %r%s pass "
             "unprotected. Names are for backends, not for data: see forget_circuit_breaker",
@@ -240,17 +264,21 @@ class StoreSync:
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
-        asked = [self._ask(state, transition) for state, transition in moves]
+        asked = [(state, *self._ask(state, transition)) for state, transition in moves]
         try:
-            outcomes = store.compare_and_set([move for move, _ in asked])
+            outcomes: list[MoveOutcome | None] = self._ask_for_each(
+                store, [(state, move) for state, move, _ in asked], store.compare_and_set
+            )
         except StoreUnavailable:
-            self._unconfirmed |= {move.attempt: change for move, change in asked if move.cause}
+            self._unconfirmed |= {move.attempt: change for _, move, change in asked if move.cause}
             raise
-        for (state, _), (move, change), outcome in zip(moves, asked, outcomes, strict=True):
+        for (state, move, change), outcome in zip(asked, outcomes, strict=True):
+            if outcome is None:
+                continue
             self._apply(store, state, outcome.snapshot, outcome.now)
             if outcome.won and move.cause:
                 self._changed(change if is_shared(store) else replace(change, cause="local"))
-        return [(outcome.won, outcome.snapshot) for outcome in outcomes]
+        return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
 
     def _ask(self, state: LocalState, transition: Transition) -> tuple[Move, StateChange]:
         old, cause = state.snapshot or NO_SNAPSHOT, transition.cause
@@ -264,9 +292,68 @@ class StoreSync:
     def _confirm_changes(self, store: BreakerStore) -> None:
         """Announce the transitions that were made although their reply was lost."""
         while self._unconfirmed and is_shared(store):
-            attempt, change = self._unconfirmed.popitem()
-            if any(record.attempt == attempt for record in store.transitions(change.name)):
-                self._changed(change)
+            attempt, change = next(iter(self._unconfirmed.items()))
+            with suppress(RequestRefused):
+                if any(record.attempt == attempt for record in store.transitions(change.name)):
+                    self._changed(change)
+            self._unconfirmed.pop(attempt, None)
+
+    # What the store answers with an error, or what cannot be read, concerns a breaker's request.
+
+    def _ask_for_each(
+        self,
+        store: BreakerStore,
+        asked: Sequence[tuple[LocalState, T]],
+        ask: Callable[[list[T]], Sequence[R]],
+        *,
+        is_part: bool = False,
+    ) -> list[R | None]:
+        """Ask for all at once, and for fewer and fewer where that is refused; None: for this one.
+
+        Raises:
+            StoreUnavailable: the store refuses every request that writes.
+        """
+        try:
+            return [*ask([request for _, request in asked])]
+        except RequestRefused as error:
+            if not is_part:
+                self._require_writable(store)
+            if len(asked) == 1:
+                self._leave_alone([asked[0][0]], error)
+                return [None]
+        half = len(asked) // 2
+        parts = asked[:half], asked[half:]
+        return [it for part in parts for it in self._ask_for_each(store, part, ask, is_part=True)]
+
+    def _require_writable(self, store: BreakerStore) -> None:
+        try:
+            store.check_writable()
+        except RequestRefused as error:
+            raise StoreUnavailable(error.reason) from error
+
+    def _leave_alone(self, states: Sequence[LocalState], error: RequestRefused) -> None:
+        """Let calls pass as if the records could not be read, and try again later."""
+        for state in states:
+            self._refused_at[state.name] = now = time.monotonic()
+            unreadable = Snapshot(generation=UNREADABLE, state=State.UNKNOWN)
+            state.settle()
+            state.read(unreadable, state.store_time(now), now, self._lasts())
+            if now - self._refused_logged_at.get(state.name, float("-inf")) > REFUSED_LOG_SECONDS:
+                self._refused_logged_at[state.name] = now
+                logger.error(
+                    "circuit breaker %s: %s; its calls pass until the store takes its requests",
+                    state.name,
+                    error.reason,
+                )
+
+    def _is_left_alone(self, state: LocalState) -> bool:
+        at = self._refused_at.get(state.name)
+        if at is None:
+            return False
+        if time.monotonic() - at < REFUSED_SECONDS:
+            return True
+        del self._refused_at[state.name]
+        return False
 
     def _apply(
         self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float

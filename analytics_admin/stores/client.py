@@ -18,7 +18,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
@@ -31,6 +31,10 @@ class StoreUnavailable(OperatorError):
     """The store behind a cache alias did not carry out a request; ``reason`` holds no secret."""
 
     code = "store_unavailable"
+
+
+class RequestRefused(StoreUnavailable):
+    """The store answers, but with an error, or with what cannot be read: to this request alone?"""
 
 
 class StoreFull(StoreUnavailable):
@@ -59,6 +63,7 @@ _REASONS = {
     "TimeoutError": Message(_("the store did not answer in time")),
     "ConnectionError": Message(_("the store cannot be reached")),
     "ResponseError": Message(_("the store refused the command")),
+    "InvalidResponse": Message(_("the store's answer cannot be read")),
     "OSError": Message(_("the store cannot be reached")),
 }
 
@@ -68,6 +73,7 @@ _REASONS_BY_TEXT = {
     "READONLY": Message(_("the store is a read-only replica")),
     "MISCONF": Message(_("the store cannot write its data to disk")),
     "MASTERDOWN": Message(_("the store is a replica that has lost its primary")),
+    "NOREPLICAS": Message(_("the store has lost its replicas")),
     "is busy running": Message(_("the store is busy with a script")),
 }
 
@@ -97,7 +103,7 @@ def explain_error(error: BaseException) -> Message:
 
 
 def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise StoreUnavailable, or StoreFull, for the client's errors, without any secret."""
+    """Raise a kind of StoreUnavailable for the client's errors, without any secret."""
 
     @wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -105,10 +111,12 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except (RedisError, OSError) as error:
             reason = explain_error(error)
-            is_full = reason == _REASONS["OutOfMemoryError"]
-            raise (StoreFull if is_full else StoreUnavailable)(reason) from None
+            if reason == _REASONS["OutOfMemoryError"]:
+                raise StoreFull(reason) from None
+            is_refused = isinstance(error, ResponseError)
+            raise (RequestRefused if is_refused else StoreUnavailable)(reason) from None
         except (ValueError, TypeError, LookupError, OverflowError) as error:
-            raise StoreUnavailable(Message(_("the store's answer cannot be read"))) from error
+            raise RequestRefused(_REASONS["InvalidResponse"]) from error
 
     return wrapper
 

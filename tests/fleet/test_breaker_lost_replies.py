@@ -104,10 +104,10 @@ def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
     for _ in range(2):
         here.acquire().fail()
     assert eventually(lambda: bool(here.state) and here.engine.retry_after(here.local_state) == 0)
-    proxy.fault = Fault(word=b"wait_over", cut=True)
+    proxy.fault = Fault(word=b"wait_over", cut=True, times=2)
     with suppress(CircuitOpenError):
         here.acquire()
-    assert proxy.faults == 1
+    assert proxy.faults == 2
     assert (in_store().state, in_store().permits) == (State.HALF_OPEN, 1)
     breakers.snapshot_of(there)
     with pytest.raises(CircuitOpenError):

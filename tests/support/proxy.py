@@ -5,12 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls the first request that holds ``word``, and its connection."""
+    """What befalls the first ``times`` requests that hold ``word``, and their connections."""
 
     word: bytes
     deliver: bool = True
@@ -19,6 +19,7 @@ class Fault:
     """One byte of its reply comes through before the connection ends; else it falls silent."""
     deaf_afterwards: bool = False
     """Whether later connections are never answered."""
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -136,7 +137,8 @@ class Proxy:
         fault = self.fault
         if fault is None or fault.word not in data:
             return None
-        self.fault, self.faults, self._deaf = None, self.faults + 1, fault.deaf_afterwards
+        self.fault = replace(fault, times=fault.times - 1) if fault.times > 1 else None
+        self.faults, self._deaf = self.faults + 1, fault.deaf_afterwards
         return fault
 
     def _end(self, connection: _Connection) -> None:

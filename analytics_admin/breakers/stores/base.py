@@ -13,7 +13,7 @@ from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import PresenceStore, Process
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.state_machine import Move, control_in_force
-from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.client import RequestRefused, StoreUnavailable
 
 __all__ = [
     "MAX_NAMES",
@@ -26,6 +26,7 @@ __all__ = [
     "Process",
     "Reading",
     "Report",
+    "RequestRefused",
     "StoreUnavailable",
     "Survey",
 ]

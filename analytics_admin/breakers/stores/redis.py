@@ -4,15 +4,26 @@ Each operation is one round trip per batch; ``redis_scripts`` describes the keys
 keys hold concerns that breaker alone.
 """
 
+import os
 import re
+import secrets
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
 from django.core.cache import caches
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import (
+    InvalidResponse,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as NoAnswer
 
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
@@ -42,6 +53,8 @@ BATCH = 100
 """Breakers per script call that reads, so that one call takes the server under about 2 ms."""
 WRITE_BATCH = 50
 """Breakers per script call that counts or moves."""
+MAX_IDLE_SECONDS = 30.0
+"""A connection that was idle for longer is renewed: what lies between may have forgotten it."""
 HISTORY = ("moves", "failures", "periods", "policies")
 """Kinds of keys of a breaker, beside its record."""
 Name = str | bytes
@@ -51,6 +64,8 @@ _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset a
 _NON_CLOSED_DAMAGED = Message(
     _("the list of circuit breakers that are not closed is damaged; reset all to repair it")
 )
+_NO_WRITES_HERE = ("READONLY", "MASTERDOWN", "NOREPLICAS", "LOADING", "CLUSTERDOWN")
+"""Errors of a server that is not the primary, or not yet: a new connection may lead to it."""
 Call = tuple[str, Sequence[Name], Sequence[Any]]
 """A script, its keys, its arguments."""
 
@@ -64,11 +79,29 @@ class _Listed:
     non_closed: Mapping[str, str]
 
 
-class RedisStore:
-    """The BreakerStore protocol on the server of ``CACHES[alias]``."""
+@dataclass(slots=True)
+class _Sender:
+    """A thread of a process, whose calls the server gets in order."""
 
-    def __init__(self, alias: str, *, timeout: float = 0.1) -> None:
+    name: str = field(default_factory=lambda: secrets.token_hex(6))
+    pid: int = field(default_factory=os.getpid)
+    number: int = 0
+
+
+class RedisStore:
+    """The BreakerStore protocol on the server of ``CACHES[alias]``.
+
+    ``sends_again``: a request without an answer is sent once more, on a new connection. What it
+    counts and moves is done once.
+    """
+
+    def __init__(self, alias: str, *, timeout: float = 0.1, sends_again: bool = True) -> None:
         self._client = dedicated_client(alias, timeout=timeout)
+        self._sends_again = sends_again
+        self._senders = threading.local()
+        self._used_at = time.monotonic()
+        self.connecting_since: float | None = None
+        """Since when it looks for the server (monotonic seconds): a look-up may never end."""
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
         self._index = f"{self._base}:index"
         self._non_closed = f"{self._base}:not_closed"
@@ -83,7 +116,8 @@ class RedisStore:
     def add(self, reports: Sequence[Report]) -> Reading:
         reading = Reading(now=0.0, snapshots={})
         size = WRITE_BATCH if any(report.results != NO_RESULTS for report in reports) else BATCH
-        calls = [_command(*self._adding(batch)) for batch in _batched(reports, size)]
+        batches = enumerate(_batched(reports, size))
+        calls = [_command(*self._adding(batch, place)) for place, batch in batches]
         names = iter(reports)
         for now, sequence, *rows in self._pipe(calls):
             reading = replace(reading, now=float(now), sequence=int(sequence))
@@ -108,7 +142,8 @@ class RedisStore:
 
     @translate_errors
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
-        calls = [_command(*self._moving(batch)) for batch in _batched(moves, WRITE_BATCH)]
+        batches = enumerate(_batched(moves, WRITE_BATCH))
+        calls = [_command(*self._moving(batch, place)) for place, batch in batches]
         return [
             MoveOutcome(
                 won=bool(won),
@@ -250,16 +285,15 @@ class RedisStore:
 
     @translate_errors
     def connect(self) -> None:
-        pool = self._client.connection_pool
-        pool.release(pool.get_connection())
+        self._client.connection_pool.release(self._take_connection())
 
     def renew(self) -> None:
-        self._client.connection_pool.disconnect()
+        self._client.connection_pool.disconnect(inuse_connections=False)
 
     @translate_errors
     def check_writable(self) -> None:
-        self._client.set(f"{self._base}:probe", 1, ex=60)
-        self._run(*self._adding([]))
+        probe = ("SET", f"{self._base}:probe", 1, "EX", 60)
+        self._pipe([probe, _command(*self._adding([], 0))])
 
     @translate_errors
     def may_evict(self) -> bool:
@@ -290,21 +324,39 @@ class RedisStore:
         """Return all keys of a breaker."""
         return [self._key(name, kind) for kind in ("record", *HISTORY)]
 
-    def _adding(self, reports: Sequence[Report]) -> Call:
+    def _adding(self, reports: Sequence[Report], place: int) -> Call:
         keys: list[Name] = [self._index, self._sequence]
         encoded = [records.encode_report(report) for report in reports]
         for report, values in zip(reports, encoded, strict=True):
             kinds = {"results": "periods", "notes": "failures", "policy": "policies"}
             keys.append(self._key(report.name))
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in values]
-        return scripts.ADD, keys, [records.pack(values or 0 for values in encoded)]
+        own_key, number = self._sign(place, is_needed=any("results" in it for it in encoded))
+        packed = records.pack(values or 0 for values in encoded)
+        return scripts.ADD, [*keys, own_key], [packed, number]
 
-    def _moving(self, moves: Sequence[Move]) -> Call:
+    def _moving(self, moves: Sequence[Move], place: int) -> Call:
         keys: list[Name] = [self._index, self._non_closed, self._sequence]
         keys += [key for move in moves for key in self._keys_of(move.name)]
+        own_key, number = self._sign(place, is_needed=True)
         packed = records.pack(map(records.encode_move, moves))
-        names = [self._raw(move.name) for move in moves]
-        return scripts.COMPARE_AND_SET, keys, [packed, self._channel, *names]
+        names = (self._raw(move.name) for move in moves)
+        arguments = [packed, self._channel, *names, number]
+        return scripts.COMPARE_AND_SET, [*keys, own_key], arguments
+
+    def _sign(self, place: int, *, is_needed: bool) -> tuple[Name, int]:
+        """Return the key under which the server notes what this call has done, and its number.
+
+        Calls of one round trip have a key each, by their place in it.
+        """
+        sender: _Sender | None = getattr(self._senders, "own", None)
+        if sender is None or sender.pid != os.getpid():  # a forked child is another process
+            sender = self._senders.own = _Sender()
+        own_key = f"{self._base}:sent:{sender.name}:{place}"
+        if not is_needed or not self._sends_again:
+            return own_key, 0
+        sender.number += 1
+        return own_key, sender.number
 
     def _loading(self, names: Sequence[str], active: int) -> list[Sequence[Any]]:
         """Return the commands that read breakers, and the activity of the first ``active``."""
@@ -392,14 +444,78 @@ class RedisStore:
         return answers
 
     def _send(self, commands: Sequence[Sequence[Any]], *, loading: bool = False) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
+        """Send commands in one round trip and return the answers, errors among them."""
         hashes = {command[1] for command in commands if loading and command[0] == "EVALSHA"}
-        for script_id in hashes:
-            pipeline.script_load(scripts.BY_HASH[script_id])
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        return answers[len(hashes) :]
+        loads = [("SCRIPT", "LOAD", scripts.BY_HASH[script_id]) for script_id in hashes]
+        sent = [*loads, *commands]
+        try:
+            answers = self._exchange(sent)
+        except (NoConnection, NoAnswer, InvalidResponse, OSError):
+            if not self._sends_again:
+                raise
+            self.renew()
+            answers = self._exchange(sent)
+        refused = [at for at, answer in enumerate(answers) if _takes_no_writes(answer)]
+        if refused:
+            self.renew()
+            for at, answer in zip(
+                refused, self._exchange([sent[at] for at in refused]), strict=True
+            ):
+                answers[at] = answer
+        return answers[len(loads) :]
+
+    def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        pool, callbacks = self._client.connection_pool, self._client.response_callbacks
+        connection = self._take_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [_read(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+        self._used_at = time.monotonic()
+        return [
+            callbacks[command[0]](answer)
+            if command[0] in callbacks and not isinstance(answer, Exception)
+            else answer
+            for command, answer in zip(commands, answers, strict=True)
+        ]
+
+    def _take_connection(self) -> Any:
+        now = time.monotonic()
+        if now - self._used_at > MAX_IDLE_SECONDS:
+            self.renew()
+            self._used_at = now
+        self.connecting_since = now
+        try:
+            return self._client.connection_pool.get_connection()
+        finally:
+            self.connecting_since = None
+
+
+def _read(connection: Any) -> Any:
+    """Return the next answer, or the error that the server answers.
+
+    A thread that is woken late finds its time over, and perhaps the answer in the socket.
+    """
+    while True:
+        try:
+            return connection.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            return error
+        except NoAnswer:
+            if not connection.can_read(0):
+                raise
+
+
+def _takes_no_writes(answer: Any) -> bool:
+    if not isinstance(answer, ResponseError):
+        return False
+    return isinstance(answer, ReadOnlyError | MasterDownError) or any(
+        code in str(answer) for code in _NO_WRITES_HERE
+    )
 
 
 def _command(script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Sequence[Any]:

@@ -18,7 +18,8 @@ failures slow rejected" by the second at which each period begins; ``policies:<n
 policies by the second of their last report. ``index`` is a sorted set of names by last use.
 ``not_closed`` is a hash of the breakers that are not closed, by name: the state, or the hold and
 when it ends. ``sequence`` is the number of the last change that all processes have to hear of; each
-is published with its number on the channel ``moves``.
+is published with its number on the channel ``moves``. ``sent:<sender>:<place>`` is what
+``once.lua`` says; it expires within a minute.
 
 ``processes`` is a hash of the processes that use breakers, by their ids: when each was last heard
 of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", and
@@ -71,6 +72,7 @@ _CONSTANTS = {
     "PERIODS_SECONDS": PERIOD_SECONDS * MAX_PERIODS,
     "PERIODS_TTL_SECONDS": PERIOD_SECONDS * (MAX_PERIODS + 1),
     "PERIOD_SECONDS": PERIOD_SECONDS,
+    "RESEND_SECONDS": 60,
     "RETENTION_SECONDS": RETENTION_SECONDS,
     "TIME_BASED": TIME_BASED,
 }
@@ -89,8 +91,8 @@ def _script(*names: str) -> str:
     return "".join(f"\n{_body(name)}" for name in names)
 
 
-ADD = _script("record", "windows", "history", "sequence", "add")
-COMPARE_AND_SET = _script("record", "history", "sequence", "compare_and_set")
+ADD = _script("record", "windows", "history", "sequence", "once", "add")
+COMPARE_AND_SET = _script("record", "history", "sequence", "once", "compare_and_set")
 LOAD_MANY = _script("record", "history", "sequence", "load_many")
 READ_TRANSITIONS = _script("record", "history", "read_transitions")
 REGISTER = _script("record", "register")

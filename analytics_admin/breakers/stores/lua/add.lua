@@ -1,9 +1,10 @@
--- Counts results and reads the records. Needs record.lua, windows.lua, history.lua and sequence.lua.
+-- Counts results and reads the records. Needs record.lua, windows.lua, history.lua, sequence.lua and
+-- once.lua.
 -- KEYS: index, sequence; per report: record, periods if it has results, failures if it has notes, policies
--- if it has a policy.
+-- if it has a policy; the sender's own, see once.lua.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
 -- policy; notes; generation; results {successes [second, number], newest_success_at, slow_successes,
--- failures, slow_failures, ended_failures, failed_at, rejected}.
+-- failures, slow_failures, ended_failures, failed_at, rejected}; number, see once.lua.
 local NOTHING = {}
 local NO_CELLS = {}
 
@@ -101,6 +102,9 @@ local function next_key()
   return KEYS[at]
 end
 
+local is_known = done_before()
+if not is_known then note_done('') end
+
 local answer = {now, read_sequence(KEYS[2])}
 for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report == 0 then report = NOTHING end
@@ -108,6 +112,7 @@ for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report.results then keys.periods = next_key() end
   if report.notes then keys.failures = next_key() end
   if report.policy then keys.policies = next_key() end
+  if is_known then report.results = nil end
   answer[i + 2] = guarded(count, keys, report) or {'damaged', false}
 end
 return answer

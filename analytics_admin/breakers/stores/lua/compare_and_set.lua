@@ -1,7 +1,9 @@
--- Makes each move whose record is still as expected. Needs record.lua, history.lua and sequence.lua.
+-- Makes each move whose record is still as expected. Needs record.lua, history.lua, sequence.lua and
+-- once.lua.
 -- KEYS: index, hash of the breakers that are not closed, sequence; per move: record, moves, failures,
--- periods, policies.
--- ARGV: a list of moves as JSON; channel; the names. A move: expected_generation, expected_permits,
+-- periods, policies; the sender's own, see once.lua.
+-- ARGV: a list of moves as JSON; channel; the names; number, see once.lua. A move:
+-- expected_generation, expected_permits,
 -- generation, state, wait, attempts, permits, control; hold, if there is one; transition and actor,
 -- if it is recorded; entry among the breakers that are not closed, or "".
 local TYPES = {'list', 'list', 'hash', 'hash'}
@@ -54,11 +56,18 @@ local function make(move, name, keys)
   return {1, row}
 end
 
+local made_before, made = done_before(), {}
 local answer = {now, '0'}
 for i, move in ipairs(cjson.decode(ARGV[1])) do
   local at = 5 * i - 1
-  answer[i + 2] = guarded(make, move, ARGV[i + 2], {unpack(KEYS, at, at + 4)})
-    or {0, {'damaged', false}}
+  local keys = {unpack(KEYS, at, at + 4)}
+  if made_before then
+    answer[i + 2] = {tonumber(string.sub(made_before, i, i)) or 0, read(keys[1])}
+  else
+    answer[i + 2] = guarded(make, move, ARGV[i + 2], keys) or {0, {'damaged', false}}
+    made[i] = answer[i + 2][1]
+  end
 end
+if not made_before then note_done(table.concat(made)) end
 answer[2] = #moved > 0 and announce(KEYS[3], ARGV[2], moved) or read_sequence(KEYS[3])
 return answer
