@@ -19,7 +19,7 @@ class RememberingStore(RedisStore):
     """The real store, which remembers the names that each round trip asked for."""
 
     def __init__(self) -> None:
-        super().__init__("breakers")
+        super().__init__("breakers", timeout=10)
         self.asked: list[list[str]] = []
 
     def add(self, reports: Sequence[Report]) -> Reading:
@@ -115,6 +115,7 @@ def test_failures_wait_for_each_other_unless_they_open_the_breaker(store, monkey
     monkeypatch.setattr(engine, "GATHER_SECONDS", 3600.0)
     breaker = CircuitBreaker("gathers", Engine(lambda: store, runtime.announce), limited_to_three)
     breaker.call(int)
+    assert eventually(lambda: breaker.local_state.snapshot is not None)
     fail(breaker)
     assert eventually(lambda: breaker.engine._gathers_until > time.monotonic())
     fail(breaker)
