@@ -72,7 +72,8 @@ NO_COUNTS = Counts()
 
 
 RUN_TIMES = 20
-"""Times kept of the failures of a run."""
+"""Times kept of the failures of a run: of a longer one, half of them of its first failures, which
+say since when it is that long, and half of its last ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ class Snapshot:
     """Probe permits granted in this half-open round."""
     consecutive_failures: int = 0
     run_times: tuple[float, ...] = ()
-    """Store times of the last RUN_TIMES of the consecutive failures, oldest first."""
+    """Store times of RUN_TIMES of the consecutive failures at most, oldest first."""
     last_success_at: float = 0.0
     """Store time of the newest success that ended a run or forbade one to begin."""
     last_failure_at: float = 0.0

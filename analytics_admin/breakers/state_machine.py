@@ -5,6 +5,7 @@
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -292,7 +293,7 @@ def count_run(snapshot: Snapshot, results: Results, now: float = math.inf) -> Sn
         success = max(success, since(newest_success))
     kept = [since(at) for at in snapshot.run_times]
     run = [at for at in kept if at >= success]
-    # Of a long run, only the last times are kept: the others count while none of these goes.
+    # Of a long run, only some times are kept: the others count while none of these goes.
     earlier = snapshot.consecutive_failures - len(kept)
     if len(run) < len(kept) or newest_success > snapshot.last_failure_at:
         earlier = 0
@@ -305,20 +306,31 @@ def count_run(snapshot: Snapshot, results: Results, now: float = math.inf) -> Sn
     return replace(
         snapshot,
         consecutive_failures=earlier + len(run),
-        run_times=tuple(began + at / 1e6 for at in run[-RUN_TIMES:]),
+        run_times=tuple(began + at / 1e6 for at in _thinned(run)),
         last_success_at=began + success / 1e6 if success else 0.0,
         last_failure_at=max(snapshot.last_failure_at, newest),
     )
 
 
+def _thinned(run: Sequence[int]) -> Sequence[int]:
+    """Return the times of the run that are kept."""
+    half = RUN_TIMES // 2
+    return run if len(run) <= RUN_TIMES else [*run[:half], *run[-half:]]
+
+
 def run_reached_at(snapshot: Snapshot, limit: int) -> float | None:
-    """Return the store time at which the run reached so many failures; None: it did not."""
+    """Return the store time at which the run reached so many failures; None: it did not.
+
+    Further failures do not put it off, as long as RUN_TIMES tell it.
+    """
     run, times = snapshot.consecutive_failures, snapshot.run_times
     if run < limit:
         return None
     if not times:
         return snapshot.last_failure_at
-    return times[min(max(0, limit - 1 - (run - len(times))), len(times) - 1)]
+    if limit > RUN_TIMES // 2 and run > len(times):  # among those that are not kept
+        return times[min(max(RUN_TIMES // 2, limit - 1 - (run - len(times))), len(times) - 1)]
+    return times[min(limit, len(times)) - 1]
 
 
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:

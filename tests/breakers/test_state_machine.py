@@ -184,13 +184,23 @@ def test_failures_before_the_newest_success_of_their_own_report_count_for_no_run
     assert count_run(run_of(0.5), results).consecutive_failures == 1
 
 
-def test_of_a_long_run_only_the_last_times_are_kept_and_all_count():
+def test_of_a_long_run_only_the_first_and_last_times_are_kept_and_all_count():
     snapshot = after(run_of(), failed_at=range(1, 16))
     snapshot = after(snapshot, failed_at=range(16, 31))
     assert snapshot.consecutive_failures == 30
-    assert snapshot.run_times == tuple(range(11, 31))
-    assert after(snapshot, success=5).consecutive_failures == 30
+    assert snapshot.run_times == (*range(1, 11), *range(21, 31))
+    assert after(snapshot, success=0.5).consecutive_failures == 30
+    assert after(snapshot, success=5).consecutive_failures == 16  # those without a time are gone
     assert after(snapshot, success=25.5).consecutive_failures == 5
+
+
+def test_a_run_that_goes_on_has_reached_its_length_when_it_first_did():
+    """Else a busy fleet that fails all the time never comes to be judged."""
+    snapshot = run_of(*range(1, 6))
+    for at in range(6, 200):
+        snapshot = after(snapshot, failed_at=[at])
+        assert run_reached_at(snapshot, 5) == 5
+        assert run_reached_at(snapshot, 10) == (10 if at >= 10 else None)
 
 
 def test_a_run_counts_once_other_processes_have_had_the_time_to_report():

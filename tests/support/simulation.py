@@ -7,7 +7,7 @@ from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.testing.breakers import SimulatedEngine, engine_time
+from analytics_admin.testing.breakers import Announce, SimulatedEngine, engine_time
 from analytics_admin.testing.clock import SimulatedClock
 
 
@@ -16,6 +16,8 @@ class FleetClock(SimulatedClock):
 
     def __init__(self, now: float, *, tick: float) -> None:
         self.engines: list[SimulatedEngine] = []
+        self.nothing_until = 0.0
+        """No engine has anything to do before that; one that has may say so."""
         self._now = now
         super().__init__(now, tick=tick)
 
@@ -25,13 +27,24 @@ class FleetClock(SimulatedClock):
 
     @now.setter
     def now(self, to: float) -> None:
-        while self.engines:
+        while self.engines and self.nothing_until <= to:
             engine = min(self.engines, key=lambda engine: engine.due_at)
-            if (due_at := engine.due_at + self._ahead) > to:
+            self.nothing_until = due_at = engine.due_at + self._ahead
+            if due_at > to:
                 break
             self._now = max(self._now, due_at)
             engine.report()
         self._now = to
+
+
+class _Engine(SimulatedEngine):
+    def __init__(self, clock: FleetClock, announce: Announce) -> None:
+        self._clock = clock
+        super().__init__(announce, in_step=False)
+
+    def report(self) -> None:
+        super().report()
+        self._clock.nothing_until = min(self._clock.nothing_until, self.due_at + self._clock._ahead)
 
 
 class SimulatedSite:
@@ -48,9 +61,10 @@ class SimulatedSite:
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        engine = SimulatedEngine(self.events.append, in_step=False)
+        engine = _Engine(self.clock, self.events.append)
         engine.begin(self.store)
         self.clock.engines.append(engine)
+        self.clock.nothing_until = 0.0
         return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 

@@ -55,7 +55,8 @@ local function count_run(record, results, successes, failed)
   end
   table.sort(run)
   record.r = earlier + #run
-  record.t = table.concat({success, unpack(run, math.max(1, #run - RUN_TIMES + 1))}, ',')
+  while #run > RUN_TIMES do table.remove(run, RUN_TIMES / 2 + 1) end
+  record.t = table.concat({success, unpack(run)}, ',')
   local newest = own[#own] or now
   if (results.failures or 0) + (results.slow_failures or 0) > 0 then
     record.l = string.format('%.6f', math.max(last_failure, math.min(newest, now)))
