@@ -327,7 +327,7 @@ class Engine:
 
     def _turn(self, store: BreakerStore, requests: list[Request]) -> float:
         """Report, read and answer; return the seconds until the next round."""
-        self._gathers_until = NEVER
+        until, self._gathers_until = self._gathers_until, NEVER  # what comes now has to ring
         urgent = self._take_urgent()
         if states := self._due(requests, urgent):
             self._sync.synchronise(store, list(states.values()))
@@ -337,10 +337,12 @@ class Engine:
             return FOREVER
         due = min([self._all_synchronised_at + self.interval, *self._runs_due.values()])
         now = time.monotonic()
-        if not urgent:
+        if urgent:
+            until = now + GATHER_SECONDS
+        if until <= now:
             return due - now
-        self._gathers_until = now + GATHER_SECONDS
-        return min(due, self._gathers_until) - now
+        self._gathers_until = until
+        return min(due, until) - now
 
     def _take_urgent(self) -> dict[str, LocalState]:
         urgent = {}
