@@ -26,6 +26,7 @@ IDLE_AFTER_SECONDS = 2.0
 SPARE_SECONDS = 1.0
 """A permit that came after its caller had left serves another call for this long."""
 RECENT_SECONDS = 60.0
+_CLOSED = State.CLOSED
 GATHER_SECONDS = 0.005
 """After a report of failures the next ones wait this long for each other, unless they open it."""
 
@@ -156,15 +157,24 @@ class Engine:
 
     def record(self, state: LocalState, outcome: Outcome) -> None:
         """Count the outcome of a call; never waits for the store."""
-        if _is_disabled(state):
-            return
+        snapshot = state.snapshot
+        hold = None if snapshot is None else snapshot.hold
+        if hold is not None and hold.control is Control.DISABLED:
+            return  # nothing is counted, so that nothing has to be reported
         state.count(outcome)
         state.judge(outcome.ended, random.random())
         if (store := self.reporter.local_store()) is not None:
             self._synchronise_in(store, [state])
             return
         self._urgent[state.name] = state
-        if outcome.ended >= self._gathers_until or not _can_wait(state):
+        # A result that decides nothing alone may wait for others.
+        if (
+            outcome.ended >= self._gathers_until
+            or state.ahead is not None
+            or state.has_rates
+            or snapshot is None
+            or snapshot.state is not _CLOSED
+        ):
             self.reporter.ring()
 
     def release(self, state: LocalState, generation: str) -> None:
@@ -445,18 +455,6 @@ class Engine:
                 state.settle()
             state.expire()
         self._announce(StoreChange(reason=reason))
-
-
-def _can_wait(state: LocalState) -> bool:
-    """Return whether a failure decides nothing yet that other processes wait for."""
-    current = state.current
-    return current is not None and current.state is State.CLOSED and state.policy.window is None
-
-
-def _is_disabled(state: LocalState) -> bool:
-    """Return whether nothing is counted, so that nothing has to be reported."""
-    hold = state.snapshot.hold if state.snapshot else None
-    return hold is not None and hold.control is Control.DISABLED
 
 
 def _is_no_probe(snapshot: Snapshot) -> bool:

@@ -5,7 +5,6 @@ from _signal import getsignal  # type: ignore[import-not-found]
 from asyncio import CancelledError
 from functools import partial
 from inspect import CO_VARARGS
-from operator import is_
 from types import CodeType
 from typing import Any
 
@@ -51,11 +50,19 @@ def _handler_codes() -> frozenset[int]:
     global _known  # noqa: PLW0603  replaced as a whole
     handlers = tuple(map(getsignal, _SIGNALS))
     known, codes = _known
-    if not all(map(is_, handlers, known)) or not known:
+    if _differ(handlers, known):
         own = [_code_of(handler) for handler in handlers if callable(handler)]
         codes = frozenset(id(code) for code in own if code is not None)
         _known = handlers, codes
     return codes
+
+
+def _differ(handlers: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Compare as fast as can be: handlers that are the same need no comparison of their own."""
+    try:
+        return handlers != known
+    except Exception:  # a handler's own code
+        return True
 
 
 def _is_of_greenlets(cls: type) -> bool:

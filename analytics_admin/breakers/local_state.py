@@ -28,6 +28,7 @@ from analytics_admin.breakers.state_machine import (
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 
 NEVER = float("-inf")
+_CLOSED = State.CLOSED
 MAX_OUTCOMES = 64
 """Outcomes kept one by one; the call that adds another folds them into sums."""
 MAX_FAILURE_TIMES = 1000
@@ -143,10 +144,12 @@ class LocalState:
         "_rejects_to",
         "_run",
         "_run_began",
+        "_run_limit",
         "_sums",
         "_told_success",
         "ahead",
         "counter",
+        "has_rates",
         "is_followed",
         "look",
         "look_at",
@@ -203,6 +206,8 @@ class LocalState:
     def apply_policy(self, policy: BreakerPolicy) -> None:
         """Use this policy from now on."""
         self.policy = policy
+        self.has_rates = policy.window is not None
+        self._run_limit = policy.failure_threshold or math.inf
         self._run = deque(self._run, maxlen=min(policy.failure_threshold or 1, MAX_FAILURE_TIMES))
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
@@ -318,16 +323,16 @@ class LocalState:
         """Count any other outcome. Costs memory per breaker, not per call; never waits."""
         generation, began, ended, failed, _slow, ends_run, _note = outcome
         if failed:
-            if not generation or generation == self.counter.generation:
+            if generation == self.counter.generation or not generation:
                 run = self._run
-                if not run or self.newest_success > self._failed_at:
+                if self.newest_success > self._failed_at or not run:
                     run.clear()
                     self._run_began, self._is_ordered = ended, False
+                elif began >= self._run_began:
+                    # Calls that were all in flight together met one fault, not so many.
+                    self._is_ordered = True
                 run.append(ended)
                 self._failed_at = ended
-                # Calls that were all in flight together met one fault, not so many.
-                if began >= self._run_began:
-                    self._is_ordered = True
         elif ends_run:
             self.newest_success = max(self.newest_success, ended)
         outcomes = self._outcomes
@@ -346,7 +351,7 @@ class LocalState:
         snapshot = self.snapshot
         if snapshot is None or self.ahead is not None:
             return
-        if snapshot.state is State.CLOSED and not self.has_run:
+        if snapshot.state is _CLOSED and (len(self._run) < self._run_limit or not self.has_run):
             return
         with self._lock:
             if self.ahead is not None or self.snapshot is not snapshot:
@@ -368,10 +373,9 @@ class LocalState:
     @property
     def has_run(self) -> bool:
         """Whether the failures of this process alone reach the threshold, one after the other."""
-        threshold = self.policy.failure_threshold
-        if threshold is None or len(self._run) < threshold:
+        if len(self._run) < self._run_limit:
             return False
-        return self._is_ordered or threshold == 1
+        return self._is_ordered or self._run_limit == 1
 
     def settle(self) -> None:
         """Drop the transition of this process alone: the store has another truth."""
