@@ -49,6 +49,7 @@ class Engine:
         self._states: dict[str, LocalState] = {}
         self._followed: dict[str, LocalState] = {}
         self._urgent: dict[str, LocalState] = {}
+        self._alone: dict[str, LocalState] = {}
         self._runs_due: dict[str, float] = {}
         self._announce = announce
         self._lock = threading.RLock()
@@ -88,8 +89,9 @@ class Engine:
         """Forget the store and everything read from it; the settings have changed."""
         self.reporter.reconnect()
         with self._lock:
-            for known in (self._states, self._followed, self._urgent, self._runs_due):
+            for known in (self._states, self._followed, self._urgent, self._alone):
                 known.clear()
+            self._runs_due.clear()
 
     def expire(self, name: str) -> None:
         """Read the breaker again at its next call."""
@@ -224,22 +226,14 @@ class Engine:
             return self._admit_in(self.reporter.lose(error), state)
 
     def _refresh(self, store: BreakerStore, state: LocalState) -> None:
-        """Synchronise if it is due: all breakers in use, or those that just came into use."""
+        """Read the breaker again if it is due; a store in memory is not worth reading ahead."""
         state.used_at = now = time.monotonic()
-        if now - state.read_at < self.interval:
-            return
-        states = [
-            known
-            for known in list(self._states.values())
-            if now - known.last_used_at() < IDLE_AFTER_SECONDS
-        ]
-        if now - self._all_synchronised_at < self.interval:
-            states = [known for known in states if now - known.read_at >= self.interval]
-        else:
-            self._all_synchronised_at = now
-        self._synchronise_in(store, states)
+        if now - state.read_at >= self.interval:
+            self._synchronise_in(store, [state])
 
     def _synchronise_in(self, store: BreakerStore, states: list[LocalState]) -> bool:
+        if store is self.reporter.stand_in:
+            self._alone |= {state.name: state for state in states}
         try:
             self._sync.synchronise(store, states)
         except StoreUnavailable as error:
@@ -325,6 +319,9 @@ class Engine:
         state.used_at = now = time.monotonic()
         snapshot = state.current or NO_SNAPSHOT
         decision = admission(snapshot, state.policy, state.store_time(now))
+        if decision is Admission.PROBE and state.kept is not None:
+            state.drop_kept()
+            return self._decide(state)
         if decision is not Admission.PROBE:
             state.roll(now, self._reading_lasts())
         return snapshot, decision
@@ -437,23 +434,30 @@ class Engine:
         return [state for state in list(self._states.values()) if state.last_used_at() >= since]
 
     def _make_stand_in(self) -> MemoryStore:
-        """Return a store in memory that begins with what this process knows."""
-        states = list(self._states.values())
-        read = [state for state in states if state.snapshot is not None]
-        last = max(read, key=lambda state: state.read_at, default=None)
-        monotonic = time.monotonic()
-        ahead = (time.time() if last is None else last.store_time(monotonic)) - monotonic
-        snapshots = {state.name: latest for state in states if (latest := state.latest())}
-        return MemoryStore.standing_in(snapshots, clock=lambda: time.monotonic() + ahead)
+        """Return a store in memory that begins with what this process knows.
+
+        Of breakers that are not in use it learns when they are used.
+        """
+        offset = self._sync.offset
+        ahead = time.time() - time.monotonic() if offset is None else offset
+        in_use = {state.name: state.begin_alone() for state in list(self._followed.values())}
+
+        def find(name: str) -> Snapshot | None:
+            state = self._states.get(name)
+            return None if state is None else in_use.get(name) or state.begin_alone()
+
+        return MemoryStore.standing_in(find, clock=lambda: time.monotonic() + ahead)
 
     def _store_changed(self, reason: str | None) -> None:
+        """Have the next call of each breaker look again. Those not in use do so anyway."""
+        for state in list(self._followed.values()):
+            state.expire()
         self._followed.clear()
         self._runs_due.clear()
-        for state in list(self._states.values()):
-            if reason is None:
-                state.forget_pending()  # counted while the store was lost
-                state.settle()
-            state.expire()
+        if reason is None:
+            alone, self._alone = self._alone, {}
+            for state in list(alone.values()):
+                state.end_alone()
         self._announce(StoreChange(reason=reason))
 
 

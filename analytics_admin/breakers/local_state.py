@@ -24,6 +24,7 @@ from analytics_admin.breakers.state_machine import (
     HOLD_RETRY_SECONDS,
     control_in_force,
     due_transition,
+    is_new_record,
 )
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
 
@@ -145,12 +146,14 @@ class LocalState:
         "_run",
         "_run_began",
         "_run_limit",
+        "_shared_generation",
         "_sums",
         "_told_success",
         "ahead",
         "counter",
         "has_rates",
         "is_followed",
+        "kept",
         "look",
         "look_at",
         "name",
@@ -174,6 +177,9 @@ class LocalState:
         self.snapshot: Snapshot | None = None
         self.ahead: Transition | None = None
         """A transition that this process has made for itself and the store does not have yet."""
+        self.kept: Snapshot | None = None
+        """Its opening by this process alone, kept for one wait after the store has come back."""
+        self._shared_generation = ""
         self.read_at = NEVER
         self._read_now = NEVER
         self.offset = 0.0
@@ -237,6 +243,8 @@ class LocalState:
     @property
     def current(self) -> Snapshot | None:
         """The breaker as calls of this process meet it."""
+        if self.kept is not None:
+            return self.kept
         return self.ahead.new if self.ahead is not None else self.snapshot
 
     def read(
@@ -261,6 +269,8 @@ class LocalState:
             self._read_now = store_now
             self.read_at = at
             self.offset = store_now - at
+            if self.kept is not None and not self._keeps_opening(snapshot):
+                self.kept = None
             self._in_flight = NO_COUNTS
             if generation != before:
                 self.ahead = None
@@ -271,6 +281,40 @@ class LocalState:
                 while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
                     self._run.popleft()
             self._open_gate(at, lasts)
+
+    def begin_alone(self) -> Snapshot | None:
+        """Return what this process knows, to go on with it alone: the store is lost."""
+        with self._lock:
+            if self.kept is None:
+                self._shared_generation = self.snapshot.generation if self.snapshot else ""
+            return self.latest()
+
+    def end_alone(self) -> None:
+        """Drop what was counted alone, but keep an opening for its wait: the store is back."""
+        with self._lock:
+            alone = self.current
+            self.forget_pending()
+            self.settle()
+            self.kept = None
+            is_own = alone is not None and alone.generation != self._shared_generation
+            if alone is not None and is_own and alone.state is State.OPEN and alone.hold is None:
+                self.kept = alone
+            self.expire()
+
+    def drop_kept(self) -> None:
+        """Meet calls as the store has it: the wait is over."""
+        with self._lock:
+            self.kept = None
+            self.close_gate()
+
+    def _keeps_opening(self, shared: Snapshot | None) -> bool:
+        """Return whether nobody has moved the breaker since the store was lost."""
+        if shared is None:
+            return True  # the store came back empty
+        if shared.state is not State.CLOSED or shared.hold is not None:
+            return False
+        known, self._shared_generation = self._shared_generation, shared.generation
+        return shared.generation == known or not known or is_new_record(shared.generation, known)
 
     def take_spare(self, at: float) -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""

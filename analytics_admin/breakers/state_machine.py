@@ -71,6 +71,12 @@ def next_generation(generation: str) -> str:
     return f"{identity}:{int(counter) + 1}"
 
 
+def is_new_record(generation: str, known: str) -> bool:
+    """Return whether this is the first generation of another record than the known one's."""
+    identity, _, counter = generation.rpartition(":")
+    return counter == "1" and identity != known.rpartition(":")[0]
+
+
 def new_record() -> Snapshot:
     """Return a closed breaker without counts."""
     return Snapshot(generation=first_generation())

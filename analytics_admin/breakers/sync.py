@@ -79,6 +79,8 @@ class StoreSync:
         self._interval = interval
         self._keep_for = keep_for
         self._changed = changed
+        self.offset: float | None = None
+        """By how much the store's clock is ahead of the monotonic one, as it was last read."""
         self._unconfirmed: dict[str, StateChange] = {}
         self._unregistered_until: dict[str, float] = {}
         self._report_unregistered_at = float("-inf")
@@ -359,6 +361,8 @@ class StoreSync:
         self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
     ) -> None:
         if self._is_current(store):
+            if is_shared(store):
+                self.offset = now - time.monotonic()
             state.read(snapshot, now, time.monotonic(), self._lasts())
 
 

@@ -149,11 +149,12 @@ class SimulatedProcess:
         """Cut this process off from the breakers' store until the block ends.
 
         It goes on alone, from the state of the fleet at the beginning. Afterwards the fleet's state
-        counts, and what it counted alone is dropped. Operators and other processes have the store.
+        counts, and what it counted alone is dropped; a real process keeps what it opened alone for
+        one wait. Operators and other processes have the store.
         """
         survey = self._store.survey([], keep_for=None, all_up_to=MAX_NAMES)
         known = {name: found for name, found in survey.reading.snapshots.items() if found}
-        alone = MemoryStore.standing_in(known, self._clock.time)
+        alone = MemoryStore.standing_in(known.get, self._clock.time)
         self._use(alone, reason=explain_error(ConnectionError()))
         try:
             yield

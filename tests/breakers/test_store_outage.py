@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError, runtime
+from analytics_admin.breakers import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitOpenError,
+    control,
+    runtime,
+)
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import State, StoreChange
 from analytics_admin.breakers.stores.base import Reading, StoreUnavailable
@@ -19,6 +25,7 @@ from analytics_admin.stores.latency import MAX_WAIT_SECONDS
 from tests.support.breakers import another
 from tests.support.sites import eventually
 from tests.support.stopwatch import Stopwatch
+from tests.support.stored_breakers import raw_client
 
 pytestmark = pytest.mark.hurried
 
@@ -343,3 +350,66 @@ def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(si
     breaker.acquire().succeed()
     assert breaker.state == State.CLOSED
     assert shared_state("wait") == "open"
+
+
+def go_through_outage(breaker: CircuitBreaker, store: HeldStore, meanwhile: Callable[[], object]):
+    store.before = refuse
+    assert eventually(lambda: is_lost(breaker))
+    meanwhile()
+    store.before = lambda: None
+    assert is_back(breaker)
+
+
+def test_an_opening_made_alone_rejects_in_its_process_for_the_rest_of_its_wait(site):
+    breaker, store = site.process("kept", wait_duration_in_open_state=2)
+    fresh, _ = site.process("kept")
+    go_through_outage(breaker, store, lambda: fail(breaker, 3))
+    with pytest.raises(CircuitOpenError) as caught:
+        breaker.acquire()
+    assert 0 < caught.value.retry_after < 2
+    assert (breaker.state, shared_state("kept"), fresh.state) == ("open", "closed", "closed")
+    time.sleep(caught.value.retry_after)
+    assert breaker.call(lambda: "passes") == "passes"
+    assert breaker.state == "closed"
+
+
+def test_an_opening_made_alone_gives_way_to_a_move_of_the_shared_breaker(site):
+    breaker, store = site.process("moved")
+    go_through_outage(breaker, store, lambda: fail(breaker, 3))
+    assert breaker.state == "open"
+    control.reset(["moved"], only_open=False)
+    assert eventually(lambda: breaker.state == "closed")
+    go_through_outage(
+        breaker,
+        store,
+        lambda: (fail(breaker, 3), control.reset(["moved"], only_open=False)),
+    )
+    assert breaker.engine.settle(10)
+    assert breaker.state == "closed"
+
+
+def test_an_opening_made_alone_outlasts_a_store_that_comes_back_empty(site):
+    breaker, store = site.process("emptied")
+    go_through_outage(breaker, store, lambda: (fail(breaker, 3), raw_client().flushall()))
+    assert breaker.state == "open"
+    assert eventually(lambda: shared_state("emptied") == "closed")
+    assert breaker.state == "open"
+    control.reset(["emptied"], only_open=False)
+    assert eventually(lambda: breaker.state == "closed")
+
+
+def test_no_call_looks_at_all_breakers_of_its_process(site):
+    breaker, store = site.process("one-of-many")
+    for number in range(50_000):
+        breaker.engine.local_state(f"n{number}", breaker.policy)
+    store.before = refuse
+    fail(breaker)
+    assert eventually(lambda: is_lost(breaker))
+    longest = 0.0
+    for _ in range(100):
+        watch = Stopwatch()
+        breaker.call(lambda: None)
+        fail(breaker) if breaker.state == "closed" else None
+        longest = max(longest, watch.seconds)
+        time.sleep(0.002)
+    assert longest < 0.005

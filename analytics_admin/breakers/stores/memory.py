@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
@@ -33,37 +33,39 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in its middle
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self._processes: dict[str, Process] = {}
         self.stands_in = False
+        self._find: Callable[[str], Snapshot | None] = lambda name: None
+        self._found: set[str] = set()
         self._sequence = 0
 
     @classmethod
     def standing_in(
-        cls, snapshots: Mapping[str, Snapshot], clock: Callable[[], float]
+        cls, find: Callable[[str], Snapshot | None], clock: Callable[[], float]
     ) -> "MemoryStore":
-        """Return a store that begins with these records and their generations.
+        """Return a store whose records begin as ``find`` returns them, with their generations.
 
         New generations are random, so that none equals one that the shared store makes meanwhile.
         """
         store = cls(clock)
-        store._records.update(snapshots)
-        store._seen.update(dict.fromkeys(snapshots, clock()))
+        store._find = find
         store.stands_in = True
         return store
 
     def after_fork(self) -> None:
         """Start as a child, whose parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._processes = {}
 
     def add(self, reports: Sequence[Report]) -> Reading:
         with self._lock:
             now = self._clock()
+            self._begin_with(report.name for report in reports)
             snapshots = {report.name: self._add(report, now) for report in reports}
             return Reading(now=now, snapshots=snapshots, sequence=self._sequence)
 
@@ -176,6 +178,17 @@ class MemoryStore:
 
     def check_writable(self) -> None:
         return None
+
+    def _begin_with(self, names: Iterable[str]) -> None:
+        """Have a stand-in find the records that it does not have yet."""
+        if not self.stands_in:
+            return
+        for name in names:
+            if name not in self._found:
+                self._found.add(name)
+                if (snapshot := self._find(name)) is not None:
+                    self._records[name] = snapshot
+                    self._seen[name] = self._clock()
 
     def _read(self, names: Sequence[str], activity_of: Sequence[str], now: float) -> Reading:
         return Reading(
