@@ -94,7 +94,7 @@ class BreakerPolicy:
     permitted_number_of_calls_in_half_open_state: int = 1
     """Probes of the whole fleet in one half-open round: 1 to 10,000."""
     max_wait_duration_in_half_open_state: float = 60.0
-    """Seconds after which a new round starts if probes have not reported: more than 0."""
+    """Seconds after which a round has failed if probes have not reported: more than 0."""
     record_exceptions: tuple[type[BaseException], ...] = (Exception,)
     """Exceptions that count as failures; all others count as successes."""
     ignore_exceptions: tuple[type[BaseException], ...] = ()

@@ -164,7 +164,7 @@ def retry_after(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> float:
         return 0.0
     if snapshot.state is State.OPEN:
         return min(max(0.0, snapshot.entered_at + snapshot.wait - now), snapshot.wait)
-    if snapshot.permits < policy.permitted_number_of_calls_in_half_open_state:
+    if not _is_fully_granted(snapshot, policy):
         return 0.0
     limit = policy.max_wait_duration_in_half_open_state
     return min(max(0.0, snapshot.entered_at + limit - now), limit)
@@ -176,17 +176,17 @@ def admission(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Admissio
         return _admission_under_hold(snapshot.hold, now)
     if snapshot.state in _PASSING:
         return Admission.ALLOW
+    if snapshot.state is State.HALF_OPEN and _is_fully_granted(snapshot, policy):
+        return Admission.REJECT  # until a probe's result is there, or the round is over
     return Admission.REJECT if retry_after(snapshot, policy, now) > 0 else Admission.PROBE
 
 
-def grant_permit(snapshot: Snapshot, policy: BreakerPolicy) -> Snapshot:
+def grant_permit(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot with one more permit, for a caller whose admission is PROBE.
 
-    The first permit after the open wait begins the half-open state. When all permits of a round
-    are granted, it begins a new round, which no longer waits for the old probes.
+    The first permit after the open wait begins the half-open state.
     """
-    limit = policy.permitted_number_of_calls_in_half_open_state
-    if snapshot.hold is None and snapshot.state is State.HALF_OPEN and snapshot.permits < limit:
+    if snapshot.hold is None and snapshot.state is State.HALF_OPEN:
         return replace(snapshot, permits=snapshot.permits + 1)
     return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts, permits=1)
 
@@ -223,6 +223,8 @@ def due_transition(
         return _opening(snapshot, policy, cause, chance) if cause else None
     if snapshot.state is State.HALF_OPEN:
         cause = _probe_cause(snapshot.counts, policy)
+        if cause is None and _is_round_over(snapshot, policy, now):
+            cause = PROBE_FAILED
         if cause == PROBES_SUCCEEDED:
             return Transition(new=_enter(snapshot, State.CLOSED), cause=cause)
         return _opening(snapshot, policy, cause, chance) if cause else None
@@ -401,6 +403,17 @@ def _probe_cause(counts: Counts, policy: BreakerPolicy) -> str | None:
     if counts.calls < needed:
         return None
     return PROBE_FAILED if _rate_cause(counts, policy) else PROBES_SUCCEEDED
+
+
+def _is_fully_granted(snapshot: Snapshot, policy: BreakerPolicy) -> bool:
+    return snapshot.permits >= policy.permitted_number_of_calls_in_half_open_state
+
+
+def _is_round_over(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> bool:
+    """Return whether the results of a half-open round should have come by now."""
+    if not _is_fully_granted(snapshot, policy):
+        return False
+    return now - snapshot.entered_at >= policy.max_wait_duration_in_half_open_state
 
 
 def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: float) -> Transition:

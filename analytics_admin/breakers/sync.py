@@ -137,7 +137,7 @@ class StoreSync:
                 return [*passing, *[snapshot] * left]
             if decision is Admission.REJECT or not left or not self._is_current(store):
                 break
-            granted = grant_permit(snapshot, state.policy)
+            granted = grant_permit(snapshot)
             limit = state.policy.permitted_number_of_calls_in_half_open_state
             new = min(left, limit - granted.permits + 1)
             granted = replace(granted, permits=granted.permits + new - 1)

@@ -133,14 +133,17 @@ def test_a_probe_given_back_may_be_taken_by_another(breaker):
     assert another(breaker.name).state == "closed"
 
 
-def test_a_probe_that_never_reports_is_forgiven_after_the_half_open_wait(breaker):
+def test_a_probe_that_never_reports_has_failed_after_the_half_open_wait(breaker):
     patient = another(breaker.name, max_wait_duration_in_half_open_state=0.05)
     fail(patient, 3)
     let_the_wait_end(patient)
     lost = patient.acquire()
     with pytest.raises(CircuitOpenError) as caught:
         patient.acquire()
+    assert caught.value.state == "half_open"
     time.sleep(caught.value.retry_after)
+    assert (state_now(patient), snapshot_of(patient).attempts) == ("open", 2)
+    let_the_wait_end(patient)
     patient.acquire().succeed()
     assert patient.state == "closed"
     lost.fail(BackendDown())

@@ -63,7 +63,7 @@ def test_an_open_breaker_waits_no_longer_when_the_clock_is_set_back(site, late):
     assert breaker.state == "closed"
 
 
-def test_a_lost_probe_is_forgiven_in_time_when_the_clock_is_set_back(site):
+def test_a_lost_probe_has_failed_in_time_when_the_clock_is_set_back(site):
     breaker = process(site, failure_threshold=1, max_wait_duration_in_half_open_state=WAIT)
     call(breaker, fails=True)
     site.clock.now += WAIT
@@ -71,6 +71,10 @@ def test_a_lost_probe_is_forgiven_in_time_when_the_clock_is_set_back(site):
     set_clock(site, -HOUR)
     site.clock.now += 1
     assert rejects(breaker)
+    assert breaker.state == "half_open"
+    site.clock.now += WAIT
+    assert rejects(breaker)
+    assert breaker.state == "open"
     site.clock.now += WAIT
     call(breaker)
     assert breaker.state == "closed"

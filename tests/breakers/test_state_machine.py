@@ -94,24 +94,29 @@ def test_an_open_breaker_rejects_until_its_wait_is_over_and_never_longer(now, ve
 
 
 def test_the_first_permit_begins_half_open_and_keeps_the_attempts():
-    assert grant_permit(OPEN, POLICY) == Snapshot(
+    assert grant_permit(OPEN) == Snapshot(
         generation="g:5", state=State.HALF_OPEN, attempts=1, permits=1
     )
 
 
 def test_half_open_grants_the_permitted_probes_and_no_more():
     assert admission(HALF_OPEN, POLICY, 130.0) is Admission.PROBE
-    full = grant_permit(HALF_OPEN, POLICY)
+    full = grant_permit(HALF_OPEN)
     assert (full.generation, full.permits) == ("g:5", 2)
     assert admission(full, POLICY, 139.9) is Admission.REJECT
     assert retry_after(full, POLICY, 139.0) == pytest.approx(1.0)
 
 
-def test_probes_that_never_report_are_forgiven_in_a_new_round():
-    full = replace(HALF_OPEN, permits=2)
-    assert admission(full, POLICY, 140.0) is Admission.PROBE
-    round_two = grant_permit(full, POLICY)
-    assert (round_two.generation, round_two.permits, round_two.attempts) == ("g:6", 1, 1)
+def test_a_round_whose_probes_never_report_is_a_failed_probe_and_the_wait_grows():
+    full = replace(HALF_OPEN, permits=2, counts=Counts(calls=1))
+    policy = replace(POLICY, open_state_backoff_multiplier=2)
+    assert due(full, policy, now=139.9) is None
+    assert admission(full, policy, 139.9) is Admission.REJECT
+    assert due(full, policy, now=140.0) == Snapshot(
+        generation="g:6", state=State.OPEN, wait=60.0, attempts=2
+    )
+    assert admission(full, policy, 140.0) is Admission.REJECT
+    assert due(replace(full, permits=1), policy, now=999.0) is None  # another call may probe
 
 
 def test_a_returned_permit_can_be_granted_again_and_never_goes_below_zero():

@@ -136,6 +136,8 @@ class AnyOrder(RuleBasedStateMachine):
         before = self.record()
         call.permit.release()
         after = self.record()
+        if self.round_failed(before, after):
+            return
         assert after.counts.failures == before.counts.failures
         assert after.state is before.state
         if call.is_probe and call.began.generation == before.generation:
@@ -175,9 +177,19 @@ class AnyOrder(RuleBasedStateMachine):
             assert (after.state, after.attempts) == (State.OPEN, before.attempts + 1)
         elif before.counts.calls + 1 == self.permits:
             assert (after.state, after.attempts) == (State.CLOSED, 0)
-        else:
+        elif not self.round_failed(before, after):
             assert after.generation == before.generation
             assert after.counts == Counts(calls=before.counts.calls + 1)
+
+    def round_failed(self, before: Snapshot, after: Snapshot) -> bool:
+        """Return whether it was found that not all probes of a round had reported in time."""
+        if before.state is not State.HALF_OPEN or before.permits < self.permits:
+            return False
+        if after.state is State.HALF_OPEN or self.last.generation == after.generation:
+            return False
+        assert self.site.clock.now - before.entered_at >= HALF_OPEN_WAIT
+        assert (after.state, after.attempts) == (State.OPEN, before.attempts + 1)
+        return True
 
     @rule()
     def operator_resets(self) -> None:
@@ -227,6 +239,8 @@ class AnyOrder(RuleBasedStateMachine):
         )
         seen, after = process.state, self.record()
         assert seen == after.state.value or not is_old
+        if self.round_failed(before, after):
+            return
         assert (after.generation, after.permits) == (before.generation, before.permits)
 
     @invariant()
@@ -238,8 +252,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.seen_generations.append(now.generation)
             assert now.consecutive_failures == now.counts.calls == 0
             if now.state is State.HALF_OPEN and now.generation not in self.ahead_of_time:
-                wait = OPEN_WAIT if self.last.state is State.OPEN else HALF_OPEN_WAIT
-                assert now.entered_at >= self.last.entered_at + wait
+                assert self.last.state is State.OPEN
+                assert now.entered_at >= self.last.entered_at + OPEN_WAIT
                 assert now.attempts == self.last.attempts
         self.last = now
 

@@ -115,9 +115,9 @@ def test_a_move_to_a_new_generation_zeroes_the_counts(store):
 def test_counts_do_not_stop_a_move_but_generation_and_permits_do(store):
     created = create(store)
     add(store, "a", created.generation, Results(failures=2))
-    half_open = grant_permit(replace(created, state=State.OPEN), POLICY)
+    half_open = grant_permit(replace(created, state=State.OPEN))
     assert store.compare_and_set([Move(name="a", expected=created, new=half_open)])[0].won
-    second = grant_permit(half_open, POLICY)
+    second = grant_permit(half_open)
     assert store.compare_and_set([Move(name="a", expected=half_open, new=second)])[0].won
     assert not store.compare_and_set([Move(name="a", expected=half_open, new=second)])[0].won
 
@@ -130,7 +130,7 @@ def test_each_change_that_processes_have_to_hear_of_has_a_number_of_its_own(stor
     (moved,) = store.compare_and_set([Move(name="a", expected=created, new=probing)])
     assert moved.sequence == begun + 1
     (lost,) = store.compare_and_set([Move(name="a", expected=created, new=probing)])
-    granted = grant_permit(moved.snapshot, POLICY)
+    granted = grant_permit(moved.snapshot)
     (permit,) = store.compare_and_set([Move(name="a", expected=moved.snapshot, new=granted)])
     assert (lost.sequence, permit.won, permit.sequence) == (begun + 1, True, begun + 1)
     assert not store.forget("a", generation=created.generation)
@@ -154,7 +154,7 @@ def test_the_number_goes_on_from_the_clock_where_it_was_lost_or_damaged(damage):
 def test_granting_a_permit_keeps_the_counts_of_the_round(store):
     created = create(store, new=replace(new_record(), state=State.HALF_OPEN, permits=1))
     add(store, "a", created.generation, Results(successes=many(1), newest_success_at=1.0))
-    more = grant_permit(created, POLICY)
+    more = grant_permit(created)
     (outcome,) = store.compare_and_set([Move(name="a", expected=created, new=more)])
     assert (outcome.snapshot.permits, outcome.snapshot.counts.calls) == (2, 1)
     assert outcome.snapshot.entered_at == created.entered_at
@@ -343,7 +343,7 @@ def _do(store: BreakerStore, operation: tuple) -> object:
         )
         generation = base.generation if kind == "add" else "stale:1"
         return store.add([Report(name="a", window=window, generation=generation, results=results)])
-    new = {"permit": grant_permit(base, POLICY), "create": first}.get(kind, reset(base))
+    new = {"permit": grant_permit(base), "create": first}.get(kind, reset(base))
     expected = None if kind == "create" else current
     if kind == "stale move":
         expected = replace(base, generation="stale:1")

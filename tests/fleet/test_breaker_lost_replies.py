@@ -96,7 +96,7 @@ def test_a_failure_whose_reply_is_lost_is_counted_once(proxy: Proxy) -> None:
     assert in_store().counts.failures == 3
 
 
-def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
+def test_a_probe_whose_permit_is_lost_has_failed_after_the_half_open_wait(
     proxy: Proxy,
 ) -> None:
     waits = {"wait_duration_in_open_state": 0.01, "max_wait_duration_in_half_open_state": 0.3}
@@ -124,6 +124,8 @@ def test_a_probe_whose_permit_is_lost_is_forgiven_after_the_half_open_wait(
     assert in_store().state is State.CLOSED
     assert moves() == [
         ("half_open", "closed", "probes_succeeded"),
+        ("open", "half_open", "wait_over"),
+        ("half_open", "open", "probe_failed"),
         ("open", "half_open", "wait_over"),
         ("closed", "open", "consecutive_failures"),
     ]

@@ -14,6 +14,7 @@ from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from tests.support.crew import Crew, sleep_until
+from tests.support.sites import eventually
 
 PROCESSES = 4
 THREADS = 8
@@ -102,7 +103,7 @@ def test_when_the_open_time_ends_exactly_the_permitted_probes_pass(
         assert moves == [("half_open", "closed"), ("open", "half_open")]
 
 
-def test_a_prober_killed_with_9_is_forgiven_after_the_half_open_wait() -> None:
+def test_a_prober_killed_with_9_has_failed_after_the_half_open_wait() -> None:
     with Crew(2) as crew:
         prober, other = crew.workers
         sleep_until(open_for("forgiven", 0.01))
@@ -116,11 +117,21 @@ def test_a_prober_killed_with_9_is_forgiven_after_the_half_open_wait() -> None:
 
 
 def seconds_until_a_probe_passes(name: str, half_open_wait: float) -> float:
-    """Return for how long a rejected caller was told to wait; then probe, and succeed."""
-    protected = breaker(name, 1, half_open_wait)
+    """Return for how long a rejected caller was told to wait; then probe, and succeed.
+
+    The probe that never reported is a failed one, so that another wait lies before this one.
+    """
+    protected = circuit_breaker(
+        name,
+        max_wait_duration_in_half_open_state=half_open_wait,
+        wait_duration_in_open_state=0.01,
+    )
     with pytest.raises(CircuitOpenError) as refusal:
         protected.acquire()
     assert refusal.value.state == "half_open"
     time.sleep(refusal.value.retry_after + 0.01)
+    assert eventually(lambda: protected.state == "open")
+    assert eventually(lambda: protected.engine.retry_after(protected.local_state) == 0)
     protected.acquire().succeed()
+    assert protected.engine.settle(10)
     return refusal.value.retry_after

@@ -166,7 +166,7 @@ OPTIONS: dict[str, tuple["_StrPromise | str", Callable[[Any], str]]] = {
     "max_wait_duration_in_open_state": (_("Stays open for at most"), _seconds),
     "randomized_wait_factor": (_("Wait jitter"), _jitter),
     "permitted_number_of_calls_in_half_open_state": (_("Probes per round"), count),
-    "max_wait_duration_in_half_open_state": (_("New probe round after"), _seconds),
+    "max_wait_duration_in_half_open_state": (_("Probes fail after"), _seconds),
     "record_exceptions": (_("Exceptions counted as failures"), _names),
     "ignore_exceptions": (_("Ignored exceptions"), _names),
     "record_result": (_("Result check"), _names),
