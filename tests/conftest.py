@@ -18,7 +18,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
-from analytics_admin.breakers import runtime
+from analytics_admin.breakers import listener, runtime
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.caching import client as cache_client
 from analytics_admin.caching import search_cache
@@ -137,6 +137,9 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
         request.getfixturevalue("reported_before_going_on")
+    # The same holds for who would hear of them.
+    if "fleet" not in request.path.parts and not request.node.get_closest_marker("hearing"):
+        monkeypatch.setattr(listener.Listener, "start", lambda listener, new_channel: None)
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield

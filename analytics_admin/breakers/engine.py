@@ -9,20 +9,26 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, cast
 
+from analytics_admin.breakers.listener import LISTEN_AFTER_SECONDS, Listener
 from analytics_admin.breakers.local_state import NEVER, LocalState, Outcome
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
-from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
+from analytics_admin.breakers.stores.base import BreakerStore, Push, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.breakers.sync import NO_SNAPSHOT, StoreSync
+from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
 
 IDLE_AFTER_SECONDS = 2.0
-"""A breaker unused for this long is no longer kept up to date; its next call reads it."""
+"""A breaker unused for this long has nothing to report. Unless the process hears of changes, it is
+no longer kept up to date, and its next call reads it."""
+YOUNG_SECONDS = 10.0
+"""Results of a breaker are reported each interval until it has been in use for this long."""
+STATISTICS_SECONDS = 10.0
+"""Results on which nothing depends are reported this late."""
 SPARE_SECONDS = 1.0
 """A permit that came after its caller had left serves another call for this long."""
 RECENT_SECONDS = 60.0
@@ -55,6 +61,12 @@ class Engine:
         self._lock = threading.RLock()
         self._all_synchronised_at = NEVER
         self._gathers_until = NEVER
+        self._stale: dict[str, LocalState] = {}
+        self._spares: dict[str, tuple[LocalState, tuple[Snapshot, float]]] = {}
+        self._was_hearing = False
+        self._began_at = time.monotonic()
+        self.applied_sequence = 0
+        """The number of the last change of the fleet's breakers that calls here obey."""
         self.reporter = Reporter(
             connect,
             turn=self._turn,
@@ -63,9 +75,15 @@ class Engine:
             retry_interval=lambda: app_settings().store_retry_interval,
             store_changed=self._store_changed,
         )
+        self.listener = Listener(
+            self.reporter.ring,
+            timeout=lambda: app_settings().store_timeout,
+            retry_interval=lambda: app_settings().store_retry_interval,
+        )
         self._sync = StoreSync(
             is_current=self.reporter.is_current,
             lasts=self._reading_lasts,
+            hears=lambda: self._was_hearing,
             interval=lambda: self.interval,
             keep_for=lambda: self.keep_for,
             changed=announce,
@@ -88,10 +106,12 @@ class Engine:
     def reconnect(self) -> None:
         """Forget the store and everything read from it; the settings have changed."""
         self.reporter.reconnect()
+        self.listener.stop()
         with self._lock:
-            for known in (self._states, self._followed, self._urgent, self._alone):
-                known.clear()
-            self._runs_due.clear()
+            self._was_hearing = False
+            self._states.clear()
+            self._alone.clear()
+            self._forget_what_is_due()
 
     def expire(self, name: str) -> None:
         """Read the breaker again at its next call."""
@@ -207,11 +227,12 @@ class Engine:
     def after_fork(self) -> None:
         """Drop what the parent reports, and what only its threads could finish."""
         self._lock = threading.RLock()
-        self._followed, self._urgent, self._runs_due = {}, {}, {}
-        self._gathers_until = NEVER
+        self._forget_what_is_due()
+        self._was_hearing, self._began_at, self.applied_sequence = False, time.monotonic(), 0
         for state in list(self._states.values()):
             state.after_fork()
         self.reporter.after_fork()
+        self.listener.after_fork()
 
     # What callers do while they use a store in their own thread.
 
@@ -253,12 +274,15 @@ class Engine:
         if not state.is_followed:
             request = Request(wish=Wish.LOOK, state=state)
             look = state.look = request.answer
-            state.used_at = state.look_at = time.monotonic()
+            state.used_at = state.look_at = state.followed_at = time.monotonic()
             state.is_followed = True
             self._followed[state.name] = state
             self.reporter.submit(request)
         elif look is not None and look.done():
             look = state.look = None
+        if state.name not in self._followed:  # idle until now
+            self._followed[state.name] = state
+            self.reporter.ring()
         return look
 
     def _wait_for_look(self, state: LocalState, look: "Future[Any]") -> None:
@@ -334,22 +358,29 @@ class Engine:
 
     def _turn(self, store: BreakerStore, requests: list[Request]) -> float:
         """Report, read and answer; return the seconds until the next round."""
+        heard = self._hear()
         until, self._gathers_until = self._gathers_until, NEVER  # what comes now has to ring
         urgent = self._take_urgent()
-        if states := self._due(requests, urgent):
-            self._sync.synchronise(store, list(states.values()))
-            self._note_runs(states)
+        everything = self._is_everything_due()
+        if states := self._due(requests, urgent, everything=everything):
+            sequence = self._sync.synchronise(store, list(states.values()))
+            self._note_runs(store, states)
+            if everything and not self._was_hearing:
+                heard = sequence
         self._answer(store, requests)
-        if not self._followed and not self._return_spares(store):
-            return FOREVER
-        due = min([self._all_synchronised_at + self.interval, *self._runs_due.values()])
+        self.applied_sequence = heard or self.applied_sequence
+        listens_in = self._listen(store)
+        self._return_spares(store)
         now = time.monotonic()
+        due_in = [listens_in, *(at - now for at in self._runs_due.values())]
+        if self._followed or self._spares:
+            due_in.append(self._all_synchronised_at + self.interval - now)
         if urgent:
             until = now + GATHER_SECONDS
-        if until <= now:
-            return due - now
-        self._gathers_until = until
-        return min(due, until) - now
+        if until > now:
+            self._gathers_until = until
+            due_in.append(until - now)
+        return min(due_in)
 
     def _take_urgent(self) -> dict[str, LocalState]:
         urgent = {}
@@ -358,26 +389,84 @@ class Engine:
             urgent[name] = state
         return urgent
 
-    def _due(self, requests: list[Request], urgent: dict[str, LocalState]) -> dict[str, LocalState]:
+    def _listen(self, store: BreakerStore) -> float:
+        """Begin to hear of changes once it is time; return the seconds until then."""
+        wait = self._began_at + LISTEN_AFTER_SECONDS - time.monotonic()
+        if wait > 0:
+            return wait
+        if self.reporter.is_current(store):
+            self.listener.start(store.channel)
+        return FOREVER
+
+    def _hear(self) -> int:
+        """Apply what was heard; return the number of the last change, 0 if there was none.
+
+        What has to be read for it becomes due.
+        """
+        sequence = 0
+        for push in self.listener.take():
+            if push.is_question:
+                self._note_question(push)
+                continue
+            sequence = push.sequence
+            if push.is_gap:
+                self._lose_track()
+            for name, snapshot in push.snapshots.items():
+                state = self._states.get(name)
+                if state is None or not state.is_followed:
+                    continue
+                if snapshot is None or not state.hear(snapshot, push.now, time.monotonic()):
+                    self._stale[name] = state
+        if self._was_hearing is not self.listener.hears:
+            self._was_hearing = self.listener.hears
+            self._lose_track()
+        return sequence
+
+    def _note_question(self, push: Push) -> None:
+        """Have successes reported that this process has not reported yet: not all at once."""
+        for name in push.snapshots:
+            state = self._states.get(name)
+            if state is not None and state.newest_success > state.reported_at:
+                self._runs_due[name] = time.monotonic() + random.uniform(0, SETTLE_SECONDS / 2)
+
+    def _lose_track(self) -> None:
+        """Have every breaker read: those in use now, the others at their next calls."""
+        self._all_synchronised_at = NEVER
+        self._stale.update(self._followed)
+        for state in list(self._states.values()):
+            if state.is_followed and state.name not in self._followed:
+                state.unfollow()
+
+    def _is_everything_due(self) -> bool:
+        """Return whether it is time to look at all breakers in use."""
+        now = time.monotonic()
+        if now - self._all_synchronised_at < self.interval:
+            return False
+        self._all_synchronised_at = now
+        return True
+
+    def _due(
+        self, requests: list[Request], urgent: dict[str, LocalState], *, everything: bool
+    ) -> dict[str, LocalState]:
         """Return by name the breakers to synchronise now."""
         states = {it.state.name: it.state for it in requests if it.wish is Wish.LOOK and it.state}
         states |= urgent
+        states |= self._stale
+        self._stale.clear()
         for name, at in list(self._runs_due.items()):
             if at <= time.monotonic():
                 del self._runs_due[name]
                 states[name] = self._states[name]
         if any(request.wish is Wish.FLUSH for request in requests):
             states |= {state.name: state for state in self._recent()}
-        now = time.monotonic()
-        if now - self._all_synchronised_at >= self.interval:
-            self._all_synchronised_at = now
-            states |= self._in_use(now)
+        if everything:
+            states |= self._in_use(time.monotonic())
         return states
 
-    def _note_runs(self, states: dict[str, LocalState]) -> None:
+    def _note_runs(self, store: BreakerStore, states: dict[str, LocalState]) -> None:
         """Note when the runs that have reached their threshold are to be judged."""
         for name, state in states.items():
-            if (wait := self._sync.seconds_to_settle(state)) is not None:
+            if (wait := self._sync.seconds_to_settle(store, state)) is not None:
                 self._runs_due[name] = time.monotonic() + wait
             else:
                 self._runs_due.pop(name, None)
@@ -395,13 +484,35 @@ class Engine:
             self._grant(store, cast("LocalState", callers[0].state), callers)
 
     def _in_use(self, now: float) -> dict[str, LocalState]:
-        """Return the breakers in use; the next call of any other one reads it."""
+        """Return the breakers in use that have to be read, or have something to report."""
         for name, state in list(self._followed.items()):
-            if now - state.last_used_at() >= IDLE_AFTER_SECONDS or not state.is_followed:
+            if not state.is_followed:
                 del self._followed[name]
-                state.is_followed = False
-                state.close_gate()
-        return dict(self._followed)
+                state.unfollow()
+            elif now - state.last_used_at() >= IDLE_AFTER_SECONDS:
+                if not self._was_hearing:
+                    del self._followed[name]
+                    state.unfollow()
+                elif state.last_used_at() <= state.reported_at:
+                    del self._followed[name]
+                    state.close_gate()  # so that its next call is noticed
+        if not self._was_hearing:
+            return dict(self._followed)
+        return {name: state for name, state in self._followed.items() if self._matters(state, now)}
+
+    def _matters(self, state: LocalState, now: float) -> bool:
+        """Return whether somebody may wait for what this process knows or does not know."""
+        snapshot = state.snapshot
+        if snapshot is None or snapshot.state is State.HALF_OPEN or state.policy.window:
+            return True
+        if snapshot.hold is not None and snapshot.hold.is_over(state.store_time(now)):
+            return True
+        if state.last_used_at() <= state.reported_at:
+            return False
+        is_idle = now - state.last_used_at() >= IDLE_AFTER_SECONDS
+        is_young = now - state.followed_at < YOUNG_SECONDS
+        is_late = now - state.reported_at >= STATISTICS_SECONDS
+        return snapshot.consecutive_failures > 0 or is_idle or is_young or is_late
 
     def _grant(self, store: BreakerStore, state: LocalState, callers: list[Request]) -> None:
         """Win permits for the callers; one that its caller waits for no more is a spare."""
@@ -410,23 +521,22 @@ class Engine:
             if request.give(permit) or permit is None or _is_no_probe(permit):
                 continue
             if state.spare_permit is None:
-                state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
-                self._followed[state.name] = state
+                spare = state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
+                self._spares[state.name] = (state, spare)
             else:
                 self._sync.return_permit(store, state, permit.generation)
 
-    def _return_spares(self, store: BreakerStore) -> bool:
-        """Give back the spare permits that no call used; return whether some are left."""
-        left = False
-        for state in list(self._followed.values()):
-            spare = state.spare_permit
-            if spare is None:
-                continue
-            if time.monotonic() < spare[1]:
-                left = True
-            elif state.drop_spare(spare):
-                self._sync.return_permit(store, state, spare[0].generation)
-        return left
+    def _return_spares(self, store: BreakerStore) -> None:
+        """Give back the spare permits that no call has used in time."""
+        for name, (state, spare) in list(self._spares.items()):
+            if time.monotonic() >= spare[1] or state.spare_permit is not spare:
+                del self._spares[name]
+                if state.drop_spare(spare):
+                    self._sync.return_permit(store, state, spare[0].generation)
+
+    def _forget_what_is_due(self) -> None:
+        for due in (self._followed, self._urgent, self._runs_due, self._stale, self._spares):
+            due.clear()
 
     def _recent(self) -> list[LocalState]:
         """Return the breakers that may have something to report."""
@@ -449,11 +559,13 @@ class Engine:
         return MemoryStore.standing_in(find, clock=lambda: time.monotonic() + ahead)
 
     def _store_changed(self, reason: str | None) -> None:
-        """Have the next call of each breaker look again. Those not in use do so anyway."""
+        """Have the next call of each breaker look again."""
+        self.listener.stop()
+        self._was_hearing = False
+        self._lose_track()
         for state in list(self._followed.values()):
             state.expire()
-        self._followed.clear()
-        self._runs_due.clear()
+        self._forget_what_is_due()
         if reason is None:
             alone, self._alone = self._alone, {}
             for state in list(alone.values()):

@@ -151,6 +151,7 @@ class LocalState:
         "_told_success",
         "ahead",
         "counter",
+        "followed_at",
         "has_rates",
         "is_followed",
         "kept",
@@ -165,6 +166,8 @@ class LocalState:
         "read_at",
         "rejections",
         "rejects_until",
+        "reported_at",
+        "settles_at",
         "slow_after",
         "snapshot",
         "spare_permit",
@@ -180,12 +183,15 @@ class LocalState:
         self.kept: Snapshot | None = None
         """Its opening by this process alone, kept for one wait after the store has come back."""
         self._shared_generation = ""
+        self.reported_at = NEVER
+        """What was counted before this is reported (monotonic seconds)."""
         self.read_at = NEVER
         self._read_now = NEVER
         self.offset = 0.0
         self.used_at = NEVER
         self.is_followed = False
         """Whether the process keeps it up to date without being asked."""
+        self.followed_at = NEVER
         self.look: Future[Any] | None = None
         """Done once the first reading is there; None afterwards."""
         self.look_at = NEVER
@@ -205,6 +211,9 @@ class LocalState:
         self._is_ordered = False
         self._told_success = NEVER
         self.rejections = _new_counter("", 0)
+        self.settles_at: float | None = None
+        """By then all processes have been asked for the successes that may end the run, and have
+        answered (monotonic seconds); None: nobody was asked, they report by themselves."""
         self.policy = policy
         self.slow_after = float("inf")
         self.apply_policy(policy)
@@ -231,6 +240,11 @@ class LocalState:
     def close_gate(self) -> None:
         """Have the next call ask the engine."""
         self.passes_until = self.rejects_until = NEVER
+
+    def unfollow(self) -> None:
+        """Have the next call read the breaker."""
+        self.is_followed = False
+        self.close_gate()
 
     def last_used_at(self) -> float:
         """Return when a call last used the breaker (monotonic seconds)."""
@@ -261,25 +275,11 @@ class LocalState:
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
                 return
-            if snapshot is not None and snapshot.entered_at > store_now:
-                snapshot = replace(snapshot, entered_at=self._first_seen(snapshot, store_now))
-            before = self.snapshot.generation if self.snapshot is not None else ""
-            generation = snapshot.generation if snapshot is not None else ""
-            self.snapshot = snapshot
             self._read_now = store_now
             self.read_at = at
             self.offset = store_now - at
-            if self.kept is not None and not self._keeps_opening(snapshot):
-                self.kept = None
             self._in_flight = NO_COUNTS
-            if generation != before:
-                self.ahead = None
-                is_closed = snapshot is not None and snapshot.state is State.CLOSED
-                self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
-            if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
-                # A success in another process ends this one's run, too.
-                while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
-                    self._run.popleft()
+            self._apply(snapshot, store_now)
             self._open_gate(at, lasts)
 
     def begin_alone(self) -> Snapshot | None:
@@ -316,16 +316,50 @@ class LocalState:
         known, self._shared_generation = self._shared_generation, shared.generation
         return shared.generation == known or not known or is_new_record(shared.generation, known)
 
+    def hear(self, snapshot: Snapshot, store_now: float, at: float) -> bool:
+        """Apply a change of store time ``store_now``; return whether that was possible.
+
+        Nothing is known of how long the message took, so it sets no clock. One from before the last
+        reading is too late, unless the store's clock was set back: only another reading tells.
+        """
+        with self._lock:
+            if self.snapshot is not None and snapshot.generation == self.snapshot.generation:
+                return True
+            if store_now <= self._read_now or snapshot.entered_at > store_now:
+                return False
+            self._read_now = store_now
+            self._apply(snapshot, store_now)
+            self._open_gate(at, math.inf)
+            return True
+
+    def _apply(self, snapshot: Snapshot | None, store_now: float) -> None:
+        if snapshot is not None and snapshot.entered_at > store_now:
+            snapshot = replace(snapshot, entered_at=self._first_seen(snapshot, store_now))
+        if self.kept is not None and not self._keeps_opening(snapshot):
+            self.kept = None
+        before = self.snapshot.generation if self.snapshot is not None else ""
+        generation = snapshot.generation if snapshot is not None else ""
+        self.snapshot = snapshot
+        if generation != before:
+            self.ahead = None
+            is_closed = snapshot is not None and snapshot.state is State.CLOSED
+            self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
+        if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
+            # A success in another process ends this one's run, too.
+            while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
+                self._run.popleft()
+
     def take_spare(self, at: float) -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""
         if self.spare_permit is None:
             return None
         with self._lock:
-            spare, self.spare_permit = self.spare_permit, None
-            current = self.snapshot.generation if self.snapshot else None
-            if spare is None or spare[0].generation != current or at >= spare[1]:
+            spare = self.spare_permit
+            if spare is None or at >= spare[1]:  # the reporter gives it back
                 return None
-            return spare[0]
+            self.spare_permit = None
+            current = self.snapshot.generation if self.snapshot else None
+            return spare[0] if spare[0].generation == current else None
 
     def drop_spare(self, spare: tuple[Snapshot, float]) -> bool:
         """Return whether this permit was still there to be dropped."""
@@ -451,6 +485,7 @@ class LocalState:
                 window=self.policy.window,
                 generation=generation,
                 results=results,
+                question_at=None if self.has_run else self.policy.failure_threshold,
                 policy_text=encode_policy(self.policy) if with_policy else None,
             )
 

@@ -1,6 +1,7 @@
 """Synchronises breakers with a store: reports results, reads state, makes due transitions."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,8 @@ class StoreSync:
     """What a process does with a store for its breakers.
 
     ``is_current`` says whether answers of a store still count, ``lasts`` for how many seconds calls
-    may pass unchecked by a reading. ``changed`` receives each transition that this process makes.
+    may pass unchecked by a reading, ``hears`` whether the process hears of every change meanwhile.
+    ``changed`` receives each transition that this process makes.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class StoreSync:
         *,
         is_current: Callable[[BreakerStore], bool],
         lasts: Callable[[], float],
+        hears: Callable[[], bool],
         interval: Callable[[], float],
         keep_for: Callable[[], float | None],
         changed: Callable[[StateChange], None],
     ) -> None:
         self._is_current = is_current
         self._lasts = lasts
+        self._hears = hears
         self._interval = interval
         self._keep_for = keep_for
         self._changed = changed
@@ -87,8 +91,10 @@ class StoreSync:
         self._refused_at: dict[str, float] = {}
         self._refused_logged_at: dict[str, float] = {}
 
-    def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
+    def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> int:
         """Report and read these breakers in one round trip, and make the transitions due.
+
+        Returns the number of the last change that the reading shows.
 
         Raises:
             StoreUnavailable
@@ -97,28 +103,38 @@ class StoreSync:
         holds = {state.name: self._recent_hold(state) for state in states}
         due = {state.name for state in states if self._policy_is_due(state)}
         read_before = {state.name: state.read_at for state in states}
+        asked_at = time.monotonic()
+        for state in states:
+            state.reported_at = asked_at
         reports = [(state, state.report(with_policy=state.name in due)) for state in states]
+        sequences = []
 
         def add(reports: list[Report]) -> Sequence[tuple[Snapshot | None, float]]:
             reading = store.add(reports)
+            sequences.append(reading.sequence)
+            if reading.is_question_heard:
+                self._note_question(states, took=time.monotonic() - asked_at)
             return [(reading.snapshots[report.name], reading.now) for report in reports]
 
-        missing = []
+        missing: list[tuple[LocalState, float]] = []
         for state, answer in zip(states, self._ask_for_each(store, reports, add), strict=True):
             if answer is None:
                 continue
             snapshot, now = answer
+            # A name that nobody uses any more stays forgotten.
+            if snapshot is None and state.last_used_at() >= read_before[state.name]:
+                missing.append((state, now))
+                continue
             self._apply(store, state, snapshot, now)
             if snapshot is not None and state.name in due:
                 state.policy_reported_at = time.monotonic()
-            # A name that nobody uses any more stays forgotten.
-            if snapshot is None and state.last_used_at() >= read_before[state.name]:
-                missing.append(state)
+        sequence = min(sequences, default=0)
         if not self._is_current(store):
-            return
+            return sequence
         self._register(store, missing, holds)
         self._make_due_transitions(store, states)
         self._confirm_changes(store)
+        return sequence
 
     def win_permits(
         self, store: BreakerStore, state: LocalState, number: int
@@ -175,35 +191,52 @@ class StoreSync:
     def _recent_hold(self, state: LocalState) -> Hold | None:
         """Return the hold in force a moment ago, for a store that has lost its record."""
         now = time.monotonic()
-        if state.snapshot is None or now - state.read_at > 2 * self._interval():
+        is_recent = self._hears() or now - state.read_at <= 2 * self._interval()
+        if state.snapshot is None or not is_recent:
             return None
         hold = state.snapshot.hold
         return None if hold is None or hold.is_over(state.store_time(now)) else hold
 
+    def _note_question(self, states: Sequence[LocalState], *, took: float) -> None:
+        """Note when all processes will have answered; an answer takes as long as this exchange."""
+        for state in states:
+            if _run_reached_at(state) is None:  # until now
+                state.settles_at = time.monotonic() + max(SETTLE_SECONDS, 2 * took)
+
     def _register(
-        self, store: BreakerStore, states: list[LocalState], holds: Mapping[str, Hold | None]
+        self,
+        store: BreakerStore,
+        states: Sequence[tuple[LocalState, float]],
+        holds: Mapping[str, Hold | None],
     ) -> None:
-        """Create the missing records of breakers never used before, or of an emptied store."""
+        """Create the missing records of breakers never used before, or of an emptied store.
+
+        Each comes with the store time at which there was none. Until then a hold that is lost
+        binds the calls of this process.
+        """
         now = time.monotonic()
-        states = [state for state in states if now >= self._unregistered_until.get(state.name, now)]
-        if not states:
-            return
+        names = [it.name for it, _ in states if now >= self._unregistered_until.get(it.name, now)]
+        refused: Sequence[str] = ()
         try:
-            refused = store.register([state.name for state in states], keep_for=self._keep_for())
+            if names:
+                refused = store.register(names, keep_for=self._keep_for())
         except RequestRefused as error:
             self._require_writable(store)
-            self._leave_alone(states, error)
+            self._leave_alone([state for state, _ in states], error)
             return
         if refused:
             self._report_unregistered(refused)
-            states = [state for state in states if state.name not in refused]
+        for state, read_at in states:
+            if state.name not in names or state.name in refused:
+                self._apply(store, state, None, read_at)
         moves = [
             (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
-            for state in states
+            for state, _ in states
+            if state.name in names and state.name not in refused
             for hold in [holds[state.name]]
         ]
         outcomes = self._ask_for_each(store, moves, store.compare_and_set)
-        for state, outcome in zip(states, outcomes, strict=True):
+        for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:
                 self._apply(store, state, outcome.snapshot, outcome.now)
 
@@ -243,24 +276,29 @@ class StoreSync:
             state.policy,
             state.store_time(time.monotonic()),
             settling=SETTLING_INTERVALS * self._interval(),
-            settle=0.0 if state.has_run else self._settle(store),
+            settle=0.0 if state.has_run else self._settle(store, state),
             chance=random.random(),
         )
 
-    def seconds_to_settle(self, state: LocalState) -> float | None:
+    def seconds_to_settle(self, store: BreakerStore, state: LocalState) -> float | None:
         """Return when the breaker's run of failures is to be judged; None if there is none."""
-        snapshot, limit = state.snapshot, state.policy.failure_threshold
-        if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
+        if (reached_at := _run_reached_at(state)) is None:
+            state.settles_at = None
             return None
-        if (reached_at := run_reached_at(snapshot, limit)) is None:
-            return None
-        due = reached_at + self._interval() + SETTLE_SECONDS
-        return max(SETTLE_SECONDS, due - state.store_time(time.monotonic()))
+        now = time.monotonic()
+        if state.settles_at is not None:
+            return max(0.0, state.settles_at - now)
+        due = reached_at + self._settle(store, state)
+        return max(SETTLE_SECONDS, due - state.store_time(now))
 
-    def _settle(self, store: BreakerStore) -> float:
-        """Return the seconds in which other processes report what they have counted."""
+    def _settle(self, store: BreakerStore, state: LocalState) -> float:
+        """Return the age at which a run counts, since other processes have reported by then."""
         interval = self._interval()
-        return interval + SETTLE_SECONDS if interval and is_shared(store) else 0.0
+        if not interval or not is_shared(store):
+            return 0.0
+        if state.settles_at is None:
+            return interval + SETTLE_SECONDS
+        return 0.0 if time.monotonic() >= state.settles_at else math.inf
 
     def _move(
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
@@ -364,6 +402,14 @@ class StoreSync:
             if is_shared(store):
                 self.offset = now - time.monotonic()
             state.read(snapshot, now, time.monotonic(), self._lasts())
+
+
+def _run_reached_at(state: LocalState) -> float | None:
+    """Return the store time at which the run, as it was read, reached the threshold."""
+    snapshot, limit = state.snapshot, state.policy.failure_threshold
+    if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
+        return None
+    return run_reached_at(snapshot, limit)
 
 
 def is_shared(store: BreakerStore) -> bool:

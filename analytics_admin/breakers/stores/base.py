@@ -19,11 +19,13 @@ __all__ = [
     "MAX_NAMES",
     "NAME_PATTERN",
     "BreakerStore",
+    "Channel",
     "DamagedList",
     "Inspection",
     "Move",
     "MoveOutcome",
     "Process",
+    "Push",
     "Reading",
     "Report",
     "RequestRefused",
@@ -52,6 +54,8 @@ class Report:
     window: Window | None = None
     generation: str = ""
     results: Results = NO_RESULTS
+    question_at: int | None = None
+    """Ask all processes for their successes once the run is as long as this."""
     policy_text: str | None = None
     """The encoded policy of this process, which also marks the name as used; None: neither."""
 
@@ -68,6 +72,8 @@ class Reading:
     """By name, where they were requested: the last twenty, newest first."""
     sequence: int = 0
     """The number of the last change in the store, where it was read."""
+    is_question_heard: bool = False
+    """Whether all processes were asked for their successes, and hear it."""
 
     def joined(self, later: "Reading") -> "Reading":
         """Return both readings, at the time of the later one."""
@@ -116,6 +122,45 @@ class Inspection:
     def is_registered(self, keep_for: float | None) -> bool:
         """Return whether the name was used in the last ``keep_for`` seconds, or is held."""
         return is_in_use(self.snapshot, self.seen_at, now=self.now, keep_for=keep_for)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """What a store has told all processes: some breakers have changed.
+
+    A question asks for their successes of these breakers.
+    """
+
+    sequence: int
+    """The number of the change; a question has none."""
+    now: float = 0.0
+    snapshots: Mapping[str, Snapshot | None] = field(default_factory=dict)
+    """By name; None: to be read."""
+    is_gap: bool = False
+    """Whether changes before it may have been missed, so that every breaker is to be read."""
+    is_question: bool = False
+
+
+class Channel(Protocol):
+    """A connection on which a store tells of changes.
+
+    ``open``, ``ask`` and ``receive`` raise StoreUnavailable once it is of no use any more.
+    """
+
+    def open(self) -> int:
+        """Begin to hear; return the number of the last change before."""
+
+    def ask(self) -> None:
+        """Ask for the number of the last change, which ``receive`` returns in its turn."""
+
+    def receive(self, timeout: float) -> Push | int | None:
+        """Return what comes next, or None if nothing comes in that many seconds."""
+
+    def interrupt(self) -> None:
+        """Have the thread that receives find the channel closed. Never waits."""
+
+    def close(self) -> None:
+        """Hear nothing more."""
 
 
 class BreakerStore(PresenceStore, Protocol):
@@ -179,6 +224,9 @@ class BreakerStore(PresenceStore, Protocol):
 
     def repair(self) -> None:
         """Replace what lists the breakers, where it raises DamagedList, by what can be found."""
+
+    def channel(self) -> Channel | None:
+        """Return a connection on which to hear of changes, not yet open; None: there is none."""
 
     def connect(self) -> None:
         """Make sure that there is a connection, before there is anything to lose."""

@@ -17,6 +17,7 @@ from analytics_admin.breakers.state_machine import (
 )
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    Channel,
     Inspection,
     Move,
     MoveOutcome,
@@ -168,6 +169,9 @@ class MemoryStore:
             self._processes.pop(process_id, None)
 
     def repair(self) -> None:
+        return None
+
+    def channel(self) -> Channel | None:
         return None
 
     def connect(self) -> None:

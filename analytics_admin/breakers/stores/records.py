@@ -25,7 +25,7 @@ from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
 from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import display_state
-from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Report
+from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Push, Report
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ MAX_PROCESS_BYTES = 2048
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
 MAX_HOLD_CHARS = 1000
+QUESTION = "?"
+"""In place of a message's number: the processes are asked for their successes."""
 MAX_MESSAGE_BYTES = 1024
 """Size of a message that brings records along; a larger change names the breakers only."""
 MAX_MOMENT = 2.5e11
@@ -86,6 +88,7 @@ def encode_report(report: Report) -> dict[str, Any]:
                 json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False)
                 for note in notes
             ],
+            "question": report.question_at and [report.name, report.question_at],
             "results": {name: value for name in _RESULTS if (value := getattr(results, name))},
         }
     return {key: value for key, value in encoded.items() if value}
@@ -186,6 +189,33 @@ def decode_snapshot(row: Sequence[Any]) -> Snapshot | None:
         return _decode_record(parts, row)
     except _DAMAGE:
         return Snapshot(generation=parts[0], state=State.UNKNOWN, permits=int(parts[5]))
+
+
+def decode_sequence(value: Any) -> int:
+    """Return the number of the last change; 0 if there is none, or none that can be read."""
+    return int(value) if value and len(value) < 18 and value.isdigit() else 0
+
+
+def decode_push(text: bytes) -> Push | None:
+    """Return a change as it was published; one that cannot be read is found missing later."""
+    try:
+        sequence, now, breakers = json.loads(text)
+        return Push(
+            sequence=0 if sequence == QUESTION else decode_sequence(sequence),
+            is_question=sequence == QUESTION,
+            now=_moment(now),
+            snapshots={name: _decode_pushed(row) for name, *row in breakers},
+        )
+    except _DAMAGE:
+        return None
+
+
+def _decode_pushed(row: Sequence[Any]) -> Snapshot | None:
+    """Return the pushed breaker; None: it is to be read."""
+    if not row:
+        return None
+    record, hold = row
+    return decode_snapshot([record.encode(), hold.encode() if hold else None])
 
 
 def _decode_record(parts: Sequence[str], row: Sequence[Any]) -> Snapshot:

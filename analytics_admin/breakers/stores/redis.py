@@ -41,6 +41,7 @@ from analytics_admin.breakers.stores.base import (
     Report,
     Survey,
 )
+from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
@@ -119,8 +120,11 @@ class RedisStore:
         batches = enumerate(_batched(reports, size))
         calls = [_command(*self._adding(batch, place)) for place, batch in batches]
         names = iter(reports)
-        for now, sequence, *rows in self._pipe(calls):
-            reading = replace(reading, now=float(now), sequence=int(sequence))
+        for now, sequence, is_heard, *rows in self._pipe(calls):
+            # A change between two batches may be in the second alone.
+            first = reading.sequence or records.decode_sequence(sequence)
+            heard = reading.is_question_heard or bool(is_heard)
+            reading = replace(reading, now=float(now), sequence=first, is_question_heard=heard)
             for row, report in zip(rows, names, strict=False):
                 reading.snapshots[report.name] = records.decode_snapshot(row)
         return reading
@@ -149,7 +153,7 @@ class RedisStore:
                 won=bool(won),
                 now=float(now),
                 snapshot=records.decode_snapshot(row),
-                sequence=int(sequence),
+                sequence=records.decode_sequence(sequence),
             )
             for now, sequence, *rows in self._pipe(calls)
             for won, row in rows
@@ -283,6 +287,16 @@ class RedisStore:
                 return
             yield key[len(prefix) :]
 
+    def channel(self) -> RedisChannel:
+        pool = self._client.connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 3})
+        return RedisChannel(
+            connection,
+            name=self._channel,
+            sequence_key=self._sequence,
+            timeout=pool.connection_kwargs["socket_timeout"],
+        )
+
     @translate_errors
     def connect(self) -> None:
         self._client.connection_pool.release(self._take_connection())
@@ -325,7 +339,7 @@ class RedisStore:
         return [self._key(name, kind) for kind in ("record", *HISTORY)]
 
     def _adding(self, reports: Sequence[Report], place: int) -> Call:
-        keys: list[Name] = [self._index, self._sequence]
+        keys: list[Name] = [self._index, self._sequence, self._processes]
         encoded = [records.encode_report(report) for report in reports]
         for report, values in zip(reports, encoded, strict=True):
             kinds = {"results": "periods", "notes": "failures", "policy": "policies"}
@@ -333,7 +347,7 @@ class RedisStore:
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in values]
         own_key, number = self._sign(place, is_needed=any("results" in it for it in encoded))
         packed = records.pack(values or 0 for values in encoded)
-        return scripts.ADD, [*keys, own_key], [packed, number]
+        return scripts.ADD, [*keys, own_key], [packed, self._channel, number]
 
     def _moving(self, moves: Sequence[Move], place: int) -> Call:
         keys: list[Name] = [self._index, self._non_closed, self._sequence]
@@ -524,7 +538,8 @@ def _command(script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Seq
 
 def _decode_reading(names: Sequence[str], answers: Sequence[Sequence[Any]]) -> Reading:
     """Return what the script load_many read of these breakers, in batches."""
-    now, sequence = (float(answers[-1][0]), int(answers[0][1])) if answers else (0.0, 0)
+    now = float(answers[-1][0]) if answers else 0.0
+    sequence = records.decode_sequence(answers[0][1]) if answers else 0
     reading = Reading(now=now, snapshots={}, sequence=sequence)
     rows = (row for _now, _sequence, *batch in answers for row in batch)
     for name, (*row, activity) in zip(names, rows, strict=True):

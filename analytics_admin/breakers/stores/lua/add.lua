@@ -1,12 +1,15 @@
 -- Counts results and reads the records. Needs record.lua, windows.lua, history.lua, sequence.lua and
 -- once.lua.
--- KEYS: index, sequence; per report: record, periods if it has results, failures if it has notes, policies
--- if it has a policy; the sender's own, see once.lua.
+-- KEYS: index, sequence, processes; per report: record, periods if it has results, failures if it has
+-- notes, policies if it has a policy; the sender's own, see once.lua.
 -- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
--- policy; notes; generation; results {successes [second, number], newest_success_at, slow_successes,
--- failures, slow_failures, ended_failures, failed_at, rejected}; number, see once.lua.
+-- policy; notes; generation; question {name, number of failures}: to be put to all processes once the
+-- run is as long; results {successes [second, number], newest_success_at, slow_successes, failures,
+-- slow_failures, ended_failures, failed_at, rejected}; channel; number, see once.lua.
+-- The answer says whether a question was heard by all processes that are present.
 local NOTHING = {}
 local NO_CELLS = {}
+local questions = {}
 
 -- Returns the results as cells of a window, and how many of them are successes and failures.
 local function cells_of(results)
@@ -73,7 +76,11 @@ local function count(keys, report)
     if record and record.g == report.generation and successes + failed > 0
       and record.k ~= 'disabled' and record.k ~= 'forced_open' then
       cells = found
+      local before, question = record.r, report.question
       count_run(record, results, successes, failed)
+      if question and before < question[2] and record.r >= question[2] then
+        questions[#questions + 1] = {question[1]}
+      end
       record.c, record.f, record.o = record.c + successes + failed, record.f + failed, record.o + slow
       row[1] = encode(record)
       changes = {'record', row[1]}
@@ -97,7 +104,15 @@ local function count(keys, report)
   return answer
 end
 
-local at = 2
+-- Asks all processes for their successes; returns whether all those present hear it.
+local function ask()
+  local message = cjson.encode({'?', now, questions})
+  local heard = redis.pcall('PUBLISH', ARGV[2], message) -- a user may lack the right to
+  local present = attempt('HLEN', KEYS[3]) -- and when they were last counted
+  return type(heard) == 'number' and heard > 0 and present and heard >= present - 1
+end
+
+local at = 3
 local function next_key()
   at = at + 1
   return KEYS[at]
@@ -106,7 +121,7 @@ end
 local is_known = done_before()
 if not is_known then note_done('') end
 
-local answer = {now, read_sequence(KEYS[2])}
+local answer = {now, read_sequence(KEYS[2]), 0}
 for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report == 0 then report = NOTHING end
   local keys = {record = next_key()}
@@ -114,6 +129,7 @@ for i, report in ipairs(cjson.decode(ARGV[1])) do
   if report.notes then keys.failures = next_key() end
   if report.policy then keys.policies = next_key() end
   if is_known then report.results = nil end
-  answer[i + 2] = guarded(count, keys, report) or {'damaged', false}
+  answer[i + 3] = guarded(count, keys, report) or {'damaged', false}
 end
+if #questions > 0 and ask() then answer[3] = 1 end
 return answer

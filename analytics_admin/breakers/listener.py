@@ -1,0 +1,156 @@
+"""The thread of a process that hears of every change of the fleet's breakers.
+
+Each second the store proves that no message was missed. Without proof the process polls.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from analytics_admin.breakers.bell import Bell
+from analytics_admin.breakers.stores.base import Channel, Push, StoreUnavailable
+
+logger = logging.getLogger("analytics_admin.breakers")
+
+LISTEN_AFTER_SECONDS = 1.0
+"""Age at which a process begins to listen; one that ends sooner does without."""
+PROOF_SECONDS = 1.0
+PROOF_WAIT_SECONDS = 0.25
+"""Time that a proof may take before the process polls."""
+FIRST_RETRY_SECONDS = 0.2
+THREAD_NAME = "circuit breakers' messages"
+
+
+class Listener:
+    """Messages about changes, for the reporter to take.
+
+    ``heard`` is called when there is something to take, and when ``hears`` changes; it must not
+    wait. ``timeout`` (seconds) is how long an answer may take, ``retry_interval`` the longest wait
+    before the next connection.
+    """
+
+    def __init__(
+        self,
+        heard: Callable[[], None],
+        *,
+        timeout: Callable[[], float],
+        retry_interval: Callable[[], float],
+    ) -> None:
+        self._heard = heard
+        self._timeout = timeout
+        self._retry_interval = retry_interval
+        self._forget()
+
+    def _forget(self) -> None:
+        self.hears = False
+        """Whether every change is heard of within a moment."""
+        self._pushes: deque[Push] = deque()
+        self._stop = Bell()
+        self._channel: Channel | None = None
+        self.is_started = False
+
+    def start(self, new_channel: Callable[[], Channel | None]) -> None:
+        """Listen on channels that this function makes, unless that is done already."""
+        if self.is_started:
+            return
+        self.is_started = True
+        if new_channel() is None:
+            return
+        with suppress(RuntimeError):  # no thread to be had, or the interpreter is ending
+            threading.Thread(
+                target=self._work, args=(new_channel, self._stop), name=THREAD_NAME, daemon=True
+            ).start()
+
+    def stop(self) -> None:
+        """Hear nothing more, until ``start``."""
+        channel, stop = self._channel, self._stop
+        self._forget()
+        stop.ring()
+        if channel is not None:
+            channel.interrupt()
+
+    def after_fork(self) -> None:
+        """Begin as a child: thread and connection are the parent's."""
+        if self._channel is not None:
+            self._channel.close()
+        self._forget()
+
+    def take(self) -> list[Push]:
+        """Return what was heard since the last ``take``, in order."""
+        pushes = []
+        with suppress(IndexError):
+            while True:
+                pushes.append(self._pushes.popleft())
+        return pushes
+
+    def _work(self, new_channel: Callable[[], Channel | None], stop: Bell) -> None:
+        retries = 0
+        while stop is self._stop and (channel := new_channel()) is not None:
+            try:
+                last = channel.open()
+                retries = 0
+                self._listen(channel, last, stop)
+            except StoreUnavailable as error:
+                logger.debug("circuit breakers: no messages from the store: %s", error.reason)
+            # Whatever goes wrong here, the process polls.
+            except Exception as error:
+                logger.exception("circuit breakers: internal error: %s", type(error).__name__)
+            finally:
+                channel.close()
+            self._note(stop, hears=False)
+            wait = min(FIRST_RETRY_SECONDS * 2**retries, self._retry_interval())
+            retries = min(retries + 1, 16)
+            stop.wait(wait * random.uniform(0.5, 1.0))
+
+    def _listen(self, channel: Channel, last: int, stop: Bell) -> None:
+        """Hear of all changes after this one, until the channel breaks."""
+        self._channel = channel
+        self._put(stop, _gap(last))
+        self._note(stop, hears=True)
+        proved_at, asked_at = time.monotonic(), None
+        while stop is self._stop:
+            now = time.monotonic()
+            if asked_at is None and now - proved_at >= PROOF_SECONDS:
+                channel.ask()
+                asked_at = now
+            heard = channel.receive(self._patience(now, proved_at, asked_at))
+            if isinstance(heard, Push) and heard.is_question:
+                self._put(stop, heard)
+            elif isinstance(heard, Push):
+                self._put(stop, heard if heard.sequence == last + 1 else _gap(heard.sequence))
+                last = heard.sequence
+            elif isinstance(heard, int):
+                proved_at, asked_at = time.monotonic(), None
+                if heard != last:
+                    last = heard
+                    self._put(stop, _gap(last))
+                self._note(stop, hears=True)
+            elif asked_at is not None and time.monotonic() - asked_at >= PROOF_WAIT_SECONDS:
+                self._note(stop, hears=False)
+                if time.monotonic() - asked_at >= self._timeout():
+                    return
+
+    def _patience(self, now: float, proved_at: float, asked_at: float | None) -> float:
+        """Return the seconds until there is something to do without a message."""
+        if asked_at is None:
+            return max(0.0, proved_at + PROOF_SECONDS - now)
+        limit = PROOF_WAIT_SECONDS if self.hears else self._timeout()
+        return max(0.0, asked_at + limit - now)
+
+    def _put(self, stop: Bell, push: Push) -> None:
+        if stop is self._stop:
+            self._pushes.append(push)
+            self._heard()
+
+    def _note(self, stop: Bell, *, hears: bool) -> None:
+        if stop is self._stop and self.hears is not hears:
+            self.hears = hears
+            self._heard()
+
+
+def _gap(sequence: int) -> Push:
+    return Push(sequence=sequence, is_gap=True)

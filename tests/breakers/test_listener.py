@@ -1,0 +1,383 @@
+"""A process hears of every change, proves each second that it has, and polls when it cannot."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from analytics_admin.breakers import CircuitBreaker
+from analytics_admin.breakers import engine as engine_module
+from analytics_admin.breakers import listener as listener_module
+from analytics_admin.breakers.control import reset, set_control
+from analytics_admin.breakers.listener import THREAD_NAME, Listener
+from analytics_admin.breakers.local_state import LocalState
+from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.presence import Presence
+from analytics_admin.breakers.runtime import operator_store
+from analytics_admin.breakers.state import Control, Hold, Snapshot, State
+from analytics_admin.breakers.state_machine import control, new_record
+from analytics_admin.breakers.stores.base import Move, Push, StoreUnavailable
+from analytics_admin.breakers.stores.redis import RedisStore
+from tests.support.breakers import another, round_trips
+from tests.support.stored_breakers import change_record, raw_client
+
+pytestmark = pytest.mark.hearing
+
+PATIENCE = 10.0
+HOLD = Hold(control=Control.FORCED_OPEN, until=None)
+
+
+@pytest.fixture(autouse=True)
+def _listens_at_once(monkeypatch, settings):
+    """It never polls, so that what it knows it has heard."""
+    monkeypatch.setattr(engine_module, "LISTEN_AFTER_SECONDS", 0.0)
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 3600}
+
+
+def wait_until(is_so: Callable[[], bool]) -> float:
+    """Return the seconds that it took."""
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() < began + PATIENCE
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+def hearing(name: str = "a") -> CircuitBreaker:
+    breaker = another(name)
+    breaker.call(int)
+    wait_until(lambda: breaker.engine._was_hearing)
+    return breaker
+
+
+def knows(breaker: CircuitBreaker, state: str) -> bool:
+    return breaker.engine.display_state(breaker.local_state) == state
+
+
+def hold(*names: str, control: Control = Control.FORCED_OPEN) -> None:
+    set_control(list(names), control, for_seconds=None, actor="sam", reason="")
+
+
+def test_every_act_is_heard_without_a_question():
+    breaker = hearing()
+    with round_trips() as counted:
+        for act, state in [
+            (lambda: hold("a"), "forced_open"),
+            (lambda: hold("a", control=Control.DISABLED), "disabled"),
+            (lambda: reset(["a"], only_open=False), "closed"),
+        ]:
+            act()
+            acts = counted["trips"]
+            wait_until(lambda state=state: knows(breaker, state))
+            assert counted["trips"] == acts
+
+
+def test_a_breaker_that_nobody_used_for_long_obeys_at_its_next_call():
+    breaker = hearing()
+    state = breaker.local_state
+    state.used_at -= 60
+    state.newest_success -= 60
+    state.reported_at = time.monotonic()
+    breaker.engine._all_synchronised_at = float("-inf")
+    breaker.engine.reporter.ring()
+    wait_until(lambda: not breaker.engine._followed)
+    hold("a")
+    wait_until(lambda: knows(breaker, "forced_open"))
+    assert breaker.call(int, fallback="rejected") == "rejected"
+
+
+def test_a_change_of_many_breakers_at_once_is_read():
+    names = [f"backend-{number}" for number in range(40)]
+    breaker = hearing(names[7])
+    operator_store().compare_and_set(
+        [Move(name=it, expected=None, new=new_record()) for it in names if it != names[7]]
+    )
+    hold(*names)
+    wait_until(lambda: knows(breaker, "forced_open"))
+
+
+def test_a_forgotten_breaker_is_read():
+    breaker = hearing()
+    store = operator_store()
+    old = store.load_many(["a"]).snapshots["a"]
+    assert store.forget("a", generation=old.generation)
+    new = replace(new_record(), hold=HOLD)
+    store.compare_and_set([Move(name="a", expected=None, new=new)])
+    wait_until(lambda: knows(breaker, "forced_open"))
+
+
+def test_a_change_that_was_not_told_is_found_by_the_next_proof(monkeypatch):
+    monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
+    breaker = hearing()
+    change_record("a", generation="of-another:7", state="open", wait="900")
+    time.sleep(0.3)
+    assert knows(breaker, "closed")  # there is no number that tells
+    raw_client().incr(RedisStore("breakers")._sequence)
+    wait_until(lambda: knows(breaker, "open"))
+
+
+def test_an_emptied_store_is_found_by_the_next_proof_and_gets_the_hold_again(monkeypatch):
+    monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
+    breaker = hearing()
+    hold("a")
+    wait_until(lambda: knows(breaker, "forced_open"))
+    raw_client().flushdb()
+
+    def is_held_again() -> bool:
+        assert breaker.call(int, fallback="rejected") == "rejected"
+        record = operator_store().load_many(["a"]).snapshots["a"]
+        return record is not None and record.hold is not None
+
+    wait_until(is_held_again)
+    assert knows(breaker, "forced_open")
+
+
+def test_a_closed_connection_is_replaced_and_what_was_missed_is_read(monkeypatch):
+    monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 0.5)
+    breaker = hearing()
+    raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: not breaker.engine.listener.hears)
+    hold("a")
+    wait_until(lambda: breaker.engine.listener.hears)
+    wait_until(lambda: knows(breaker, "forced_open"))
+
+
+def test_without_messages_the_process_polls(monkeypatch, settings):
+    monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 60.0)
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.05, "STORE_RETRY_INTERVAL": 60}
+    breaker = hearing()
+    raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: not breaker.engine._was_hearing)
+    breaker.call(int)
+    hold("a")
+    wait_until(lambda: knows(breaker, "forced_open"))
+
+
+@pytest.mark.parametrize("rule", ["resetchannels", "-publish", "-subscribe"])
+def test_a_user_who_may_not_publish_or_subscribe_polls(rule, settings):
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.05}
+    raw_client().execute_command("ACL", "SETUSER", "default", rule)
+    try:
+        raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        breaker = another("a")
+        breaker.call(int)
+        hold("a")
+        wait_until(lambda: knows(breaker, "forced_open"))
+        assert not breaker.engine.listener.hears
+        assert breaker.engine.reporter.stand_in is None
+    finally:
+        raw_client().execute_command("ACL", "SETUSER", "default", "allchannels", "+@all")
+
+
+def test_the_number_of_the_last_change_that_is_obeyed_is_known():
+    breaker = hearing()
+    hold("a")
+    last = operator_store().load_many(["a"]).sequence
+    wait_until(lambda: breaker.engine.applied_sequence == last)
+    assert knows(breaker, "forced_open")
+    reset(["a"], only_open=False)
+    wait_until(lambda: breaker.engine.applied_sequence == last + 1)
+    assert knows(breaker, "closed")
+
+
+def test_a_process_that_uses_nothing_but_hears_asks_for_the_proof_alone():
+    breaker = hearing()
+    with round_trips() as counted:
+        time.sleep(1.5)
+        assert 1 <= counted["trips"] <= 2
+    assert breaker.engine.listener.hears
+
+
+def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
+    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    breaker = hearing()
+    breaker.call(int)
+    time.sleep(0.1)
+    with round_trips() as counted:
+        for _ in range(20):
+            breaker.call(int)
+            time.sleep(0.02)
+    assert counted["trips"] == 0
+    breaker.local_state.reported_at -= engine_module.STATISTICS_SECONDS
+    wait_until(lambda: operator_store().load_many(["a"]).snapshots["a"].counts.calls == 22)
+
+
+def test_a_success_that_ends_a_run_is_reported_within_the_interval(monkeypatch, settings):
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
+    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    breaker = hearing()
+    breaker.acquire().fail()
+    assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 1
+    breaker.call(int)
+    wait_until(lambda: not operator_store().load_many(["a"]).snapshots["a"].consecutive_failures)
+
+
+def test_the_thread_ends_with_its_engine():
+    breaker = hearing()
+
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+    assert threads()
+    breaker.engine.reconnect()
+    wait_until(lambda: not threads())
+
+
+def test_a_forked_child_hears_on_a_connection_of_its_own():
+    breaker = hearing()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            breaker.call(int)
+            wait_until(lambda: breaker.engine._was_hearing)
+            os.write(writing, b"hears")
+            wait_until(lambda: knows(breaker, "forced_open"))
+            os.write(writing, b" obeys")
+        finally:
+            os._exit(0)
+    assert os.read(reading, 100) == b"hears"
+    hold("a")
+    wait_until(lambda: knows(breaker, "forced_open"))
+    assert os.read(reading, 100) == b" obeys"
+    os.waitpid(child, 0)
+
+
+class ScriptedChannel:
+    """A channel that gives what the test has put down; "silence" takes no time but the clock's."""
+
+    def __init__(self, last: int, script: list[Push | int | None]) -> None:
+        self.last, self.script, self.asked, self.closed = last, script, 0, False
+
+    def open(self) -> int:
+        return self.last
+
+    def ask(self) -> None:
+        self.asked += 1
+
+    def receive(self, timeout: float) -> Push | int | None:
+        if not self.script:
+            raise StoreUnavailable("gone")
+        heard = self.script.pop(0)
+        if heard is None:
+            time.sleep(timeout)
+        return heard
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def listen(script: list[Push | int | None], monkeypatch, timeout: float = 5.0):
+    """Return what was to be taken, and each change of whether it hears."""
+    monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.01)
+    monkeypatch.setattr(listener_module, "PROOF_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 3600.0)
+    channel, turns = ScriptedChannel(5, script), []
+    listener = Listener(
+        lambda: turns.append(listener.hears),
+        timeout=lambda: timeout,
+        retry_interval=lambda: 3600.0,
+    )
+    listener.start(lambda: channel)
+    wait_until(lambda: channel.closed and not listener.hears)
+    taken = [(push.sequence, push.is_gap) for push in listener.take()]
+    listener.stop()
+    return taken, [now for before, now in zip([None, *turns], turns, strict=False) if now != before]
+
+
+def test_a_missing_number_is_a_gap(monkeypatch):
+    script = [Push(sequence=6), Push(sequence=8), Push(sequence=9), Push(sequence=9)]
+    taken, _ = listen(script, monkeypatch)
+    assert taken == [(5, True), (6, False), (8, True), (9, False), (9, True)]
+
+
+def test_a_proof_of_another_number_is_a_gap(monkeypatch):
+    taken, _ = listen([None, 5, Push(sequence=6), None, 9, None, 9, None, 2], monkeypatch)
+    assert taken == [(5, True), (6, False), (9, True), (2, True)]
+
+
+def test_it_does_not_hear_while_the_proof_is_late(monkeypatch):
+    taken, heard = listen([None, None, Push(sequence=6), 6], monkeypatch)
+    assert heard == [False, True, False, True, False]
+    assert taken == [(5, True), (6, False)]
+
+
+def test_a_proof_that_does_not_come_ends_the_channel(monkeypatch):
+    taken, heard = listen([None] * 1000, monkeypatch, timeout=0.05)
+    assert (taken, heard) == ([(5, True)], [False, True, False])
+
+
+def opened(at: float) -> Snapshot:
+    return Snapshot(generation="x:2", state=State.OPEN, entered_at=at, wait=60.0)
+
+
+@pytest.mark.parametrize(
+    ("told_at", "is_applied"), [(100.5, True), (100.0, False), (99.9, False), (50.0, False)]
+)
+def test_what_was_told_before_the_last_reading_is_not_applied(told_at, is_applied):
+    state = LocalState("a", BreakerPolicy())
+    state.read(Snapshot(generation="x:1"), 100.0, 10.0)
+    assert state.hear(opened(told_at), told_at, 12.0) is is_applied
+    assert state.snapshot.generation == ("x:2" if is_applied else "x:1")
+
+
+def test_a_message_sets_no_clock():
+    state = LocalState("a", BreakerPolicy())
+    state.read(Snapshot(generation="x:1"), 100.0, 10.0)
+    assert state.hear(opened(101.0), 101.0, 15.0)  # it was four seconds on its way
+    assert state.store_time(15.0) == 105.0
+
+
+def test_what_is_known_already_is_no_news():
+    state = LocalState("a", BreakerPolicy())
+    held = control(Snapshot(generation="x:1"), HOLD)
+    state.read(held, 100.0, 10.0)
+    assert state.hear(replace(held, permits=3), 101.0, 11.0)
+    assert state.snapshot is held
+
+
+def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successes(settings):
+    """Nobody polls, and nobody waits for an interval of an hour."""
+    processes = [hearing() for _ in range(3)]
+    for _ in processes:
+        Presence().write(operator_store(), 0.0, 0, hears=True)
+    for number in range(5):
+        processes[number % 3].acquire().fail()
+    took = wait_until(lambda: all(knows(process, "open") for process in processes))
+    assert took < 1
+
+
+def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
+    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    failing, healthy, another_one = (hearing() for _ in range(3))
+    for _ in range(3):
+        Presence().write(operator_store(), 0.0, 0, hears=True)
+    for _ in range(3):
+        failing.acquire().fail()
+    healthy.call(int)
+    time.sleep(0.05)
+    assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 3
+    for _ in range(2):
+        another_one.acquire().fail()
+    wait_until(lambda: operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 2)
+    assert knows(failing, "closed")
+
+
+@pytest.mark.parametrize("deaf", [1, 2])
+def test_where_not_all_hear_a_run_waits_for_their_interval(settings, deaf):
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.3}
+    first, second = hearing(), hearing()
+    for _ in range(2):
+        Presence().write(operator_store(), 0.0, 0, hears=True)
+    for _ in range(deaf):
+        Presence().write(operator_store(), 0.0, 0, hears=False)
+    began = time.monotonic()
+    for number in range(5):
+        (first, second)[number % 2].acquire().fail()
+    wait_until(lambda: knows(first, "open"))
+    assert 0.3 <= time.monotonic() - began < 1
