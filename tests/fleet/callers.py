@@ -159,6 +159,15 @@ def moves(name: str) -> list[TransitionRecord]:
     return operator_store().transitions(name)[::-1]
 
 
+def held_until(name: str) -> float:
+    """Return the store time at which the breaker's hold ends."""
+    held = operator_store().load_many([name]).snapshots[name]
+    assert held is not None
+    assert held.hold is not None
+    assert held.hold.until is not None
+    return held.hold.until
+
+
 def hasten_return(seconds: float) -> None:
     """Have this process look that often for a store that is away, and note when it is back."""
     override_settings(ANALYTICS_ADMIN={"STORE_RETRY_INTERVAL": seconds}).enable()

@@ -60,14 +60,21 @@ def by_admin(site: Deployment, names: dict[str, str]) -> dict[str, float]:
 class Hold:
     """One hold from the act to well after its end, and what three processes met meanwhile."""
 
-    def __init__(self, crew: Crew, control: str, answered_at: float, logs: list[Log], name: str):
+    def __init__(
+        self,
+        crew: Crew,
+        control: str,
+        answered_at: float,
+        until: float,
+        logs: list[Log],
+        name: str,
+    ):
         self.control = control
         self.met = MEETS[control]
         self.answered_at = answered_at
         self.logs = logs
         self.moves = crew.workers[0].ask(callers.moves, name)
-        (held,) = [move for move in self.moves if move.cause == "control"]
-        self.ends_at: float = held.at + SECONDS - (time.time() - time.monotonic())
+        self.ends_at: float = until - (time.time() - time.monotonic())
         edges = (answered_at, self.ends_at)
         self.pause = max(log.longest_pause(at - 0.3, at + LIMIT) for log in logs for at in edges)
 
@@ -101,10 +108,11 @@ def hold_all_ways(site: Deployment, crew: Crew, act: Act, attempt: int) -> list[
         time.sleep(STAGGER)
     time.sleep(0.2)
     answered_at = act(site, names)
+    ends = {control: crew.workers[0].ask(callers.held_until, it) for control, it in names.items()}
     sleep_until(max(answered_at.values()) + SECONDS + PROBE + 0.8)
     logs = crew.ask_all(callers.end)
     return [
-        Hold(crew, control, answered_at[control], [log[name] for log in logs], name)
+        Hold(crew, control, answered_at[control], ends[control], [log[name] for log in logs], name)
         for control, name in names.items()
     ]
 
