@@ -115,7 +115,7 @@ class Listener:
         while stop is self._stop:
             now = time.monotonic()
             if asked_at is None and now - proved_at >= PROOF_SECONDS:
-                channel.ask()
+                channel.request_proof()
                 asked_at = now
             heard = channel.receive(self._patience(now, proved_at, asked_at))
             if isinstance(heard, Push) and heard.is_question:

@@ -235,6 +235,8 @@ class StoreSync:
             if state.name in names and state.name not in refused
             for hold in [holds[state.name]]
         ]
+        if not moves:
+            return
         outcomes = self._ask_for_each(store, moves, store.compare_and_set)
         for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:

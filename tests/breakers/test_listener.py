@@ -32,9 +32,10 @@ HOLD = Hold(control=Control.FORCED_OPEN, until=None)
 
 @pytest.fixture(autouse=True)
 def _listens_at_once(monkeypatch, settings):
-    """It never polls, so that what it knows it has heard."""
+    """It never polls, so that what it knows it has heard; a busy machine is no reason to poll."""
     monkeypatch.setattr(engine_module, "LISTEN_AFTER_SECONDS", 0.0)
-    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 3600}
+    monkeypatch.setattr(listener_module, "PROOF_WAIT_SECONDS", PATIENCE)
+    settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 3600, "STORE_TIMEOUT": PATIENCE}
 
 
 def wait_until(is_so: Callable[[], bool]) -> float:
@@ -255,7 +256,7 @@ class ScriptedChannel:
     def open(self) -> int:
         return self.last
 
-    def ask(self) -> None:
+    def request_proof(self) -> None:
         self.asked += 1
 
     def receive(self, timeout: float) -> Push | int | None:

@@ -215,7 +215,8 @@ def test_an_answer_that_lies_in_the_socket_of_a_late_thread_counts(process, monk
 
 
 def allow_all_but_bad() -> None:
-    names = [f"~*:{name}" for name in ("good", "fine", "index", "not_closed", "probe", "sequence")]
+    shared = ("index", "not_closed", "probe", "processes", "sequence")
+    names = [f"~*:{name}" for name in ("good", "fine", *shared)]
     rights = ["on", "nopass", "resetkeys", *names, "~*:sent:*", "allchannels", "+@all"]
     raw_client().execute_command("ACL", "SETUSER", "default", *rights)
 

@@ -150,7 +150,7 @@ class Channel(Protocol):
     def open(self) -> int:
         """Begin to hear; return the number of the last change before."""
 
-    def ask(self) -> None:
+    def request_proof(self) -> None:
         """Ask for the number of the last change, which ``receive`` returns in its turn."""
 
     def receive(self, timeout: float) -> Push | int | None:

@@ -41,7 +41,7 @@ class RedisChannel:
                 return records.decode_sequence(answer)
 
     @translate_errors
-    def ask(self) -> None:
+    def request_proof(self) -> None:
         self._send("GET", self._sequence_key)
 
     @translate_errors
