@@ -1,7 +1,9 @@
-"""Sends signals from a thread of its own, so that no receiver delays a protected call."""
+"""Sends signals from a thread of its own, so that no receiver delays a protected call.
+
+Under gevent it is a greenlet: receivers may use what belongs to the process' greenlets alone.
+"""
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 from analytics_admin.breakers.bell import Bell
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
+from analytics_admin.stores.threads import run_in_greenlet, start_thread
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -32,6 +35,8 @@ class Announcer:
                 self._events.popleft()
                 self._dropped += 1
         self._events.append(event)
+        if run_in_greenlet(self._deliver_in_greenlet):
+            return
         if not self._has_thread and not self._start():
             self._deliver_all()
         self._bell.ring()
@@ -58,14 +63,15 @@ class Announcer:
 
     def _start(self) -> bool:
         self._has_thread = True
-        thread = threading.Thread(
-            target=self._work, args=(self._bell,), name="circuit breaker signals", daemon=True
-        )
         try:
-            thread.start()
+            start_thread(self._work, self._bell, name="circuit breaker signals")
         except RuntimeError:  # no thread to be had
             self._has_thread = False
         return self._has_thread
+
+    def _deliver_in_greenlet(self) -> None:
+        if not self._is_delivering:
+            self._deliver_all()
 
     def _work(self, bell: Bell) -> None:
         while bell is self._bell:

@@ -1,8 +1,9 @@
 """A bell that wakes one thread."""
 
-import _thread
 import threading
 from contextlib import suppress
+
+from analytics_admin.stores.threads import allocate_lock
 
 
 class Bell:
@@ -15,7 +16,7 @@ class Bell:
     __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._lock = _thread.allocate_lock()
+        self._lock = allocate_lock()
         self._lock.acquire()
 
     def ring(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -21,6 +20,7 @@ from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
+from analytics_admin.stores.threads import allocate_rlock
 
 IDLE_AFTER_SECONDS = 2.0
 """A breaker unused for this long has nothing to report. Unless the process hears of changes, it is
@@ -58,7 +58,7 @@ class Engine:
         self._alone: dict[str, LocalState] = {}
         self._runs_due: dict[str, float] = {}
         self._announce = announce
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self._all_synchronised_at = NEVER
         self._gathers_until = NEVER
         self._stale: dict[str, LocalState] = {}
@@ -226,7 +226,7 @@ class Engine:
 
     def after_fork(self) -> None:
         """Drop what the parent reports, and what only its threads could finish."""
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self._forget_what_is_due()
         self._was_hearing, self._began_at, self.applied_sequence = False, time.monotonic(), 0
         for state in list(self._states.values()):

@@ -1,7 +1,6 @@
 """A breaker as this process knows it: the last reading, and what the store does not have yet."""
 
 import math
-import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from analytics_admin.breakers.state_machine import (
     is_new_record,
 )
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
+from analytics_admin.stores.threads import allocate_rlock
 
 NEVER = float("-inf")
 _CLOSED = State.CLOSED
@@ -176,7 +176,7 @@ class LocalState:
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self.snapshot: Snapshot | None = None
         self.ahead: Transition | None = None
         """A transition that this process has made for itself and the store does not have yet."""
@@ -499,7 +499,7 @@ class LocalState:
 
     def after_fork(self) -> None:
         """Start as a child: the parent reports its results and may have held the lock."""
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self.forget_pending()
         self.is_followed, self.look, self.spare_permit = False, None, None
         self.close_gate()

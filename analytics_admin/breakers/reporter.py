@@ -21,6 +21,7 @@ from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency
+from analytics_admin.stores.threads import allocate_rlock, start_thread
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -97,10 +98,10 @@ class Reporter:
         self._begin_afresh()
 
     def _begin_afresh(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self._bell = Bell()
         self._requests: deque[Request] = deque()
-        self._thread: threading.Thread | None = None
+        self._has_thread = False
         self._asked_at: float | None = None
         self._overdue: tuple[float, float] | None = None
         self._failed_to_connect = False
@@ -151,7 +152,7 @@ class Reporter:
 
     def ring(self) -> None:
         """Have the reporter look for what is to be done. Never waits; signal handlers may ring."""
-        if self._thread is None:
+        if not self._has_thread:
             self._start()
         self._bell.ring()
 
@@ -194,16 +195,13 @@ class Reporter:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is not None or self.is_threadless:
+            if self._has_thread or self.is_threadless:
                 return
-            thread = threading.Thread(
-                target=self._work, args=(self._bell,), name=THREAD_NAME, daemon=True
-            )
-            self._thread = thread
+            self._has_thread = True
             try:
-                thread.start()
+                start_thread(self._work, self._bell, name=THREAD_NAME)
             except RuntimeError:  # no thread to be had, or the interpreter is ending
-                self._thread = None
+                self._has_thread = False
                 self.is_threadless = True
 
     def _work(self, bell: Bell) -> None:

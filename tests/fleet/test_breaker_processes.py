@@ -1,6 +1,5 @@
 """What Python does to a process, breakers bear: forks, signals, greenlets, the end."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -269,10 +268,64 @@ print(ended, after.calls - before.calls, after.failures, len(breaker._blocks))
 """
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("gevent"), reason="gevent is not installed")
 @STORES
 def test_blocks_in_greenlets_end_each_their_own(tmp_path, store):
     start = "from gevent import monkey\n\nmonkey.patch_all()\n" + START
     program = {"program.py": start + GREENLETS}
     printed = run_site(tmp_path, program, "program", settings=store)
     assert printed.strip() == "[0.1, 0.2, 0.3, 'timed out', 0.2] 6 2 0"
+
+
+SATURATED = """
+import gevent
+from gevent.monkey import get_original
+from analytics_admin.breakers import runtime
+from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.signals import breaker_state_changed
+
+hub, ticks, told = gevent.get_hub(), [], []
+
+def note(to_state, **_):
+    told.append((to_state, gevent.get_hub() is hub))
+
+def tick():
+    while True:
+        ticks.append(1)
+        gevent.sleep(0.01)
+
+def compute(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+breaker_state_changed.connect(note)
+breaker = circuit_breaker("saturated", failure_threshold=3)
+add = RedisStore.add
+RedisStore.add = lambda *arguments: (get_original("time", "sleep")(0.1), add(*arguments))[1]
+ticker = gevent.spawn(tick)
+gevent.sleep(0)
+before = len(ticks)
+breaker.call(int)
+print("others ran during the first look:", len(ticks) - before > 2)
+RedisStore.add = add
+for _ in range(3):
+    breaker.acquire().fail()
+failed_at = time.time()
+compute(1)
+told_early = list(told)
+gevent.sleep(0.05)
+(opened,) = runtime.operator_store().transitions("saturated")
+print("told the store meanwhile:", opened.at - failed_at < 0.7)
+print("signals:", told_early, told)
+"""
+
+
+def test_a_saturated_hub_keeps_no_report_back_and_receivers_run_in_it(tmp_path):
+    start = "from gevent import monkey\n\nmonkey.patch_all()\n" + START
+    program = {"program.py": start + SATURATED}
+    printed = run_site(tmp_path, program, "program", settings=SHARED)
+    assert printed.splitlines() == [
+        "others ran during the first look: True",
+        "told the store meanwhile: True",
+        "signals: [] [('open', True)]",
+    ]

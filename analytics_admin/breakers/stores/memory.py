@@ -1,6 +1,5 @@
 """The breakers' store in the memory of one process: for tests, first steps and Redis outages."""
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from analytics_admin.breakers.stores.base import (
     is_in_use,
 )
 from analytics_admin.breakers.windows import WindowCounts
+from analytics_admin.stores.threads import allocate_rlock
 
 
 class MemoryStore:
@@ -34,7 +34,7 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.RLock()  # a signal handler may come in its middle
+        self._lock = allocate_rlock()  # a signal handler may come in its middle
         self._records: dict[str, Snapshot] = {}
         self._windows: dict[tuple[str, Window], tuple[str, WindowCounts]] = {}
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
@@ -60,7 +60,7 @@ class MemoryStore:
 
     def after_fork(self) -> None:
         """Start as a child, whose parent may have held the lock."""
-        self._lock = threading.RLock()
+        self._lock = allocate_rlock()
         self._processes = {}
 
     def add(self, reports: Sequence[Report]) -> Reading:
