@@ -5,7 +5,6 @@ Each second the store proves that no message was missed. Without proof the proce
 
 import logging
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from contextlib import suppress
 
 from analytics_admin.breakers.bell import Bell
 from analytics_admin.breakers.stores.base import Channel, Push, StoreUnavailable
+from analytics_admin.stores.threads import start_thread
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -61,9 +61,7 @@ class Listener:
         if new_channel() is None:
             return
         with suppress(RuntimeError):  # no thread to be had, or the interpreter is ending
-            threading.Thread(
-                target=self._work, args=(new_channel, self._stop), name=THREAD_NAME, daemon=True
-            ).start()
+            start_thread(self._work, new_channel, self._stop, name=THREAD_NAME)
 
     def stop(self) -> None:
         """Hear nothing more, until ``start``."""
