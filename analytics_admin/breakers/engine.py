@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any, cast
 
@@ -286,7 +286,7 @@ class Engine:
         return look
 
     def _wait_for_look(self, state: LocalState, look: "Future[Any]") -> None:
-        wait([look], timeout=self._patience(state))
+        wait([look], timeout=self._patience(state), return_when=FIRST_COMPLETED)
 
     def _patience(self, state: LocalState) -> float:
         """Return the seconds for which a caller waits: all together not longer than one alone."""
@@ -305,7 +305,7 @@ class Engine:
         if timeout is None:
             timeout = 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
         try:
-            wait([request.answer], timeout=timeout)
+            wait([request.answer], timeout=timeout, return_when=FIRST_COMPLETED)
             return self._take(request)
         except BaseException:
             self._abandon(request)

@@ -21,7 +21,7 @@ from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency
-from analytics_admin.stores.threads import allocate_rlock, start_thread
+from analytics_admin.stores.threads import allocate_rlock, has_greenlets, start_thread
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -36,6 +36,14 @@ process that gets no processor time sees a late answer, too."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
+
+
+def new_answer() -> "Future[Any]":
+    """Return a future that the reporter can fulfil without waiting for any greenlet."""
+    answer: Future[Any] = Future()
+    if has_greenlets():
+        answer._condition = threading.Condition(allocate_rlock())
+    return answer
 
 
 class Wish(Enum):
@@ -54,7 +62,7 @@ class Request:
     wish: Wish
     state: LocalState | None = None
     generation: str = ""
-    answer: "Future[Any]" = field(default_factory=Future)
+    answer: "Future[Any]" = field(default_factory=new_answer)
 
     def give(self, answer: Any) -> bool:
         """Return whether the caller still waits for it."""

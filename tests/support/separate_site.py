@@ -34,5 +34,5 @@ def run_site(folder: Path, site: Mapping[str, str], *command: str, settings: str
         timeout=100,
         check=False,
     )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.returncode == 0, f"{answer.returncode} {answer.stdout}{answer.stderr}"
     return answer.stdout + answer.stderr

@@ -45,6 +45,7 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
+from analytics_admin.stores.own_sockets import use_own_sockets
 
 T = TypeVar("T")
 
@@ -99,6 +100,8 @@ class RedisStore:
     def __init__(self, alias: str, *, timeout: float = 0.1, sends_again: bool = True) -> None:
         self._client = dedicated_client(alias, timeout=timeout)
         self._sends_again = sends_again
+        if sends_again:  # so does a thread of its own alone
+            use_own_sockets(self._client.connection_pool)
         self._senders = threading.local()
         self._used_at = time.monotonic()
         self.connecting_since: float | None = None
