@@ -183,8 +183,8 @@ class Engine:
         hold = None if snapshot is None else snapshot.hold
         if hold is not None and hold.control is Control.DISABLED:
             return  # nothing is counted, so that nothing has to be reported
-        state.count(outcome)
-        state.judge(outcome.ended, random.random())
+        if state.count(outcome) or snapshot is None or snapshot.state is not _CLOSED:
+            state.judge(outcome.ended, random.random())
         if (store := self.reporter.local_store()) is not None:
             self._synchronise_in(store, [state])
             return

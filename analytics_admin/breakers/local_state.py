@@ -151,6 +151,7 @@ class LocalState:
         "_told_success",
         "ahead",
         "counter",
+        "counts_every_exception",
         "followed_at",
         "has_rates",
         "is_followed",
@@ -222,6 +223,9 @@ class LocalState:
         """Use this policy from now on."""
         self.policy = policy
         self.has_rates = policy.window is not None
+        self.counts_every_exception = (
+            policy.record_exceptions == (Exception,) and not policy.ignore_exceptions
+        )
         self._run_limit = policy.failure_threshold or math.inf
         self._run = deque(self._run, maxlen=min(policy.failure_threshold or 1, MAX_FAILURE_TIMES))
         self.policy_reported_at = NEVER
@@ -397,8 +401,12 @@ class LocalState:
             next(self.counter)
             self.newest_success = max(self.newest_success, at)
 
-    def count(self, outcome: Outcome) -> None:
-        """Count any other outcome. Costs memory per breaker, not per call; never waits."""
+    def count(self, outcome: Outcome) -> bool:
+        """Count any other outcome; return whether it makes a run that may open the breaker.
+
+        Costs memory per breaker, not per call; never waits.
+        """
+        is_long = False
         generation, began, ended, failed, _slow, ends_run, _note = outcome
         if failed:
             if generation == self.counter.generation or not generation:
@@ -411,6 +419,7 @@ class LocalState:
                     self._is_ordered = True
                 run.append(ended)
                 self._failed_at = ended
+                is_long = len(run) >= self._run_limit
         elif ends_run:
             self.newest_success = max(self.newest_success, ended)
         outcomes = self._outcomes
@@ -420,6 +429,7 @@ class LocalState:
                 self._fold()
             finally:
                 self._lock.release()
+        return is_long
 
     def judge(self, at: float, chance: float) -> None:
         """Make the transition that the results of this process alone require, for itself.

@@ -21,7 +21,6 @@ Admitted = Snapshot | SuccessCounter
 """What let a call pass: the engine's snapshot, or the counter of a closed breaker."""
 
 clock = time.monotonic
-_EVERY_EXCEPTION = (Exception,)
 
 
 class Permit:
@@ -143,7 +142,12 @@ def _record(
 ) -> None:
     state, ended, engine = breaker.used_state(), clock(), breaker.engine
     is_slow = ended - began > state.slow_after
-    if error is not None:
+    if error is not None and not (
+        # Most errors, at the least cost: each step of a failed call delays its caller.
+        state.counts_every_exception
+        and isinstance(error, Exception)
+        and not is_raised_by_handler(error)
+    ):
         end = _end_by_error(state.policy, error, is_slow=is_slow)
     if end is _End.FAILURE:
         note = take_note(error, with_text=engine.keeps_texts)
@@ -164,14 +168,9 @@ def _record(
 
 def _end_by_error(policy: BreakerPolicy, error: BaseException, *, is_slow: bool) -> _End:
     is_of_program = not isinstance(error, Exception)
-    if policy.ignore_exceptions and policy.ignores(error):
+    if policy.ignores(error):
         return _End.RELEASE
-    # Each Exception counts by default.
-    is_failure = (
-        not is_of_program
-        if policy.record_exceptions == _EVERY_EXCEPTION
-        else policy.counts_as_failure(error)
-    )
+    is_failure = policy.counts_as_failure(error)
     if not is_of_program and not is_raised_by_handler(error):
         return _End.FAILURE if is_failure else _End.SUCCESS
     # The default counts every Exception; another class counts if the policy names it.
