@@ -1,20 +1,21 @@
-"""What the breakers' benchmarks share: the site, its cores, counts at the server, verdicts.
+"""What the breakers' benchmarks share: the site, its cores, round trips, verdicts.
 
 The server has a core of its own; the client, and every process that a benchmark starts, another.
 """
 
+import itertools
 import logging
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import django
-import redis
 from django.conf import settings
 from django.dispatch import receiver
+from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import control, runtime
 from analytics_admin.signals import breaker_store_changed
@@ -25,14 +26,6 @@ T = TypeVar("T")
 SERVER_CORE, *_, CLIENT_CORE = sorted(os.sched_getaffinity(0)) * 2
 VERDICTS = {None: "", True: "holds", False: "MISSED"}
 SYNC_INTERVAL = runtime.engine.interval
-# What our scripts run inside the server, and what sets a connection up or asks for these figures:
-# the other commands are those that a client waited for.
-NOT_ROUND_TRIPS = {
-    *("time", "hmget", "hset", "hget", "hgetall", "hdel", "hincrby", "del", "expire"),
-    *("lindex", "lset", "rpush", "lpush", "lpop", "ltrim"),
-    *("hlen", "hkeys", "zadd", "zrem", "zcard", "zscore", "zrangebyscore"),
-    *("info", "hello", "select", "client|setinfo", "client|setname", "memory|usage", "config|get"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +81,14 @@ def pin(pid: int, core: int) -> None:
         os.sched_setaffinity(thread, {core})
 
 
+def pin_this_process(core: int) -> None:
+    """Keep this process, and the threads that it starts from now on, on one core."""
+    pin(os.getpid(), core)
+
+
 def set_up(url: str) -> None:
     """Make this process one of the site's, on the client's core."""
-    pin(os.getpid(), CLIENT_CORE)
+    pin_this_process(CLIENT_CORE)
     alias = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "KEY_PREFIX": "breakers"}
     apps = ["django.contrib.auth", "django.contrib.contenttypes", "analytics_admin"]
     settings.configure(CACHES={"breakers": alias}, INSTALLED_APPS=apps, LOGGING_CONFIG=None)
@@ -99,19 +97,23 @@ def set_up(url: str) -> None:
 
 
 class RoundTrips:
-    """Counts, at the server, the commands that its clients waited for."""
+    """Counts what this process sends to any server and then waits for."""
 
-    def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url)
+    def __init__(self) -> None:
+        self._sent = itertools.count()
+        self._read = 0
+        send, sent = AbstractConnection.send_packed_command, self._sent
+
+        def counting(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            next(sent)
+            return send(connection, *args, **kwargs)
+
+        AbstractConnection.send_packed_command = counting  # type: ignore[method-assign]
 
     def count(self) -> int:
-        """Return how many there were since the server's start."""
-        called = self._client.info("commandstats")
-        return sum(
-            stats["calls"]
-            for command, stats in called.items()
-            if command.removeprefix("cmdstat_") not in NOT_ROUND_TRIPS
-        )
+        """Return how many there were since this began."""
+        self._read += 1  # reading is a step of the counter, too
+        return next(self._sent) - self._read + 1
 
 
 _losses: list[str] = []

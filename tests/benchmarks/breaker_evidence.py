@@ -20,7 +20,7 @@ from tests.benchmarks.breaker_timing import Calls, enduring, fail, measure
 PAGE_BOUND, DETAIL_BOUND, EVIDENCE_BOUND = 20, 5, 15
 EVIDENCE_LINES = (
     "      tally(keys.periods, successes + failed, failed, slow, results.rejected or 0)\n",
-    f"        keep(keys.failures, now .. ' ' .. report.note, {MAX_FAILURES - 1})\n",
+    f"        keep(keys.failures, now .. ' ' .. note, {MAX_FAILURES - 1})\n",
 )
 
 

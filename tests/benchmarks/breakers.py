@@ -5,7 +5,8 @@ are not judged: ``pip install -r tests/benchmarks/requirements.txt``.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,35 +24,52 @@ from tests.benchmarks.breaker_bench import (
 from tests.benchmarks.breaker_calls import (
     PeerLine,
     closed_calls,
-    failures,
     peer_lines,
     rejections,
     steady_calls,
 )
 from tests.benchmarks.breaker_evidence import views
-from tests.benchmarks.breaker_many import synchronisations
+from tests.benchmarks.breaker_failures import failures, failures_of_tasks
 from tests.benchmarks.breaker_memory import idle_breakers
+from tests.benchmarks.breaker_obedience import obedience
 from tests.benchmarks.breaker_peers import installed
 from tests.benchmarks.breaker_reset import resets
+from tests.benchmarks.breaker_server import server_costs
 from tests.support.servers import StoreServer, free_port
 
 
 def main() -> None:
-    rounds = _options().rounds
+    options = _options()
+    rounds: int = options.rounds
     peers = installed()
     with StoreServer(port=free_port()) as store:
         assert store.process is not None
         pin(store.process.pid, SERVER_CORE)
         set_up(store.url)
-        trips = RoundTrips(store.url)
-        lines, added = undisturbed(lambda: closed_calls(peers, store.url, rounds))
-        lines.append(undisturbed(lambda: steady_calls(trips)))
-        lines += undisturbed(lambda: [*rejections(trips, rounds), *failures(trips, rounds)])
-        lines += undisturbed(lambda: synchronisations(trips, rounds))
-        lines += undisturbed(lambda: resets(trips, store.url, rounds))
-        lines += undisturbed(lambda: views(rounds))
-        of_peers = list(peer_lines(peers, store.url, trips, added, rounds))
-    lines += idle_breakers()
+        trips = RoundTrips()
+        added: dict[str, Any] = {}
+
+        def closed() -> list[Line]:
+            lines, seen = closed_calls(peers, store.url, rounds)
+            added.update(seen)
+            return [*lines, steady_calls(trips)]
+
+        sections: dict[str, Callable[[], list[Line]]] = {
+            "calls": closed,
+            "rejections": lambda: rejections(trips, rounds),
+            "failures": lambda: failures(peers, store.url, trips, rounds),
+            "tasks": lambda: failures_of_tasks(store.socket_path, rounds),
+            "obedience": lambda: obedience(store.url, rounds),
+            "server": lambda: server_costs(store.url, rounds),
+            "resets": lambda: resets(trips, rounds),
+            "views": lambda: views(rounds),
+            "memory": idle_breakers,
+        }
+        lines = []
+        for name, section in sections.items():
+            if not options.only or name in options.only:
+                lines += undisturbed(section)
+        of_peers = list(peer_lines(peers, store.url, trips, added, rounds)) if added else []
     _report(lines, of_peers, rounds)
     if missed := [line.measure for line in lines if line.holds is False]:
         raise SystemExit("bounds missed: " + "; ".join(missed))
@@ -60,6 +78,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
+    parser.add_argument("--only", nargs="*", metavar="SECTION", help="sections to measure")
     return parser.parse_args()
 
 
@@ -72,6 +91,8 @@ def _report(lines: list[Line], of_peers: list[PeerLine], rounds: int) -> None:
     for line in lines:
         ours.add_row(*cells(line))
     console.print(ours)
+    if not of_peers:
+        return
     theirs = Table(title="The peers: added to a closed call, and round trips for each call")
     for column in (
         "peer",
