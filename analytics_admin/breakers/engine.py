@@ -72,6 +72,7 @@ class Engine:
             turn=self._turn,
             stand_in=self._make_stand_in,
             timeout=lambda: app_settings().store_timeout,
+            interval=lambda: self.interval,
             retry_interval=lambda: app_settings().store_retry_interval,
             store_changed=self._store_changed,
         )
@@ -222,7 +223,7 @@ class Engine:
                 return False
             return self._synchronise_in(store, self._recent())
         request = self.reporter.submit(Request(wish=Wish.FLUSH))
-        return self._wait(request, timeout) is True
+        return self._wait(request, 0.0 if self.reporter.is_threadless else timeout) is True
 
     def after_fork(self) -> None:
         """Drop what the parent reports, and what only its threads could finish."""
@@ -392,6 +393,8 @@ class Engine:
     def _listen(self, store: BreakerStore) -> float:
         """Begin to hear of changes once it is time; return the seconds until then."""
         wait = self._began_at + LISTEN_AFTER_SECONDS - time.monotonic()
+        if self.reporter.is_threadless:
+            return FOREVER
         if wait > 0:
             return wait
         if self.reporter.is_current(store):

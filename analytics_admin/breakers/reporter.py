@@ -1,17 +1,18 @@
 """The thread of a process that alone talks to the breakers' store, and the store's loss and return.
 
-Callers append to memory and ring. While the store is lost, and in a process that can have no
-thread, callers use a store in their own thread: see ``local_store``.
+Callers append to memory and ring. While the store is lost, they use a store in memory: see
+``local_store``. In a process that can have no thread, callers do the reporter's work now and then.
 """
 
 import logging
+import os
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -21,7 +22,13 @@ from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency
-from analytics_admin.stores.threads import allocate_rlock, has_greenlets, start_thread
+from analytics_admin.stores.process_hooks import notice_fork
+from analytics_admin.stores.threads import (
+    allocate_lock,
+    allocate_rlock,
+    has_greenlets,
+    start_thread,
+)
 
 logger = logging.getLogger("analytics_admin.breakers")
 
@@ -33,6 +40,8 @@ HUNG_SECONDS = 1.0
 """A connection that is overdue for so long, as callers see it happen, will not come: the reporter
 is stuck in the look-up of a host name, which has no time-out. It cannot be stuck anywhere else. A
 process that gets no processor time sees a late answer, too."""
+QUICK_SECONDS = 0.015
+"""A caller that has done the reporter's work in less may do it for the next request, too."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -77,6 +86,12 @@ class Request:
             self.give(None)
 
 
+def _within(store: BreakerStore, seconds: float) -> AbstractContextManager[None]:
+    """Limit the time that all requests in a block take together, where a store can do that."""
+    within: Callable[[float], AbstractContextManager[None]] | None = getattr(store, "within", None)
+    return nullcontext() if within is None else within(seconds)
+
+
 class Reporter:
     """The thread, its bell, and the store as this process finds it.
 
@@ -92,10 +107,12 @@ class Reporter:
         turn: Callable[[BreakerStore, list[Request]], float],
         stand_in: Callable[[], MemoryStore],
         timeout: Callable[[], float],
+        interval: Callable[[], float],
         retry_interval: Callable[[], float],
         store_changed: Callable[[str | None], None],
     ) -> None:
         self._connect = connect
+        self._interval = interval
         self._timeout = timeout
         self._turn = turn
         self._make_stand_in = stand_in
@@ -112,20 +129,28 @@ class Reporter:
         self._has_thread = False
         self._asked_at: float | None = None
         self._overdue: tuple[float, float] | None = None
-        self._failed_to_connect = False
+        self._failed_to_connect = self._was_silent = False
         self._retry_at, self._retries = 0.0, 0
         self._logged_at = float("-inf")
         self.is_threadless = False
+        self._turn_lock = allocate_lock()
+        self._turn_at = self._requests_at = 0.0
+        self._pid = os.getpid()
 
     @property
     def uses_callers(self) -> bool:
-        """Whether callers use a store in their own thread."""
+        """Whether what is read is renewed in calls alone."""
         has_memory = isinstance(self._shared, MemoryStore)
         return self.stand_in is not None or self.is_threadless or has_memory
 
     @property
     def is_silent(self) -> bool:
-        """Whether the store has owed an answer for longer than a caller waits for it."""
+        """Whether waiting for an answer is no use: the store has owed one for too long.
+
+        Without a thread the answer is there when the request is made, or comes with another call.
+        """
+        if self.is_threadless:
+            return True
         asked_at = self._asked_at
         return asked_at is not None and time.monotonic() - asked_at > latency.MAX_WAIT_SECONDS
 
@@ -134,11 +159,11 @@ class Reporter:
         return store is (self.stand_in or self._shared)
 
     def local_store(self) -> BreakerStore | None:
-        """Return the store that callers use in their own thread; None: they use the reporter."""
+        """Return the store in memory that callers use; None: they use the reporter."""
+        if self._pid != os.getpid():
+            notice_fork()
         if self.stand_in is not None:
             self.ring()
-            if self.is_threadless:
-                self._look_for_store()
             return self.stand_in or self.local_store()
         if self._shared is None:
             with self._lock:
@@ -146,8 +171,11 @@ class Reporter:
                     self._shared = self._shared or self._connect()
                 except StoreUnavailable as error:
                     return self.lose(error)
-        if self.is_threadless or isinstance(self._shared, MemoryStore):
+        if isinstance(self._shared, MemoryStore):
             return self._shared
+        if self.is_threadless:
+            self._take_turn()
+            return self.stand_in
         if self._asked_at is not None and self._is_hung(self._shared):
             return self.lose(StoreUnavailable(latency.NO_REPLY))
         return None
@@ -162,7 +190,43 @@ class Reporter:
         """Have the reporter look for what is to be done. Never waits; signal handlers may ring."""
         if not self._has_thread:
             self._start()
-        self._bell.ring()
+        if self.is_threadless:
+            self._take_turn()
+        else:
+            self._bell.ring()
+
+    def _take_turn(self) -> None:
+        """Do the reporter's work in a caller's thread: once an interval, and not for long.
+
+        Requests need not wait for that while the store answers quickly.
+        """
+        if self._shared is None or not self._turn_lock.acquire(blocking=False):
+            return
+        try:
+            began = time.monotonic()
+            if self.stand_in is not None:
+                self._refuse_all()
+                if began < self._retry_at or not self._is_answering(self._shared):
+                    return
+            elif not any(request.wish is Wish.FLUSH for request in self._requests):
+                due_at = self._requests_at if self._requests else self._turn_at
+                if began < due_at:
+                    return
+            with _within(self._shared, latency.MAX_WAIT_SECONDS):
+                self._do_turn()
+            ended = time.monotonic()
+            self._turn_at = self._requests_at = ended + self._interval()
+            if ended - began < QUICK_SECONDS:
+                self._requests_at = ended
+        finally:
+            self._turn_lock.release()
+
+    def _is_answering(self, store: BreakerStore) -> bool:
+        """Return whether a lost store has answered a greeting; never waits."""
+        answers = getattr(store, "greet", lambda: True)()
+        if answers is False:
+            self._plan_retry()
+        return answers is True
 
     def lose(self, error: StoreUnavailable) -> MemoryStore:
         """Go on in memory from the last readings; the first to notice reports the loss."""
@@ -211,6 +275,7 @@ class Reporter:
             except RuntimeError:  # no thread to be had, or the interpreter is ending
                 self._has_thread = False
                 self.is_threadless = True
+                logger.warning("circuit breakers: no thread can be started; calls report and read")
 
     def _work(self, bell: Bell) -> None:
         pause = 0.0
@@ -243,17 +308,26 @@ class Reporter:
             if not self._is_connected(store):
                 return SECOND_TRY_SECONDS
             requests = self._take_requests()
-            return self._turn(store, requests)
+            pause = self._turn(store, requests)
         except RequestRefused:
             raise  # the store is there
         except StoreUnavailable as error:
-            if self.is_current(store):
-                self.lose(error)
+            self._note_failure(store, error)
             return 0.0
+        else:
+            self._was_silent = False
+            return pause
         finally:
             self._asked_at = None
             for request in requests:
                 request.refuse()
+
+    def _note_failure(self, store: BreakerStore, error: StoreUnavailable) -> None:
+        was_silent, self._was_silent = self._was_silent, True
+        if self.is_threadless and not was_silent and not self._failed_to_connect:
+            return  # in the short time of a caller one silence is no outage
+        if self.is_current(store):
+            self.lose(error)
 
     def _is_connected(self, store: BreakerStore) -> bool:
         """Return whether the store can be reached; raise StoreUnavailable the second time."""
@@ -265,7 +339,8 @@ class Reporter:
                 raise
             return False
         self._failed_to_connect = False
-        return True
+        is_late = time.monotonic() - (self._asked_at or 0.0) > latency.MAX_WAIT_SECONDS / 3
+        return not (self.is_threadless and is_late)  # the rest is for another caller
 
     def _is_hung(self, store: BreakerStore) -> bool:
         """Return whether the reporter will not find the store."""

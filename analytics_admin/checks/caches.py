@@ -21,6 +21,7 @@ from analytics_admin.stores.client import (
     aliases_sharing_database,
     dedicated_client,
 )
+from analytics_admin.stores.threads import may_start_threads
 
 MAX_TIMEOUT_SECONDS = 5.0
 """redis-py's own default, which is already too long for a page."""
@@ -72,6 +73,15 @@ def check_breaker_store(**kwargs: Any) -> list[CheckMessage]:
         text = f"The breakers' store could not be asked how it keeps its data: {problem.reason}."
         messages.append(Info(text, hint="Run this check where the site runs.", id=f"{TAG}.I001"))
     return messages
+
+
+@register(TAG)
+def check_threads(**kwargs: Any) -> list[CheckMessage]:
+    """Report a server that runs no threads; it can be asked only where it runs the site."""
+    if may_start_threads():
+        return []
+    text = "uWSGI runs no threads here: protected calls report and read for themselves"
+    return [warning("W008", text, "Start uWSGI with --enable-threads.")]
 
 
 def _backend(key: str, alias: str) -> list[CheckMessage]:

@@ -18,13 +18,32 @@ class ProcessAware(Protocol):
         """Start afresh in a forked child."""
 
 
+_after_fork: list[Callable[[], None]] = []
+_pid = os.getpid()
+
+
+def notice_fork() -> None:
+    """Have forked children start afresh whose parent forked without Python's knowledge.
+
+    So does uWSGI without threads.
+    """
+    global _pid  # noqa: PLW0603  one per process
+    if _pid != os.getpid():
+        _pid = os.getpid()
+        for start_afresh in _after_fork:
+            start_afresh()
+
+
+os.register_at_fork(after_in_child=notice_fork)
+
+
 def register_process_hooks(target: ProcessAware) -> None:
     """Call ``flush`` when this process ends and ``after_fork`` in forked children."""
     atexit.register(_weakly(target.flush))
     multiprocessing.util.register_after_fork(target, _flush_at_end_of_child)
     if multiprocessing.parent_process() is not None:  # created by a child, after its fork
         _flush_at_end_of_child(target)
-    os.register_at_fork(after_in_child=_weakly(target.after_fork))
+    _after_fork.append(_weakly(target.after_fork))
 
 
 def _flush_at_end_of_child(target: ProcessAware) -> None:

@@ -1,8 +1,10 @@
 """Checks of the breakers' store, on real servers."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from types import SimpleNamespace
 
 from django.conf import settings
 from django.core.checks import run_checks
@@ -33,6 +35,13 @@ def test_a_store_that_evicts_and_forgets_is_found():
         messages = found()
     assert "noeviction" in messages["W006"]
     assert "appendonly" in messages["W007"]
+
+
+def test_uwsgi_without_threads_is_found(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={b"http": b":8000"}))
+    assert "enable-threads" in found(deploy=False)["W008"]
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={b"enable-threads": True}))
+    assert "W008" not in found(deploy=False)
 
 
 def test_a_durable_store_is_left_in_peace():

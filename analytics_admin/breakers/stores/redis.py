@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -45,6 +46,7 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
+from analytics_admin.stores.greeting import Greeting
 from analytics_admin.stores.own_sockets import use_own_sockets
 
 T = TypeVar("T")
@@ -66,6 +68,7 @@ _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset a
 _NON_CLOSED_DAMAGED = Message(
     _("the list of circuit breakers that are not closed is damaged; reset all to repair it")
 )
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _NO_WRITES_HERE = ("READONLY", "MASTERDOWN", "NOREPLICAS", "LOADING", "CLUSTERDOWN")
 """Errors of a server that is not the primary, or not yet: a new connection may lead to it."""
 Call = tuple[str, Sequence[Name], Sequence[Any]]
@@ -104,6 +107,9 @@ class RedisStore:
             use_own_sockets(self._client.connection_pool)
         self._senders = threading.local()
         self._used_at = time.monotonic()
+        self._ends_at: float | None = None
+        self._peer: tuple[int, Any] | None = None
+        self._greeting: Greeting | None = None
         self.connecting_since: float | None = None
         """Since when it looks for the server (monotonic seconds): a look-up may never end."""
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
@@ -304,6 +310,29 @@ class RedisStore:
     def connect(self) -> None:
         self._client.connection_pool.release(self._take_connection())
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Limit the time that all requests in the block take together, by this thread alone."""
+        self._ends_at = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._ends_at = None
+
+    def greet(self) -> bool | None:
+        """Return whether the server has answered a greeting; None: not yet, ask again.
+
+        Never waits.
+        """
+        if self._greeting is None:
+            if self._peer is None:
+                return True  # never reached before: only a request tells
+            self._greeting = Greeting(*self._peer)
+        answers = self._greeting.look()
+        if answers is not None:
+            self._greeting = None
+        return answers
+
     def renew(self) -> None:
         self._client.connection_pool.disconnect(inuse_connections=False)
 
@@ -486,7 +515,7 @@ class RedisStore:
         connection = self._take_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_read(connection) for _ in commands]
+            answers = [_read(connection, self._seconds_left()) for _ in commands]
         except BaseException:
             connection.disconnect()
             raise
@@ -506,20 +535,40 @@ class RedisStore:
             self.renew()
             self._used_at = now
         self.connecting_since = now
+        pool = self._client.connection_pool
+        kwargs = pool.connection_kwargs
+        if (left := self._seconds_left()) is not None:  # for the server, and for its first answer
+            pool.connection_kwargs = kwargs | dict.fromkeys(_TIMEOUTS, left / 2)
         try:
-            return self._client.connection_pool.get_connection()
+            connection = pool.get_connection()
+            if left is not None and (own := getattr(connection, "_sock", None)) is not None:
+                self._peer = own.family, own.getpeername()
+            return connection
         finally:
-            self.connecting_since = None
+            self.connecting_since, pool.connection_kwargs = None, kwargs
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds that requests may still take; None: no limit but their own.
+
+        Raises:
+            TimeoutError (the driver's)
+        """
+        if self._ends_at is None:
+            return None
+        if (left := self._ends_at - time.monotonic()) <= 0:
+            raise NoAnswer
+        return left
 
 
-def _read(connection: Any) -> Any:
+def _read(connection: Any, timeout: float | None) -> Any:
     """Return the next answer, or the error that the server answers.
 
     A thread that is woken late finds its time over, and perhaps the answer in the socket.
     """
+    limit = {} if timeout is None else {"timeout": timeout}
     while True:
         try:
-            return connection.read_response(disconnect_on_error=False)
+            return connection.read_response(disconnect_on_error=False, **limit)
         except ResponseError as error:
             return error
         except NoAnswer:
