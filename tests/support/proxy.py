@@ -67,6 +67,11 @@ class Proxy:
         """Carry everything again, at once."""
         self.delay, self.swallow, self.cut_after, self.fault = 0.0, False, None, None
 
+    def move_to(self, socket_path: str) -> None:
+        """Stand before another server from now on; cut what leads to the one before."""
+        self._socket_path = socket_path
+        self.cut_all()
+
     def cut_all(self) -> None:
         """Cut every connection that is open now."""
         for end in list(self._open):
