@@ -60,21 +60,35 @@ class Admission(Enum):
 
 def first_generation() -> str:
     """Return a random generation for a new record, so that an emptied store never repeats one."""
-    return f"{secrets.token_hex(8)}:1"
+    return f"{secrets.token_hex(8)}:1:{draw_suffix()}"
 
 
 def next_generation(generation: str) -> str:
-    """Return the generation that follows; it differs from all earlier ones of its record."""
-    identity, _, counter = generation.rpartition(":")
-    if not identity or not counter.isdecimal():  # written by another release
-        return first_generation()
-    return f"{identity}:{int(counter) + 1}"
+    """Return a generation that follows; it differs from every other one.
+
+    Two moves from the same generation, made by a server and by one that took its place without
+    having heard of them, begin two generations.
+    """
+    identity, counter = _parts(generation)
+    return f"{identity}:{counter + 1}:{draw_suffix()}" if counter else first_generation()
 
 
 def is_new_record(generation: str, known: str) -> bool:
     """Return whether this is the first generation of another record than the known one's."""
-    identity, _, counter = generation.rpartition(":")
-    return counter == "1" and identity != known.rpartition(":")[0]
+    identity, counter = _parts(generation)
+    return counter == 1 and identity != _parts(known)[0]
+
+
+def draw_suffix() -> str:
+    """Return what makes a generation differ from others of its record and number."""
+    return secrets.token_hex(4)
+
+
+def _parts(generation: str) -> tuple[str, int]:
+    """Return the record's identity, and a number that grows by each move; 0: not known here."""
+    identity, _, rest = generation.partition(":")
+    counter = rest.partition(":")[0]
+    return identity, int(counter) if counter.isdecimal() else 0
 
 
 def new_record() -> Snapshot:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from analytics_admin.breakers import state_machine
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
@@ -40,6 +41,12 @@ HALF_OPEN = Snapshot(
 )
 
 
+@pytest.fixture(autouse=True)
+def suffix(monkeypatch):
+    """Have what is random in a generation be known."""
+    monkeypatch.setattr(state_machine, "draw_suffix", lambda: "r")
+
+
 def closed(run: int = 0) -> Snapshot:
     return Snapshot(
         generation="g:1", consecutive_failures=run, counts=Counts(calls=run, failures=run)
@@ -54,6 +61,12 @@ def due(snapshot: Snapshot, policy: BreakerPolicy = POLICY, now: float = 1000.0)
 
 def test_generations_of_new_records_never_repeat():
     assert len({first_generation() for _ in range(1000)}) == 1000
+
+
+def test_two_moves_from_one_generation_begin_two(monkeypatch):
+    monkeypatch.undo()
+    assert len({next_generation("g:4") for _ in range(100)}) == 100
+    assert all(next_generation("g:4").startswith("g:5:") for _ in range(100))
 
 
 def test_every_next_generation_differs_from_all_before():
@@ -75,7 +88,7 @@ def test_the_threshold_itself_trips(run, trips):
 
 
 def test_a_trip_begins_a_new_generation_with_zero_counts():
-    assert due(closed(3)) == Snapshot(generation="g:2", state=State.OPEN, wait=30.0, attempts=1)
+    assert due(closed(3)) == Snapshot(generation="g:2:r", state=State.OPEN, wait=30.0, attempts=1)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def test_an_open_breaker_rejects_until_its_wait_is_over_and_never_longer(now, ve
 
 def test_the_first_permit_begins_half_open_and_keeps_the_attempts():
     assert grant_permit(OPEN) == Snapshot(
-        generation="g:5", state=State.HALF_OPEN, attempts=1, permits=1
+        generation="g:5:r", state=State.HALF_OPEN, attempts=1, permits=1
     )
 
 
@@ -113,7 +126,7 @@ def test_a_round_whose_probes_never_report_is_a_failed_probe_and_the_wait_grows(
     assert due(full, policy, now=139.9) is None
     assert admission(full, policy, 139.9) is Admission.REJECT
     assert due(full, policy, now=140.0) == Snapshot(
-        generation="g:6", state=State.OPEN, wait=60.0, attempts=2
+        generation="g:6:r", state=State.OPEN, wait=60.0, attempts=2
     )
     assert admission(full, policy, 140.0) is Admission.REJECT
     assert due(replace(full, permits=1), policy, now=999.0) is None  # another call may probe
@@ -127,13 +140,13 @@ def test_a_returned_permit_can_be_granted_again_and_never_goes_below_zero():
 def test_half_open_closes_when_every_permitted_probe_succeeded():
     assert due(replace(HALF_OPEN, counts=Counts(calls=1))) is None
     assert due(replace(HALF_OPEN, counts=Counts(calls=2))) == Snapshot(
-        generation="g:6", state=State.CLOSED
+        generation="g:6:r", state=State.CLOSED
     )
 
 
 def test_a_failed_probe_opens_again_and_counts_the_attempt():
     assert due(replace(HALF_OPEN, counts=Counts(calls=2, failures=1))) == Snapshot(
-        generation="g:6", state=State.OPEN, wait=30.0, attempts=2
+        generation="g:6:r", state=State.OPEN, wait=30.0, attempts=2
     )
 
 
@@ -409,7 +422,7 @@ def test_an_allowed_probe_passes_at_once_in_a_generation_of_its_own_and_the_open
     assert allowed is not None
     assert admission(OPEN, POLICY, now=101.0) is Admission.REJECT
     assert admission(allowed, POLICY, now=101.0) is Admission.PROBE
-    assert (allowed.generation, allowed.attempts, allowed.counts) == ("g:5", 1, Counts())
+    assert (allowed.generation, allowed.attempts, allowed.counts) == ("g:5:r", 1, Counts())
     failed = replace(allowed, permits=1, counts=Counts(calls=1, failures=1))
     due = due_transition(failed, POLICY, now=102.0, settling=0)
     assert due is not None
