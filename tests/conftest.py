@@ -6,11 +6,10 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import jwt
 import pytest
 from django.conf import settings
@@ -31,11 +30,6 @@ from tests.support.servers import StoreServer
 from tests.support.turns import Turns
 
 pytest_plugins = ["tests.support.fixtures"]
-# An example that a busy machine holds up is no failure.
-hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any machine")
 
 _turns = pytest.StashKey[Turns]()
 _represented = pytest.StashKey[set[str]]()
@@ -93,9 +87,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.mkdir(STORE_FOLDER, mode=0o700)
     if is_xdist_controller(session):  # it runs no test itself
         return
+    _have_examples_on_any_machine()
     _store.start()
     if is_xdist_worker(session):
         session.config.stash[_turns] = Turns(Path(session.config.workerinput["turns"]))
+
+
+def _have_examples_on_any_machine() -> None:
+    """An example that a busy machine holds up is no failure."""
+    import hypothesis  # a second's work, which the process that only hands out the tests is spared
+
+    hypothesis.settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:
@@ -145,6 +150,19 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     yield
     reset_engines()
     search_cache.reconnect()
+
+
+@pytest.fixture(autouse=True)
+def _declared_breakers() -> Iterator[None]:
+    """What a test declares is gone with it: pages list each breaker that the process declares."""
+    registries: tuple[dict[str, Any], ...] = (runtime._breakers, runtime._options)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, kept in zip(registries, before, strict=True):
+        if registry != kept:
+            registry.clear()
+            registry.update(kept)
+            runtime._policies.clear()
 
 
 @pytest.fixture

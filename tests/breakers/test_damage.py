@@ -164,12 +164,16 @@ def store() -> RedisStore:
 def names(store) -> tuple[str, ...]:
     """Three breakers with all that a store can hold; the second is the one to be damaged."""
     names = ("a-good", "bad", "good")
-    for name in names:
-        create(store, name, hold=HOLD)
-        tell(store, name)
-        move = Move(name=name, expected=load(store, name), new=held(), cause="control", actor="sam")
-        store.compare_and_set([move])
-        tell(store, name)
+    create(store, *names, hold=HOLD)
+    tell(store, *names)
+    snapshots = store.load_many(names).snapshots
+    store.compare_and_set(
+        [
+            Move(name=name, expected=snapshots[name], new=held(), cause="control", actor="sam")
+            for name in names
+        ]
+    )
+    tell(store, *names)
     return names
 
 
@@ -178,9 +182,12 @@ def held() -> Snapshot:
     return Snapshot(generation=record.generation, hold=HOLD)
 
 
-def create(store, name, hold=None):
-    new = Snapshot(generation=new_record().generation, hold=hold)
-    store.compare_and_set([Move(name=name, expected=None, new=new)])
+def create(store, *names, hold=None):
+    moves = [
+        Move(name=name, expected=None, new=Snapshot(generation=new_record().generation, hold=hold))
+        for name in names
+    ]
+    store.compare_and_set(moves)
 
 
 def load(store, name):

@@ -189,11 +189,12 @@ def table_rows(
     minutes: Sequence[SearchCacheMinute], length: int, clears: Sequence[datetime]
 ) -> Iterator[dict[str, Any]]:
     """Yield what the charts show, newest first."""
+    series = [(name, str(label)) for name, label in SERIES]  # translated once, not in each row
     for part in reversed(list(intervals(minutes, length))):
         end = part.at + timedelta(minutes=part.minutes)
         yield {
             "at": part.at,
-            "values": [(label, count(getattr(part, name))) for name, label in SERIES],
+            "values": [(label, count(getattr(part, name))) for name, label in series],
             "calls": count(part.calls),
             "ratio": format_ratio(part.hit_ratio),
             "clears": count(sum(part.at <= at < end for at in clears)),
