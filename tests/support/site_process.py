@@ -4,6 +4,7 @@ Starting Python and Django takes most of a second, a copy some milliseconds. As 
 site's process: a line of its input is some code and three files, one of its output an exit code.
 """
 
+import gc
 import json
 import os
 import select
@@ -80,6 +81,9 @@ def _serve() -> None:
 
     django.setup()
     _ = get_resolver().url_patterns  # what every copy's checks would import
+    # A copy that looks through all this for garbage as it ends, copies all of its memory for it.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         code, read, out, errors = json.loads(line)
         child = os.fork()
