@@ -152,9 +152,9 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     search_cache.reconnect()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _declared_breakers() -> Iterator[None]:
-    """What a test declares is gone with it: pages list each breaker that the process declares."""
+    """What a file's tests declare is gone with them: pages list whatever the process declares."""
     registries: tuple[dict[str, Any], ...] = (runtime._breakers, runtime._options)
     before = [dict(registry) for registry in registries]
     yield
