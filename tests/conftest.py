@@ -37,10 +37,13 @@ _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share the tests among the cores, but not those of a few files."""
+    """Share the tests among the cores, but not those of a few files.
+
+    There is one process more, to work while another waits for a server or for time to pass.
+    """
     if config.option.keyword or not all(Path(argument).is_dir() for argument in config.args):
         return 0
-    return min(4, len(os.sched_getaffinity(0)))
+    return min(4, len(os.sched_getaffinity(0))) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,6 +77,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Take long files first, so that no process is left with one; and hurried tests at the end."""
     sizes = Counter(item.path for item in items)
+    for item in items:
+        if item.get_closest_marker("lengthy"):
+            sizes[item.path] += len(items)
     items.sort(key=lambda item: (_is_hurried(item), -sizes[item.path], item.path))
 
 

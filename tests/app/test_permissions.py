@@ -169,6 +169,7 @@ def test_every_permission_has_its_columns():
     assert {frozenset({name, "view_console"}) for name in codenames} <= set(held)
 
 
+@pytest.mark.lengthy
 @every_user
 def test_the_console_lets_look_and_act_whom_the_table_says(who, users, required):
     client = Client()

@@ -19,6 +19,7 @@ def bad_night(site):
     return site
 
 
+@pytest.mark.lengthy
 def test_no_page_bars_anybody_in_either_theme(bad_night, sign_in):
     page = sign_in(bypass_csp=True)  # axe-core measures with inline styles
     found = {}

@@ -73,6 +73,7 @@ def test_each_part_tells_the_parameters_the_body_the_answers_and_the_codes(open_
     assert '{"message": "All circuit breakers reset successfully"}' in reset
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_it_bars_nobody_in_either_theme_at_either_width(open_page, theme, width):

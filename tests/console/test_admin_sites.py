@@ -77,6 +77,7 @@ def links(page, url):
     return {urljoin(url, unescape(link)).split("#")[0] for link in found}
 
 
+@pytest.mark.lengthy
 def test_every_link_of_ours_stays_within_its_site_and_leads_somewhere(operator):
     operator.post(f"{SECTION}searchcache/clear/", CONFIRMED)
     waiting, seen = [SECTION], {SECTION}

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
@@ -28,7 +29,7 @@ class FleetClock(SimulatedClock):
     @now.setter
     def now(self, to: float) -> None:
         while self.engines and self.nothing_until <= to:
-            engine = min(self.engines, key=lambda engine: engine.due_at)
+            engine = min(self.engines, key=attrgetter("due_at"))
             self.nothing_until = due_at = engine.due_at + self._ahead
             if due_at > to:
                 break
