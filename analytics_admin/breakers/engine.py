@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +15,13 @@ from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
-from analytics_admin.breakers.stores.base import BreakerStore, Push, StoreUnavailable
+from analytics_admin.breakers.stores.base import (
+    BreakerStore,
+    DamagedList,
+    Push,
+    RequestRefused,
+    StoreUnavailable,
+)
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync
 from analytics_admin.conf import app_settings
@@ -64,6 +71,7 @@ class Engine:
         self._stale: dict[str, LocalState] = {}
         self._spares: dict[str, tuple[LocalState, tuple[Snapshot, float]]] = {}
         self._was_hearing = False
+        self._not_closed: set[str] | None = None
         self._began_at = time.monotonic()
         self.applied_sequence = 0
         """The number of the last change of the fleet's breakers that calls here obey."""
@@ -267,14 +275,15 @@ class Engine:
     # What callers ask of the reporter.
 
     def _look(self, state: LocalState) -> "Future[Any] | None":
-        """Return what is done once the breaker has been read; None if it has been.
+        """Return what is done once the breaker has been read; None if it has been, or is closed.
 
         From then on the breaker is kept up to date. All callers wait for the same reading.
         """
         look = state.look
         if not state.is_followed:
             request = Request(wish=Wish.LOOK, state=state)
-            look = state.look = request.answer
+            if self._not_closed is None or state.name in self._not_closed:
+                look = state.look = request.answer
             state.used_at = state.look_at = state.followed_at = time.monotonic()
             state.is_followed = True
             self._followed[state.name] = state
@@ -363,6 +372,8 @@ class Engine:
         until, self._gathers_until = self._gathers_until, NEVER  # what comes now has to ring
         urgent = self._take_urgent()
         everything = self._is_everything_due()
+        if everything:
+            self._read_which_are_closed(store)
         if states := self._due(requests, urgent, everything=everything):
             sequence = self._sync.synchronise(store, list(states.values()))
             self._note_runs(store, states)
@@ -416,6 +427,7 @@ class Engine:
                 self._lose_track()
             for name, snapshot in push.snapshots.items():
                 state = self._states.get(name)
+                self._note_whether_closed(name, snapshot)
                 if state is None or not state.is_followed:
                     continue
                 if snapshot is None or not state.hear(snapshot, push.now, time.monotonic()):
@@ -424,6 +436,20 @@ class Engine:
             self._was_hearing = self.listener.hears
             self._lose_track()
         return sequence
+
+    def _note_whether_closed(self, name: str, snapshot: Snapshot | None) -> None:
+        if self._not_closed is None:
+            return
+        if snapshot is not None and snapshot.is_plain:
+            self._not_closed.discard(name)
+        else:
+            self._not_closed.add(name)
+
+    def _read_which_are_closed(self, store: BreakerStore) -> None:
+        """Note what is to be known of breakers not used yet, so that no first call waits."""
+        if self._was_hearing and self._not_closed is None:
+            with suppress(DamagedList, RequestRefused):
+                self._not_closed = store.not_closed()
 
     def _note_question(self, push: Push) -> None:
         """Have successes reported that this process has not reported yet: not all at once."""
@@ -434,6 +460,7 @@ class Engine:
 
     def _lose_track(self) -> None:
         """Have every breaker read: those in use now, the others at their next calls."""
+        self._not_closed = None
         self._all_synchronised_at = NEVER
         self._stale.update(self._followed)
         for state in list(self._states.values()):
@@ -538,6 +565,7 @@ class Engine:
                     self._sync.return_permit(store, state, spare[0].generation)
 
     def _forget_what_is_due(self) -> None:
+        self._not_closed = None
         for due in (self._followed, self._urgent, self._runs_due, self._stale, self._spares):
             due.clear()
 

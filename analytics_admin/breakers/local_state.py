@@ -474,19 +474,19 @@ class LocalState:
                 self._begin_generation(generation, self.counter.second, adopts=False)
                 self.close_gate()
 
+    @property
+    def has_counted(self) -> bool:
+        """Whether a call has ended in this process."""
+        return self.newest_success > NEVER or self._failed_at > NEVER
+
     def report(self, *, with_policy: bool = False) -> Report:
-        """Return what the store does not have yet of the generation that was read last."""
+        """Return what the store does not have yet of the generation that was read last.
+
+        What is counted before the first reading waits for it.
+        """
         with self._lock:
-            self._fold()
             generation = self.snapshot.generation if self.snapshot is not None else ""
-            counters = [*self._old_counters, self.counter]
-            batches: dict[int, int] = {}
-            for counter in counters:
-                if counter.generation == generation and (number := counter.take()):
-                    batches[counter.second] = batches.get(counter.second, 0) + number
-            # A thread may be about to count into a counter just replaced, so it is read again.
-            del self._old_counters[:-2]
-            results = self._results(batches, self._sums.pop(generation, None))
+            results = self._take(generation) if generation else NO_RESULTS
             self._in_flight = results.counts
             if results.newest_success_at:
                 self._told_success = results.newest_success_at
@@ -502,10 +502,22 @@ class LocalState:
     def forget_pending(self) -> None:
         """Drop what is not reported yet."""
         with self._lock:
-            self.report()
+            self._take(self.snapshot.generation if self.snapshot is not None else "")
             self._outcomes.clear()
             self._sums.clear()
             self._in_flight = NO_COUNTS
+
+    def _take(self, generation: str) -> Results:
+        """Return what was counted under this generation since the last time."""
+        self._fold()
+        counters = [*self._old_counters, self.counter]
+        batches: dict[int, int] = {}
+        for counter in counters:
+            if counter.generation == generation and (number := counter.take()):
+                batches[counter.second] = batches.get(counter.second, 0) + number
+        # A thread may be about to count into a counter just replaced, so it is read again.
+        del self._old_counters[:-2]
+        return self._results(batches, self._sums.pop(generation, None))
 
     def after_fork(self) -> None:
         """Start as a child: the parent reports its results and may have held the lock."""

@@ -107,6 +107,11 @@ class Snapshot:
     hold: Hold | None = None
     """The operator's hold. An expired one stays until a process records its end."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is closed and not held, as most are."""
+        return self.state is State.CLOSED and self.hold is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureNote:

@@ -156,11 +156,6 @@ class Move:
             return WOULD_OPEN
         return label(self.new)
 
-    @property
-    def ends_quiet(self) -> bool:
-        """Whether the breaker is then closed and not held, as most are."""
-        return self.new.state is State.CLOSED and self.new.hold is None
-
     def applies_to(self, current: Snapshot | None) -> bool:
         """Compare only the generation and the permits granted."""
         return _identity(current) == _identity(self.expected)

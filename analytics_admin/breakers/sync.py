@@ -132,6 +132,8 @@ class StoreSync:
         if not self._is_current(store):
             return sequence
         self._register(store, missing, holds)
+        if early := [it for it, _ in missing if it.snapshot is not None and it.has_counted]:
+            self.synchronise(store, early)  # calls did not wait for the record
         self._make_due_transitions(store, states)
         self._confirm_changes(store)
         return sequence

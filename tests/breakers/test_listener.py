@@ -12,6 +12,7 @@ from analytics_admin.breakers import CircuitBreaker
 from analytics_admin.breakers import engine as engine_module
 from analytics_admin.breakers import listener as listener_module
 from analytics_admin.breakers.control import reset, set_control
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.listener import THREAD_NAME, Listener
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
@@ -21,6 +22,7 @@ from analytics_admin.breakers.state import Control, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import control, new_record
 from analytics_admin.breakers.stores.base import Move, Push, StoreUnavailable
 from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.stores import latency
 from tests.support.breakers import another, round_trips
 from tests.support.stored_breakers import change_record, raw_client
 
@@ -215,6 +217,56 @@ def test_a_success_that_ends_a_run_is_reported_within_the_interval(monkeypatch, 
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 1
     breaker.call(int)
     wait_until(lambda: not operator_store().load_many(["a"]).snapshots["a"].consecutive_failures)
+
+
+def hearing_from_afar(monkeypatch, *, delay: float) -> Engine:
+    """Return the engine of a process to which each answer comes late."""
+    with monkeypatch.context() as patch:
+        patch.setattr(latency, "MAX_WAIT_SECONDS", PATIENCE)
+        engine = hearing("used").engine
+    wait_until(lambda: engine._not_closed is not None)
+    store = engine.reporter._shared
+    for name in ("add", "compare_and_set"):
+        real = getattr(store, name)
+        monkeypatch.setattr(store, name, lambda it, real=real: time.sleep(delay) or real(it))
+    return engine
+
+
+def of(engine: Engine, name: str) -> CircuitBreaker:
+    return CircuitBreaker(name, engine, BreakerPolicy)
+
+
+def test_the_first_call_of_a_closed_breaker_does_not_wait(monkeypatch):
+    engine = hearing_from_afar(monkeypatch, delay=0.5)
+    breaker = of(engine, "new")
+    began = time.monotonic()
+    for _ in range(3):
+        breaker.call(int)
+    assert time.monotonic() - began < 0.4
+    assert engine.settle(PATIENCE)
+    assert operator_store().load_many(["new"]).snapshots["new"].counts.calls == 3
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_first_call_of_any_other_breaker_waits_to_know_it(monkeypatch, before):
+    held = Move(name="held", expected=None, new=replace(new_record(), hold=HOLD))
+    if before:
+        operator_store().compare_and_set([held])
+    engine = hearing_from_afar(monkeypatch, delay=0.1)
+    if not before:
+        operator_store().compare_and_set([held])
+        wait_until(lambda: "held" in (engine._not_closed or ()))
+    assert of(engine, "held").call(int, fallback="rejected") == "rejected"
+    reset(["held"], only_open=False)
+    wait_until(lambda: "held" not in (engine._not_closed or ()))
+
+
+def test_a_damaged_list_of_what_is_not_closed_has_first_calls_wait():
+    raw_client().set(RedisStore("breakers")._non_closed, "damaged")
+    engine = hearing("used").engine
+    assert engine._not_closed is None
+    assert of(engine, "another").call(lambda: "passes") == "passes"
+    assert engine.reporter.stand_in is None
 
 
 def test_the_thread_ends_with_its_engine():

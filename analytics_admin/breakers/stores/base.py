@@ -210,6 +210,13 @@ class BreakerStore(PresenceStore, Protocol):
             DamagedList
         """
 
+    def not_closed(self) -> set[str]:
+        """Return the names of the breakers that are not simply closed.
+
+        Raises:
+            DamagedList
+        """
+
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         """Return everything about one breaker."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
-from analytics_admin.breakers.state import Control, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Results, Snapshot
 from analytics_admin.breakers.state_machine import (
     count_run,
     display_state,
@@ -115,12 +115,14 @@ class MemoryStore:
             return Survey(
                 names=frozenset(in_use),
                 non_closed={
-                    name: display_state(snapshot, now)
-                    for name, snapshot in self._records.items()
-                    if snapshot.state is not State.CLOSED or snapshot.hold is not None
+                    name: display_state(self._records[name], now) for name in self._not_closed()
                 },
                 reading=self._read(names, active, now),
             )
+
+    def not_closed(self) -> set[str]:
+        with self._lock:
+            return self._not_closed()
 
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         with self._lock:
@@ -216,6 +218,9 @@ class MemoryStore:
             for name, seen_at in self._seen.items()
             if is_in_use(self._records.get(name), seen_at, now=now, keep_for=keep_for)
         }
+
+    def _not_closed(self) -> set[str]:
+        return {name for name, snapshot in self._records.items() if not snapshot.is_plain}
 
     def _forget(self, name: str) -> None:
         self._seen.pop(name, None)

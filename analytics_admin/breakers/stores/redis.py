@@ -217,6 +217,11 @@ class RedisStore:
         )
 
     @translate_errors
+    def not_closed(self) -> set[str]:
+        (names,) = self._pipe([("HKEYS", self._non_closed)], purposes={0: _NON_CLOSED_DAMAGED})
+        return {records.decode_name(name) for name in names}
+
+    @translate_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
         keys: list[Name] = [*self._keys_of(name), self._index]
         field = records.window_field(window) if window else ""
