@@ -136,6 +136,7 @@ def _work(breaker: CircuitBreaker) -> str:
 
 
 _callers: list[_Caller] = []
+_went_away = threading.Event()
 _came_back = threading.Event()
 
 
@@ -160,18 +161,23 @@ def moves(name: str) -> list[TransitionRecord]:
 
 
 def held_until(name: str) -> float:
-    """Return the store time at which the breaker's hold ends."""
+    """Return the store time at which the breaker's hold ends, or has ended by now."""
     held = operator_store().load_many([name]).snapshots[name]
-    assert held is not None
-    assert held.hold is not None
-    assert held.hold.until is not None
+    if held is None or held.hold is None or held.hold.until is None:
+        return moves(name)[-1].at
     return held.hold.until
 
 
 def hasten_return(seconds: float) -> None:
-    """Have this process look that often for a store that is away, and note when it is back."""
+    """Have this process look that often for a store that is away, and note when it comes back."""
     override_settings(ANALYTICS_ADMIN={"STORE_RETRY_INTERVAL": seconds}).enable()
     breaker_store_changed.connect(_note_store)
+
+
+def wait_for_loss() -> None:
+    """Return when this process has lost the store; none that has nothing to ask notices at once."""
+    assert _went_away.wait(10)
+    _went_away.clear()
 
 
 def wait_for_return() -> None:
@@ -181,5 +187,4 @@ def wait_for_return() -> None:
 
 
 def _note_store(reason: str | None, **_: object) -> None:
-    if reason is None:
-        _came_back.set()
+    (_came_back if reason is None else _went_away).set()

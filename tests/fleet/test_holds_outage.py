@@ -78,7 +78,8 @@ class Outage:
         sleep_until(max(self.answered_at.values()) + BOUND)
         lose, bring_back = FAULTS[fault]
         lose(site)
-        sleep_until(max(self.ends_at.values()) + PROBE + 0.5)
+        crew.ask_all(callers.wait_for_loss)
+        sleep_until(max(*self.ends_at.values(), time.monotonic()) + PROBE + 0.5)
         self.back_at = time.monotonic()
         bring_back(site.store)
         crew.ask_all(callers.wait_for_return)
