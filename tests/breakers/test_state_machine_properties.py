@@ -154,6 +154,8 @@ class AnyOrder(RuleBasedStateMachine):
         call.permit.fail()
         assert self.record() == after, "a permit reported twice"
         if call.began.generation != before.generation:
+            if self.round_failed(before, after):
+                return
             assert (after.generation, after.state) == (before.generation, before.state)
             assert after.counts.failures == before.counts.failures
             return

@@ -67,6 +67,7 @@ def test_the_row_and_signals_tell_of_those_that_were_reached(
     operator_store().compare_and_set([Move(name=name, expected=None, new=opened) for name in NAMES])
     failing, heard = Failing(**loss), []
     monkeypatch.setattr(control, "MOVES_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(runtime, "_breakers", {})  # what other tests have declared
     monkeypatch.setattr(runtime, "operator_store", lambda: failing)
     listen = lambda **change: heard.append(change["name"])  # noqa: E731
     breaker_state_changed.connect(listen)
