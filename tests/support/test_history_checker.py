@@ -166,6 +166,10 @@ BAD = {
         ],
         "openings are justified",
     ),
+    "the failures of an earlier opening open it again": (
+        with_more(transition(8.1, "closed", "open", "consecutive_failures")),
+        "openings are justified",
+    ),
     "no probe failed": (
         with_more(
             transition(8.1, "half_open", "open", "probe_failed"),

@@ -345,11 +345,11 @@ class _Checker:
             self._break("openings are justified", opening.at, text)
 
     def _has_run(self, opening: Transition) -> bool:
-        until = opening.at + TOLERANCE
+        since, until = self._generation_began(opening) - TOLERANCE, opening.at + TOLERANCE
         ended = [
             it
             for it in self._ended_by_name[opening.name]
-            if it.call.ended <= until and not self._is_lonely(it.call)
+            if since <= it.reported and it.call.ended <= until and not self._is_lonely(it.call)
         ]
         generations = {it.call.generation for it in ended if it.call.outcome == FAILURE}
         for generation in generations:
@@ -369,6 +369,17 @@ class _Checker:
             if name == opening.name
             for last in runs
         )
+
+    def _generation_began(self, opening: Transition) -> float:
+        """Return when the results that count for it began to count."""
+        name, at = opening.name, opening.at
+        began = [it.at for it in self._transitions if it.name == name and it.at < at]
+        began += [
+            it.began
+            for it in self._operations
+            if (it.name, it.outcome) == (name, "done") and it.kind != "release" and it.ended < at
+        ]
+        return max(began, default=-math.inf)
 
     def _led_to(self, last: Ended, opening: Transition) -> bool:
         """Return whether its process may have opened it for this failure, at once."""
