@@ -208,6 +208,13 @@ class Engine:
         ):
             self.reporter.ring()
 
+    def report_first_success(self, state: LocalState) -> None:
+        """Report soon: a process that ends within a moment may report nothing else."""
+        state.has_succeeded = True
+        if self.reporter.local_store() is None:
+            self._urgent[state.name] = state
+            self.reporter.ring()
+
     def release(self, state: LocalState, generation: str) -> None:
         """Return a probe's permit; never waits for the store."""
         if (store := self.reporter.local_store()) is not None:

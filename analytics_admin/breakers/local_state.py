@@ -154,6 +154,7 @@ class LocalState:
         "counts_every_exception",
         "followed_at",
         "has_rates",
+        "has_succeeded",
         "is_followed",
         "kept",
         "look",
@@ -185,6 +186,8 @@ class LocalState:
         """Its opening by this process alone, kept for one wait after the store has come back."""
         self._shared_generation = ""
         self.reported_at = NEVER
+        self.has_succeeded = False
+        """Whether this process has begun to report the breaker's successes."""
         """What was counted before this is reported (monotonic seconds)."""
         self.read_at = NEVER
         self._read_now = NEVER
@@ -523,6 +526,7 @@ class LocalState:
         """Start as a child: the parent reports its results and may have held the lock."""
         self._lock = allocate_rlock()
         self.forget_pending()
+        self.has_succeeded = False
         self.is_followed, self.look, self.spare_permit = False, None, None
         self.close_gate()
 

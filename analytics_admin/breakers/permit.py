@@ -164,6 +164,8 @@ def _record(
         engine.record(state, Outcome(admitted.generation, began, ended, slow=is_slow))
     else:
         state.count_success(admitted.generation, ended)
+        if not state.has_succeeded:
+            engine.report_first_success(state)
 
 
 def _end_by_error(policy: BreakerPolicy, error: BaseException, *, is_slow: bool) -> _End:

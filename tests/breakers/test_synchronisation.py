@@ -11,7 +11,7 @@ from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import Counts
 from analytics_admin.breakers.stores.base import Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
-from tests.support.breakers import snapshot_of
+from tests.support.breakers import another, snapshot_of
 from tests.support.sites import eventually
 
 
@@ -44,7 +44,21 @@ def use(breakers: list[CircuitBreaker]) -> None:
 
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
+def test_a_process_reports_its_first_success_at_once():
+    breaker = another("first-success")
+    breaker.call(lambda: None)
+
+    def reported():
+        snapshot = runtime.operator_store().load_many([breaker.name]).snapshots[breaker.name]
+        return snapshot is not None and snapshot.counts.calls == 1
+
+    assert eventually(reported, seconds=3)
+
+
+@override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
 def test_a_breaker_that_comes_into_use_is_asked_for_alone(store, breakers):
+    for breaker in breakers:  # a first success is reported, too
+        breaker.used_state().has_succeeded = True
     use(breakers)
     use(breakers)
     assert store.asked == [["a"], ["b"], ["c"]]
