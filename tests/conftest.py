@@ -148,6 +148,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
         request.getfixturevalue("reported_before_going_on")
+    if "fleet" not in request.path.parts and not request.node.get_closest_marker("present"):
+        monkeypatch.setattr(Engine, "_tell", lambda engine, store, **_: float("inf"))
     # The same holds for who would hear of them.
     if "fleet" not in request.path.parts and not request.node.get_closest_marker("hearing"):
         monkeypatch.setattr(listener.Listener, "start", lambda listener, new_channel: None)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any, cast
 from analytics_admin.breakers.listener import LISTEN_AFTER_SECONDS, Listener
 from analytics_admin.breakers.local_state import NEVER, LocalState, Outcome
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
@@ -23,7 +24,7 @@ from analytics_admin.breakers.stores.base import (
     StoreUnavailable,
 )
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync
+from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync, is_shared
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
@@ -42,6 +43,8 @@ RECENT_SECONDS = 60.0
 _CLOSED = State.CLOSED
 GATHER_SECONDS = 0.005
 """After a report of failures the next ones wait this long for each other, unless they open it."""
+MIN_POLL_SECONDS = 0.25
+"""A process that does not hear of changes asks at most so often for the last one while idle."""
 
 
 class Engine:
@@ -49,12 +52,15 @@ class Engine:
 
     ``connect`` returns the shared store when it is first needed. ``announce`` receives each
     transition that this process made, and when the store is lost or back; it must not wait.
+    ``policies`` returns a hash of the policies that this process declares.
     """
 
     def __init__(
         self,
         connect: Callable[[], BreakerStore],
         announce: Callable[[StateChange | StoreChange], None],
+        *,
+        policies: Callable[[], str] = str,
     ) -> None:
         self.interval = 0.25
         self.keep_for: float | None = None
@@ -75,9 +81,11 @@ class Engine:
         self._began_at = time.monotonic()
         self.applied_sequence = 0
         """The number of the last change of the fleet's breakers that calls here obey."""
+        self.presence = Presence(policies)
+        self._is_asked, self._polled_at = False, NEVER
         self.reporter = Reporter(
             connect,
-            turn=self._turn,
+            turn=self._turn_and_tell,
             stand_in=self._make_stand_in,
             timeout=lambda: app_settings().store_timeout,
             interval=lambda: self.interval,
@@ -116,8 +124,9 @@ class Engine:
         """Forget the store and everything read from it; the settings have changed."""
         self.reporter.reconnect()
         self.listener.stop()
+        self.presence.forget()
         with self._lock:
-            self._was_hearing = False
+            self._was_hearing, self.applied_sequence = False, 0
             self._states.clear()
             self._alone.clear()
             self._forget_what_is_due()
@@ -226,8 +235,18 @@ class Engine:
             self.reporter.submit(Request(wish=Wish.RETURN, state=state, generation=generation))
 
     def flush(self) -> None:
-        """Report what the store does not have yet; for the end of a process."""
+        """Report what the store does not have yet, and leave; for the end of a process."""
+        ends_at = time.monotonic() + latency.MAX_WAIT_SECONDS
+        store, leave = None, None
+        if self.presence.is_written and (store := self.reporter.local_store()) is None:
+            leave = self.reporter.submit(Request(wish=Wish.LEAVE))
         self.settle(latency.MAX_WAIT_SECONDS)
+        if leave is not None:
+            left = 0.0 if self.reporter.is_threadless else ends_at - time.monotonic()
+            self._wait(leave, max(0.0, left))
+        elif store is not None and is_shared(store):
+            with suppress(StoreUnavailable):
+                self.presence.withdraw(store)
 
     def settle(self, timeout: float) -> bool:
         """Report what the store does not have yet; return whether it has it all in time."""
@@ -240,6 +259,23 @@ class Engine:
         request = self.reporter.submit(Request(wish=Wish.FLUSH))
         return self._wait(request, 0.0 if self.reporter.is_threadless else timeout) is True
 
+    def acknowledge(self) -> None:
+        """Read what has changed, and tell the store that calls here obey; waits a moment at most.
+
+        A process that uses no breaker has nothing to tell.
+        """
+        if not self._states or self.presence.has_left:
+            return
+        self._is_asked, self._all_synchronised_at = True, NEVER
+        if (store := self.reporter.local_store()) is None:
+            request = self.reporter.submit(Request(wish=Wish.TELL))
+            self._wait(request, 0.0 if self.reporter.is_threadless else None)
+        elif is_shared(store):
+            for state in list(self._states.values()):
+                state.expire()
+            with suppress(StoreUnavailable):
+                self._tell(store, reads_anew=True)
+
     def after_fork(self) -> None:
         """Drop what the parent reports, and what only its threads could finish."""
         self._lock = allocate_rlock()
@@ -249,6 +285,7 @@ class Engine:
             state.after_fork()
         self.reporter.after_fork()
         self.listener.after_fork()
+        self.presence.after_fork()
 
     # What callers do while they use a store in their own thread.
 
@@ -272,12 +309,26 @@ class Engine:
         if store is self.reporter.stand_in:
             self._alone |= {state.name: state for state in states}
         try:
-            self._sync.synchronise(store, states)
+            sequence = self._sync.synchronise(store, states)
+            self._note_reading(store, sequence, states)
         except StoreUnavailable as error:
             stand_in = self.reporter.lose(error)
             self._sync.synchronise(stand_in, states)
             return False
         return True
+
+    def _note_reading(
+        self, store: BreakerStore, sequence: int, states: Sequence[LocalState]
+    ) -> None:
+        """Tell that calls obey what was read of these; the others are read at their next calls."""
+        if not is_shared(store):
+            return
+        if sequence != self.applied_sequence:
+            for state in list(self._states.values()):
+                if state not in states:
+                    state.expire()
+            self.applied_sequence = sequence
+        self._tell(store)
 
     # What callers ask of the reporter.
 
@@ -372,6 +423,41 @@ class Engine:
         return self.interval if self.reporter.uses_callers else FOREVER
 
     # What the reporter does.
+
+    def _turn_and_tell(self, store: BreakerStore, requests: list[Request]) -> float:
+        if not self.presence.is_written:
+            self._tell(store)  # so that a change that it is to miss waits for it
+        wait = min(self._turn(store, requests), self._tell(store))
+        for request in requests:
+            if request.wish is Wish.TELL:
+                request.give(True)
+        return wait
+
+    def _tell(self, store: BreakerStore, *, reads_anew: bool = False) -> float:
+        """Tell that this process is there, and what its calls obey; return the seconds until again.
+
+        ``reads_anew``: the next call of every breaker reads it first. So it is where a process
+        neither hears of changes nor uses a breaker: it only asks for the number of the last one.
+        """
+        if not self._states or not is_shared(store) or self.presence.has_left:
+            return FOREVER
+        hears = self._was_hearing
+        is_idle = reads_anew or self._is_idle()
+        every = max(self.interval, MIN_POLL_SECONDS) if is_idle else FOREVER
+        for _ in range(2):
+            now = time.monotonic()
+            is_due = self._is_asked or now - self._polled_at >= every
+            if not is_due and not self.presence.due(now, self.applied_sequence, hears=hears):
+                break
+            self._is_asked, self._polled_at = False, now
+            sequence = self.presence.write(store, now, self.applied_sequence, hears=hears)
+            if reads_anew or (is_idle and self._is_idle()):
+                self.applied_sequence = sequence
+        return max(0.0, min(self.presence.due_at, self._polled_at + every) - time.monotonic())
+
+    def _is_idle(self) -> bool:
+        """Return whether there is nothing to keep up to date."""
+        return not (self._followed or self._was_hearing or self.reporter.uses_callers)
 
     def _turn(self, store: BreakerStore, requests: list[Request]) -> float:
         """Report, read and answer; return the seconds until the next round."""
@@ -515,7 +601,10 @@ class Engine:
                 waiting.setdefault(request.state.name, []).append(request)
             elif request.wish is Wish.RETURN and request.state is not None:
                 self._sync.return_permit(store, request.state, request.generation)
-            else:
+            elif request.wish is Wish.LEAVE:
+                self.presence.withdraw(store)
+                request.give(True)
+            elif request.wish is not Wish.TELL:
                 request.give(True)
         for callers in waiting.values():
             self._grant(store, cast("LocalState", callers[0].state), callers)
@@ -599,7 +688,8 @@ class Engine:
     def _store_changed(self, reason: str | None) -> None:
         """Have the next call of each breaker look again."""
         self.listener.stop()
-        self._was_hearing = False
+        self.presence.forget()
+        self._was_hearing, self.applied_sequence = False, 0
         self._lose_track()
         for state in list(self._followed.values()):
             state.expire()

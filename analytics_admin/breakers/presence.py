@@ -63,13 +63,10 @@ class PresenceStore(Protocol):
 
 
 class Presence:
-    """What this process tells of itself, and when.
+    """What this process tells of itself, and when. ``policies`` returns its policies' hash."""
 
-    ``declared`` returns the names of the breakers that it declares with their policies, as texts.
-    """
-
-    def __init__(self, declared: Callable[[], Iterable[str]] = tuple) -> None:
-        self._declared = declared
+    def __init__(self, policies: Callable[[], str] = str) -> None:
+        self._policies = policies
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -77,11 +74,19 @@ class Presence:
         self._lock = threading.Lock()
         self._process: Process | None = None
         self._written: tuple[int, bool] | None = None
-        self._due_at = float("-inf")
+        self.has_left = False
+        """Whether it has told that it ends."""
+        self.due_at = float("-inf")
+        """When to tell again what is known already (monotonic)."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the store may know this process."""
+        return self._written is not None
 
     def due(self, now: float, acknowledged: int, *, hears: bool = False) -> bool:
         """Return whether there is something to tell at monotonic ``now``."""
-        return now >= self._due_at or (acknowledged, hears) != self._written
+        return now >= self.due_at or (acknowledged, hears) != self._written
 
     def write(self, store: PresenceStore, now: float, acknowledged: int, *, hears: bool) -> int:
         """Tell the store, and return its sequence.
@@ -90,30 +95,32 @@ class Presence:
             StoreUnavailable
         """
         with self._lock:
-            process = self._process or _this_process(self._declared())
-            told = replace(process, acknowledged=acknowledged, hears=hears)
+            told = replace(
+                self._process or _this_process(),
+                policies=self._policies(),
+                acknowledged=acknowledged,
+                hears=hears,
+            )
             store_now, sequence = store.present(told)
             self._process = told if told.since else replace(told, since=store_now)
             self._written = acknowledged, hears
-            self._due_at = now + PRESENT_SECONDS * random.uniform(0.8, 1.0)
+            self.due_at = now + PRESENT_SECONDS * random.uniform(0.8, 1.0)
             return sequence
 
     def forget(self) -> None:
-        """Tell the store again, and with what is declared now: it or the settings have changed."""
-        self._written = None
-        if (process := self._process) is not None:
-            self._process = replace(process, policies=hash_policies(self._declared()))
+        """Tell the store again: it may have changed."""
+        self._written, self.has_left = None, False
 
     def withdraw(self, store: PresenceStore) -> None:
-        """Tell the store that this process ends, unless it knows nothing of it.
+        """Tell the store, if it knows this process, that it ends; nothing more is told.
 
         Raises:
             StoreUnavailable
         """
         with self._lock:
-            process, is_known = self._process, self._written is not None
-            self._written = None
-            if process is not None and is_known:
+            process, was_written = self._process, self.is_written
+            self._written, self.has_left = None, True
+            if process is not None and was_written:
                 store.withdraw(process.process_id)
 
 
@@ -125,11 +132,11 @@ def hash_policies(declared: Iterable[str]) -> str:
     return digest.hexdigest()[:8]
 
 
-def _this_process(declared: Iterable[str]) -> Process:
+def _this_process() -> Process:
     return Process(
         process_id=uuid.uuid4().hex,
         host=socket.gethostname()[:MAX_NAME_CHARS],
         pid=os.getpid(),
         release=__version__,
-        policies=hash_policies(declared),
+        policies="",
     )

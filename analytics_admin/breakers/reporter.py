@@ -62,6 +62,8 @@ class Wish(Enum):
     PERMIT = 2  # let a probe pass
     RETURN = 3  # take a probe's permit back
     FLUSH = 4  # report everything
+    LEAVE = 5  # tell the store that this process ends
+    TELL = 6  # tell the store what this process obeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

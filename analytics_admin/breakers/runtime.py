@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence, Set
 from functools import cache, partial
+from itertools import islice
 from types import FrameType
 from typing import Any, Unpack
 
@@ -19,7 +20,8 @@ from django.dispatch import receiver
 from analytics_admin.breakers.announcer import Announcer
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions
+from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions, encode_policy
+from analytics_admin.breakers.presence import hash_policies
 from analytics_admin.breakers.state import StateChange, StoreChange
 from analytics_admin.breakers.stores.base import NAME_PATTERN, BreakerStore, Reading
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -45,6 +47,8 @@ _NAME = re.compile(NAME_PATTERN)
 _breakers: dict[str, CircuitBreaker] = {}
 _options: dict[str, Mapping[str, Any]] = {}
 _policies: dict[str, BreakerPolicy] = {}
+_policies_hash: dict[tuple[int, int], str] = {}
+MAX_POLICIES_HASHED = 1000
 MAX_POLICIES_KEPT = 20_000  # twice MAX_NAMES, since users enter names
 
 
@@ -98,8 +102,20 @@ def announce(event: StateChange | StoreChange) -> None:
     )
 
 
+def _hash_policies() -> str:
+    """Return a hash of the policies that this process declares; of very many, of the first."""
+    declared = len(_breakers), len(app_settings().breakers)
+    if _policies_hash.get(declared) is None:
+        names = [*app_settings().breakers, *islice(list(_breakers), MAX_POLICIES_HASHED)]
+        _policies_hash.clear()
+        _policies_hash[declared] = hash_policies(
+            f"{name} {encode_policy(effective_policy(name))}" for name in dict.fromkeys(names)
+        )
+    return _policies_hash[declared]
+
+
 announcer = Announcer(announce)
-engine = Engine(call_store, announcer)
+engine = Engine(call_store, announcer, policies=_hash_policies)
 
 
 class UnknownBreakers(OperatorError, LookupError):
@@ -318,6 +334,7 @@ def _forget_settings(*, setting: str, **_: object) -> None:
         _store.cache_clear()
     if setting in (SETTING, "CACHES"):
         _policies.clear()
+        _policies_hash.clear()
         engine.reconnect()
         for breaker in list(_breakers.values()):
             breaker.forget_local_state()

@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing.util
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -43,12 +44,30 @@ def register_process_hooks(target: ProcessAware) -> None:
     multiprocessing.util.register_after_fork(target, _flush_at_end_of_child)
     if multiprocessing.parent_process() is not None:  # created by a child, after its fork
         _flush_at_end_of_child(target)
-    _after_fork.append(_weakly(target.after_fork))
+    _flush_at_end_of_worker(target)
+    reference = weakref.ref(target)
+    _after_fork.append(lambda: _start_afresh(reference()))
 
 
 def _flush_at_end_of_child(target: ProcessAware) -> None:
     """Use a finalizer: children of multiprocessing end without atexit."""
     multiprocessing.util.Finalize(None, _weakly(target.flush), exitpriority=10)
+
+
+def _start_afresh(target: ProcessAware | None) -> None:
+    if target is not None:
+        target.after_fork()
+        _flush_at_end_of_worker(target)
+
+
+def _flush_at_end_of_worker(target: ProcessAware) -> None:
+    """Use Celery's signal, if it is imported: its prefork workers end by ``os._exit``."""
+    celery = sys.modules.get("celery.signals")
+    if celery is not None:
+        flush = _weakly(target.flush)
+        celery.worker_process_shutdown.connect(
+            lambda **_: flush(), weak=False, dispatch_uid=("analytics_admin", id(target))
+        )
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ from analytics_admin.breakers.state import (
     Transition,
 )
 from analytics_admin.breakers.state_machine import display_state, due_transition, new_record
-from analytics_admin.breakers.stores.base import MAX_NAMES, Move
+from analytics_admin.breakers.stores.base import MAX_NAMES, BreakerStore, Move
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores.client import explain_error
 from analytics_admin.testing.clock import SimulatedClock, shared_clock
@@ -252,6 +252,15 @@ class SimulatedEngine(Engine):
             self.due_at = permit.clock() + max(0.0, pause)
         finally:
             self._is_reporting = False
+
+    def _tell(self, store: BreakerStore, *, reads_anew: bool = False) -> float:
+        """A simulated process is not listed: operations do not wait for it."""
+        return math.inf
+
+    def _note_reading(
+        self, store: BreakerStore, sequence: int, states: Sequence[LocalState]
+    ) -> None:
+        """Nobody is told."""
 
     def _announce_own(self, event: StateChange | StoreChange) -> None:
         if self._is_alone and isinstance(event, StateChange):

@@ -168,7 +168,7 @@ def test_a_server_without_memory_still_answers() -> None:
 
 @pytest.fixture
 def presence() -> Presence:
-    return Presence(lambda: ["a {}", "b {}"])
+    return Presence(lambda: "abc")
 
 
 def test_a_process_tells_at_first_then_in_time_and_what_is_new_at_once(
@@ -189,7 +189,7 @@ def test_a_process_keeps_its_identity_and_a_forked_child_has_its_own(
         presence.write(store, 0.0, acknowledged, hears=True)
     ((mine,),) = store.processes()[2:]
     assert (mine.acknowledged, mine.hears) == (2, True)
-    assert mine.policies == hash_policies(["b {}", "a {}"]) != hash_policies(["a {}"])
+    assert mine.policies == "abc"
     presence.after_fork()
     presence.write(store, 0.0, 2, hears=True)
     assert len(known(store)) == 2
@@ -213,3 +213,8 @@ def test_a_process_withdraws_once_and_only_what_it_has_told(
     for _ in range(2):
         presence.withdraw(Watched())  # type: ignore[arg-type]
     assert (len(withdrawn), known(store)) == (1, [])
+
+
+def test_the_hash_of_policies_knows_no_order_and_every_difference() -> None:
+    assert hash_policies(["a {}", "b {}"]) == hash_policies(["b {}", "a {}"])
+    assert len({hash_policies(it) for it in ([], ["a"], ["a", "b"], ["ab"], ["a", ""])}) == 5

@@ -34,6 +34,7 @@ UNREADABLE = "damaged"
 MAX_RECORD_BYTES = 1024
 MAX_HOLD_BYTES = 8192
 MAX_PROCESS_BYTES = 2048
+MAX_SEQUENCE_DIGITS = 18
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
 MAX_HOLD_CHARS = 1000
@@ -268,6 +269,12 @@ def _count(value: Any) -> int:
     return number
 
 
+def _number_of_change(value: str) -> int:
+    if not value.isdecimal() or len(value) > MAX_SEQUENCE_DIGITS:
+        raise ValueError(value)
+    return int(value)
+
+
 def _text(value: Any) -> str:
     """Return a text that can be encoded again."""
     if not isinstance(value, str):
@@ -398,7 +405,7 @@ def _decode_process(pair: tuple[bytes, bytes]) -> Process:
         policies=_text(policies),
         since=_moment(since),
         seen_at=_moment(seen_at),
-        acknowledged=_count(acknowledged),
+        acknowledged=_number_of_change(acknowledged),
         hears=hears == "1",
     )
 
