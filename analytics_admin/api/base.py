@@ -179,6 +179,8 @@ def operation_response(result: OperationResult) -> Response:
     if result.results is not None:
         body["results"] = result.results
     headers = {"X-Operation-Id": str(result.operation_id)} if result.operation_id else {}
+    if result.acknowledged is not None:
+        headers["X-Acknowledged"] = result.acknowledged.figures
     return Response(body, headers=headers)
 
 

@@ -24,7 +24,7 @@ from analytics_admin.api.serializers import (
     StrictSerializer,
 )
 from analytics_admin.models import Operation
-from analytics_admin.services.breakers import operations, queries
+from analytics_admin.services.breakers import operations, processes, queries
 from analytics_admin.services.errors import StoreUnavailable
 from analytics_admin.services.json import to_json
 
@@ -85,6 +85,17 @@ class BreakerProbeView(OperatorView):
     def post(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
         return operation_response(operations.allow_probe(name=name, **arguments))
+
+
+class ProcessListView(ReadView):
+    """The processes that use circuit breakers."""
+
+    def get(self, request: Request) -> Response:
+        self.read_query(request, NoQuery)
+        found = processes.list_processes()
+        current = sum(process.is_current for process in found)
+        rows = [to_json(process) for process in found]
+        return Response({"count": len(rows), "current": current, "results": rows})
 
 
 def _read_arguments(

@@ -25,6 +25,7 @@ urlpatterns = [
         name="circuit-breaker",
     ),
     path("analytics/circuit-breakers/<str:name>/", include(breaker_operations)),
+    path("analytics/processes", breakers.ProcessListView.as_view(), name="processes"),
     path("analytics/operations", audit.OperationListView.as_view(), name="operations"),
     path(
         "analytics/operations/<uuid:operation_id>", audit.OperationView.as_view(), name="operation"

@@ -41,7 +41,7 @@ NO_EXPECTED_GENERATIONS: Mapping[str, str] = {}
 FORGOTTEN = "forgotten"
 """``to_state`` of a breaker that is forgotten."""
 MAX_NAMES_RECORDED = 100
-MOVES_AT_ONCE = 200
+MOVES_AT_ONCE = 500
 """Breakers that are moved in one round trip; if the store is lost later, these are known to be."""
 
 # Translators: states and controls as programs name them, within a sentence.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from analytics_admin.breakers import runtime
+from analytics_admin.breakers.presence import Process
 from analytics_admin.breakers.runtime import MAX_READ_AT_ONCE, declared_names
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import display_state
@@ -27,14 +28,24 @@ class BreakerList:
     states: Mapping[str, int]
     reading: Reading
     """The reading from which the breakers were taken."""
+    sequence: int
+    processes: Sequence[Process]
+    """Those that are present at the store's ``sequence``, where they were requested."""
 
 
 def find_breakers(
-    *, state: str | None, search: str, sort: str, bounds: slice, activity: bool = False
+    *,
+    state: str | None,
+    search: str,
+    sort: str,
+    bounds: slice,
+    activity: bool = False,
+    processes: bool = False,
 ) -> BreakerList:
     """Return the breakers in ``state`` whose names contain ``search``: those within ``bounds``.
 
-    With ``activity`` the reading holds the activity of each.
+    With ``activity`` the reading holds the activity of each, with ``processes`` the list has the
+    processes that use breakers.
 
     Raises:
         StoreUnavailable
@@ -46,6 +57,7 @@ def find_breakers(
         keep_for=runtime.keep_for(),
         activity_of=first if activity else None,
         all_up_to=MAX_READ_AT_ONCE,
+        with_processes=processes,
     )
     names, reading = survey.names | set(declared), survey.reading
     states = _states_not_closed(names, survey.non_closed, reading)
@@ -69,6 +81,8 @@ def find_breakers(
         breakers=[build_status(name, reading.snapshots[name], reading.now) for name in listed],
         states=counts,
         reading=reading,
+        sequence=survey.reading.sequence,
+        processes=survey.processes,
     )
 
 

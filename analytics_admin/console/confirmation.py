@@ -19,6 +19,7 @@ from analytics_admin import permissions
 from analytics_admin.console.base import DomainAdmin, disabled_reason
 from analytics_admin.console.equivalents import command_equivalents, curl_equivalents
 from analytics_admin.console.forms import ConfirmForm, drop_errors_of_unseen_fields
+from analytics_admin.console.obedience import operation_tag
 from analytics_admin.i18n import localized, translate_stored
 from analytics_admin.models import Operation
 from analytics_admin.services import runner
@@ -154,9 +155,9 @@ class ConfirmedOperation:
             result = self.perform(form.cleaned_data, dry_run=False)
         except BreakerChanged as error:
             return self.answer_changed(error)
-        # By this tag the next page links to the operation's own.
-        link = f"aa-operation-{result.operation_id}"
-        messages.success(self.request, localized(result.message), extra_tags=link)
+        # By this tag the next page says how many obey, and links to the operation's own.
+        tag = operation_tag(result)
+        messages.success(self.request, localized(result.message), extra_tags=tag)
         self._log_to_admin(result)
         return HttpResponseRedirect(self.done_url)
 

@@ -14,11 +14,13 @@ from django.db import DatabaseError
 
 from analytics_admin.services.audit import Actor, describe_database_error
 from analytics_admin.services.errors import OperationFailed, OperatorError, StoreUnavailable
+from analytics_admin.services.obedience import Obedience
 from analytics_admin.services.runner import OperationResult
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_OPEN = 3
+EXIT_NOT_ALL = 4
 EXIT_INTERRUPTED = 130
 
 USAGE_CODES = {"invalid", "reason_required", "unknown_breaker", "unknown_operation"}
@@ -99,6 +101,8 @@ class OperationCommand(OperatorCommand):
             self.write_json(_result_body(result))
         else:
             self.write(self._format(result))
+        if options.get("require_all") and (obedience := result.acknowledged) is not None:
+            _require_all(obedience)
 
     def _ask(self, options: dict[str, Any]) -> None:
         """Show the preview and return if the operator confirms."""
@@ -125,6 +129,15 @@ class OperationCommand(OperatorCommand):
     def _format(self, result: OperationResult) -> str:
         more = self.preview_lines(result.preview) if result.preview is not None else []
         return "\n".join(map(printable, [*_lines(result), *more]))
+
+
+def add_require_all(parser: ArgumentParser) -> None:
+    """Add ``--require-all``, which fails if a process does not say in time that it obeys."""
+    parser.add_argument(
+        "--require-all",
+        action="store_true",
+        help="exit with 4 if the change is made, but not all processes obey it after a second",
+    )
 
 
 def add_if_generation(parser: ArgumentParser) -> None:
@@ -199,12 +212,20 @@ def _exit_code(error: OperatorError) -> int:
     return EXIT_USAGE if error.code in USAGE_CODES else EXIT_FAILED
 
 
+def _require_all(obedience: Obedience) -> None:
+    if not obedience.is_complete:
+        raise CommandError(
+            f"Done, but not by all: {printable(obedience.message)}", returncode=EXIT_NOT_ALL
+        )
+
+
 def _result_body(result: OperationResult) -> dict[str, Any]:
     body = {
         "message": result.message,
         "operation_id": result.operation_id,
         "preview": result.preview,
         "results": result.results,
+        "acknowledged": result.acknowledged and result.acknowledged.to_record(),
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -215,4 +236,5 @@ def _lines(result: OperationResult) -> list[str]:
     lines = [f"  {row['name']}: {row['from']} -> {row['to']}" for row in rows[:MAX_LINES]]
     if len(rows) > MAX_LINES:
         lines.append(f"  ... and {len(rows) - MAX_LINES} more (--json lists all)")
-    return [result.message, *lines]
+    obedience = [] if result.acknowledged is None else [result.acknowledged.message]
+    return [result.message, *lines, *obedience]

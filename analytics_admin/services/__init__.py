@@ -14,6 +14,7 @@ from analytics_admin.services.breakers.operations import (
     set_breaker_control,
     set_breaker_controls,
 )
+from analytics_admin.services.breakers.processes import ProcessStatus, list_processes
 from analytics_admin.services.breakers.queries import describe_breaker, list_breakers, page_breakers
 from analytics_admin.services.errors import (
     DuplicateOperation,
@@ -25,6 +26,7 @@ from analytics_admin.services.errors import (
     UnknownBreakers,
 )
 from analytics_admin.services.json import to_json
+from analytics_admin.services.obedience import MissingProcess, Obedience
 from analytics_admin.services.runner import OperationResult
 from analytics_admin.services.search_cache.operations import (
     clear_search_cache,
@@ -36,12 +38,15 @@ from analytics_admin.services.search_cache.queries import describe_search_cache
 __all__ = [
     "Actor",
     "DuplicateOperation",
+    "MissingProcess",
+    "Obedience",
     "OperationDenied",
     "OperationFailed",
     "OperationFilter",
     "OperationRejected",
     "OperationResult",
     "OperatorError",
+    "ProcessStatus",
     "StoreUnavailable",
     "UnknownBreakers",
     "allow_probe",
@@ -51,6 +56,7 @@ __all__ = [
     "describe_search_cache",
     "forget_breaker",
     "list_breakers",
+    "list_processes",
     "page_breakers",
     "page_operations",
     "reset_circuit_breakers",

@@ -114,6 +114,21 @@ def audited(
     _close(operation, Status.DONE, began)
 
 
+def add_to_outcome(operation: Operation, **fields: Any) -> None:
+    """Keep what became known after the row was closed; a database error is logged, not raised."""
+    operation.outcome = {**operation.outcome, **fields}
+    try:
+        with transaction.atomic(using=router.db_for_write(Operation)):
+            operation.save(update_fields=["outcome"])
+    except DatabaseError as failure:
+        logger.warning(
+            "operation %s: its row does not say %s: %s",
+            operation.pk,
+            ", ".join(fields),
+            describe_database_error(failure),
+        )
+
+
 def record_denied(
     kind: str, *, actor: Actor, reason: str = "", targets: Mapping[str, Any] | None = None
 ) -> Operation:

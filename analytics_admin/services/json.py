@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from analytics_admin.models import Operation, with_zone
+from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
@@ -15,7 +16,7 @@ SEARCH_CACHE_DIGITS = 4
 
 
 def to_json(
-    answer: BreakerStatus | BreakerDetail | SearchCacheStatus | Operation,
+    answer: BreakerStatus | BreakerDetail | ProcessStatus | SearchCacheStatus | Operation,
 ) -> dict[str, Any]:
     """Return the answer as JSON has it: numbers, null for the unknown, ISO 8601 times in UTC."""
     if isinstance(answer, Operation):

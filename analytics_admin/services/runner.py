@@ -29,6 +29,7 @@ from analytics_admin.services.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
+from analytics_admin.services.obedience import Obedience
 
 logger = logging.getLogger("analytics_admin.services")
 
@@ -54,7 +55,8 @@ class OperationResult:
 
     Only a dry run has a ``preview``, and no ``operation_id``. Only operations on chosen breakers
     have ``results``, one for each. ``generations``, by name, come from a dry run on breakers: pass
-    them as ``expected_generation`` to change only what the dry run has shown.
+    them as ``expected_generation`` to change only what the dry run has shown. ``acknowledged`` says
+    how many processes obey a change of breakers.
     """
 
     message: str
@@ -62,6 +64,7 @@ class OperationResult:
     preview: Mapping[str, Any] | None = None
     results: Sequence[Mapping[str, Any]] | None = None
     generations: Mapping[str, str] | None = None
+    acknowledged: Obedience | None = None
 
 
 class Command(ABC, Generic[Outcome]):
@@ -100,6 +103,13 @@ class Command(ABC, Generic[Outcome]):
 
     def results(self, outcome: Outcome) -> Sequence[Mapping[str, Any]] | None:
         """Return the result of each target, where the operation has several."""
+        return None
+
+    def await_obedience(self, outcome: Outcome) -> Obedience | None:
+        """Wait a moment until all processes obey; None for an operation that asks for none.
+
+        It is done and on record by then, whatever goes wrong here.
+        """
         return None
 
     def announce(self, operation: Operation) -> None:
@@ -143,8 +153,14 @@ def perform(
             operation.outcome = command.record(outcome)
             operation.message = command.message(outcome)
     command.announce(operation)
+    acknowledged = _await_obedience(command, outcome)
+    if acknowledged is not None:
+        audit.add_to_outcome(operation, acknowledged=acknowledged.to_record())
     return OperationResult(
-        message=operation.message, operation_id=operation.pk, results=command.results(outcome)
+        message=operation.message,
+        operation_id=operation.pk,
+        results=command.results(outcome),
+        acknowledged=acknowledged,
     )
 
 
@@ -278,6 +294,17 @@ def _execute(command: Command[Outcome], operation: Operation) -> Outcome:
     except OperatorError as error:
         operation.outcome = dict(error.partial_outcome)
         raise
+
+
+def _await_obedience(command: Command[Outcome], outcome: Outcome) -> Obedience | None:
+    try:
+        return command.await_obedience(outcome)
+    # It is done and on record: whatever breaks here must not make it look failed.
+    except Exception as error:
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s: who obeys is unknown: %s\n%s", command.kind, type(error).__name__, places)
+        reason = Message(_("unexpected error (%(error)s)"), error=type(error).__name__)
+        return Obedience(processes=None, obeyed=None, error=reason)
 
 
 def _failed(attempt: _Attempt, reason: str, code: str) -> OperationFailed:

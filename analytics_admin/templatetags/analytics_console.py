@@ -2,7 +2,7 @@
 
 from django import template
 
-from analytics_admin.console import labels, times
+from analytics_admin.console import labels, obedience, times
 from analytics_admin.i18n import localized, translate_stored
 
 register = template.Library()
@@ -12,5 +12,6 @@ register.filter(times.clock)
 register.filter(times.age)
 register.filter(times.countdown)
 register.filter(labels.count)
+register.filter(obedience.read_tag)
 register.filter(localized)
 register.filter(translate_stored)

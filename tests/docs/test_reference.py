@@ -27,6 +27,7 @@ from analytics_admin.console.audit.followup import FOLLOW_UP_LABELS
 from analytics_admin.models import Operation
 from analytics_admin.permissions import VIEW_CONSOLE, permission_of
 from analytics_admin.services import Actor, errors, to_json
+from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.types import BreakerActivity, BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheCounts, SearchCacheStatus
 from tests.docs.pages import ROOT, code_blocks, first_names, names, read, rows, sections
@@ -384,6 +385,11 @@ def test_every_figure_of_a_breaker_is_there_and_none_is_invented() -> None:
     activity |= {name for name, it in vars(BreakerActivity).items() if isinstance(it, property)}
     found = {item.name for item in (*fields(BreakerStatus), *fields(BreakerDetail))}
     assert set(told) == found | activity
+
+
+def test_every_figure_of_a_process_is_there_and_none_is_invented() -> None:
+    told = {name for row in rows(sections(FIGURES)["Process"], "figure") for name in names(row[0])}
+    assert told == {item.name for item in fields(ProcessStatus)}
 
 
 def test_every_figure_of_the_search_cache_is_there_and_none_is_invented() -> None:

@@ -329,3 +329,32 @@ def test_a_saturated_hub_keeps_no_report_back_and_receivers_run_in_it(tmp_path):
         "told the store meanwhile: True",
         "signals: [] [('open', True)]",
     ]
+
+
+CELERY = """
+from billiard.pool import Pool
+from celery.concurrency.prefork import process_destructor
+from analytics_admin import services
+from analytics_admin.breakers import runtime
+
+def fail():
+    breaker = circuit_breaker("celery", failure_threshold=9)
+    assert breaker.state == "closed"
+    for _ in range(3):
+        breaker.acquire().fail()
+    while not any(process.pid == os.getpid() for process in services.list_processes()):
+        time.sleep(0.01)
+    return os.getpid()
+
+pool = Pool(1, on_process_exit=process_destructor)
+worker = pool.apply(fail)
+assert [process.pid for process in services.list_processes()] == [worker]
+pool.close()
+pool.join()
+counts = runtime.operator_store().load_many(["celery"]).snapshots["celery"].counts
+print(len(services.list_processes()), counts.failures)
+"""
+
+
+def test_a_worker_of_celery_leaves_and_tells_what_it_counted_when_it_ends(tmp_path):
+    assert run(tmp_path, CELERY, SHARED).split("\n")[0] == "0 3"

@@ -164,7 +164,7 @@ def test_the_watch_of_a_large_fleet_keeps_to_the_screen(monkeypatch):
 def test_a_hold_from_the_shell_is_done_and_on_record(breaker):
     code, out, err = run(*SET, "--for", "15m", "--reason", "deploy")
     message = "Circuit breaker shell.open set to disabled\n  shell.open: open -> disabled\n"
-    assert (code, out, err) == (0, message, "")
+    assert (code, out, err) == (0, f"{message}no process uses circuit breakers\n", "")
     assert state_now(breaker) == "disabled"
     row = Operation.objects.get()
     assert (row.kind, row.channel, row.actor) == (

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 OPERATIONS = ["clear_search_cache", "reset_circuit_breakers"]
 CLEARED = "Search cache cleared\n"
 RESET_ALL = "All circuit breakers reset successfully\n"
+NOBODY_THERE = "no process uses circuit breakers\n"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,8 @@ def test_clear_prints_the_message_alone_and_records_the_shell_user(search):
 
 
 def test_reset_without_names_is_all_of_them(tripped):
-    assert run("reset_circuit_breakers", "--no-input") == (0, RESET_ALL, "")
+    said = f"{RESET_ALL}{NOBODY_THERE}"
+    assert run("reset_circuit_breakers", "--no-input") == (0, said, "")
     assert {states()[name] for name in tripped} == {"closed"}
     assert Operation.objects.get().targets == {"names": "all", "only_open": False}
 
@@ -57,7 +59,7 @@ def test_reset_without_names_is_all_of_them(tripped):
 def test_reset_of_a_name_leaves_the_others_and_says_what_moved():
     code, out, err = run("reset_circuit_breakers", "shell.one", "shell.one", "--no-input")
     message = "1 circuit breaker reset successfully\n  shell.one: open -> closed\n"
-    assert (code, out, err) == (0, message, "")
+    assert (code, out, err) == (0, f"{message}{NOBODY_THERE}", "")
     assert (states()["shell.one"], states()["shell.two"]) == ("closed", "open")
 
 
@@ -110,11 +112,13 @@ def test_json_is_one_object_with_message_and_operation(operation):
     code, out, err = run(operation, "--json", "--no-input")
     answer = json.loads(out)
     assert (code, err) == (0, "")
+    nobody = {"acknowledged": {"processes": 0, "obeyed": 0, "missing": []}}
     assert answer == {
         "message": {"clear_search_cache": CLEARED, "reset_circuit_breakers": RESET_ALL}[
             operation
         ].strip(),
         "operation_id": str(Operation.objects.get().pk),
+        **(nobody if operation == "reset_circuit_breakers" else {}),
     }
 
 

@@ -31,7 +31,13 @@ def test_a_hold_is_done_and_on_record():
     row = Operation.objects.get(pk=result.operation_id)
     assert (row.kind, row.status, row.reason) == ("control_circuit_breakers", "done", "deploy")
     assert row.targets == {"names": ["held"], "control": "disabled", "for_seconds": 900.0}
-    assert row.outcome == {"count": 1, "moved": 1, "results": result.results}
+    nobody = {"processes": 0, "obeyed": 0, "missing": []}
+    assert row.outcome == {
+        "count": 1,
+        "moved": 1,
+        "results": result.results,
+        "acknowledged": nobody,
+    }
     assert (build_status("held").held_by, build_status("held").hold_reason) == ("root", "deploy")
 
 

@@ -106,6 +106,8 @@ class Survey:
     names: frozenset[str]
     non_closed: dict[str, str]
     reading: Reading
+    processes: Sequence[Process] = ()
+    """Those that are present, where they were requested; ``reading`` has the sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,7 @@ class BreakerStore(PresenceStore, Protocol):
         keep_for: float | None,
         activity_of: Sequence[str] | None = None,
         all_up_to: int = 0,
+        with_processes: bool = False,
     ) -> Survey:
         """Return the names in use or held, and the breakers of ``names``, without windows.
 

@@ -104,6 +104,7 @@ class MemoryStore:
         keep_for: float | None,
         activity_of: Sequence[str] | None = None,
         all_up_to: int = 0,
+        with_processes: bool = False,
     ) -> Survey:
         with self._lock:
             now = self._clock()
@@ -118,6 +119,7 @@ class MemoryStore:
                     name: display_state(self._records[name], now) for name in self._not_closed()
                 },
                 reading=self._read(names, active, now),
+                processes=self._present(now) if with_processes else (),
             )
 
     def not_closed(self) -> set[str]:

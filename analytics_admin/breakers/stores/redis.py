@@ -82,6 +82,8 @@ class _Listed:
     now: float
     in_use: frozenset[str]
     non_closed: Mapping[str, str]
+    sequence: int
+    processes: Sequence[Process]
 
 
 @dataclass(slots=True)
@@ -187,13 +189,17 @@ class RedisStore:
         keep_for: float | None,
         activity_of: Sequence[str] | None = None,
         all_up_to: int = 0,
+        with_processes: bool = False,
     ) -> Survey:
         active, asked = activity_of or (), _unique(activity_of or (), names)
         # The names are not known before the answer. Mostly they are those of the last one.
         few = self._few if all_up_to else ()
         guess = _unique(asked, few)
         listed, reading = self._list(
-            guess, keep_for, active=len(guess if few and activity_of is not None else active)
+            guess,
+            keep_for,
+            active=len(guess if few and activity_of is not None else active),
+            with_processes=with_processes,
         )
         if len(listed.in_use) <= all_up_to:
             self._few = tuple(listed.in_use)
@@ -213,7 +219,9 @@ class RedisStore:
                 now=reading.now,
                 snapshots={name: reading.snapshots[name] for name in asked},
                 activity={name: reading.activity[name] for name in active},
+                sequence=listed.sequence,
             ),
+            processes=listed.processes,
         )
 
     @translate_errors
@@ -262,8 +270,7 @@ class RedisStore:
 
     @translate_errors
     def processes(self) -> tuple[float, int, list[Process]]:
-        keys = [self._processes, self._sequence]
-        now, sequence, rows = self._run(scripts.PROCESSES, keys, [])
+        ((now, sequence, rows),) = self._pipe([self._listing_processes()])
         return float(now), int(sequence), records.decode_processes(rows, float(now))
 
     @translate_errors
@@ -435,7 +442,12 @@ class RedisStore:
                 yield name, float(now), row
 
     def _list(
-        self, names: Sequence[str], keep_for: float | None, *, active: int
+        self,
+        names: Sequence[str],
+        keep_for: float | None,
+        *,
+        active: int,
+        with_processes: bool,
     ) -> tuple[_Listed, Reading]:
         """List all names and read some breakers, in one round trip."""
         (seconds, micros), index, not_closed, *answers = self._pipe(
@@ -444,10 +456,12 @@ class RedisStore:
                 ("ZRANGE", self._index, 0, -1, "WITHSCORES"),
                 ("HGETALL", self._non_closed),
                 *self._loading(names, active),
+                *([self._listing_processes()] if with_processes else []),
             ],
             purposes={1: _INDEX_DAMAGED, 2: _NON_CLOSED_DAMAGED},
         )
         now = seconds + micros / 1e6
+        _, sequence, present = answers.pop() if with_processes else (now, 0, ())
         entries = {name: records.decode_entry(entry, now) for name, entry in not_closed.items()}
         oldest = float("-inf") if keep_for is None else now - keep_for
         held = {name for name, (_state, is_held) in entries.items() if is_held}
@@ -462,9 +476,14 @@ class RedisStore:
             now=now,
             in_use=frozenset(shown[name] for name in in_use),
             non_closed={shown[name]: state for name, (state, _is_held) in entries.items()},
+            sequence=int(sequence),
+            processes=records.decode_processes(present, now),
         )
         reading = _decode_reading(names, answers)
         return listed, replace(reading, now=max(now, reading.now))
+
+    def _listing_processes(self) -> Sequence[Any]:
+        return _command(scripts.PROCESSES, [self._processes, self._sequence], [])
 
     def _run(self, script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Any:
         return self._pipe([_command(script, keys, arguments)])[0]

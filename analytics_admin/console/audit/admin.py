@@ -35,6 +35,7 @@ from analytics_admin.console.base import (
     common_context,
 )
 from analytics_admin.console.labels import status_badge
+from analytics_admin.console.obedience import describe_obedience
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
 from analytics_admin.services.audit_log import SEARCHED_FIELDS, search_operations
@@ -122,12 +123,14 @@ class OperationAdmin(DomainAdmin):
         rows: QuerySet[Any] = self.get_queryset(request)
         operation: Operation = get_object_or_404(rows, pk=operation_id)
         follow_up = describe_follow_up(operation)
+        obedience = describe_obedience(operation)
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),
             **describe_operation(operation),
             **follow_up,
-            "etag_source": (as_etag_source(operation), follow_up["etag_source"]),
+            **obedience,
+            "etag_source": (as_etag_source(operation), follow_up["etag_source"], obedience),
         }
         return self.render_live(request, "admin/analytics_admin/operation.html", context)
 

@@ -17,6 +17,7 @@ from analytics_admin.console.breakers.rows import (
     summarize_recent,
 )
 from analytics_admin.console.labels import count, state_badge
+from analytics_admin.console.obedience import format_current
 from analytics_admin.services.breakers import queries
 from analytics_admin.services.breakers.queries import BREAKER_STATES, MAX_BREAKERS_PER_PAGE
 from analytics_admin.services.breakers.types import BreakerPage
@@ -65,12 +66,15 @@ def describe_list(request: HttpRequest, url_of: Callable[[str], str]) -> dict[st
     paged = Paginator(range(page.count), MAX_BREAKERS_PER_PAGE).page(page.page)
     recent = {name: summarize_recent(activity) for name, activity in page.activity.items()}
     query = _encode(filters)
+    processes = format_current(page.processes) if page.processes else ""
     return {
+        "processes": processes,
         "etag_source": (
             filters,
             page.page,
             page.count,
             page.states,
+            processes,
             rows_etag_source(page, recent),
         ),
         "filter_form": ListForm(initial={**filters, "sort": filters["sort"] or DEFAULT_SORT}),
@@ -130,6 +134,7 @@ def _find_page(filters: Mapping[str, str], number: int) -> BreakerPage:
         "search": filters["search"],
         "sort": filters["sort"] or DEFAULT_SORT,
         "activity": True,
+        "processes": True,
     }
     page = queries.page_breakers(**arguments, page=number)
     if number <= page.pages:

@@ -3,7 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from analytics_admin.management.base import OperationCommand, add_if_generation, operator
+from analytics_admin.management.base import (
+    OperationCommand,
+    add_if_generation,
+    add_require_all,
+    operator,
+)
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.runner import OperationResult
 
@@ -16,6 +21,7 @@ class Command(OperationCommand):
         super().add_arguments(parser)
         parser.add_argument("name", metavar="NAME")
         add_if_generation(parser)
+        add_require_all(parser)
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.allow_probe(

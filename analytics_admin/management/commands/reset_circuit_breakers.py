@@ -9,6 +9,7 @@ from analytics_admin.management.base import (
     EXIT_USAGE,
     OperationCommand,
     add_if_generation,
+    add_require_all,
     operator,
 )
 from analytics_admin.services.breakers import operations
@@ -24,6 +25,7 @@ class Command(OperationCommand):
         parser.add_argument("names", nargs="*", metavar="NAME", help="only these breakers")
         parser.add_argument("--only-open", action="store_true", help="skip closed breakers")
         add_if_generation(parser)
+        add_require_all(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["if_generation"] is not None and len(set(options["names"])) != 1:

@@ -5,7 +5,12 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from analytics_admin.management.base import OperationCommand, add_if_generation, operator
+from analytics_admin.management.base import (
+    OperationCommand,
+    add_if_generation,
+    add_require_all,
+    operator,
+)
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.breakers.operations import CONTROLS
 from analytics_admin.services.runner import OperationResult
@@ -31,6 +36,7 @@ class Command(OperationCommand):
             help="how long the hold lasts: 90s, 15m, 2h, 1d or ever (default 1h)",
         )
         add_if_generation(parser)
+        add_require_all(parser)
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         return operations.set_breaker_control(

@@ -20,7 +20,9 @@ from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor
+from analytics_admin.services.breakers.processes import await_obedience
 from analytics_admin.services.errors import OperationRejected
+from analytics_admin.services.obedience import Obedience
 from analytics_admin.services.runner import Command, OperationResult, perform
 
 CONTROLS = tuple(choice.value for choice in Control)
@@ -51,6 +53,9 @@ class _BreakerCommand(Command[list[BreakerChange]]):
 
     def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
         return _rows(outcome)
+
+    def await_obedience(self, outcome: list[BreakerChange]) -> Obedience | None:
+        return await_obedience(max((change.sequence for change in outcome), default=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +211,10 @@ class ForgetBreaker(_BreakerCommand):
 
     def message(self, outcome: list[BreakerChange]) -> str:
         return Message(_("Circuit breaker %(name)s forgotten"), name=self.name)
+
+    def await_obedience(self, outcome: list[BreakerChange]) -> Obedience | None:
+        """No call goes by a breaker that nobody uses."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
 from analytics_admin.services.audit import is_storable
+from analytics_admin.services.breakers.processes import count_obedient
 from analytics_admin.services.breakers.types import (
     BreakerDetail,
     BreakerPage,
@@ -72,10 +73,12 @@ def page_breakers(
     page: int = 1,
     page_size: int = MAX_BREAKERS_PER_PAGE,
     activity: bool = False,
+    processes: bool = False,
 ) -> BreakerPage:
     """Return a page of list_breakers; a page beyond the last is empty.
 
-    With ``activity`` it has the recent activity of the page's breakers.
+    With ``activity`` it has the recent activity of the page's breakers, with ``processes`` how many
+    processes are up to date.
 
     Raises:
         TypeError, ValueError: also for ``page`` below 1 and ``page_size`` outside 1 to 100.
@@ -86,10 +89,18 @@ def page_breakers(
         raise TypeError("page and page_size have to be whole numbers")
     if page < 1 or not 1 <= page_size <= MAX_BREAKERS_PER_PAGE:
         raise ValueError(f"pages count from 1 and have 1 to {MAX_BREAKERS_PER_PAGE} breakers")
-    if not isinstance(activity, bool):
-        raise TypeError(f"activity has to be a bool, not {activity!r}")
+    for option, value in {"activity": activity, "processes": processes}.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{option} has to be a bool, not {value!r}")
     bounds = slice((page - 1) * page_size, page * page_size)
-    matches = find_breakers(state=state, search=search, sort=sort, bounds=bounds, activity=activity)
+    matches = find_breakers(
+        state=state,
+        search=search,
+        sort=sort,
+        bounds=bounds,
+        activity=activity,
+        processes=processes,
+    )
     names = [status.name for status in matches.breakers]
     pages = max(1, -(-matches.count // page_size))
     return BreakerPage(
@@ -100,6 +111,9 @@ def page_breakers(
         states=matches.states,
         at=as_time(matches.reading.now),
         activity=as_activities(matches.reading, names) if activity else {},
+        processes=count_obedient(matches.processes, matches.sequence, matches.reading.now)
+        if processes
+        else None,
     )
 
 

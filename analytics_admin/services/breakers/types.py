@@ -18,6 +18,7 @@ from analytics_admin.breakers.history import (
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import WOULD_OPEN
 from analytics_admin.breakers.stores.base import Reading
+from analytics_admin.services.obedience import Obedience
 
 BreakerStatus = status.BreakerStatus
 
@@ -38,6 +39,8 @@ class BreakerPage:
     """When the store was read, by its clock; ``retry_after`` counts from then."""
     activity: "Mapping[str, BreakerActivity]"
     """By name, if requested; else empty."""
+    processes: Obedience | None
+    """How many processes are up to date, if requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

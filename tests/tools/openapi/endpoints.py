@@ -1,11 +1,12 @@
 """Descriptions of the endpoints that their code does not contain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from analytics_admin.api import audit, auth, breakers, search_cache, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
-from tests.tools.openapi.errors import LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
+from tests.tools.openapi.errors import ACKNOWLEDGED, LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
 from tests.tools.openapi.responses import Schema, ref
 
 SEARCH_CACHE, BREAKERS = "Search cache", "Circuit breakers"
@@ -53,16 +54,23 @@ def reading(**fields: Any) -> Endpoint:
     return Endpoint(**{"errors": READ_ERRORS} | fields)
 
 
-def operation(*further: str, **fields: Any) -> Endpoint:
+def operation(*further: str, headers: Sequence[str] = (), **fields: Any) -> Endpoint:
     """Describe an operation; ``further`` adds errors to those of all operations."""
-    return Endpoint(errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id",), **fields)
+    return Endpoint(
+        errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id", *headers), **fields
+    )
 
 
-def breaker_operation(*further: str, **fields: Any) -> Endpoint:
-    """Describe an operation on the breaker in the path."""
-    errors = ("NoSuchBreaker", "BreakerChanged", *further)
-    response = one_of("Moved", "BreakerPlan")
-    return operation(*errors, tag=BREAKERS, response=response, conditional=True, **fields)
+def breaker_operation(*further: str, awaits: bool = True, **fields: Any) -> Endpoint:
+    """Describe an operation on the breaker in the path; ``awaits``: until all processes obey."""
+    return operation(
+        *("NoSuchBreaker", "BreakerChanged", *further),
+        headers=[ACKNOWLEDGED] if awaits else [],
+        tag=BREAKERS,
+        response=one_of("Moved", "BreakerPlan"),
+        conditional=True,
+        **fields,
+    )
 
 
 ENDPOINTS: dict[tuple[type, str], Endpoint] = {
@@ -109,6 +117,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
     ),
     (breakers.ResetCircuitBreakersView, "POST"): operation(
         "NoSuchBreaker",
+        headers=[ACKNOWLEDGED],
         name="reset_circuit_breakers",
         tag=BREAKERS,
         summary="Reset all circuit breakers, or some",
@@ -138,6 +147,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
     ),
     (breakers.BreakerView, "DELETE"): breaker_operation(
         "BreakerInUse",
+        awaits=False,
         name="forget_breaker",
         summary="Forget a mistyped or retired circuit breaker",
         body=serializers.OperationBody,
@@ -176,6 +186,13 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         name="allow_probe",
         summary="Let a probe through an open circuit breaker now",
         body=serializers.OperationBody,
+    ),
+    (breakers.ProcessListView, "GET"): reading(
+        name="list_processes",
+        tag=BREAKERS,
+        summary="List the processes that use circuit breakers",
+        response=ref("ProcessList"),
+        errors=(*READ_ERRORS, "Unknown"),
     ),
     (audit.OperationListView, "GET"): reading(
         name="page_operations",

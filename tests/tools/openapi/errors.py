@@ -6,10 +6,15 @@ from typing import Any
 from tests.tools.openapi.responses import TEXT, ref
 
 OPERATION_ID = "X-Operation-Id"
+ACKNOWLEDGED = "X-Acknowledged"
 HEADERS = {
     OPERATION_ID: {
         "description": "The operation's id in the audit trail; absent if none was recorded.",
         "schema": {"type": "string", "format": "uuid"},
+    },
+    ACKNOWLEDGED: {
+        "description": "How many processes obey the change, of how many; absent from a dry run.",
+        "schema": {"type": "string", "pattern": "^([0-9]+/[0-9]+|unknown)$"},
     },
     "ETag": {"description": "The breaker's current entity tag.", "required": True, "schema": TEXT},
     "Retry-After": {

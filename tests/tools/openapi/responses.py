@@ -23,6 +23,7 @@ from analytics_admin.services.audit_log import (
     OPERATION_STATUSES,
 )
 from analytics_admin.services.breakers.operations import CONTROLS
+from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.queries import BREAKER_STATES
 from analytics_admin.services.breakers.types import BreakerDetail
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
@@ -79,13 +80,17 @@ class Components:
 
     def __init__(self) -> None:
         self.schemas: dict[str, Schema] = {}
-        for cls in (BreakerStatus, BreakerDetail, SearchCacheStatus):
+        for cls in (BreakerStatus, BreakerDetail, ProcessStatus, SearchCacheStatus):
             self.of(cls)
         self.schemas["BreakerDetail"] = self._flat_detail()
         self.schemas |= {
             "Operation": operation(),
             "OperationPage": page_of("Operation"),
             "BreakerPage": page_of("BreakerStatus", states=states()),
+            "ProcessList": record(
+                {"count": NUMBER, "current": NUMBER, "results": listed(ref("ProcessStatus"))},
+                "The processes that use circuit breakers; current is how many of them are.",
+            ),
             "ClearedInPart": message_like("^Search cache cleared (softly: |for )"),
             "Undone": exactly("Soft clear undone"),
             "Moved": results(),

@@ -1,0 +1,119 @@
+"""Whether the fleet obeys an operation: how many of its processes have read what it changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analytics_admin.i18n import Message, ngettext_lazy
+from analytics_admin.i18n import gettext_noop as _
+
+MAX_MISSING_RECORDED = 20
+MAX_MISSING_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingProcess:
+    """A process that did not say in time that it obeys."""
+
+    host: str
+    pid: int
+    last_heard: float
+    """Seconds from when it was last heard of until the operation stopped waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obedience:
+    """How many of the processes that use breakers obey an operation.
+
+    Both are None, and ``error`` says why, where the store was lost after the operation.
+    """
+
+    processes: int | None
+    obeyed: int | None
+    missing: Sequence[MissingProcess] = ()
+    """Those that are missing, at most 20."""
+    error: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all processes obey, as far as is known."""
+        return self.processes is not None and self.processes == self.obeyed
+
+    @property
+    def figures(self) -> str:
+        """The figures as a header has them: ``6/8``, or ``unknown``."""
+        return "unknown" if self.processes is None else f"{self.obeyed}/{self.processes}"
+
+    @property
+    def totals(self) -> Message:
+        """The figures as a sentence without its full stop."""
+        if self.processes is None:
+            return Message(_("whether processes obey is unknown: %(reason)s"), reason=self.error)
+        if not self.processes:
+            return Message(_("no process uses circuit breakers"))
+        template = ngettext_lazy(
+            "obeyed by %(obeyed)d of %(processes)d process",
+            "obeyed by %(obeyed)d of %(processes)d processes",
+            "processes",
+        )
+        return Message(template, obeyed=self.obeyed, processes=self.processes)
+
+    @property
+    def message(self) -> Message:
+        """The totals, and the first of those that are missing."""
+        text = self.totals
+        if self.processes is None:
+            return text
+        for process in self.missing[:MAX_MISSING_NAMED]:
+            text = Message(
+                _("%(text)s; %(host)s/%(pid)s last heard %(seconds)s s ago"),
+                text=text,
+                host=process.host,
+                pid=process.pid,
+                seconds=round(process.last_heard),
+            )
+        unnamed = self.processes - (self.obeyed or 0) - MAX_MISSING_NAMED
+        return (
+            Message(_("%(text)s; %(number)s more"), text=text, number=unnamed)
+            if unnamed > 0
+            else text
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as the operation's row keeps it."""
+        record: dict[str, Any] = {
+            "processes": self.processes,
+            "obeyed": self.obeyed,
+            "missing": [
+                {
+                    "host": process.host,
+                    "pid": process.pid,
+                    "last_heard": round(process.last_heard, 1),
+                }
+                for process in self.missing
+            ],
+        }
+        return record | ({"error": self.error} if self.error else {})
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Obedience | None":
+        """Return what a row keeps; None if it keeps nothing that can be read."""
+        if not isinstance(record, dict):
+            return None
+        processes, obeyed = record.get("processes"), record.get("obeyed")
+        numbers = [number for number in (processes, obeyed) if type(number) is int and number >= 0]
+        if len(numbers) < 2:
+            error = record.get("error")
+            return cls(processes=None, obeyed=None, error=error if isinstance(error, str) else "")
+        missing = record.get("missing")
+        return cls(
+            processes=numbers[0],
+            obeyed=numbers[1],
+            missing=[
+                MissingProcess(host=host, pid=pid, last_heard=seconds)
+                for row in (missing if isinstance(missing, list) else [])
+                if isinstance(row, dict)
+                for host, pid, seconds in [(row.get("host"), row.get("pid"), row.get("last_heard"))]
+                if isinstance(host, str) and type(pid) is int and isinstance(seconds, int | float)
+            ],
+        )
