@@ -606,6 +606,8 @@ class Engine:
                 request.give(True)
             elif request.wish is not Wish.TELL:
                 request.give(True)
+                if request.state is not None and request.state.look is request.answer:
+                    request.state.look = None  # half of what an unused breaker would take
         for callers in waiting.values():
             self._grant(store, cast("LocalState", callers[0].state), callers)
 

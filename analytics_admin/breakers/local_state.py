@@ -145,6 +145,7 @@ class LocalState:
         "_rejects_to",
         "_run",
         "_run_began",
+        "_run_kept",
         "_run_limit",
         "_shared_generation",
         "_sums",
@@ -206,11 +207,12 @@ class LocalState:
         self.newest_success = NEVER
         self.counter = _new_counter("", 0)
         self._old_counters: list[SuccessCounter] = []
-        self._outcomes: deque[Outcome] = deque()
+        # Lists, since an empty deque takes 700 bytes, as much as all the rest.
+        self._outcomes: list[Outcome] = []
         self._sums: dict[str, _Sums] = {}
         self._in_flight = NO_COUNTS
         self._failed_at = NEVER
-        self._run: deque[float] = deque()
+        self._run: list[float] = []
         self._run_began = NEVER
         self._is_ordered = False
         self._told_success = NEVER
@@ -230,7 +232,8 @@ class LocalState:
             policy.record_exceptions == (Exception,) and not policy.ignore_exceptions
         )
         self._run_limit = policy.failure_threshold or math.inf
-        self._run = deque(self._run, maxlen=min(policy.failure_threshold or 1, MAX_FAILURE_TIMES))
+        self._run_kept = min(policy.failure_threshold or 1, MAX_FAILURE_TIMES)
+        self._run = self._run[-self._run_kept :]
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
@@ -354,7 +357,7 @@ class LocalState:
         if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
             # A success in another process ends this one's run, too.
             while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
-                self._run.popleft()
+                del self._run[0]
 
     def take_spare(self, at: float) -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""
@@ -421,6 +424,8 @@ class LocalState:
                     # Calls that were all in flight together met one fault, not so many.
                     self._is_ordered = True
                 run.append(ended)
+                if len(run) > self._run_kept:
+                    del run[0]
                 self._failed_at = ended
                 is_long = len(run) >= self._run_limit
         elif ends_run:
@@ -535,8 +540,12 @@ class LocalState:
         known = {self.snapshot.generation if self.snapshot is not None else ""}
         if self.ahead is not None:
             known.add(self.ahead.new.generation)
-        for _ in range(len(self._outcomes)):
-            outcome = self._outcomes.popleft()
+        outcomes = self._outcomes
+        for _ in range(len(outcomes)):
+            try:
+                outcome = outcomes.pop(0)
+            except IndexError:  # a signal's handler has folded them in the middle of this
+                return
             generation = outcome.generation or self.counter.generation
             if generation not in known:
                 continue

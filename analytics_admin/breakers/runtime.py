@@ -49,6 +49,7 @@ _options: dict[str, Mapping[str, Any]] = {}
 _policies: dict[str, BreakerPolicy] = {}
 _policies_hash: dict[tuple[int, int], str] = {}
 MAX_POLICIES_HASHED = 1000
+_DEFAULT_POLICY = BreakerPolicy()
 MAX_POLICIES_KEPT = 20_000  # twice MAX_NAMES, since users enter names
 
 
@@ -228,7 +229,9 @@ def effective_policy(name: str) -> BreakerPolicy:
     if (policy := _policies.get(name)) is not None:
         return policy
     declared = _options.get(name)
-    policy = BreakerPolicy.from_options(merged_options(name))
+    policy = BreakerPolicy.from_options(options := merged_options(name))
+    if not options:
+        policy = _DEFAULT_POLICY  # one for all takes less memory
     if len(_policies) >= MAX_POLICIES_KEPT:
         _policies.clear()
     _policies[name] = policy
