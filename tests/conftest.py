@@ -39,11 +39,14 @@ _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the tests among the cores, but not those of a few files.
 
-    There is one process more, to work while another waits for a server or for time to pass.
+    There is one process more, to work while another waits for a server or for time to pass; but
+    not beside fleets, whose processes have to start within seconds.
     """
-    if config.option.keyword or not all(Path(argument).is_dir() for argument in config.args):
+    folders = [Path(argument) for argument in config.args]
+    if config.option.keyword or not all(folder.is_dir() for folder in folders):
         return 0
-    return min(4, len(os.sched_getaffinity(0))) + 1
+    has_fleets = any("fleet" in folder.parts for folder in folders)
+    return min(4, len(os.sched_getaffinity(0))) + (0 if has_fleets else 1)
 
 
 @pytest.hookimpl(optionalhook=True)
