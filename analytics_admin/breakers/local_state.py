@@ -145,6 +145,7 @@ class LocalState:
         "_rejects_to",
         "_run",
         "_run_began",
+        "_run_dropped",
         "_run_kept",
         "_run_limit",
         "_shared_generation",
@@ -234,6 +235,8 @@ class LocalState:
         self._run_limit = policy.failure_threshold or math.inf
         self._run_kept = min(policy.failure_threshold or 1, MAX_FAILURE_TIMES)
         self._run = self._run[-self._run_kept :]
+        # Each drop moves the rest; a run too long to be judged here may drop many at once.
+        self._run_dropped = 1 if self._run_limit <= MAX_FAILURE_TIMES else MAX_FAILURE_TIMES // 10
         self.policy_reported_at = NEVER
         if policy.slow_call_rate_threshold is not None:
             self.slow_after = policy.slow_call_duration_threshold
@@ -425,7 +428,7 @@ class LocalState:
                     self._is_ordered = True
                 run.append(ended)
                 if len(run) > self._run_kept:
-                    del run[0]
+                    del run[: self._run_dropped]
                 self._failed_at = ended
                 is_long = len(run) >= self._run_limit
         elif ends_run:
