@@ -88,11 +88,10 @@ def test_the_shared_state_counts_when_the_store_is_back(fault):
     seen = account_of(fault)
     assert seen.came_back
     was_reset = fault.emptied or seen.act == "done"
-    is_closed = fault.is_loss or was_reset  # what a process opened alone counts no more
-    assert seen.states_after == (
-        "closed" if is_closed else "open",
-        "closed" if was_reset else "open",
-    )
+    is_closed = fault.is_loss or was_reset  # what a process opened alone binds no other one
+    after = "closed" if was_reset else "open"
+    assert seen.shared_after == ("closed" if is_closed else "open", after)
+    assert seen.states_after == ("open" if fault.is_loss else seen.shared_after[0], after)
 
 
 def test_a_store_that_answers_but_takes_no_writes_is_not_back(scene):

@@ -193,6 +193,7 @@ class Account:
     states: tuple[str, str] = ("", "")
     came_back: bool = True
     states_after: tuple[str, str] = ("", "")
+    shared_after: tuple[str, str] = ("", "")
 
 
 def suffer(fault: Fault) -> Account:
@@ -222,4 +223,8 @@ def suffer(fault: Fault) -> Account:
             seen.came_back = ask(outage.comes_back)
         ask(outage.hear)
         seen.states_after = ask(outage.state, "search"), ask(outage.state, "tripped")
+        seen.shared_after = (
+            ask(outage.shared_state, "search"),
+            ask(outage.shared_state, "tripped"),
+        )
     return seen

@@ -89,6 +89,14 @@ def is_lost(name: str) -> bool:
     return breakers[name].engine.reporter.stand_in is not None
 
 
+def shared_state(name: str) -> str:
+    """Return the state in the store, whatever this process has opened alone."""
+    from analytics_admin.breakers.runtime import operator_store
+
+    snapshot = operator_store().load_many([name]).snapshots[name]
+    return "closed" if snapshot is None else snapshot.state.value
+
+
 def state(name: str) -> str:
     return breakers[name].state
 
