@@ -104,7 +104,7 @@ class Presence:
             store_now, sequence = store.present(told)
             self._process = told if told.since else replace(told, since=store_now)
             self._written = acknowledged, hears
-            self.due_at = now + PRESENT_SECONDS * random.uniform(0.8, 1.0)
+            self.due_at = now + PRESENT_SECONDS * random.uniform(0.95, 1.1)
             return sequence
 
     def forget(self) -> None:
