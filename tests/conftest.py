@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -124,6 +125,17 @@ def pytest_sessionfinish() -> None:
     shutil.rmtree(STORE_FOLDER, ignore_errors=True)
 
 
+_tell, _tells = Engine._tell, False
+
+
+def _tell_if_asked(engine: Engine, store: Any, **options: Any) -> float:
+    """Only tell of this process in tests of that: a thread would write into the others."""
+    return _tell(engine, store, **options) if _tells else float("inf")
+
+
+Engine._tell = _tell_if_asked  # type: ignore[method-assign]
+
+
 @pytest.fixture(autouse=True)
 def _clean_store() -> None:
     """Every test begins with an empty store."""
@@ -151,8 +163,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
     if "fleet" not in request.path.parts and not _is_hurried(request.node):
         request.getfixturevalue("reported_before_going_on")
-    if "fleet" not in request.path.parts and not request.node.get_closest_marker("present"):
-        monkeypatch.setattr(Engine, "_tell", lambda engine, store, **_: float("inf"))
+    if "fleet" in request.path.parts or request.node.get_closest_marker("present"):
+        monkeypatch.setattr(sys.modules[__name__], "_tells", True)
     # The same holds for who would hear of them.
     if "fleet" not in request.path.parts and not request.node.get_closest_marker("hearing"):
         monkeypatch.setattr(listener.Listener, "start", lambda listener, new_channel: None)

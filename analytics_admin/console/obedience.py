@@ -49,7 +49,7 @@ def read_tag(tags: str) -> dict[str, Any] | None:
     return {"id": UUID(operation_id), "obedience": sentence}
 
 
-def describe_obedience(operation: Operation) -> dict[str, Any]:
+def describe_obedience(operation: Operation, *, is_store_away: bool) -> dict[str, Any]:
     """Return who obeyed the operation, and who does now if that is worth another look."""
     is_awaited = operation.kind in AWAITING_KINDS and operation.status == Operation.Status.DONE
     then = Obedience.from_record(operation.outcome_fields.get("acknowledged"))
@@ -57,7 +57,8 @@ def describe_obedience(operation: Operation) -> dict[str, Any]:
         return {}
     lines = [] if then is None else [_as_sentence(then.message.localized())]
     is_young = timezone.now() - with_zone(operation.started_at) < FOLLOWED_FOR
-    if is_young and (then is None or not then.is_complete):
+    is_open = "count" in operation.outcome_fields if then is None else not then.is_complete
+    if is_young and is_open and not is_store_away:
         with suppress(StoreUnavailable):
             lines.append(gettext("Now: %(text)s.") % {"text": format_current(count_current())})
     return {"obedience": " ".join(lines)}

@@ -123,7 +123,8 @@ class OperationAdmin(DomainAdmin):
         rows: QuerySet[Any] = self.get_queryset(request)
         operation: Operation = get_object_or_404(rows, pk=operation_id)
         follow_up = describe_follow_up(operation)
-        obedience = describe_obedience(operation)
+        is_store_away = follow_up.pop("is_store_away", False)
+        obedience = describe_obedience(operation, is_store_away=is_store_away)
         context = {
             "title": operation.get_kind_display(),
             "preserved_filters": self.get_preserved_filters(request),

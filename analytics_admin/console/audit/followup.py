@@ -124,7 +124,11 @@ def describe_follow_up(operation: Operation) -> dict[str, Any]:
         report = followup.follow_up_breakers(operation)
     except StoreUnavailable as error:
         verdict = gettext("Unknown: %(reason)s") % {"reason": localized(error.reason)}
-        return {"follow_up": {"verdict": verdict, "tone": "quiet"}, "etag_source": error.reason}
+        return {
+            "follow_up": {"verdict": verdict, "tone": "quiet"},
+            "etag_source": error.reason,
+            "is_store_away": True,
+        }
     return {"follow_up": report and describe_report(report), "etag_source": report}
 
 
