@@ -540,7 +540,9 @@ class LocalState:
 
     def _fold(self) -> None:
         """Add the outcomes to the sums of their generations, without those that are over."""
+        # Until a reading is adopted, the counter is that of the calls from before it.
         known = {self.snapshot.generation if self.snapshot is not None else ""}
+        known.add(self.counter.generation)
         if self.ahead is not None:
             known.add(self.ahead.new.generation)
         outcomes = self._outcomes

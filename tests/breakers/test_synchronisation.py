@@ -8,7 +8,8 @@ from django.test import override_settings
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, runtime
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.state import Counts
+from analytics_admin.breakers.local_state import LocalState, Outcome
+from analytics_admin.breakers.state import Counts, Snapshot
 from analytics_admin.breakers.stores.base import Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import another, snapshot_of
@@ -146,3 +147,11 @@ def counted(store: RedisStore) -> int:
     snapshot = store.load_many(["gathers"]).snapshots["gathers"]
     assert snapshot is not None
     return snapshot.counts.failures
+
+
+def test_calls_that_fail_before_their_breaker_is_read_count():
+    state = LocalState("early", BreakerPolicy())
+    state.count(Outcome("", 1.0, 2.0, failed=True))
+    state.read(Snapshot(generation="first:1"), 100.0, 3.0)
+    state.count(Outcome("first:1", 4.0, 5.0, failed=True))
+    assert state.report().results.failures == 2
