@@ -24,7 +24,7 @@ from analytics_admin.breakers.stores.base import (
     StoreUnavailable,
 )
 from analytics_admin.breakers.stores.memory import MemoryStore
-from analytics_admin.breakers.sync import NO_SNAPSHOT, SETTLE_SECONDS, StoreSync, is_shared
+from analytics_admin.breakers.sync import ANSWER_SECONDS, NO_SNAPSHOT, StoreSync, is_shared
 from analytics_admin.conf import app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
@@ -70,6 +70,7 @@ class Engine:
         self._urgent: dict[str, LocalState] = {}
         self._alone: dict[str, LocalState] = {}
         self._runs_due: dict[str, float] = {}
+        self._answers_due: dict[str, float] = {}
         self._announce = announce
         self._lock = allocate_rlock()
         self._all_synchronised_at = NEVER
@@ -477,7 +478,8 @@ class Engine:
         listens_in = self._listen(store)
         self._return_spares(store)
         now = time.monotonic()
-        due_in = [listens_in, *(at - now for at in self._runs_due.values())]
+        waiting = (*self._runs_due.values(), *self._answers_due.values())
+        due_in = [listens_in, *(at - now for at in waiting)]
         if self._followed or self._spares:
             due_in.append(self._all_synchronised_at + self.interval - now)
         if urgent:
@@ -545,11 +547,14 @@ class Engine:
                 self._not_closed = store.not_closed()
 
     def _note_question(self, push: Push) -> None:
-        """Have successes reported that this process has not reported yet: not all at once."""
+        """Have successes reported that the store does not have yet: soon, but not all at once.
+
+        Those of the next moment count too: they end a run of calls that failed together.
+        """
         for name in push.snapshots:
-            state = self._states.get(name)
-            if state is not None and state.newest_success > state.reported_at:
-                self._runs_due[name] = time.monotonic() + random.uniform(0, SETTLE_SECONDS / 2)
+            if name in self._followed:
+                wait = ANSWER_SECONDS * random.uniform(0.5, 0.8)
+                self._answers_due[name] = time.monotonic() + wait
 
     def _lose_track(self) -> None:
         """Have every breaker read: those in use now, the others at their next calls."""
@@ -580,6 +585,12 @@ class Engine:
             if at <= time.monotonic():
                 del self._runs_due[name]
                 states[name] = self._states[name]
+        for name, at in list(self._answers_due.items()):
+            if at <= time.monotonic():
+                del self._answers_due[name]
+                state = self._states[name]
+                if state.newest_success > state.reported_at:
+                    states[name] = state
         if any(request.wish is Wish.FLUSH for request in requests):
             states |= {state.name: state for state in self._recent()}
         if everything:
@@ -664,7 +675,14 @@ class Engine:
 
     def _forget_what_is_due(self) -> None:
         self._not_closed = None
-        for due in (self._followed, self._urgent, self._runs_due, self._stale, self._spares):
+        for due in (
+            self._followed,
+            self._urgent,
+            self._stale,
+            self._runs_due,
+            self._answers_due,
+            self._spares,
+        ):
             due.clear()
 
     def _recent(self) -> list[LocalState]:

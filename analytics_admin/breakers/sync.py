@@ -53,6 +53,8 @@ REFUSED_LOG_SECONDS = 60.0
 """Interval at which the log says so again, for each breaker."""
 NO_SNAPSHOT = Snapshot(generation="")
 """The snapshot before the first reading: calls pass, and count from closed."""
+ANSWER_SECONDS = 0.08
+"""Time in which all processes answer a question for their successes."""
 SETTLE_SECONDS = 0.05
 """Time that a report takes on its way, beyond the interval at which processes report successes."""
 MAX_ATTEMPTS = 20
@@ -203,7 +205,7 @@ class StoreSync:
         """Note when all processes will have answered; an answer takes as long as this exchange."""
         for state in states:
             if _run_reached_at(state) is None:  # until now
-                state.settles_at = time.monotonic() + max(SETTLE_SECONDS, 2 * took)
+                state.settles_at = time.monotonic() + max(ANSWER_SECONDS, 2 * took)
 
     def _register(
         self,
