@@ -94,6 +94,7 @@ analytics/circuit-breakers/<str:name>           DELETE        -       x       - 
 analytics/circuit-breakers/<str:name>/reset     POST          -       x       -       A        x    x     x     A      x        x       A        x        A
 analytics/circuit-breakers/<str:name>/control   PUT           -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>/probe     POST          -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/processes                             GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 analytics/operations                            GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 analytics/operations/<uuid:operation_id>        GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 docs                                            GET,HEAD      A       A       A       A        A    A     A     A      A        A       A        A        A

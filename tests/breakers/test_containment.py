@@ -123,13 +123,14 @@ def test_a_rejection_stays_one_when_the_engine_cannot_say_more(site, monkeypatch
 def test_the_error_is_logged_with_the_breakers_name_once_a_minute(site, monkeypatch, caplog):
     now = 1000.0
     monkeypatch.setattr(containment.time, "monotonic", lambda: now)
-    breaker = broken(site, monkeypatch, ["admit"])
+    breaker = broken(site, monkeypatch, ["record"])
     other = site.process("other")
     for later, lines in ((0, 2), (59, 2), (61, 4)):
         now = 1000.0 + later
         for _ in range(3):
-            breaker.call(int)
-            other.call(int)
+            for each in (breaker, other):
+                with pytest.raises(BackendError):
+                    each.call(fail_so(BackendError))
         assert len(caplog.records) == lines
     assert caplog.records[0].levelno == logging.ERROR
     assert NAME in caplog.records[0].getMessage()

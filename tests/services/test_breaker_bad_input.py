@@ -97,6 +97,7 @@ SERVICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "page": NUMBER,
             "page_size": {**NUMBER, ValueError: (0, -1, 101, 10**30)},
             "activity": FLAG,
+            "processes": FLAG,
         },
     ),
     "describe_breaker": ({}, {"name": NAMED}),
