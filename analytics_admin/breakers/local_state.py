@@ -134,6 +134,7 @@ class LocalState:
     """
 
     __slots__ = (
+        "_adopted",
         "_failed_at",
         "_in_flight",
         "_is_ordered",
@@ -213,6 +214,8 @@ class LocalState:
         self._sums: dict[str, _Sums] = {}
         self._in_flight = NO_COUNTS
         self._failed_at = NEVER
+        self._adopted = ""
+        """The generation in which calls count that passed before the first reading."""
         self._run: list[float] = []
         self._run_began = NEVER
         self._is_ordered = False
@@ -404,7 +407,7 @@ class LocalState:
     def count_success(self, generation: str, at: float) -> None:
         """Count a quick success that ended at monotonic ``at``, unless its generation is over."""
         with self._lock:
-            if (generation or self.counter.generation) != self.counter.generation:
+            if (generation or self._adopted) != self.counter.generation:
                 return
             self._begin_counter(int(self.store_time(at)))
             next(self.counter)
@@ -418,7 +421,7 @@ class LocalState:
         is_long = False
         generation, began, ended, failed, _slow, ends_run, _note = outcome
         if failed:
-            if generation == self.counter.generation or not generation:
+            if (generation or self._adopted) == self.counter.generation:
                 run = self._run
                 if self.newest_success > self._failed_at or not run:
                     run.clear()
@@ -551,7 +554,7 @@ class LocalState:
                 outcome = outcomes.pop(0)
             except IndexError:  # a signal's handler has folded them in the middle of this
                 return
-            generation = outcome.generation or self.counter.generation
+            generation = outcome.generation or self._adopted
             if generation not in known:
                 continue
             if (sums := self._sums.get(generation)) is None:
@@ -592,7 +595,10 @@ class LocalState:
                 self._sums[generation] = sums
             for counter in (*self._old_counters, self.counter):
                 counter.generation = generation
+            self._adopted = generation
             return
+        if not generation:
+            self._adopted = ""
         self._run.clear()
         kept = {generation}
         if self.snapshot is not None:

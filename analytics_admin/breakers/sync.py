@@ -105,6 +105,7 @@ class StoreSync:
         holds = {state.name: self._recent_hold(state) for state in states}
         due = {state.name for state in states if self._policy_is_due(state)}
         read_before = {state.name: state.read_at for state in states}
+        unknown = [state for state in states if state.snapshot is None]
         asked_at = time.monotonic()
         for state in states:
             state.reported_at = asked_at
@@ -134,8 +135,8 @@ class StoreSync:
         if not self._is_current(store):
             return sequence
         self._register(store, missing, holds)
-        if early := [it for it, _ in missing if it.snapshot is not None and it.has_counted]:
-            self.synchronise(store, early)  # calls did not wait for the record
+        if early := [it for it in unknown if it.snapshot is not None and it.has_counted]:
+            self.synchronise(store, early)  # calls did not wait for the first reading
         self._make_due_transitions(store, states)
         self._confirm_changes(store)
         return sequence

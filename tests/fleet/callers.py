@@ -164,7 +164,7 @@ def held_until(name: str) -> float:
     """Return the store time at which the breaker's hold ends, or has ended by now."""
     held = operator_store().load_many([name]).snapshots[name]
     if held is None or held.hold is None or held.hold.until is None:
-        return moves(name)[-1].at
+        return next(move.at for move in moves(name) if move.cause == "hold_over")
     return held.hold.until
 
 
