@@ -189,9 +189,9 @@ class LocalState:
         """Its opening by this process alone, kept for one wait after the store has come back."""
         self._shared_generation = ""
         self.reported_at = NEVER
+        """What was counted before this is reported (monotonic seconds)."""
         self.has_succeeded = False
         """Whether this process has begun to report the breaker's successes."""
-        """What was counted before this is reported (monotonic seconds)."""
         self.read_at = NEVER
         self._read_now = NEVER
         self.offset = 0.0

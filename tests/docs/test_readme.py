@@ -56,7 +56,9 @@ def test_it_names_the_versions_that_the_package_asks_for() -> None:
 @pytest.mark.django_db
 def test_its_operations_run(capsys: pytest.CaptureFixture[str]) -> None:
     circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
-    lines = re.findall(r"^python manage.py (.+)$", part("Three interfaces"), re.MULTILINE)
+    lines = re.findall(
+        r"^\.venv/bin/python manage\.py (.+)$", part("Three interfaces"), re.MULTILINE
+    )
     assert len(lines) == 2
     for line in lines:
         call_command(*shlex.split(line))

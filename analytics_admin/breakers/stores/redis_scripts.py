@@ -8,7 +8,8 @@ this layout.
 lost alone:
 
     record  generation, state, entered_at, wait, attempts, permits granted, consecutive failures,
-            last_failure_at, calls, failures, slow calls, control or "-"
+            last_failure_at, calls, failures, slow calls, control or "-", times: microseconds since
+            entered_at of the newest success that ended a run, then of the run's last failures
     hold    JSON: until (null: for ever), actor, reason
     and the fields of each window, see ``windows.lua``
 

@@ -4,7 +4,7 @@ local second = tonumber(time[1])
 local now = string.format('%d.%06d', time[1], time[2])
 
 -- generation, state, entered_at, wait, attempts, permits, run, last_failure_at, calls, failures,
--- slow, control, times of the run. `records.py` has the same pattern: both must find the same records
+-- slow, control, times. `records.py` has the same pattern: both must find the same records
 -- damaged. The times are microseconds since entered_at: of the newest success that ended a run, then
 -- of the last failures of the run, oldest first.
 local RECORD = '^([!-~]+) ([!-~]+) ([!-~]+) ([!-~]+) (%d+) (%d+) (%d+) (%d+%.?%d*) (%d+) (%d+) (%d+) '
