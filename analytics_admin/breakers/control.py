@@ -145,6 +145,7 @@ def reset(
     names: Sequence[str] | None,
     *,
     only_open: bool,
+    actor: str = "",
     expected: Mapping[str, str] = NO_EXPECTED_GENERATIONS,
     seen: Collection[str] | None = None,
 ) -> list[BreakerChange]:
@@ -177,7 +178,7 @@ def reset(
             if not waiting:
                 unused = {name: _reset_change(name, None, now) for name in snapshots}
                 return list((unused | reached).values())
-            for move, outcome in _make(_resets(waiting), _is_reset):
+            for move, outcome in _make(_resets(waiting, actor), _is_reset):
                 if outcome.won or outcome.snapshot is None:  # or it is forgotten
                     change = _reset_change(move.name, move.expected, now)
                     reached[move.name] = replace(change, sequence=outcome.sequence)
@@ -322,13 +323,14 @@ def _reset_change(name: str, snapshot: Snapshot | None, now: float) -> BreakerCh
     return _change(name, snapshot, now, to_state=State.CLOSED.value)
 
 
-def _resets(waiting: Mapping[str, Snapshot]) -> list[Move]:
+def _resets(waiting: Mapping[str, Snapshot], actor: str) -> list[Move]:
     return [
         Move(
             name=name,
             expected=snapshot,
             new=state_machine.reset(snapshot),
             cause="" if label(snapshot) == State.CLOSED else RESET,
+            actor=actor,
         )
         for name, snapshot in waiting.items()
     ]

@@ -1,7 +1,7 @@
 """Which processes use breakers, and up to which move of the fleet's breakers each has read.
 
-Every move of a breaker has a number, the store's *sequence*. A process acknowledges the newest one
-that it has read: from then on its calls obey it.
+Every move that all processes have to hear of has a number, the store's *sequence*. A process
+acknowledges the newest one that it has read: from then on its calls obey it.
 """
 
 import hashlib

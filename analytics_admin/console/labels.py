@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.utils.formats import number_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -128,6 +128,11 @@ def count(number: int) -> str:
     if 0 <= number < 1000:  # no locale groups what is less, and many are
         return str(number)
     return str(number_format(number, force_grouping=True))
+
+
+def breakable(name: str) -> SafeString:
+    """Return a dotted name that may break after each dot."""
+    return format_html_join(mark_safe(".<wbr>"), "{}", ([part] for part in name.split(".")))
 
 
 def tenths(number: float) -> str:

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -124,7 +125,8 @@ class OperationCommand(OperatorCommand):
             result = self.run_operation(options, dry_run=True)
         except OperationFailed as error:
             return f"No preview: {error.reason}"
-        return self._format(result)
+        plan = str(result.message).removeprefix("Dry run: ")
+        return self._format(replace(result, message=f"Preview: {plan}"))
 
     def _format(self, result: OperationResult) -> str:
         more = self.preview_lines(result.preview) if result.preview is not None else []

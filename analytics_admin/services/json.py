@@ -11,8 +11,8 @@ from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
-SEARCH_CACHE_DIGITS = 4
-"""Decimal places of the search cache's figures; those of breakers are exact."""
+DIGITS: Mapping[type, int] = {SearchCacheStatus: 4, ProcessStatus: 3}
+"""Decimal places of the figures; those of breakers are exact."""
 
 
 def to_json(
@@ -25,8 +25,7 @@ def to_json(
         detail = _fields(answer)
         del detail["at"]
         return {**detail.pop("status"), **detail}
-    is_search_cache = isinstance(answer, SearchCacheStatus)
-    return _fields(answer, digits=SEARCH_CACHE_DIGITS if is_search_cache else None)
+    return _fields(answer, digits=DIGITS.get(type(answer)))
 
 
 def format_time(at: datetime) -> str:

@@ -1,5 +1,6 @@
 """Forgetting a breaker from its page: asked for, confirmed, refused where it has to stay."""
 
+import html
 import re
 
 import pytest
@@ -42,10 +43,19 @@ def test_a_breaker_is_forgotten_through_the_confirm_page(operator, superuser):
     assert (row.user, row.reason, row.targets) == (superuser, "typo", {"names": ["typo:1"]})
 
 
+def disabled_forget_reason(operator):
+    """Return why the page's button is disabled."""
+    page = operator.get(PAGE).text
+    assert re.search(r"<button[^>]* disabled [^>]*>Forget this", page)
+    (reason,) = re.findall(r'id="aa-forget-disabled-reason" class="help">(.*?)</p>', page)
+    return html.unescape(reason)
+
+
 @pytest.mark.parametrize("confirmed", [{}, {"confirmed": "yes"}])
 def test_a_held_breaker_is_kept_and_the_page_says_why(operator, breaker, confirmed):
     set_breaker_control(name="typo:1", control="disabled", actor=SHELL)
     Operation.objects.all().delete()
+    assert disabled_forget_reason(operator) == "It is held: release it first."
     data = {**asked(operator.get(PAGE), FORGET), **confirmed}
     answer = operator.post(FORGET, data, follow=True)
     assert answer.redirect_chain == [(PAGE, 302)]
@@ -59,6 +69,7 @@ def test_a_held_breaker_is_kept_and_the_page_says_why(operator, breaker, confirm
 def test_a_breaker_that_the_settings_declare_is_kept(operator, settings):
     settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, "BREAKERS": {"typo:1": {}}}
     trip("typo:1")
+    assert disabled_forget_reason(operator) == "This site's code or settings declare it."
     answer = operator.post(FORGET, asked(operator.get(PAGE), FORGET), follow=True)
     assert "this site's code or settings declare it" in told(answer)[0][1]
     assert listed() == ["typo:1"]

@@ -118,6 +118,7 @@ def test_the_page_registers_nothing(operator):
     [
         ({"closed": 0}, "No circuit breaker is registered yet", "quiet"),
         ({"closed": 3, "open": 0}, "0 of 3 breakers open", "good"),
+        ({"closed": 0, "open": 1}, "1 of 1 breaker open", "bad"),
         ({"closed": 1, "half_open": 1}, "0 of 2 breakers open", "warn"),
         ({"closed": 1, "open": 1, "forced_open": 1}, "2 of 3 breakers open", "bad"),
         ({"closed": 9999, "open": 1}, "1 of 10,000 breakers open", "bad"),

@@ -341,7 +341,7 @@ def test_a_breaker_is_forgotten_when_its_operator_says_yes(copied, rows):
     tripped("shell.slip")
     with copied("forget_circuit_breaker", "shell.slip") as opened:
         opened.read_until("Type 'yes' to continue: ")
-        assert "circuit breaker shell.slip would be forgotten" in opened.shown
+        assert "Preview: circuit breaker shell.slip would be forgotten" in opened.shown
         assert "shell.slip: open -> forgotten" in opened.shown
         assert rows() == []
         opened.type("yes\n")

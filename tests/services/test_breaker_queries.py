@@ -56,6 +56,15 @@ def test_by_urgency_those_that_refuse_calls_come_first_and_the_closed_ones_last(
     assert (first.count, first.pages, names(first.breakers)) == (4, 4, ["r.held"])
 
 
+@pytest.mark.usefixtures("mixed")
+def test_the_transition_of_a_reset_names_who_made_it():
+    reset_circuit_breakers(names=["r.open"], actor=SHELL)
+    reset_circuit_breakers(actor=Actor.system("night", channel="command"))
+    page = page_breakers(search="r.", activity=True)
+    last = {name: page.activity[name].last_change.actor for name in ("r.held", "r.open")}
+    assert last == {"r.held": "night", "r.open": "root"}
+
+
 def test_a_page_of_the_list_tells_of_its_own_breakers_in_one_round_trip():
     for number in range(7):
         another(f"r.{number}").acquire().fail()

@@ -350,6 +350,7 @@ def test_processes_are_listed_alike_by_every_door(
     assert (answer["count"], answer["current"]) == (8, 7)
     for rows in (said["processes"], answer["results"]):
         ages = [row.pop("silent_for") for row in rows]
+        assert ages == [round(age, 3) for age in ages]
         assert ages == pytest.approx([0.0] * 7 + [12.0], abs=2)
     assert said["processes"] == answer["results"]
     assert answer["results"][7]["pid"] == 4717

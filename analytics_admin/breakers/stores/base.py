@@ -153,7 +153,7 @@ class Channel(Protocol):
         """Begin to hear; return the number of the last change before."""
 
     def request_proof(self) -> None:
-        """Ask for the number of the last change, which ``receive`` returns in its turn."""
+        """Ask for the number of the last change; ``receive`` returns it after all earlier ones."""
 
     def receive(self, timeout: float) -> Push | int | None:
         """Return what comes next, or None if nothing comes in that many seconds."""

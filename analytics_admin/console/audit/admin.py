@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
@@ -174,6 +175,8 @@ class OperationAdmin(DomainAdmin):
     @admin.display(description=_("reason"), ordering="reason")
     def reason_column(self, operation: Operation) -> str:
         """Show the beginning; the operation's page has all of it."""
+        if not operation.reason:
+            return format_html('<span class="aa-empty">{}</span>', "-")
         return Truncator(operation.reason).chars(MAX_REASON_SHOWN)
 
     @admin.display(description=_("duration"), ordering="duration_ms", empty_value="-")

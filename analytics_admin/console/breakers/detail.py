@@ -60,6 +60,7 @@ def describe_breaker(name: str) -> dict[str, Any]:
         "badge": state_badge(status.state),
         "next_probe": format_next_probe(status, detail.at),
         "no_probe_reason": explain_no_probe(status),
+        "no_forget_reason": explain_no_forget(status),
         "would_open": state_badge("would_open"),
         "opened": describe_opening(detail),
         "policy": policy_rows(queries.explain_policy(name, detail.policy)),
@@ -85,6 +86,13 @@ def explain_no_probe(status: BreakerStatus) -> str:
     if status.state == "half_open":
         return gettext("It is half open: probes already pass.")
     return "" if status.state == "open" else gettext("It is not open: calls pass.")
+
+
+def explain_no_forget(status: BreakerStatus) -> str:
+    """Return why the breaker cannot be forgotten now; "" if it can."""
+    if queries.is_declared(status.name):
+        return gettext("This site's code or settings declare it.")
+    return gettext("It is held: release it first.") if status.control != "automatic" else ""
 
 
 def describe_timeline(name: str, detail: BreakerDetail | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.core.paginator import Paginator
 from django.http import HttpRequest, QueryDict
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.breakers.rows import (
@@ -102,7 +102,8 @@ def verdict(states: Mapping[str, int]) -> str:
         return gettext("No circuit breaker is registered yet")
     refusing = sum(states.get(state, 0) for state in REJECTING_STATES)
     figures = {"open": count(refusing), "all": count(every)}
-    return gettext("%(open)s of %(all)s breakers open") % figures
+    text = ngettext("%(open)s of %(all)s breaker open", "%(open)s of %(all)s breakers open", every)
+    return text % figures
 
 
 def tone(states: Mapping[str, int]) -> str:

@@ -19,7 +19,9 @@ class Command(OperationCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", metavar="NAME")
+        parser.add_argument(
+            "name", metavar="NAME", help="the breaker; it must be open, and not held"
+        )
         add_if_generation(parser)
         add_require_all(parser)
 

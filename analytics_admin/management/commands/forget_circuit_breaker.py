@@ -14,7 +14,11 @@ class Command(OperationCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", metavar="NAME")
+        parser.add_argument(
+            "name",
+            metavar="NAME",
+            help="the breaker; it must not be held, and this site must not declare it",
+        )
         add_if_generation(parser)
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:

@@ -18,7 +18,7 @@ class Command(OperatorCommand):
     help = "Print an access token for the user on stdout, nothing else."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("username", metavar="USERNAME")
+        parser.add_argument("username", metavar="USERNAME", help="the user whose token it is")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = _active_user(options["username"])

@@ -24,7 +24,7 @@ class Command(OperationCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", metavar="NAME")
+        parser.add_argument("name", metavar="NAME", help="the breaker")
         parser.add_argument(
             "control", choices=CONTROLS, metavar="CONTROL", help=", ".join(CONTROLS)
         )

@@ -66,6 +66,7 @@ class ResetBreakers(_BreakerCommand):
     only_open: bool = False
     expected: Mapping[str, str]
     previewed: Collection[str] | None = None
+    actor: str
 
     @property
     def targets(self) -> Mapping[str, Any]:
@@ -90,7 +91,11 @@ class ResetBreakers(_BreakerCommand):
 
     def execute(self) -> list[BreakerChange]:
         return control.reset(
-            self.names, only_open=self.only_open, expected=self.expected, seen=self.previewed
+            self.names,
+            only_open=self.only_open,
+            actor=self.actor,
+            expected=self.expected,
+            seen=self.previewed,
         )
 
     def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
@@ -278,6 +283,7 @@ def reset_circuit_breakers(  # noqa: PLR0913  each by its name
         only_open=only_open,
         expected=_generations_by_name(names or (), expected_generation),
         previewed=previewed,
+        actor=actor.name,
     )
     return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 

@@ -137,6 +137,11 @@ def describe_breaker(name: str) -> BreakerDetail:
     )
 
 
+def is_declared(name: str) -> bool:
+    """Return whether this site's code or settings declare the breaker, as far as known here."""
+    return name in declared_names()
+
+
 def _detail(name: str, inspection: Inspection, in_use: Sequence[_Policy]) -> BreakerDetail:
     policy, history = in_use[0][0], inspection.history
     window = inspection.windows.get(policy.window, NO_COUNTS) if policy.window else NO_COUNTS

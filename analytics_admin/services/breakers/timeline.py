@@ -104,8 +104,8 @@ def _cause_of(
 ) -> Operation | None:
     """Return the operation that caused the transition, if one did.
 
-    Of several, prefer one whose row says that it moved the breaker, then the nearest in time: a
-    reset's transition names no actor.
+    Of several, prefer one whose row says that it moved the breaker, then the nearest in time: two
+    by one operator may have run at once.
     """
     return min(
         [operation for operation in operations if could_have_caused(operation, transition)],
