@@ -113,7 +113,7 @@ class _Texts(HTMLParser):
 def texts(page: str) -> list[str]:
     """Return the texts of a page, seen or read aloud or said by its scripts, without data."""
     parser = _Texts()
-    parser.feed(page)
+    parser.feed(page.replace("<wbr>", ""))  # where a word may break
     parser.close()
     return [" ".join(text.split()) for text in parser.found]
 
