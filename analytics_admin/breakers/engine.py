@@ -135,6 +135,7 @@ class Engine:
     def expire(self, name: str) -> None:
         """Read the breaker again at its next call."""
         if (state := self._states.get(name)) is not None:
+            self._have_next_call_wait(name)
             state.expire()
 
     def snapshot(self, state: LocalState) -> Snapshot:
@@ -523,14 +524,24 @@ class Engine:
             for name, snapshot in push.snapshots.items():
                 state = self._states.get(name)
                 self._note_whether_closed(name, snapshot)
-                if state is None or not state.is_followed:
+                if state is None:
                     continue
-                if snapshot is None or not state.hear(snapshot, push.now, time.monotonic()):
+                is_known = snapshot is not None and state.hear(snapshot, push.now, time.monotonic())
+                if not state.is_followed:
+                    state.close_gate()
+                    if not is_known:
+                        self._have_next_call_wait(name)
+                elif not is_known:
                     self._stale[name] = state
         if self._was_hearing is not self.listener.hears:
             self._was_hearing = self.listener.hears
             self._lose_track()
         return sequence
+
+    def _have_next_call_wait(self, name: str) -> None:
+        """Have the next call wait for its look: what is known here of the breaker is not true."""
+        if (not_closed := self._not_closed) is not None:
+            not_closed.add(name)
 
     def _note_whether_closed(self, name: str, snapshot: Snapshot | None) -> None:
         if self._not_closed is None:

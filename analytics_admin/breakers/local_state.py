@@ -623,7 +623,7 @@ class LocalState:
         """Set until when calls pass, or are rejected, unchecked: at most for about a second."""
         self.close_gate()
         snapshot, now = self.current, self.store_time(at)
-        if snapshot is None:
+        if snapshot is None or self.read_at == NEVER:
             return
         ends = math.inf
         if snapshot.hold is not None:

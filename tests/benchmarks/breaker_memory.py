@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from django.test import override_settings
 
-from analytics_admin.breakers import CircuitBreaker, circuit_breaker
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.history import MAX_TRANSITIONS
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
@@ -102,6 +102,7 @@ def _traced(act: Callable[[], None]) -> int:
     gc.collect()
     tracemalloc.start()
     act()
+    runtime.engine.settle(10)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

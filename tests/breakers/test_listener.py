@@ -138,6 +138,18 @@ def test_an_emptied_store_is_found_by_the_next_proof_and_gets_the_hold_again(mon
     assert knows(breaker, "forced_open")
 
 
+def test_what_is_heard_of_a_breaker_not_in_use_holds_at_its_next_call():
+    breaker = hearing()
+    hold("a")
+    wait_until(lambda: knows(breaker, "forced_open"))
+    breaker.engine.expire("a")
+    reset(["a"], only_open=False)
+    wait_until(lambda: breaker.engine._not_closed == set())
+    breaker.acquire().fail()
+    assert breaker.engine.settle(PATIENCE)
+    assert operator_store().load_many(["a"]).snapshots["a"].counts.failures == 1
+
+
 def test_a_closed_connection_is_replaced_and_what_was_missed_is_read(monkeypatch):
     monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 0.5)
     breaker = hearing()
