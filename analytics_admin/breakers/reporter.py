@@ -32,7 +32,7 @@ from analytics_admin.stores.threads import (
 
 logger = logging.getLogger("analytics_admin.breakers")
 
-SECOND_TRY_SECONDS = 0.1
+SECOND_TRY_SECONDS = 0.25
 """Wait before a store that could not be reached is tried once more; then it is lost."""
 FIRST_RETRY_SECONDS = 0.2
 """Wait before the first look for a lost store; each further one is longer."""
@@ -42,6 +42,8 @@ is stuck in the look-up of a host name, which has no time-out. It cannot be stuc
 process that gets no processor time sees a late answer, too."""
 QUICK_SECONDS = 0.015
 """A caller that has done the reporter's work in less may do it for the next request, too."""
+REFUSED_SECONDS = 1.0
+"""Wait after the store has refused a request that concerns no breaker alone."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -311,8 +313,8 @@ class Reporter:
                 return SECOND_TRY_SECONDS
             requests = self._take_requests()
             pause = self._turn(store, requests)
-        except RequestRefused:
-            raise  # the store is there
+        except RequestRefused as error:
+            return self._note_refusal(store, error)
         except StoreUnavailable as error:
             self._note_failure(store, error)
             return 0.0
@@ -323,6 +325,19 @@ class Reporter:
             self._asked_at = None
             for request in requests:
                 request.refuse()
+
+    def _note_refusal(self, store: BreakerStore, error: RequestRefused) -> float:
+        """Go on without what one request was for, unless the store takes no write at all."""
+        try:
+            store.check_writable()
+        except StoreUnavailable as refusal:
+            if self.is_current(store):
+                self.lose(StoreUnavailable(refusal.reason))
+            return 0.0
+        if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
+            self._logged_at = time.monotonic()
+            logger.error("circuit breakers: a request of this process: %s", error.reason)
+        return REFUSED_SECONDS
 
     def _note_failure(self, store: BreakerStore, error: StoreUnavailable) -> None:
         was_silent, self._was_silent = self._was_silent, True

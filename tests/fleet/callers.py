@@ -61,8 +61,11 @@ class Log:
     pauses: list[tuple[float, float]] = field(default_factory=list)
 
     def last_without(self, met: str, *, after: float, before: float) -> float:
-        """Return when the last call between the instants began that met anything else."""
-        strangers = [call.began for call in self.calls if call.met != met and call.began < before]
+        """Return when the last call between the instants began that met anything else.
+
+        One that was under way at the second instant may meet either.
+        """
+        strangers = [call.began for call in self.calls if call.met != met and call.ended < before]
         return max([after, *strangers])
 
     def last_with(self, met: str, *, after: float) -> float:

@@ -40,14 +40,12 @@ class Scene:
 
     def crowd(self) -> None:
         """Take every connection that the server allows."""
+        for _ in range(MAX_CLIENTS):
+            guest = socket.socket(socket.AF_UNIX)
+            guest.connect(self.server.socket_path)
+            self._crowd.append(guest)
         self.configure(maxclients=MAX_CLIENTS)
-        for _ in range(5):  # the process comes back within a moment: it must find no place
-            self.proxy.cut_all()
-            time.sleep(0.01)
-            for _ in range(MAX_CLIENTS):
-                guest = socket.socket(socket.AF_UNIX)
-                guest.connect(self.server.socket_path)
-                self._crowd.append(guest)
+        self.proxy.cut_all()
 
     def disperse(self) -> None:
         for guest in self._crowd:
