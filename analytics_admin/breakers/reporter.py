@@ -134,6 +134,7 @@ class Reporter:
         self._asked_at: float | None = None
         self._overdue: tuple[float, float] | None = None
         self._failed_to_connect = self._was_silent = False
+        self._connects_at = 0.0
         self._retry_at, self._retries = 0.0, 0
         self._logged_at = float("-inf")
         self.is_threadless = False
@@ -310,7 +311,7 @@ class Reporter:
         self._asked_at = time.monotonic()
         try:
             if not self._is_connected(store):
-                return SECOND_TRY_SECONDS
+                return max(SECOND_TRY_SECONDS / 10, self._connects_at - time.monotonic())
             requests = self._take_requests()
             pause = self._turn(store, requests)
         except RequestRefused as error:
@@ -347,13 +348,19 @@ class Reporter:
             self.lose(error)
 
     def _is_connected(self, store: BreakerStore) -> bool:
-        """Return whether the store can be reached; raise StoreUnavailable the second time."""
+        """Return whether the store can be reached; raise StoreUnavailable the second time.
+
+        A restart takes a moment, however often callers ring.
+        """
+        if self._failed_to_connect and time.monotonic() < self._connects_at:
+            return False
         try:
             store.connect()
         except StoreUnavailable:
             failed_before, self._failed_to_connect = self._failed_to_connect, True
             if failed_before:
                 raise
+            self._connects_at = time.monotonic() + SECOND_TRY_SECONDS
             return False
         self._failed_to_connect = False
         is_late = time.monotonic() - (self._asked_at or 0.0) > latency.MAX_WAIT_SECONDS / 3

@@ -346,7 +346,7 @@ def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(si
     with pytest.raises(CircuitOpenError) as caught:
         breaker.acquire()
     assert 0 < caught.value.retry_after < 2
-    time.sleep(caught.value.retry_after)
+    time.sleep(caught.value.retry_after + 0.05)
     breaker.acquire().succeed()
     assert breaker.state == State.CLOSED
     assert shared_state("wait") == "open"
@@ -368,7 +368,7 @@ def test_an_opening_made_alone_rejects_in_its_process_for_the_rest_of_its_wait(s
         breaker.acquire()
     assert 0 < caught.value.retry_after < 2
     assert (breaker.state, shared_state("kept"), fresh.state) == ("open", "closed", "closed")
-    time.sleep(caught.value.retry_after)
+    time.sleep(caught.value.retry_after + 0.05)
     assert breaker.call(lambda: "passes") == "passes"
     assert breaker.state == "closed"
 

@@ -62,6 +62,8 @@ MAX_IDLE_SECONDS = 30.0
 HISTORY = ("moves", "failures", "periods", "policies")
 """Kinds of keys of a breaker, beside its record."""
 Name = str | bytes
+RESTART_SECONDS = 0.25
+"""Time for which a server that restarts may refuse connections before it is lost."""
 MAX_REPAIR_SECONDS = 10.0
 """Time to look for breakers whose list is lost; the others are listed again as they are used."""
 _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset all to repair it"))
@@ -524,7 +526,7 @@ class RedisStore:
             if not self._sends_again:
                 raise
             self.renew()
-            answers = self._exchange(sent)
+            answers = self._exchange_after_restart(sent)
         refused = [at for at, answer in enumerate(answers) if _takes_no_writes(answer)]
         if refused:
             self.renew()
@@ -533,6 +535,16 @@ class RedisStore:
             ):
                 answers[at] = answer
         return answers[len(loads) :]
+
+    def _exchange_after_restart(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Exchange with a server that may be restarting: for a moment it refuses connections."""
+        try:
+            return self._exchange(commands)
+        except NoConnection:
+            if self._ends_at is not None:  # a caller waits
+                raise
+        time.sleep(RESTART_SECONDS)
+        return self._exchange(commands)
 
     def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         pool, callbacks = self._client.connection_pool, self._client.response_callbacks
