@@ -164,10 +164,11 @@ def moves(name: str) -> list[TransitionRecord]:
 
 
 def held_until(name: str) -> float:
-    """Return the store time at which the breaker's hold ends, or has ended by now."""
+    """Return the store time at which the breaker's hold ends."""
     held = operator_store().load_many([name]).snapshots[name]
-    if held is None or held.hold is None or held.hold.until is None:
-        return next(move.at for move in moves(name) if move.cause == "hold_over")
+    assert held is not None
+    assert held.hold is not None
+    assert held.hold.until is not None
     return held.hold.until
 
 

@@ -107,8 +107,10 @@ def hold_all_ways(site: Deployment, crew: Crew, act: Act, attempt: int) -> list[
         worker.ask(callers.begin, list(names.values()))
         time.sleep(STAGGER)
     time.sleep(0.2)
-    answered_at = act(site, names)
-    ends = {control: crew.workers[0].ask(callers.held_until, it) for control, it in names.items()}
+    answered_at, ends = {}, {}
+    for control, name in names.items():
+        answered_at |= act(site, {control: name})
+        ends[control] = crew.workers[0].ask(callers.held_until, name)
     sleep_until(max(answered_at.values()) + SECONDS + PROBE + 0.8)
     logs = crew.ask_all(callers.end)
     return [

@@ -123,6 +123,7 @@ Search cache cleared softly: stale results for at most 60 s
 Soft clear undone
 Search cache cleared
 All circuit breakers reset successfully
+obeyed by 1 of 1 process
 """
 
 
