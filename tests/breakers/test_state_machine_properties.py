@@ -216,7 +216,7 @@ class AnyOrder(RuleBasedStateMachine):
     def the_next_call_probes(self, number: int) -> None:
         self.site.clock.now += 1  # so that no process uses an old state
         before, free = self.record(), self.permits - self.record().permits
-        if free:
+        if free and before.generation in self.ahead_of_time:  # the round is not over
             permit = self.processes[number].acquire()
             assert self.record().permits == before.permits + 1
             permit.release()
