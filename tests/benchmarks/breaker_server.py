@@ -12,6 +12,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import circuit_breaker, runtime
+from analytics_admin.breakers.engine import YOUNG_SECONDS
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
@@ -21,8 +22,8 @@ from tests.benchmarks.breaker_timing import nothing
 BREAKERS = 50
 PROCESSES = 200
 SECONDS = 10.0
-SETTLES_AFTER = 3.0
-"""Seconds until a process' first successes are told and its breakers known."""
+SETTLES_AFTER = YOUNG_SECONDS + 2.0
+"""Seconds until a process tells of healthy breakers as seldom as it will."""
 TIME_WINDOW: dict[str, Any] = {
     "failure_rate_threshold": 50,
     "sliding_window_type": TIME_BASED,
