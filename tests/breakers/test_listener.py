@@ -422,9 +422,10 @@ def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
     failing, healthy, another_one = (hearing() for _ in range(3))
     for _ in range(3):
         Presence().write(operator_store(), 0.0, 0, hears=True)
+    time.sleep(0.02)  # each reckons the store's time a little differently
     for _ in range(3):
         failing.acquire().fail()
-    time.sleep(0.02)  # each reckons the store's time a little differently
+    time.sleep(0.02)
     healthy.call(int)
     time.sleep(0.05)
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 3
