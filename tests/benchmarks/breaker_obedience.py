@@ -124,7 +124,12 @@ def _hold(held: Control) -> None:
 
 
 def _watched() -> CircuitBreaker:
-    return circuit_breaker(WATCHED, failure_threshold=1, wait_duration_in_open_state=HOUR)
+    return circuit_breaker(
+        WATCHED,
+        failure_threshold=1,
+        wait_duration_in_open_state=HOUR,
+        permitted_number_of_calls_in_half_open_state=OTHERS + 1,  # a release lets all of them probe
+    )
 
 
 @contextmanager
