@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from analytics_admin.breakers.listener import LISTEN_AFTER_SECONDS, Listener
 from analytics_admin.breakers.local_state import NEVER, LocalState, Outcome
+from analytics_admin.breakers.permit import is_probe
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.reporter import FOREVER, Reporter, Request, Wish
@@ -406,7 +407,7 @@ class Engine:
 
     def _give_back(self, request: Request, answer: "Future[Any]") -> None:
         permit = None if answer.cancelled() else answer.result()
-        if isinstance(permit, Snapshot) and not _is_no_probe(permit) and request.state is not None:
+        if permit is not None and is_probe(permit) and request.state is not None:
             self.release(request.state, permit.generation)
 
     def _decide(self, state: LocalState) -> tuple[Snapshot, Admission]:
@@ -668,7 +669,7 @@ class Engine:
         """Win permits for the callers; one that its caller waits for no more is a spare."""
         answers = self._sync.win_permits(store, state, len(callers))
         for request, permit in zip(callers, answers, strict=True):
-            if request.give(permit) or permit is None or _is_no_probe(permit):
+            if request.give(permit) or permit is None or not is_probe(permit):
                 continue
             if state.spare_permit is None:
                 spare = state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
@@ -730,7 +731,3 @@ class Engine:
             for state in list(alone.values()):
                 state.end_alone()
         self._announce(StoreChange(reason=reason))
-
-
-def _is_no_probe(snapshot: Snapshot) -> bool:
-    return snapshot.state.value != "half_open" or snapshot.hold is not None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analytics_admin.breakers import CircuitOpenError, circuit_breaker
+from analytics_admin.breakers import CircuitOpenError, circuit_breaker, runtime
 from tests.benchmarks.breaker_bench import SYNC_INTERVAL, Line, RoundTrips
 from tests.benchmarks.breaker_peers import NEVER, Peer, circuitbreaker_block
 from tests.benchmarks.breaker_timing import (
@@ -146,6 +146,7 @@ def peer_lines(
 def _opened(name: str) -> Callable[[], None]:
     protected = circuit_breaker(name, failure_threshold=1, wait_duration_in_open_state=3600)(fail)
     enduring(protected)(2)
+    runtime.engine.settle(10)  # the first calls did not wait for the reading
     try:
         protected()
     except CircuitOpenError:
