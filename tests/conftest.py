@@ -195,7 +195,7 @@ def reported_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def settled(method: Callable[..., None]) -> Callable[..., None]:
         def settled_method(engine: Engine, *arguments: Any, **options: Any) -> None:
             method(engine, *arguments, **options)
-            engine.settle(10)
+            engine.report_all(10)
             runtime.announcer.drain(10)
 
         return settled_method

@@ -1,4 +1,4 @@
-"""The thread of a process that hears of every change of the fleet's breakers.
+"""The thread of a process that gets every change of the fleet's breakers pushed.
 
 Each second the store proves that no message was missed. Without proof the process polls.
 """
@@ -28,26 +28,26 @@ THREAD_NAME = "circuit breakers' messages"
 class Listener:
     """Messages about changes, for the reporter to take.
 
-    ``heard`` is called when there is something to take, and when ``hears`` changes; it must not
-    wait. ``timeout`` (seconds) is how long an answer may take, ``retry_interval`` the longest wait
-    before the next connection.
+    ``ring`` is called when there is something to take, and when ``gets_pushes`` changes; it must
+    not wait. ``timeout`` (seconds) is how long an answer may take, ``retry_interval`` the longest
+    wait before the next connection.
     """
 
     def __init__(
         self,
-        heard: Callable[[], None],
+        ring: Callable[[], None],
         *,
         timeout: Callable[[], float],
         retry_interval: Callable[[], float],
     ) -> None:
-        self._heard = heard
+        self._ring = ring
         self._timeout = timeout
         self._retry_interval = retry_interval
         self._forget()
 
     def _forget(self) -> None:
-        self.hears = False
-        """Whether every change is heard of within a moment."""
+        self.gets_pushes = False
+        """Whether every change is pushed to this process within a moment."""
         self._pushes: deque[Push] = deque()
         self._stop = Bell()
         self._channel: Channel | None = None
@@ -78,7 +78,7 @@ class Listener:
         self._forget()
 
     def take(self) -> list[Push]:
-        """Return what was heard since the last ``take``, in order."""
+        """Return what was pushed since the last ``take``, in order."""
         pushes = []
         with suppress(IndexError):
             while True:
@@ -99,7 +99,7 @@ class Listener:
                 logger.exception("circuit breakers: internal error: %s", type(error).__name__)
             finally:
                 channel.close()
-            self._note(stop, hears=False)
+            self._note(stop, gets_pushes=False)
             wait = min(FIRST_RETRY_SECONDS * 2**retries, self._retry_interval())
             retries = min(retries + 1, 16)
             stop.wait(wait * random.uniform(0.5, 1.0))
@@ -108,27 +108,27 @@ class Listener:
         """Hear of all changes after this one, until the channel breaks."""
         self._channel = channel
         self._put(stop, _gap(last))
-        self._note(stop, hears=True)
+        self._note(stop, gets_pushes=True)
         proved_at, asked_at = time.monotonic(), None
         while stop is self._stop:
             now = time.monotonic()
             if asked_at is None and now - proved_at >= PROOF_SECONDS:
                 channel.request_proof()
                 asked_at = now
-            heard = channel.receive(self._patience(now, proved_at, asked_at))
-            if isinstance(heard, Push) and heard.is_question:
-                self._put(stop, heard)
-            elif isinstance(heard, Push):
-                self._put(stop, heard if heard.sequence == last + 1 else _gap(heard.sequence))
-                last = heard.sequence
-            elif isinstance(heard, int):
+            message = channel.receive(self._patience(now, proved_at, asked_at))
+            if isinstance(message, Push) and message.is_question:
+                self._put(stop, message)
+            elif isinstance(message, Push):
+                self._put(stop, message if message.sequence == last + 1 else _gap(message.sequence))
+                last = message.sequence
+            elif isinstance(message, int):
                 proved_at, asked_at = time.monotonic(), None
-                if heard != last:
-                    last = heard
+                if message != last:
+                    last = message
                     self._put(stop, _gap(last))
-                self._note(stop, hears=True)
+                self._note(stop, gets_pushes=True)
             elif asked_at is not None and time.monotonic() - asked_at >= PROOF_WAIT_SECONDS:
-                self._note(stop, hears=False)
+                self._note(stop, gets_pushes=False)
                 if time.monotonic() - asked_at >= self._timeout():
                     return
 
@@ -136,18 +136,18 @@ class Listener:
         """Return the seconds until there is something to do without a message."""
         if asked_at is None:
             return max(0.0, proved_at + PROOF_SECONDS - now)
-        limit = PROOF_WAIT_SECONDS if self.hears else self._timeout()
+        limit = PROOF_WAIT_SECONDS if self.gets_pushes else self._timeout()
         return max(0.0, asked_at + limit - now)
 
     def _put(self, stop: Bell, push: Push) -> None:
         if stop is self._stop:
             self._pushes.append(push)
-            self._heard()
+            self._ring()
 
-    def _note(self, stop: Bell, *, hears: bool) -> None:
-        if stop is self._stop and self.hears is not hears:
-            self.hears = hears
-            self._heard()
+    def _note(self, stop: Bell, *, gets_pushes: bool) -> None:
+        if stop is self._stop and self.gets_pushes is not gets_pushes:
+            self.gets_pushes = gets_pushes
+            self._ring()
 
 
 def _gap(sequence: int) -> Push:

@@ -310,7 +310,7 @@ class LocalState:
         with self._lock:
             alone = self.current
             self.forget_pending()
-            self.settle()
+            self.drop_ahead()
             self.kept = None
             is_own = alone is not None and alone.generation != self._shared_generation
             if alone is not None and is_own and alone.state is State.OPEN and alone.hold is None:
@@ -332,7 +332,7 @@ class LocalState:
         known, self._shared_generation = self._shared_generation, shared.generation
         return shared.generation == known or not known or is_new_record(shared.generation, known)
 
-    def hear(self, snapshot: Snapshot, store_now: float, at: float) -> bool:
+    def apply_push(self, snapshot: Snapshot, store_now: float, at: float) -> bool:
         """Apply a change of store time ``store_now``; return whether that was possible.
 
         Nothing is known of how long the message took, so it sets no clock. One from before the last
@@ -448,7 +448,8 @@ class LocalState:
     def judge(self, at: float, chance: float) -> None:
         """Make the transition that the results of this process alone require, for itself.
 
-        The store has the last word: see ``settle``. Rates are judged by the store's counts alone.
+        The store has the last word: see ``drop_ahead``. Rates are judged by the
+        store's counts alone.
         """
         snapshot = self.snapshot
         if snapshot is None or self.ahead is not None:
@@ -479,7 +480,7 @@ class LocalState:
             return False
         return self._is_ordered or self._run_limit == 1
 
-    def settle(self) -> None:
+    def drop_ahead(self) -> None:
         """Drop the transition of this process alone: the store has another truth."""
         with self._lock:
             if self.ahead is not None:

@@ -5,10 +5,12 @@ acknowledges the newest one that it has read: from then on its calls obey it.
 """
 
 import hashlib
+import math
 import os
 import random
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +25,8 @@ SILENT_SECONDS = 6.0
 """A process that was not heard of for longer is silent: nobody waits for it."""
 GONE_SECONDS = 15.0
 """A process that was not heard of for longer is no longer counted."""
+MIN_POLL_SECONDS = 0.25
+"""A process that gets no pushes asks at most so often for the last move while idle."""
 MAX_PROCESSES = 10_000
 
 
@@ -42,8 +46,8 @@ class Process:
     seen_at: float = 0.0
     acknowledged: int = 0
     """The newest move that it has read."""
-    hears: bool = False
-    """Whether it gets moves pushed; else it reads them each SYNC_INTERVAL."""
+    gets_pushes: bool = False
+    """Whether moves are pushed to it; else it reads them each SYNC_INTERVAL."""
 
 
 class PresenceStore(Protocol):
@@ -74,37 +78,61 @@ class Presence:
         self._lock = threading.Lock()
         self._process: Process | None = None
         self._written: tuple[int, bool] | None = None
+        self.acknowledged = 0
+        """The number of the last move of the fleet's breakers that calls here obey."""
         self.has_left = False
         """Whether it has told that it ends."""
-        self.due_at = float("-inf")
-        """When to tell again what is known already (monotonic)."""
+        self.is_asked = False
+        """Whether somebody waits for it to tell."""
+        self._due_at = self._asked_at = float("-inf")
 
     @property
     def is_written(self) -> bool:
         """Whether the store may know this process."""
         return self._written is not None
 
-    def due(self, now: float, acknowledged: int, *, hears: bool = False) -> bool:
-        """Return whether there is something to tell at monotonic ``now``."""
-        return now >= self.due_at or (acknowledged, hears) != self._written
+    def tell(
+        self,
+        store: PresenceStore,
+        *,
+        gets_pushes: bool = False,
+        is_idle: Callable[[], bool] = bool,
+        interval: float = 0.0,
+    ) -> float:
+        """Tell the store what is due; return the seconds until something is due again.
 
-    def write(self, store: PresenceStore, now: float, acknowledged: int, *, hears: bool) -> int:
-        """Tell the store, and return its sequence.
+        While ``is_idle`` nothing here is read ahead, so calls obey every move at once. Such a
+        process only asks for the number of the last one, each ``interval`` seconds.
 
         Raises:
             StoreUnavailable
         """
+        if self.has_left:
+            return math.inf
+        every = max(interval, MIN_POLL_SECONDS) if is_idle() else math.inf
+        for _ in range(2):  # what is learned from the first is told by the second
+            now = time.monotonic()
+            is_due = self.is_asked or now >= min(self._due_at, self._asked_at + every)
+            if not is_due and (self.acknowledged, gets_pushes) == self._written:
+                break
+            self.is_asked, self._asked_at = False, now
+            sequence = self._write(store, now, gets_pushes=gets_pushes)
+            if every < math.inf and is_idle():
+                self.acknowledged = sequence
+        return max(0.0, min(self._due_at, self._asked_at + every) - time.monotonic())
+
+    def _write(self, store: PresenceStore, now: float, *, gets_pushes: bool) -> int:
         with self._lock:
-            told = replace(
+            process = replace(
                 self._process or _this_process(),
                 policies=self._policies(),
-                acknowledged=acknowledged,
-                hears=hears,
+                acknowledged=self.acknowledged,
+                gets_pushes=gets_pushes,
             )
-            store_now, sequence = store.present(told)
-            self._process = told if told.since else replace(told, since=store_now)
-            self._written = acknowledged, hears
-            self.due_at = now + PRESENT_SECONDS * random.uniform(0.95, 1.1)
+            store_now, sequence = store.present(process)
+            self._process = process if process.since else replace(process, since=store_now)
+            self._written = process.acknowledged, gets_pushes
+            self._due_at = now + PRESENT_SECONDS * random.uniform(0.95, 1.1)
             return sequence
 
     def forget(self) -> None:

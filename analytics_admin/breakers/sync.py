@@ -12,14 +12,8 @@ from typing import TypeVar
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, Transition
 from analytics_admin.breakers.state_machine import (
-    HOLD_OVER,
-    WAIT_OVER,
-    Admission,
-    admission,
     due_transition,
-    grant_permit,
     new_record,
-    return_permit,
     run_reached_at,
 )
 from analytics_admin.breakers.stores.base import (
@@ -65,7 +59,7 @@ class StoreSync:
     """What a process does with a store for its breakers.
 
     ``is_current`` says whether answers of a store still count, ``lasts`` for how many seconds calls
-    may pass unchecked by a reading, ``hears`` whether the process hears of every change meanwhile.
+    may pass unchecked by a reading, ``gets_pushes`` whether every change is pushed here.
     ``changed`` receives each transition that this process makes.
     """
 
@@ -74,14 +68,14 @@ class StoreSync:
         *,
         is_current: Callable[[BreakerStore], bool],
         lasts: Callable[[], float],
-        hears: Callable[[], bool],
+        gets_pushes: Callable[[], bool],
         interval: Callable[[], float],
         keep_for: Callable[[], float | None],
         changed: Callable[[StateChange], None],
     ) -> None:
-        self._is_current = is_current
+        self.is_current = is_current
         self._lasts = lasts
-        self._hears = hears
+        self._gets_pushes = gets_pushes
         self._interval = interval
         self._keep_for = keep_for
         self._changed = changed
@@ -132,7 +126,7 @@ class StoreSync:
             if snapshot is not None and state.name in due:
                 state.policy_reported_at = time.monotonic()
         sequence = min(sequences, default=0)
-        if not self._is_current(store):
+        if not self.is_current(store):
             return sequence
         self._register(store, missing, holds)
         if early := [it for it in unknown if it.snapshot is not None and it.has_counted]:
@@ -140,51 +134,6 @@ class StoreSync:
         self._make_due_transitions(store, states)
         self._confirm_changes(store)
         return sequence
-
-    def win_permits(
-        self, store: BreakerStore, state: LocalState, number: int
-    ) -> list[Snapshot | None]:
-        """Return for each of that many calls the snapshot under which it passes, or None.
-
-        Raises:
-            StoreUnavailable
-        """
-        passing: list[Snapshot | None] = []
-        for _ in range(MAX_ATTEMPTS):
-            snapshot = state.snapshot or NO_SNAPSHOT
-            left = number - len(passing)
-            decision = admission(snapshot, state.policy, state.store_time(time.monotonic()))
-            if decision is Admission.ALLOW:
-                return [*passing, *[snapshot] * left]
-            if decision is Admission.REJECT or not left or not self._is_current(store):
-                break
-            granted = grant_permit(snapshot)
-            limit = state.policy.permitted_number_of_calls_in_half_open_state
-            new = min(left, limit - granted.permits + 1)
-            granted = replace(granted, permits=granted.permits + new - 1)
-            cause = HOLD_OVER if snapshot.hold else WAIT_OVER
-            ((won, now),) = self._move(store, [(state, Transition(new=granted, cause=cause))])
-            if won and now is not None:
-                passing += [now] * new
-        return [*passing, *[None] * (number - len(passing))]
-
-    def return_permit(self, store: BreakerStore, state: LocalState, generation: str) -> None:
-        """Return the permit of a probe without a result.
-
-        Raises:
-            StoreUnavailable
-        """
-        self.synchronise(store, [state])
-        for _ in range(MAX_ATTEMPTS):
-            snapshot = state.snapshot
-            if snapshot is None or snapshot.generation != generation:
-                return
-            if not self._is_current(store):
-                return
-            back = Transition(new=return_permit(snapshot), cause="")
-            ((won, _),) = self._move(store, [(state, back)])
-            if won:
-                return
 
     def _policy_is_due(self, state: LocalState) -> bool:
         keep_for = self._keep_for()
@@ -196,7 +145,7 @@ class StoreSync:
     def _recent_hold(self, state: LocalState) -> Hold | None:
         """Return the hold in force a moment ago, for a store that has lost its record."""
         now = time.monotonic()
-        is_recent = self._hears() or now - state.read_at <= 2 * self._interval()
+        is_recent = self._gets_pushes() or now - state.read_at <= 2 * self._interval()
         if state.snapshot is None or not is_recent:
             return None
         hold = state.snapshot.hold
@@ -264,15 +213,15 @@ class StoreSync:
     def _make_due_transitions(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
         """Make what the store's counts require, and what this process is ahead with."""
         for _ in range(MAX_ATTEMPTS):
-            if not self._is_current(store):
+            if not self.is_current(store):
                 return  # a reading of another store is no reason to change this one
             due = [(state, it) for state in states if (it := self._due(store, state)) is not None]
             if not due:
                 return
-            outcomes = self._move(store, due)
+            outcomes = self.move(store, due)
             states = [state for (state, _), (won, _) in zip(due, outcomes, strict=True) if not won]
         for state in states:
-            state.settle()
+            state.drop_ahead()
 
     def _due(self, store: BreakerStore, state: LocalState) -> Transition | None:
         snapshot, ahead = state.snapshot, state.ahead
@@ -301,13 +250,13 @@ class StoreSync:
     def _settle(self, store: BreakerStore, state: LocalState) -> float:
         """Return the age at which a run counts, since other processes have reported by then."""
         interval = self._interval()
-        if not interval or not is_shared(store):
+        if not interval or not store.is_shared:
             return 0.0
         if state.settles_at is None:
             return interval + SETTLE_SECONDS
         return 0.0 if time.monotonic() >= state.settles_at else math.inf
 
-    def _move(
+    def move(
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
@@ -324,7 +273,7 @@ class StoreSync:
                 continue
             self._apply(store, state, outcome.snapshot, outcome.now)
             if outcome.won and move.cause:
-                self._changed(change if is_shared(store) else replace(change, cause="local"))
+                self._changed(change if store.is_shared else replace(change, cause="local"))
         return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
 
     def _ask(self, state: LocalState, transition: Transition) -> tuple[Move, StateChange]:
@@ -338,7 +287,7 @@ class StoreSync:
 
     def _confirm_changes(self, store: BreakerStore) -> None:
         """Announce the transitions that were made although their reply was lost."""
-        while self._unconfirmed and is_shared(store):
+        while self._unconfirmed and store.is_shared:
             attempt, change = next(iter(self._unconfirmed.items()))
             with suppress(RequestRefused):
                 if any(record.attempt == attempt for record in store.transitions(change.name)):
@@ -383,7 +332,7 @@ class StoreSync:
         for state in states:
             self._refused_at[state.name] = now = time.monotonic()
             unreadable = Snapshot(generation=UNREADABLE, state=State.UNKNOWN)
-            state.settle()
+            state.drop_ahead()
             state.read(unreadable, state.store_time(now), now, self._lasts())
             if now - self._refused_logged_at.get(state.name, float("-inf")) > REFUSED_LOG_SECONDS:
                 self._refused_logged_at[state.name] = now
@@ -405,8 +354,8 @@ class StoreSync:
     def _apply(
         self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
     ) -> None:
-        if self._is_current(store):
-            if is_shared(store):
+        if self.is_current(store):
+            if store.is_shared:
                 self.offset = now - time.monotonic()
             state.read(snapshot, now, time.monotonic(), self._lasts())
 
@@ -417,8 +366,3 @@ def _run_reached_at(state: LocalState) -> float | None:
     if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
         return None
     return run_reached_at(snapshot, limit)
-
-
-def is_shared(store: BreakerStore) -> bool:
-    """Return whether this is the fleet's store, not the stand-in of one process."""
-    return not getattr(store, "stands_in", False)

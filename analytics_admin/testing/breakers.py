@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,12 +11,17 @@ from unittest.mock import patch
 
 from analytics_admin.breakers import (
     BreakerPolicy,
+    agenda,
     breaker,
     engine,
     get_breaker,
+    outage,
     permit,
+    presence,
+    probes,
     runtime,
     sync,
+    turn,
 )
 from analytics_admin.breakers.control import reset, set_control
 from analytics_admin.breakers.engine import Engine
@@ -204,7 +209,7 @@ def engine_time(clock: SimulatedClock) -> Iterator[None]:
     The engine reads the time through names of its modules: that is faster than an attribute.
     """
     with ExitStack() as undo:
-        for module in (engine, sync):
+        for module in (agenda, engine, outage, presence, probes, sync, turn):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))
@@ -226,7 +231,7 @@ class SimulatedEngine(Engine):
         """When the reporter has something to do next (monotonic seconds)."""
         self._is_reporting = False
         if not in_step:
-            self.reporter.local_store = lambda: None  # type: ignore[method-assign]
+            self.reporter.choose_store = lambda: None  # type: ignore[method-assign]
             self.reporter.ring = self.report  # type: ignore[method-assign]
 
     def begin(self, store: MemoryStore, *, is_alone: bool = False) -> None:
@@ -248,7 +253,7 @@ class SimulatedEngine(Engine):
         self._is_reporting = True
         try:
             self.reporter._shared = self._store
-            pause = self._turn(self._store, self.reporter._take_requests())
+            pause = self._turn.take(self._store, self.reporter._take_requests())
             self.due_at = permit.clock() + max(0.0, pause)
         finally:
             self._is_reporting = False
@@ -256,11 +261,6 @@ class SimulatedEngine(Engine):
     def _tell(self, store: BreakerStore, *, reads_anew: bool = False) -> float:
         """A simulated process is not listed: operations do not wait for it."""
         return math.inf
-
-    def _note_reading(
-        self, store: BreakerStore, sequence: int, states: Sequence[LocalState]
-    ) -> None:
-        """Nobody is told."""
 
     def _announce_own(self, event: StateChange | StoreChange) -> None:
         if self._is_alone and isinstance(event, StateChange):

@@ -136,7 +136,7 @@ def undisturbed(section: Callable[[], T], attempts: int = 5) -> T:
         if not _losses:
             return measured
         print("the store did not answer in time; measuring this part again", flush=True)
-        while runtime.engine.reporter.stand_in is not None:
+        while runtime.engine.outage.stand_in is not None:
             time.sleep(0.1)
         control.reset(None, only_open=True)
     raise SystemExit("this machine is too busy to measure now")

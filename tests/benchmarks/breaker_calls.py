@@ -146,7 +146,7 @@ def peer_lines(
 def _opened(name: str) -> Callable[[], None]:
     protected = circuit_breaker(name, failure_threshold=1, wait_duration_in_open_state=3600)(fail)
     enduring(protected)(2)
-    runtime.engine.settle(10)  # the first calls did not wait for the reading
+    runtime.engine.report_all(10)  # the first calls did not wait for the reading
     try:
         protected()
     except CircuitOpenError:

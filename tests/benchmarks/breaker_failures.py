@@ -115,12 +115,12 @@ def _bursts(failing: Callable[[], None], trips: RoundTrips, rounds: int) -> list
     added = [ours - bare for ours, bare in zip(seen["ours"], seen["bare"], strict=True)]
     counts, lost, took = [], [], []
     for _ in range(rounds):
-        runtime.engine.settle(10)
+        runtime.engine.report_all(10)
         before, failed_before = trips.count(), _counted()
         began = time.perf_counter()
         enduring(failing)(BURST)
         took.append(1000 * (time.perf_counter() - began))
-        runtime.engine.settle(10)
+        runtime.engine.report_all(10)
         counts.append(trips.count() - before)
         lost.append(BURST - (_counted() - failed_before))
     burst = f"{BURST:,} failures at once"
@@ -228,10 +228,10 @@ def _counted() -> int:
 def _trips_of_a_trip(trips: RoundTrips, name: str) -> int:
     breaker = circuit_breaker(name, failure_threshold=1)
     breaker.call(int)
-    runtime.engine.settle(10)
+    runtime.engine.report_all(10)
     before = trips.count()
     enduring(breaker(fail))(1)
-    runtime.engine.settle(10)
+    runtime.engine.report_all(10)
     count = trips.count() - before
     assert breaker.state == "open"
     return count

@@ -47,9 +47,14 @@ def _options() -> argparse.Namespace:
 
 def _line(number: int, fleet: Fleet, options: argparse.Namespace) -> bool:
     """Print the row and return whether its bounds hold."""
-    began, seconds, seed, hears = time.monotonic(), options.seconds, options.seed, not options.polls
-    random = fail_now_and_then(fleet, seconds, seed, hears=hears)
-    pods = restart_pods(fleet, seconds, RESTART_EVERY, seed, hears=hears)
+    began, seconds, seed, gets_pushes = (
+        time.monotonic(),
+        options.seconds,
+        options.seed,
+        not options.polls,
+    )
+    random = fail_now_and_then(fleet, seconds, seed, gets_pushes=gets_pushes)
+    pods = restart_pods(fleet, seconds, RESTART_EVERY, seed, gets_pushes=gets_pushes)
     late = random.tripped_after
     cells: Sequence[str] = (
         f"{random.calls:>10,}{_opened(random):>13}{random.longest_run:>13}",
@@ -58,7 +63,7 @@ def _line(number: int, fleet: Fleet, options: argparse.Namespace) -> bool:
     )
     print(f"{number:<3}{fleet!s:26}{''.join(cells)}", flush=True)
     has_opened = random.opened_at is not None or pods.opened_at is not None
-    return not has_opened and late is not None and 0 <= late <= ALLOWED[hears]
+    return not has_opened and late is not None and 0 <= late <= ALLOWED[gets_pushes]
 
 
 def _opened(outcome: Outcome) -> str:

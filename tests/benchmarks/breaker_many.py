@@ -22,7 +22,7 @@ def count(
     breaker: CircuitBreaker, successes: tuple[tuple[int, int], ...], failures: int = 0
 ) -> None:
     """Have the store count these results."""
-    assert runtime.engine.settle(10)  # a first call does not wait until its breaker is read
+    assert runtime.engine.report_all(10)  # a first call does not wait until its breaker is read
     assert breaker.local_state.snapshot is not None
     results = Results(successes=successes, newest_success_at=successes[-1][0], failures=failures)
     report = Report(

@@ -102,7 +102,7 @@ def _traced(act: Callable[[], None]) -> int:
     gc.collect()
     tracemalloc.start()
     act()
-    runtime.engine.settle(10)
+    runtime.engine.report_all(10)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

@@ -576,7 +576,7 @@ def test_a_transition_whose_reply_was_lost_is_announced_when_it_is_found_made(br
     def note(name, from_state, to_state, cause, **_):
         seen.append((from_state, to_state, cause))
 
-    store = breaker.engine.reporter.local_store() or breaker.engine.reporter._shared
+    store = breaker.engine.reporter.choose_store() or breaker.engine.reporter._shared
     answer, lost = store.compare_and_set, []
 
     def lose_one_reply(moves):
@@ -590,7 +590,7 @@ def test_a_transition_whose_reply_was_lost_is_announced_when_it_is_found_made(br
     store.compare_and_set = lose_one_reply
     try:
         fail(breaker, 3)
-        breaker.engine.reporter.stand_in = None  # the store is back
+        breaker.engine.outage.stand_in = None  # the store is back
         assert state_now(breaker) == "open"
     finally:
         del store.compare_and_set

@@ -16,7 +16,7 @@ each_fleet = pytest.mark.parametrize("fleet", FLEETS, ids=str)
 def test_failures_at_random_open_nothing_and_a_dead_backend_trips_in_time(
     fleet: Fleet, way: str
 ) -> None:
-    outcome = fail_now_and_then(fleet, CALLS / fleet.rate, seed=1, hears=way == "hears")
+    outcome = fail_now_and_then(fleet, CALLS / fleet.rate, seed=1, gets_pushes=way == "hears")
     assert outcome.opened_at is None
     assert outcome.tripped_after is not None
     assert 0 <= outcome.tripped_after <= SETTLE[way]
@@ -26,5 +26,7 @@ def test_failures_at_random_open_nothing_and_a_dead_backend_trips_in_time(
 @pytest.mark.parametrize("fleet", [FLEETS[8], FLEETS[10], FLEETS[12]], ids=str)
 def test_one_pod_of_twenty_that_restarts_opens_nothing(fleet: Fleet, way: str) -> None:
     """Its calls in flight fail at one moment, up to fifty of them; all others succeed."""
-    outcome = restart_pods(fleet, max(2.0, CALLS / fleet.rate), 0.8, seed=1, hears=way == "hears")
+    outcome = restart_pods(
+        fleet, max(2.0, CALLS / fleet.rate), 0.8, seed=1, gets_pushes=way == "hears"
+    )
     assert outcome.opened_at is None

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker
-from analytics_admin.breakers import engine as engine_module
+from analytics_admin.breakers import agenda as agenda_module
 from analytics_admin.breakers import listener as listener_module
+from analytics_admin.breakers import turn as turn_module
 from analytics_admin.breakers.control import reset, set_control
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.listener import THREAD_NAME, Listener
@@ -35,7 +36,7 @@ HOLD = Hold(control=Control.FORCED_OPEN, until=None)
 @pytest.fixture(autouse=True)
 def _listens_at_once(monkeypatch, settings):
     """It never polls, so that what it knows it has heard; a busy machine is no reason to poll."""
-    monkeypatch.setattr(engine_module, "LISTEN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(turn_module, "LISTEN_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(listener_module, "PROOF_WAIT_SECONDS", PATIENCE)
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 3600, "STORE_TIMEOUT": PATIENCE}
 
@@ -52,7 +53,7 @@ def wait_until(is_so: Callable[[], bool]) -> float:
 def hearing(name: str = "a") -> CircuitBreaker:
     breaker = another(name)
     breaker.call(int)
-    wait_until(lambda: breaker.engine._was_hearing)
+    wait_until(lambda: breaker.engine.agenda.gets_pushes)
     return breaker
 
 
@@ -84,9 +85,9 @@ def test_a_breaker_that_nobody_used_for_long_obeys_at_its_next_call():
     state.used_at -= 60
     state.newest_success -= 60
     state.reported_at = time.monotonic()
-    breaker.engine._all_synchronised_at = float("-inf")
+    breaker.engine.agenda.read_followed()
     breaker.engine.reporter.ring()
-    wait_until(lambda: not breaker.engine._followed)
+    wait_until(lambda: not breaker.engine.agenda.followed)
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
     assert breaker.call(int, fallback="rejected") == "rejected"
@@ -115,8 +116,8 @@ def test_a_forgotten_breaker_is_read():
 def test_a_change_that_was_not_told_is_found_by_the_next_proof(monkeypatch):
     monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
     breaker = hearing()
-    assert breaker.engine.settle(PATIENCE)
-    wait_until(lambda: not breaker.engine._stale)
+    assert breaker.engine.report_all(PATIENCE)
+    wait_until(lambda: not breaker.engine.agenda._stale)
     time.sleep(0.05)  # what the reporter had begun to read is read
     change_record("a", generation="of-another:7", state="open", wait="900")
     time.sleep(0.3)
@@ -147,9 +148,9 @@ def test_what_is_heard_of_a_breaker_not_in_use_holds_at_its_next_call():
     wait_until(lambda: knows(breaker, "forced_open"))
     breaker.engine.expire("a")
     reset(["a"], only_open=False)
-    wait_until(lambda: breaker.engine._not_closed == set())
+    wait_until(lambda: breaker.engine._turn._not_closed == set())
     breaker.acquire().fail()
-    assert breaker.engine.settle(PATIENCE)
+    assert breaker.engine.report_all(PATIENCE)
     assert operator_store().load_many(["a"]).snapshots["a"].counts.failures == 1
 
 
@@ -157,9 +158,9 @@ def test_a_closed_connection_is_replaced_and_what_was_missed_is_read(monkeypatch
     monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 0.5)
     breaker = hearing()
     raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    wait_until(lambda: not breaker.engine.listener.hears)
+    wait_until(lambda: not breaker.engine.listener.gets_pushes)
     hold("a")
-    wait_until(lambda: breaker.engine.listener.hears)
+    wait_until(lambda: breaker.engine.listener.gets_pushes)
     wait_until(lambda: knows(breaker, "forced_open"))
 
 
@@ -168,7 +169,7 @@ def test_without_messages_the_process_polls(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.05, "STORE_RETRY_INTERVAL": 60}
     breaker = hearing()
     raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    wait_until(lambda: not breaker.engine._was_hearing)
+    wait_until(lambda: not breaker.engine.agenda.gets_pushes)
     breaker.call(int)
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
@@ -184,8 +185,8 @@ def test_a_user_who_may_not_publish_or_subscribe_polls(rule, settings):
         breaker.call(int)
         hold("a")
         wait_until(lambda: knows(breaker, "forced_open"))
-        assert not breaker.engine.listener.hears
-        assert breaker.engine.reporter.stand_in is None
+        assert not breaker.engine.listener.gets_pushes
+        assert breaker.engine.outage.stand_in is None
     finally:
         raw_client().execute_command("ACL", "SETUSER", "default", "allchannels", "+@all")
 
@@ -194,10 +195,10 @@ def test_the_number_of_the_last_change_that_is_obeyed_is_known():
     breaker = hearing()
     hold("a")
     last = operator_store().load_many(["a"]).sequence
-    wait_until(lambda: breaker.engine.applied_sequence == last)
+    wait_until(lambda: breaker.engine.presence.acknowledged == last)
     assert knows(breaker, "forced_open")
     reset(["a"], only_open=False)
-    wait_until(lambda: breaker.engine.applied_sequence == last + 1)
+    wait_until(lambda: breaker.engine.presence.acknowledged == last + 1)
     assert knows(breaker, "closed")
 
 
@@ -206,12 +207,12 @@ def test_a_process_that_uses_nothing_but_hears_asks_for_the_proof_alone():
     with round_trips() as counted:
         time.sleep(1.5)
         assert 1 <= counted["trips"] <= 2
-    assert breaker.engine.listener.hears
+    assert breaker.engine.listener.gets_pushes
 
 
 def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
-    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
     breaker = hearing()
     breaker.call(int)
     time.sleep(0.1)
@@ -220,13 +221,13 @@ def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
             breaker.call(int)
             time.sleep(0.02)
     assert counted["trips"] == 0
-    breaker.local_state.reported_at -= engine_module.STATISTICS_SECONDS
+    breaker.local_state.reported_at -= agenda_module.STATISTICS_SECONDS
     wait_until(lambda: operator_store().load_many(["a"]).snapshots["a"].counts.calls == 22)
 
 
 def test_a_success_that_ends_a_run_is_reported_within_the_interval(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
-    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
     breaker = hearing()
     breaker.acquire().fail()
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 1
@@ -239,7 +240,7 @@ def hearing_from_afar(monkeypatch, *, delay: float) -> Engine:
     with monkeypatch.context() as patch:
         patch.setattr(latency, "MAX_WAIT_SECONDS", PATIENCE)
         engine = hearing("used").engine
-    wait_until(lambda: engine._not_closed is not None)
+    wait_until(lambda: engine._turn._not_closed is not None)
     store = engine.reporter._shared
     for name in ("add", "compare_and_set"):
         real = getattr(store, name)
@@ -258,7 +259,7 @@ def test_the_first_call_of_a_closed_breaker_does_not_wait(monkeypatch):
     for _ in range(3):
         breaker.call(int)
     assert time.monotonic() - began < 0.4
-    assert engine.settle(PATIENCE)
+    assert engine.report_all(PATIENCE)
     assert operator_store().load_many(["new"]).snapshots["new"].counts.calls == 3
 
 
@@ -270,18 +271,18 @@ def test_the_first_call_of_any_other_breaker_waits_to_know_it(monkeypatch, befor
     engine = hearing_from_afar(monkeypatch, delay=0.1)
     if not before:
         operator_store().compare_and_set([held])
-        wait_until(lambda: "held" in (engine._not_closed or ()))
+        wait_until(lambda: "held" in (engine._turn._not_closed or ()))
     assert of(engine, "held").call(int, fallback="rejected") == "rejected"
     reset(["held"], only_open=False)
-    wait_until(lambda: "held" not in (engine._not_closed or ()))
+    wait_until(lambda: "held" not in (engine._turn._not_closed or ()))
 
 
 def test_a_damaged_list_of_what_is_not_closed_has_first_calls_wait():
     raw_client().set(RedisStore("breakers")._non_closed, "damaged")
     engine = hearing("used").engine
-    assert engine._not_closed is None
+    assert engine._turn._not_closed is None
     assert of(engine, "another").call(lambda: "passes") == "passes"
-    assert engine.reporter.stand_in is None
+    assert engine.outage.stand_in is None
 
 
 def test_the_thread_ends_with_its_engine():
@@ -301,7 +302,7 @@ def test_a_forked_child_hears_on_a_connection_of_its_own():
     if (child := os.fork()) == 0:
         try:
             breaker.call(int)
-            wait_until(lambda: breaker.engine._was_hearing)
+            wait_until(lambda: breaker.engine.agenda.gets_pushes)
             os.write(writing, b"hears")
             wait_until(lambda: knows(breaker, "forced_open"))
             os.write(writing, b" obeys")
@@ -347,12 +348,12 @@ def listen(script: list[Push | int | None], monkeypatch, timeout: float = 5.0):
     monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 3600.0)
     channel, turns = ScriptedChannel(5, script), []
     listener = Listener(
-        lambda: turns.append(listener.hears),
+        lambda: turns.append(listener.gets_pushes),
         timeout=lambda: timeout,
         retry_interval=lambda: 3600.0,
     )
     listener.start(lambda: channel)
-    wait_until(lambda: channel.closed and not listener.hears)
+    wait_until(lambda: channel.closed and not listener.gets_pushes)
     taken = [(push.sequence, push.is_gap) for push in listener.take()]
     listener.stop()
     return taken, [now for before, now in zip([None, *turns], turns, strict=False) if now != before]
@@ -390,14 +391,14 @@ def opened(at: float) -> Snapshot:
 def test_what_was_told_before_the_last_reading_is_not_applied(told_at, is_applied):
     state = LocalState("a", BreakerPolicy())
     state.read(Snapshot(generation="x:1"), 100.0, 10.0)
-    assert state.hear(opened(told_at), told_at, 12.0) is is_applied
+    assert state.apply_push(opened(told_at), told_at, 12.0) is is_applied
     assert state.snapshot.generation.startswith("x:2" if is_applied else "x:1")
 
 
 def test_a_message_sets_no_clock():
     state = LocalState("a", BreakerPolicy())
     state.read(Snapshot(generation="x:1"), 100.0, 10.0)
-    assert state.hear(opened(101.0), 101.0, 15.0)  # it was four seconds on its way
+    assert state.apply_push(opened(101.0), 101.0, 15.0)  # it was four seconds on its way
     assert state.store_time(15.0) == 105.0
 
 
@@ -405,7 +406,7 @@ def test_what_is_known_already_is_no_news():
     state = LocalState("a", BreakerPolicy())
     held = control(Snapshot(generation="x:1"), HOLD)
     state.read(held, 100.0, 10.0)
-    assert state.hear(replace(held, permits=3), 101.0, 11.0)
+    assert state.apply_push(replace(held, permits=3), 101.0, 11.0)
     assert state.snapshot is held
 
 
@@ -413,7 +414,7 @@ def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successe
     """Nobody polls, and nobody waits for an interval of an hour."""
     processes = [hearing() for _ in range(3)]
     for _ in processes:
-        Presence().write(operator_store(), 0.0, 0, hears=True)
+        Presence().tell(operator_store(), gets_pushes=True)
     for number in range(5):
         processes[number % 3].acquire().fail()
     took = wait_until(lambda: all(knows(process, "open") for process in processes))
@@ -421,10 +422,10 @@ def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successe
 
 
 def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
-    monkeypatch.setattr(engine_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
     failing, healthy, another_one = (hearing() for _ in range(3))
     for _ in range(3):
-        Presence().write(operator_store(), 0.0, 0, hears=True)
+        Presence().tell(operator_store(), gets_pushes=True)
     time.sleep(0.02)  # each reckons the store's time a little differently
     for _ in range(3):
         failing.acquire().fail()
@@ -443,9 +444,9 @@ def test_where_not_all_hear_a_run_waits_for_their_interval(settings, deaf):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.3}
     first, second = hearing(), hearing()
     for _ in range(2):
-        Presence().write(operator_store(), 0.0, 0, hears=True)
+        Presence().tell(operator_store(), gets_pushes=True)
     for _ in range(deaf):
-        Presence().write(operator_store(), 0.0, 0, hears=False)
+        Presence().tell(operator_store())
     began = time.monotonic()
     for number in range(5):
         (first, second)[number % 2].acquire().fail()

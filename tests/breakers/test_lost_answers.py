@@ -63,7 +63,7 @@ class Process:
         self.settle()
 
     def settle(self) -> None:
-        assert self.engine.settle(10)
+        assert self.engine.report_all(10)
 
     @property
     def losses(self) -> list[str | None]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import Mock, patch
 
 import pytest
 
+from analytics_admin.breakers import presence as presence_module
 from analytics_admin.breakers.presence import (
     GONE_SECONDS,
     PRESENT_SECONDS,
@@ -19,7 +21,7 @@ from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.stored_breakers import key_of_site, raw_client
 
 PROCESS = Process(process_id="a1", host="web-1", pid=7, release="1.0", policies="abc")
-OTHER = replace(PROCESS, process_id="b2", host="wéb 2", pid=8, hears=True)
+OTHER = replace(PROCESS, process_id="b2", host="wéb 2", pid=8, gets_pushes=True)
 
 
 class Site:
@@ -174,24 +176,33 @@ def presence() -> Presence:
 def test_a_process_tells_at_first_then_in_time_and_what_is_new_at_once(
     presence: Presence, store: BreakerStore
 ) -> None:
-    assert presence.due(100.0, 0, hears=False)
-    presence.write(store, 100.0, 0, hears=False)
-    assert not presence.due(100.0 + 0.7 * PRESENT_SECONDS, 0, hears=False)
-    assert presence.due(100.0 + 1.1 * PRESENT_SECONDS, 0, hears=False)
-    assert presence.due(100.1, 1, hears=False)
-    assert presence.due(100.1, 0, hears=True)
+    spy = Mock(wraps=store)
+    clock = Mock()
+    with patch.object(presence_module, "time", clock):
+        for now, acknowledged, gets_pushes, times in [
+            (100.0, 0, False, 1),
+            (100.0 + 0.7 * PRESENT_SECONDS, 0, False, 1),
+            (100.0 + 1.1 * PRESENT_SECONDS, 0, False, 2),
+            (105.6, 1, False, 3),
+            (105.7, 1, True, 4),
+        ]:
+            clock.monotonic.return_value = now
+            presence.acknowledged = acknowledged
+            presence.tell(spy, gets_pushes=gets_pushes)
+            assert spy.present.call_count == times
 
 
 def test_a_process_keeps_its_identity_and_a_forked_child_has_its_own(
     presence: Presence, store: BreakerStore
 ) -> None:
     for acknowledged in (1, 2):
-        presence.write(store, 0.0, acknowledged, hears=True)
+        presence.acknowledged = acknowledged
+        presence.tell(store, gets_pushes=True)
     ((mine,),) = store.processes()[2:]
-    assert (mine.acknowledged, mine.hears) == (2, True)
+    assert (mine.acknowledged, mine.gets_pushes) == (2, True)
     assert mine.policies == "abc"
     presence.after_fork()
-    presence.write(store, 0.0, 2, hears=True)
+    presence.tell(store)
     assert len(known(store)) == 2
 
 
@@ -207,9 +218,9 @@ def test_a_process_withdraws_once_and_only_what_it_has_told(
             withdrawn.append(process_id)
             store.withdraw(process_id)
 
-    presence.withdraw(Watched())  # type: ignore[arg-type]
+    Presence().withdraw(Watched())  # type: ignore[arg-type]
     assert withdrawn == []
-    presence.write(store, 0.0, 1, hears=False)
+    presence.tell(store)
     for _ in range(2):
         presence.withdraw(Watched())  # type: ignore[arg-type]
     assert (len(withdrawn), known(store)) == (1, [])

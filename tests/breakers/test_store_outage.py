@@ -70,7 +70,7 @@ class Site:
         options = {"failure_threshold": 3, "wait_duration_in_open_state": 60, **policy}
         breaker = CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(options))
         breaker.call(lambda: None)
-        assert engine.settle(10)
+        assert engine.report_all(10)
         return breaker, store
 
     def losses(self) -> list[StoreChange]:
@@ -110,7 +110,7 @@ def at_once(number: int, call: Callable[[], object]) -> None:
 
 
 def is_lost(breaker: CircuitBreaker) -> bool:
-    return breaker.engine.reporter.stand_in is not None
+    return breaker.engine.outage.stand_in is not None
 
 
 def is_back(breaker: CircuitBreaker) -> bool:
@@ -158,7 +158,7 @@ def test_what_was_counted_while_the_store_was_silent_is_all_told_when_it_answers
     fail(breaker, 150)
     held.set()
     store.before = lambda: None
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     snapshot = runtime.operator_store().load_many(["all-told"]).snapshots["all-told"]
     assert snapshot is not None
     assert (snapshot.counts.calls, snapshot.counts.failures) == (151, 150)
@@ -230,14 +230,14 @@ def test_a_permit_of_the_time_alone_means_nothing_to_the_shared_store(site):
     store.before = lambda: None
     assert is_back(breaker)
     local_probe.succeed()
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     assert shared_state("alone") == "half_open"
 
 
 def test_successes_that_were_not_reported_in_time_still_end_the_run(site):
     breaker, store = site.process("run")
     fail(breaker, 2)
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     breaker.call(lambda: None)
     store.before = refuse
     assert eventually(lambda: is_lost(breaker))
@@ -256,7 +256,7 @@ def test_a_store_that_is_back_may_be_lost_again(site):
         store.before = lambda: None
         assert is_back(breaker)
     fail(breaker)
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     snapshot = runtime.operator_store().load_many(["again"]).snapshots["again"]
     assert snapshot is not None
     assert snapshot.counts.failures == 1
@@ -271,7 +271,7 @@ def test_a_turn_of_before_new_settings_does_not_lose_the_new_store(site, held):
     held.set()
     store.before = lambda: None
     assert breaker.call(lambda: "result") == "result"
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     assert site.losses() == []
 
 
@@ -302,7 +302,7 @@ def test_failures_at_once_cost_few_round_trips_and_no_caller_any_time(site):
     for permit in permits:
         permit.fail()
     assert watch.seconds < 200 * 0.04 / 10
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     assert store.requests - asked < 20
 
 
@@ -312,7 +312,7 @@ def test_a_process_forked_while_a_thread_holds_the_stand_in_goes_on(site):
     fail(breaker)
     assert eventually(lambda: is_lost(breaker))
     fail(breaker)
-    stand_in = breaker.engine.reporter.stand_in
+    stand_in = breaker.engine.outage.stand_in
     assert stand_in is not None
     with stand_in._lock:
         pid = os.fork()
@@ -384,7 +384,7 @@ def test_an_opening_made_alone_gives_way_to_a_move_of_the_shared_breaker(site):
         store,
         lambda: (fail(breaker, 3), control.reset(["moved"], only_open=False)),
     )
-    assert breaker.engine.settle(10)
+    assert breaker.engine.report_all(10)
     assert breaker.state == "closed"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, engine, runtime
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, agenda, runtime
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState, Outcome
 from analytics_admin.breakers.state import Counts, Snapshot
@@ -73,7 +73,7 @@ def test_all_breakers_in_use_are_asked_for_in_one_round_trip(store, breakers):
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
 def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, breakers, monkeypatch):
-    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(agenda, "IDLE_AFTER_SECONDS", 0.5)
     calls = [breaker(lambda: None) for breaker in breakers]
     until = time.monotonic() + 1.5
     while time.monotonic() < until:
@@ -85,7 +85,7 @@ def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, brea
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
 def test_nothing_is_asked_for_breakers_that_are_not_in_use(store, breakers, monkeypatch):
-    monkeypatch.setattr(engine, "IDLE_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(agenda, "IDLE_AFTER_SECONDS", 0.1)
     use(breakers)
     time.sleep(0.5)
     asked = len(store.asked)
@@ -114,7 +114,7 @@ def test_a_burst_of_failures_costs_few_round_trips_and_bounded_memory_and_all_co
     burst.call(int)
     store.asked.clear()
     fail(burst, 10_000)
-    assert burst.engine.settle(10)
+    assert burst.engine.report_all(10)
     assert len(store.asked) <= 100
     assert snapshot_of(burst).counts == Counts(calls=10_001, failures=10_000)
     assert len(burst.local_state._run) <= 1000
@@ -127,12 +127,12 @@ def unlimited() -> BreakerPolicy:
 @pytest.mark.hurried
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
 def test_failures_wait_for_each_other_unless_they_open_the_breaker(store, monkeypatch):
-    monkeypatch.setattr(engine, "GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr(agenda, "GATHER_SECONDS", 3600.0)
     breaker = CircuitBreaker("gathers", Engine(lambda: store, runtime.announce), limited_to_three)
     breaker.call(int)
     assert eventually(lambda: breaker.local_state.snapshot is not None)
     fail(breaker)
-    assert eventually(lambda: breaker.engine._gathers_until > time.monotonic())
+    assert eventually(lambda: breaker.engine.agenda.gathers_until > time.monotonic())
     fail(breaker)
     assert counted(store) == 1
     fail(breaker)

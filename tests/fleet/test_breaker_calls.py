@@ -110,5 +110,5 @@ def test_thousands_of_failures_at_once_are_no_outage_and_each_counts(fail: Any) 
 
 
 def _all_are_counted(breaker: CircuitBreaker) -> bool:
-    is_away = breaker.engine.reporter.stand_in is not None
+    is_away = breaker.engine.outage.stand_in is not None
     return not is_away and snapshot_of(breaker).consecutive_failures == 3000

@@ -57,7 +57,7 @@ def moves() -> list[tuple[str, str, str]]:
 
 
 def is_back(process: CircuitBreaker) -> bool:
-    return process.engine.reporter.stand_in is None
+    return process.engine.outage.stand_in is None
 
 
 def process(**policy: Any) -> CircuitBreaker:

@@ -133,5 +133,5 @@ def seconds_until_a_probe_passes(name: str, half_open_wait: float) -> float:
     assert eventually(lambda: protected.state == "open")
     assert eventually(lambda: protected.engine.retry_after(protected.local_state) == 0)
     protected.acquire().succeed()
-    assert protected.engine.settle(10)
+    assert protected.engine.report_all(10)
     return refusal.value.retry_after

@@ -33,7 +33,7 @@ def read() -> bool:
     breaker = circuit_breaker(NAME, failure_threshold=3)
     breaker.engine.expire(NAME)
     assert breaker.state
-    breaker.engine.settle(10)
+    breaker.engine.report_all(10)
     return breaker.local_state.snapshot is not None
 
 

@@ -86,7 +86,7 @@ def news() -> dict[str, list[Any]]:
 
 
 def is_lost(name: str) -> bool:
-    return breakers[name].engine.reporter.stand_in is not None
+    return breakers[name].engine.outage.stand_in is not None
 
 
 def shared_state(name: str) -> str:
@@ -119,7 +119,7 @@ def hear() -> None:
     """Have the breakers read what the store holds, however long a busy machine takes."""
     for breaker in breakers.values():
         assert breaker.state
-        assert eventually(lambda engine=breaker.engine: engine.settle(1), seconds=10)
+        assert eventually(lambda engine=breaker.engine: engine.report_all(1), seconds=10)
 
 
 def rejects(name: str) -> bool:

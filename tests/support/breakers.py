@@ -31,11 +31,11 @@ def rest_engines() -> None:
 
 
 def rest(engine: Engine) -> None:
-    engine.settle(10)
+    engine.report_all(10)
     for state in list(engine._states.values()):
         state.expire()  # the next call reads it, and has it kept up to date
-    engine._followed.clear()
-    engine.settle(10)
+    engine.agenda.followed.clear()
+    engine.report_all(10)
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:

@@ -100,7 +100,7 @@ def _let_the_store_know() -> None:
     """Wait until the store has what the task counted, and receivers what it changed."""
     from analytics_admin.breakers import runtime
 
-    runtime.engine.settle(PATIENCE)
+    runtime.engine.report_all(PATIENCE)
     runtime.announcer.drain(PATIENCE)
 
 

@@ -1,6 +1,6 @@
 """Fleets whose backend fails now and then, loses a pod, or dies, on simulated time.
 
-``hears``: the processes hear of changes and of questions; else they poll.
+``gets_pushes``: the processes hear of changes and of questions; else they poll.
 """
 
 import heapq
@@ -63,11 +63,11 @@ class Outcome:
     """Seconds from the THRESHOLD-th failure of a dead backend to the trip."""
 
 
-def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, hears: bool) -> Outcome:
+def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, gets_pushes: bool) -> Outcome:
     """Have calls fail at random, each for itself, for so long; then the backend dies."""
     luck, outcome = random.Random(seed), Outcome()
     run: list[float] = []
-    with simulated_site(hears=hears) as site:
+    with simulated_site(gets_pushes=gets_pushes) as site:
         processes = _begin(site, fleet)
         began = site.clock.now
         while site.clock.now - began < seconds:
@@ -90,13 +90,15 @@ def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, hears: bool) -
     return outcome
 
 
-def restart_pods(fleet: Fleet, seconds: float, every: float, seed: int, *, hears: bool) -> Outcome:
+def restart_pods(
+    fleet: Fleet, seconds: float, every: float, seed: int, *, gets_pushes: bool
+) -> Outcome:
     """Restart one pod of the healthy backend ``every`` so many seconds.
 
     Its calls in flight fail at that moment; all others go on succeeding.
     """
     luck, outcome = random.Random(seed), Outcome()
-    with simulated_site(hears=hears) as site:
+    with simulated_site(gets_pushes=gets_pushes) as site:
         processes = _begin(site, fleet)
         began = site.clock.now
         in_flight: list[tuple[float, int, Permit, bool]] = []

@@ -52,7 +52,7 @@ class _Messages(Listener):
     def __init__(self) -> None:
         super().__init__(lambda: None, timeout=lambda: 1.0, retry_interval=lambda: 1.0)
         self.heard: deque[Push] = deque()
-        self.hears = True
+        self.gets_pushes = True
 
     def start(self, new_channel: Callable[[], Channel | None]) -> None: ...
 
@@ -96,11 +96,11 @@ class TellingStore(MemoryStore):
 
 
 class _Engine(SimulatedEngine):
-    def __init__(self, clock: FleetClock, announce: Announce, *, hears: bool) -> None:
+    def __init__(self, clock: FleetClock, announce: Announce, *, gets_pushes: bool) -> None:
         self._clock = clock
         super().__init__(announce, in_step=False)
-        if hears:
-            self.listener = _Messages()
+        if gets_pushes:
+            self.listener = self._turn._listener = _Messages()
 
     def hear(self, push: Push) -> None:
         """Have the reporter take the message once it has arrived."""
@@ -128,17 +128,17 @@ class SimulatedSite:
     do not hear of changes.
     """
 
-    def __init__(self, clock: "FleetClock", *, hears: bool = False) -> None:
+    def __init__(self, clock: "FleetClock", *, gets_pushes: bool = False) -> None:
         self.clock = clock
-        self._hears = hears
+        self._gets_pushes = gets_pushes
         self.store = TellingStore(clock)
-        if hears:
+        if gets_pushes:
             self.store.tell = self._tell
         self.events: list[Any] = []
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:
         """Return the breaker as one more process holds it."""
-        engine = _Engine(self.clock, self.events.append, hears=self._hears)
+        engine = _Engine(self.clock, self.events.append, gets_pushes=self._gets_pushes)
         engine.begin(self.store)
         self.clock.engines.append(engine)
         self.clock.nothing_until = 0.0
@@ -150,11 +150,11 @@ class SimulatedSite:
 
 
 @contextmanager
-def simulated_site(*, hears: bool = False) -> Iterator[SimulatedSite]:
+def simulated_site(*, gets_pushes: bool = False) -> Iterator[SimulatedSite]:
     """Put the engine on simulated time, for every process of the site."""
     clock = FleetClock(1_000_000.0, tick=0.0)
     with engine_time(clock):
-        yield SimulatedSite(clock, hears=hears)
+        yield SimulatedSite(clock, gets_pushes=gets_pushes)
 
 
 def calls_in_order(

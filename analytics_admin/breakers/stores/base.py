@@ -5,6 +5,7 @@ store's time.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -168,8 +169,14 @@ class Channel(Protocol):
 class BreakerStore(PresenceStore, Protocol):
     """Atomic operations on all breakers of a site.
 
-    Every method raises StoreUnavailable when the store does not answer as it should.
+    Every method raises StoreUnavailable when the store does not answer as it should, but for the
+    last two, which never wait.
     """
+
+    is_shared: bool
+    """Whether this is the fleet's store, not one with which a process goes on alone."""
+    connecting_since: float | None
+    """Since when it looks for its server (monotonic seconds): a look-up may never end."""
 
     def add(self, reports: Sequence[Report]) -> Reading:
         """Count the results of each report whose generation is the record's, and read all."""
@@ -246,6 +253,12 @@ class BreakerStore(PresenceStore, Protocol):
 
     def check_writable(self) -> None:
         """Write a key that is never read, to check that the store accepts writes."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Limit the time that all requests in the block take together, by this thread alone."""
+
+    def greet(self) -> bool | None:
+        """Return whether a lost store has answered a greeting; None: not yet, ask again."""
 
 
 def is_in_use(

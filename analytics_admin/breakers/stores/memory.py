@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
@@ -40,7 +41,8 @@ class MemoryStore:
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self._processes: dict[str, Process] = {}
-        self.stands_in = False
+        self.is_shared = True
+        self.connecting_since: float | None = None
         self._find: Callable[[str], Snapshot | None] = lambda name: None
         self._found: set[str] = set()
         self._sequence = 0
@@ -55,7 +57,7 @@ class MemoryStore:
         """
         store = cls(clock)
         store._find = find
-        store.stands_in = True
+        store.is_shared = False
         return store
 
     def after_fork(self) -> None:
@@ -187,9 +189,15 @@ class MemoryStore:
     def check_writable(self) -> None:
         return None
 
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def greet(self) -> bool:
+        return True
+
     def _begin_with(self, names: Iterable[str]) -> None:
         """Have a stand-in find the records that it does not have yet."""
-        if not self.stands_in:
+        if self.is_shared:
             return
         for name in names:
             if name not in self._found:
@@ -235,11 +243,11 @@ class MemoryStore:
             return None
         if report.policy_text is not None:
             self._seen[report.name] = now
-            if not self.stands_in:  # no operator sees the history of a stand-in
+            if self.is_shared:  # no operator sees the history of a stand-in
                 self._histories[report.name].add_policy(report.policy_text, now)
         results = report.results
         counted = current.generation == report.generation and _counts(current, results)
-        if (counted or results.rejected) and not self.stands_in:
+        if (counted or results.rejected) and self.is_shared:
             self._histories[report.name].add(results, now, counted=counted)
         if counted:
             current = self._records[report.name] = _counted(current, results, now)
@@ -267,11 +275,11 @@ class MemoryStore:
         else:
             self._sequence += 1
             new = replace(move.new, entered_at=now)
-            if self.stands_in:
+            if not self.is_shared:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new
         self._seen.setdefault(move.name, now)
-        if current is not None and move.cause and not self.stands_in:
+        if current is not None and move.cause and self.is_shared:
             self._record(move, current, now)
         return MoveOutcome(won=True, now=now, snapshot=new, sequence=self._sequence)
 

@@ -131,7 +131,7 @@ def encode_process(process: Process) -> list[str]:
         process.process_id,
         f"{process.since:.6f}" if process.since else "0",
         str(process.acknowledged),
-        str(int(process.hears)),
+        str(int(process.gets_pushes)),
         pack(identity),
     ]
 
@@ -395,7 +395,7 @@ def decode_processes(rows: Sequence[bytes], now: float) -> list[Process]:
 
 
 def _decode_process(pair: tuple[bytes, bytes]) -> Process:
-    seen_at, since, acknowledged, hears, identity = pair[1].decode().split(" ", 4)
+    seen_at, since, acknowledged, gets_pushes, identity = pair[1].decode().split(" ", 4)
     host, pid, release, policies = json.loads(identity)
     return Process(
         process_id=_word(pair[0].decode()),
@@ -406,7 +406,7 @@ def _decode_process(pair: tuple[bytes, bytes]) -> Process:
         since=_moment(since),
         seen_at=_moment(seen_at),
         acknowledged=_number_of_change(acknowledged),
-        hears=hears == "1",
+        gets_pushes=gets_pushes == "1",
     )
 
 

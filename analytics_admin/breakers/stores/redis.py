@@ -114,8 +114,8 @@ class RedisStore:
         self._ends_at: float | None = None
         self._peer: tuple[int, Any] | None = None
         self._greeting: Greeting | None = None
+        self.is_shared = True
         self.connecting_since: float | None = None
-        """Since when it looks for the server (monotonic seconds): a look-up may never end."""
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
         self._index = f"{self._base}:index"
         self._non_closed = f"{self._base}:not_closed"

@@ -133,7 +133,7 @@ def _status(process: Process, now: float, sequence: int) -> ProcessStatus:
         silent_for=silent_for,
         is_silent=silent_for > SILENT_SECONDS,
         is_current=process.acknowledged >= sequence,
-        gets_pushes=process.hears,
+        gets_pushes=process.gets_pushes,
     )
 
 

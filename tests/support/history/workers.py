@@ -72,7 +72,7 @@ def end() -> None:
     _ended.set()
     for thread in _threads:
         thread.join()
-    engine.settle(10)
+    engine.report_all(10)
 
 
 def _begin(folder: Path, process: str) -> HistoryFile:
@@ -118,7 +118,7 @@ def _watch(history: HistoryFile, process: str) -> None:
 
 
 def _has_store() -> bool:
-    return engine.reporter.stand_in is None
+    return engine.outage.stand_in is None
 
 
 class _Caller:

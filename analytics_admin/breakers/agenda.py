@@ -1,0 +1,186 @@
+"""Which breakers of a process are to be reported and read, and when."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from analytics_admin.breakers.local_state import NEVER, LocalState
+from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.breakers.sync import ANSWER_SECONDS
+
+IDLE_AFTER_SECONDS = 2.0
+"""A breaker unused for this long has nothing to report. Unless the process gets pushes, it is no
+longer kept up to date, and its next call reads it."""
+YOUNG_SECONDS = 10.0
+"""Results of a breaker are reported each interval until it has been in use for this long."""
+STATISTICS_SECONDS = 10.0
+"""Results on which nothing depends are reported this late."""
+RECENT_SECONDS = 60.0
+GATHER_SECONDS = 0.005
+"""After a report of failures the next ones wait this long for each other, unless they open it."""
+
+
+class Agenda:
+    """What the reporter has to do next for the breakers of its process.
+
+    ``states`` are these breakers by name, ``interval`` is the setting SYNC_INTERVAL. Callers and
+    the reporter use it at once, so each change of what they share is one step of the interpreter.
+    """
+
+    def __init__(self, states: Mapping[str, LocalState], interval: Callable[[], float]) -> None:
+        self._states = states
+        self._interval = interval
+        self.gets_pushes = False
+        """Whether every change of the fleet is pushed to this process within a moment."""
+        self.followed: dict[str, LocalState] = {}
+        """The breakers in use. They are kept up to date without being asked for."""
+        self._urgent: dict[str, LocalState] = {}
+        self._stale: dict[str, LocalState] = {}
+        self._runs_at: dict[str, float] = {}
+        self._answers_at: dict[str, float] = {}
+        self._followed_read_at = NEVER
+        self.gathers_until = NEVER
+        """Until then a failure that decides nothing waits for others (monotonic)."""
+        self._gathered_until = NEVER
+        self._has_reported_urgent = False
+        self.took_followed = False
+        """Whether the last ``take_due`` took all breakers in use that have to be read."""
+
+    def clear(self) -> None:
+        """Have nothing to do: the store is another."""
+        for due in (self.followed, self._urgent, self._stale, self._runs_at, self._answers_at):
+            due.clear()
+
+    def follow(self, state: LocalState) -> bool:
+        """Keep the breaker up to date; return whether it was not until now."""
+        is_new = state.name not in self.followed
+        if is_new:
+            self.followed[state.name] = state
+        return is_new
+
+    def report_soon(self, state: LocalState) -> None:
+        """Report the breaker in the next turn."""
+        self._urgent[state.name] = state
+
+    def read(self, state: LocalState) -> None:
+        """Read the breaker in the next turn, or before its next call if it is not in use."""
+        if state.is_followed:
+            self._stale[state.name] = state
+
+    def read_followed(self) -> None:
+        """Read in the next turn all breakers in use that have to be read."""
+        self._followed_read_at = NEVER
+
+    def read_all(self) -> None:
+        """Read in the next turn all breakers in use, and the others before their next calls."""
+        self._followed_read_at = NEVER
+        self._stale.update(self.followed)
+        for state in list(self._states.values()):
+            if state.is_followed and state.name not in self.followed:
+                state.unfollow()
+
+    def report_successes(self, names: Iterable[str]) -> None:
+        """Report successes that the store does not have yet: soon, but not all processes at once.
+
+        Those of the next moment count too: they end a run of calls that failed together.
+        """
+        for name in names:
+            if name in self.followed:
+                wait = ANSWER_SECONDS * random.uniform(0.5, 0.8)
+                self._answers_at[name] = time.monotonic() + wait
+
+    def judge_run(self, name: str, wait: float | None) -> None:
+        """Read the breaker again in ``wait`` seconds, to judge its run; None: there is none."""
+        if wait is None:
+            self._runs_at.pop(name, None)
+        else:
+            self._runs_at[name] = time.monotonic() + wait
+
+    def take_due(self, asked: Iterable[LocalState]) -> dict[str, LocalState]:
+        """Return by name the breakers to report and read now, with those that are asked for."""
+        # What comes from now on has to ring.
+        self._gathered_until, self.gathers_until = self.gathers_until, NEVER
+        due = {state.name: state for state in asked}
+        urgent = _drain(self._urgent)
+        self._has_reported_urgent = bool(urgent)
+        due |= urgent
+        due |= _drain(self._stale)
+        now = time.monotonic()
+        due |= {name: self._states[name] for name in _take_reached(self._runs_at, now)}
+        for name in _take_reached(self._answers_at, now):
+            state = self._states[name]
+            if state.newest_success > state.reported_at:
+                due[name] = state
+        self.took_followed = now - self._followed_read_at >= self._interval()
+        if self.took_followed:
+            self._followed_read_at = now
+            due |= self._take_in_use(now)
+        return due
+
+    def end_turn(self) -> float:
+        """Have failures of the next moment wait for each other; return when something is due."""
+        now = time.monotonic()
+        at = [*self._runs_at.values(), *self._answers_at.values()]
+        if self.followed:
+            at.append(self._followed_read_at + self._interval())
+        until = now + GATHER_SECONDS if self._has_reported_urgent else self._gathered_until
+        if until > now:
+            self.gathers_until = until
+            at.append(until)
+        return min(at, default=float("inf")) - now
+
+    def recent(self) -> list[LocalState]:
+        """Return the breakers that may have something to report."""
+        since = time.monotonic() - RECENT_SECONDS
+        return [state for state in list(self._states.values()) if state.last_used_at() >= since]
+
+    def _take_in_use(self, now: float) -> dict[str, LocalState]:
+        """Return the breakers in use that have to be read, or have something to report.
+
+        The others are no longer followed.
+        """
+        for name, state in list(self.followed.items()):
+            if not state.is_followed:
+                del self.followed[name]
+                state.unfollow()
+            elif now - state.last_used_at() >= IDLE_AFTER_SECONDS:
+                if not self.gets_pushes:
+                    del self.followed[name]
+                    state.unfollow()
+                elif state.last_used_at() <= state.reported_at:
+                    del self.followed[name]
+                    state.close_gate()  # so that its next call is noticed
+        if not self.gets_pushes:
+            return dict(self.followed)
+        return {name: state for name, state in self.followed.items() if _matters(state, now)}
+
+
+def _drain(states: dict[str, LocalState]) -> dict[str, LocalState]:
+    """Take out all, one by one: callers add to them meanwhile."""
+    taken = {}
+    while states:
+        name, state = states.popitem()
+        taken[name] = state
+    return taken
+
+
+def _take_reached(times: dict[str, float], now: float) -> list[str]:
+    reached = [name for name, at in times.items() if at <= now]
+    for name in reached:
+        del times[name]
+    return reached
+
+
+def _matters(state: LocalState, now: float) -> bool:
+    """Return whether somebody may wait for what this process knows or does not know."""
+    snapshot: Snapshot | None = state.snapshot
+    if snapshot is None or snapshot.state is State.HALF_OPEN or state.policy.window:
+        return True
+    if snapshot.hold is not None and snapshot.hold.is_over(state.store_time(now)):
+        return True
+    if state.last_used_at() <= state.reported_at:
+        return False
+    is_idle = now - state.last_used_at() >= IDLE_AFTER_SECONDS
+    is_young = now - state.followed_at < YOUNG_SECONDS
+    is_late = now - state.reported_at >= STATISTICS_SECONDS
+    return snapshot.consecutive_failures > 0 or is_idle or is_young or is_late

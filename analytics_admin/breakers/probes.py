@@ -1,0 +1,93 @@
+"""Which calls may pass as probes: their permits are granted in the store, and given back there."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analytics_admin.breakers.local_state import LocalState
+from analytics_admin.breakers.permit import is_probe
+from analytics_admin.breakers.requests import Request
+from analytics_admin.breakers.state import Snapshot, Transition
+from analytics_admin.breakers.state_machine import (
+    HOLD_OVER,
+    WAIT_OVER,
+    Admission,
+    admission,
+    grant_permit,
+    return_permit,
+)
+from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.sync import MAX_ATTEMPTS, NO_SNAPSHOT, StoreSync
+
+SPARE_SECONDS = 1.0
+"""A permit that came after its caller had left serves another call for this long."""
+
+
+class Probes:
+    """The permits that this process wins and returns. Every method may raise StoreUnavailable."""
+
+    def __init__(self, sync: StoreSync) -> None:
+        self._sync = sync
+        self.spares: dict[str, tuple[LocalState, tuple[Snapshot, float]]] = {}
+        """By name, the permits that wait for another call, and until when."""
+
+    def grant(self, store: BreakerStore, state: LocalState, callers: Sequence[Request]) -> None:
+        """Win permits for the callers; one that its caller waits for no more is a spare."""
+        answers = self.win(store, state, len(callers))
+        for request, permit in zip(callers, answers, strict=True):
+            if request.give(permit) or permit is None or not is_probe(permit):
+                continue
+            if state.spare_permit is None:
+                spare = state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
+                self.spares[state.name] = (state, spare)
+            else:
+                self.give_back(store, state, permit.generation)
+
+    def win(self, store: BreakerStore, state: LocalState, number: int) -> list[Snapshot | None]:
+        """Return for each of that many calls the snapshot under which it passes, or None."""
+        passing: list[Snapshot | None] = []
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = state.snapshot or NO_SNAPSHOT
+            left = number - len(passing)
+            decision = admission(snapshot, state.policy, state.store_time(time.monotonic()))
+            if decision is Admission.ALLOW:
+                return [*passing, *[snapshot] * left]
+            if decision is Admission.REJECT or not left or not self._sync.is_current(store):
+                break
+            granted = grant_permit(snapshot)
+            limit = state.policy.permitted_number_of_calls_in_half_open_state
+            new = min(left, limit - granted.permits + 1)
+            granted = replace(granted, permits=granted.permits + new - 1)
+            cause = HOLD_OVER if snapshot.hold else WAIT_OVER
+            ((won, now),) = self._sync.move(store, [(state, Transition(new=granted, cause=cause))])
+            if won and now is not None:
+                passing += [now] * new
+        return [*passing, *[None] * (number - len(passing))]
+
+    def give_back(self, store: BreakerStore, state: LocalState, generation: str) -> None:
+        """Return the permit of a probe without a result."""
+        self._sync.synchronise(store, [state])
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = state.snapshot
+            if snapshot is None or snapshot.generation != generation:
+                return
+            if not self._sync.is_current(store):
+                return
+            back = Transition(new=return_permit(snapshot), cause="")
+            ((won, _),) = self._sync.move(store, [(state, back)])
+            if won:
+                return
+
+    @property
+    def due_in(self) -> float:
+        """The seconds until a spare permit is to be given back."""
+        at = [ends_at for _state, (_permit, ends_at) in list(self.spares.values())]
+        return min(at, default=float("inf")) - time.monotonic()
+
+    def give_back_spares(self, store: BreakerStore) -> None:
+        """Return the spare permits that no call has used in time."""
+        for name, (state, spare) in list(self.spares.items()):
+            if time.monotonic() >= spare[1] or state.spare_permit is not spare:
+                del self.spares[name]
+                if state.drop_spare(spare):
+                    self.give_back(store, state, spare[0].generation)

@@ -1,0 +1,185 @@
+"""One turn of the reporter: it learns what was pushed, reports, reads, and answers callers."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import cast
+
+from analytics_admin.breakers.agenda import Agenda
+from analytics_admin.breakers.listener import Listener
+from analytics_admin.breakers.local_state import LocalState
+from analytics_admin.breakers.presence import Presence
+from analytics_admin.breakers.probes import Probes
+from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.state import Snapshot
+from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, RequestRefused
+from analytics_admin.breakers.sync import StoreSync
+
+FOREVER = float("inf")
+LISTEN_AFTER_SECONDS = 1.0
+"""Age at which a process begins to listen; one that ends sooner does without."""
+
+
+class Turn:
+    """What the reporter does with the shared store each time.
+
+    ``states`` are the breakers of the process by name. ``tell`` tells the store that the process is
+    there and what its calls obey; it returns the seconds until that is due again.
+    """
+
+    def __init__(
+        self,
+        states: Mapping[str, LocalState],
+        *,
+        agenda: Agenda,
+        sync: StoreSync,
+        listener: Listener,
+        presence: Presence,
+        can_listen: Callable[[BreakerStore], bool],
+        tell: Callable[[BreakerStore], float],
+    ) -> None:
+        self._states = states
+        self._agenda = agenda
+        self._sync = sync
+        self.probes = Probes(sync)
+        self._listener = listener
+        self._presence = presence
+        self._can_listen = can_listen
+        self._tell = tell
+        self._not_closed: set[str] | None = None
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin as a child."""
+        self._began_at = time.monotonic()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was read, and have nothing to do: the store is another."""
+        self._agenda.clear()
+        self._agenda.gets_pushes = False
+        self.probes.spares.clear()
+        self._not_closed = None
+        self._presence.acknowledged = 0
+
+    def lose_track(self) -> None:
+        """Have every breaker read: those in use now, the others at their next calls."""
+        self._not_closed = None
+        self._agenda.read_all()
+
+    def knows_as_closed(self, name: str) -> bool:
+        """Return whether the first call of this breaker need not wait: it is closed, or new."""
+        return self._not_closed is not None and name not in self._not_closed
+
+    def have_next_call_wait(self, name: str) -> None:
+        """Have the next call wait for its reading: what is known of the breaker is not true."""
+        if (not_closed := self._not_closed) is not None:
+            not_closed.add(name)
+
+    def take(self, store: BreakerStore, requests: Sequence[Request]) -> float:
+        """Report, read and answer; return the seconds until the next turn.
+
+        Raises:
+            StoreUnavailable, RequestRefused
+        """
+        if not self._presence.is_written:
+            self._tell(store)  # so that a change that this process is to miss waits for it
+        acknowledged = self._apply_pushes()
+        due = self._agenda.take_due(_asked_for(requests, self._agenda))
+        if self._agenda.took_followed:
+            self._read_not_closed(store)
+        if due:
+            sequence = self._sync.synchronise(store, list(due.values()))
+            for name, state in due.items():
+                self._agenda.judge_run(name, self._sync.seconds_to_settle(store, state))
+            if self._agenda.took_followed and not self._agenda.gets_pushes:
+                acknowledged = sequence
+        self._answer(store, requests)
+        self._presence.acknowledged = acknowledged or self._presence.acknowledged
+        listens_in = self._listen(store)
+        self.probes.give_back_spares(store)
+        wait = min(listens_in, self._agenda.end_turn(), self.probes.due_in, self._tell(store))
+        for request in requests:
+            if request.wish is Wish.TELL:
+                request.give(True)
+        return wait
+
+    def _apply_pushes(self) -> int:
+        """Apply what was pushed; return the number of the last change, 0 if there was none.
+
+        What has to be read for it becomes due.
+        """
+        sequence = 0
+        for push in self._listener.take():
+            if push.is_question:
+                self._agenda.report_successes(push.snapshots)
+                continue
+            sequence = push.sequence
+            if push.is_gap:
+                self.lose_track()
+            for name, snapshot in push.snapshots.items():
+                self._note_whether_closed(name, snapshot)
+                if (state := self._states.get(name)) is None:
+                    continue
+                at = time.monotonic()
+                is_known = snapshot is not None and state.apply_push(snapshot, push.now, at)
+                if not state.is_followed:
+                    state.close_gate()
+                    if not is_known:
+                        self.have_next_call_wait(name)
+                elif not is_known:
+                    self._agenda.read(state)
+        if self._agenda.gets_pushes is not self._listener.gets_pushes:
+            self._agenda.gets_pushes = self._listener.gets_pushes
+            self.lose_track()
+        return sequence
+
+    def _note_whether_closed(self, name: str, snapshot: Snapshot | None) -> None:
+        if self._not_closed is None:
+            return
+        if snapshot is not None and snapshot.is_plain:
+            self._not_closed.discard(name)
+        else:
+            self._not_closed.add(name)
+
+    def _read_not_closed(self, store: BreakerStore) -> None:
+        """Read once which breakers are not closed, so that first calls of the others don't wait."""
+        if self._agenda.gets_pushes and self._not_closed is None:
+            with suppress(DamagedList, RequestRefused):
+                self._not_closed = store.not_closed()
+
+    def _listen(self, store: BreakerStore) -> float:
+        """Begin to listen for pushes once it is time; return the seconds until then."""
+        if not self._can_listen(store):
+            return FOREVER
+        wait = self._began_at + LISTEN_AFTER_SECONDS - time.monotonic()
+        if wait > 0:
+            return wait
+        self._listener.start(store.channel)
+        return FOREVER
+
+    def _answer(self, store: BreakerStore, requests: Sequence[Request]) -> None:
+        waiting: dict[str, list[Request]] = {}
+        for request in requests:
+            if request.wish is Wish.PERMIT and request.state is not None:
+                waiting.setdefault(request.state.name, []).append(request)
+            elif request.wish is Wish.RETURN and request.state is not None:
+                self.probes.give_back(store, request.state, request.generation)
+            elif request.wish is Wish.LEAVE:
+                self._presence.withdraw(store)
+                request.give(True)
+            elif request.wish is not Wish.TELL:
+                request.give(True)
+                if request.state is not None and request.state.look is request.answer:
+                    request.state.look = None  # half of what an unused breaker would take
+        for callers in waiting.values():
+            self.probes.grant(store, cast("LocalState", callers[0].state), callers)
+
+
+def _asked_for(requests: Sequence[Request], agenda: Agenda) -> Iterator[LocalState]:
+    """Return the breakers that callers want read, or reported."""
+    if any(request.wish is Wish.FLUSH for request in requests):
+        yield from agenda.recent()
+    for request in requests:
+        if request.wish is Wish.LOOK and request.state is not None:
+            yield request.state
