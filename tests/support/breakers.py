@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 from redis.connection import AbstractConnection
 
@@ -15,6 +16,8 @@ from analytics_admin.breakers.reporter import THREAD_NAME as REPORTER
 from analytics_admin.breakers.state import Snapshot
 
 _engines: list[Engine] = []
+_rested_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
+"""When a resting engine had last been used."""
 
 
 def reset_engines() -> None:
@@ -31,11 +34,19 @@ def rest_engines() -> None:
 
 
 def rest(engine: Engine) -> None:
+    used_at = _used_at(engine)
+    if _rested_at.get(engine) == used_at:  # it is at rest; each round of its reporter takes time
+        return
     engine.report_all(10)
     for state in list(engine._states.values()):
         state.expire()  # the next call reads it, and has it kept up to date
     engine.agenda.followed.clear()
     engine.report_all(10)
+    _rested_at[engine] = used_at
+
+
+def _used_at(engine: Engine) -> float:
+    return max((state.last_used_at() for state in list(engine._states.values())), default=0.0)
 
 
 def another(name: str, **policy: Any) -> CircuitBreaker:

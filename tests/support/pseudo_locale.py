@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from html.parser import HTMLParser
+from html import unescape
 from typing import Any
 
 from django.utils import translation
@@ -27,6 +27,7 @@ CODE = {
 DATA = {"code", "pre", "q", "time"}
 """Elements whose text is nobody's to translate."""
 UNSEEN = {"script", "style", "template"}
+HIDDEN = UNSEEN | DATA
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 INLINE = {"a", "b", "bdi", "code", "em", "q", "span", "strong", "time"}
 BUTTONS = {"submit", "button", "reset"}
@@ -71,51 +72,59 @@ def pseudo_locale() -> Iterator[str]:
         trans_real._translations[PSEUDO] = real
 
 
-class _Texts(HTMLParser):
-    """Finds the texts of a page, each as a whole: a sentence may hold a link or a number."""
+_TOKEN = re.compile(
+    r"<!--.*?-->|<![^>]*>"
+    r"|<(?P<end>/?)(?P<tag>[a-zA-Z][\w-]*)(?P<given>(?:[^>\"']|\"[^\"]*\"|'[^']*')*)>"
+    r"|(?P<text>[^<]+|<)",
+    re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r"([^\s=>\"'/]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+)))?")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._open: list[str] = []
-        self._text: list[str] = []
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self._begin_or_end(tag)
-        given = dict(attributes)
-        told = {name for name in given if name.startswith("data-")} - CODE
-        told |= READ_ALOUD.intersection(given) if tag != "time" else set()
-        if tag == "input" and given.get("type") in BUTTONS:
-            told.add("value")
-        self.found += [given[name] or "" for name in sorted(told)]
-        if tag not in VOID:
-            self._open.append(tag)
+@cache  # pages have most of their tags in common
+def _told(tag: str, given: str) -> list[str]:
+    """Return what a tag's attributes tell people."""
+    attributes = {name.lower(): "".join(values) for name, *values in _ATTRIBUTE.findall(given)}
+    told = {name for name in attributes if name.startswith("data-")} - CODE
+    told |= READ_ALOUD.intersection(attributes) if tag != "time" else set()
+    if tag == "input" and attributes.get("type") in BUTTONS:
+        told.add("value")
+    return [unescape(attributes[name]) for name in sorted(told)]
 
-    def handle_endtag(self, tag: str) -> None:
-        self._begin_or_end(tag)
-        while self._open and self._open.pop() != tag:
-            pass
 
-    def handle_data(self, data: str) -> None:
-        unread = (UNSEEN | DATA).intersection(self._open)
-        self._text.append(data if not unread else " ")
-
-    def close(self) -> None:
-        super().close()
-        self._begin_or_end("")
-
-    def _begin_or_end(self, tag: str) -> None:
+def _pieces(page: str) -> Iterator[str]:
+    """Yield the texts of a page, each as a whole: a sentence may hold a link or a number."""
+    opened: list[str] = []
+    text: list[str] = []
+    at = 0
+    while token := _TOKEN.match(page, at):
+        at = token.end()
+        if (words := token["text"]) is not None:
+            text.append(words if HIDDEN.isdisjoint(opened) else " ")
+            continue
+        if (tag := token["tag"]) is None:
+            continue
+        tag = tag.lower()
         if tag not in INLINE:
-            self.found.append("".join(self._text))
-            self._text = []
+            yield unescape("".join(text))
+            text = []
+        if token["end"]:
+            while opened and opened.pop() != tag:
+                pass
+            continue
+        yield from _told(tag, token["given"])
+        if tag in ("script", "style"):  # what looks like a tag in it is none
+            at = page.index(f"</{tag}", at)
+        if tag not in VOID:
+            opened.append(tag)
+    assert at == len(page), f"no tag: {page[at : at + 80]}"
+    yield unescape("".join(text))
 
 
 def texts(page: str) -> list[str]:
     """Return the texts of a page, seen or read aloud or said by its scripts, without data."""
-    parser = _Texts()
-    parser.feed(page.replace("<wbr>", ""))  # where a word may break
-    parser.close()
-    return [" ".join(text.split()) for text in parser.found]
+    # A word may break at a <wbr>.
+    return [" ".join(text.split()) for text in _pieces(page.replace("<wbr>", ""))]
 
 
 def untranslated(page: str) -> list[str]:
@@ -127,6 +136,7 @@ def untranslated(page: str) -> list[str]:
     return sorted({text for text in map(_outside, texts(page)) if re.search(r"[^\W\d_]|%", text)})
 
 
+@cache
 def _outside(text: str) -> str:
     bare = re.sub(r"⟦[^⟦⟧]*⟧", " ", text)
     return " ".join(re.sub(r"\b\w+([._]\w+)+\b|\{\w+\}", " ", bare).split())
