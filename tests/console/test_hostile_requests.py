@@ -130,7 +130,6 @@ def test_ten_thousand_names_are_refused_quickly(operator, settings, url, confirm
         assert state() == before
 
 
-@pytest.mark.parametrize("url", ACTS)
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -145,14 +144,14 @@ def test_ten_thousand_names_are_refused_quickly(operator, settings, url, confirm
         ("", ""),
     ],
 )
-def test_a_body_of_another_kind_acts_on_nothing(operator, url, body, kind):
+def test_a_body_of_another_kind_acts_on_nothing(operator, body, kind):
     before = state()
-    answer = operator.generic("POST", url, body, content_type=kind)
-    assert unharmed(answer, statuses={200, 302, 400, 404})
-    assert (state(), denied()) == (before, 0)
+    for url in ACTS:
+        answer = operator.generic("POST", url, body, content_type=kind)
+        assert unharmed(answer, statuses={200, 302, 400, 404}), url
+        assert (state(), denied()) == (before, 0), url
 
 
-@pytest.mark.parametrize("url", ACTS)
 @pytest.mark.parametrize(
     "field",
     [
@@ -170,10 +169,14 @@ def test_a_body_of_another_kind_acts_on_nothing(operator, url, body, kind):
     ],
     ids=str,
 )
-def test_a_field_that_is_twice_there_or_of_the_wrong_kind_harms_nothing(operator, url, field):
-    sent = {**everything_that_acts_want(), **field}
-    for confirmed in ({}, {"confirmed": "yes"}):
-        assert unharmed(operator.post(url, {**confirmed, **sent}), statuses={200, 302})
+def test_a_field_that_is_twice_there_or_of_the_wrong_kind_harms_nothing(operator, field):
+    for url in ACTS:
+        stage()
+        sent = {**everything_that_acts_want(), **field}
+        for confirmed in ({}, {"confirmed": "yes"}):
+            assert unharmed(operator.post(url, {**confirmed, **sent}), statuses={200, 302}), url
+        if SCRIPT in str(field):  # no other field could show it
+            assert SCRIPT not in operator.get(BREAKERS).text, url
     assert SCRIPT not in operator.get(BREAKERS).text
 
 
@@ -187,15 +190,16 @@ def test_a_file_in_place_of_a_field_is_no_such_field(operator, tmp_path):
     assert state() == before
 
 
+TAGS = ["*", 'W/"x"', '"', '""', "x" * 10_000, '"a", "b"', "é", "\x00", "None", SCRIPT]
+
+
 @pytest.mark.parametrize("url", LIVE)
-@pytest.mark.parametrize(
-    "tag", ["*", 'W/"x"', '"', '""', "x" * 10_000, '"a", "b"', "é", "\x00", "None", SCRIPT]
-)
 @pytest.mark.one_database
-def test_a_tag_that_is_none_gets_the_page(operator, url, tag):
-    answer = operator.get(url, headers={**REFRESH, "If-None-Match": tag})
-    assert unharmed(answer, statuses={200})
-    assert re.fullmatch(r'"[0-9a-f]{32}"', answer["ETag"])
+def test_a_tag_that_is_none_gets_the_page(operator, url):
+    for tag in TAGS:
+        answer = operator.get(url, headers={**REFRESH, "If-None-Match": tag})
+        assert unharmed(answer, statuses={200}), tag
+        assert re.fullmatch(r'"[0-9a-f]{32}"', answer["ETag"]), tag
 
 
 @pytest.mark.parametrize("headers", [{}, REFRESH, {**REFRESH, "If-None-Match": "*"}], ids=len)
