@@ -33,22 +33,38 @@ OPERATIONS = {
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: Any) -> dict[str, str]:
-    """The site as it is served, on the tests' store and a migrated database of its own."""
+    """The site as it is served, on the tests' store and a database of its own."""
     database = tmp_path_factory.mktemp("shell") / "db.sqlite3"
-    environment = {
+    return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "DATABASE_URL": f"sqlite:///{database}",
         "TERM": "xterm",
     }
-    subprocess.run(command("migrate", "-v0"), env=environment, cwd=ROOT, check=True)
-    return environment
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def site(environment: dict[str, str]) -> Iterator[SiteProcess]:
     """A process whose copies run a command each, for what needs no start of its own."""
     with closing(SiteProcess(environment)) as site:
+        assert site.manage("migrate", "-v0") == (0, "", "")
+        yield site
+
+
+@pytest.fixture(scope="module")
+def storeless(environment: dict[str, str]) -> Iterator[SiteProcess]:
+    """The same where no store can be reached."""
+    away = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1"}
+    with closing(SiteProcess(away)) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def unmigrated(environment: dict[str, str], tmp_path_factory: Any) -> Iterator[SiteProcess]:
+    """The same where the database is empty."""
+    database = tmp_path_factory.mktemp("empty") / "db.sqlite3"
+    bare = {**environment, "DATABASE_URL": f"sqlite:///{database}"}
+    with closing(SiteProcess(bare)) as site:
         yield site
 
 
@@ -89,9 +105,13 @@ def shell(environment: dict[str, str], *argv: str) -> tuple[int, str, str]:
         timeout=90,
         check=False,
     )
-    assert "Traceback" not in answer.stderr
-    assert PASSWORD not in answer.stdout + answer.stderr
+    assert_nothing_leaks(answer.stdout, answer.stderr)
     return answer.returncode, answer.stdout, answer.stderr
+
+
+def assert_nothing_leaks(out: str, err: str) -> None:
+    assert "Traceback" not in err
+    assert PASSWORD not in out + err
 
 
 def test_done_is_exit_code_0_and_stdout_holds_the_message_alone(environment, rows, search):
@@ -126,9 +146,9 @@ def test_usage_and_unknown_names_are_exit_code_2(argv, site, rows):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_store_that_is_down_is_exit_code_1_and_on_record(operation, environment, rows):
-    down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
-    code, out, err = shell(down, operation, "--no-input", "--json")
+def test_a_store_that_is_down_is_exit_code_1_and_on_record(operation, storeless, rows):
+    code, out, err = storeless.manage(operation, "--no-input", "--json")
+    assert_nothing_leaks(out, err)
     sentence = f"{OPERATIONS[operation]}the store cannot be reached"
     assert (code, err.splitlines()[-1]) == (1, f"CommandError: {sentence}")
     answer = json.loads(out)
@@ -138,21 +158,18 @@ def test_a_store_that_is_down_is_exit_code_1_and_on_record(operation, environmen
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(
-    operation, environment, tmp_path, search
-):
-    bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
+def test_an_unmigrated_database_is_exit_code_1_and_nothing_is_done(operation, unmigrated, search):
     tripped("shell.kept")
-    code, out, err = shell(bare, operation, "--no-input")
+    code, out, err = unmigrated.manage(operation, "--no-input")
+    assert_nothing_leaks(out, err)
     assert (code, out) == (1, "")
     assert f"{OPERATIONS[operation]}the database is not migrated" in err
     assert search.get("query") == "hits"
     assert tripped_still("shell.kept")
 
 
-def test_without_its_table_a_question_is_exit_code_1_and_one_line(environment, tmp_path):
-    bare = {**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
-    code, out, err = shell(bare, "search_cache", "--json")
+def test_without_its_table_a_question_is_exit_code_1_and_one_line(unmigrated):
+    code, out, err = unmigrated.manage("search_cache", "--json")
     detail = "The state is unknown: the database is not migrated"
     assert (code, json.loads(out)) == (1, {"detail": detail, "code": "database_unavailable"})
     assert err == f"CommandError: {detail}\n"
@@ -252,7 +269,10 @@ def terminal(
 @pytest.fixture
 def copied(site: SiteProcess, tmp_path: Path) -> Any:
     """The same without a start of its own, for what begins once the command runs."""
+    return copied_at(site, tmp_path)
 
+
+def copied_at(site: SiteProcess, tmp_path: Path) -> Any:
     @contextmanager
     def terminal(*argv: str) -> Iterator[Terminal]:
         keyboard, screen = pty.openpty()
@@ -361,9 +381,8 @@ def test_a_breaker_that_has_to_be_kept_is_exit_code_1_without_a_question(site, c
     assert (code, rows()) == (1, [("control_circuit_breakers", "done")])
 
 
-def test_without_a_preview_it_still_asks(environment, rows):
-    down = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"}
-    with terminal(down, "clear_search_cache") as opened:
+def test_without_a_preview_it_still_asks(storeless, tmp_path, rows):
+    with copied_at(storeless, tmp_path)("clear_search_cache") as opened:
         opened.read_until("Type 'yes' to continue: ")
         assert "No preview: the store cannot be reached" in opened.shown
         opened.type("yes\n")

@@ -77,9 +77,12 @@ def _manage(*argv: str) -> str:
 
 def _serve() -> None:
     import django
+    from django.core.management.commands import migrate  # noqa: F401  commands look for the tables
     from django.urls import get_resolver
 
     django.setup()
+    from analytics_admin.management import breakers, search_cache  # noqa: F401  with what they print
+
     _ = get_resolver().url_patterns  # what every copy's checks would import
     # A copy that looks through all this for garbage as it ends, copies all of its memory for it.
     gc.collect()
