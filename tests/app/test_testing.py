@@ -134,6 +134,7 @@ class CustomerTest(SimpleTestCase):
 DATABASE = """
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 """
+pytestmark = pytest.mark.lengthy
 PYTEST = ("pytest", "-p", "no:cacheprovider", "-W", "error")
 SITE = {"shop.py": SHOP, "test_fixtures.py": WITH_PYTEST}
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.false_opens import FLEETS, Fleet, fail_now_and_then, restart_pods
 
+pytestmark = pytest.mark.lengthy
 SETTLE = {"polls": 0.3 + 0.05, "hears": 0.08 + 0.05}
 """Seconds from the failure that reaches the threshold to the trip, at most."""
 CALLS = 1_000

@@ -14,6 +14,7 @@ from analytics_admin.breakers.state_machine import reset
 from analytics_admin.breakers.stores.base import Move
 from tests.support.simulation import SimulatedSite, calls_in_order, simulated_site
 
+pytestmark = pytest.mark.lengthy
 NAME = "simulated"
 SETTLE = 0.3 + 1e-3
 """SYNC_INTERVAL and the time that a report takes on its way: by then a run is judged."""

@@ -34,25 +34,37 @@ ODD = [
 ]
 
 
-@pytest.fixture(params=ODD, ids=json.dumps)
-def odd(request, db):
-    """A clear with such targets and such an outcome."""
+def put_on_record(value):
+    """Record a clear with such targets and such an outcome."""
     row = record()
+    key = row._meta.pk.get_db_prep_value(row.pk, connection)
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE analytics_admin_operation SET targets = %s, outcome = %s",
-            [json.dumps(request.param)] * 2,
+            "UPDATE analytics_admin_operation SET targets = %s, outcome = %s WHERE id = %s",
+            [json.dumps(value), json.dumps(value), key],
         )
     row.refresh_from_db()
-    assert row.targets == row.outcome == request.param
+    assert row.targets == row.outcome == value
     return row
 
 
-def test_every_page_shows_it(operator, odd):
-    for url in (PAGE, f"{PAGE}?hours=24", LIST, page_of(odd), "/admin/"):
+@pytest.fixture(params=ODD, ids=json.dumps)
+def odd(request, db):
+    return put_on_record(request.param)
+
+
+def test_its_page_and_the_page_of_what_it_cleared_show_it(operator, odd):
+    for url in (PAGE, page_of(odd)):
         assert operator.get(url).status_code == 200, url
-    (row,) = json.loads(operator.get(EXPORT).getvalue())["operations"]
-    assert row["targets"] == row["outcome"] == odd.targets
+
+
+def test_pages_of_many_operations_show_them_all(operator):
+    rows = [put_on_record(value) for value in ODD]
+    for url in (f"{PAGE}?hours=24", LIST, "/admin/"):
+        assert operator.get(url).status_code == 200, url
+    exported = json.loads(operator.get(EXPORT).getvalue())["operations"]
+    told = {row["id"]: (row["targets"], row["outcome"]) for row in exported}
+    assert told == {str(row.pk): (row.targets, row.outcome) for row in rows}
 
 
 def test_the_status_of_the_search_cache_tells_of_it_as_of_any_clear(odd):

@@ -18,6 +18,7 @@ from analytics_admin.breakers import circuit_breaker
 from tests.docs.pages import ROOT, code_blocks, sections
 from tests.support.servers import StoreServer
 
+pytestmark = pytest.mark.lengthy
 README = (ROOT / "README.md").read_text()
 
 

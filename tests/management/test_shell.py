@@ -22,6 +22,7 @@ from tests.support.servers import StoreServer, free_port
 from tests.support.site_process import SiteProcess
 from tests.support.stopwatch import Stopwatch
 
+pytestmark = pytest.mark.lengthy
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2-hunter2"
 CLEARED = "Search cache cleared\n"

@@ -211,14 +211,17 @@ def alike(values: list[Any]) -> Any:
 
 
 @each_case
-def test_an_operation_is_the_same_through_every_door(
-    case: Case, each_door: dict[str, Door]
+def test_an_operation_is_the_same_through_every_door_and_signed_by_each(
+    case: Case, each_door: dict[str, Door], superuser: Any
 ) -> None:
-    seen = []
-    for door in each_door.values():
+    seen, signed = [], {}
+    for name, door in each_door.items():
         before = stage(case)
         assert not isinstance(door, ConsoleDoor) or door.offers(case.request)
         answer = door.perform(replace(case.request, reason=REASON))
+        operation = Operation.objects.get()
+        assert answer.operation_id in {operation.pk, None}
+        signed[name] = (operation.channel, operation.user)
         seen.append(((answer.done, answer.message), before, state(), rows()))
     said, before, after, (row,) = alike(seen)
     assert said == (True, case.message)
@@ -229,17 +232,6 @@ def test_an_operation_is_the_same_through_every_door(
     assert (row["reason"], row["error"]) == (REASON, "")
     assert row["targets"] == {**row["targets"], **case.targets}
     assert row["outcome"] == {**row["outcome"], **case.outcome}
-
-
-@each_case
-def test_each_door_signs_its_rows(case: Case, each_door: dict[str, Door], superuser: Any) -> None:
-    signed = {}
-    for name, door in each_door.items():
-        stage(case)
-        answer = door.perform(case.request)
-        operation = Operation.objects.get()
-        assert answer.operation_id in {operation.pk, None}
-        signed[name] = (operation.channel, operation.user)
     assert signed == {
         "service": ("code", superuser),
         "rest": ("api", superuser),
