@@ -338,14 +338,14 @@ def test_a_process_forked_while_a_thread_holds_the_stand_in_goes_on(site):
 
 
 def test_an_open_breaker_rejects_through_an_outage_for_its_wait_and_no_longer(site):
-    breaker, store = site.process("wait", wait_duration_in_open_state=2)
+    breaker, store = site.process("wait", wait_duration_in_open_state=1)
     fail(breaker, 3)
     assert eventually(lambda: shared_state("wait") == "open")
     store.before = refuse
     assert eventually(lambda: is_lost(breaker))
     with pytest.raises(CircuitOpenError) as caught:
         breaker.acquire()
-    assert 0 < caught.value.retry_after < 2
+    assert 0 < caught.value.retry_after < 1
     time.sleep(caught.value.retry_after + 0.05)
     breaker.acquire().succeed()
     assert breaker.state == State.CLOSED
@@ -361,12 +361,12 @@ def go_through_outage(breaker: CircuitBreaker, store: HeldStore, meanwhile: Call
 
 
 def test_an_opening_made_alone_rejects_in_its_process_for_the_rest_of_its_wait(site):
-    breaker, store = site.process("kept", wait_duration_in_open_state=2)
+    breaker, store = site.process("kept", wait_duration_in_open_state=1)
     fresh, _ = site.process("kept")
     go_through_outage(breaker, store, lambda: fail(breaker, 3))
     with pytest.raises(CircuitOpenError) as caught:
         breaker.acquire()
-    assert 0 < caught.value.retry_after < 2
+    assert 0 < caught.value.retry_after < 1
     assert (breaker.state, shared_state("kept"), fresh.state) == ("open", "closed", "closed")
     time.sleep(caught.value.retry_after + 0.05)
     assert breaker.call(lambda: "passes") == "passes"
