@@ -16,6 +16,7 @@ import pytest
 from analytics_admin.breakers import BreakerPolicy, PolicyOptions
 from analytics_admin.breakers.policy import COUNT_BASED, TIME_BASED
 
+pytestmark = pytest.mark.lengthy
 ROOT = Path(__file__).parents[2]
 RIGHT = """\
 from datetime import timedelta

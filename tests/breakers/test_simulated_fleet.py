@@ -55,11 +55,11 @@ def test_100_processes_at_one_call_a_minute_trip_a_moment_after_5_failures(
     processes = [site.process(NAME) for _ in range(100)]
     calls = [process(answer) for process in processes]
     began, failures = site.clock.now, []
-    order = calls_in_order(dict.fromkeys(range(100), 1 / 60), 240, random.Random(luck))
+    order = calls_in_order(dict.fromkeys(range(100), 1 / 60), 190, random.Random(luck))
     for at, number in order:
         site.clock.now = began + at
         try:
-            calls[number](backend_is_up=at < 120)
+            calls[number](backend_is_up=at < 70)
         except ConnectionError:
             failures.append(at)
         except CircuitOpenError:

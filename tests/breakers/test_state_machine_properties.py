@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,6 +24,7 @@ from analytics_admin.breakers.state_machine import allow_probe, reset, run_reach
 from analytics_admin.breakers.stores.base import Move
 from tests.support.simulation import SimulatedSite, simulated_site
 
+pytestmark = pytest.mark.lengthy
 NAME = "any-order"
 SETTLE = 0.3 + 1e-3
 """SYNC_INTERVAL and the time that a report takes on its way: by then a run is judged."""

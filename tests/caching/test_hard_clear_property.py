@@ -13,6 +13,8 @@ from analytics_admin.caching.epochs import record_key
 from analytics_admin.stores.client import StoreUnavailable
 from tests.support.cache_aliases import OTHER_DB, keys_in, raw, redis_alias
 
+pytestmark = pytest.mark.lengthy
+
 # Few characters, so that prefixes, versions and keys collide often.
 pieces = st.lists(st.sampled_from(["a", "b", ":", "1", "2", "*", "?", "[", "]", "\\", "^", "ü"]))
 words = pieces.map("".join)
