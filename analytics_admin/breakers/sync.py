@@ -122,7 +122,7 @@ class StoreSync:
             if snapshot is None and state.last_used_at() >= read_before[state.name]:
                 missing.append((state, now))
                 continue
-            self._apply(store, state, snapshot, now)
+            self._apply(store, state, snapshot, now, asked_at)
             if snapshot is not None and state.name in due:
                 state.policy_reported_at = time.monotonic()
         sequence = min(sequences, default=0)
@@ -182,7 +182,7 @@ class StoreSync:
             self._report_unregistered(refused)
         for state, read_at in states:
             if state.name not in names or state.name in refused:
-                self._apply(store, state, None, read_at)
+                self._apply(store, state, None, read_at, now)
         moves = [
             (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
             for state, _ in states
@@ -194,7 +194,7 @@ class StoreSync:
         outcomes = self._ask_for_each(store, moves, store.compare_and_set)
         for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:
-                self._apply(store, state, outcome.snapshot, outcome.now)
+                self._apply(store, state, outcome.snapshot, outcome.now, now)
 
     def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
@@ -260,6 +260,7 @@ class StoreSync:
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
+        asked_at = time.monotonic()
         asked = [(state, *self._ask(state, transition)) for state, transition in moves]
         try:
             outcomes: list[MoveOutcome | None] = self._ask_for_each(
@@ -271,7 +272,7 @@ class StoreSync:
         for (state, move, change), outcome in zip(asked, outcomes, strict=True):
             if outcome is None:
                 continue
-            self._apply(store, state, outcome.snapshot, outcome.now)
+            self._apply(store, state, outcome.snapshot, outcome.now, asked_at)
             if outcome.won and move.cause:
                 self._changed(change if store.is_shared else replace(change, cause="local"))
         return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
@@ -352,12 +353,17 @@ class StoreSync:
         return False
 
     def _apply(
-        self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
+        self,
+        store: BreakerStore,
+        state: LocalState,
+        snapshot: Snapshot | None,
+        now: float,
+        asked_at: float,
     ) -> None:
         if self.is_current(store):
             if store.is_shared:
                 self.offset = now - time.monotonic()
-            state.read(snapshot, now, time.monotonic(), self._lasts())
+            state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
 
 
 def _run_reached_at(state: LocalState) -> float | None:
