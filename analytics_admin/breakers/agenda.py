@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.breakers.state_machine import closeness
 from analytics_admin.breakers.sync import ANSWER_SECONDS
 
 IDLE_AFTER_SECONDS = 2.0
@@ -15,6 +16,11 @@ YOUNG_SECONDS = 10.0
 """Results of a breaker are reported each interval until it has been in use for this long."""
 STATISTICS_SECONDS = 10.0
 """Results on which nothing depends are reported this late."""
+RATES_SECONDS = 2.0
+"""Successes in a time window are reported this late while its rates are far from their limits: all
+processes are asked for them once one comes close, and again before one opens the breaker."""
+RATES_SHARE = 1 / 30
+"""Nor are they later than this part of the window."""
 RECENT_SECONDS = 60.0
 GATHER_SECONDS = 0.005
 """After a report of failures the next ones wait this long for each other, unless they open it."""
@@ -32,6 +38,9 @@ class Agenda:
         self._interval = interval
         self.gets_pushes = False
         """Whether every change of the fleet is pushed to this process within a moment."""
+        self.asks_processes = False
+        """Whether the store asks this process for what may keep a breaker closed."""
+        self._phase = 0.0
         self.followed: dict[str, LocalState] = {}
         """The breakers in use. They are kept up to date without being asked for."""
         self._urgent: dict[str, LocalState] = {}
@@ -47,7 +56,8 @@ class Agenda:
         """Whether the last ``take_due`` took all breakers in use that have to be read."""
 
     def clear(self) -> None:
-        """Have nothing to do: the store is another."""
+        """Have nothing to do: the store, or this process, is another."""
+        self._phase = random.uniform(0.0, STATISTICS_SECONDS)
         for due in (self.followed, self._urgent, self._stale, self._runs_at, self._answers_at):
             due.clear()
 
@@ -109,7 +119,7 @@ class Agenda:
         due |= {name: self._states[name] for name in _take_reached(self._runs_at, now)}
         for name in _take_reached(self._answers_at, now):
             state = self._states[name]
-            if state.newest_success > state.reported_at:
+            if state.has_rates or state.newest_success > state.reported_at:
                 due[name] = state
         self.took_followed = now - self._followed_read_at >= self._interval()
         if self.took_followed:
@@ -152,7 +162,35 @@ class Agenda:
                     state.close_gate()  # so that its next call is noticed
         if not self.gets_pushes:
             return dict(self.followed)
-        return {name: state for name, state in self.followed.items() if _matters(state, now)}
+        return {name: state for name, state in self.followed.items() if self._matters(state, now)}
+
+    def _matters(self, state: LocalState, now: float) -> bool:
+        """Return whether somebody may wait for what this process knows or does not know."""
+        snapshot: Snapshot | None = state.snapshot
+        if snapshot is None or snapshot.state is State.HALF_OPEN:
+            return True
+        if snapshot.hold is not None and snapshot.hold.is_over(state.store_time(now)):
+            return True
+        if closeness(snapshot.window, state.policy.rates):
+            return True
+        if state.last_used_at() <= state.reported_at:
+            return False
+        is_idle = now - state.last_used_at() >= IDLE_AFTER_SECONDS
+        is_young = now - state.followed_at < YOUNG_SECONDS
+        return snapshot.consecutive_failures > 0 or is_idle or is_young or self._is_late(state, now)
+
+    def _is_late(self, state: LocalState, now: float) -> bool:
+        """Return whether successes have waited for long enough. Those of many breakers go together,
+        those of many processes do not.
+        """
+        window, every = state.policy.window, STATISTICS_SECONDS
+        if window is not None:
+            if not (window.timed and self.asks_processes):
+                return True
+            every = min(RATES_SECONDS, RATES_SHARE * window.size)
+        if every <= self._interval() or now - state.reported_at >= every:
+            return True
+        return (now + self._phase) // every > (state.reported_at + self._phase) // every
 
 
 def _drain(states: dict[str, LocalState]) -> dict[str, LocalState]:
@@ -169,18 +207,3 @@ def _take_reached(times: dict[str, float], now: float) -> list[str]:
     for name in reached:
         del times[name]
     return reached
-
-
-def _matters(state: LocalState, now: float) -> bool:
-    """Return whether somebody may wait for what this process knows or does not know."""
-    snapshot: Snapshot | None = state.snapshot
-    if snapshot is None or snapshot.state is State.HALF_OPEN or state.policy.window:
-        return True
-    if snapshot.hold is not None and snapshot.hold.is_over(state.store_time(now)):
-        return True
-    if state.last_used_at() <= state.reported_at:
-        return False
-    is_idle = now - state.last_used_at() >= IDLE_AFTER_SECONDS
-    is_young = now - state.followed_at < YOUNG_SECONDS
-    is_late = now - state.reported_at >= STATISTICS_SECONDS
-    return snapshot.consecutive_failures > 0 or is_idle or is_young or is_late

@@ -141,7 +141,6 @@ class LocalState:
         "_lock",
         "_old_counters",
         "_outcomes",
-        "_pushed_at",
         "_read_now",
         "_rejected_by",
         "_rejects_to",
@@ -169,6 +168,7 @@ class LocalState:
         "passes_until",
         "policy",
         "policy_reported_at",
+        "rates_settle_at",
         "read_at",
         "rejections",
         "rejects_until",
@@ -194,7 +194,7 @@ class LocalState:
         self.has_succeeded = False
         """Whether this process has begun to report the breaker's successes."""
         self.read_at = NEVER
-        self._read_now = self._pushed_at = NEVER
+        self._read_now = NEVER
         self.offset = 0.0
         self.used_at = NEVER
         self.is_followed = False
@@ -225,6 +225,8 @@ class LocalState:
         self.settles_at: float | None = None
         """By then all processes have been asked for the successes that may end the run, and have
         answered (monotonic seconds); None: nobody was asked, they report by themselves."""
+        self.rates_settle_at: tuple[float, bool] | None = None
+        """The same for a rate that has reached its limit, and whether all processes were asked."""
         self.policy = policy
         self.slow_after = float("inf")
         self.apply_policy(policy)
@@ -279,27 +281,18 @@ class LocalState:
         return self.ahead.new if self.ahead is not None else self.snapshot
 
     def read(
-        self,
-        snapshot: Snapshot | None,
-        store_now: float,
-        at: float,
-        lasts: float = math.inf,
-        *,
-        asked_at: float = math.inf,
+        self, snapshot: Snapshot | None, store_now: float, at: float, lasts: float = math.inf
     ) -> None:
         """Apply a reading of the store's time ``store_now`` that arrived at monotonic ``at``.
 
         Calls pass unchecked by it for at most ``lasts`` seconds. Replies can overtake one another:
-        one up to a second older than the last is ignored, as is another generation that was asked
-        for, at monotonic ``asked_at``, before the present one was pushed. What was counted under
-        another generation is dropped, but for the calls from before the first reading. A generation
-        that begins in the future, since the store's clock was set back, counts from when it was
-        first seen.
+        one up to a second older than the last is ignored. What was counted under another
+        generation is dropped, but for the calls from before the first reading. A generation that
+        begins in the future, since the store's clock was set back, counts from when it was first
+        seen.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
-                return
-            if asked_at < self._pushed_at and not self._is_of_this_generation(snapshot):
                 return
             self._read_now = store_now
             self.read_at = at
@@ -349,20 +342,14 @@ class LocalState:
         reading is too late, unless the store's clock was set back: only another reading tells.
         """
         with self._lock:
-            if self._is_of_this_generation(snapshot):
+            if self.snapshot is not None and snapshot.generation == self.snapshot.generation:
                 return True
             if store_now <= self._read_now or snapshot.entered_at > store_now:
                 return False
-            self._read_now, self._pushed_at = store_now, at
+            self._read_now = store_now
             self._apply(snapshot, store_now)
             self._open_gate(at, math.inf)
             return True
-
-    def _is_of_this_generation(self, snapshot: Snapshot | None) -> bool:
-        known = self.snapshot
-        return (
-            known is not None and snapshot is not None and known.generation == snapshot.generation
-        )
 
     def _apply(self, snapshot: Snapshot | None, store_now: float) -> None:
         if snapshot is not None and snapshot.entered_at > store_now:
@@ -373,7 +360,7 @@ class LocalState:
         generation = snapshot.generation if snapshot is not None else ""
         self.snapshot = snapshot
         if generation != before:
-            self.ahead, self._in_flight = None, NO_COUNTS
+            self.ahead = None
             is_closed = snapshot is not None and snapshot.state is State.CLOSED
             self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
         if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
@@ -527,6 +514,7 @@ class LocalState:
                 generation=generation,
                 results=results,
                 question_at=None if self.has_run else self.policy.failure_threshold,
+                rates=self.policy.rates,
                 policy_text=encode_policy(self.policy) if with_policy else None,
             )
 

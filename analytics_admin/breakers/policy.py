@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from analytics_admin.breakers.predicates import check_predicate, dotted_name, is_instance
 
@@ -55,6 +55,17 @@ class Window:
 
     timed: bool
     size: int
+
+
+class Rates(NamedTuple):
+    """At what percentages of a window's calls a breaker opens; 0: not by this rate."""
+
+    failures: float = 0
+    slow_calls: float = 0
+    calls_needed: int = 0
+
+
+NO_RATES = Rates()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,15 @@ class BreakerPolicy:
         if self.failure_rate_threshold is None and self.slow_call_rate_threshold is None:
             return None
         return Window(timed=self.sliding_window_type == TIME_BASED, size=self.sliding_window_size)
+
+    @property
+    def rates(self) -> Rates:
+        """The rate rules."""
+        return Rates(
+            failures=self.failure_rate_threshold or 0,
+            slow_calls=self.slow_call_rate_threshold or 0,
+            calls_needed=self.calls_needed,
+        )
 
     @property
     def calls_needed(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.policy import BreakerPolicy, Rates
 from analytics_admin.breakers.state import (
     RUN_TIMES,
     Control,
@@ -40,6 +40,9 @@ LATE_SHARE = 1 / 6
 """Part of the settling time by which a success is reported at the latest: within an interval its
 process looks at the new generation, within another it reports. Rates at the end of the settling
 time are at most a fifth too high."""
+
+CLOSE_SHARE = 0.5
+"""Part of a rate's limit from which successes are told as they are where a rate is at its limit."""
 
 HOLD_RETRY_SECONDS = 60.0
 """``retry_after`` of a breaker that is held open until an operator releases it."""
@@ -348,6 +351,23 @@ def run_reached_at(snapshot: Snapshot, limit: int) -> float | None:
     if limit > RUN_TIMES // 2 and run > len(times):  # among those that are not kept
         return times[min(max(RUN_TIMES // 2, limit - 1 - (run - len(times))), len(times) - 1)]
     return times[min(limit, len(times)) - 1]
+
+
+def closeness(counts: Counts, rates: Rates) -> int:
+    """Return 2 if a rate of these calls is at its limit, 1 if it may soon be, else 0.
+
+    It may be from CLOSE_SHARE of its limit on. Calls that it needs and that are missing count as
+    harmless for that.
+    """
+    close = 0
+    for hits, limit in ((counts.failures, rates.failures), (counts.slow, rates.slow_calls)):
+        if not hits or not limit:
+            continue
+        if counts.calls >= rates.calls_needed and 100 * hits / counts.calls >= limit:
+            return 2
+        if 100 * hits >= CLOSE_SHARE * limit * max(counts.calls, rates.calls_needed):
+            close = 1
+    return close
 
 
 def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:

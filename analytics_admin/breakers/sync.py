@@ -12,6 +12,7 @@ from typing import TypeVar
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, Transition
 from analytics_admin.breakers.state_machine import (
+    closeness,
     due_transition,
     new_record,
     run_reached_at,
@@ -21,6 +22,7 @@ from analytics_admin.breakers.stores.base import (
     BreakerStore,
     Move,
     MoveOutcome,
+    Reading,
     Report,
     RequestRefused,
     StoreUnavailable,
@@ -109,8 +111,8 @@ class StoreSync:
         def add(reports: list[Report]) -> Sequence[tuple[Snapshot | None, float]]:
             reading = store.add(reports)
             sequences.append(reading.sequence)
-            if reading.is_question_heard:
-                self._note_question(states, took=time.monotonic() - asked_at)
+            if reading.is_question_heard or reading.is_alone:
+                self._note_question(states, reading, took=time.monotonic() - asked_at)
             return [(reading.snapshots[report.name], reading.now) for report in reports]
 
         missing: list[tuple[LocalState, float]] = []
@@ -122,7 +124,7 @@ class StoreSync:
             if snapshot is None and state.last_used_at() >= read_before[state.name]:
                 missing.append((state, now))
                 continue
-            self._apply(store, state, snapshot, now, asked_at)
+            self._apply(store, state, snapshot, now)
             if snapshot is not None and state.name in due:
                 state.policy_reported_at = time.monotonic()
         sequence = min(sequences, default=0)
@@ -151,11 +153,18 @@ class StoreSync:
         hold = state.snapshot.hold
         return None if hold is None or hold.is_over(state.store_time(now)) else hold
 
-    def _note_question(self, states: Sequence[LocalState], *, took: float) -> None:
+    def _note_question(
+        self, states: Sequence[LocalState], reading: Reading, *, took: float
+    ) -> None:
         """Note when all processes will have answered; an answer takes as long as this exchange."""
+        answered_at = time.monotonic() + max(ANSWER_SECONDS, 2 * took)
+        is_heard = reading.is_question_heard or self._gets_pushes()
+        all_is_told = reading.is_alone and not reading.is_question_heard
         for state in states:
-            if _run_reached_at(state) is None:  # until now
-                state.settles_at = time.monotonic() + max(ANSWER_SECONDS, 2 * took)
+            if is_heard and _run_reached_at(state) is None:  # until now
+                state.settles_at = answered_at
+            if not _has_reached_rate(state):
+                state.rates_settle_at = (0.0 if all_is_told else answered_at), True
 
     def _register(
         self,
@@ -182,7 +191,7 @@ class StoreSync:
             self._report_unregistered(refused)
         for state, read_at in states:
             if state.name not in names or state.name in refused:
-                self._apply(store, state, None, read_at, now)
+                self._apply(store, state, None, read_at)
         moves = [
             (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
             for state, _ in states
@@ -194,7 +203,7 @@ class StoreSync:
         outcomes = self._ask_for_each(store, moves, store.compare_and_set)
         for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:
-                self._apply(store, state, outcome.snapshot, outcome.now, now)
+                self._apply(store, state, outcome.snapshot, outcome.now)
 
     def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
@@ -231,17 +240,49 @@ class StoreSync:
             snapshot,
             state.policy,
             state.store_time(time.monotonic()),
-            settling=SETTLING_INTERVALS * self._interval(),
+            settling=self._settling(store, state),
             settle=0.0 if state.has_run else self._settle(store, state),
             chance=random.random(),
         )
 
     def seconds_to_settle(self, store: BreakerStore, state: LocalState) -> float | None:
-        """Return when the breaker's run of failures is to be judged; None if there is none."""
+        """Return when what would open the breaker is to be judged; None: there is nothing to be."""
+        now = time.monotonic()
+        rates_at = self._rates_settle_at(store, state)
+        return min(
+            (
+                wait
+                for wait in (
+                    self._seconds_to_settle_run(store, state, now),
+                    rates_at - now if rates_at > now else None,
+                )
+                if wait is not None
+            ),
+            default=None,
+        )
+
+    def _rates_settle_at(self, store: BreakerStore, state: LocalState) -> float:
+        """Return when what was told of a rate at its limit is all that there is to be told."""
+        if not store.asks_processes or not _has_reached_rate(state):
+            state.rates_settle_at = None
+            return 0.0
+        if state.rates_settle_at is None:  # asked for by another process, if at all
+            state.rates_settle_at = time.monotonic() + self._interval() + SETTLE_SECONDS, False
+        return state.rates_settle_at[0]
+
+    def _settling(self, store: BreakerStore, state: LocalState) -> float:
+        """Return the age of a generation from which its rates count as they are."""
+        if self._rates_settle_at(store, state) > time.monotonic():
+            return math.inf
+        all_is_told = state.rates_settle_at is not None and state.rates_settle_at[1]
+        return 0.0 if all_is_told else SETTLING_INTERVALS * self._interval()
+
+    def _seconds_to_settle_run(
+        self, store: BreakerStore, state: LocalState, now: float
+    ) -> float | None:
         if (reached_at := _run_reached_at(state)) is None:
             state.settles_at = None
             return None
-        now = time.monotonic()
         if state.settles_at is not None:
             return max(0.0, state.settles_at - now)
         due = reached_at + self._settle(store, state)
@@ -260,7 +301,6 @@ class StoreSync:
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
-        asked_at = time.monotonic()
         asked = [(state, *self._ask(state, transition)) for state, transition in moves]
         try:
             outcomes: list[MoveOutcome | None] = self._ask_for_each(
@@ -272,7 +312,7 @@ class StoreSync:
         for (state, move, change), outcome in zip(asked, outcomes, strict=True):
             if outcome is None:
                 continue
-            self._apply(store, state, outcome.snapshot, outcome.now, asked_at)
+            self._apply(store, state, outcome.snapshot, outcome.now)
             if outcome.won and move.cause:
                 self._changed(change if store.is_shared else replace(change, cause="local"))
         return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
@@ -353,17 +393,12 @@ class StoreSync:
         return False
 
     def _apply(
-        self,
-        store: BreakerStore,
-        state: LocalState,
-        snapshot: Snapshot | None,
-        now: float,
-        asked_at: float,
+        self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
     ) -> None:
         if self.is_current(store):
             if store.is_shared:
                 self.offset = now - time.monotonic()
-            state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
+            state.read(snapshot, now, time.monotonic(), self._lasts())
 
 
 def _run_reached_at(state: LocalState) -> float | None:
@@ -372,3 +407,11 @@ def _run_reached_at(state: LocalState) -> float | None:
     if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
         return None
     return run_reached_at(snapshot, limit)
+
+
+def _has_reached_rate(state: LocalState) -> bool:
+    """Return whether a rate, as it was read, has reached its limit."""
+    snapshot = state.snapshot
+    if snapshot is None or snapshot.state is not State.CLOSED:
+        return False
+    return closeness(snapshot.window, state.policy.rates) == 2

@@ -19,8 +19,8 @@ from tests.benchmarks.breaker_timing import Calls, enduring, fail, measure
 
 PAGE_BOUND, DETAIL_BOUND, EVIDENCE_BOUND = 20, 5, 15
 EVIDENCE_LINES = (
-    "      tally(keys.periods, successes + failed, failed, slow, results.rejected or 0)\n",
-    f"        keep(keys.failures, now .. ' ' .. note, {MAX_FAILURES - 1})\n",
+    "  tally(keys.periods, calls, failed, slow, rejected)\n",
+    f"    keep(keys.failures, now .. ' ' .. note, {MAX_FAILURES - 1})\n",
 )
 
 

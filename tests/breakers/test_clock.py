@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
-from analytics_admin.breakers.state import Results
+from analytics_admin.breakers.state import Counts, Results, State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -132,3 +132,21 @@ def test_a_success_ends_the_run_although_the_last_failure_lies_ahead_of_the_cloc
     success = Results(successes=((int(now), 1),), newest_success_at=now)
     reading = store.add([Report(name="run", generation=generation, results=success)])
     assert reading.snapshots["run"].consecutive_failures == 0
+
+
+def test_a_generation_may_last_for_many_years():
+    """Its times are counted in microseconds, which take more and more digits."""
+    store = RedisStore("breakers", timeout=2)
+    (made,) = store.compare_and_set([Move(name="old", expected=None, new=new_record())])
+    change_record("old", entered_at=made.now - 20 * 365 * 86_400)
+    generation = made.snapshot.generation
+    for results in (
+        Results(failures=1),
+        Results(successes=((int(made.now), 1),), newest_success_at=made.now),
+        Results(failures=2),
+    ):
+        report = Report(name="old", generation=generation, results=results)
+        snapshot = store.add([report]).snapshots["old"]
+        assert snapshot.state is State.CLOSED
+    assert snapshot.counts == Counts(calls=4, failures=3)
+    assert snapshot.last_success_at == pytest.approx(made.now, abs=0.001)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.false_opens import FLEETS, Fleet, fail_now_and_then, restart_pods
+from tests.support.false_opens import FLEETS, Fleet, fail_by_rate, fail_now_and_then, restart_pods
 
 pytestmark = pytest.mark.lengthy
 SETTLE = {"polls": 0.3 + 0.05, "hears": 0.08 + 0.05}
@@ -21,6 +21,17 @@ def test_failures_at_random_open_nothing_and_a_dead_backend_trips_in_time(
     assert outcome.opened_at is None
     assert outcome.tripped_after is not None
     assert 0 <= outcome.tripped_after <= SETTLE[way]
+
+
+@pytest.mark.parametrize("fleet", [Fleet(processes=20, rate=200, failing=0.3), FLEETS[11]], ids=str)
+@pytest.mark.parametrize("seconds", [0.5, 15.0])
+def test_a_rate_that_is_not_at_its_limit_opens_nothing_and_a_dead_backend_trips_in_time(
+    fleet: Fleet, seconds: float
+) -> None:
+    outcome = fail_by_rate(fleet, seconds, seed=1, gets_pushes=True)
+    assert outcome.opened_at is None
+    assert outcome.tripped_after is not None
+    assert 0 <= outcome.tripped_after <= SETTLE["hears"]
 
 
 @each_way

@@ -110,3 +110,17 @@ def test_a_look_reads_as_much_of_a_large_window_as_of_a_small_one(window):
     reads = {name for name in done if name.startswith("cmdstat_h")}
     assert reads == {"cmdstat_hmget"}
     assert done["cmdstat_hmget"]["calls"] == 1
+
+
+def test_a_second_may_hold_any_number_of_calls():
+    window = Window(timed=True, size=60)
+    store, expected = RedisStore("breakers", timeout=2), WindowCounts(window)
+    (made,) = store.compare_and_set([Move(name="a", expected=None, new=new_record())])
+    generation, now = made.snapshot.generation, int(made.now)
+    for age, number in enumerate([200, 300, 70_000, 2 * 10**7, 5 * 10**9, 3 * 10**12, 1], 3):
+        results = successes(now - age, number)
+        report = Report(name="a", window=window, generation=generation, results=results)
+        counts = store.add([report]).snapshots["a"].window
+        expected.add(results, now)
+        assert counts == expected.counts(now)
+    assert store.inspect("a", window).windows[window] == expected.counts(now)

@@ -5,12 +5,15 @@
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.policy import TIME_BASED
 from tests.support.simulation import SimulatedSite, simulated_site
 
 NAME = "simulated"
@@ -19,6 +22,12 @@ THRESHOLD = 5
 LATENCY = 0.5
 """Seconds that a call takes where pods restart."""
 PODS = 20
+RATE_RULE: dict[str, Any] = {
+    "failure_rate_threshold": 50,
+    "minimum_number_of_calls": 20,
+    "sliding_window_type": TIME_BASED,
+    "sliding_window_size": 20,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +96,41 @@ def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, gets_pushes: b
                 run.append(site.clock.now)
         (transition,) = site.store.transitions(NAME)
         outcome.tripped_after = transition.at - run[THRESHOLD - 1]
+    return outcome
+
+
+def fail_by_rate(fleet: Fleet, seconds: float, seed: int, *, gets_pushes: bool) -> Outcome:
+    """Have calls fail at random under a rate rule alone; then the backend dies.
+
+    ``tripped_after``: from when the rate of all calls of the fleet, told or not, was at its limit.
+    """
+    luck, outcome = random.Random(seed), Outcome()
+    calls: deque[tuple[float, bool]] = deque()
+    reached_at: float | None = None
+    with simulated_site(gets_pushes=gets_pushes) as site:
+        processes = [site.process(NAME, **RATE_RULE) for _ in range(fleet.processes)]
+        died_at = site.clock.now + seconds
+        now = site.clock.now
+        while not site.events and now < died_at + seconds + 30:
+            now = site.clock.now = site.clock.now + luck.expovariate(fleet.rate)
+            if site.events:
+                break
+            is_up = now < died_at and luck.random() >= fleet.failing
+            calls.append((now, is_up))
+            while calls[0][0] < int(now) - RATE_RULE["sliding_window_size"] + 1:
+                calls.popleft()
+            failed = sum(not is_up for _, is_up in calls)
+            limit = RATE_RULE["failure_rate_threshold"] * len(calls) / 100
+            if len(calls) >= RATE_RULE["minimum_number_of_calls"] and failed >= limit:
+                reached_at = reached_at or now
+            outcome.calls += 1
+            with suppress(CircuitOpenError):
+                _call(luck.choice(processes), is_up=is_up)
+        (transition,) = site.store.transitions(NAME)
+        if reached_at is None:
+            outcome.opened_at = transition.at
+        else:
+            outcome.tripped_after = transition.at - reached_at
     return outcome
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.listener import Listener
-from analytics_admin.breakers.stores.base import Move, MoveOutcome, Push, Reading, Report
+from analytics_admin.breakers.state import State
+from analytics_admin.breakers.state_machine import closeness
+from analytics_admin.breakers.stores.base import Channel, Move, MoveOutcome, Push, Reading, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.testing.breakers import Announce, SimulatedEngine, engine_time
 from analytics_admin.testing.clock import SimulatedClock
@@ -54,7 +56,7 @@ class _Messages(Listener):
         self.heard: deque[Push] = deque()
         self.gets_pushes = True
 
-    def start(self, new_channel: object, obey: object = None) -> None: ...
+    def start(self, new_channel: Callable[[], Channel | None]) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -71,19 +73,31 @@ class TellingStore(MemoryStore):
         self.tell: Callable[[Push], None] | None = None
 
     def add(self, reports: Sequence[Report]) -> Reading:
-        runs = {name: record.consecutive_failures for name, record in self._records.items()}
+        before = {report.name: self._look(report) for report in reports}
         reading = super().add(reports)
         asked = [
             report.name
             for report in reports
-            if report.question_at is not None
-            and (now := reading.snapshots[report.name]) is not None
-            and runs[report.name] < report.question_at <= now.consecutive_failures
+            if any(
+                old < new for old, new in zip(before[report.name], self._look(report), strict=True)
+            )
         ]
         if not asked or self.tell is None:
             return reading
         self.tell(Push(sequence=0, is_question=True, snapshots=dict.fromkeys(asked)))
         return replace(reading, is_question_heard=True)
+
+    def _look(self, report: Report) -> tuple[bool, int]:
+        """Return whether the run is long enough to ask, and how close the rates are."""
+        record = self._records.get(report.name)
+        if record is None:
+            return False, 0
+        limit = report.question_at
+        is_long = limit is not None and record.consecutive_failures >= limit
+        if report.window is None or record.state is not State.CLOSED:
+            return is_long, 0
+        counts = self._window(report.name, report.window, record).counts(self._clock())
+        return is_long, closeness(counts, report.rates)
 
     def compare_and_set(self, moves: Sequence[Move]) -> list[MoveOutcome]:
         outcomes = super().compare_and_set(moves)
@@ -133,7 +147,7 @@ class SimulatedSite:
         self._gets_pushes = gets_pushes
         self.store = TellingStore(clock)
         if gets_pushes:
-            self.store.tell = self._tell
+            self.store.tell, self.store.asks_processes = self._tell, True
         self.events: list[Any] = []
 
     def process(self, name: str, **policy: Any) -> CircuitBreaker:

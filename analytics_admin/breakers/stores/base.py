@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from analytics_admin.breakers.history import Activity, History, TransitionRecord
-from analytics_admin.breakers.policy import Window
+from analytics_admin.breakers.policy import NO_RATES, Rates, Window
 from analytics_admin.breakers.presence import PresenceStore, Process
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.state_machine import Move, control_in_force
@@ -57,6 +57,8 @@ class Report:
     results: Results = NO_RESULTS
     question_at: int | None = None
     """Ask all processes for their successes once the run is as long as this."""
+    rates: Rates = NO_RATES
+    """Ask them, too, once a rate of the window reaches this."""
     policy_text: str | None = None
     """The encoded policy of this process, which also marks the name as used; None: neither."""
 
@@ -75,6 +77,8 @@ class Reading:
     """The number of the last change in the store, where it was read."""
     is_question_heard: bool = False
     """Whether all processes were asked for their successes, and hear it."""
+    is_alone: bool = False
+    """Whether there was a question, and no other process to answer it."""
 
     def joined(self, later: "Reading") -> "Reading":
         """Return both readings, at the time of the later one."""
@@ -175,6 +179,8 @@ class BreakerStore(PresenceStore, Protocol):
 
     is_shared: bool
     """Whether this is the fleet's store, not one with which a process goes on alone."""
+    asks_processes: bool
+    """Whether ``add`` asks all processes for successes that may keep a breaker closed."""
     connecting_since: float | None
     """Since when it looks for its server (monotonic seconds): a look-up may never end."""
 

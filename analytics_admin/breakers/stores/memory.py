@@ -42,6 +42,7 @@ class MemoryStore:
         self._seen: dict[str, float] = {}
         self._processes: dict[str, Process] = {}
         self.is_shared = True
+        self.asks_processes = False
         self.connecting_since: float | None = None
         self._find: Callable[[str], Snapshot | None] = lambda name: None
         self._found: set[str] = set()

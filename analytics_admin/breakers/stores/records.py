@@ -23,7 +23,7 @@ from analytics_admin.breakers.history import (
 )
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
-from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
+from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import display_state
 from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Push, Report
 
@@ -62,10 +62,11 @@ _RECORD = re.compile(
 )
 
 
-_RESULTS = (
-    *("successes", "newest_success_at", "slow_successes"),
-    *("failures", "slow_failures", "ended_failures", "failed_at", "rejected"),
-)
+_RESULTS = {
+    "slow": "slow_successes",
+    **{it: it for it in ("failures", "slow_failures", "ended_failures", "failed_at", "rejected")},
+}
+"""Names of results beside quick successes, as the scripts have them and as we do."""
 
 
 def pack(items: Iterable[Any]) -> str:
@@ -73,26 +74,36 @@ def pack(items: Iterable[Any]) -> str:
     return json.dumps(list(items), ensure_ascii=False, separators=(",", ":"))
 
 
-def encode_report(report: Report) -> dict[str, Any]:
-    """Return a report as ``add.lua`` reads it, without what is empty."""
-    results = report.results
-    encoded: dict[str, Any] = {
-        "window": report.window and window_field(report.window),
-        "name": None if report.policy_text is None else report.name,
-        "policy": report.policy_text,
-    }
-    if results.rejected or results.all_successes or results.all_failures:
-        notes = results.notes if results.all_failures else ()
-        encoded |= {
-            "generation": report.generation,
-            "notes": [
+def encode_report(report: Report, windows: list[Any]) -> list[Any]:
+    """Return a report as ``add.lua`` reads it; adds its window to those of all reports."""
+    window, results, timed = 0, report.results, False
+    if report.window is not None:
+        timed = report.window.timed
+        encoded = [window_field(report.window), *report.rates]
+        if encoded not in windows:
+            windows.append(encoded)
+        window = windows.index(encoded) + 1
+    rest: dict[str, Any] = {"used": report.policy_text is not None, "policy": report.policy_text}
+    if not has_results(results):
+        told: list[Any] = [window, 0, 0, 0, 0]
+    else:
+        seconds = [number for batch in results.successes for number in batch] if timed else 0
+        quick = sum(number for _, number in results.successes)
+        told = [window, report.generation, results.newest_success_at, quick, seconds]
+        rest |= {name: getattr(results, ours) for name, ours in _RESULTS.items()}
+        if results.all_failures:
+            rest["question"] = report.question_at
+            rest["notes"] = [
                 json.dumps([note.error, note.message, note.host, note.pid], ensure_ascii=False)
-                for note in notes
-            ],
-            "question": report.question_at and [report.name, report.question_at],
-            "results": {name: value for name in _RESULTS if (value := getattr(results, name))},
-        }
-    return {key: value for key, value in encoded.items() if value}
+                for note in results.notes
+            ]
+    rest = {name: value for name, value in rest.items() if value}
+    return [*told, rest] if rest else told
+
+
+def has_results(results: Results) -> bool:
+    """Return whether there is anything to count."""
+    return bool(results.rejected or results.all_successes or results.all_failures)
 
 
 def encode_move(move: Move) -> dict[str, Any]:

@@ -64,6 +64,8 @@ HISTORY = ("moves", "failures", "periods", "policies")
 Name = str | bytes
 RESTART_SECONDS = 0.25
 """Time for which a server that restarts may refuse connections before it is lost."""
+HEARD, ALONE = 2, 3
+"""What became of a question, as ``add.lua`` says it."""
 MAX_REPAIR_SECONDS = 10.0
 """Time to look for breakers whose list is lost; the others are listed again as they are used."""
 _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset all to repair it"))
@@ -114,7 +116,7 @@ class RedisStore:
         self._ends_at: float | None = None
         self._peer: tuple[int, Any] | None = None
         self._greeting: Greeting | None = None
-        self.is_shared = True
+        self.is_shared = self.asks_processes = True
         self.connecting_since: float | None = None
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
         self._index = f"{self._base}:index"
@@ -133,11 +135,16 @@ class RedisStore:
         batches = enumerate(_batched(reports, size))
         calls = [_command(*self._adding(batch, place)) for place, batch in batches]
         names = iter(reports)
-        for now, sequence, is_heard, *rows in self._pipe(calls):
+        for now, sequence, question, *rows in self._pipe(calls):
             # A change between two batches may be in the second alone.
             first = reading.sequence or records.decode_sequence(sequence)
-            heard = reading.is_question_heard or bool(is_heard)
-            reading = replace(reading, now=float(now), sequence=first, is_question_heard=heard)
+            reading = replace(
+                reading,
+                now=float(now),
+                sequence=first,
+                is_question_heard=reading.is_question_heard or question == HEARD,
+                is_alone=reading.is_alone or question == ALONE,
+            )
             for row, report in zip(rows, names, strict=False):
                 reading.snapshots[report.name] = records.decode_snapshot(row)
         return reading
@@ -386,13 +393,19 @@ class RedisStore:
 
     def _adding(self, reports: Sequence[Report], place: int) -> Call:
         keys: list[Name] = [self._index, self._sequence, self._processes]
-        encoded = [records.encode_report(report) for report in reports]
-        for report, values in zip(reports, encoded, strict=True):
-            kinds = {"results": "periods", "notes": "failures", "policy": "policies"}
+        windows: list[Any] = []
+        encoded = [records.encode_report(report, windows) for report in reports]
+        is_needed = False
+        for report, (*_told, last) in zip(reports, encoded, strict=True):
             keys.append(self._key(report.name))
-            keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in values]
-        own_key, number = self._sign(place, is_needed=any("results" in it for it in encoded))
-        packed = records.pack(values or 0 for values in encoded)
+            if records.has_results(report.results):
+                keys.append(self._key(report.name, "periods"))
+                is_needed = True
+            rest = last if isinstance(last, dict) else {}
+            kinds = {"notes": "failures", "policy": "policies"}
+            keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in rest]
+        own_key, number = self._sign(place, is_needed=is_needed)
+        packed = records.pack([windows, encoded])
         return scripts.ADD, [*keys, own_key], [packed, self._channel, number]
 
     def _moving(self, moves: Sequence[Move], place: int) -> Call:

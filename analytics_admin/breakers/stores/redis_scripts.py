@@ -41,6 +41,7 @@ from analytics_admin.breakers.history import (
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
 from analytics_admin.breakers.presence import GONE_SECONDS, MAX_PROCESSES, PRESENT_SECONDS
 from analytics_admin.breakers.state import RUN_TIMES
+from analytics_admin.breakers.state_machine import CLOSE_SHARE
 from analytics_admin.breakers.stores.records import (
     MAX_HOLD_BYTES,
     MAX_MESSAGE_BYTES,
@@ -70,6 +71,7 @@ _CONSTANTS = {
     "MAX_ROW_BYTES": MAX_ROW_BYTES,
     "MAX_WINDOW_FIELDS": 20,
     "MAX_WINDOW_SIZE": 10_000,
+    "CLOSE_SHARE": CLOSE_SHARE,
     "PERIODS_SECONDS": PERIOD_SECONDS * MAX_PERIODS,
     "PERIODS_TTL_SECONDS": PERIOD_SECONDS * (MAX_PERIODS + 1),
     "PERIOD_SECONDS": PERIOD_SECONDS,

@@ -2,114 +2,186 @@
 -- once.lua.
 -- KEYS: index, sequence, processes; per report: record, periods if it has results, failures if it has
 -- notes, policies if it has a policy; the sender's own, see once.lua.
--- ARGV: a list of reports as JSON, each 0 or an object: window; name, which is then marked as used;
--- policy; notes; generation; question {name, number of failures}: to be put to all processes once the
--- run is as long; results {successes [second, number], newest_success_at, slow_successes, failures,
--- slow_failures, ended_failures, failed_at, rejected}; channel; number, see once.lua.
--- The answer says whether a question was heard by all processes that are present.
+-- ARGV: JSON; channel; number, see once.lua. The JSON is a list of windows and a list of reports.
+-- A window: field, failure rate and slow call rate (0: not judged), calls needed to judge them.
+-- A report: 0, or a list of
+--   place of its window, or 0
+--   generation, or 0 without results
+--   time of the newest success, or 0
+--   number of quick successes
+--   for a time window, second and number of those in each second, else 0
+--   the rest, if there is more: slow (successes), failures, slow_failures, ended_failures, failed_at,
+--   rejected, notes; question: all processes are to be asked once the run is as long; used: the name
+--   is to be marked as used; policy
+-- A question goes to all processes, too, when a rate of what was told comes close to its limit, and when
+-- it reaches it. The answer says what became of it: 0 there was none, 1 perhaps not all processes that are present hear it, 2
+-- all do, 3 no other process is present.
 local NOTHING = {}
-local NO_CELLS = {}
+local clock = tonumber(now)
+local plain = {slow = 0, failures = 0, slow_failures = 0}
+local windows, reports = unpack(cjson.decode(ARGV[1]))
 local questions = {}
 
--- Returns the results as cells of a window, and how many of them are successes and failures.
-local function cells_of(results)
-  local slow, failures = results.slow_successes or 0, results.failures or 0
-  local slow_failures = results.slow_failures or 0
-  local cells, successes = {}, slow
-  for i, batch in ipairs(results.successes or NOTHING) do
-    cells[i] = {batch[1], batch[2], 0, 0}
-    successes = successes + batch[2]
-  end
-  if slow > 0 then cells[#cells + 1] = {second, slow, 0, slow} end
-  if failures > 0 then cells[#cells + 1] = {second, failures, failures, 0} end
-  if slow_failures > 0 then
-    cells[#cells + 1] = {second, slow_failures, slow_failures, slow_failures}
-  end
-  return cells, successes, failures + slow_failures, slow + slow_failures
+-- Returns whole microseconds since a generation began.
+local function since(began, at)
+  return math.max(0, math.floor((math.min(at, clock) - began) * 1e6 + 0.5))
 end
 
 -- Counts the consecutive failures as `count_run` in state_machine.py does, which says why.
-local function count_run(record, results, successes, failed)
+local function count_run(record, results, newest_success, failed)
   local began, last_failure = tonumber(record.e), tonumber(record.l)
-  if last_failure > tonumber(now) then last_failure, record.t = 0, '0' end -- the clock was set back
-  local function since(at) -- whole microseconds
-    return math.max(0, math.floor((math.min(at, now) - began) * 1e6 + 0.5))
-  end
+  if last_failure > clock then last_failure, record.t = 0, '0' end -- the clock was set back
   local success, times, kept = nil, {}, 0
   for at in string.gmatch(record.t, '%d+') do
     at = tonumber(at)
     if success then kept, times[#times + 1] = kept + 1, at else success = at end
   end
-  local newest_success = successes > 0 and results.newest_success_at or 0
-  if newest_success > 0 then success = math.max(success, since(newest_success)) end
+  if newest_success > 0 then success = math.max(success, since(began, newest_success)) end
   local run, earlier = {}, record.r - kept
   for _, at in ipairs(times) do
     if at >= success then run[#run + 1] = at end
   end
   if #run < kept or newest_success > last_failure then earlier = 0 end
-  failed = failed - (results.ended_failures or 0)
   local own = results.failed_at or NOTHING
+  if failed > 0 then
+    record.l = string.format('%.6f', math.max(last_failure, math.min(own[#own] or clock, clock)))
+  end
+  failed = failed - (results.ended_failures or 0)
   local known = math.min(#own, failed)
   if #own == 0 then known = math.min(failed, RUN_TIMES) end
   earlier = earlier + failed - known
   for i = 1, known do
-    local at = since(own[#own - known + i] or now)
+    local at = since(began, own[#own - known + i] or clock)
     if at >= success then run[#run + 1] = at end
   end
   table.sort(run)
   record.r = earlier + #run
   while #run > RUN_TIMES do table.remove(run, RUN_TIMES / 2 + 1) end
-  record.t = table.concat({success, unpack(run)}, ',')
-  local newest = own[#own] or now
-  if (results.failures or 0) + (results.slow_failures or 0) > 0 then
-    record.l = string.format('%.6f', math.max(last_failure, math.min(newest, now)))
+  table.insert(run, 1, success)
+  for i, at in ipairs(run) do run[i] = string.format('%d', at) end
+  record.t = table.concat(run, ',')
+end
+
+-- Returns the record with so many more quick successes; nil where there is more to be done.
+local function with_successes(record, generation, newest, quick)
+  local g, s, e, w, a, p, r, l, c, f, o, k, t = string.match(record, RECORD)
+  if r ~= '0' or g ~= generation or k == 'disabled' or k == 'forced_open' or tonumber(l) > clock
+    or math.max(#a, #p, #c, #f, #o) > 14 or #l > 20 or #t > 15 or string.find(t, ',', 1, true) then
+    return nil
   end
+  local success = tonumber(t)
+  if newest > 0 then success = math.max(success, since(tonumber(e), newest)) end
+  return string.format('%s %s %s %s %s %s 0 %s %d %s %s %s %d', g, s, e, w, a, p, l, c + quick, f, o,
+    k, success)
+end
+
+-- Returns 2 where a rate is at its limit, 1 where it may soon be, else 0, as `closeness`
+-- in state_machine.py does.
+local function closeness(window, c, f, o)
+  local close = 0
+  for i, hits in ipairs({f, o}) do
+    local limit = window[i + 1]
+    if limit > 0 and hits > 0 then
+      if c >= window[4] and 100 * hits / c >= limit then return 2 end
+      if 100 * hits >= CLOSE_SHARE * limit * math.max(c, window[4]) then close = 1 end
+    end
+  end
+  return close
+end
+
+-- Notes a question if a rate has come close to its limit now, or has reached it.
+local function ask_about_rates(key, window, record, sums, c, f, o)
+  local close = closeness(window, c, f, o)
+  if close == 0 then return end
+  local c0, f0, o0 = string.match(sums or '', shape_of(window[1]).is_timed
+    and '^%d+ (%d+) (%d+) (%d+)' or '^(%d+) (%d+) (%d+)')
+  if c0 and closeness(window, tonumber(c0), tonumber(f0), tonumber(o0)) >= close then return end
+  local it = decode(record)
+  if it and it.s == 'closed' and (it.k == '-' or it.k == 'metrics_only' and it.p == 0) then
+    questions[key] = true
+  end
+end
+
+-- Returns the record with the results counted, and the results for its window; nil if they do not
+-- count.
+local function with_results(keys, row, report, rest)
+  local newest, quick, record = report[3], report[4], row[1]
+  if not rest then
+    local counted = with_successes(record, report[2], newest, quick)
+    if counted then
+      tally(keys.periods, quick, 0, 0, 0)
+      return counted, plain
+    end
+  end
+  local results = rest or plain
+  local it, failed = decode(record), results.failures + results.slow_failures
+  local calls, slow = quick + results.slow + failed, results.slow + results.slow_failures
+  local rejected = results.rejected or 0
+  if not it or it.g ~= report[2] or calls == 0 or it.k == 'disabled' or it.k == 'forced_open' then
+    if rejected > 0 then tally(keys.periods, 0, 0, 0, rejected) end
+    return nil
+  end
+  local before = it.r
+  count_run(it, results, quick + results.slow > 0 and newest or 0, failed)
+  local question = results.question
+  if question and before < question and it.r >= question then questions[keys.record] = true end
+  it.c, it.f, it.o = it.c + calls, it.f + failed, it.o + slow
+  tally(keys.periods, calls, failed, slow, rejected)
+  for _, note in ipairs(failed > 0 and results.notes or NOTHING) do
+    keep(keys.failures, now .. ' ' .. note, LAST_FAILURE)
+  end
+  return encode(it), results
 end
 
 local function count(keys, report)
-  local results, window = report.results, report.window
-  local row = window and read(keys.record, window) or read(keys.record)
-  local record = row[1] and results and decode(row[1])
-  local changes, cells = {}, NO_CELLS
-  if results and row[1] then
-    local found, successes, failed, slow = cells_of(results)
-    if record and record.g == report.generation and successes + failed > 0
-      and record.k ~= 'disabled' and record.k ~= 'forced_open' then
-      cells = found
-      local before, question = record.r, report.question
-      count_run(record, results, successes, failed)
-      if question and before < question[2] and record.r >= question[2] then
-        questions[#questions + 1] = {question[1]}
-      end
-      record.c, record.f, record.o = record.c + successes + failed, record.f + failed, record.o + slow
-      row[1] = encode(record)
-      changes = {'record', row[1]}
-      tally(keys.periods, successes + failed, failed, slow, results.rejected or 0)
-      for _, note in ipairs(failed > 0 and report.notes or NOTHING) do
-        keep(keys.failures, now .. ' ' .. note, LAST_FAILURE)
-      end
-    elseif (results.rejected or 0) > 0 then
-      tally(keys.periods, 0, 0, 0, results.rejected)
+  local window, rest, has_results = windows[report[1]], report[6], report[2] and report[2] ~= 0
+  local row, field
+  if window then
+    field = window[1]
+    if has_results then
+      row = read(keys.record, field, shape_of(field).buckets)
+    else
+      row = read(keys.record, field)
+    end
+  else
+    row = read(keys.record)
+  end
+  local record, results, changes = row[1], nil, {}
+  if has_results and record then
+    if rest then
+      rest.slow, rest.failures = rest.slow or 0, rest.failures or 0
+      rest.slow_failures = rest.slow_failures or 0
+    end
+    local counted
+    counted, results = with_results(keys, row, report, rest)
+    if counted then
+      results.quick, results.seconds = report[4], report[5] ~= 0 and report[5] or nil
+      record, changes[1], changes[2] = counted, 'record', counted
     end
   end
-  local answer = {row[1], row[2]}
-  if window and row[1] and row[1] ~= 'damaged' then
-    answer[3], answer[4], answer[5] = window_counts(keys.record, window, row[3], cells, changes)
+  local c, f, o
+  if window and record and record ~= 'damaged' then
+    c, f, o = window_counts(keys.record, field, row[3], row[4], results, changes)
+    if f + o > 0 then ask_about_rates(keys.record, window, record, row[3], c, f, o) end
   end
-  if #changes > 0 then redis.call('HSET', keys.record, unpack(changes)) end
-  if report.name and row[1] then
-    attempt('ZADD', KEYS[1], second, report.name)
-    if keys.policies then keep_policy(keys.policies, report.policy) end
+  if changes[1] then redis.call('HSET', keys.record, unpack(changes)) end
+  if rest and rest.used and record then
+    attempt('ZADD', KEYS[1], second, string.sub(keys.record, #KEYS[1] + 3))
+    if keys.policies then keep_policy(keys.policies, rest.policy) end
   end
-  return answer
+  return {record, row[2], c, f, o}
 end
 
--- Asks all processes for their successes; returns whether all those present hear it.
+-- Asks all processes for their successes; returns what became of the question.
 local function ask()
-  local message = cjson.encode({'?', now, questions})
-  local heard = redis.pcall('PUBLISH', ARGV[2], message) -- a user may lack the right to
-  local present = attempt('HLEN', KEYS[3]) -- and when they were last counted
-  return type(heard) == 'number' and heard > 0 and present and heard >= present - 1
+  local names = {}
+  for key in pairs(questions) do names[#names + 1] = {string.sub(key, #KEYS[1] + 3)} end
+  if #names == 0 then return 0 end
+  local heard = redis.pcall('PUBLISH', ARGV[2], cjson.encode({'?', now, names}))
+  if type(heard) ~= 'number' then heard = 0 end -- a user may lack the right to
+  local present = attempt('HLEN', KEYS[3]) or 0 -- and when they were last counted
+  if heard <= 1 and (present == 1 or present == 2) then return 3 end
+  return heard > 0 and present > 0 and heard >= present - 1 and 2 or 1
 end
 
 local at = 3
@@ -121,15 +193,16 @@ end
 local is_known = done_before()
 if not is_known then note_done('') end
 
-local answer = {now, read_sequence(KEYS[2]), 0}
-for i, report in ipairs(cjson.decode(ARGV[1])) do
+local answer, keys = {now, read_sequence(KEYS[2]), 0}, {}
+for i, report in ipairs(reports) do
   if report == 0 then report = NOTHING end
-  local keys = {record = next_key()}
-  if report.results then keys.periods = next_key() end
-  if report.notes then keys.failures = next_key() end
-  if report.policy then keys.policies = next_key() end
-  if is_known then report.results = nil end
+  local rest = report[6] or NOTHING
+  keys.record = next_key()
+  keys.periods = report[2] and report[2] ~= 0 and next_key() or nil
+  keys.failures = rest.notes and next_key() or nil
+  keys.policies = rest.policy and next_key() or nil
+  if is_known then report[2] = 0 end
   answer[i + 3] = guarded(count, keys, report) or {'damaged', false}
 end
-if #questions > 0 and ask() then answer[3] = 1 end
+answer[3] = ask()
 return answer

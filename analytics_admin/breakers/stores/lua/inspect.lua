@@ -7,7 +7,7 @@ local policies = pairs_of(KEYS[5], 10 * MAX_POLICIES)
 local windows = {}
 local function sum_up(window)
   local sums = redis.call('HGET', KEYS[1], window)
-  windows[#windows + 1] = {window, window_counts(KEYS[1], window, sums, {}, {})}
+  windows[#windows + 1] = {window, window_counts(KEYS[1], window, sums, nil, nil, {})}
 end
 if row[1] and decode(row[1]) then
   if ARGV[2] ~= '' then sum_up(ARGV[2]) end
