@@ -60,7 +60,7 @@ def find_breakers(
         with_processes=processes,
     )
     names, reading = survey.names | set(declared), survey.reading
-    states = _states_not_closed(names, survey.non_closed, reading)
+    states = _states_not_closed(names, survey.not_closed, reading)
     text = search.strip().casefold()
     matching = sorted(name for name in names if not text or text in name.casefold())
     if state is not None:
@@ -74,7 +74,7 @@ def find_breakers(
     if unread := [name for name in listed if name not in read]:
         store = runtime.operator_store()
         reading = reading.joined(store.load_many(unread, activity_of=unread if activity else ()))
-        states = _states_not_closed(names, survey.non_closed, reading)
+        states = _states_not_closed(names, survey.not_closed, reading)
     counts = {**Counter(states.values()), State.CLOSED.value: len(names) - len(states)}
     return BreakerList(
         count=len(matching),

@@ -15,6 +15,8 @@ IGNORE, FAILURE, SLOW = "ignore", "failure", "slow"
 """Values of ``record_cancelled``."""
 COUNT_BASED = "count_based"
 TIME_BASED = "time_based"
+MAX_WINDOW_CALLS = 10_000
+MAX_WINDOW_SECONDS = 900
 _ExceptionClasses = type[BaseException] | Sequence[type[BaseException]] | Set[type[BaseException]]
 MAX_POLICY_CHARS = 600
 """A longer encoded policy, with very many exceptions, is not stored."""
@@ -196,7 +198,7 @@ def _check_window(policy: BreakerPolicy) -> None:
             f"sliding_window_type must be {COUNT_BASED!r} or {TIME_BASED!r}, "
             f"not {policy.sliding_window_type!r}"
         )
-    maximum = 900 if policy.sliding_window_type == TIME_BASED else 10_000
+    maximum = MAX_WINDOW_SECONDS if policy.sliding_window_type == TIME_BASED else MAX_WINDOW_CALLS
     _whole_number(policy, "sliding_window_size", maximum=maximum)
     _whole_number(policy, "minimum_number_of_calls")
 

@@ -267,7 +267,7 @@ def test_it_concerns_its_own_breaker_alone(store, names, damage):
     for it in (loaded, survey.reading, followed):
         assert (it.snapshots["a-good"].hold, it.snapshots["good"].hold) == (HOLD, HOLD)
     assert set(survey.names) == set(names)
-    assert survey.non_closed["good"] == "metrics_only"
+    assert survey.not_closed["good"] == "metrics_only"
     assert loaded.activity["good"].last_change.cause == "control"
     assert followed.transitions["good"][0].actor == "sam"
     if damage.is_record:
@@ -380,7 +380,7 @@ ODD_NAMES = [
 def test_names_that_no_breaker_can_have_are_escaped_and_can_be_forgotten(store, names, raw):
     client = raw_client()
     client.zadd(store._index, {raw: 4e9})
-    client.hset(store._non_closed, raw, b"\xff" * 9_000)
+    client.hset(store._not_closed, raw, b"\xff" * 9_000)
     survey = store.survey(names, keep_for=1e6, all_up_to=100)
     (odd,) = survey.names - set(names)
     assert len(odd) <= 100
@@ -388,7 +388,7 @@ def test_names_that_no_breaker_can_have_are_escaped_and_can_be_forgotten(store, 
     assert odd.isprintable()
     json.dumps(odd)
     assert survey.reading.snapshots[odd] is None
-    assert survey.non_closed[odd] == "unknown"
+    assert survey.not_closed[odd] == "unknown"
     assert read_registered([odd]).snapshots == {odd: None}
     control.set_control([odd], Control.DISABLED, for_seconds=60, actor="sam", reason="")
     assert read_registered(None).snapshots[odd].hold.control is Control.DISABLED
@@ -396,21 +396,21 @@ def test_names_that_no_breaker_can_have_are_escaped_and_can_be_forgotten(store, 
     control.forget(odd)
     assert store.survey([], keep_for=None).names == set(names)
     assert client.zscore(store._index, raw) is None
-    assert not client.hexists(store._non_closed, raw)
+    assert not client.hexists(store._not_closed, raw)
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_a_state_in_the_list_that_cannot_be_read_is_unknown(store, names, value):
-    raw_client().hset(store._non_closed, "bad", b"forced_open " + value)
-    raw_client().hset(store._non_closed, "good", value)
-    non_closed = store.survey([], keep_for=None).non_closed
-    assert non_closed["a-good"] == "metrics_only"
-    assert non_closed["good"] == "unknown"
-    assert non_closed["bad"] == ("forced_open" if value == b"" else "unknown")
+    raw_client().hset(store._not_closed, "bad", b"forced_open " + value)
+    raw_client().hset(store._not_closed, "good", value)
+    not_closed = store.survey([], keep_for=None).not_closed
+    assert not_closed["a-good"] == "metrics_only"
+    assert not_closed["good"] == "unknown"
+    assert not_closed["bad"] == ("forced_open" if value == b"" else "unknown")
     assert store.register(["new"], keep_for=1e6) == []
 
 
-LISTS = {"_index": "all circuit breakers", "_non_closed": "not closed"}
+LISTS = {"_index": "all circuit breakers", "_not_closed": "not closed"}
 
 
 @pytest.mark.parametrize("which", LISTS)
@@ -428,7 +428,7 @@ def test_a_damaged_list_is_said_and_a_reset_of_all_repairs_it(store, names, whic
     assert {change.name for change in changes} >= {*names, "created-meanwhile"}
     survey = store.survey([], keep_for=None, all_up_to=100)
     assert survey.names >= {*names, "created-meanwhile"}
-    assert not survey.non_closed
+    assert not survey.not_closed
 
 
 @pytest.mark.parametrize("which", LISTS)
@@ -437,4 +437,4 @@ def test_a_repair_finds_what_is_not_closed(store, names, which):
     store.repair()
     survey = store.survey([], keep_for=None)
     assert survey.names == set(names)
-    assert set(survey.non_closed) == set(names)
+    assert set(survey.not_closed) == set(names)

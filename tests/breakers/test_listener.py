@@ -279,7 +279,7 @@ def test_the_first_call_of_any_other_breaker_waits_to_know_it(monkeypatch, befor
 
 
 def test_a_damaged_list_of_what_is_not_closed_has_first_calls_wait():
-    raw_client().set(RedisStore("breakers")._non_closed, "damaged")
+    raw_client().set(RedisStore("breakers")._not_closed, "damaged")
     engine = hearing("used").engine
     assert engine._turn._not_closed is None
     assert of(engine, "another").call(lambda: "passes") == "passes"

@@ -46,7 +46,7 @@ def sixty():
     for name in names[10:13]:
         trip(name)
     change_record(names[20], state="napping")  # as another release would write it
-    raw_client().hset(operator_store()._non_closed, names[20], "napping")
+    raw_client().hset(operator_store()._not_closed, names[20], "napping")
     probing = another(names[13], failure_threshold=1, wait_duration_in_open_state=0.01)
     probing.acquire().fail()
     time.sleep(0.02)

@@ -209,7 +209,7 @@ def test_a_name_that_no_breaker_can_have_is_listed_and_can_be_forgotten(
 
 
 @pytest.mark.usefixtures("damaged")
-@pytest.mark.parametrize("which", ["_index", "_non_closed"])
+@pytest.mark.parametrize("which", ["_index", "_not_closed"])
 def test_a_damaged_list_is_said_and_every_door_repairs_it_by_a_reset_of_all(which, door):
     raw_client().set(getattr(operator_store(), which), "x")
     answer = door.perform(doors.reset(NAME))

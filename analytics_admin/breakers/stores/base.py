@@ -6,7 +6,7 @@ store's time.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from analytics_admin.breakers.history import Activity, History, TransitionRecord
@@ -82,10 +82,11 @@ class Reading:
 
     def joined(self, later: "Reading") -> "Reading":
         """Return both readings, at the time of the later one."""
-        return Reading(
-            now=later.now,
+        return replace(
+            later,
             snapshots=self.snapshots | later.snapshots,
             activity=self.activity | later.activity,
+            transitions=self.transitions | later.transitions,
             sequence=min(self.sequence, later.sequence),
         )
 
@@ -109,7 +110,7 @@ class Survey:
     """
 
     names: frozenset[str]
-    non_closed: dict[str, str]
+    not_closed: dict[str, str]
     reading: Reading
     processes: Sequence[Process] = ()
     """Those that are present, where they were requested; ``reading`` has the sequence."""

@@ -118,7 +118,7 @@ class MemoryStore:
                 active = () if activity_of is None else names
             return Survey(
                 names=frozenset(in_use),
-                non_closed={
+                not_closed={
                     name: display_state(self._records[name], now) for name in self._not_closed()
                 },
                 reading=self._read(names, active, now),

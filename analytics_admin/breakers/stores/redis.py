@@ -69,7 +69,7 @@ HEARD, ALONE = 2, 3
 MAX_REPAIR_SECONDS = 10.0
 """Time to look for breakers whose list is lost; the others are listed again as they are used."""
 _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset all to repair it"))
-_NON_CLOSED_DAMAGED = Message(
+_NOT_CLOSED_DAMAGED = Message(
     _("the list of circuit breakers that are not closed is damaged; reset all to repair it")
 )
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
@@ -85,7 +85,7 @@ class _Listed:
 
     now: float
     in_use: frozenset[str]
-    non_closed: Mapping[str, str]
+    not_closed: Mapping[str, str]
     sequence: int
     processes: Sequence[Process]
 
@@ -120,7 +120,7 @@ class RedisStore:
         self.connecting_since: float | None = None
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
         self._index = f"{self._base}:index"
-        self._non_closed = f"{self._base}:not_closed"
+        self._not_closed = f"{self._base}:not_closed"
         self._sequence = f"{self._base}:sequence"
         database = self._client.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{self._base}:moves:{database}"
@@ -181,7 +181,7 @@ class RedisStore:
 
     @translate_errors
     def register(self, names: Sequence[str], *, keep_for: float | None) -> list[str]:
-        keys, refused = [self._index, self._non_closed], []
+        keys, refused = [self._index, self._not_closed], []
         for batch in _batched(names, BATCH * 5):
             options = ["" if keep_for is None else keep_for, MAX_NAMES]
             beyond, retired = self._run(scripts.REGISTER, keys, [*options, *map(self._raw, batch)])
@@ -223,7 +223,7 @@ class RedisStore:
             reading = reading.joined(self.load_many((), activity_of=late))
         return Survey(
             names=listed.in_use,
-            non_closed=dict(listed.non_closed),
+            not_closed=dict(listed.not_closed),
             reading=Reading(
                 now=reading.now,
                 snapshots={name: reading.snapshots[name] for name in asked},
@@ -235,7 +235,7 @@ class RedisStore:
 
     @translate_errors
     def not_closed(self) -> set[str]:
-        (names,) = self._pipe([("HKEYS", self._non_closed)], purposes={0: _NON_CLOSED_DAMAGED})
+        (names,) = self._pipe([("HKEYS", self._not_closed)], purposes={0: _NOT_CLOSED_DAMAGED})
         return {records.decode_name(name) for name in names}
 
     @translate_errors
@@ -267,7 +267,7 @@ class RedisStore:
 
     @translate_errors
     def forget(self, name: str, *, generation: str) -> bool:
-        keys = [self._index, self._non_closed, self._sequence, *self._keys_of(name)]
+        keys = [self._index, self._not_closed, self._sequence, *self._keys_of(name)]
         arguments = [self._raw(name), generation, self._channel]
         return bool(self._run(scripts.FORGET, keys, arguments))
 
@@ -288,8 +288,8 @@ class RedisStore:
 
     @translate_errors
     def repair(self) -> None:
-        types = self._send([("TYPE", self._index), ("TYPE", self._non_closed)])
-        expected = {self._index: b"zset", self._non_closed: b"hash"}
+        types = self._send([("TYPE", self._index), ("TYPE", self._not_closed)])
+        expected = {self._index: b"zset", self._not_closed: b"hash"}
         lost = [
             key
             for (key, kind), found in zip(expected.items(), types, strict=True)
@@ -305,7 +305,7 @@ class RedisStore:
             self._raw_names = {**self._raw_names, **names}
             for name, snapshot in self.load_many(list(names)).snapshots.items():
                 if entry := snapshot and records.encode_entry(snapshot):
-                    self._client.hsetnx(self._non_closed, names[name], entry)
+                    self._client.hsetnx(self._not_closed, names[name], entry)
 
     def _find_recorded(self) -> Iterator[bytes]:
         """Yield the names of which there is a record, as they are stored."""
@@ -409,7 +409,7 @@ class RedisStore:
         return scripts.ADD, [*keys, own_key], [packed, self._channel, number]
 
     def _moving(self, moves: Sequence[Move], place: int) -> Call:
-        keys: list[Name] = [self._index, self._non_closed, self._sequence]
+        keys: list[Name] = [self._index, self._not_closed, self._sequence]
         keys += [key for move in moves for key in self._keys_of(move.name)]
         own_key, number = self._sign(place, is_needed=True)
         packed = records.pack(map(records.encode_move, moves))
@@ -469,11 +469,11 @@ class RedisStore:
             [
                 ("TIME",),
                 ("ZRANGE", self._index, 0, -1, "WITHSCORES"),
-                ("HGETALL", self._non_closed),
+                ("HGETALL", self._not_closed),
                 *self._loading(names, active),
                 *([self._listing_processes()] if with_processes else []),
             ],
-            purposes={1: _INDEX_DAMAGED, 2: _NON_CLOSED_DAMAGED},
+            purposes={1: _INDEX_DAMAGED, 2: _NOT_CLOSED_DAMAGED},
         )
         now = seconds + micros / 1e6
         _, sequence, present = answers.pop() if with_processes else (now, 0, ())
@@ -490,7 +490,7 @@ class RedisStore:
         listed = _Listed(
             now=now,
             in_use=frozenset(shown[name] for name in in_use),
-            non_closed={shown[name]: state for name, (state, _is_held) in entries.items()},
+            not_closed={shown[name]: state for name, (state, _is_held) in entries.items()},
             sequence=int(sequence),
             processes=records.decode_processes(present, now),
         )

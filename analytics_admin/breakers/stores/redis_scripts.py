@@ -38,7 +38,12 @@ from analytics_admin.breakers.history import (
     PERIOD_SECONDS,
     RETENTION_SECONDS,
 )
-from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
+from analytics_admin.breakers.policy import (
+    MAX_WINDOW_CALLS,
+    MAX_WINDOW_SECONDS,
+    TIME_BASED,
+    BreakerPolicy,
+)
 from analytics_admin.breakers.presence import GONE_SECONDS, MAX_PROCESSES, PRESENT_SECONDS
 from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.state_machine import CLOSE_SHARE
@@ -70,7 +75,7 @@ _CONSTANTS = {
     "RUN_TIMES": RUN_TIMES,
     "MAX_ROW_BYTES": MAX_ROW_BYTES,
     "MAX_WINDOW_FIELDS": 20,
-    "MAX_WINDOW_SIZE": 10_000,
+    "MAX_WINDOW_SIZE": max(MAX_WINDOW_CALLS, MAX_WINDOW_SECONDS),
     "CLOSE_SHARE": CLOSE_SHARE,
     "PERIODS_SECONDS": PERIOD_SECONDS * MAX_PERIODS,
     "PERIODS_TTL_SECONDS": PERIOD_SECONDS * (MAX_PERIODS + 1),
