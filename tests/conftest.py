@@ -167,7 +167,7 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(sys.modules[__name__], "_tells", True)
     # The same holds for who would hear of them.
     if "fleet" not in request.path.parts and not request.node.get_closest_marker("hearing"):
-        monkeypatch.setattr(listener.Listener, "start", lambda listener, new_channel: None)
+        monkeypatch.setattr(listener.Listener, "start", lambda *arguments: None)
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield

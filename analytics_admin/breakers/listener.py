@@ -25,6 +25,10 @@ FIRST_RETRY_SECONDS = 0.2
 THREAD_NAME = "circuit breakers' messages"
 
 
+def _ignore(push: Push) -> None:
+    """Leave it to who takes it."""
+
+
 class Listener:
     """Messages about changes, for the reporter to take.
 
@@ -49,15 +53,21 @@ class Listener:
         self.gets_pushes = False
         """Whether every change is pushed to this process within a moment."""
         self._pushes: deque[Push] = deque()
+        self._obey: Callable[[Push], None] = _ignore
         self._stop = Bell()
         self._channel: Channel | None = None
         self.is_started = False
 
-    def start(self, new_channel: Callable[[], Channel | None]) -> None:
-        """Listen on channels that this function makes, unless that is done already."""
+    def start(
+        self, new_channel: Callable[[], Channel | None], obey: Callable[[Push], None] = _ignore
+    ) -> None:
+        """Listen on channels that ``new_channel`` makes, unless that is done already.
+
+        ``obey`` receives each push at once, in the listener's thread; it must not wait.
+        """
         if self.is_started:
             return
-        self.is_started = True
+        self.is_started, self._obey = True, obey
         if new_channel() is None:
             return
         with suppress(RuntimeError):  # no thread to be had, or the interpreter is ending
@@ -141,6 +151,7 @@ class Listener:
 
     def _put(self, stop: Bell, push: Push) -> None:
         if stop is self._stop:
+            self._obey(push)
             self._pushes.append(push)
             self._ring()
 

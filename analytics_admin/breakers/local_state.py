@@ -141,6 +141,7 @@ class LocalState:
         "_lock",
         "_old_counters",
         "_outcomes",
+        "_pushed_at",
         "_read_now",
         "_rejected_by",
         "_rejects_to",
@@ -194,7 +195,7 @@ class LocalState:
         self.has_succeeded = False
         """Whether this process has begun to report the breaker's successes."""
         self.read_at = NEVER
-        self._read_now = NEVER
+        self._read_now = self._pushed_at = NEVER
         self.offset = 0.0
         self.used_at = NEVER
         self.is_followed = False
@@ -281,18 +282,27 @@ class LocalState:
         return self.ahead.new if self.ahead is not None else self.snapshot
 
     def read(
-        self, snapshot: Snapshot | None, store_now: float, at: float, lasts: float = math.inf
+        self,
+        snapshot: Snapshot | None,
+        store_now: float,
+        at: float,
+        lasts: float = math.inf,
+        *,
+        asked_at: float = math.inf,
     ) -> None:
         """Apply a reading of the store's time ``store_now`` that arrived at monotonic ``at``.
 
         Calls pass unchecked by it for at most ``lasts`` seconds. Replies can overtake one another:
-        one up to a second older than the last is ignored. What was counted under another
-        generation is dropped, but for the calls from before the first reading. A generation that
-        begins in the future, since the store's clock was set back, counts from when it was first
-        seen.
+        one up to a second older than the last is ignored, as is another generation that was asked
+        for, at monotonic ``asked_at``, before the present one was pushed. What was counted under
+        another generation is dropped, but for the calls from before the first reading. A generation
+        that begins in the future, since the store's clock was set back, counts from when it was
+        first seen.
         """
         with self._lock:
             if self._read_now - 1.0 < store_now < self._read_now:
+                return
+            if asked_at < self._pushed_at and not self._is_of_this_generation(snapshot):
                 return
             self._read_now = store_now
             self.read_at = at
@@ -342,14 +352,20 @@ class LocalState:
         reading is too late, unless the store's clock was set back: only another reading tells.
         """
         with self._lock:
-            if self.snapshot is not None and snapshot.generation == self.snapshot.generation:
+            if self._is_of_this_generation(snapshot):
                 return True
             if store_now <= self._read_now or snapshot.entered_at > store_now:
                 return False
-            self._read_now = store_now
+            self._read_now, self._pushed_at = store_now, at
             self._apply(snapshot, store_now)
             self._open_gate(at, math.inf)
             return True
+
+    def _is_of_this_generation(self, snapshot: Snapshot | None) -> bool:
+        known = self.snapshot
+        return (
+            known is not None and snapshot is not None and known.generation == snapshot.generation
+        )
 
     def _apply(self, snapshot: Snapshot | None, store_now: float) -> None:
         if snapshot is not None and snapshot.entered_at > store_now:
@@ -360,7 +376,7 @@ class LocalState:
         generation = snapshot.generation if snapshot is not None else ""
         self.snapshot = snapshot
         if generation != before:
-            self.ahead = None
+            self.ahead, self._in_flight = None, NO_COUNTS
             is_closed = snapshot is not None and snapshot.state is State.CLOSED
             self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
         if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:

@@ -102,6 +102,8 @@ class StoreSync:
         due = {state.name for state in states if self._policy_is_due(state)}
         read_before = {state.name: state.read_at for state in states}
         unknown = [state for state in states if state.snapshot is None]
+        # What this process is ahead with is made the fleet's once the store has what led to it.
+        ahead = {state.name: state.ahead for state in states}
         asked_at = time.monotonic()
         for state in states:
             state.reported_at = asked_at
@@ -124,7 +126,7 @@ class StoreSync:
             if snapshot is None and state.last_used_at() >= read_before[state.name]:
                 missing.append((state, now))
                 continue
-            self._apply(store, state, snapshot, now)
+            self._apply(store, state, snapshot, now, asked_at)
             if snapshot is not None and state.name in due:
                 state.policy_reported_at = time.monotonic()
         sequence = min(sequences, default=0)
@@ -133,7 +135,7 @@ class StoreSync:
         self._register(store, missing, holds)
         if early := [it for it in unknown if it.snapshot is not None and it.has_counted]:
             self.synchronise(store, early)  # calls did not wait for the first reading
-        self._make_due_transitions(store, states)
+        self._make_due_transitions(store, states, ahead)
         self._confirm_changes(store)
         return sequence
 
@@ -191,7 +193,7 @@ class StoreSync:
             self._report_unregistered(refused)
         for state, read_at in states:
             if state.name not in names or state.name in refused:
-                self._apply(store, state, None, read_at)
+                self._apply(store, state, None, read_at, now)
         moves = [
             (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
             for state, _ in states
@@ -203,7 +205,7 @@ class StoreSync:
         outcomes = self._ask_for_each(store, moves, store.compare_and_set)
         for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:
-                self._apply(store, state, outcome.snapshot, outcome.now)
+                self._apply(store, state, outcome.snapshot, outcome.now, now)
 
     def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
@@ -219,12 +221,21 @@ class StoreSync:
             f" and {len(names) - 1} more" if len(names) > 1 else "",
         )
 
-    def _make_due_transitions(self, store: BreakerStore, states: Sequence[LocalState]) -> None:
+    def _make_due_transitions(
+        self,
+        store: BreakerStore,
+        states: Sequence[LocalState],
+        ahead: Mapping[str, Transition | None],
+    ) -> None:
         """Make what the store's counts require, and what this process is ahead with."""
         for _ in range(MAX_ATTEMPTS):
             if not self.is_current(store):
                 return  # a reading of another store is no reason to change this one
-            due = [(state, it) for state in states if (it := self._due(store, state)) is not None]
+            due = [
+                (state, transition)
+                for state in states
+                if (transition := self._due(store, state, ahead.get(state.name))) is not None
+            ]
             if not due:
                 return
             outcomes = self.move(store, due)
@@ -232,10 +243,12 @@ class StoreSync:
         for state in states:
             state.drop_ahead()
 
-    def _due(self, store: BreakerStore, state: LocalState) -> Transition | None:
+    def _due(
+        self, store: BreakerStore, state: LocalState, reported: Transition | None
+    ) -> Transition | None:
         snapshot, ahead = state.snapshot, state.ahead
         if snapshot is None or ahead is not None:
-            return ahead
+            return ahead if ahead is reported else None
         return due_transition(
             snapshot,
             state.policy,
@@ -301,6 +314,7 @@ class StoreSync:
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
+        asked_at = time.monotonic()
         asked = [(state, *self._ask(state, transition)) for state, transition in moves]
         try:
             outcomes: list[MoveOutcome | None] = self._ask_for_each(
@@ -312,7 +326,7 @@ class StoreSync:
         for (state, move, change), outcome in zip(asked, outcomes, strict=True):
             if outcome is None:
                 continue
-            self._apply(store, state, outcome.snapshot, outcome.now)
+            self._apply(store, state, outcome.snapshot, outcome.now, asked_at)
             if outcome.won and move.cause:
                 self._changed(change if store.is_shared else replace(change, cause="local"))
         return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
@@ -393,12 +407,17 @@ class StoreSync:
         return False
 
     def _apply(
-        self, store: BreakerStore, state: LocalState, snapshot: Snapshot | None, now: float
+        self,
+        store: BreakerStore,
+        state: LocalState,
+        snapshot: Snapshot | None,
+        now: float,
+        asked_at: float,
     ) -> None:
         if self.is_current(store):
             if store.is_shared:
                 self.offset = now - time.monotonic()
-            state.read(snapshot, now, time.monotonic(), self._lasts())
+            state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
 
 
 def _run_reached_at(state: LocalState) -> float | None:

@@ -12,7 +12,7 @@ from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.probes import Probes
 from analytics_admin.breakers.requests import Request, Wish
 from analytics_admin.breakers.state import Snapshot
-from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, RequestRefused
+from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, Push, RequestRefused
 from analytics_admin.breakers.sync import StoreSync
 
 FOREVER = float("inf")
@@ -105,6 +105,20 @@ class Turn:
                 request.give(True)
         return wait
 
+    def obey(self, push: Push) -> None:
+        """Have calls obey what was just pushed, in the listener's thread.
+
+        The reporter takes the push later, for all that follows from it.
+        """
+        at = time.monotonic()
+        for name, snapshot in push.snapshots.items():
+            if snapshot is None:
+                continue
+            if not snapshot.is_plain:
+                self.have_next_call_wait(name)
+            if (state := self._states.get(name)) is not None and state.is_followed:
+                state.apply_push(snapshot, push.now, at)
+
     def _apply_pushes(self) -> int:
         """Apply what was pushed; return the number of the last change, 0 if there was none.
 
@@ -156,7 +170,7 @@ class Turn:
         wait = self._began_at + LISTEN_AFTER_SECONDS - time.monotonic()
         if wait > 0:
             return wait
-        self._listener.start(store.channel)
+        self._listener.start(store.channel, self.obey)
         return FOREVER
 
     def _answer(self, store: BreakerStore, requests: Sequence[Request]) -> None:

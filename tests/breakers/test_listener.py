@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -51,7 +52,7 @@ def wait_until(is_so: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
-def hearing(name: str = "a", **policy: Any) -> CircuitBreaker:
+def listening(name: str = "a", **policy: Any) -> CircuitBreaker:
     breaker = another(name, **policy)
     breaker.call(int)
     wait_until(lambda: breaker.engine.agenda.gets_pushes)
@@ -67,7 +68,7 @@ def hold(*names: str, control: Control = Control.FORCED_OPEN) -> None:
 
 
 def test_every_act_is_heard_without_a_question():
-    breaker = hearing()
+    breaker = listening()
     with round_trips() as counted:
         for act, state in [
             (lambda: hold("a"), "forced_open"),
@@ -81,7 +82,7 @@ def test_every_act_is_heard_without_a_question():
 
 
 def test_a_breaker_that_nobody_used_for_long_obeys_at_its_next_call():
-    breaker = hearing()
+    breaker = listening()
     state = breaker.local_state
     state.used_at -= 60
     state.newest_success -= 60
@@ -96,7 +97,7 @@ def test_a_breaker_that_nobody_used_for_long_obeys_at_its_next_call():
 
 def test_a_change_of_many_breakers_at_once_is_read():
     names = [f"backend-{number}" for number in range(40)]
-    breaker = hearing(names[7])
+    breaker = listening(names[7])
     operator_store().compare_and_set(
         [Move(name=it, expected=None, new=new_record()) for it in names if it != names[7]]
     )
@@ -105,7 +106,7 @@ def test_a_change_of_many_breakers_at_once_is_read():
 
 
 def test_a_forgotten_breaker_is_read():
-    breaker = hearing()
+    breaker = listening()
     store = operator_store()
     old = store.load_many(["a"]).snapshots["a"]
     assert store.forget("a", generation=old.generation)
@@ -116,7 +117,7 @@ def test_a_forgotten_breaker_is_read():
 
 def test_a_change_that_was_not_told_is_found_by_the_next_proof(monkeypatch):
     monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
-    breaker = hearing()
+    breaker = listening()
     assert breaker.engine.report_all(PATIENCE)
     wait_until(lambda: not breaker.engine.agenda._stale)
     time.sleep(0.05)  # what the reporter had begun to read is read
@@ -129,7 +130,7 @@ def test_a_change_that_was_not_told_is_found_by_the_next_proof(monkeypatch):
 
 def test_an_emptied_store_is_found_by_the_next_proof_and_gets_the_hold_again(monkeypatch):
     monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
-    breaker = hearing()
+    breaker = listening()
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
     raw_client().flushdb()
@@ -144,7 +145,7 @@ def test_an_emptied_store_is_found_by_the_next_proof_and_gets_the_hold_again(mon
 
 
 def test_what_is_heard_of_a_breaker_not_in_use_holds_at_its_next_call():
-    breaker = hearing()
+    breaker = listening()
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
     breaker.engine.expire("a")
@@ -157,7 +158,7 @@ def test_what_is_heard_of_a_breaker_not_in_use_holds_at_its_next_call():
 
 def test_a_closed_connection_is_replaced_and_what_was_missed_is_read(monkeypatch):
     monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 0.5)
-    breaker = hearing()
+    breaker = listening()
     raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     wait_until(lambda: not breaker.engine.listener.gets_pushes)
     hold("a")
@@ -168,7 +169,7 @@ def test_a_closed_connection_is_replaced_and_what_was_missed_is_read(monkeypatch
 def test_without_messages_the_process_polls(monkeypatch, settings):
     monkeypatch.setattr(listener_module, "FIRST_RETRY_SECONDS", 60.0)
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.05, "STORE_RETRY_INTERVAL": 60}
-    breaker = hearing()
+    breaker = listening()
     raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     wait_until(lambda: not breaker.engine.agenda.gets_pushes)
     breaker.call(int)
@@ -193,7 +194,7 @@ def test_a_user_who_may_not_publish_or_subscribe_polls(rule, settings):
 
 
 def test_the_number_of_the_last_change_that_is_obeyed_is_known():
-    breaker = hearing()
+    breaker = listening()
     hold("a")
     last = operator_store().load_many(["a"]).sequence
     wait_until(lambda: breaker.engine.presence.acknowledged == last)
@@ -204,7 +205,7 @@ def test_the_number_of_the_last_change_that_is_obeyed_is_known():
 
 
 def test_a_process_that_uses_nothing_but_hears_asks_for_the_proof_alone():
-    breaker = hearing()
+    breaker = listening()
     with round_trips() as counted:
         time.sleep(1.5)
         assert 1 <= counted["trips"] <= 2
@@ -214,7 +215,7 @@ def test_a_process_that_uses_nothing_but_hears_asks_for_the_proof_alone():
 def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
     monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
-    breaker = hearing()
+    breaker = listening()
     breaker.call(int)
     time.sleep(0.1)
     with round_trips() as counted:
@@ -229,7 +230,7 @@ def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
 def test_a_success_that_ends_a_run_is_reported_within_the_interval(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
     monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
-    breaker = hearing()
+    breaker = listening()
     breaker.acquire().fail()
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 1
     breaker.call(int)
@@ -240,7 +241,7 @@ def hearing_from_afar(monkeypatch, *, delay: float) -> Engine:
     """Return the engine of a process to which each answer comes late."""
     with monkeypatch.context() as patch:
         patch.setattr(latency, "MAX_WAIT_SECONDS", PATIENCE)
-        engine = hearing("used").engine
+        engine = listening("used").engine
     wait_until(lambda: engine._turn._not_closed is not None)
     store = engine.reporter._shared
     for name in ("add", "compare_and_set"):
@@ -280,14 +281,14 @@ def test_the_first_call_of_any_other_breaker_waits_to_know_it(monkeypatch, befor
 
 def test_a_damaged_list_of_what_is_not_closed_has_first_calls_wait():
     raw_client().set(RedisStore("breakers")._not_closed, "damaged")
-    engine = hearing("used").engine
+    engine = listening("used").engine
     assert engine._turn._not_closed is None
     assert of(engine, "another").call(lambda: "passes") == "passes"
     assert engine.outage.stand_in is None
 
 
 def test_the_thread_ends_with_its_engine():
-    breaker = hearing()
+    breaker = listening()
 
     def threads() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
@@ -298,7 +299,7 @@ def test_the_thread_ends_with_its_engine():
 
 
 def test_a_forked_child_hears_on_a_connection_of_its_own():
-    breaker = hearing()
+    breaker = listening()
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -396,6 +397,23 @@ def test_what_was_told_before_the_last_reading_is_not_applied(told_at, is_applie
     assert state.snapshot.generation.startswith("x:2" if is_applied else "x:1")
 
 
+@pytest.mark.parametrize("asked_at", [11.5, 12.5])
+def test_a_reading_that_was_asked_for_before_a_push_does_not_undo_it(asked_at):
+    """However late it arrives: a thread may have been without processor time."""
+    state = LocalState("a", BreakerPolicy())
+    state.read(Snapshot(generation="x:1"), 100.0, 10.0)
+    assert state.apply_push(opened(102.0), 102.0, 12.0)
+    state.read(Snapshot(generation="x:1"), 100.9, 14.0, asked_at=asked_at)
+    assert (state.snapshot.generation == "x:2") is (asked_at < 12.0)
+
+
+def test_calls_obey_a_push_before_the_reporter_takes_it():
+    breaker = listening()
+    with patch.object(breaker.engine._turn, "take", lambda store, requests: 3600.0):
+        hold("a")
+        wait_until(lambda: knows(breaker, "forced_open"))
+
+
 def test_a_message_sets_no_clock():
     state = LocalState("a", BreakerPolicy())
     state.read(Snapshot(generation="x:1"), 100.0, 10.0)
@@ -413,7 +431,7 @@ def test_what_is_known_already_is_no_news():
 
 def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successes(settings):
     """Nobody polls, and nobody waits for an interval of an hour."""
-    processes = [hearing() for _ in range(3)]
+    processes = [listening() for _ in range(3)]
     for _ in processes:
         Presence().tell(operator_store(), gets_pushes=True)
     for number in range(5):
@@ -424,7 +442,7 @@ def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successe
 
 def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
     monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
-    failing, healthy, another_one = (hearing() for _ in range(3))
+    failing, healthy, another_one = (listening() for _ in range(3))
     for _ in range(3):
         Presence().tell(operator_store(), gets_pushes=True)
     time.sleep(0.02)  # each reckons the store's time a little differently
@@ -443,7 +461,7 @@ def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
 @pytest.mark.parametrize("deaf", [1, 2])
 def test_where_not_all_hear_a_run_waits_for_their_interval(settings, deaf):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.3}
-    first, second = hearing(), hearing()
+    first, second = listening(), listening()
     for _ in range(2):
         Presence().tell(operator_store(), gets_pushes=True)
     for _ in range(deaf):
@@ -472,7 +490,7 @@ def window_of(breaker: CircuitBreaker) -> Counts:
 def two_processes(monkeypatch):
     """Two that tell of successes an hour late, unless they are asked."""
     monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
-    processes = [hearing("a", **RATE) for _ in range(2)]
+    processes = [listening("a", **RATE) for _ in range(2)]
     for _ in processes:
         Presence().tell(operator_store(), gets_pushes=True)
     return processes
@@ -508,7 +526,7 @@ def test_a_rate_that_is_close_to_its_limit_has_successes_told_within_the_interva
     monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
     monkeypatch.setattr(agenda_module, "RATES_SHARE", 1e5)
     monkeypatch.setattr(agenda_module, "RATES_SECONDS", 1e6)
-    breaker = hearing("a", **RATE)
+    breaker = listening("a", **RATE)
     for _ in range(9):
         breaker.call(int)
         time.sleep(0.02)

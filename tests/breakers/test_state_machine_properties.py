@@ -103,7 +103,8 @@ class AnyOrder(RuleBasedStateMachine):
         while self.record().state is State.CLOSED:
             self.processes[number].acquire().fail()
             failures += 1
-        assert failures <= self.threshold  # others' failures count, but a success may lie between
+            # Others' failures count, but a success may lie between.
+            assert failures <= self.threshold
 
     @rule(target=calls, number=st.integers(0, PROCESSES - 1))
     def call_begins(self, number: int) -> object:

@@ -13,6 +13,7 @@ from analytics_admin.breakers.state import Counts, Snapshot
 from analytics_admin.breakers.stores.base import Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import another, snapshot_of
+from tests.support.simulation import simulated_site
 from tests.support.sites import eventually
 
 
@@ -155,3 +156,25 @@ def test_calls_that_fail_before_their_breaker_is_read_count():
     state.read(Snapshot(generation="first:1"), 100.0, 3.0)
     state.count(Outcome("first:1", 4.0, 5.0, failed=True))
     assert state.report().results.failures == 2
+
+
+def test_an_opening_is_on_record_with_every_failure_that_led_to_it():
+    """The last one comes while the store is told of those before."""
+    with simulated_site() as site:
+        breaker = site.process("b", failure_threshold=3)
+        for _ in range(2):
+            breaker.acquire().fail()
+        add = site.store.add
+
+        def add_late(reports: Sequence[Report]) -> Reading:
+            site.store.add = add  # once
+            reading = add(reports)
+            breaker.acquire().fail()
+            return reading
+
+        site.store.add = add_late
+        breaker.engine.agenda.report_soon(breaker.local_state)
+        breaker.engine.report()
+        site.clock.now += 1
+        (opened, *_) = site.store.transitions("b")
+        assert (opened.to_state, opened.consecutive_failures) == ("open", 3)

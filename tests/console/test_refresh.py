@@ -101,7 +101,7 @@ def test_a_refresh_is_for_no_cache_in_between(operator, url):
 
 
 @pytest.mark.parametrize("url", [PAGE, BREAKERS, LIST])
-def test_all_processes_of_a_site_give_a_page_the_same_tag(operator, settings, url):
+def test_all_processes_of_a_site_give_a_page_the_same_tag(operator, settings, still_drawing, url):
     tags = set()
     for _process in range(3):
         settings.ANALYTICS_ADMIN = {

@@ -12,7 +12,7 @@ from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers.listener import Listener
 from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import closeness
-from analytics_admin.breakers.stores.base import Channel, Move, MoveOutcome, Push, Reading, Report
+from analytics_admin.breakers.stores.base import Move, MoveOutcome, Push, Reading, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.testing.breakers import Announce, SimulatedEngine, engine_time
 from analytics_admin.testing.clock import SimulatedClock
@@ -56,7 +56,7 @@ class _Messages(Listener):
         self.heard: deque[Push] = deque()
         self.gets_pushes = True
 
-    def start(self, new_channel: Callable[[], Channel | None]) -> None: ...
+    def start(self, new_channel: object, obey: object = None) -> None: ...
 
     def stop(self) -> None: ...
 
