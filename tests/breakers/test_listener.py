@@ -32,6 +32,8 @@ from tests.support.stored_breakers import change_record, raw_client
 pytestmark = pytest.mark.hearing
 
 PATIENCE = 10.0
+APART = 0.05
+"""Seconds that order two calls: each process reckons the store's time a little differently."""
 HOLD = Hold(control=Control.FORCED_OPEN, until=None)
 
 
@@ -434,6 +436,7 @@ def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successe
     processes = [listening() for _ in range(3)]
     for _ in processes:
         Presence().tell(operator_store(), gets_pushes=True)
+    time.sleep(APART)
     for number in range(5):
         processes[number % 3].acquire().fail()
     took = wait_until(lambda: all(knows(process, "open") for process in processes))
@@ -445,10 +448,10 @@ def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
     failing, healthy, another_one = (listening() for _ in range(3))
     for _ in range(3):
         Presence().tell(operator_store(), gets_pushes=True)
-    time.sleep(0.02)  # each reckons the store's time a little differently
+    time.sleep(APART)
     for _ in range(3):
         failing.acquire().fail()
-    time.sleep(0.02)
+    time.sleep(APART)
     healthy.call(int)
     time.sleep(0.05)
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 3

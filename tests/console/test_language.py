@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.staticfiles import finders
@@ -110,8 +111,10 @@ def test_numbers_are_written_as_the_language_writes_them(client):
 
 def test_counts_of_a_breaker_are_grouped_as_the_language_groups_them(client):
     breaker = another("busy", failure_threshold=1000)
-    for _ in range(1000):
-        breaker.acquire().fail(None)
+    with patch.object(breaker.engine, "report_all", lambda timeout: True):  # once, not each time
+        for _ in range(999):
+            breaker.acquire().fail(None)
+    breaker.acquire().fail(None)
     with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
         page = client.get(url("circuitbreaker/busy/")).text
     assert "1.000 consecutive failures reached the threshold." in page
