@@ -7,7 +7,11 @@ from rest_framework.response import Response
 
 from analytics_admin.api.base import CompactJSON, ReadView, page_response
 from analytics_admin.api.serializers import NoQuery, OperationsQuery
-from analytics_admin.services.audit_log import OperationFilter, describe_operation, page_operations
+from analytics_admin.services.audit_queries import (
+    OperationFilter,
+    describe_operation,
+    page_operations,
+)
 from analytics_admin.services.json import to_json
 
 

@@ -32,7 +32,7 @@ from analytics_admin.api.serializers import StrictSerializer
 from analytics_admin.api.throttling import WriteThrottle
 from analytics_admin.permissions import VIEW_CONSOLE
 from analytics_admin.services.audit import Actor, non_atomic
-from analytics_admin.services.audit_log import OperationPage
+from analytics_admin.services.audit_queries import OperationPage
 from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES, OperationResult, deny

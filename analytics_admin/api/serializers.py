@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
-from analytics_admin.services.audit_log import (
+from analytics_admin.services.audit_queries import (
     MAX_OPERATIONS_PER_PAGE,
     MAX_SEARCH_LENGTH,
     OPERATION_CHANNELS,

@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from analytics_admin.breakers.agenda import Agenda
 from analytics_admin.breakers.listener import Listener
 from analytics_admin.breakers.local_state import LocalState, Outcome
 from analytics_admin.breakers.outage import Outage, make_stand_in
@@ -21,6 +20,7 @@ from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.reporter import FOREVER, Reporter
 from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
@@ -56,7 +56,7 @@ class Engine:
         self._announce = announce
         self._lock = allocate_rlock()
         self._states: dict[str, LocalState] = {}
-        self.agenda = Agenda(self._states, lambda: self.interval)
+        self.schedule = Schedule(self._states, lambda: self.interval)
         self.presence = Presence(policies)
         self.outage = Outage(
             make_stand_in=self._make_stand_in,
@@ -78,14 +78,14 @@ class Engine:
         self._sync = StoreSync(
             is_current=self.reporter.is_current,
             lasts=self._reading_lasts,
-            gets_pushes=lambda: self.agenda.gets_pushes,
+            gets_pushes=lambda: self.schedule.gets_pushes,
             interval=lambda: self.interval,
             keep_for=lambda: self.keep_for,
             changed=announce,
         )
         self._turn = Turn(
             self._states,
-            agenda=self.agenda,
+            schedule=self.schedule,
             sync=self._sync,
             listener=self.listener,
             presence=self.presence,
@@ -192,10 +192,10 @@ class Engine:
         if (store := self.reporter.choose_store()) is not None:
             self._synchronise_in(store, [state])
             return
-        self.agenda.report_soon(state)
+        self.schedule.report_soon(state)
         # A result that decides nothing alone may wait for others.
         if (
-            outcome.ended >= self.agenda.gathers_until
+            outcome.ended >= self.schedule.gathers_until
             or state.ahead is not None
             or state.has_rates
             or snapshot is None
@@ -207,7 +207,7 @@ class Engine:
         """Report soon: a process that ends within a moment may report nothing else."""
         state.has_succeeded = True
         if self.reporter.choose_store() is None:
-            self.agenda.report_soon(state)
+            self.schedule.report_soon(state)
             self.reporter.ring()
 
     def release(self, state: LocalState, generation: str) -> None:
@@ -236,7 +236,7 @@ class Engine:
 
     def report_all(self, timeout: float) -> bool:
         """Report what the store does not have yet; return whether it has it all in time."""
-        if not (recent := self.agenda.recent()):
+        if not (recent := self.schedule.recent()):
             return True
         if (store := self.reporter.choose_store()) is not None:
             if store is self.outage.stand_in:
@@ -253,7 +253,7 @@ class Engine:
         if not self._states or self.presence.has_left:
             return
         self.presence.is_asked = True
-        self.agenda.read_followed()
+        self.schedule.read_followed()
         if (store := self.reporter.choose_store()) is None:
             request = self.reporter.submit(Request(wish=Wish.TELL))
             request.wait(self._patience())
@@ -331,11 +331,11 @@ class Engine:
                 look = state.look = request.answer
             state.used_at = state.look_at = state.followed_at = time.monotonic()
             state.is_followed = True
-            self.agenda.follow(state)
+            self.schedule.follow(state)
             self.reporter.submit(request)
         elif look is not None and look.done():
             look = state.look = None
-        if self.agenda.follow(state):  # idle until now
+        if self.schedule.follow(state):  # idle until now
             self.reporter.ring()
         return look
 
@@ -392,27 +392,27 @@ class Engine:
             return FOREVER
         return self.presence.tell(
             store,
-            gets_pushes=self.agenda.gets_pushes,
+            gets_pushes=self.schedule.gets_pushes,
             is_idle=lambda: reads_anew or self._is_idle(),
             interval=self.interval,
         )
 
     def _is_idle(self) -> bool:
         """Return whether there is nothing to keep up to date."""
-        is_busy = self.agenda.followed or self.agenda.gets_pushes
+        is_busy = self.schedule.followed or self.schedule.gets_pushes
         return not (is_busy or self.reporter.uses_callers)
 
     # What the loss and the return of the store change.
 
     def _make_stand_in(self) -> MemoryStore:
-        return make_stand_in(self._states, self.agenda.followed, self._sync.offset)
+        return make_stand_in(self._states, self.schedule.followed, self._sync.offset)
 
     def _store_changed(self, reason: str | None) -> None:
         """Have the next call of each breaker look again."""
         self.listener.stop()
         self.presence.forget()
         self._turn.lose_track()
-        for state in list(self.agenda.followed.values()):
+        for state in list(self.schedule.followed.values()):
             state.expire()
         self._turn.clear()
         self._announce(StoreChange(reason=reason))

@@ -1,7 +1,8 @@
 """Which processes use breakers, and up to which move of the fleet's breakers each has read.
 
 Every move that all processes have to hear of has a number, the store's *sequence*. A process
-acknowledges the newest one that it has read: from then on its calls obey it.
+acknowledges the newest one that it has read: from then on its calls obey it. The store keeps the
+list of processes: see ``stores/redis_scripts``. ``services/breakers/processes`` counts who obeys.
 """
 
 import hashlib

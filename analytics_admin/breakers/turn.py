@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
-from analytics_admin.breakers.agenda import Agenda
 from analytics_admin.breakers.listener import Listener
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.probes import Probes
 from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, Push, RequestRefused
 from analytics_admin.breakers.sync import StoreSync
@@ -31,7 +31,7 @@ class Turn:
         self,
         states: Mapping[str, LocalState],
         *,
-        agenda: Agenda,
+        schedule: Schedule,
         sync: StoreSync,
         listener: Listener,
         presence: Presence,
@@ -39,7 +39,7 @@ class Turn:
         tell: Callable[[BreakerStore], float],
     ) -> None:
         self._states = states
-        self._agenda = agenda
+        self._schedule = schedule
         self._sync = sync
         self.probes = Probes(sync)
         self._listener = listener
@@ -56,8 +56,8 @@ class Turn:
 
     def clear(self) -> None:
         """Forget what was read, and have nothing to do: the store is another."""
-        self._agenda.clear()
-        self._agenda.gets_pushes = False
+        self._schedule.clear()
+        self._schedule.gets_pushes = False
         self.probes.spares.clear()
         self._not_closed = None
         self._presence.acknowledged = 0
@@ -65,7 +65,7 @@ class Turn:
     def lose_track(self) -> None:
         """Have every breaker read: those in use now, the others at their next calls."""
         self._not_closed = None
-        self._agenda.read_all()
+        self._schedule.read_all()
 
     def knows_as_closed(self, name: str) -> bool:
         """Return whether the first call of this breaker need not wait: it is closed, or new."""
@@ -85,21 +85,21 @@ class Turn:
         if not self._presence.is_written:
             self._tell(store)  # so that a change that this process is to miss waits for it
         acknowledged = self._apply_pushes()
-        self._agenda.asks_processes = store.asks_processes
-        due = self._agenda.take_due(_asked_for(requests, self._agenda))
-        if self._agenda.took_followed:
+        self._schedule.asks_processes = store.asks_processes
+        due = self._schedule.take_due(_asked_for(requests, self._schedule))
+        if self._schedule.took_followed:
             self._read_not_closed(store)
         if due:
             sequence = self._sync.synchronise(store, list(due.values()))
             for name, state in due.items():
-                self._agenda.judge_run(name, self._sync.seconds_to_settle(store, state))
-            if self._agenda.took_followed and not self._agenda.gets_pushes:
+                self._schedule.judge_run(name, self._sync.seconds_to_settle(store, state))
+            if self._schedule.took_followed and not self._schedule.gets_pushes:
                 acknowledged = sequence
         self._answer(store, requests)
         self._presence.acknowledged = acknowledged or self._presence.acknowledged
         listens_in = self._listen(store)
         self.probes.give_back_spares(store)
-        wait = min(listens_in, self._agenda.end_turn(), self.probes.due_in, self._tell(store))
+        wait = min(listens_in, self._schedule.end_turn(), self.probes.due_in, self._tell(store))
         for request in requests:
             if request.wish is Wish.TELL:
                 request.give(True)
@@ -127,7 +127,7 @@ class Turn:
         sequence = 0
         for push in self._listener.take():
             if push.is_question:
-                self._agenda.report_successes(push.snapshots)
+                self._schedule.report_successes(push.snapshots)
                 continue
             sequence = push.sequence
             if push.is_gap:
@@ -143,9 +143,9 @@ class Turn:
                     if not is_known:
                         self.have_next_call_wait(name)
                 elif not is_known:
-                    self._agenda.read(state)
-        if self._agenda.gets_pushes is not self._listener.gets_pushes:
-            self._agenda.gets_pushes = self._listener.gets_pushes
+                    self._schedule.read(state)
+        if self._schedule.gets_pushes is not self._listener.gets_pushes:
+            self._schedule.gets_pushes = self._listener.gets_pushes
             self.lose_track()
         return sequence
 
@@ -159,7 +159,7 @@ class Turn:
 
     def _read_not_closed(self, store: BreakerStore) -> None:
         """Read once which breakers are not closed, so that first calls of the others don't wait."""
-        if self._agenda.gets_pushes and self._not_closed is None:
+        if self._schedule.gets_pushes and self._not_closed is None:
             with suppress(DamagedList, RequestRefused):
                 self._not_closed = store.not_closed()
 
@@ -191,10 +191,10 @@ class Turn:
             self.probes.grant(store, cast("LocalState", callers[0].state), callers)
 
 
-def _asked_for(requests: Sequence[Request], agenda: Agenda) -> Iterator[LocalState]:
+def _asked_for(requests: Sequence[Request], schedule: Schedule) -> Iterator[LocalState]:
     """Return the breakers that callers want read, or reported."""
     if any(request.wish is Wish.FLUSH for request in requests):
-        yield from agenda.recent()
+        yield from schedule.recent()
     for request in requests:
         if request.wish is Wish.LOOK and request.state is not None:
             yield request.state

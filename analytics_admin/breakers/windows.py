@@ -1,7 +1,7 @@
 """Windows: the last calls, or the last seconds, counted in at most 60 buckets and running sums.
 
 A look reads the sums, whatever the window's size. A window moves by its bucket: one of 60 seconds
-or calls exactly, one of 900 seconds by 15 seconds. ``stores/lua/windows.lua`` does the same.
+or calls exactly, one of 900 seconds by 15 seconds. ``stores/lua/parts/windows.lua`` does the same.
 """
 
 from collections import deque

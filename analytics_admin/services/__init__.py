@@ -6,7 +6,11 @@ TypeError and ValueError, which are mistakes in the calling code.
 """
 
 from analytics_admin.services.audit import Actor
-from analytics_admin.services.audit_log import OperationFilter, describe_operation, page_operations
+from analytics_admin.services.audit_queries import (
+    OperationFilter,
+    describe_operation,
+    page_operations,
+)
 from analytics_admin.services.breakers.operations import (
     allow_probe,
     forget_breaker,

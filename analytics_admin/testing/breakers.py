@@ -11,7 +11,6 @@ from unittest.mock import patch
 
 from analytics_admin.breakers import (
     BreakerPolicy,
-    agenda,
     breaker,
     engine,
     get_breaker,
@@ -20,6 +19,7 @@ from analytics_admin.breakers import (
     presence,
     probes,
     runtime,
+    schedule,
     sync,
     turn,
 )
@@ -209,7 +209,7 @@ def engine_time(clock: SimulatedClock) -> Iterator[None]:
     The engine reads the time through names of its modules: that is faster than an attribute.
     """
     with ExitStack() as undo:
-        for module in (agenda, engine, outage, presence, probes, sync, turn):
+        for module in (schedule, engine, outage, presence, probes, sync, turn):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))

@@ -15,7 +15,11 @@ from django.utils import timezone
 from analytics_admin.api.serializers import OperationsQuery
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache, reset_circuit_breakers
-from analytics_admin.services.audit_log import OperationFilter, describe_operation, page_operations
+from analytics_admin.services.audit_queries import (
+    OperationFilter,
+    describe_operation,
+    page_operations,
+)
 from tests.support.api import assert_error
 from tests.support.audit import EXPORT, HOSTILE, record
 from tests.support.breakers import trip
@@ -314,7 +318,7 @@ def test_a_database_that_does_not_answer_is_the_500_of_a_question(get, monkeypat
     def fail(*_):
         raise DatabaseError("connection to db.internal, user hunter2, was lost")
 
-    monkeypatch.setattr("analytics_admin.services.audit_log.OperationFilter.apply", fail)
+    monkeypatch.setattr("analytics_admin.services.audit_queries.OperationFilter.apply", fail)
     answer = get()
     assert_error(answer, 500, "database_unavailable", "The audit trail cannot be read: ")
     assert "hunter2" not in answer.text

@@ -60,14 +60,14 @@ def views(rounds: int) -> list[Line]:
 def evidence_of_failures(rounds: int) -> Line:
     """Time failures whose evidence is kept beside failures whose evidence is not."""
     failing = enduring(circuit_breaker("noting", failure_threshold=NEVER)(fail))
-    bare = redis_scripts.ADD
+    bare = redis_scripts.COUNT_RESULTS
     for line in EVIDENCE_LINES:
         assert line in bare
         bare = bare.replace(line, "")
 
     def unseen(number: int) -> None:
         with (
-            patch.object(redis_scripts, "ADD", bare),
+            patch.object(redis_scripts, "COUNT_RESULTS", bare),
             patch.object(permit, "take_note", _no_note),
         ):
             failing(number)

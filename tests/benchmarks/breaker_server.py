@@ -12,8 +12,8 @@ import redis
 from redis.connection import AbstractConnection
 
 from analytics_admin.breakers import circuit_breaker, runtime
-from analytics_admin.breakers.agenda import YOUNG_SECONDS
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
+from analytics_admin.breakers.schedule import YOUNG_SECONDS
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from tests.benchmarks.breaker_bench import Line, set_up

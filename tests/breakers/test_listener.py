@@ -11,8 +11,8 @@ from unittest.mock import patch
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker
-from analytics_admin.breakers import agenda as agenda_module
 from analytics_admin.breakers import listener as listener_module
+from analytics_admin.breakers import schedule as schedule_module
 from analytics_admin.breakers import turn as turn_module
 from analytics_admin.breakers.control import reset, set_control
 from analytics_admin.breakers.engine import Engine
@@ -57,7 +57,7 @@ def wait_until(is_so: Callable[[], bool]) -> float:
 def listening(name: str = "a", **policy: Any) -> CircuitBreaker:
     breaker = another(name, **policy)
     breaker.call(int)
-    wait_until(lambda: breaker.engine.agenda.gets_pushes)
+    wait_until(lambda: breaker.engine.schedule.gets_pushes)
     return breaker
 
 
@@ -89,9 +89,9 @@ def test_a_breaker_that_nobody_used_for_long_obeys_at_its_next_call():
     state.used_at -= 60
     state.newest_success -= 60
     state.reported_at = time.monotonic()
-    breaker.engine.agenda.read_followed()
+    breaker.engine.schedule.read_followed()
     breaker.engine.reporter.ring()
-    wait_until(lambda: not breaker.engine.agenda.followed)
+    wait_until(lambda: not breaker.engine.schedule.followed)
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
     assert breaker.call(int, fallback="rejected") == "rejected"
@@ -121,7 +121,7 @@ def test_a_change_that_was_not_told_is_found_by_the_next_proof(monkeypatch):
     monkeypatch.setattr(listener_module, "PROOF_SECONDS", 0.1)
     breaker = listening()
     assert breaker.engine.report_all(PATIENCE)
-    wait_until(lambda: not breaker.engine.agenda._stale)
+    wait_until(lambda: not breaker.engine.schedule._stale)
     time.sleep(0.05)  # what the reporter had begun to read is read
     change_record("a", generation="of-another:7", state="open", wait="900")
     time.sleep(0.3)
@@ -173,7 +173,7 @@ def test_without_messages_the_process_polls(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.05, "STORE_RETRY_INTERVAL": 60}
     breaker = listening()
     raw_client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    wait_until(lambda: not breaker.engine.agenda.gets_pushes)
+    wait_until(lambda: not breaker.engine.schedule.gets_pushes)
     breaker.call(int)
     hold("a")
     wait_until(lambda: knows(breaker, "forced_open"))
@@ -216,7 +216,7 @@ def test_a_process_that_uses_nothing_but_hears_asks_for_the_proof_alone():
 
 def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
-    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
     breaker = listening()
     breaker.call(int)
     time.sleep(0.1)
@@ -225,13 +225,13 @@ def test_a_healthy_breaker_reports_its_successes_seldom(monkeypatch, settings):
             breaker.call(int)
             time.sleep(0.02)
     assert counted["trips"] == 0
-    breaker.local_state.reported_at -= agenda_module.STATISTICS_SECONDS
+    breaker.local_state.reported_at -= schedule_module.STATISTICS_SECONDS
     wait_until(lambda: operator_store().load_many(["a"]).snapshots["a"].counts.calls == 22)
 
 
 def test_a_success_that_ends_a_run_is_reported_within_the_interval(monkeypatch, settings):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
-    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
     breaker = listening()
     breaker.acquire().fail()
     assert operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 1
@@ -306,7 +306,7 @@ def test_a_forked_child_hears_on_a_connection_of_its_own():
     if (child := os.fork()) == 0:
         try:
             breaker.call(int)
-            wait_until(lambda: breaker.engine.agenda.gets_pushes)
+            wait_until(lambda: breaker.engine.schedule.gets_pushes)
             os.write(writing, b"hears")
             wait_until(lambda: knows(breaker, "forced_open"))
             os.write(writing, b" obeys")
@@ -444,7 +444,7 @@ def test_a_run_of_several_processes_opens_once_all_were_asked_for_their_successe
 
 
 def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
-    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
     failing, healthy, another_one = (listening() for _ in range(3))
     for _ in range(3):
         Presence().tell(operator_store(), gets_pushes=True)
@@ -492,7 +492,7 @@ def window_of(breaker: CircuitBreaker) -> Counts:
 @pytest.fixture
 def two_processes(monkeypatch):
     """Two that tell of successes an hour late, unless they are asked."""
-    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
     processes = [listening("a", **RATE) for _ in range(2)]
     for _ in processes:
         Presence().tell(operator_store(), gets_pushes=True)
@@ -526,9 +526,9 @@ def test_a_rate_that_is_close_to_its_limit_has_successes_told_within_the_interva
     monkeypatch, settings
 ):
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": 0.02}
-    monkeypatch.setattr(agenda_module, "YOUNG_SECONDS", 0.0)
-    monkeypatch.setattr(agenda_module, "RATES_SHARE", 1e5)
-    monkeypatch.setattr(agenda_module, "RATES_SECONDS", 1e6)
+    monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "RATES_SHARE", 1e5)
+    monkeypatch.setattr(schedule_module, "RATES_SECONDS", 1e6)
     breaker = listening("a", **RATE)
     for _ in range(9):
         breaker.call(int)

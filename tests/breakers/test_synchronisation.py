@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from django.test import override_settings
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, agenda, runtime
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime, schedule
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState, Outcome
 from analytics_admin.breakers.state import Counts, Snapshot
@@ -74,7 +74,7 @@ def test_all_breakers_in_use_are_asked_for_in_one_round_trip(store, breakers):
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
 def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, breakers, monkeypatch):
-    monkeypatch.setattr(agenda, "IDLE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(schedule, "IDLE_AFTER_SECONDS", 0.5)
     calls = [breaker(lambda: None) for breaker in breakers]
     until = time.monotonic() + 1.5
     while time.monotonic() < until:
@@ -86,7 +86,7 @@ def test_calls_that_asked_nothing_keep_a_breaker_in_the_common_round(store, brea
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 0.05})
 def test_nothing_is_asked_for_breakers_that_are_not_in_use(store, breakers, monkeypatch):
-    monkeypatch.setattr(agenda, "IDLE_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(schedule, "IDLE_AFTER_SECONDS", 0.1)
     use(breakers)
     time.sleep(0.5)
     asked = len(store.asked)
@@ -128,12 +128,12 @@ def unlimited() -> BreakerPolicy:
 @pytest.mark.hurried
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})
 def test_failures_wait_for_each_other_unless_they_open_the_breaker(store, monkeypatch):
-    monkeypatch.setattr(agenda, "GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr(schedule, "GATHER_SECONDS", 3600.0)
     breaker = CircuitBreaker("gathers", Engine(lambda: store, runtime.announce), limited_to_three)
     breaker.call(int)
     assert eventually(lambda: breaker.local_state.snapshot is not None)
     fail(breaker)
-    assert eventually(lambda: breaker.engine.agenda.gathers_until > time.monotonic())
+    assert eventually(lambda: breaker.engine.schedule.gathers_until > time.monotonic())
     fail(breaker)
     assert counted(store) == 1
     fail(breaker)
@@ -174,7 +174,7 @@ def test_an_opening_is_on_record_with_every_failure_that_led_to_it():
             return reading
 
         site.store.add = add_late
-        breaker.engine.agenda.report_soon(breaker.local_state)
+        breaker.engine.schedule.report_soon(breaker.local_state)
         breaker.engine.report()
         site.clock.now += 1
         (opened, *_) = site.store.transitions("b")

@@ -20,7 +20,6 @@ from django.core.management import call_command
 from rest_framework.test import APIRequestFactory
 
 from analytics_admin.breakers import BreakerPolicy, CircuitOpenError, circuit_breaker
-from analytics_admin.breakers.agenda import IDLE_AFTER_SECONDS
 from analytics_admin.breakers.history import (
     MAX_FAILURES,
     MAX_PERIODS,
@@ -29,6 +28,7 @@ from analytics_admin.breakers.history import (
     RETENTION_SECONDS,
 )
 from analytics_admin.breakers.outage import FIRST_RETRY_SECONDS
+from analytics_admin.breakers.schedule import IDLE_AFTER_SECONDS
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import LATE_SHARE
 from analytics_admin.breakers.stores.base import MAX_NAMES

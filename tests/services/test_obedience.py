@@ -393,7 +393,7 @@ def test_this_process_says_that_it_obeys_and_does(uses: str) -> None:
     mine = circuit_breaker(f"obeyed.{uses}")
     assert mine.state == "closed"
     if uses == "idle":
-        runtime.engine.agenda.followed.clear()
+        runtime.engine.schedule.followed.clear()
     began = monotonic()
     result = services.set_breaker_control(actor=SHELL, name=mine.name, control="disabled")
     assert (result.acknowledged.figures, monotonic() - began < 0.9) == ("1/1", True)

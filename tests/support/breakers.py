@@ -40,7 +40,7 @@ def rest(engine: Engine) -> None:
     engine.report_all(10)
     for state in list(engine._states.values()):
         state.expire()  # the next call reads it, and has it kept up to date
-    engine.agenda.followed.clear()
+    engine.schedule.followed.clear()
     engine.report_all(10)
     _rested_at[engine] = used_at
 

@@ -75,7 +75,7 @@ def pack(items: Iterable[Any]) -> str:
 
 
 def encode_report(report: Report, windows: list[Any]) -> list[Any]:
-    """Return a report as ``add.lua`` reads it; adds its window to those of all reports."""
+    """Return a report as ``count_results.lua`` reads it, and add its window to those of all."""
     window, results, timed = 0, report.results, False
     if report.window is not None:
         timed = report.window.timed
@@ -136,7 +136,7 @@ def encode_move(move: Move) -> dict[str, Any]:
 
 
 def encode_process(process: Process) -> list[str]:
-    """Return a process as ``present.lua`` takes it."""
+    """Return a process as ``write_process.lua`` takes it."""
     identity = [process.host, process.pid, process.release, process.policies]
     return [
         process.process_id,

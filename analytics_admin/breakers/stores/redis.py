@@ -65,7 +65,7 @@ Name = str | bytes
 RESTART_SECONDS = 0.25
 """Time for which a server that restarts may refuse connections before it is lost."""
 HEARD, ALONE = 2, 3
-"""What became of a question, as ``add.lua`` says it."""
+"""What became of a question, as ``count_results.lua`` says it."""
 MAX_REPAIR_SECONDS = 10.0
 """Time to look for breakers whose list is lost; the others are listed again as they are used."""
 _INDEX_DAMAGED = Message(_("the list of all circuit breakers is damaged; reset all to repair it"))
@@ -274,7 +274,7 @@ class RedisStore:
     @translate_errors
     def present(self, process: Process) -> tuple[float, int]:
         keys = [self._processes, self._sequence]
-        now, sequence = self._run(scripts.PRESENT, keys, records.encode_process(process))
+        now, sequence = self._run(scripts.WRITE_PROCESS, keys, records.encode_process(process))
         return float(now), int(sequence)
 
     @translate_errors
@@ -284,7 +284,7 @@ class RedisStore:
 
     @translate_errors
     def withdraw(self, process_id: str) -> None:
-        self._run(scripts.WITHDRAW, [self._processes], [process_id])
+        self._run(scripts.REMOVE_PROCESS, [self._processes], [process_id])
 
     @translate_errors
     def repair(self) -> None:
@@ -406,7 +406,7 @@ class RedisStore:
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in rest]
         own_key, number = self._sign(place, is_needed=is_needed)
         packed = records.pack([windows, encoded])
-        return scripts.ADD, [*keys, own_key], [packed, self._channel, number]
+        return scripts.COUNT_RESULTS, [*keys, own_key], [packed, self._channel, number]
 
     def _moving(self, moves: Sequence[Move], place: int) -> Call:
         keys: list[Name] = [self._index, self._not_closed, self._sequence]
@@ -498,7 +498,7 @@ class RedisStore:
         return listed, replace(reading, now=max(now, reading.now))
 
     def _listing_processes(self) -> Sequence[Any]:
-        return _command(scripts.PROCESSES, [self._processes, self._sequence], [])
+        return _command(scripts.READ_PROCESSES, [self._processes, self._sequence], [])
 
     def _run(self, script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Any:
         return self._pipe([_command(script, keys, arguments)])[0]

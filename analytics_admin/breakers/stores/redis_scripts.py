@@ -94,26 +94,26 @@ def _body(name: str) -> str:
     return _CONSTANT.sub(lambda found: str(_CONSTANTS[found[1]]), text)
 
 
-def _script(*names: str) -> str:
-    """Return the files, one after another, as one script."""
-    return "".join(f"\n{_body(name)}" for name in names)
+def _script(name: str, *parts: str) -> str:
+    """Return the parts, one after another, and what does it, as one script."""
+    return "".join(f"\n{_body(file)}" for file in (*(f"parts/{part}" for part in parts), name))
 
 
-ADD = _script("record", "windows", "history", "sequence", "once", "add")
-COMPARE_AND_SET = _script("record", "history", "sequence", "once", "compare_and_set")
-LOAD_MANY = _script("record", "history", "sequence", "load_many")
-READ_TRANSITIONS = _script("record", "history", "read_transitions")
-REGISTER = _script("record", "register")
-INSPECT = _script("record", "windows", "history", "inspect")
-FORGET = _script("record", "sequence", "forget")
-PRESENT = _script("record", "sequence", "present")
-PROCESSES = _script("record", "sequence", "processes")
-WITHDRAW = _script("record", "withdraw")
+COUNT_RESULTS = _script("count_results", "record", "windows", "history", "sequence", "once")
+COMPARE_AND_SET = _script("compare_and_set", "record", "history", "sequence", "once")
+LOAD_MANY = _script("load_many", "record", "history", "sequence")
+READ_TRANSITIONS = _script("read_transitions", "record", "history")
+REGISTER = _script("register", "record")
+INSPECT = _script("inspect", "record", "windows", "history")
+FORGET = _script("forget", "record", "sequence")
+WRITE_PROCESS = _script("write_process", "record", "sequence")
+READ_PROCESSES = _script("read_processes", "record", "sequence")
+REMOVE_PROCESS = _script("remove_process", "record")
 
 BY_HASH = {
     script_hash(script): script
     for script in (
-        *(ADD, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET),
-        *(PRESENT, PROCESSES, WITHDRAW),
+        *(COUNT_RESULTS, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET),
+        *(WRITE_PROCESS, READ_PROCESSES, REMOVE_PROCESS),
     )
 }

@@ -17,7 +17,7 @@ CLOCK_TRUSTED_SECONDS = 60.0
 
 _PACKAGE = "analytics_admin.caching.stores"
 _COMMON = load_script(_PACKAGE, "common")
-_CLAIM = _COMMON + load_script(_PACKAGE, "claim")
+_CLAIM = _COMMON + load_script(_PACKAGE, "claim_lease")
 _FILL = _COMMON + load_script(_PACKAGE, "fill")
 _PUT = _COMMON + load_script(_PACKAGE, "put")
 _RELEASE = load_script(_PACKAGE, "release")

@@ -39,7 +39,7 @@ from analytics_admin.console.labels import status_badge
 from analytics_admin.console.obedience import describe_obedience
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
-from analytics_admin.services.audit_log import SEARCHED_FIELDS, search_operations
+from analytics_admin.services.audit_queries import SEARCHED_FIELDS, search_operations
 
 MAX_REASON_SHOWN = 80  # characters, in the list
 

@@ -27,7 +27,7 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import INTERRUPTED
 from analytics_admin.models import Operation
-from analytics_admin.services.audit_log import filter_by_status
+from analytics_admin.services.audit_queries import filter_by_status
 
 ROWS_ASKED_FOR_ACTORS = 500
 MAX_ACTORS_SHOWN = 20

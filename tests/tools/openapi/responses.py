@@ -17,7 +17,7 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.hard import ClearPreview
 from analytics_admin.caching.clear.soft import UndoableClear
 from analytics_admin.caching.clear.tags import TagClearOutcome
-from analytics_admin.services.audit_log import (
+from analytics_admin.services.audit_queries import (
     OPERATION_CHANNELS,
     OPERATION_KINDS,
     OPERATION_STATUSES,

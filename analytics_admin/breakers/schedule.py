@@ -26,7 +26,7 @@ GATHER_SECONDS = 0.005
 """After a report of failures the next ones wait this long for each other, unless they open it."""
 
 
-class Agenda:
+class Schedule:
     """What the reporter has to do next for the breakers of its process.
 
     ``states`` are these breakers by name, ``interval`` is the setting SYNC_INTERVAL. Callers and
