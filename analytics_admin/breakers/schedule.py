@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.state import Snapshot, State
@@ -116,11 +117,10 @@ class Schedule:
         due |= urgent
         due |= _drain(self._stale)
         now = time.monotonic()
-        due |= {name: self._states[name] for name in _take_reached(self._runs_at, now)}
-        for name in _take_reached(self._answers_at, now):
-            state = self._states[name]
+        due |= {state.name: state for state in self._take_reached(self._runs_at, now)}
+        for state in self._take_reached(self._answers_at, now):
             if state.has_rates or state.newest_success > state.reported_at:
-                due[name] = state
+                due[state.name] = state
         self.took_followed = now - self._followed_read_at >= self._interval()
         if self.took_followed:
             self._followed_read_at = now
@@ -151,18 +151,26 @@ class Schedule:
         """
         for name, state in list(self.followed.items()):
             if not state.is_followed:
-                del self.followed[name]
+                self.followed.pop(name, None)
                 state.unfollow()
             elif now - state.last_used_at() >= IDLE_AFTER_SECONDS:
                 if not self.gets_pushes:
-                    del self.followed[name]
+                    self.followed.pop(name, None)
                     state.unfollow()
                 elif state.last_used_at() <= state.reported_at:
-                    del self.followed[name]
+                    self.followed.pop(name, None)
                     state.close_gate()  # so that its next call is noticed
         if not self.gets_pushes:
             return dict(self.followed)
-        return {name: state for name, state in self.followed.items() if self._matters(state, now)}
+        in_use = list(self.followed.items())
+        return {name: state for name, state in in_use if self._matters(state, now)}
+
+    def _take_reached(self, times: dict[str, float], now: float) -> list[LocalState]:
+        """Take out the breakers whose time has come, but for those forgotten meanwhile."""
+        reached = [name for name, at in list(times.items()) if at <= now]
+        for name in reached:
+            times.pop(name, None)
+        return [state for name in reached if (state := self._states.get(name)) is not None]
 
     def _matters(self, state: LocalState, now: float) -> bool:
         """Return whether somebody may wait for what this process knows or does not know."""
@@ -196,14 +204,8 @@ class Schedule:
 def _drain(states: dict[str, LocalState]) -> dict[str, LocalState]:
     """Take out all, one by one: callers add to them meanwhile."""
     taken = {}
-    while states:
-        name, state = states.popitem()
-        taken[name] = state
+    with suppress(KeyError):  # none is left
+        while True:
+            name, state = states.popitem()
+            taken[name] = state
     return taken
-
-
-def _take_reached(times: dict[str, float], now: float) -> list[str]:
-    reached = [name for name, at in times.items() if at <= now]
-    for name in reached:
-        del times[name]
-    return reached
