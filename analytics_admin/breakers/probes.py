@@ -88,6 +88,6 @@ class Probes:
         """Return the spare permits that no call has used in time."""
         for name, (state, spare) in list(self.spares.items()):
             if time.monotonic() >= spare[1] or state.spare_permit is not spare:
-                del self.spares[name]
+                self.spares.pop(name, None)
                 if state.drop_spare(spare):
                     self.give_back(store, state, spare[0].generation)
