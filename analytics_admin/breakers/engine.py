@@ -412,7 +412,11 @@ class Engine:
         self.listener.stop()
         self.presence.forget()
         self._turn.lose_track()
-        for state in list(self.schedule.followed.values()):
+        followed = list(self.schedule.followed.values())
+        for state in followed:
             state.expire()
         self._turn.clear()
         self._announce(StoreChange(reason=reason))
+        if reason is not None:
+            for state in followed:
+                self._sync.announce_alone(state)

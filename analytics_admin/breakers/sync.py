@@ -331,6 +331,14 @@ class StoreSync:
                 self._changed(change if store.is_shared else replace(change, cause="local"))
         return [(False, None) if it is None else (it.won, it.snapshot) for it in outcomes]
 
+    def announce_alone(self, state: LocalState) -> None:
+        """Announce what this process is ahead with: the store is lost before it could be told."""
+        ahead = state.ahead
+        if ahead is None or any(it.name == state.name for it in list(self._unconfirmed.values())):
+            return
+        _, change = self._ask(state, ahead)
+        self._changed(replace(change, cause="local"))
+
     def _ask(self, state: LocalState, transition: Transition) -> tuple[Move, StateChange]:
         old, cause = state.snapshot or NO_SNAPSHOT, transition.cause
         move = Move(name=state.name, expected=old, new=transition.new, cause=cause)

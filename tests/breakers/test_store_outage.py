@@ -182,6 +182,20 @@ def test_a_breaker_opens_for_its_process_before_the_store_knows(site, held):
     ]
 
 
+def test_an_opening_that_the_store_was_never_told_of_is_announced_with_its_loss(site, held):
+    breaker, store = site.process("untold")
+    hold_up(store, held)
+    fail(breaker, 3)
+    store.before = refuse
+    held.set()
+    assert eventually(lambda: len(site.events) > 1)
+    with pytest.raises(CircuitOpenError):
+        breaker.acquire()
+    lost, opened = site.events
+    assert isinstance(lost, StoreChange)
+    assert (opened.from_state, opened.to_state, opened.cause) == ("closed", "open", "local")
+
+
 def test_a_transition_that_another_process_was_faster_with_gives_way(site, held):
     breaker, store = site.process("faster")
     hold_up(store, held)

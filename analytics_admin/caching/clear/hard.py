@@ -1,6 +1,7 @@
 """The hard clear: a new epoch first, then the keys; and its preview.
 
-If a reply is lost, the epoch record tells the outcome. This module never uses the cache's own
+``removal`` finds and unlinks the keys where the database is not ours alone. If a reply is lost, the
+epoch record tells the outcome. This module never uses the cache's own
 ``clear()`` or ``delete_pattern()``, nor the alias' time-outs.
 """
 
