@@ -126,7 +126,7 @@ class Engine:
         """Return the breaker, at most SYNC_INTERVAL old unless the store is lost or slow."""
         if (store := self.reporter.choose_store()) is not None:
             self._refresh(store, state)
-        elif (look := self._look(state)) is not None:
+        elif (look := self._look(state, is_call=False)) is not None:
             self._wait_for_look(state, look)
         state.used_at = time.monotonic()
         return state.current or NO_SNAPSHOT
@@ -294,7 +294,7 @@ class Engine:
 
     def _synchronise_in(self, store: BreakerStore, states: list[LocalState]) -> bool:
         if store is self.outage.stand_in:
-            self.outage.used_alone |= {state.name: state for state in states}
+            self.outage.used_alone.update((state.name, state) for state in states)
         try:
             sequence = self._sync.synchronise(store, states)
             self._note_reading(store, sequence, states)
@@ -319,15 +319,17 @@ class Engine:
 
     # What callers ask of the reporter.
 
-    def _look(self, state: LocalState) -> "Future[Any] | None":
-        """Return what is done once the breaker has been read; None if it has been, or is closed.
+    def _look(self, state: LocalState, *, is_call: bool = True) -> "Future[Any] | None":
+        """Return what is done once the breaker has been read; None if it has been.
 
-        From then on the breaker is kept up to date. All callers wait for the same reading.
+        A call does not wait for a breaker that is closed. From then on the breaker is kept up to
+        date. All callers wait for the same reading.
         """
         look = state.look
-        if not state.is_followed:
+        is_unread = state.snapshot is None and look is None and not is_call
+        if not state.is_followed or is_unread:
             request = Request(wish=Wish.LOOK, state=state)
-            if not self._turn.knows_as_closed(state.name):
+            if not is_call or not self._turn.knows_as_closed(state.name):
                 look = state.look = request.answer
             state.used_at = state.look_at = state.followed_at = time.monotonic()
             state.is_followed = True

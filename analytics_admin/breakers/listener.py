@@ -16,8 +16,6 @@ from analytics_admin.stores.threads import start_thread
 
 logger = logging.getLogger("analytics_admin.breakers")
 
-LISTEN_AFTER_SECONDS = 1.0
-"""Age at which a process begins to listen; one that ends sooner does without."""
 PROOF_SECONDS = 1.0
 PROOF_WAIT_SECONDS = 0.25
 """Time that a proof may take before the process polls."""

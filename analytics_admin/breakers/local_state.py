@@ -303,6 +303,9 @@ class LocalState:
             if self._read_now - 1.0 < store_now < self._read_now:
                 return
             if asked_at < self._pushed_at and not self._is_of_this_generation(snapshot):
+                if self.read_at == NEVER:  # the push sets no clock
+                    self.read_at, self.offset = at, store_now - at
+                    self._open_gate(at, lasts)
                 return
             self._read_now = store_now
             self.read_at = at

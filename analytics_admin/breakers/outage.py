@@ -108,8 +108,8 @@ class Outage:
             self.stand_in = None
         logger.warning("circuit breakers: the store is back and its state applies")
         self._changed(None)
-        used, self.used_alone = self.used_alone, {}
-        for state in list(used.values()):
+        while self.used_alone:
+            _name, state = self.used_alone.popitem()
             state.end_alone()
 
     def may_look(self, store: BreakerStore) -> bool:

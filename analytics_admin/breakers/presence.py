@@ -10,7 +10,6 @@ import math
 import os
 import random
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from analytics_admin import __version__
 from analytics_admin.breakers.history import MAX_NAME_CHARS
+from analytics_admin.stores.threads import allocate_rlock
 
 PRESENT_SECONDS = 5.0
 """Interval at which a process tells that it is there."""
@@ -76,7 +76,7 @@ class Presence:
 
     def after_fork(self) -> None:
         """Be another process, which is not written down yet."""
-        self._lock = threading.Lock()
+        self._lock = allocate_rlock()  # a signal's handler may come in the middle
         self._process: Process | None = None
         self._written: tuple[int, bool] | None = None
         self.acknowledged = 0

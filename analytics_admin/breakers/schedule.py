@@ -98,7 +98,8 @@ class Schedule:
         for name in names:
             if name in self.followed:
                 wait = ANSWER_SECONDS * random.uniform(0.5, 0.8)
-                self._answers_at[name] = time.monotonic() + wait
+                # Another question does not put the answer off.
+                self._answers_at.setdefault(name, time.monotonic() + wait)
 
     def judge_run(self, name: str, wait: float | None) -> None:
         """Read the breaker again in ``wait`` seconds, to judge its run; None: there is none."""
@@ -128,7 +129,7 @@ class Schedule:
         return due
 
     def end_turn(self) -> float:
-        """Have failures of the next moment wait for each other; return when something is due."""
+        """Have coming failures wait for each other; return the seconds until more is due."""
         now = time.monotonic()
         at = [*self._runs_at.values(), *self._answers_at.values()]
         if self.followed:

@@ -16,6 +16,7 @@ from analytics_admin.breakers.state_machine import (
     due_transition,
     new_record,
     run_reached_at,
+    would_have_opened,
 )
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
@@ -432,6 +433,8 @@ def _run_reached_at(state: LocalState) -> float | None:
     """Return the store time at which the run, as it was read, reached the threshold."""
     snapshot, limit = state.snapshot, state.policy.failure_threshold
     if snapshot is None or limit is None or snapshot.state is not State.CLOSED:
+        return None
+    if would_have_opened(snapshot):  # under METRICS_ONLY: there is nothing more to judge
         return None
     return run_reached_at(snapshot, limit)
 

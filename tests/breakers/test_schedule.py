@@ -8,6 +8,7 @@ import pytest
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.schedule import Schedule
+from analytics_admin.breakers.state import Snapshot, State
 
 
 class Disturbing(LocalState):
@@ -45,3 +46,26 @@ def test_a_turn_survives_what_happens_in_its_middle(states, gets_pushes, what):
     schedule.report_successes(["a"])
     assert "a" in schedule.take_due([])
     assert schedule.end_turn() <= float("inf")
+
+
+def test_further_questions_do_not_put_an_answer_off(states):
+    schedule = Schedule(states, lambda: 3600.0)
+    state = states["b"]
+    state.is_followed, state.newest_success = True, time.monotonic()
+    schedule.follow(state)
+    schedule.take_due([])
+    until = time.monotonic() + 0.5
+    while not (due := schedule.take_due([])) and time.monotonic() < until:
+        schedule.report_successes(["b"])
+        time.sleep(0.01)
+    assert list(due) == ["b"]
+
+
+@pytest.mark.parametrize("asked_at", [9.0, 11.0])
+def test_a_first_reading_that_a_push_has_overtaken_still_sets_the_clock(asked_at):
+    state = LocalState("a", BreakerPolicy())
+    opened = Snapshot(generation="x:2", state=State.OPEN, entered_at=100.0, wait=60.0)
+    assert state.apply_push(opened, 100.5, 10.0)
+    state.read(Snapshot(generation="x:1"), 100.9, 12.0, asked_at=asked_at)
+    assert (state.snapshot is opened) is (asked_at < 10.0)
+    assert state.store_time(12.0) == 100.9

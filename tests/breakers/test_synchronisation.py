@@ -9,8 +9,9 @@ from django.test import override_settings
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime, schedule
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState, Outcome
-from analytics_admin.breakers.state import Counts, Snapshot
-from analytics_admin.breakers.stores.base import Reading, Report
+from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot
+from analytics_admin.breakers.state_machine import control
+from analytics_admin.breakers.stores.base import Move, Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import another, snapshot_of
 from tests.support.simulation import simulated_site
@@ -179,3 +180,18 @@ def test_an_opening_is_on_record_with_every_failure_that_led_to_it():
         site.clock.now += 1
         (opened, *_) = site.store.transitions("b")
         assert (opened.to_state, opened.consecutive_failures) == ("open", 3)
+
+
+def test_a_breaker_that_would_have_opened_is_not_looked_at_again_and_again():
+    with simulated_site() as site:
+        breaker = site.process("b", failure_threshold=2)
+        breaker.call(int)
+        hold = Hold(control=Control.METRICS_ONLY, until=None)
+        before = site.store.load_many(["b"]).snapshots["b"]
+        site.store.compare_and_set([Move(name="b", expected=before, new=control(before, hold))])
+        site.clock.now += 1
+        for _ in range(5):
+            breaker.acquire().fail()
+        site.clock.now += 1
+        assert breaker.local_state.snapshot.consecutive_failures == 5
+        assert breaker.engine.schedule._runs_at == {}

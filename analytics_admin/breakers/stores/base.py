@@ -58,7 +58,7 @@ class Report:
     question_at: int | None = None
     """Ask all processes for their successes once the run is as long as this."""
     rates: Rates = NO_RATES
-    """Ask them, too, once a rate of the window reaches this."""
+    """Ask them, too, once a rate of the window comes close to this, and once it reaches it."""
     policy_text: str | None = None
     """The encoded policy of this process, which also marks the name as used; None: neither."""
 
@@ -152,7 +152,8 @@ class Push:
 class Channel(Protocol):
     """A connection on which a store tells of changes.
 
-    ``open``, ``ask`` and ``receive`` raise StoreUnavailable once it is of no use any more.
+    ``open``, ``request_proof`` and ``receive`` raise StoreUnavailable once it is of no
+    use any more.
     """
 
     def open(self) -> int:

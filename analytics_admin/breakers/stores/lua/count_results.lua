@@ -4,7 +4,7 @@
 -- notes, policies if it has a policy; the sender's own, see once.lua.
 -- ARGV: JSON; channel; number, see once.lua. The JSON is a list of windows and a list of reports.
 -- A window: field, failure rate and slow call rate (0: not judged), calls needed to judge them.
--- A report: 0, or a list of
+-- A report: a list of
 --   place of its window, or 0
 --   generation, or 0 without results
 --   time of the newest success, or 0
@@ -195,7 +195,6 @@ if not is_known then note_done('') end
 
 local answer, keys = {now, read_sequence(KEYS[2]), 0}, {}
 for i, report in ipairs(reports) do
-  if report == 0 then report = NOTHING end
   local rest = report[6] or NOTHING
   keys.record = next_key()
   keys.periods = report[2] and report[2] ~= 0 and next_key() or nil
