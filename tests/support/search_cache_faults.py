@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support.breaker_faults import Fault, Scene
 from tests.support.sites import eventually
+from tests.support.stopwatch import Stopwatch
 from tests.support.together import in_tasks, in_threads
 
 RETRY = 0.3
@@ -91,7 +92,12 @@ def _cache(name: str) -> Any:
 
 def search_one_by_one() -> list[float]:
     """Search for what is known, what is new, and what the backend fails to find."""
-    return [_search("calls", ("known", ("new", n), ("down", n))[n % 3]) for n in range(30)]
+    waits = []
+    for number in range(30):
+        watch = Stopwatch()  # thirty waits for a processor would add up to one for the store
+        _search("calls", ("known", ("new", number), ("down", number))[number % 3])
+        waits.append(watch.seconds)
+    return waits
 
 
 def search_from_threads(name: str, together: bool) -> list[float]:
