@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 
 from django.core.cache import caches
-from redis.exceptions import ResponseError
+
+from analytics_admin.stores.client import read_string
 
 RECORD_NAME = "analytics_admin:token"
 
@@ -104,12 +105,7 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
 
 def read_record(client: Any, key: str) -> EpochRecord | None:
     """Return the record in the store, or None for a missing or damaged one."""
-    try:
-        return decode_record(client.get(key))
-    except ResponseError as error:
-        if str(error).startswith("WRONGTYPE"):
-            return None
-        raise
+    return decode_record(read_string(client, key))
 
 
 def ensure_record(client: Any, key: str) -> EpochRecord:

@@ -174,6 +174,21 @@ def dedicated_client(alias: str, *, timeout: float) -> Any:
         raise StoreUnavailable(explain_error(error)) from None
 
 
+def read_string(client: Any, key: str) -> bytes | None:
+    """Return what the key holds; None if there is none, or if it holds something of another type.
+
+    Raises:
+        RedisError
+    """
+    try:
+        value: bytes | None = client.get(key)
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            return None
+        raise
+    return value
+
+
 def load_script(package: str, name: str) -> str:
     """Return the text of ``lua/NAME.lua`` in the folder of the package."""
     return files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
