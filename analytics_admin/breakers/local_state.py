@@ -277,9 +277,10 @@ class LocalState:
     @property
     def current(self) -> Snapshot | None:
         """The breaker as calls of this process meet it."""
-        if self.kept is not None:
-            return self.kept
-        return self.ahead.new if self.ahead is not None else self.snapshot
+        kept, ahead = self.kept, self.ahead  # another thread may drop them
+        if kept is not None:
+            return kept
+        return self.snapshot if ahead is None else ahead.new
 
     def read(
         self,

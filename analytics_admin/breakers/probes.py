@@ -59,7 +59,8 @@ class Probes:
             new = min(left, limit - granted.permits + 1)
             granted = replace(granted, permits=granted.permits + new - 1)
             cause = HOLD_OVER if snapshot.hold else WAIT_OVER
-            ((won, now),) = self._sync.move(store, [(state, Transition(new=granted, cause=cause))])
+            transition = Transition(old=snapshot, new=granted, cause=cause)
+            ((won, now),) = self._sync.move(store, [(state, transition)])
             if won and now is not None:
                 passing += [now] * new
         return [*passing, *[None] * (number - len(passing))]
@@ -73,7 +74,7 @@ class Probes:
                 return
             if not self._sync.is_current(store):
                 return
-            back = Transition(new=return_permit(snapshot), cause="")
+            back = Transition(old=snapshot, new=return_permit(snapshot), cause="")
             ((won, _),) = self._sync.move(store, [(state, back)])
             if won:
                 return

@@ -164,8 +164,13 @@ class Results:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """The next snapshot of a breaker, and the rule that requires it."""
+    """The next snapshot of a breaker, the one that it follows, and the rule that requires it.
 
+    It can be made while the breaker is still as in ``old``: another thread may learn of a newer
+    snapshot as soon as this one is decided.
+    """
+
+    old: Snapshot
     new: Snapshot
     cause: str
 

@@ -228,7 +228,7 @@ def due_transition(
     """
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
-            return Transition(new=_after_hold(snapshot), cause=HOLD_OVER)
+            return Transition(old=snapshot, new=_after_hold(snapshot), cause=HOLD_OVER)
         return _shadow_opening(snapshot, policy, now, settling, settle)
     if snapshot.state is State.CLOSED:
         cause = _trip_cause(snapshot, policy, now, settling, settle)
@@ -238,7 +238,7 @@ def due_transition(
         if cause is None and _is_round_over(snapshot, policy, now):
             cause = PROBE_FAILED
         if cause == PROBES_SUCCEEDED:
-            return Transition(new=_enter(snapshot, State.CLOSED), cause=cause)
+            return Transition(old=snapshot, new=_enter(snapshot, State.CLOSED), cause=cause)
         return _opening(snapshot, policy, cause, chance) if cause else None
     return None
 
@@ -448,7 +448,8 @@ def _is_round_over(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> boo
 def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: float) -> Transition:
     attempts = snapshot.attempts + 1
     wait = open_wait(policy, attempts, chance)
-    return Transition(new=_enter(snapshot, State.OPEN, attempts=attempts, wait=wait), cause=cause)
+    new = _enter(snapshot, State.OPEN, attempts=attempts, wait=wait)
+    return Transition(old=snapshot, new=new, cause=cause)
 
 
 def _shadow_opening(
@@ -463,7 +464,9 @@ def _shadow_opening(
     if snapshot.hold.control is not Control.METRICS_ONLY:
         return None
     cause = _trip_cause(snapshot, policy, now, settling, settle)
-    return Transition(new=replace(snapshot, permits=1), cause=cause) if cause else None
+    return (
+        Transition(old=snapshot, new=replace(snapshot, permits=1), cause=cause) if cause else None
+    )
 
 
 def _enter(

@@ -151,9 +151,9 @@ class StoreSync:
         """Return the hold in force a moment ago, for a store that has lost its record."""
         now = time.monotonic()
         is_recent = self._gets_pushes() or now - state.read_at <= 2 * self._interval()
-        if state.snapshot is None or not is_recent:
+        if (snapshot := state.snapshot) is None or not is_recent:
             return None
-        hold = state.snapshot.hold
+        hold = snapshot.hold
         return None if hold is None or hold.is_over(state.store_time(now)) else hold
 
     def _note_question(
@@ -316,7 +316,7 @@ class StoreSync:
     ) -> list[tuple[bool, Snapshot | None]]:
         """Try the moves; return for each whether it was made, and the breaker as it is now."""
         asked_at = time.monotonic()
-        asked = [(state, *self._ask(state, transition)) for state, transition in moves]
+        asked = [(state, *_ask(state.name, transition)) for state, transition in moves]
         try:
             outcomes: list[MoveOutcome | None] = self._ask_for_each(
                 store, [(state, move) for state, move, _ in asked], store.compare_and_set
@@ -337,17 +337,8 @@ class StoreSync:
         ahead = state.ahead
         if ahead is None or any(it.name == state.name for it in list(self._unconfirmed.values())):
             return
-        _, change = self._ask(state, ahead)
+        _, change = _ask(state.name, ahead)
         self._changed(replace(change, cause="local"))
-
-    def _ask(self, state: LocalState, transition: Transition) -> tuple[Move, StateChange]:
-        old, cause = state.snapshot or NO_SNAPSHOT, transition.cause
-        move = Move(name=state.name, expected=old, new=transition.new, cause=cause)
-        before, after = move.from_label, move.to_label
-        if before == after:  # another probe, or another round of probes
-            move, cause = replace(move, cause=""), ""
-        change = StateChange(name=state.name, from_state=before, to_state=after, cause=cause)
-        return move, change
 
     def _confirm_changes(self, store: BreakerStore) -> None:
         """Announce the transitions that were made although their reply was lost."""
@@ -427,6 +418,16 @@ class StoreSync:
             if store.is_shared:
                 self.offset = now - time.monotonic()
             state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
+
+
+def _ask(name: str, transition: Transition) -> tuple[Move, StateChange]:
+    """Return what to ask the store for, and what to announce once it is made."""
+    cause = transition.cause
+    move = Move(name=name, expected=transition.old, new=transition.new, cause=cause)
+    before, after = move.from_label, move.to_label
+    if before == after:  # another probe, or another round of probes
+        move, cause = replace(move, cause=""), ""
+    return move, StateChange(name=name, from_state=before, to_state=after, cause=cause)
 
 
 def _run_reached_at(state: LocalState) -> float | None:

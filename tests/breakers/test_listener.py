@@ -12,7 +12,9 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker
 from analytics_admin.breakers import listener as listener_module
+from analytics_admin.breakers import probes as probes_module
 from analytics_admin.breakers import schedule as schedule_module
+from analytics_admin.breakers import sync as sync_module
 from analytics_admin.breakers import turn as turn_module
 from analytics_admin.breakers.control import reset, set_control
 from analytics_admin.breakers.engine import Engine
@@ -22,7 +24,13 @@ from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
-from analytics_admin.breakers.state_machine import control, new_record
+from analytics_admin.breakers.state_machine import (
+    control,
+    due_transition,
+    grant_permit,
+    new_record,
+    next_generation,
+)
 from analytics_admin.breakers.stores.base import Move, Push, StoreUnavailable
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.stores import latency
@@ -414,6 +422,52 @@ def test_calls_obey_a_push_before_the_reporter_takes_it():
     with patch.object(breaker.engine._turn, "take", lambda store, requests: 3600.0):
         hold("a")
         wait_until(lambda: knows(breaker, "forced_open"))
+
+
+def overtaken_by(breaker: CircuitBreaker, decide: Callable[..., Any], act: Callable[[], Any]):
+    """Return ``decide`` as one after which, and before its move, calls here obey the act."""
+
+    def decide_too_late(snapshot: Snapshot, *args: Any, **options: Any) -> Any:
+        decided = decide(snapshot, *args, **options)
+        if decided is not None and breaker.local_state.snapshot is snapshot:
+            act()
+            wait_until(lambda: breaker.local_state.snapshot is not snapshot)
+        return decided
+
+    return decide_too_late
+
+
+def test_a_probe_decided_before_a_push_passes_no_call():
+    breaker = listening(permitted_number_of_calls_in_half_open_state=1)
+    closed = breaker.local_state.snapshot
+    opened = replace(closed, generation=next_generation(closed.generation), state=State.OPEN)
+    probing = grant_permit(opened)
+
+    def move(old: Snapshot, new: Snapshot) -> None:
+        assert operator_store().compare_and_set([Move(name="a", expected=old, new=new)])[0].won
+
+    move(closed, opened)
+    wait_until(lambda: breaker.local_state.snapshot.generation == opened.generation)
+    late = overtaken_by(breaker, grant_permit, lambda: move(opened, probing))
+    with patch.object(probes_module, "grant_permit", late):
+        assert breaker.call(int, fallback="rejected") == "rejected"
+    assert operator_store().load_many(["a"]).snapshots["a"].generation == probing.generation
+
+
+def test_a_transition_decided_before_a_push_does_not_undo_it():
+    breaker = listening()
+    over = Hold(control=Control.FORCED_OPEN, until=time.time() - 1)
+    before = breaker.local_state.snapshot
+    move = Move(name="a", expected=before, new=control(before, over))
+    late = overtaken_by(breaker, due_transition, lambda: hold("a"))
+    with patch.object(sync_module, "due_transition", late):
+        assert operator_store().compare_and_set([move])[0].won
+        wait_until(lambda: knows(breaker, "half_open"))
+        breaker.engine.schedule.read_followed()
+        breaker.engine.reporter.ring()
+        wait_until(lambda: knows(breaker, "forced_open"))
+        assert breaker.engine.report_all(PATIENCE)
+    assert operator_store().load_many(["a"]).snapshots["a"].hold == replace(HOLD, actor="sam")
 
 
 def test_a_message_sets_no_clock():
