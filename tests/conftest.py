@@ -196,7 +196,7 @@ def reported_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
         def settled_method(engine: Engine, *arguments: Any, **options: Any) -> None:
             method(engine, *arguments, **options)
             engine.report_all(10)
-            runtime.announcer.drain(10)
+            runtime.signal_sender.drain(10)
 
         return settled_method
 

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from analytics_admin.api import audit, auth, breakers, schema, search_cache
+from analytics_admin.api import audit, breakers, login, schema, search_cache
 
 breaker_operations = [
     path("reset", breakers.BreakerResetView.as_view(), name="circuit-breaker-reset"),
@@ -30,8 +30,8 @@ urlpatterns = [
     path(
         "analytics/operations/<uuid:operation_id>", audit.OperationView.as_view(), name="operation"
     ),
-    path("auth/token", auth.TokenView.as_view(), name="token"),
-    path("auth/token/refresh", auth.TokenRefreshView.as_view(), name="token-refresh"),
+    path("auth/token", login.TokenView.as_view(), name="token"),
+    path("auth/token/refresh", login.TokenRefreshView.as_view(), name="token-refresh"),
     path("schema", schema.SchemaView.as_view(), name="schema"),
     path("docs", schema.DocumentationView.as_view(), name="docs"),
 ]

@@ -19,7 +19,7 @@ from analytics_admin.breakers.permit import is_probe
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.reporter import FOREVER, Reporter
-from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.reporter_requests import Request, Wish
 from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after

@@ -113,10 +113,10 @@ class Outage:
             state.end_alone()
 
     def may_look(self, store: BreakerStore) -> bool:
-        """Return whether it is time, and the store has answered a greeting; never waits."""
+        """Return whether it is time, and the store has answered a PING; never waits."""
         if self.retry_in > 0:
             return False
-        answers = store.greet()
+        answers = store.ping()
         if answers is False:
             self._plan_retry()
         return answers is True

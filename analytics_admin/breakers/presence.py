@@ -2,7 +2,7 @@
 
 Every move that all processes have to hear of has a number, the store's *sequence*. A process
 acknowledges the newest one that it has read: from then on its calls obey it. The store keeps the
-list of processes: see ``stores/redis_scripts``. ``services/breakers/processes`` counts who obeys.
+list of processes: see ``stores/redis_scripts``. ``services/obedience`` counts who obeys.
 """
 
 import hashlib
@@ -49,6 +49,11 @@ class Process:
     """The newest move that it has read."""
     gets_pushes: bool = False
     """Whether moves are pushed to it; else it reads them each SYNC_INTERVAL."""
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What sorts processes: their host and pid."""
+        return self.host, self.pid, self.process_id
 
 
 class PresenceStore(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.permit import is_probe
-from analytics_admin.breakers.requests import Request
+from analytics_admin.breakers.reporter_requests import Request
 from analytics_admin.breakers.state import Snapshot, Transition
 from analytics_admin.breakers.state_machine import (
     HOLD_OVER,

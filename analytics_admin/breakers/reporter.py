@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from analytics_admin.breakers.bell import Bell
 from analytics_admin.breakers.outage import SECOND_TRY_SECONDS, Outage
-from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.reporter_requests import Request, Wish
 from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency

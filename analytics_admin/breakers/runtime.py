@@ -17,11 +17,11 @@ from typing import Any, Unpack
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from analytics_admin.breakers.announcer import Announcer
 from analytics_admin.breakers.breaker import CircuitBreaker
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions, encode_policy
 from analytics_admin.breakers.presence import hash_policies
+from analytics_admin.breakers.signal_sender import SignalSender
 from analytics_admin.breakers.state import StateChange, StoreChange
 from analytics_admin.breakers.stores.base import NAME_PATTERN, BreakerStore, Reading
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -115,8 +115,8 @@ def _hash_policies() -> str:
     return _policies_hash[declared]
 
 
-announcer = Announcer(announce)
-engine = Engine(call_store, announcer, policies=_hash_policies)
+signal_sender = SignalSender(announce)
+engine = Engine(call_store, signal_sender, policies=_hash_policies)
 
 
 class UnknownBreakers(OperatorError, LookupError):

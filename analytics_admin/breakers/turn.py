@@ -9,7 +9,7 @@ from analytics_admin.breakers.listener import Listener
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.probes import Probes
-from analytics_admin.breakers.requests import Request, Wish
+from analytics_admin.breakers.reporter_requests import Request, Wish
 from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, Push, RequestRefused

@@ -10,7 +10,7 @@ from analytics_admin.caching.codec import ValueTooLarge, encode
 from analytics_admin.caching.epochs import RECORD_NAME
 from analytics_admin.caching.freshness import Freshness, assess_freshness
 from analytics_admin.caching.keys import name_key, name_tags
-from analytics_admin.caching.misses import MissResolver
+from analytics_admin.caching.lease import MissResolver
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.stores.access import MemoryAccess, StoreAccess, StoreCall

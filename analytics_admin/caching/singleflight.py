@@ -1,7 +1,7 @@
 """Single flight: of the callers in one process that miss the same value, one works on it.
 
 The others wait for that flight. Its end wakes them all, without polling. Which process computes
-is decided by a lease in the store: see ``misses``.
+is decided by a lease in the store: see ``lease``.
 """
 
 import asyncio

@@ -11,9 +11,8 @@ from django.utils.translation import gettext, ngettext
 
 from analytics_admin.console.labels import count
 from analytics_admin.models import Operation, with_zone
-from analytics_admin.services.breakers.processes import count_current
 from analytics_admin.services.errors import StoreUnavailable
-from analytics_admin.services.obedience import MAX_MISSING_NAMED, Obedience
+from analytics_admin.services.obedience import MAX_MISSING_NAMED, Obedience, count_current
 from analytics_admin.services.runner import OperationResult
 
 AWAITING_KINDS = (

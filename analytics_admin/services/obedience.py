@@ -1,14 +1,21 @@
 """Whether the fleet obeys an operation: how many of its processes have read what it changed."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analytics_admin.breakers import runtime
+from analytics_admin.breakers.presence import SILENT_SECONDS, Process
+from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.i18n import Message, ngettext_lazy
 from analytics_admin.i18n import gettext_noop as _
 
 MAX_MISSING_RECORDED = 20
 MAX_MISSING_NAMED = 3
+MAX_WAIT_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.005
+MAX_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +124,69 @@ class Obedience:
                 if isinstance(host, str) and type(pid) is int and isinstance(seconds, int | float)
             ],
         )
+
+
+def await_obedience(sequence: int) -> Obedience:
+    """Wait at most a second until all processes that are not silent have read this change.
+
+    A ``sequence`` of 0 stands for the last one. Raises nothing: the change is made.
+    """
+    store, pause, longest = runtime.operator_store(), FIRST_PAUSE_SECONDS, 0.0
+    ends_at = time.monotonic() + MAX_WAIT_SECONDS
+    try:
+        runtime.engine.acknowledge()
+        while True:
+            asked_at = time.monotonic()
+            obedience, is_settled, sequence = _read_obedience(store, sequence)
+            now = time.monotonic()
+            longest = max(longest, now - asked_at)
+            if is_settled or now + pause + longest > ends_at:
+                return obedience
+            time.sleep(pause)
+            pause = min(1.5 * pause, MAX_PAUSE_SECONDS)
+    except StoreUnavailable as error:
+        return Obedience(processes=None, obeyed=None, error=error.reason)
+
+
+def count_current() -> Obedience:
+    """Return how many processes have read the last change of any breaker.
+
+    Raises:
+        StoreUnavailable
+    """
+    obedience, _, _ = _read_obedience(runtime.operator_store(), 0)
+    return obedience
+
+
+def count_obedient(processes: Sequence[Process], sequence: int, now: float) -> Obedience:
+    """Return how many of these have read the change by the store's time ``now``."""
+    missing = _find_missing(processes, sequence)
+    return Obedience(
+        processes=len(processes),
+        obeyed=len(processes) - len(missing),
+        missing=_describe_missing(missing, now),
+    )
+
+
+def _find_missing(processes: Sequence[Process], sequence: int) -> list[Process]:
+    return [process for process in processes if process.acknowledged < sequence]
+
+
+def _read_obedience(store: BreakerStore, sequence: int) -> tuple[Obedience, bool, int]:
+    """Return who obeys, whether there is nobody to wait for, and the change in question."""
+    now, newest, processes = store.processes()
+    wanted = sequence or newest
+    missing = _find_missing(processes, wanted)
+    is_settled = all(now - process.seen_at > SILENT_SECONDS for process in missing)
+    return count_obedient(processes, wanted, now), is_settled, wanted
+
+
+def _describe_missing(processes: Sequence[Process], now: float) -> list[MissingProcess]:
+    """Return the first of these, the longest silent ones before the others."""
+    longest_first = sorted(processes, key=lambda process: (process.seen_at, process.place))
+    return [
+        MissingProcess(
+            host=process.host, pid=process.pid, last_heard=max(0.0, now - process.seen_at)
+        )
+        for process in longest_first[:MAX_MISSING_RECORDED]
+    ]

@@ -16,7 +16,7 @@ from django.core.cache import BaseCache, caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.cache.backends.locmem import LocMemCache
 
-from analytics_admin.caching import SearchCache, effects, misses, request, search_cache
+from analytics_admin.caching import SearchCache, effects, lease, request, search_cache
 from analytics_admin.caching.background import BackgroundRefreshes
 from analytics_admin.caching.clear import hard, soft
 from analytics_admin.caching.effects import Lookup, Sleep
@@ -133,10 +133,10 @@ def simulated_search_cache() -> Iterator[SimulatedSearchCache]:
         undo.callback(_forget)
         undo.enter_context(_replaced_alias(content))
         undo.enter_context(_replaced_statistics(counter))
-        for module in (effects, memory, misses, status):
+        for module in (effects, lease, memory, status):
             undo.enter_context(patch.object(module, "time", clock))
-        undo.enter_context(patch.object(misses, "Sleep", _sleep_of(clock)))
-        undo.enter_context(patch.object(misses, "BackgroundRefreshes", _PromptRefreshes))
+        undo.enter_context(patch.object(lease, "Sleep", _sleep_of(clock)))
+        undo.enter_context(patch.object(lease, "BackgroundRefreshes", _PromptRefreshes))
         undo.enter_context(patch.object(request, "shortened", lambda seconds: seconds))
         undo.enter_context(_watched_calls(content, counter))
         _forget()

@@ -182,7 +182,7 @@ def world(settings, monkeypatch):
         raise DatabaseError("connection to db.internal, user hunter2, was lost")
 
     def lose_database():
-        for place in ("authentication.user_of", "auth.user_of", "auth.authenticate"):
+        for place in ("authentication.user_of", "login.user_of", "login.authenticate"):
             monkeypatch.setattr(f"analytics_admin.api.{place}", fail)
 
     def lose_stores():

@@ -102,7 +102,7 @@ def test_the_walk_of_a_reset_in_the_admin(client: Client, superuser: Any) -> Non
     assert describe_breaker("docs.walked").status.consecutive_failures == 0
     walked = walk("A reset in the admin")
     assert sorted(files) == sorted(walked)
-    wait = {"services/breakers/processes.py", "services/obedience.py", "console/obedience.py"}
+    wait = {"services/obedience.py", "console/obedience.py"}
     assert len({*walked} - wait) <= 15
 
 

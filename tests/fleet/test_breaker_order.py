@@ -152,10 +152,10 @@ def test_a_call_that_began_in_an_earlier_generation_changes_nothing(
 
 
 def flush() -> None:
-    from analytics_admin.breakers.runtime import announcer, engine
+    from analytics_admin.breakers.runtime import engine, signal_sender
 
     engine.flush()
-    announcer.drain(10)
+    signal_sender.drain(10)
 
 
 # Each transition is recorded once, and signalled once.

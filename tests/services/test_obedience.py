@@ -18,8 +18,7 @@ from analytics_admin.breakers.state import State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, StoreUnavailable
 from analytics_admin.models import Operation
-from analytics_admin.services import Actor
-from analytics_admin.services.breakers import processes
+from analytics_admin.services import Actor, obedience
 from analytics_admin.services.obedience import MissingProcess, Obedience
 from analytics_admin.tokens import issue_access_token
 from tests.support.audit import page_of
@@ -100,7 +99,7 @@ def test_an_act_waits_until_the_last_one_obeys(act: Callable[[], Any], fleet: No
     late.start()
     began = monotonic()
     result = act()
-    assert monotonic() - began < processes.MAX_WAIT_SECONDS
+    assert monotonic() - began < obedience.MAX_WAIT_SECONDS
     late.join()
     (missing,) = result.acknowledged.missing
     assert (result.acknowledged.processes, result.acknowledged.obeyed) == (8, 7)
@@ -205,7 +204,7 @@ def test_the_row_is_done_before_anybody_is_waited_for(
     def die(_: float) -> None:
         raise Killed
 
-    monkeypatch.setattr(processes.time, "sleep", die)
+    monkeypatch.setattr(obedience.time, "sleep", die)
     with pytest.raises(Killed):
         reset()
     row = Operation.objects.get()

@@ -8,7 +8,7 @@ import pytest
 from django.core.cache import caches
 
 from analytics_admin.caching import SearchCache
-from analytics_admin.caching.clear import hard, removal, soft, tags
+from analytics_admin.caching.clear import hard, scan, soft, tags
 from analytics_admin.caching.clear import sweep as sweeping
 from analytics_admin.caching.clear.soft import NothingToUndo
 from analytics_admin.caching.epochs import record_key
@@ -270,7 +270,7 @@ def test_two_sweeps_at_once_remove_all_and_end_well(cache: SearchCache) -> None:
 def test_a_value_stored_between_the_look_and_the_removal_stays(
     cache: SearchCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = removal.queue_leftovers
+    queue = scan.queue_leftovers
 
     def fill_then_queue(pipeline: Any, keys: Any, suspects: Any, **how: Any) -> None:
         for key in suspects["value"]:
@@ -278,7 +278,7 @@ def test_a_value_stored_between_the_look_and_the_removal_stays(
                 cache.set(int(name), "filled")
         queue(pipeline, keys, suspects, **how)
 
-    monkeypatch.setattr(removal, "queue_leftovers", fill_then_queue)
+    monkeypatch.setattr(scan, "queue_leftovers", fill_then_queue)
     assert sweeping.sweep_leftovers().removed == 0
     assert cache.get_many(range(1, 11)) == dict.fromkeys(range(1, 11), "filled")
 

@@ -101,7 +101,7 @@ def _let_the_store_know() -> None:
     from analytics_admin.breakers import runtime
 
     runtime.engine.report_all(PATIENCE)
-    runtime.announcer.drain(PATIENCE)
+    runtime.signal_sender.drain(PATIENCE)
 
 
 def sleep_until(instant: float) -> None:

@@ -265,8 +265,8 @@ class BreakerStore(PresenceStore, Protocol):
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """Limit the time that all requests in the block take together, by this thread alone."""
 
-    def greet(self) -> bool | None:
-        """Return whether a lost store has answered a greeting; None: not yet, ask again."""
+    def ping(self) -> bool | None:
+        """Return whether a lost store has answered a PING; None: not yet, ask again."""
 
 
 def is_in_use(

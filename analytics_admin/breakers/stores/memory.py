@@ -193,7 +193,7 @@ class MemoryStore:
     def within(self, seconds: float) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def greet(self) -> bool:
+    def ping(self) -> bool:
         return True
 
     def _begin_with(self, names: Iterable[str]) -> None:

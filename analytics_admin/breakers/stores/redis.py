@@ -46,8 +46,8 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
-from analytics_admin.stores.greeting import Greeting
-from analytics_admin.stores.own_sockets import use_own_sockets
+from analytics_admin.stores.gevent_sockets import use_own_sockets
+from analytics_admin.stores.ping import Ping
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class RedisStore:
         self._used_at = time.monotonic()
         self._ends_at: float | None = None
         self._peer: tuple[int, Any] | None = None
-        self._greeting: Greeting | None = None
+        self._ping: Ping | None = None
         self.is_shared = self.asks_processes = True
         self.connecting_since: float | None = None
         self._base = str(caches[alias].make_key(f"{{breakers:{LAYOUT}}}"))
@@ -340,18 +340,18 @@ class RedisStore:
         finally:
             self._ends_at = None
 
-    def greet(self) -> bool | None:
-        """Return whether the server has answered a greeting; None: not yet, ask again.
+    def ping(self) -> bool | None:
+        """Return whether the server has answered a PING; None: not yet, ask again.
 
         Never waits.
         """
-        if self._greeting is None:
+        if self._ping is None:
             if self._peer is None:
                 return True  # never reached before: only a request tells
-            self._greeting = Greeting(*self._peer)
-        answers = self._greeting.look()
+            self._ping = Ping(*self._peer)
+        answers = self._ping.look()
         if answers is not None:
-            self._greeting = None
+            self._ping = None
         return answers
 
     def renew(self) -> None:

@@ -99,15 +99,15 @@ def _script(name: str, *parts: str) -> str:
     return "".join(f"\n{_body(file)}" for file in (*(f"parts/{part}" for part in parts), name))
 
 
-COUNT_RESULTS = _script("count_results", "record", "windows", "history", "sequence", "once")
-COMPARE_AND_SET = _script("compare_and_set", "record", "history", "sequence", "once")
-LOAD_MANY = _script("load_many", "record", "history", "sequence")
+COUNT_RESULTS = _script("count_results", "record", "windows", "history", "publish", "once")
+COMPARE_AND_SET = _script("compare_and_set", "record", "history", "publish", "once")
+LOAD_MANY = _script("load_many", "record", "history", "publish")
 READ_TRANSITIONS = _script("read_transitions", "record", "history")
 REGISTER = _script("register", "record")
 INSPECT = _script("inspect", "record", "windows", "history")
-FORGET = _script("forget", "record", "sequence")
-WRITE_PROCESS = _script("write_process", "record", "sequence")
-READ_PROCESSES = _script("read_processes", "record", "sequence")
+FORGET = _script("forget", "record", "publish")
+WRITE_PROCESS = _script("write_process", "record", "publish")
+READ_PROCESSES = _script("read_processes", "record", "publish")
 REMOVE_PROCESS = _script("remove_process", "record")
 
 BY_HASH = {

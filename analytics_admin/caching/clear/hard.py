@@ -1,6 +1,6 @@
 """The hard clear: a new epoch first, then the keys; and its preview.
 
-``removal`` finds and unlinks the keys where the database is not ours alone. If a reply is lost, the
+``scan`` finds and unlinks the keys where the database is not ours alone. If a reply is lost, the
 epoch record tells the outcome. This module never uses the cache's own
 ``clear()`` or ``delete_pattern()``, nor the alias' time-outs.
 """
@@ -20,7 +20,7 @@ from analytics_admin.caching.clear.outcome import (
     confirm_outcome,
     interrupted,
 )
-from analytics_admin.caching.clear.removal import remove_keys
+from analytics_admin.caching.clear.scan import remove_keys
 from analytics_admin.caching.epochs import (
     EpochRecord,
     ensure_record,

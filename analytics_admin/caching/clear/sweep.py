@@ -9,7 +9,7 @@ from analytics_admin.caching.clear.outcome import (
     Progress,
     interrupted,
 )
-from analytics_admin.caching.clear.removal import scan_leftovers
+from analytics_admin.caching.clear.scan import scan_leftovers
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings

@@ -20,9 +20,8 @@ from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor
-from analytics_admin.services.breakers.processes import await_obedience
 from analytics_admin.services.errors import OperationRejected
-from analytics_admin.services.obedience import Obedience
+from analytics_admin.services.obedience import Obedience, await_obedience
 from analytics_admin.services.runner import Command, OperationResult, perform
 
 CONTROLS = tuple(choice.value for choice in Control)

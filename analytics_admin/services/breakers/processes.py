@@ -1,19 +1,11 @@
-"""The processes that use circuit breakers, and which of them obey an operation."""
+"""The processes that use circuit breakers."""
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.presence import SILENT_SECONDS, Process
-from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.services.breakers.types import as_time
-from analytics_admin.services.obedience import MAX_MISSING_RECORDED, MissingProcess, Obedience
-
-MAX_WAIT_SECONDS = 1.0
-FIRST_PAUSE_SECONDS = 0.005
-MAX_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,72 +43,9 @@ def list_processes() -> list[ProcessStatus]:
     """
     runtime.engine.acknowledge()
     now, sequence, processes = runtime.operator_store().processes()
-    return [_status(process, now, sequence) for process in sorted(processes, key=_by_place)]
-
-
-def await_obedience(sequence: int) -> Obedience:
-    """Wait at most a second until all processes that are not silent have read this change.
-
-    A ``sequence`` of 0 stands for the last one. Raises nothing: the change is made.
-    """
-    store, pause, longest = runtime.operator_store(), FIRST_PAUSE_SECONDS, 0.0
-    ends_at = time.monotonic() + MAX_WAIT_SECONDS
-    try:
-        runtime.engine.acknowledge()
-        while True:
-            asked_at = time.monotonic()
-            obedience, is_settled, sequence = _read_obedience(store, sequence)
-            now = time.monotonic()
-            longest = max(longest, now - asked_at)
-            if is_settled or now + pause + longest > ends_at:
-                return obedience
-            time.sleep(pause)
-            pause = min(1.5 * pause, MAX_PAUSE_SECONDS)
-    except StoreUnavailable as error:
-        return Obedience(processes=None, obeyed=None, error=error.reason)
-
-
-def count_current() -> Obedience:
-    """Return how many processes have read the last change of any breaker.
-
-    Raises:
-        StoreUnavailable
-    """
-    obedience, _, _ = _read_obedience(runtime.operator_store(), 0)
-    return obedience
-
-
-def count_obedient(processes: Sequence[Process], sequence: int, now: float) -> Obedience:
-    """Return how many of these have read the change by the store's time ``now``."""
-    missing = _find_missing(processes, sequence)
-    return Obedience(
-        processes=len(processes),
-        obeyed=len(processes) - len(missing),
-        missing=_describe_missing(missing, now),
-    )
-
-
-def _find_missing(processes: Sequence[Process], sequence: int) -> list[Process]:
-    return [process for process in processes if process.acknowledged < sequence]
-
-
-def _read_obedience(store: BreakerStore, sequence: int) -> tuple[Obedience, bool, int]:
-    """Return who obeys, whether there is nobody to wait for, and the change in question."""
-    now, newest, processes = store.processes()
-    wanted = sequence or newest
-    missing = _find_missing(processes, wanted)
-    is_settled = all(now - process.seen_at > SILENT_SECONDS for process in missing)
-    return count_obedient(processes, wanted, now), is_settled, wanted
-
-
-def _describe_missing(processes: Sequence[Process], now: float) -> list[MissingProcess]:
-    """Return the first of these, the longest silent ones before the others."""
-    longest_first = sorted(processes, key=lambda process: (process.seen_at, _by_place(process)))
     return [
-        MissingProcess(
-            host=process.host, pid=process.pid, last_heard=max(0.0, now - process.seen_at)
-        )
-        for process in longest_first[:MAX_MISSING_RECORDED]
+        _status(process, now, sequence)
+        for process in sorted(processes, key=lambda process: process.place)
     ]
 
 
@@ -135,7 +64,3 @@ def _status(process: Process, now: float, sequence: int) -> ProcessStatus:
         is_current=process.acknowledged >= sequence,
         gets_pushes=process.gets_pushes,
     )
-
-
-def _by_place(process: Process) -> tuple[str, int, str]:
-    return process.host, process.pid, process.process_id

@@ -23,7 +23,6 @@ from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import Inspection
 from analytics_admin.breakers.sync import POLICY_REPORT_SECONDS
 from analytics_admin.services.audit import is_storable
-from analytics_admin.services.breakers.processes import count_obedient
 from analytics_admin.services.breakers.types import (
     BreakerDetail,
     BreakerPage,
@@ -35,6 +34,7 @@ from analytics_admin.services.breakers.types import (
     entered_at,
     find_opening,
 )
+from analytics_admin.services.obedience import count_obedient
 
 BREAKER_SORTS = SORTS
 BREAKER_STATES = (

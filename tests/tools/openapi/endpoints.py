@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analytics_admin.api import audit, auth, breakers, search_cache, serializers
+from analytics_admin.api import audit, breakers, login, search_cache, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from tests.tools.openapi.errors import ACKNOWLEDGED, LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
 from tests.tools.openapi.responses import Schema, ref
@@ -210,7 +210,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         response=ref("Operation"),
         errors=(*READ_ERRORS, "NoSuchOperation"),
     ),
-    (auth.TokenView, "POST"): Endpoint(
+    (login.TokenView, "POST"): Endpoint(
         name="sign_in",
         tag=TOKENS,
         summary="Log in with user name and password",
@@ -219,7 +219,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         request_examples={"Log in": {"username": "admin", "password": "…"}},
         errors=(*LOGIN_ERRORS, "NoAccount"),
     ),
-    (auth.TokenRefreshView, "POST"): Endpoint(
+    (login.TokenRefreshView, "POST"): Endpoint(
         name="refresh_token",
         tag=TOKENS,
         summary="Exchange a refresh token for a new access token",

@@ -1,4 +1,4 @@
--- Makes each move whose record is still as expected. Needs record.lua, history.lua, sequence.lua and
+-- Makes each move whose record is still as expected. Needs record.lua, history.lua, publish.lua and
 -- once.lua.
 -- KEYS: index, hash of the breakers that are not closed, sequence; per move: record, moves, failures,
 -- periods, policies; the sender's own, see once.lua.
@@ -69,5 +69,5 @@ for i, move in ipairs(cjson.decode(ARGV[1])) do
   end
 end
 if not made_before then note_done(table.concat(made)) end
-answer[2] = #moved > 0 and announce(KEYS[3], ARGV[2], moved) or read_sequence(KEYS[3])
+answer[2] = #moved > 0 and publish(KEYS[3], ARGV[2], moved) or read_sequence(KEYS[3])
 return answer

@@ -1,4 +1,4 @@
--- Counts results and reads the records. Needs record.lua, windows.lua, history.lua, sequence.lua and
+-- Counts results and reads the records. Needs record.lua, windows.lua, history.lua, publish.lua and
 -- once.lua.
 -- KEYS: index, sequence, processes; per report: record, periods if it has results, failures if it has
 -- notes, policies if it has a policy; the sender's own, see once.lua.

@@ -1,4 +1,4 @@
--- Drops a breaker unless it has changed. Needs record.lua and sequence.lua.
+-- Drops a breaker unless it has changed. Needs record.lua and publish.lua.
 -- KEYS: index, hash of the breakers that are not closed, sequence, record, its other keys.
 -- ARGV: name, expected generation, channel.
 local row = read(KEYS[4])
@@ -8,5 +8,5 @@ if generation ~= ARGV[2] then return 0 end
 attempt('ZREM', KEYS[1], ARGV[1])
 attempt('HDEL', KEYS[2], ARGV[1])
 redis.call('UNLINK', unpack(KEYS, 4))
-announce(KEYS[3], ARGV[3], {{ARGV[1]}}, true)
+publish(KEYS[3], ARGV[3], {{ARGV[1]}}, true)
 return 1

@@ -1,4 +1,4 @@
--- Reads records. Needs record.lua, history.lua and sequence.lua.
+-- Reads records. Needs record.lua, history.lua and publish.lua.
 -- KEYS: sequence; records; moves and periods of the first ones, of which the activity is read too.
 -- ARGV: number of records.
 local answer, number = {now, read_sequence(KEYS[1])}, tonumber(ARGV[1])

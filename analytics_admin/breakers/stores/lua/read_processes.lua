@@ -1,5 +1,5 @@
 -- Reads the processes, without what is too large to be one. Needs record.lua and
--- sequence.lua.
+-- publish.lua.
 -- KEYS: processes, sequence.
 local answer = {}
 if (attempt('HLEN', KEYS[1]) or 0) <= 2 * MAX_PROCESSES then

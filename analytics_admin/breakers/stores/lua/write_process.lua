@@ -1,4 +1,4 @@
--- Writes down that a process is there, and drops those that are gone. Needs record.lua and sequence.lua.
+-- Writes down that a process is there, and drops those that are gone. Needs record.lua and publish.lua.
 -- KEYS: processes, sequence.
 -- ARGV: the process' id, since when it is known (0: from now on), the newest move that it has read,
 -- "1" if it gets moves pushed, and who it is as JSON.

@@ -21,7 +21,7 @@ MAX_WAITING = 1000
 """Events that wait for slow receivers; the oldest of more are dropped, which the log says."""
 
 
-class Announcer:
+class SignalSender:
     """Delivers events in order, one at a time. Call it with an event; it never waits."""
 
     def __init__(self, deliver: Callable[[Any], None]) -> None:

@@ -8,7 +8,7 @@ end
 
 -- Returns the number of this change. `moved` holds name, record and hold of each breaker; where that
 -- is too much for a message, or is_gone, processes read the breakers themselves.
-local function announce(key, channel, moved, is_gone)
+local function publish(key, channel, moved, is_gone)
   local number = redis.pcall('INCR', key)
   if type(number) ~= 'number' or number <= 1 then
     number = second * 1e6 + tonumber(time[2])

@@ -1,4 +1,4 @@
-"""A greeting to a server, by which a process learns without waiting whether it answers."""
+"""A PING by which a process learns without waiting whether a server answers."""
 
 import errno
 import select
@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 PATIENCE_SECONDS = 5.0
-"""A greeting that is not answered by then is given up."""
+"""A PING that is not answered by then is given up."""
 _ON_ITS_WAY = (0, errno.EINPROGRESS, errno.EALREADY)
 
 
-class Greeting:
-    """One greeting, to a socket's address. Any answer counts, also an error."""
+class Ping:
+    """One PING, to a socket's address. Any answer counts, also an error."""
 
     def __init__(self, family: int, address: Any) -> None:
         self._began_at = time.monotonic()
@@ -23,7 +23,7 @@ class Greeting:
         self._error = self._socket.connect_ex(address)
 
     def look(self) -> bool | None:
-        """Return whether there is an answer; None: not yet. Afterwards the greeting is over."""
+        """Return whether there is an answer; None: not yet. Afterwards this one is over."""
         answers = self._look()
         if answers is None and time.monotonic() - self._began_at > PATIENCE_SECONDS:
             answers = False
