@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from analytics_admin.breakers.history import (
@@ -51,6 +51,8 @@ NO_NAME = "\\empty"
 
 _DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 _NAME = re.compile(NAME_PATTERN.encode())
+_NAMES = re.compile(rf"(?:{NAME_PATTERN}\n)*".encode())
+_TALLIES = re.compile(rb"(?:\d{1,15} \d{1,15} \d{1,15} \d{1,15} \d{1,15}\n)*")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 _STATES = frozenset(State)
 _HOLDS = frozenset(Control) - {Control.AUTOMATIC}
@@ -174,6 +176,14 @@ def decode_name(raw: bytes) -> str:
         return text
     digest = hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:9]
     return f"{text[: MAX_SHOWN_CHARS - 12]}...{digest}"
+
+
+def decode_names(raw_names: Collection[bytes]) -> dict[bytes, str]:
+    """Return the names by what is stored; a list has thousands."""
+    lines = b"".join([raw + b"\n" for raw in raw_names])
+    if _NAMES.fullmatch(lines):
+        return dict(zip(raw_names, lines.decode().split("\n"), strict=False))
+    return {raw: decode_name(raw) for raw in raw_names}
 
 
 def encode_name(name: str) -> str | bytes:
@@ -387,16 +397,12 @@ def decode_activity(row: Sequence[Any], now: float) -> Activity:
 
 def _decode_tallies(row: Sequence[bytes], now: float) -> list[Tally]:
     """Return the tallies of the last five minutes, or none if one cannot be read."""
-    oldest = oldest_period(now)
-    tallies = list(readable(_pairs(row), _decode_tally))
-    if 2 * len(tallies) < len(row):
+    lines = b"".join([at + b" " + tally + b"\n" for at, tally in _pairs(row)])
+    if not _TALLIES.fullmatch(lines):
         return []
+    numbers, oldest = map(int, lines.split()), oldest_period(now)
+    tallies = zip(numbers, numbers, numbers, numbers, numbers, strict=True)
     return sorted(tally for tally in tallies if oldest <= tally[0] <= now)
-
-
-def _decode_tally(pair: tuple[bytes, bytes]) -> Tally:
-    calls, failures, slow, rejected = map(_count, pair[1].split())
-    return _count(pair[0]), calls, failures, slow, rejected
 
 
 def decode_processes(rows: Sequence[bytes], now: float) -> list[Process]:

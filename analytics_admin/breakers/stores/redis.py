@@ -485,7 +485,7 @@ class RedisStore:
             for name, seen_at in zip(index[::2], index[1::2], strict=True)
             if float(seen_at) > oldest or name in held
         ]
-        shown = {name: records.decode_name(name) for name in {*in_use, *entries}}
+        shown = records.decode_names({*in_use, *entries})
         self._raw_names = {text: raw for raw, text in shown.items() if text.encode() != raw}
         listed = _Listed(
             now=now,

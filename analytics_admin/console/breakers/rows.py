@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from analytics_admin.console.breakers.labels import as_etag_source, format_next_probe
-from analytics_admin.console.labels import format_cause, per_cent, state_badge
+from analytics_admin.console.labels import count, format_cause, per_cent, state_badge
 from analytics_admin.services.breakers.types import (
     BreakerActivity,
     BreakerPage,
@@ -95,7 +95,9 @@ class Row:
     badge: SafeString
     selection_label: str
     failure_rate: str
-    calls_per_minute: int
+    calls_per_minute: str
+    rejected: str
+    recent_label: str
     next_probe: SafeString | str
     cause: str
 
@@ -105,10 +107,11 @@ def build_rows(
 ) -> Iterator[Row]:
     """Yield the rows of one page; what they have in common is translated once."""
     select = gettext("Select %(name)s")
+    recently = gettext("Calls: %(calls)s, failed: %(failed)s, rejected: %(rejected)s")
     badges: dict[str, SafeString] = {}
     for status in page.breakers:
         summary = recent[status.name]
-        change = summary.last_change
+        change, rejected = summary.last_change, count(summary.rejected)
         if status.state not in badges:
             badges[status.state] = state_badge(status.state).__html__()
         yield Row(
@@ -118,7 +121,14 @@ def build_rows(
             badge=badges[status.state],
             selection_label=select % {"name": status.name},
             failure_rate=format_failure_rate(summary),
-            calls_per_minute=round(summary.calls_per_minute),
+            calls_per_minute=count(round(summary.calls_per_minute)),
+            rejected=rejected,
+            recent_label=recently
+            % {
+                "calls": count(summary.calls),
+                "failed": count(summary.failures),
+                "rejected": rejected,
+            },
             next_probe=format_next_probe(status, page.at),
             cause=format_cause(change.cause, change.to_state) if change else "",
         )
