@@ -23,6 +23,7 @@ from analytics_admin.breakers.state_machine import (
     HOLD_RETRY_SECONDS,
     control_in_force,
     due_transition,
+    is_earlier,
     is_new_record,
 )
 from analytics_admin.breakers.stores.base import NO_RESULTS, Report
@@ -135,6 +136,8 @@ class LocalState:
 
     __slots__ = (
         "_adopted",
+        "_at_loss",
+        "_before",
         "_failed_at",
         "_in_flight",
         "_is_ordered",
@@ -190,12 +193,15 @@ class LocalState:
         self.kept: Snapshot | None = None
         """Its opening by this process alone, kept for one wait after the store has come back."""
         self._shared_generation = ""
+        self._at_loss: Snapshot | None = None
+        """What the shared store had when it was lost, until it is read again."""
+        self._before = ""
+        """The generation that ended with the present one."""
         self.reported_at = NEVER
         """What was counted before this is reported (monotonic seconds)."""
         self.has_succeeded = False
         """Whether this process has begun to report the breaker's successes."""
-        self.read_at = NEVER
-        self._read_now = self._pushed_at = NEVER
+        self.read_at = self._read_now = self._pushed_at = NEVER
         self.offset = 0.0
         self.used_at = NEVER
         self.is_followed = False
@@ -320,6 +326,8 @@ class LocalState:
         with self._lock:
             if self.kept is None:
                 self._shared_generation = self.snapshot.generation if self.snapshot else ""
+            if self._at_loss is None:
+                self._at_loss = self.snapshot
             return self.latest()
 
     def end_alone(self) -> None:
@@ -333,6 +341,19 @@ class LocalState:
             if alone is not None and is_own and alone.state is State.OPEN and alone.hold is None:
                 self.kept = alone
             self.expire()
+
+    def lost_with(self, stored: Snapshot) -> tuple[Snapshot, str] | None:
+        """Return what the shared store had later than this, and the generation that it had before.
+
+        None: this is the latest. It is not if the store came back with its past, as a copy does
+        that has taken its place without the last changes.
+        """
+        known = self._at_loss or self.snapshot
+        return (known, self._before) if known is not None and is_earlier(stored, known) else None
+
+    def end_loss(self) -> None:
+        """Forget what the shared store had when it was lost: it is read again."""
+        self._at_loss = None
 
     def drop_kept(self) -> None:
         """Meet calls as the store has it: the wait is over."""
@@ -380,6 +401,8 @@ class LocalState:
         generation = snapshot.generation if snapshot is not None else ""
         self.snapshot = snapshot
         if generation != before:
+            if self._at_loss is None:
+                self._before = before
             self.ahead, self._in_flight = None, NO_COUNTS
             is_closed = snapshot is not None and snapshot.state is State.CLOSED
             self._begin_generation(generation, int(store_now), adopts=is_closed and not before)

@@ -82,6 +82,14 @@ def is_new_record(generation: str, known: str) -> bool:
     return counter == 1 and identity != _parts(known)[0]
 
 
+def is_earlier(snapshot: Snapshot, known: Snapshot) -> bool:
+    """Return whether the breaker was as in ``snapshot`` before it was as in ``known``."""
+    identity, counter = _parts(snapshot.generation)
+    known_identity, known_counter = _parts(known.generation)
+    is_before = 0 < counter < known_counter and snapshot.entered_at < known.entered_at
+    return identity == known_identity and is_before
+
+
 def draw_suffix() -> str:
     """Return what makes a generation differ from others of its record and number."""
     return secrets.token_hex(4)

@@ -14,6 +14,7 @@ from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, T
 from analytics_admin.breakers.state_machine import (
     closeness,
     due_transition,
+    label,
     new_record,
     run_reached_at,
     would_have_opened,
@@ -119,6 +120,7 @@ class StoreSync:
             return [(reading.snapshots[report.name], reading.now) for report in reports]
 
         missing: list[tuple[LocalState, float]] = []
+        outdated: list[tuple[LocalState, Snapshot, float]] = []
         for state, answer in zip(states, self._ask_for_each(store, reports, add), strict=True):
             if answer is None:
                 continue
@@ -126,14 +128,16 @@ class StoreSync:
             # A name that nobody uses any more stays forgotten.
             if snapshot is None and state.last_used_at() >= read_before[state.name]:
                 missing.append((state, now))
-                continue
-            self._apply(store, state, snapshot, now, asked_at)
-            if snapshot is not None and state.name in due:
-                state.policy_reported_at = time.monotonic()
+            elif snapshot is not None and store.is_shared and state.lost_with(snapshot):
+                outdated.append((state, snapshot, now))
+            else:
+                self._apply(store, state, snapshot, now, asked_at)
+                self._note_policy(state, snapshot, due)
         sequence = min(sequences, default=0)
         if not self.is_current(store):
             return sequence
         self._register(store, missing, holds)
+        self._restore(store, outdated, asked_at)
         if early := [it for it in unknown if it.snapshot is not None and it.has_counted]:
             self.synchronise(store, early)  # calls did not wait for the first reading
         self._make_due_transitions(store, states, ahead)
@@ -146,6 +150,10 @@ class StoreSync:
             POLICY_REPORT_SECONDS if keep_for is None else min(POLICY_REPORT_SECONDS, keep_for / 4)
         )
         return time.monotonic() - state.policy_reported_at >= every
+
+    def _note_policy(self, state: LocalState, snapshot: Snapshot | None, due: set[str]) -> None:
+        if snapshot is not None and state.name in due:
+            state.policy_reported_at = time.monotonic()
 
     def _recent_hold(self, state: LocalState) -> Hold | None:
         """Return the hold in force a moment ago, for a store that has lost its record."""
@@ -207,6 +215,46 @@ class StoreSync:
         for (state, _), outcome in zip(moves, outcomes, strict=True):
             if outcome is not None:
                 self._apply(store, state, outcome.snapshot, outcome.now, now)
+
+    def _restore(
+        self,
+        store: BreakerStore,
+        outdated: Sequence[tuple[LocalState, Snapshot, float]],
+        asked_at: float,
+    ) -> None:
+        """Write back what the store lacks: it came back with its past.
+
+        Each breaker comes with what the store had of it, and at which of its times. One that an
+        operator has moved there since is left as it is.
+        """
+        moves = []
+        for state, stored, now in outdated:
+            known = state.lost_with(stored)
+            if known is None or self._was_moved_by_operator(store, state.name, stored, known[1]):
+                self._apply(store, state, stored, now, asked_at)
+            else:
+                moves.append((state, Transition(old=stored, new=known[0], cause="")))
+        if not moves:
+            return
+        for (state, transition), (won, _) in zip(moves, self.move(store, moves), strict=True):
+            if won:
+                logger.warning(
+                    "circuit breaker %s: the store had lost its last change; it is %s again",
+                    state.name,
+                    label(transition.new),
+                )
+
+    def _was_moved_by_operator(
+        self, store: BreakerStore, name: str, stored: Snapshot, before: str
+    ) -> bool:
+        """Return whether an operator moved the breaker in the store's other course of events."""
+        if stored.generation == before:
+            return False
+        try:
+            last = next(iter(store.transitions(name)), None)
+        except RequestRefused:
+            return True
+        return last is not None and bool(last.actor)
 
     def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
@@ -418,6 +466,8 @@ class StoreSync:
             if store.is_shared:
                 self.offset = now - time.monotonic()
             state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
+            if store.is_shared:
+                state.end_loss()
 
 
 def _ask(name: str, transition: Transition) -> tuple[Move, StateChange]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -76,23 +75,8 @@ class Process:
 
 
 @pytest.fixture
-def server() -> Iterator[StoreServer]:
-    with StoreServer() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: StoreServer, settings: Any) -> Iterator[Proxy]:
-    with Proxy(server.socket_path) as proxy:
-        caches = deepcopy(settings.CACHES)
-        caches["breakers"]["LOCATION"] = f"{proxy.url}/0"
-        settings.CACHES = caches
-        settings.ANALYTICS_ADMIN = {"STORE_TIMEOUT": TIMEOUT, "STORE_RETRY_INTERVAL": 0.1}
-        yield proxy
-
-
-@pytest.fixture
-def process(proxy: Proxy) -> Iterator[Process]:
+def process(proxy: Proxy, settings: Any) -> Iterator[Process]:
+    settings.ANALYTICS_ADMIN = {"STORE_TIMEOUT": TIMEOUT, "STORE_RETRY_INTERVAL": 0.1}
     process = Process()
     yield process
     process.engine.reconnect()

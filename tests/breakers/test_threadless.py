@@ -2,8 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +19,6 @@ from analytics_admin.breakers.state import State, StoreChange
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.stores import process_hooks, threads
 from tests.support.breakers import another, round_trips, state_now
-from tests.support.proxy import Proxy
-from tests.support.servers import StoreServer
 from tests.support.sites import eventually
 from tests.support.stopwatch import Stopwatch
 
@@ -52,21 +48,6 @@ def no_threads(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(reporter, "start_thread", refuse)
     settings.ANALYTICS_ADMIN = {"SYNC_INTERVAL": INTERVAL, "STORE_RETRY_INTERVAL": 0.3}
-
-
-@pytest.fixture
-def server() -> Iterator[StoreServer]:
-    with StoreServer() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: StoreServer, settings: Any) -> Iterator[Proxy]:
-    with Proxy(server.socket_path) as proxy:
-        caches = deepcopy(settings.CACHES)
-        caches["breakers"]["LOCATION"] = f"{proxy.url}/0"
-        settings.CACHES = caches
-        yield proxy
 
 
 def use(breaker: CircuitBreaker, seconds: float, *, fails: bool = False) -> float:

@@ -15,6 +15,7 @@ from analytics_admin.services import OperationResult
 from project.demo import search
 from project.demo.faults import Fault, FaultSwitch
 from tests.support.breakers import trip
+from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer, free_port
 
 PASSWORD = "hunter2-of-the-store"
@@ -32,6 +33,23 @@ def lost(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
         trip("api.open")
         server.freeze() if request.param == "frozen" else server.stop()
         yield
+
+
+@pytest.fixture
+def server() -> Iterator[StoreServer]:
+    """A store of the test's own."""
+    with StoreServer() as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: StoreServer, settings: Any) -> Iterator[Proxy]:
+    """The line on which the breakers reach that store."""
+    with Proxy(server.socket_path) as proxy:
+        location = f"{proxy.url}/0"
+        breakers = {**settings.CACHES["breakers"], "LOCATION": location}
+        settings.CACHES = {**settings.CACHES, "breakers": breakers}
+        yield proxy
 
 
 @pytest.fixture
