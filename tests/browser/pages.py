@@ -20,7 +20,7 @@ LOWEST_CONTRAST = """() => {
     return [255, 255, 255];
   };
   const parts = document.querySelectorAll(
-    '.aa-badge, .aa-verdict, .aa-facts dt, .aa-facts dd, .aa-acts .button, .aa-table th, .help');
+    '.aa-badge, .aa-verdict, .aa-facts dt, .aa-facts dd, .aa-operations .button, .aa-table th, .help');
   return Math.min(...[...parts].filter(part => part.offsetParent).map(part => {
     const [a, b] = [light(rgb(getComputedStyle(part).color)), light(background(part))];
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

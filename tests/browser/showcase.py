@@ -13,7 +13,7 @@ BREAKERS = f"{SECTION}circuitbreaker/"
 SEARCH_CACHE = f"{SECTION}searchcache/"
 OPERATIONS = f"{SECTION}operation/"
 
-# Breakers in every state, acts that were done, refused and failed, searches that hit and miss.
+# Breakers in every state, operations that were done, refused and failed, searches that hit and miss.
 SCENE = """
 from django.contrib.auth import get_user_model
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker
@@ -89,7 +89,7 @@ def newest_operation(page: Page, *, query: str = "") -> None:
 
 def watched_operation(page: Page) -> None:
     newest_operation(page, query="?kind__exact=control_circuit_breakers")
-    page.locator("#aa-since").wait_for()
+    page.locator("#aa-follow-up").wait_for()
 
 
 PAGES: dict[str, Callable[[Page], Any]] = {

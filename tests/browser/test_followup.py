@@ -24,7 +24,7 @@ try:
 except ConnectionError:
     pass
 """
-VERDICT = "#aa-since-verdict"
+VERDICT = "#aa-follow-up-verdict"
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_a_breaker_that_opens_again_shows_by_itself_and_what_one_was_at_stays(
 ):
     page = sign_in(at=act_page, viewport={"width": 900, "height": 300})
     expect(page.locator(VERDICT)).to_have_text("All 2 circuit breakers are closed.")
-    page.locator("#aa-follow-up a").last.focus()
+    page.locator("#aa-follow-up-rows a").last.focus()
     page.evaluate("scrollTo(0, 200)")
     page.evaluate("document.title = 'the same page'")
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#aa-id code'))")
     selected = page.evaluate("String(getSelection())")
     site.run(TRIP)
     expect(page.locator(VERDICT)).to_contain_text("1 of 2 circuit breakers opened again")
-    row = page.locator("#aa-follow-up tbody tr").first
+    row = page.locator("#aa-follow-up-rows tbody tr").first
     expect(row).to_contain_text(re.compile(r"Opened again after [\d.]+ s: Consecutive failures"))
     expect(row).to_contain_text("Open")
     assert page.title() == "the same page"
@@ -63,7 +63,7 @@ def test_a_frozen_store_reads_unknown_within_a_second_or_so_and_comes_back(site,
     site.store.freeze()
     try:
         expect(page.locator(VERDICT)).to_contain_text("Unknown: the store")
-        expect(page.locator("#aa-follow-up")).to_have_count(0)
+        expect(page.locator("#aa-follow-up-rows")).to_have_count(0)
         began = time.monotonic()
         page.goto(act_page)
         expect(page.locator(VERDICT)).to_contain_text("Unknown: the store")

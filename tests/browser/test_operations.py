@@ -17,7 +17,7 @@ BREAKERS = "/admin/analytics_admin/circuitbreaker/"
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 REASON = "ticket 4711"
 
-# What another process of the site sees: breakers, fresh results, the newest act on record.
+# What another process of the site sees: breakers, fresh results, the newest operation on record.
 SEEN = """
 import json
 from django.core.cache import caches
@@ -30,7 +30,7 @@ print(json.dumps({
     "fresh": [key for key in tags if search_cache.get(key, tags=tags[key])],
     "stored": len(caches["search"].client.get_client().keys("*value:k:*")),
     "bare": sum(caches["search"].get(f"query-{n}") is not None for n in range(5)),
-    "acts": [list(row) for row in Operation.objects.values_list("kind", "actor", "reason")],
+    "operations": [list(row) for row in Operation.objects.values_list("kind", "actor", "reason")],
 }))
 """
 RESULTS = """
@@ -255,11 +255,11 @@ def test_an_operation_is_done_from_the_admin_once_it_is_confirmed(
     expect(page.locator("#aa-preview")).to_contain_text(deed.foretold)
     expect(page.get_by_text("Recorded in the audit trail as ada")).to_be_visible()
     before = json.loads(site.run(SEEN))
-    assert "ada" not in [actor for _, actor, _ in before["acts"]]
+    assert "ada" not in [actor for _, actor, _ in before["operations"]]
     assert all(before[what] != then for what, then in deed.changes.items())
     operator.write("Reason", REASON)
     operator.press(deed.confirm)
     expect(page.locator(".messagelist .success")).to_contain_text(deed.told)
     expected = {**before, **deed.changes}
-    expected["acts"] = [[deed.kind, "ada", REASON], *before["acts"]]
+    expected["operations"] = [[deed.kind, "ada", REASON], *before["operations"]]
     assert json.loads(site.run(SEEN)) == {k: v for k, v in expected.items() if v is not None}

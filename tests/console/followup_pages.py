@@ -32,10 +32,12 @@ def let_pass(seconds: float) -> None:
             told = row.decode().split(" ")
             told[PLACE_OF_TIME] = f"{float(told[PLACE_OF_TIME]) - seconds:.6f}"
             client.lset(key, place, " ".join(told))
-    for act in Operation.objects.all():
-        act.started_at -= timedelta(seconds=seconds)
-        act.finished_at = act.finished_at and act.finished_at - timedelta(seconds=seconds)
-        act.save()
+    for operation in Operation.objects.all():
+        operation.started_at -= timedelta(seconds=seconds)
+        operation.finished_at = operation.finished_at and operation.finished_at - timedelta(
+            seconds=seconds
+        )
+        operation.save()
 
 
 def lose_the_past(name: str) -> None:
@@ -62,14 +64,14 @@ def open_many(names: list[str]) -> None:
 def section(answer: Any) -> str:
     """Return the page's section of what became of the operation; empty where there is none."""
     assert answer.status_code == 200
-    found = re.search(r'<div class="module" id="aa-since">.*?</div>', answer.text, re.DOTALL)
+    found = re.search(r'<div class="module" id="aa-follow-up">.*?</div>', answer.text, re.DOTALL)
     return found[0] if found else ""
 
 
 def verdict(answer: Any) -> tuple[str, str]:
     """Return the section's first sentence, and its tone."""
     found = re.search(
-        r'class="aa-verdict aa-(\w+)" id="aa-since-verdict"[^>]*>(.*?)</p>', section(answer)
+        r'class="aa-verdict aa-(\w+)" id="aa-follow-up-verdict"[^>]*>(.*?)</p>', section(answer)
     )
     assert found
     return unescape(found[2]), found[1]

@@ -17,7 +17,7 @@ CONTROL = f"{BREAKERS}-/control/"
 SHELL = Actor.system("root", channel="command")
 NAMES = ["sel.0", "sel.2"]
 HOSTILE = "<script>alert(1)</script> & \"'"
-ACTS = {
+HOLDS = {
     "": ("Reset 2 circuit breakers", "2 circuit breakers reset successfully"),
     "forced_open": ("Force open 2 circuit breakers", "2 circuit breakers set to forced_open"),
     "disabled": ("Disable 2 circuit breakers", "2 circuit breakers set to disabled"),
@@ -52,11 +52,11 @@ def generation(name):
     return services.describe_breaker(name).status.generation
 
 
-@pytest.mark.parametrize("control", ACTS)
+@pytest.mark.parametrize("control", HOLDS)
 def test_the_confirm_page_lists_what_is_hit_and_the_operation_hits_just_that(
     operator, superuser, three, control
 ):
-    url, (button, message) = CONTROL if control else RESET, ACTS[control]
+    url, (button, message) = CONTROL if control else RESET, HOLDS[control]
     page = ask(operator, url, control)
     assert re.findall(r'<th scope="row">(\S+)</th>', page.text) == NAMES
     assert re.search(rf'<button type="submit"[^>]*>{button}</button>', page.text)
@@ -125,7 +125,7 @@ def test_where_one_has_moved_none_is_touched_and_the_page_is_shown_with_the_new_
 def test_where_one_moves_in_the_very_moment_the_message_does_not_say_that_nothing_was_done(
     operator, three, monkeypatch, url, control
 ):
-    """The other operator's act falls between this one's look and its write."""
+    """The other operator's operation falls between this one's look and its write."""
     page = ask(operator, url, control)
     store = runtime.operator_store()
     real = store.compare_and_set
@@ -241,7 +241,7 @@ def test_a_reason_is_asked_for_where_the_site_says_so(operator, settings, three,
 def test_the_operation_leads_back_to_the_list_in_which_the_ticks_were_made(operator):
     listed = operator.get(BREAKERS, {"state": "open", "search": "sel.", "evil": HOSTILE}).text
     forms = re.search(
-        r'<form method="post" action="[^"]*" class="aa-acts" id="aa-selected".*?</form>',
+        r'<form method="post" action="[^"]*" class="aa-operations" id="aa-selected".*?</form>',
         listed,
         re.S,
     )

@@ -93,7 +93,9 @@ def test_acts_on_other_breakers_are_not_of_its_past():
     clear_search_cache(actor=SAM)
     assert list_operations_on_breaker("past:1") == []
     mine = set_breaker_controls(names=["other", "past:1"], control="disabled", actor=SAM)
-    assert [act.pk for act in list_operations_on_breaker("past:1")] == [mine.operation_id]
+    assert [operation.pk for operation in list_operations_on_breaker("past:1")] == [
+        mine.operation_id
+    ]
 
 
 def test_rows_that_hold_anything_are_passed_over(operator):
@@ -132,14 +134,14 @@ def test_of_two_acts_at_one_time_each_has_its_own_transition():
 def test_an_operation_of_somebody_else_or_of_another_time_is_not_taken_for_the_cause():
     set_breaker_control(name=trip("past:1").name, control="disabled", actor=SAM)
     transitions = services.describe_breaker("past:1").transitions
-    (act,) = list_operations_on_breaker("past:1")
-    act.actor = "eve"
-    assert len(build_timeline("past:1", transitions, [act])) == 3
-    act.actor = "sam"
-    assert len(build_timeline("past:1", transitions, [act])) == 2
-    act.started_at -= timeline.MAX_OPERATION_DURATION * 3
-    act.finished_at = act.started_at
-    assert len(build_timeline("past:1", transitions, [act])) == 3
+    (operation,) = list_operations_on_breaker("past:1")
+    operation.actor = "eve"
+    assert len(build_timeline("past:1", transitions, [operation])) == 3
+    operation.actor = "sam"
+    assert len(build_timeline("past:1", transitions, [operation])) == 2
+    operation.started_at -= timeline.MAX_OPERATION_DURATION * 3
+    operation.finished_at = operation.started_at
+    assert len(build_timeline("past:1", transitions, [operation])) == 3
 
 
 def test_the_past_is_bounded_and_one_query_however_many_acts_there_are(operator, monkeypatch):
@@ -173,8 +175,8 @@ def test_without_the_audit_trail_the_page_says_what_is_missing(operator, monkeyp
 
 @pytest.mark.usefixtures("lost")
 def test_with_the_store_away_the_operations_are_still_told(operator):
-    act = {"kind": "reset_circuit_breakers", "actor": "sam", "status": "done", "channel": "api"}
-    Operation.objects.create(**act, targets={"names": ["past:1"]}, reason="deploy")
+    row = {"kind": "reset_circuit_breakers", "actor": "sam", "status": "done", "channel": "api"}
+    Operation.objects.create(**row, targets={"names": ["past:1"]}, reason="deploy")
     page = operator.get(PAGE)
     assert past(page) == [["Reset", NOTHING, NOTHING, "sam", "deploy"]]
     assert "The transitions cannot be read" in page.text
@@ -276,7 +278,7 @@ def test_a_value_reads_with_its_unit(option, value, words):
 
 
 def button(page):
-    return re.search(r'id="aa-let-probe".*?(<button[^>]*>)', page.text, re.DOTALL)[1]
+    return re.search(r'id="aa-allow-probe".*?(<button[^>]*>)', page.text, re.DOTALL)[1]
 
 
 def test_a_probe_is_let_through_an_open_breaker_after_a_confirm_page(operator, superuser):
@@ -321,11 +323,11 @@ def test_no_probe_is_offered_where_none_can_be_let_through(operator, come_to_be,
     assert f'<p id="aa-probe-disabled-reason" class="help">{why}</p>' in page.text
     with pytest.raises((BreakerNotOpen, OperationRejected)):
         allow_probe(name="past:1", actor=SAM)
-    acts = list(Operation.objects.values())
+    rows = list(Operation.objects.values())
     sent = {**asked(page, PROBE), "confirmed": "yes"}
     answer = operator.post(PROBE, sent, follow=True)
     assert [level for level, _ in told(answer)] == ["error"]
-    assert list(Operation.objects.values()) == acts
+    assert list(Operation.objects.values()) == rows
 
 
 # The page as a whole.

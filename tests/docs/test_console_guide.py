@@ -37,7 +37,7 @@ def test_every_setting_that_it_names_exists():
     ("template", "block"),
     [
         ("search_cache", "facts"),
-        ("search_cache", "acts"),
+        ("search_cache", "operations"),
         ("search_cache", "charts"),
         ("circuit_breaker", "evidence"),
         ("base", "facts"),

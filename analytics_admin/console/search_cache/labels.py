@@ -53,7 +53,7 @@ def describe_facts(status: SearchCacheStatus) -> dict[str, Any]:
         "mode": format_mode(status.last_clear.mode) if status.last_clear else "",
         "figures": list(_rows([period for period in periods if period is not None])),
         "looked_at": count(status.looked_at or 0),
-        "foreign": _other_keys(
+        "other_keys": _other_keys(
             [
                 {"prefix": kind.prefix, "keys": kind.keys, "share": kind.share}
                 for kind in status.foreign or ()
@@ -133,7 +133,7 @@ def describe_impact(preview: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "bytes": "" if size is None else filesizeformat(size),
         "load": describe_load(load) if load else {},
-        "foreign": _other_keys(preview.get("foreign") or ()),
+        "other_keys": _other_keys(preview.get("foreign") or ()),
     }
 
 
@@ -158,14 +158,14 @@ def _format_figure(figure: str, value: float | None) -> str:
     return count(int(value))
 
 
-def _other_keys(foreign: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _other_keys(others: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "prefix": kind["prefix"] or gettext("(no prefix)"),
             "keys": count(kind["keys"]),
             "share": share(kind["share"]),
         }
-        for kind in foreign
+        for kind in others
     ]
 
 
