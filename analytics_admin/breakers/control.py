@@ -109,7 +109,7 @@ class BreakerNotOpen(OperatorError):
 
     def __init__(self, name: str, state: str) -> None:
         reason = Message(_("it is %(state)s, not open"), state=state_message(state))
-        text = _("Circuit breaker %(name)s cannot let a probe through: %(reason)s")
+        text = _("Circuit breaker %(name)s cannot allow a probe: %(reason)s")
         super().__init__(Message(text, name=name, reason=reason), reason=reason)
 
 
@@ -262,7 +262,7 @@ def allow_probe(
         if (sequence := _try_probe(name, old, new, actor)) is not None:
             _announce(change, PROBE_ALLOWED)
             return replace(change, sequence=sequence)
-    text = _("%(name)s changes faster than a probe can be let through")
+    text = _("%(name)s changes faster than a probe can be allowed")
     raise StoreUnavailable(Message(text, name=name))
 
 

@@ -43,7 +43,7 @@ FAILURE_MESSAGES: dict[str, str] = {
     Kind.RESET_CIRCUIT_BREAKERS: _("Failed to reset circuit breakers: %(reason)s"),
     Kind.CONTROL_CIRCUIT_BREAKERS: _("Failed to control circuit breaker: %(reason)s"),
     Kind.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
-    Kind.ALLOW_PROBE: _("Failed to let a probe through: %(reason)s"),
+    Kind.ALLOW_PROBE: _("Failed to allow a probe: %(reason)s"),
 }
 
 MAX_REASON_LENGTH = 500
@@ -255,8 +255,8 @@ def translate_errors(attempt: _Attempt) -> Iterator[None]:
     except OperatorError as error:
         error.operation_id = attempt.operation_id
         raise
-    # The one broad except of the app: the operator is promised an answer whatever breaks, and
-    # the exception's text may hold a URL with its password, so only its type and place are kept.
+    # The operator is promised an answer whatever breaks. The exception's text may hold a URL with
+    # its password, so only its type and place are kept.
     except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s broke: %s\n%s", attempt.kind, type(error).__name__, places)

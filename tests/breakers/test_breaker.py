@@ -564,7 +564,7 @@ def test_a_with_block_in_an_event_loop_probes_too(breaker):
                     return
             except CircuitOpenError:
                 await asyncio.sleep(0.01)
-        pytest.fail("no probe was let through")
+        pytest.fail("no probe was allowed")
 
     asyncio.run(use())
     assert snapshot_of(breaker).state is State.CLOSED

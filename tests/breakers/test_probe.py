@@ -1,4 +1,4 @@
-"""An operator lets a probe through: what becomes of the open breaker, and who is refused."""
+"""An operator allows a probe: what becomes of the open breaker, and who is refused."""
 
 import re
 

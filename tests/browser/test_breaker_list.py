@@ -105,7 +105,7 @@ def test_one_probe_is_let_through_and_told_in_the_timeline(site, open_list):
     assert json.loads(site.run(STATES))["catalog.search"] == "open"
     page.get_by_role("button", name="Yes, allow a probe").click()
     expect(page.locator(".messagelist .success")).to_have_text(
-        "Circuit breaker catalog.search lets a probe through"
+        "Circuit breaker catalog.search allows a probe"
     )
     expect(page.locator("#aa-state")).to_contain_text("Half open")
     newest = page.locator("#aa-timeline tbody tr").first

@@ -221,7 +221,7 @@ DEEDS = {
         button="Allow a probe now",
         foretold="The next calls pass as probes",
         confirm="Yes, allow a probe",
-        told="Circuit breaker catalog.search lets a probe through",
+        told="Circuit breaker catalog.search allows a probe",
         kind="allow_probe",
         changes={"catalog.search": "half_open"},
     ),

@@ -290,7 +290,7 @@ def test_a_probe_is_let_through_an_open_breaker_after_a_confirm_page(operator, s
     assert "manage.py allow_probe past:1" in unescape(confirm.text)
     assert state_now(breaker) == "open"
     answer = operator.post(PROBE, {**asked(confirm, PROBE), "reason": "they say"}, follow=True)
-    assert told(answer) == [("success", "Circuit breaker past:1 lets a probe through")]
+    assert told(answer) == [("success", "Circuit breaker past:1 allows a probe")]
     assert state_now(breaker) == "half_open"
     assert past(answer)[0] == [
         "Allow probe",

@@ -88,7 +88,7 @@ CASES = {
         url=f"{ONE}probe/",
         back=ONE,
         pressed={"expected_generation": ...},
-        message="Circuit breaker once.1 lets a probe through",
+        message="Circuit breaker once.1 allows a probe",
     ),
     "forget one": Case(
         act=operations.ForgetOne,

@@ -1,4 +1,4 @@
-"""An operator lets a probe through: one call passes in the whole fleet, and what it finds holds."""
+"""An operator allows a probe: one call passes in the whole fleet, and what it finds holds."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def state(name: str) -> str:
 
 def by_rest(site: Deployment, name: str) -> None:
     status, headers, body = site.send("POST", f"{API}/{name}/probe", {"reason": "it is back"})
-    assert (status, body["message"]) == (200, f"Circuit breaker {name} lets a probe through")
+    assert (status, body["message"]) == (200, f"Circuit breaker {name} allows a probe")
     assert headers["X-Operation-Id"]
 
 

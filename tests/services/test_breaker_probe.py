@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 NAME = "parity.one"
 SHELL = Actor.system("root", channel="command")
 PATH = f"circuit-breakers/{NAME}/probe"
-MESSAGE = f"Circuit breaker {NAME} lets a probe through"
+MESSAGE = f"Circuit breaker {NAME} allows a probe"
 MOVED = {"name": NAME, "from": "open", "to": "half_open"}
 
 
@@ -62,7 +62,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(rest: RestDoor) ->
         answer = rest.send("POST", PATH, {"dry_run": True})
         code, out, err = run("allow_probe", NAME, "--dry-run")
     preview = {"count": 1, "breakers": [MOVED]}
-    message = f"Dry run: circuit breaker {NAME} would let a probe through"
+    message = f"Dry run: circuit breaker {NAME} would allow a probe"
     assert answer.json() == {"message": message, "preview": preview}
     assert (code, out, err) == (0, f"{message}\n  {NAME}: open -> half_open\n", "")
 
@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(rest: RestDoor) ->
     ("argv", "code", "words"),
     [
         (["parity.nope"], 2, "parity.nope"),
-        (["parity.calm"], 1, "cannot let a probe through: it is closed, not open"),
+        (["parity.calm"], 1, "cannot allow a probe: it is closed, not open"),
         ([NAME, "--if-generation", "stale"], 1, "has changed meanwhile"),
     ],
 )

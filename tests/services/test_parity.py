@@ -130,10 +130,10 @@ CASES = {
         request=doors.allow_probe(NAME),
         kind="allow_probe",
         targets={"names": [NAME]},
-        message=f"Circuit breaker {NAME} lets a probe through",
+        message=f"Circuit breaker {NAME} allows a probe",
         changes={NAME: ("half_open", "automatic", "", False)},
         outcome=moved("open", "half_open"),
-        failure="Failed to let a probe through",
+        failure="Failed to allow a probe",
     ),
     "forget": Case(
         request=doors.forget(NAME),
@@ -294,7 +294,7 @@ REJECTED = {
     **{
         f"probe one that is {control}": (
             replace(CASES["probe"], before=hold_as(control)),
-            f"Circuit breaker {NAME} cannot let a probe through: it is {control}, not open",
+            f"Circuit breaker {NAME} cannot allow a probe: it is {control}, not open",
         )
         for control in ("forced_open", "disabled", "metrics_only")
     },

@@ -1,4 +1,4 @@
-"""``manage.py allow_probe``: let an open breaker probe now."""
+"""``manage.py allow_probe``: allow a probe of an open breaker now."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -14,8 +14,8 @@ from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
-    help = "Let an open circuit breaker probe now, instead of at the end of its wait."
-    question = "Let a probe through this circuit breaker?"
+    help = "Allow a probe of an open circuit breaker now, instead of at the end of its wait."
+    question = "Allow a probe of this circuit breaker?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)

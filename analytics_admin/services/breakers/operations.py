@@ -1,4 +1,4 @@
-"""What operators do to circuit breakers: reset, hold, release, forget, let one probe through.
+"""What operators do to circuit breakers: reset, hold, release, forget, allow a probe.
 
 Arguments are checked before a store is read. A wrong type is an error in the calling code and
 raises TypeError. A bad choice of the operator's raises OperationRejected.
@@ -239,14 +239,14 @@ class AllowProbe(_BreakerCommand):
 
     def preview(self) -> OperationResult:
         plan = control.plan_probe(self.name, expected=self.expected)
-        template = _("circuit breaker %(name)s would let a probe through")
+        template = _("circuit breaker %(name)s would allow a probe")
         return _dry_run(Message(template, name=self.name), [plan])
 
     def execute(self) -> list[BreakerChange]:
         return [control.allow_probe(self.name, actor=self.actor, expected=self.expected)]
 
     def message(self, outcome: list[BreakerChange]) -> str:
-        return Message(_("Circuit breaker %(name)s lets a probe through"), name=self.name)
+        return Message(_("Circuit breaker %(name)s allows a probe"), name=self.name)
 
 
 def reset_circuit_breakers(  # noqa: PLR0913  each by its name
@@ -384,7 +384,7 @@ def allow_probe(
     dry_run: bool = False,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Let an open breaker probe now, instead of at the end of its wait.
+    """Allow a probe of an open breaker now, instead of at the end of its wait.
 
     It becomes half-open: the next calls probe, as many as its policy permits, and their results
     close it or open it again.

@@ -184,7 +184,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
     (breakers.BreakerProbeView, "POST"): breaker_operation(
         "BreakerNotOpen",
         name="allow_probe",
-        summary="Let a probe through an open circuit breaker now",
+        summary="Allow a probe of an open circuit breaker now",
         body=serializers.OperationBody,
     ),
     (breakers.ProcessListView, "GET"): reading(
