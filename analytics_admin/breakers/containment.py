@@ -25,8 +25,9 @@ _OWN_PACKAGES: Final = frozenset(
 _logged_at: dict[str, float] = {}
 
 
-# The two functions below are the only place that catches every Exception of the engine. Whatever
-# is wrong in it, a settings mistake or a store's odd answer, must not become the site's outage.
+# In protected calls, only the two functions below catch every Exception of the engine; its threads
+# catch their own. Whatever is wrong in it, a settings mistake or a store's odd answer, must not
+# become the site's outage.
 
 
 def contain(name: str, otherwise: D, function: Callable[[*Ts], T], *args: *Ts) -> T | D:

@@ -65,7 +65,7 @@ class StoreExecutor:
             future.set_exception(ExecutorShutDown())
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="circuit breaker store", daemon=True)
+        thread = threading.Thread(target=self._work, name="search cache store", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the process is ending or may start no more threads

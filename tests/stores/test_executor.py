@@ -16,7 +16,7 @@ def held() -> Iterator[threading.Event]:
 
 
 def threads_now() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "circuit breaker store"}
+    return {thread for thread in threading.enumerate() if thread.name == "search cache store"}
 
 
 def test_results_and_exceptions_arrive():

@@ -93,10 +93,6 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def rules_broken(self) -> set[str]:
-        return {violation.rule for violation in self.violations}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
