@@ -27,6 +27,3 @@ class BearerAuthentication(BaseAuthentication):
             return user_of(token), token
         except TokenError as error:
             raise AuthenticationFailed(str(error), code="token_not_valid") from None
-
-    def authenticate_header(self, request: Request) -> str:
-        return "Bearer"

@@ -31,13 +31,10 @@ STATUS_BY_CODE = {
     "read_only": 403,
     "unknown_breaker": 404,
     "unknown_operation": 404,
-    "already_on_record": 409,
-    "another_clear": 409,
     "breaker_kept": 409,
     "breaker_not_open": 409,
     "nothing_to_undo": 409,
     "breaker_moved": 412,
-    "audit_unavailable": 503,
     "store_unavailable": 503,
 }
 """Of an OperatorError; an operation that failed is always a 500."""
