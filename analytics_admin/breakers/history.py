@@ -21,14 +21,14 @@ MAX_PERIODS = 30
 MAX_POLICIES = 3
 RETENTION_SECONDS = 7 * 86_400
 """Time for which failures, or transitions, are kept after the last one."""
-MAX_MESSAGE_CHARS = 200
-MAX_MESSAGE_BYTES = 4 * MAX_MESSAGE_CHARS + 2
-"""Size of a message as it is stored."""
-MAX_NAME_CHARS = 60
+MAX_FAILURE_TEXT_CHARS = 200
+MAX_FAILURE_TEXT_BYTES = 4 * MAX_FAILURE_TEXT_CHARS + 2
+"""Size of a failure's message as it is stored."""
+MAX_HISTORY_NAME_CHARS = 60
 """Characters stored of the name of a class, a host or an operator."""
 UNPRINTABLE = "(message not available)"
 
-_host = socket.gethostname()[:MAX_NAME_CHARS]
+_host = socket.gethostname()[:MAX_HISTORY_NAME_CHARS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ def take_note(error: BaseException | None, *, with_text: bool) -> TakenNote:
         return type(error), ""
     # The exception's own code runs here; what it raises must not replace the call's error.
     try:
-        text = str(error)[:MAX_MESSAGE_CHARS]
+        text = str(error)[:MAX_FAILURE_TEXT_CHARS]
         if type(text) is not str:
             text = str.encode(text, errors="replace").decode()
         return type(error), text
@@ -191,7 +191,7 @@ def oldest_period(now: float) -> int:
 
 
 def _class_name(cls: type[BaseException]) -> str:
-    return dotted_name(cls).removeprefix("builtins.")[-MAX_NAME_CHARS:]
+    return dotted_name(cls).removeprefix("builtins.")[-MAX_HISTORY_NAME_CHARS:]
 
 
 def _message(text: str) -> str:
@@ -201,6 +201,6 @@ def _message(text: str) -> str:
 
 def _cut(text: str) -> str:
     """Shorten a text with control characters, each of which is stored as six characters."""
-    while len(json.dumps(text, ensure_ascii=False).encode()) > MAX_MESSAGE_BYTES:
+    while len(json.dumps(text, ensure_ascii=False).encode()) > MAX_FAILURE_TEXT_BYTES:
         text = text[:-10]
     return text

@@ -4,7 +4,7 @@ import functools
 import inspect
 from typing import Any
 
-MAX_NAME_CHARS = 120
+MAX_DOTTED_CHARS = 120
 
 
 def check_predicate(option: str, predicate: Any) -> None:
@@ -52,7 +52,7 @@ def dotted_name(thing: Any) -> str:
         module = thing.__module__
     except Exception:  # methods of built-in objects have none
         module = None
-    return printable(f"{module}.{name}" if isinstance(module, str) else name)[-MAX_NAME_CHARS:]
+    return printable(f"{module}.{name}" if isinstance(module, str) else name)[-MAX_DOTTED_CHARS:]
 
 
 def printable(text: str) -> str:

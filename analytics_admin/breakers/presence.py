@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from analytics_admin import __version__
-from analytics_admin.breakers.history import MAX_NAME_CHARS
+from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS
 from analytics_admin.stores.threads import allocate_rlock
 
 PRESENT_SECONDS = 5.0
@@ -169,7 +169,7 @@ def hash_policies(declared: Iterable[str]) -> str:
 def _this_process() -> Process:
     return Process(
         process_id=uuid.uuid4().hex,
-        host=socket.gethostname()[:MAX_NAME_CHARS],
+        host=socket.gethostname()[:MAX_HISTORY_NAME_CHARS],
         pid=os.getpid(),
         release=__version__,
         policies="",

@@ -15,7 +15,7 @@ from uuid import UUID
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
-MAX_NAME_CHARS = 120
+MAX_PLAIN_CHARS = 120
 """A canonical form up to this length is the name itself; a longer one is hashed."""
 MAX_TAG_CHARS = 500
 """A longer tag is a mistake, such as a whole document."""
@@ -69,7 +69,7 @@ def _checked_tag(tag: object) -> str:
 
 def _name(text: str) -> str:
     """Return the text itself if it is short, printable ASCII without a space, else its SHA-256."""
-    if len(text) <= MAX_NAME_CHARS and text.isascii() and text.isprintable() and " " not in text:
+    if len(text) <= MAX_PLAIN_CHARS and text.isascii() and text.isprintable() and " " not in text:
         return f"k:{text}"
     # Not "replace" or an escape: a lone surrogate must not collide with another text.
     return f"h:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

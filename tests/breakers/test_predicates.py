@@ -11,7 +11,11 @@ from unittest.mock import Mock
 import pytest
 
 from analytics_admin.breakers import BreakerPolicy
-from analytics_admin.breakers.history import MAX_MESSAGE_BYTES, MAX_NAME_CHARS, UNPRINTABLE
+from analytics_admin.breakers.history import (
+    MAX_FAILURE_TEXT_BYTES,
+    MAX_HISTORY_NAME_CHARS,
+    UNPRINTABLE,
+)
 from analytics_admin.breakers.policy import decode_policy, encode_policy, plain_policy
 from analytics_admin.services import describe_breaker
 from tests.support.breakers import another, snapshot_of
@@ -247,7 +251,7 @@ def test_an_exception_with_an_odd_text_is_counted_and_noted(kind):
     assert snapshot_of(breaker).state == "open"
     (failure,) = describe_breaker("odd").failures
     assert failure.error == f"{__name__}.Odd"
-    assert len(json.dumps(failure.message, ensure_ascii=False).encode()) <= MAX_MESSAGE_BYTES
+    assert len(json.dumps(failure.message, ensure_ascii=False).encode()) <= MAX_FAILURE_TEXT_BYTES
     if kind in ("raises", "no text", "bytes", "fails when cut"):
         assert failure.message == UNPRINTABLE
 
@@ -287,6 +291,6 @@ def test_an_exception_of_an_odd_class_is_counted_noted_and_part_of_a_policy(kind
     assert snapshot_of(breaker).state == "open"
     detail = describe_breaker("odd")
     assert detail.failures[0].error.isprintable()
-    assert 0 < len(detail.failures[0].error) <= MAX_NAME_CHARS
+    assert 0 < len(detail.failures[0].error) <= MAX_HISTORY_NAME_CHARS
     (name,) = detail.policy["record_exceptions"]
     assert name.isprintable()

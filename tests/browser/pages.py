@@ -14,13 +14,14 @@ LOWEST_CONTRAST = """() => {
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const background = node => {
     for (; node; node = node.parentElement) {
-      const colour = rgb(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) return colour;
+      const color = rgb(getComputedStyle(node).backgroundColor);
+      if (color.length === 3 || color[3] > 0) return color;
     }
     return [255, 255, 255];
   };
   const parts = document.querySelectorAll(
-    '.aa-badge, .aa-verdict, .aa-facts dt, .aa-facts dd, .aa-operations .button, .aa-table th, .help');
+    '.aa-badge, .aa-verdict, .aa-facts dt, .aa-facts dd, .aa-operations .button, ' +
+    '.aa-table th, .help');
   return Math.min(...[...parts].filter(part => part.offsetParent).map(part => {
     const [a, b] = [light(rgb(getComputedStyle(part).color)), light(background(part))];
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

@@ -13,7 +13,7 @@ BREAKERS = f"{SECTION}circuitbreaker/"
 SEARCH_CACHE = f"{SECTION}searchcache/"
 OPERATIONS = f"{SECTION}operation/"
 
-# Breakers in every state, operations that were done, refused and failed, searches that hit and miss.
+# Breakers in every state, operations done, refused and failed, searches that hit and miss.
 SCENE = """
 from django.contrib.auth import get_user_model
 from analytics_admin.breakers import CircuitOpenError, circuit_breaker

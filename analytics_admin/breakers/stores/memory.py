@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from analytics_admin.breakers.history import MAX_NAME_CHARS, HistoryBuffer, TransitionRecord
+from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
 from analytics_admin.breakers.state import Control, Results, Snapshot
@@ -294,7 +294,7 @@ class MemoryStore:
                 at=now,
                 consecutive_failures=current.consecutive_failures,
                 counts=current.counts,
-                actor=move.actor[:MAX_NAME_CHARS],
+                actor=move.actor[:MAX_HISTORY_NAME_CHARS],
             )
         )
 

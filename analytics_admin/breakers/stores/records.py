@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from analytics_admin.breakers.history import (
-    MAX_NAME_CHARS,
+    MAX_HISTORY_NAME_CHARS,
     Activity,
     FailureRecord,
     Period,
@@ -40,7 +40,7 @@ MAX_ROW_BYTES = 4096
 MAX_HOLD_CHARS = 1000
 QUESTION = "?"
 """In place of a message's number: the processes are asked for their successes."""
-MAX_MESSAGE_BYTES = 1024
+MAX_PUBLISHED_BYTES = 1024
 """Size of a message that brings records along; a larger change names the breakers only."""
 MAX_MOMENT = 2.5e11
 """Latest time, in the year 9892; a date cannot hold much more."""
@@ -126,14 +126,14 @@ def encode_move(move: Move) -> dict[str, Any]:
         encoded["hold"] = json.dumps(
             {
                 "until": hold.until,
-                "actor": hold.actor[: MAX_NAME_CHARS * 5],
+                "actor": hold.actor[: MAX_HISTORY_NAME_CHARS * 5],
                 "reason": hold.reason[:MAX_HOLD_CHARS],
             },
             ensure_ascii=False,
         )
     if move.cause:
         encoded["transition"] = f"{move.attempt} {move.from_label} {move.to_label} {move.cause}"
-        encoded["actor"] = move.actor[:MAX_NAME_CHARS]
+        encoded["actor"] = move.actor[:MAX_HISTORY_NAME_CHARS]
     return encoded
 
 

@@ -49,8 +49,8 @@ from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.state_machine import CLOSE_SHARE
 from analytics_admin.breakers.stores.records import (
     MAX_HOLD_BYTES,
-    MAX_MESSAGE_BYTES,
     MAX_PROCESS_BYTES,
+    MAX_PUBLISHED_BYTES,
     MAX_RECORD_BYTES,
     MAX_ROW_BYTES,
 )
@@ -68,9 +68,9 @@ _CONSTANTS = {
     "MAX_BUCKETS": MAX_BUCKETS,
     "MAX_BUCKETS_BYTES": 30 * (MAX_BUCKETS + 2),
     "MAX_HOLD_BYTES": MAX_HOLD_BYTES,
-    "MAX_MESSAGE_BYTES": MAX_MESSAGE_BYTES,
     "MAX_PERIODS_STORED": MAX_PERIODS + 10,
     "MAX_POLICIES": MAX_POLICIES,
+    "MAX_PUBLISHED_BYTES": MAX_PUBLISHED_BYTES,
     "MAX_RECORD_BYTES": MAX_RECORD_BYTES,
     "RUN_TIMES": RUN_TIMES,
     "MAX_ROW_BYTES": MAX_ROW_BYTES,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.db import Error as DatabaseError
 
-from analytics_admin.breakers.history import MAX_NAME_CHARS
+from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import describe_database_error
 from analytics_admin.services.breakers.types import BreakerTransition
@@ -80,7 +80,7 @@ def could_have_caused(operation: Operation, transition: BreakerTransition) -> bo
     began, ended = with_zone(operation.started_at), ended_at(operation)
     return (
         CAUSE_OF[operation.kind] == transition.cause
-        and transition.actor in ("", operation.actor[:MAX_NAME_CHARS])
+        and transition.actor in ("", operation.actor[:MAX_HISTORY_NAME_CHARS])
         and began - MAX_CLOCK_SKEW <= transition.at <= ended + MAX_CLOCK_SKEW
     )
 

@@ -16,7 +16,7 @@ local function publish(key, channel, moved, is_gone)
   end
   local sequence = string.format('%.0f', number)
   local message = not is_gone and cjson.encode({sequence, now, moved})
-  if not message or #message > MAX_MESSAGE_BYTES then
+  if not message or #message > MAX_PUBLISHED_BYTES then
     local names = {}
     for i, breaker in ipairs(moved) do names[i] = {breaker[1]} end
     message = cjson.encode({sequence, now, names})
