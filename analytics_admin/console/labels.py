@@ -1,6 +1,6 @@
 """How states, controls, causes and numbers read on every page.
 
-A state is a word, an icon and a tone, so that none of them rests on colour alone.
+A state is a word, an icon and a tone, so that none of them rests on color alone.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
 from analytics_admin.services.json import to_json
 
 COLUMNS = ("NAME", "STATE", "FAILURES", "RETRY")
-COLOURS = {
+COLORS = {
     "closed": "green",
     "open": "red",
     "half_open": "yellow",
@@ -35,14 +35,14 @@ def format_list(breakers: Sequence[BreakerStatus]) -> str:
 
 
 def render_list(breakers: Sequence[BreakerStatus], *, note: str = "") -> Table:
-    """Return the list as a coloured table with the note below it."""
+    """Return the list as a colored table with the note below it."""
     drawn = Table(caption=Text(note) if note else None, caption_justify="left")
     for column in COLUMNS:
         drawn.add_column(column, justify="right" if column in {"FAILURES", "RETRY"} else "left")
     for status in breakers:
         name, state, *figures = _cells(status)
         word = f"{state} (would open)" if status.would_open else state
-        drawn.add_row(Text(name), Text(word, style=COLOURS.get(state, "")), *figures)
+        drawn.add_row(Text(name), Text(word, style=COLORS.get(state, "")), *figures)
     return drawn
 
 
@@ -63,11 +63,11 @@ def format_detail(detail: BreakerDetail) -> str:
 
 
 def render_detail(detail: BreakerDetail) -> list[RenderableType]:
-    """Return the breaker in detail as coloured tables."""
+    """Return the breaker in detail as colored tables."""
     plain = to_json(detail)
     facts = Table(show_header=False)
     for fact, value in _facts(detail, plain):
-        style = COLOURS.get(value, "") if fact == "state" else ""
+        style = COLORS.get(value, "") if fact == "state" else ""
         facts.add_row(fact, Text(value, style=style, overflow="fold"))
     return [facts, *map(render_section, _sections(plain))]
 

@@ -42,11 +42,11 @@ def format_status(status: SearchCacheStatus) -> str:
 
 
 def render_status(status: SearchCacheStatus) -> list[RenderableType]:
-    """Return the status as coloured tables."""
+    """Return the status as colored tables."""
     plain = to_json(status)
     facts = Table(show_header=False)
     for fact, value in _facts(plain):
-        facts.add_row(fact, Text(value, style=_colour(fact, value), overflow="fold"))
+        facts.add_row(fact, Text(value, style=_color(fact, value), overflow="fold"))
     return [facts, *map(render_section, _sections(plain))]
 
 
@@ -70,7 +70,7 @@ def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {fate}: {kind['keys']:,} other keys {which} ({kind['share']:.1%} of all)"
 
 
-def _colour(fact: str, value: str) -> str:
+def _color(fact: str, value: str) -> str:
     if value.startswith(UNKNOWN):
         return "magenta"
     return "green" if fact == "store" else ""

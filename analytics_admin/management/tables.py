@@ -17,9 +17,9 @@ class Section:
     rows: Sequence[Sequence[str]]
 
 
-def render_text(*drawn: RenderableType, colour: bool) -> str:
+def render_text(*drawn: RenderableType, color: bool) -> str:
     """Return what a terminal of this width shows."""
-    console = Console(no_color=not colour)
+    console = Console(no_color=not color)
     with console.capture() as captured:
         for part in drawn:
             console.print(part)

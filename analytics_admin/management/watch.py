@@ -22,14 +22,14 @@ def watch(
     read: Callable[[int], BreakerPage],
     stream: Any,
     *,
-    colour: bool,
+    color: bool,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
     """Show the page that ``read`` returns for a number of lines, every second, until Ctrl-C.
 
     During an outage the last list stays, with a note that says how old it is.
     """
-    console = Console(file=stream, force_terminal=True, no_color=not colour)
+    console = Console(file=stream, force_terminal=True, no_color=not color)
     page: BreakerPage | None = None
     note = read_at = ""
     try:

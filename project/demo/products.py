@@ -12,7 +12,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-COLOURS = _words("red green blue yellow black white grey brown orange purple turquoise ivory")
+COLORS = _words("red green blue yellow black white grey brown orange purple turquoise ivory")
 FINISHES = ("plain", "striped", "hand-made", "polished", "patterned")
 PLACES = ("by the window", "in a small flat", "out of doors", "for guests", "for every day")
 CARE = ("Wipe it with a damp cloth.", "Keep it dry.", "It grows better with age.")
@@ -64,16 +64,16 @@ ROOMS = (
 def products() -> Iterator[Product]:
     """Yield the 4,032 products, always in the same order."""
     kinds = (
-        (room, material, thing, colour)
+        (room, material, thing, color)
         for room in ROOMS
-        for material, thing, colour in product(room.materials, room.things, COLOURS)
+        for material, thing, color in product(room.materials, room.things, COLORS)
     )
-    for number, (room, material, thing, colour) in enumerate(kinds, start=1):
+    for number, (room, material, thing, color) in enumerate(kinds, start=1):
         partner = room.things[(number * 5 + 3) % len(room.things)]
         text = (
-            f"A {FINISHES[number % len(FINISHES)]} {thing} of {material} in {colour}, "
+            f"A {FINISHES[number % len(FINISHES)]} {thing} of {material} in {color}, "
             f"for the {room.name}. It does well {PLACES[number * 3 % len(PLACES)]}, "
-            f"and goes with a {COLOURS[number * 7 % len(COLOURS)]} {partner}. "
+            f"and goes with a {COLORS[number * 7 % len(COLORS)]} {partner}. "
             f"{CARE[number % len(CARE)]}"
         )
-        yield Product(number, f"{colour.capitalize()} {material} {thing}", text)
+        yield Product(number, f"{color.capitalize()} {material} {thing}", text)

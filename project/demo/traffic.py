@@ -14,12 +14,12 @@ from django.urls import resolve, reverse
 
 from analytics_admin.breakers import CircuitOpenError
 from project.demo.faults import BackendDown
-from project.demo.products import COLOURS, ROOMS
+from project.demo.products import COLORS, ROOMS
 from project.demo.search import recommend
 
 PAUSE = (0.1, 0.4)
 """Minimum and maximum seconds between two searches."""
-QUERIES = [f"{colour} {thing}" for room in ROOMS for thing in room.things for colour in COLOURS]
+QUERIES = [f"{color} {thing}" for room in ROOMS for thing in room.things for color in COLORS]
 WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(QUERIES) + 1)))
 """Cumulative weights by Zipf's law: a few queries are frequent, most are rare."""
 

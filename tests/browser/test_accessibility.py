@@ -29,7 +29,7 @@ def test_no_page_bars_anybody_in_either_theme(bad_night, sign_in):
             go(page)
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)
-                page.wait_for_timeout(200)  # the admin's links change their colour slowly
+                page.wait_for_timeout(200)  # the admin's links change their color slowly
                 found[f"{name}{when}, {theme}"] = violations(name, page)
 
     examine(PAGES)

@@ -1,4 +1,4 @@
-"""How pages are perceived: by keyboard, by ear, magnified, in forced colours, without motion."""
+"""How pages are perceived: by keyboard, by ear, magnified, in forced colors, without motion."""
 
 import pytest
 from playwright.sync_api import expect
@@ -105,7 +105,7 @@ def test_the_verdict_is_announced_when_it_changes_and_nothing_else_ever(site, si
     assert [page.evaluate("told") for page in others] == [[], [], []]
 
 
-def test_nothing_moves_and_nothing_is_lost_in_forced_colours_or_magnified_twice(bad_night, sign_in):
+def test_nothing_moves_and_nothing_is_lost_in_forced_colors_or_magnified_twice(bad_night, sign_in):
     page = sign_in(viewport={"width": 640, "height": 400}, device_scale_factor=2)
     found = {}
     for name in ("breakers", "breaker-open", "search-cache", "confirm-selected", "operation"):

@@ -81,14 +81,14 @@ def test_lines_and_fills_stand_out_from_the_page_by_three_to_one(sign_in, site, 
         ".aa-mark": "stroke",
     }
     behind = luminance(page, "body", "backgroundColor")
-    for selector, colour in drawn.items():
-        lighter, darker = sorted([luminance(page, selector, colour), behind], reverse=True)
+    for selector, color in drawn.items():
+        lighter, darker = sorted([luminance(page, selector, color), behind], reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 3, selector
 
 
-def luminance(page, selector, colour):
-    """WCAG's relative luminance of an element's computed colour."""
-    text = page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e)[name]", colour)
+def luminance(page, selector, color):
+    """WCAG's relative luminance of an element's computed color."""
+    text = page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e)[name]", color)
     parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

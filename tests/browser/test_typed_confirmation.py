@@ -78,7 +78,7 @@ def test_the_page_that_asks_bars_nobody_in_either_theme_or_on_a_phone(site, sign
         page.wait_for_load_state()
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
-            page.wait_for_timeout(200)  # the admin's links change their colour slowly
+            page.wait_for_timeout(200)  # the admin's links change their color slowly
             found[f"{when}, {theme}"] = violations("confirm", page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, when
         page.get_by_label(FIELD).fill("Production")

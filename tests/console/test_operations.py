@@ -114,7 +114,7 @@ def test_the_page_registers_nothing(operator):
 
 
 @pytest.mark.parametrize(
-    ("given", "line", "colour"),
+    ("given", "line", "color"),
     [
         ({"closed": 0}, "No circuit breaker is registered yet", "quiet"),
         ({"closed": 3, "open": 0}, "0 of 3 breakers open", "good"),
@@ -124,8 +124,8 @@ def test_the_page_registers_nothing(operator):
         ({"closed": 9999, "open": 1}, "1 of 10,000 breakers open", "bad"),
     ],
 )
-def test_the_verdict_counts_the_breakers_that_refuse_calls(given, line, colour):
-    assert (verdict(given), tone(given)) == (line, colour)
+def test_the_verdict_counts_the_breakers_that_refuse_calls(given, line, color):
+    assert (verdict(given), tone(given)) == (line, color)
 
 
 def test_reset_asks_first_and_shows_each_breaker_with_its_state(operator):

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from analytics_admin.breakers import runtime
-from analytics_admin.management.breakers import COLOURS
+from analytics_admin.management.breakers import COLORS
 from analytics_admin.services import Actor, set_breaker_control
 from analytics_admin.services.breakers.queries import BREAKER_STATES
 from tests.support.breakers import another, round_trips
@@ -109,7 +109,7 @@ def test_a_large_fleet_is_listed_in_two_round_trips():
 
 
 def test_it_knows_every_state_there_is():
-    assert set(COLOURS) == set(BREAKER_STATES)
+    assert set(COLORS) == set(BREAKER_STATES)
 
 
 def test_a_state_that_does_not_exist_is_refused():

@@ -119,7 +119,7 @@ def watched(looks):
     def look(lines):
         return looks[len(shown)](lines)
 
-    watch(look, screen, colour=False, pause=pause)
+    watch(look, screen, color=False, pause=pause)
     return shown
 
 

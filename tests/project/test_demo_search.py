@@ -85,7 +85,7 @@ class TestAnswer:
         "q=a&page=1001",
         f"q=a&page={'9' * 5000}",
         "q=a&page=1&page=2",
-        "q=a&colour=red",
+        "q=a&color=red",
         "Q=a",
         "q=a&" + "&".join(f"p{number}=" for number in range(1500)),
     ],

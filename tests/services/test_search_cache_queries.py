@@ -253,7 +253,7 @@ def test_the_command_shows_it_without_frames_in_a_pipe():
 
 @pytest.mark.usefixtures("calls")
 def test_the_command_draws_tables_on_a_terminal():
-    drawn = render_text(*render_status(describe_search_cache(minutes=1)), colour=False)
+    drawn = render_text(*render_status(describe_search_cache(minutes=1)), color=False)
     assert "│" in drawn
     for words in ("store", "reachable", "stale served", "60.0%", "last minutes"):
         assert words in drawn

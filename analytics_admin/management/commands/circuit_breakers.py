@@ -88,7 +88,7 @@ class Command(OperatorCommand):
                 **_filters(options), sort="urgency", page_size=lines
             ),
             self.stdout,
-            colour=not options["no_color"],
+            color=not options["no_color"],
         )
 
     def _show_one(self, options: dict[str, Any]) -> Sequence[BreakerStatus]:
@@ -99,7 +99,7 @@ class Command(OperatorCommand):
         if options["json"]:
             self.write_json(to_json(detail))
         elif self.stdout.isatty():
-            self.write(render_text(*render_detail(detail), colour=not options["no_color"]))
+            self.write(render_text(*render_detail(detail), color=not options["no_color"]))
         else:
             self.write(format_detail(detail))
         return [detail.status]
@@ -115,7 +115,7 @@ class Command(OperatorCommand):
         elif not self.stdout.isatty():
             self.write(format_list(breakers))
         elif breakers:
-            self.write(render_text(render_list(breakers), colour=not options["no_color"]))
+            self.write(render_text(render_list(breakers), color=not options["no_color"]))
         else:
             self.write("No circuit breakers")
         return breakers

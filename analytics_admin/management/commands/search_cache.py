@@ -32,7 +32,7 @@ class Command(OperatorCommand):
         if options["json"]:
             self.write_json(json.to_json(status))
         elif self.stdout.isatty():
-            self.write(render_text(*render_status(status), colour=not options["no_color"]))
+            self.write(render_text(*render_status(status), color=not options["no_color"]))
         else:
             self.write(format_status(status))
 
