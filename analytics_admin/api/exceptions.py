@@ -2,7 +2,6 @@
 
 import logging
 import math
-import traceback
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -19,7 +18,12 @@ from rest_framework.response import Response
 
 from analytics_admin.api.etags import etag
 from analytics_admin.services.audit import describe_database_error
-from analytics_admin.services.errors import BreakerChanged, OperationFailed, OperatorError
+from analytics_admin.services.errors import (
+    BreakerChanged,
+    OperationFailed,
+    OperatorError,
+    log_unexpected,
+)
 
 logger = logging.getLogger("analytics_admin.api")
 
@@ -69,10 +73,7 @@ def _describe(error: Exception, failure: str) -> tuple[int, str, str]:
             reason = describe_database_error(DatabaseError(*error.args))
             logger.warning("request failed: %s", reason)
             return 500, "database_unavailable", failure % {"reason": reason}
-    # Without the error's message, which may contain a secret.
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("request broke: %s\n%s", type(error).__name__, trace)
-    reason = f"unexpected error ({type(error).__name__})"
+    reason = log_unexpected(logger, "request broke", error)
     return 500, "internal_error", failure % {"reason": reason}
 
 

@@ -16,7 +16,7 @@ from analytics_admin.breakers.status import BreakerStatus, build_status
 from analytics_admin.breakers.stores.base import Reading
 
 SORTS = ("name", "urgency")
-_MOST_URGENT = frozenset((State.OPEN, Control.FORCED_OPEN))
+REJECTING_STATES = (State.OPEN.value, Control.FORCED_OPEN.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def find_breakers(
         matching = [name for name in matching if states.get(name, State.CLOSED.value) == state]
     if sort == "urgency":
         not_closed = [name for name in matching if name in states]
-        not_closed.sort(key=lambda name: states[name] not in _MOST_URGENT)
+        not_closed.sort(key=lambda name: states[name] not in REJECTING_STATES)
         matching = [*not_closed, *(name for name in matching if name not in states)]
     listed = matching[bounds]
     read = reading.activity if activity else reading.snapshots

@@ -12,15 +12,14 @@ from django.utils.translation import gettext, ngettext
 from analytics_admin.console.labels import count
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.errors import StoreUnavailable
-from analytics_admin.services.obedience import MAX_MISSING_NAMED, Obedience, count_current
+from analytics_admin.services.obedience import (
+    MAX_MISSING_NAMED,
+    OBEYED_KINDS,
+    Obedience,
+    count_current,
+)
 from analytics_admin.services.runner import OperationResult
 
-AWAITING_KINDS = (
-    Operation.Kind.RESET_CIRCUIT_BREAKERS,
-    Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
-    Operation.Kind.ALLOW_PROBE,
-)
-"""Operations that wait for the fleet."""
 FOLLOWED_FOR = timedelta(minutes=15)
 """For how long the page of an operation that not all obeyed says who does now."""
 _TAG = re.compile(r"aa-operation-([0-9a-f-]{36})(?: aa-obeyed-(\d+)-(\d+)| aa-obeyed-(unknown))?")
@@ -50,7 +49,7 @@ def read_tag(tags: str) -> dict[str, Any] | None:
 
 def describe_obedience(operation: Operation, *, is_store_away: bool) -> dict[str, Any]:
     """Return who obeyed the operation, and who does now if that is worth another look."""
-    is_awaited = operation.kind in AWAITING_KINDS and operation.status == Operation.Status.DONE
+    is_awaited = operation.kind in OBEYED_KINDS and operation.status == Operation.Status.DONE
     then = Obedience.from_record(operation.outcome_fields.get("acknowledged"))
     if not is_awaited:
         return {}

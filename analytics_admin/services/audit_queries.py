@@ -13,6 +13,7 @@ from django.utils.text import smart_split, unescape_string_literal
 from analytics_admin.models import INTERRUPTED_AFTER, Operation, as_stored
 from analytics_admin.services.audit import is_storable
 from analytics_admin.services.errors import UnknownOperation
+from analytics_admin.services.values import require_choice, require_page
 
 INTERRUPTED = "interrupted"
 OPERATION_KINDS = tuple(Operation.Kind.values)
@@ -56,8 +57,8 @@ class OperationFilter:
         Raises:
             TypeError, ValueError: a field is unusable.
         """
-        _require_choice("kind", self.kind, OPERATION_KINDS)
-        _require_choice("channel", self.channel, OPERATION_CHANNELS)
+        require_choice("kind", self.kind, (None, *OPERATION_KINDS))
+        require_choice("channel", self.channel, (None, *OPERATION_CHANNELS))
         exact = {
             "kind": self.kind,
             "channel": self.channel,
@@ -98,7 +99,7 @@ def page_operations(
     Raises:
         TypeError, ValueError: an unusable filter or page.
     """
-    _require_page(page, page_size)
+    require_page(page, page_size, max_size=MAX_OPERATIONS_PER_PAGE, of="operations")
     rows = (chosen or OperationFilter()).apply(Operation.objects.all())
     count, begin = rows.count(), (page - 1) * page_size
     return OperationPage(
@@ -127,7 +128,7 @@ def filter_by_status(operations: QuerySet[Operation], status: str) -> QuerySet[O
     Raises:
         ValueError: no such status.
     """
-    _require_choice("status", status, OPERATION_STATUSES)
+    require_choice("status", status, OPERATION_STATUSES)
     limit = timezone.now() - INTERRUPTED_AFTER
     if status == INTERRUPTED:
         return operations.filter(status=Operation.Status.STARTED, started_at__lt=limit)
@@ -173,16 +174,3 @@ def _require_storable(what: str, text: str | None) -> str | None:
     if text is not None and not is_storable(text):
         raise ValueError(f"{what} contains characters that are not text")
     return text
-
-
-def _require_choice(what: str, value: str | None, choices: Sequence[str]) -> None:
-    if value is not None and value not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(choices)}")
-
-
-def _require_page(page: int, page_size: int) -> None:
-    if not all(type(number) is int for number in (page, page_size)):
-        raise TypeError("page and page_size have to be whole numbers")
-    if page < 1 or not 1 <= page_size <= MAX_OPERATIONS_PER_PAGE:
-        most = MAX_OPERATIONS_PER_PAGE
-        raise ValueError(f"pages count from 1 and have 1 to {most} operations")

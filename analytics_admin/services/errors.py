@@ -1,5 +1,7 @@
 """What a door may catch: every error is an OperatorError, identified by its ``code``."""
 
+import logging
+import traceback
 from uuid import UUID
 
 from analytics_admin.breakers.control import BreakerChanged, BreakerInUse, BreakerNotOpen
@@ -26,6 +28,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownBreakers",
     "UnknownOperation",
+    "log_unexpected",
 ]
 
 
@@ -78,3 +81,13 @@ class UnknownOperation(OperatorError, LookupError):
 
     def __init__(self, operation_id: UUID) -> None:
         super().__init__(Message(_("Unknown operation: %(id)s"), id=operation_id))
+
+
+def log_unexpected(logger: logging.Logger, what: str, error: Exception) -> Message:
+    """Log the type and the place of an error, and return the type as a reason for operators.
+
+    Its text is in neither: that may hold a secret, such as a URL with its password.
+    """
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s\n%s", what, type(error).__name__, places)
+    return Message(_("unexpected error (%(error)s)"), error=type(error).__name__)

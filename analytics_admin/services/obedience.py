@@ -10,7 +10,14 @@ from analytics_admin.breakers.presence import SILENT_SECONDS, Process
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.i18n import Message, ngettext_lazy
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.models import Operation
 
+OBEYED_KINDS = (
+    Operation.Kind.RESET_CIRCUIT_BREAKERS,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS,
+    Operation.Kind.ALLOW_PROBE,
+)
+"""Operations that change the state or the hold of breakers, which processes then obey."""
 MAX_MISSING_RECORDED = 20
 MAX_MISSING_NAMED = 3
 MAX_WAIT_SECONDS = 1.0

@@ -4,7 +4,6 @@ Each operation is a command; the runner is the same for all.
 """
 
 import logging
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from analytics_admin.services.errors import (
     OperatorError,
     OutcomeUnknown,
     StoreUnavailable,
+    log_unexpected,
 )
 from analytics_admin.services.obedience import Obedience
 
@@ -255,12 +255,9 @@ def translate_errors(attempt: _Attempt) -> Iterator[None]:
     except OperatorError as error:
         error.operation_id = attempt.operation_id
         raise
-    # The operator is promised an answer whatever breaks. The exception's text may hold a URL with
-    # its password, so only its type and place are kept.
+    # The operator is promised an answer whatever breaks.
     except Exception as error:
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s broke: %s\n%s", attempt.kind, type(error).__name__, places)
-        reason = Message(_("unexpected error (%(error)s)"), error=type(error).__name__)
+        reason = log_unexpected(logger, f"{attempt.kind} broke", error)
         raise _failed(attempt, reason, "internal_error") from None
 
 
@@ -301,9 +298,7 @@ def _await_obedience(command: Command[Outcome], outcome: Outcome) -> Obedience |
         return command.await_obedience(outcome)
     # It is done and on record: whatever breaks here must not make it look failed.
     except Exception as error:
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s: who obeys is unknown: %s\n%s", command.kind, type(error).__name__, places)
-        reason = Message(_("unexpected error (%(error)s)"), error=type(error).__name__)
+        reason = log_unexpected(logger, f"{command.kind}: who obeys is unknown", error)
         return Obedience(processes=None, obeyed=None, error=reason)
 
 

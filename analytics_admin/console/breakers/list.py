@@ -19,10 +19,13 @@ from analytics_admin.console.breakers.rows import (
 from analytics_admin.console.labels import count, state_badge
 from analytics_admin.console.obedience import format_current
 from analytics_admin.services.breakers import queries
-from analytics_admin.services.breakers.queries import BREAKER_STATES, MAX_BREAKERS_PER_PAGE
+from analytics_admin.services.breakers.queries import (
+    BREAKER_STATES,
+    MAX_BREAKERS_PER_PAGE,
+    REJECTING_STATES,
+)
 from analytics_admin.services.breakers.types import BreakerPage
 
-REJECTING_STATES = ("open", "forced_open")
 DEFAULT_SORT = "urgency"
 MAX_SEARCH_LENGTH = 100
 

@@ -10,7 +10,11 @@ from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import count, tenths
 from analytics_admin.console.search_cache.labels import format_ratio
-from analytics_admin.services.search_cache.queries import SearchCacheMinute
+from analytics_admin.services.search_cache.queries import (
+    SearchCacheCounts,
+    SearchCacheMinute,
+    total_counts,
+)
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -50,22 +54,10 @@ class Interval:
 
     at: datetime
     minutes: int
-    hits: int
-    misses: int
-    stale_served: int
-    bypassed: int
-
-    @property
-    def calls(self) -> int:
-        return self.hits + self.misses + self.stale_served + self.bypassed
-
-    @property
-    def hit_ratio(self) -> float | None:
-        lookups = self.calls - self.bypassed
-        return self.hits / lookups if lookups else None
+    counts: SearchCacheCounts
 
     def per_minute(self, name: str) -> float:
-        number: int = getattr(self, name)
+        number: int = getattr(self.counts, name)
         return number / self.minutes
 
 
@@ -79,10 +71,10 @@ def describe_charts(
     minutes, scale = history[:-1], SCALES[hours]
     begin, end = history[0].at, history[-1].at
     steps = list(intervals(minutes, scale.drawn))
-    whole = total(history)  # with the current minute, which the charts leave out
+    whole = total(history).counts  # with the current minute, which the charts leave out
     most = max((step.per_minute("calls") for step in steps), default=0.0)
     top = round_up(most)
-    peak = max(most, float(total(history[-1:]).calls))
+    peak = max(most, float(history[-1].counts.calls))
     axis = Axis(begin=begin, end=end, top=top)
     return {
         "hours": hours,
@@ -137,9 +129,9 @@ class Axis:
     def line(self, steps: Sequence[Interval]) -> str:
         """Return the path of the hit ratio, with a gap where there is none."""
         path = ""
-        for run in runs([step.hit_ratio is not None for step in steps]):
+        for run in runs([step.counts.hit_ratio is not None for step in steps]):
             for place, n in enumerate(run):
-                height = HEIGHT * (1 - (steps[n].hit_ratio or 0))
+                height = HEIGHT * (1 - (steps[n].counts.hit_ratio or 0))
                 start = f"V{height:.1f}" if place else f"M{self.x(steps[n].at):.1f} {height:.1f}"
                 path += f"{start}H{self._end(steps[n]):.1f}"
         return path
@@ -164,10 +156,8 @@ def intervals(minutes: Sequence[SearchCacheMinute], length: int) -> Iterator[Int
 
 
 def total(minutes: Sequence[SearchCacheMinute]) -> Interval:
-    sums = {
-        name: sum(getattr(minute.counts, name) for minute in minutes) for name, _label in SERIES
-    }
-    return Interval(at=minutes[0].at, minutes=len(minutes), **sums)
+    counts = total_counts([minute.counts for minute in minutes])
+    return Interval(at=minutes[0].at, minutes=len(minutes), counts=counts)
 
 
 def runs(flags: Sequence[bool]) -> Iterator[list[int]]:
@@ -194,8 +184,8 @@ def table_rows(
         end = part.at + timedelta(minutes=part.minutes)
         yield {
             "at": part.at,
-            "values": [(label, count(getattr(part, name))) for name, label in series],
-            "calls": count(part.calls),
-            "ratio": format_ratio(part.hit_ratio),
+            "values": [(label, count(getattr(part.counts, name))) for name, label in series],
+            "calls": count(part.counts.calls),
+            "ratio": format_ratio(part.counts.hit_ratio),
             "clears": count(sum(part.at <= at < end for at in clears)),
         }

@@ -14,11 +14,10 @@ from analytics_admin.management.base import (
     printable,
 )
 from analytics_admin.services.breakers import queries
-from analytics_admin.services.breakers.queries import BREAKER_STATES
+from analytics_admin.services.breakers.queries import BREAKER_STATES, REJECTING_STATES
 from analytics_admin.services.breakers.types import BreakerStatus
 from analytics_admin.services.json import to_json
 
-WAITING = ("open", "forced_open")
 # Options that exclude each other.
 CONFLICTS = (
     ("name", "state"),
@@ -131,7 +130,7 @@ def _fail_on_open(breakers: Sequence[BreakerStatus], *, strict: bool) -> None:
         status.name
         for status in breakers
         if (strict and status.retry_after is not None)
-        or (status.state in WAITING and status.retry_after)
+        or (status.state in REJECTING_STATES and status.retry_after)
     ]
     if not names:
         return

@@ -24,14 +24,14 @@ from analytics_admin.services.breakers.timeline import (
 )
 from analytics_admin.services.breakers.types import (
     BreakerTransition,
-    as_time,
     as_transition,
     entered_at,
 )
+from analytics_admin.services.obedience import OBEYED_KINDS
+from analytics_admin.services.values import as_time
 
 Kind, Status = Operation.Kind, Operation.Status
 
-FOLLOWED_KINDS = (Kind.RESET_CIRCUIT_BREAKERS, Kind.CONTROL_CIRCUIT_BREAKERS, Kind.ALLOW_PROBE)
 MAX_BREAKERS_FOLLOWED = 100
 RETENTION = timedelta(seconds=RETENTION_SECONDS)
 NOT_BY_RULES = {HOLD_OVER, *CAUSE_OF.values()}
@@ -86,7 +86,7 @@ def follow_up_breakers(operation: Operation) -> FollowUpReport | None:
     Raises:
         StoreUnavailable
     """
-    if operation.kind not in FOLLOWED_KINDS or operation.status not in (Status.DONE, Status.FAILED):
+    if operation.kind not in OBEYED_KINDS or operation.status not in (Status.DONE, Status.FAILED):
         return None
     is_done = operation.status == Status.DONE
     moved = operation.moved_breakers

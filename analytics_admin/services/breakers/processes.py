@@ -5,7 +5,7 @@ from datetime import datetime
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.presence import SILENT_SECONDS, Process
-from analytics_admin.services.breakers.types import as_time
+from analytics_admin.services.values import as_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

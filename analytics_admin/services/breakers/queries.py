@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analytics_admin.breakers import runtime
-from analytics_admin.breakers.listing import SORTS, find_breakers
+from analytics_admin.breakers import listing, runtime
+from analytics_admin.breakers.listing import find_breakers
 from analytics_admin.breakers.policy import (
     BreakerPolicy,
     decode_policy,
@@ -29,14 +29,15 @@ from analytics_admin.services.breakers.types import (
     as_activities,
     as_failure,
     as_history,
-    as_time,
     as_transition,
     entered_at,
     find_opening,
 )
 from analytics_admin.services.obedience import count_obedient
+from analytics_admin.services.values import as_time, require_choice, require_page
 
-BREAKER_SORTS = SORTS
+BREAKER_SORTS = listing.SORTS
+REJECTING_STATES = listing.REJECTING_STATES
 BREAKER_STATES = (
     *(state.value for state in State),
     *(control.value for control in Control if control is not Control.AUTOMATIC),
@@ -85,10 +86,7 @@ def page_breakers(
         StoreUnavailable
     """
     _require_filters(state, search, sort)
-    if not all(type(number) is int for number in (page, page_size)):
-        raise TypeError("page and page_size have to be whole numbers")
-    if page < 1 or not 1 <= page_size <= MAX_BREAKERS_PER_PAGE:
-        raise ValueError(f"pages count from 1 and have 1 to {MAX_BREAKERS_PER_PAGE} breakers")
+    require_page(page, page_size, max_size=MAX_BREAKERS_PER_PAGE, of="breakers")
     for option, value in {"activity": activity, "processes": processes}.items():
         if not isinstance(value, bool):
             raise TypeError(f"{option} has to be a bool, not {value!r}")
@@ -181,15 +179,10 @@ def _policies_in_use(inspection: Inspection) -> list[_Policy]:
 
 
 def _require_filters(state: str | None, search: str, sort: str) -> None:
-    _require_choice("state", state, (None, *BREAKER_STATES))
-    _require_choice("sort", sort, SORTS)
+    require_choice("state", state, (None, *BREAKER_STATES))
+    require_choice("sort", sort, BREAKER_SORTS)
     if not isinstance(search, str):
         raise TypeError(f"search has to be a str, not {search!r}")
-
-
-def _require_choice(what: str, value: str | None, choices: Sequence[str | None]) -> None:
-    if value not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from analytics_admin.breakers import status
@@ -19,6 +19,7 @@ from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import WOULD_OPEN
 from analytics_admin.breakers.stores.base import Reading
 from analytics_admin.services.obedience import Obedience
+from analytics_admin.services.values import as_time
 
 BreakerStatus = status.BreakerStatus
 
@@ -220,7 +221,3 @@ def as_history(periods: Sequence[Period], now: float) -> list[BreakerPeriod]:
         for at in every
         for period in [by_time.get(at) or Period(at=at)]
     ]
-
-
-def as_time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)

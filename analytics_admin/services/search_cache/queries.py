@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_l
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, as_stored, with_zone
+from analytics_admin.services.values import as_time
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.executor import StoreExecutor
 
@@ -149,7 +150,7 @@ def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[s
         "reachable": True,
         "server_bytes": inspection.server_bytes,
         "server_bytes_limit": inspection.server_bytes_limit,
-        "undo_until": None if inspection.undo_until is None else _time(inspection.undo_until),
+        "undo_until": None if inspection.undo_until is None else as_time(inspection.undo_until),
     }
     if (survey := inspection.survey) is not None:
         content |= {
@@ -174,7 +175,7 @@ def _describe_statistics(minutes: int, max_age: float) -> dict[str, Any]:
         **{name: _counts(figures.periods[name]) for name in PERIODS},
         "load": estimate_load(figures, now=now),
         "history": [
-            SearchCacheMinute(at=_time(minute.at), counts=_counts(minute.counts))
+            SearchCacheMinute(at=as_time(minute.at), counts=_counts(minute.counts))
             for minute in figures.minutes
         ],
     }
@@ -212,8 +213,10 @@ def _counts(counts: Counts) -> SearchCacheCounts:
     return SearchCacheCounts(calls=counts.calls, hit_ratio=counts.hit_ratio, **figures)
 
 
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+def total_counts(periods: Sequence[SearchCacheCounts]) -> SearchCacheCounts:
+    """Return the calls of several periods together."""
+    sums = {name: sum(getattr(period, name) for period in periods) for name in COUNT_NAMES}
+    return _counts(Counts(**sums))
 
 
 def list_recent_clears(number: int) -> list[Operation]:
