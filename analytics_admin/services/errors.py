@@ -28,7 +28,6 @@ __all__ = [
     "StoreUnavailable",
     "UnknownBreakers",
     "UnknownOperation",
-    "log_unexpected",
 ]
 
 

@@ -87,3 +87,21 @@ def test_the_changelog_renames_what_was_to_what_is() -> None:
         for name in names(old):
             exported = re.search(rf"\b(?:def|class) {name.split('.')[-1]}\b|\"{name}\",", source)
             assert not exported, name
+
+
+def test_the_changelog_renames_what_was_in_the_html_to_what_is() -> None:
+    folder = ROOT / "analytics_admin/templates/admin/analytics_admin"
+    html = "".join(path.read_text() for path in folder.iterdir())
+    files = {path.name for path in folder.iterdir()}
+
+    def is_there(name: str) -> bool:
+        if name.endswith(".html"):
+            return name in files
+        if name.startswith("aa-"):
+            return bool(re.search(rf'[" ]{name}[" ]', html))
+        return f"{{% block {name} %}}" in html
+
+    renamed = rows((ROOT / "CHANGELOG.md").read_text(), "old in the console's HTML")
+    new = {name for _, cell in renamed for name in names(cell)}
+    assert {name for name in new if not is_there(name)} == set()
+    assert {name for old, _ in renamed for name in names(old) if is_there(name)} <= new
