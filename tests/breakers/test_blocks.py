@@ -11,16 +11,10 @@ import pytest
 
 from analytics_admin.breakers import CircuitBreaker
 from analytics_admin.breakers.state import Counts, Snapshot
-from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.simulation import SimulatedSite
 
 NAME = "search"
 WAIT = 60.0
-
-
-@pytest.fixture
-def site() -> Iterator[SimulatedSite]:
-    with simulated_site() as site:
-        yield site
 
 
 @pytest.fixture

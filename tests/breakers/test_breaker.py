@@ -26,13 +26,10 @@ from analytics_admin.services import list_breakers
 from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import simulated_breakers
 from tests.support import breakers
+from tests.support.backend import BackendDown
 from tests.support.breakers import names_in, snapshot_of, state_now
 from tests.support.sites import eventually
 from tests.support.stored_breakers import change_record, key_of, raw_client
-
-
-class BackendDown(Exception):
-    pass
 
 
 @pytest.fixture

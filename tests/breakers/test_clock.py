@@ -1,6 +1,5 @@
 """A store whose clock is set makes no breaker wait longer than its policy allows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,11 @@ from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.simulation import SimulatedSite
 from tests.support.stored_breakers import change_record
 
 HOUR = 3600.0
 WAIT = 60.0
-
-
-@pytest.fixture
-def site() -> Iterator[SimulatedSite]:
-    with simulated_site() as site:
-        yield site
 
 
 def set_clock(site: SimulatedSite, ahead: float) -> None:

@@ -5,14 +5,14 @@ import ctypes
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, containment
 from analytics_admin.breakers.engine import Engine
-from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.simulation import SimulatedSite
 
 NAME = "search"
 METHODS = ["local_state", "admit", "aadmit", "record", "release"]
@@ -27,10 +27,9 @@ EngineError.__module__ = "analytics_admin.breakers.engine"
 
 
 @pytest.fixture
-def site() -> Iterator[SimulatedSite]:
+def site(site: SimulatedSite) -> SimulatedSite:
     containment._logged_at.clear()
-    with simulated_site() as site:
-        yield site
+    return site
 
 
 def broken(

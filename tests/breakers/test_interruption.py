@@ -15,7 +15,7 @@ from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers import breaker as breaker_module
 from analytics_admin.breakers.interruption import is_cancellation
 from analytics_admin.breakers.state import Counts, Snapshot
-from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.simulation import SimulatedSite
 
 NAME = "search"
 WAIT = 60.0
@@ -25,12 +25,6 @@ SLOW_RULE = {
     "slow_call_rate_threshold": 100,
     "slow_call_duration_threshold": SLOW,
 }
-
-
-@pytest.fixture
-def site() -> Iterator[SimulatedSite]:
-    with simulated_site() as site:
-        yield site
 
 
 def process(site: SimulatedSite, **policy: Any) -> CircuitBreaker:

@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,16 +10,10 @@ import pytest
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, state_machine
 from analytics_admin.breakers.state import Control, Hold, Snapshot
 from analytics_admin.breakers.stores.base import Move
-from tests.support.simulation import SimulatedSite, simulated_site
+from tests.support.simulation import SimulatedSite
 
 NAME = "search"
 WAIT = 60.0
-
-
-@pytest.fixture
-def site() -> Iterator[SimulatedSite]:
-    with simulated_site() as site:
-        yield site
 
 
 def decorated(breaker: CircuitBreaker) -> None:

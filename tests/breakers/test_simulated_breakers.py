@@ -15,6 +15,7 @@ from analytics_admin.breakers.state import Control
 from analytics_admin.services import Actor, reset_circuit_breakers
 from analytics_admin.signals import breaker_state_changed
 from analytics_admin.testing import SimulatedBreakers, simulated_breakers
+from tests.support.backend import BackendDown
 from tests.support.separate_site import NOWHERE
 
 stock = circuit_breaker("shop-stock", failure_threshold=3, wait_duration_in_open_state=30)
@@ -28,10 +29,6 @@ prices = circuit_breaker(
     sliding_window_size=60,
     minimum_number_of_calls=4,
 )
-
-
-class BackendDown(Exception):
-    pass
 
 
 @stock

@@ -14,11 +14,8 @@ from analytics_admin.breakers import (
     circuit_breaker,
 )
 from analytics_admin.breakers.state import Counts
+from tests.support.backend import BackendDown
 from tests.support.breakers import another, snapshot_of
-
-
-class BackendDown(Exception):
-    pass
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from analytics_admin.breakers import circuit_breaker
 from analytics_admin.console.breakers.list import tone, verdict
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
+from tests.support.console_pages import told
 
 SEARCH_CACHE = "/admin/analytics_admin/searchcache/"
 CLEAR = "/admin/analytics_admin/searchcache/clear/"
@@ -38,10 +39,6 @@ def trip(name):
 
 def states():
     return {status.name: status.state for status in services.list_breakers()}
-
-
-def told(answer):
-    return [(message.level_tag, str(message)) for message in answer.context["messages"]]
 
 
 @pytest.mark.usefixtures("searches")

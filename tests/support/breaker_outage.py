@@ -13,6 +13,7 @@ from typing import Any
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.permit import Permit
+from tests.support.backend import BackendDown
 from tests.support.sites import eventually
 from tests.support.together import in_tasks, in_threads
 
@@ -30,10 +31,6 @@ store_changes: list[str | None] = []
 transitions: list[tuple[str, str, str, str]] = []
 held: list[Permit] = []
 resolver_free = threading.Event()
-
-
-class BackendDown(Exception):
-    pass
 
 
 class _Listening(logging.Handler):

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.backend import BackendDown
 from tests.support.breaker_faults import Fault, Scene
 from tests.support.sites import eventually
 from tests.support.stopwatch import Stopwatch
@@ -25,10 +26,6 @@ caches: dict[str, Any] = {}
 logged: list[str] = []
 wrong: list[str] = []
 """What searches met that were answered with anything else than they should have been."""
-
-
-class BackendDown(Exception):
-    pass
 
 
 @dataclass(slots=True, kw_only=True)
