@@ -1,4 +1,4 @@
-"""Who may do what, in the console, the API and the services. A shell's commands need no permission."""
+"""Who may do what, in the console, the API and the services. Commands need no permission."""
 
 from typing import Any
 
