@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class _Connection:
     server: socket.socket
     silent: bool = False
     cut_next: bool = False
+    replies: "SimpleQueue[tuple[float, bytes]]" = field(default_factory=SimpleQueue)
+    """What the server has sent, and when."""
 
 
 class Proxy:
@@ -109,7 +112,7 @@ class Proxy:
             self.connections += 1
             self._open += [client, server]
             connection = _Connection(client, server)
-            for carry in (self._carry_requests, self._carry_replies):
+            for carry in (self._carry_requests, self._receive_replies, self._carry_replies):
                 threading.Thread(target=carry, args=(connection,), daemon=True).start()
 
     def _carry_requests(self, connection: _Connection) -> None:
@@ -125,10 +128,20 @@ class Proxy:
                 connection.server.sendall(data)
         self._end(connection)
 
-    def _carry_replies(self, connection: _Connection) -> None:
+    def _receive_replies(self, connection: _Connection) -> None:
+        """Note when each reply came: held-back ones are under way at the same time."""
         with suppress(OSError):
             while data := connection.server.recv(65536):
-                time.sleep(self.delay)
+                connection.replies.put((time.monotonic(), data))
+        connection.replies.put((0.0, b""))
+
+    def _carry_replies(self, connection: _Connection) -> None:
+        with suppress(OSError):
+            while True:
+                came_at, data = connection.replies.get()
+                if not data:
+                    break
+                time.sleep(max(0.0, came_at + self.delay - time.monotonic()))
                 if self.swallow or connection.silent:
                     continue
                 limit = 1 if connection.cut_next else self.cut_after
