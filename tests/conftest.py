@@ -13,9 +13,9 @@ from typing import Any
 
 import jwt
 import pytest
+import redis
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.cache import caches
 from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import listener, runtime
@@ -26,7 +26,7 @@ from analytics_admin.caching.inspection import status
 from analytics_admin.caching.statistics import queries, reporter
 from analytics_admin.stores import latency
 from tests.settings import STORE_FOLDER
-from tests.support.breakers import reset_engines
+from tests.support.breakers import note_engine, reset_engines
 from tests.support.servers import StoreServer
 from tests.support.turns import Turns
 
@@ -35,6 +35,7 @@ pytest_plugins = ["tests.support.fixtures"]
 _turns = pytest.StashKey[Turns]()
 _represented = pytest.StashKey[set[str]]()
 _store = StoreServer(socket_path=f"{STORE_FOLDER}/store.sock")
+_cleaner = redis.Redis(unix_socket_path=_store.socket_path)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -134,13 +135,23 @@ def _tell_if_asked(engine: Engine, store: Any, **options: Any) -> float:
 
 
 Engine._tell = _tell_if_asked  # type: ignore[method-assign]
+runtime.engine._turn._tell = runtime.engine._tell  # it was made before
+
+_begin = Engine.__init__
+
+
+def _begin_noted(engine: Engine, *arguments: Any, **options: Any) -> None:
+    _begin(engine, *arguments, **options)
+    note_engine(engine)
+
+
+Engine.__init__ = _begin_noted  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
 def _clean_store() -> None:
     """Every test begins with an empty store."""
-    client = caches["default"].client.get_client(write=True)
-    client.flushall()
+    _cleaner.flushall()
     queries.forget()
     status.forget()
 
@@ -172,6 +183,8 @@ def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
     reset_engines()
+    if any(map(request.node.get_closest_marker, ("hearing", "present"))):
+        runtime.engine.reconnect()  # its threads would go on by the clock
     search_cache.reconnect()
 
 

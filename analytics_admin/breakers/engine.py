@@ -407,7 +407,7 @@ class Engine:
     # What the loss and the return of the store change.
 
     def _make_stand_in(self) -> MemoryStore:
-        return make_stand_in(self._states, self.schedule.followed, self._sync.offset)
+        return make_stand_in(self._states, self.schedule.followed, self._sync.clock.offset)
 
     def _store_changed(self, reason: str | None) -> None:
         """Have the next call of each breaker look again."""

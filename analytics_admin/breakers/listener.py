@@ -18,7 +18,7 @@ logger = logging.getLogger("analytics_admin.breakers")
 
 PROOF_SECONDS = 1.0
 PROOF_WAIT_SECONDS = 0.25
-"""Time that a proof may take before the process polls."""
+"""Time that a proof may take before the process polls; from a slow store twice that of the last."""
 FIRST_RETRY_SECONDS = 0.2
 THREAD_NAME = "circuit breakers' messages"
 
@@ -117,35 +117,39 @@ class Listener:
         self._channel = channel
         self._put(stop, _gap(last))
         self._note(stop, gets_pushes=True)
-        proved_at, asked_at = time.monotonic(), None
+        proved_at, asked_at, limit = time.monotonic(), None, PROOF_WAIT_SECONDS
         while stop is self._stop:
             now = time.monotonic()
             if asked_at is None and now - proved_at >= PROOF_SECONDS:
                 channel.request_proof()
                 asked_at = now
-            message = channel.receive(self._patience(now, proved_at, asked_at))
+            message = channel.receive(self._patience(now, proved_at, asked_at, limit))
             if isinstance(message, Push) and message.is_question:
                 self._put(stop, message)
             elif isinstance(message, Push):
                 self._put(stop, message if message.sequence == last + 1 else _gap(message.sequence))
                 last = message.sequence
             elif isinstance(message, int):
-                proved_at, asked_at = time.monotonic(), None
+                proved_at = time.monotonic()
+                if asked_at is not None:
+                    limit = max(PROOF_WAIT_SECONDS, 2 * (proved_at - asked_at))
+                asked_at = None
                 if message != last:
                     last = message
                     self._put(stop, _gap(last))
                 self._note(stop, gets_pushes=True)
-            elif asked_at is not None and time.monotonic() - asked_at >= PROOF_WAIT_SECONDS:
+            elif asked_at is not None and time.monotonic() - asked_at >= limit:
                 self._note(stop, gets_pushes=False)
                 if time.monotonic() - asked_at >= self._timeout():
                     return
 
-    def _patience(self, now: float, proved_at: float, asked_at: float | None) -> float:
+    def _patience(
+        self, now: float, proved_at: float, asked_at: float | None, limit: float
+    ) -> float:
         """Return the seconds until there is something to do without a message."""
         if asked_at is None:
             return max(0.0, proved_at + PROOF_SECONDS - now)
-        limit = PROOF_WAIT_SECONDS if self.gets_pushes else self._timeout()
-        return max(0.0, asked_at + limit - now)
+        return max(0.0, asked_at + (limit if self.gets_pushes else self._timeout()) - now)
 
     def _put(self, stop: Bell, push: Push) -> None:
         if stop is self._stop:

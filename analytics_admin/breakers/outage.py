@@ -164,7 +164,7 @@ def make_stand_in(
 ) -> MemoryStore:
     """Return a store in memory that begins with what this process knows.
 
-    Of breakers that are not in use it learns when they are used. ``offset``: see StoreSync.
+    Of breakers that are not in use it learns when they are used. ``offset``: see ServerClock.
     """
     ahead = time.time() - time.monotonic() if offset is None else offset
     known = {state.name: state.begin_alone() for state in list(in_use.values())}

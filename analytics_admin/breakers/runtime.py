@@ -73,7 +73,7 @@ def call_store() -> BreakerStore:
 
 
 def operator_store() -> BreakerStore:
-    """Return the store for operators, with a longer time-out; its failures are reported."""
+    """Return the store for operators: its failures are reported, and nothing is sent again."""
     return _store(app_settings().breaker_cache, OPERATOR_TIMEOUT_SECONDS, sends_again=False)
 
 

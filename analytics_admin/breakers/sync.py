@@ -30,6 +30,7 @@ from analytics_admin.breakers.stores.base import (
     StoreUnavailable,
 )
 from analytics_admin.breakers.stores.records import UNREADABLE
+from analytics_admin.stores.clock import ServerClock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,8 +84,8 @@ class StoreSync:
         self._interval = interval
         self._keep_for = keep_for
         self._changed = changed
-        self.offset: float | None = None
-        """By how much the store's clock is ahead of the monotonic one, as it was last read."""
+        self.clock = ServerClock()
+        """That of the shared store."""
         self._unconfirmed: dict[str, StateChange] = {}
         self._unregistered_until: dict[str, float] = {}
         self._report_unregistered_at = float("-inf")
@@ -115,6 +116,7 @@ class StoreSync:
         def add(reports: list[Report]) -> Sequence[tuple[Snapshot | None, float]]:
             reading = store.add(reports)
             sequences.append(reading.sequence)
+            self._note_time(store, reading.now, asked_at)
             if reading.is_question_heard or reading.is_alone:
                 self._note_question(states, reading, took=time.monotonic() - asked_at)
             return [(reading.snapshots[report.name], reading.now) for report in reports]
@@ -375,6 +377,7 @@ class StoreSync:
         for (state, move, change), outcome in zip(asked, outcomes, strict=True):
             if outcome is None:
                 continue
+            self._note_time(store, outcome.now, asked_at)
             self._apply(store, state, outcome.snapshot, outcome.now, asked_at)
             if outcome.won and move.cause:
                 self._changed(change if store.is_shared else replace(change, cause="local"))
@@ -463,11 +466,16 @@ class StoreSync:
         asked_at: float,
     ) -> None:
         if self.is_current(store):
-            if store.is_shared:
-                self.offset = now - time.monotonic()
-            state.read(snapshot, now, time.monotonic(), self._lasts(), asked_at=asked_at)
+            at, offset = time.monotonic(), self.clock.offset
+            if store.is_shared and offset is not None:
+                at = min(at, now - offset)
+            state.read(snapshot, now, at, self._lasts(), asked_at=asked_at)
             if store.is_shared:
                 state.end_loss()
+
+    def _note_time(self, store: BreakerStore, now: float, asked_at: float) -> None:
+        if store.is_shared:
+            self.clock.note(now, asked_at=asked_at, heard_at=time.monotonic())
 
 
 def _ask(name: str, transition: Transition) -> tuple[Move, StateChange]:

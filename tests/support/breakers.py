@@ -20,6 +20,11 @@ _rested_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 """When a resting engine had last been used."""
 
 
+def note_engine(engine: Engine) -> None:
+    """Have the engine stopped at the end of the test."""
+    _engines.append(engine)
+
+
 def reset_engines() -> None:
     """Stop the engines of a test."""
     for engine in _engines:
@@ -52,7 +57,6 @@ def _used_at(engine: Engine) -> float:
 def another(name: str, **policy: Any) -> CircuitBreaker:
     """Return the breaker as another process has it: with an engine of its own."""
     engine = Engine(runtime.call_store, runtime.announce)
-    _engines.append(engine)
     return CircuitBreaker(name, engine, lambda: BreakerPolicy.from_options(policy))
 
 
