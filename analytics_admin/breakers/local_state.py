@@ -172,12 +172,12 @@ class LocalState:
         "passes_until",
         "policy",
         "policy_reported_at",
-        "rates_settle_at",
+        "rates_count_at",
         "read_at",
         "rejections",
         "rejects_until",
         "reported_at",
-        "settles_at",
+        "run_counts_at",
         "slow_after",
         "snapshot",
         "spare_permit",
@@ -229,10 +229,10 @@ class LocalState:
         self._is_ordered = False
         self._told_success = NEVER
         self.rejections = _new_counter("", 0)
-        self.settles_at: float | None = None
+        self.run_counts_at: float | None = None
         """By then all processes have been asked for the successes that may end the run, and have
         answered (monotonic seconds); None: nobody was asked, they report by themselves."""
-        self.rates_settle_at: tuple[float, bool] | None = None
+        self.rates_count_at: tuple[float, bool] | None = None
         """The same for a rate that has reached its limit, and whether all processes were asked."""
         self.policy = policy
         self.slow_after = float("inf")
@@ -512,7 +512,7 @@ class LocalState:
                 snapshot, consecutive_failures=len(self._run), counts=counted, window=NO_COUNTS
             )
             now = self.store_time(at)
-            due = due_transition(view, self.policy, now, settling=math.inf, chance=chance)
+            due = due_transition(view, self.policy, now, rate_delay=math.inf, chance=chance)
             if due is None or due.new.generation == snapshot.generation:
                 return
             self.ahead = replace(due, new=replace(due.new, entered_at=now))

@@ -37,10 +37,9 @@ HOLD_OVER = "hold_over"
 PROBE_ALLOWED = "probe_allowed"
 
 LATE_SHARE = 1 / 6
-"""Part of the settling time by which a success is reported at the latest: within an interval its
-process looks at the new generation, within another it reports. Rates at the end of the settling
-time are at most a fifth too high."""
-
+"""Part of the delay by which a success is reported at the latest: within an interval its process
+looks at the new generation, within another it reports. Rates at the end of the delay are at most a
+fifth too high."""
 CLOSE_SHARE = 0.5
 """Part of a rate's limit from which successes are told as they are where a rate is at its limit."""
 
@@ -221,25 +220,26 @@ def due_transition(
     policy: BreakerPolicy,
     now: float,
     *,
-    settling: float,
-    settle: float = 0.0,
+    rate_delay: float,
+    run_delay: float = 0.0,
     chance: float = 0.5,
 ) -> Transition | None:
     """Return the transition that the counts require, or None.
 
     A failure is reported at once, a success later. So the rates of a generation younger than
-    ``settling`` seconds are evaluated with the successes that other processes may not have reported
-    yet; 0: all results are reported. ``chance`` (0 to 1) selects the wait within its random spread.
+    ``rate_delay`` seconds are evaluated with the successes that other processes may not have
+    reported yet; 0: all results are reported. ``chance`` (0 to 1) selects the wait within its
+    random spread.
 
-    A run of failures counts ``settle`` seconds after it has reached the threshold: until then
+    A run of failures counts ``run_delay`` seconds after it has reached the threshold: until then
     another process may report a success that came between them.
     """
     if snapshot.hold is not None:
         if snapshot.hold.is_over(now):
             return Transition(old=snapshot, new=_after_hold(snapshot), cause=HOLD_OVER)
-        return _shadow_opening(snapshot, policy, now, settling, settle)
+        return _shadow_opening(snapshot, policy, now, rate_delay, run_delay)
     if snapshot.state is State.CLOSED:
-        cause = _trip_cause(snapshot, policy, now, settling, settle)
+        cause = _trip_cause(snapshot, policy, now, rate_delay, run_delay)
         return _opening(snapshot, policy, cause, chance) if cause else None
     if snapshot.state is State.HALF_OPEN:
         cause = _probe_cause(snapshot.counts, policy)
@@ -392,17 +392,17 @@ def open_wait(policy: BreakerPolicy, attempts: int, chance: float) -> float:
 
 
 def _trip_cause(
-    snapshot: Snapshot, policy: BreakerPolicy, now: float, settling: float, settle: float
+    snapshot: Snapshot, policy: BreakerPolicy, now: float, rate_delay: float, run_delay: float
 ) -> str | None:
     age, limit = now - snapshot.entered_at, policy.failure_threshold
     reached_at = None if limit is None else run_reached_at(snapshot, limit)
-    if reached_at is not None and now - reached_at >= settle:
+    if reached_at is not None and now - reached_at >= run_delay:
         return CONSECUTIVE_FAILURES
     if policy.window is None or snapshot.window.calls < policy.calls_needed:
         return None
-    if age >= settling:
+    if age >= rate_delay:
         return _rate_cause(snapshot.window, policy)
-    late = LATE_SHARE * settling
+    late = LATE_SHARE * rate_delay
     if age <= late:
         return None
     # At an even pace, this part of the generation's successes is reported.
@@ -461,7 +461,7 @@ def _opening(snapshot: Snapshot, policy: BreakerPolicy, cause: str, chance: floa
 
 
 def _shadow_opening(
-    snapshot: Snapshot, policy: BreakerPolicy, now: float, settling: float, settle: float
+    snapshot: Snapshot, policy: BreakerPolicy, now: float, rate_delay: float, run_delay: float
 ) -> Transition | None:
     """Return the mark that METRICS_ONLY kept the breaker from opening: a permit, once per hold.
 
@@ -471,7 +471,7 @@ def _shadow_opening(
         return None
     if snapshot.hold.control is not Control.METRICS_ONLY:
         return None
-    cause = _trip_cause(snapshot, policy, now, settling, settle)
+    cause = _trip_cause(snapshot, policy, now, rate_delay, run_delay)
     return (
         Transition(old=snapshot, new=replace(snapshot, permits=1), cause=cause) if cause else None
     )

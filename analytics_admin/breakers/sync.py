@@ -175,9 +175,9 @@ class StoreSync:
         all_is_told = reading.is_alone and not reading.is_question_heard
         for state in states:
             if is_heard and _run_reached_at(state) is None:  # until now
-                state.settles_at = answered_at
+                state.run_counts_at = answered_at
             if not _has_reached_rate(state):
-                state.rates_settle_at = (0.0 if all_is_told else answered_at), True
+                state.rates_count_at = (0.0 if all_is_told else answered_at), True
 
     def _register(
         self,
@@ -304,20 +304,20 @@ class StoreSync:
             snapshot,
             state.policy,
             state.store_time(time.monotonic()),
-            settling=self._settling(store, state),
-            settle=0.0 if state.has_run else self._settle(store, state),
+            rate_delay=self._rate_delay(store, state),
+            run_delay=0.0 if state.has_run else self._run_delay(store, state),
             chance=random.random(),
         )
 
-    def seconds_to_settle(self, store: BreakerStore, state: LocalState) -> float | None:
+    def seconds_to_judge(self, store: BreakerStore, state: LocalState) -> float | None:
         """Return when what would open the breaker is to be judged; None: there is nothing to be."""
         now = time.monotonic()
-        rates_at = self._rates_settle_at(store, state)
+        rates_at = self._rates_count_at(store, state)
         return min(
             (
                 wait
                 for wait in (
-                    self._seconds_to_settle_run(store, state, now),
+                    self._seconds_to_judge_run(store, state, now),
                     rates_at - now if rates_at > now else None,
                 )
                 if wait is not None
@@ -325,41 +325,41 @@ class StoreSync:
             default=None,
         )
 
-    def _rates_settle_at(self, store: BreakerStore, state: LocalState) -> float:
+    def _rates_count_at(self, store: BreakerStore, state: LocalState) -> float:
         """Return when what was told of a rate at its limit is all that there is to be told."""
         if not store.asks_processes or not _has_reached_rate(state):
-            state.rates_settle_at = None
+            state.rates_count_at = None
             return 0.0
-        if state.rates_settle_at is None:  # asked for by another process, if at all
-            state.rates_settle_at = time.monotonic() + self._interval() + SETTLE_SECONDS, False
-        return state.rates_settle_at[0]
+        if state.rates_count_at is None:  # asked for by another process, if at all
+            state.rates_count_at = time.monotonic() + self._interval() + SETTLE_SECONDS, False
+        return state.rates_count_at[0]
 
-    def _settling(self, store: BreakerStore, state: LocalState) -> float:
+    def _rate_delay(self, store: BreakerStore, state: LocalState) -> float:
         """Return the age of a generation from which its rates count as they are."""
-        if self._rates_settle_at(store, state) > time.monotonic():
+        if self._rates_count_at(store, state) > time.monotonic():
             return math.inf
-        all_is_told = state.rates_settle_at is not None and state.rates_settle_at[1]
+        all_is_told = state.rates_count_at is not None and state.rates_count_at[1]
         return 0.0 if all_is_told else SETTLING_INTERVALS * self._interval()
 
-    def _seconds_to_settle_run(
+    def _seconds_to_judge_run(
         self, store: BreakerStore, state: LocalState, now: float
     ) -> float | None:
         if (reached_at := _run_reached_at(state)) is None:
-            state.settles_at = None
+            state.run_counts_at = None
             return None
-        if state.settles_at is not None:
-            return max(0.0, state.settles_at - now)
-        due = reached_at + self._settle(store, state)
+        if state.run_counts_at is not None:
+            return max(0.0, state.run_counts_at - now)
+        due = reached_at + self._run_delay(store, state)
         return max(SETTLE_SECONDS, due - state.store_time(now))
 
-    def _settle(self, store: BreakerStore, state: LocalState) -> float:
+    def _run_delay(self, store: BreakerStore, state: LocalState) -> float:
         """Return the age at which a run counts, since other processes have reported by then."""
         interval = self._interval()
         if not interval or not store.is_shared:
             return 0.0
-        if state.settles_at is None:
+        if state.run_counts_at is None:
             return interval + SETTLE_SECONDS
-        return 0.0 if time.monotonic() >= state.settles_at else math.inf
+        return 0.0 if time.monotonic() >= state.run_counts_at else math.inf
 
     def move(
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]

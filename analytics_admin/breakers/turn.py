@@ -92,7 +92,7 @@ class Turn:
         if due:
             sequence = self._sync.synchronise(store, list(due.values()))
             for name, state in due.items():
-                self._schedule.judge_run(name, self._sync.seconds_to_settle(store, state))
+                self._schedule.judge_run(name, self._sync.seconds_to_judge(store, state))
             if self._schedule.took_followed and not self._schedule.gets_pushes:
                 acknowledged = sequence
         self._answer(store, requests)

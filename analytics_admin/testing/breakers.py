@@ -291,4 +291,4 @@ def _tripped(before: Snapshot, policy: BreakerPolicy) -> Transition:
         closed, generation=before.generation, attempts=before.attempts, consecutive_failures=1
     )
     strict = replace(policy, failure_threshold=1)
-    return cast("Transition", due_transition(failed, strict, now=0.0, settling=0.0))  # it is due
+    return cast("Transition", due_transition(failed, strict, now=0.0, rate_delay=0.0))  # it is due

@@ -55,7 +55,7 @@ def closed(run: int = 0) -> Snapshot:
 
 def due(snapshot: Snapshot, policy: BreakerPolicy = POLICY, now: float = 1000.0):
     """Return the snapshot that is due, or None."""
-    transition = due_transition(snapshot, policy, now, settling=1.0)
+    transition = due_transition(snapshot, policy, now, rate_delay=1.0)
     return transition and transition.new
 
 
@@ -226,7 +226,7 @@ def test_a_run_counts_once_other_processes_have_had_the_time_to_report():
     snapshot = run_of(10.0, 11.0, 12.0, 12.5)
     assert run_reached_at(snapshot, 3) == 12.0
     for now, is_due in [(12.2, False), (12.29, False), (12.3, True)]:
-        due = due_transition(snapshot, policy, now, settling=0, settle=0.3)
+        due = due_transition(snapshot, policy, now, rate_delay=0, run_delay=0.3)
         assert (due is not None) is is_due
 
 
@@ -253,7 +253,7 @@ RATES = BreakerPolicy(
 )
 def test_rates_trip_at_their_threshold_once_they_are_known(window, cause):
     snapshot = Snapshot(generation="g:1", window=window, consecutive_failures=window.failures)
-    transition = due_transition(snapshot, RATES, 1000.0, settling=1.0)
+    transition = due_transition(snapshot, RATES, 1000.0, rate_delay=1.0)
     assert (transition and transition.cause) == cause
 
 
@@ -263,12 +263,12 @@ def young(
     window: Counts,
     *,
     calls: int | None = None,
-    settling: float = 1.2,
+    rate_delay: float = 1.2,
 ) -> str | None:
     """Return the rule that opens a generation of this age; a success is 0.2 s late at most."""
     counts = replace(window, calls=calls) if calls else window
     snapshot = Snapshot(generation="g:1", entered_at=100.0, window=window, counts=counts)
-    transition = due_transition(snapshot, policy, 100.0 + age, settling=settling)
+    transition = due_transition(snapshot, policy, 100.0 + age, rate_delay=rate_delay)
     return transition and transition.cause
 
 
@@ -324,36 +324,36 @@ def test_a_count_window_is_judged_as_it_is_once_later_calls_than_those_fill_it()
 def test_a_time_window_is_judged_as_it_is_once_it_began_later_than_those():
     policy = replace(RATES, sliding_window_type="time_based", sliding_window_size=1)
     half = Counts(calls=100, failures=50)
-    assert young(policy, 1.4, half, calls=300, settling=2.4) == "failure_rate"
-    assert young(policy, 1.3, half, calls=300, settling=2.4) is None
+    assert young(policy, 1.4, half, calls=300, rate_delay=2.4) == "failure_rate"
+    assert young(policy, 1.3, half, calls=300, rate_delay=2.4) is None
 
 
 def test_rates_are_judged_at_once_where_nothing_is_late():
-    assert young(RATES, 0.0, Counts(calls=10, failures=5), settling=0) == "failure_rate"
-    assert young(RATES, 0.0, Counts(calls=9, failures=9), settling=0) is None
+    assert young(RATES, 0.0, Counts(calls=10, failures=5), rate_delay=0) == "failure_rate"
+    assert young(RATES, 0.0, Counts(calls=9, failures=9), rate_delay=0) is None
 
 
 def test_metrics_only_judges_a_young_generation_in_the_same_way():
     hold = Hold(control=Control.METRICS_ONLY, until=None)
     held = Snapshot(generation="g:1", entered_at=100.0, window=Counts(calls=20, failures=20))
     held = replace(held, hold=hold, counts=held.window)
-    assert due_transition(held, RATES, 100.3, settling=1.2) is None
-    assert due_transition(held, RATES, 100.4, settling=1.2).cause == "failure_rate"
+    assert due_transition(held, RATES, 100.3, rate_delay=1.2) is None
+    assert due_transition(held, RATES, 100.4, rate_delay=1.2).cause == "failure_rate"
 
 
 @given(
     age=st.floats(0.01, 3.0),
-    settling=st.floats(0.1, 3.0),
+    rate_delay=st.floats(0.1, 3.0),
     failures=st.integers(0, 10_000),
     successes=st.integers(0, 10_000),
     extra=st.floats(0, 1),
 )
 def test_no_late_success_makes_a_rate_trip_that_is_below_its_threshold(
-    age, settling, failures, successes, extra
+    age, rate_delay, failures, successes, extra
 ):
     """Whatever the pace: before it has settled, no more is missing than the last sixth of that."""
-    assume(failures + successes and age < settling)
-    reported = max(0.0, 1 - settling / 6 / age)
+    assume(failures + successes and age < rate_delay)
+    reported = max(0.0, 1 - rate_delay / 6 / age)
     told = math.ceil(successes * (reported + extra * (1 - reported)))
     limit = 100 * failures / (failures + successes) * 1.0001
     assume(0 < limit <= 100)
@@ -364,7 +364,7 @@ def test_no_late_success_makes_a_rate_trip_that_is_below_its_threshold(
         minimum_number_of_calls=1,
     )
     window = Counts(calls=failures + told, failures=failures)
-    assert young(policy, age, window, settling=settling) is None
+    assert young(policy, age, window, rate_delay=rate_delay) is None
 
 
 def test_the_consecutive_rule_needs_no_settling():
@@ -424,7 +424,7 @@ def test_an_allowed_probe_passes_at_once_in_a_generation_of_its_own_and_the_open
     assert admission(allowed, POLICY, now=101.0) is Admission.PROBE
     assert (allowed.generation, allowed.attempts, allowed.counts) == ("g:5:r", 1, Counts())
     failed = replace(allowed, permits=1, counts=Counts(calls=1, failures=1))
-    due = due_transition(failed, POLICY, now=102.0, settling=0)
+    due = due_transition(failed, POLICY, now=102.0, rate_delay=0)
     assert due is not None
     assert (due.new.state, due.new.attempts) == (State.OPEN, 2)
 
