@@ -107,8 +107,10 @@ class _Sums:
         if outcome.slow:
             self.slow_successes += 1
         else:
-            second = int(now)
-            self.successes[second] = self.successes.get(second, 0) + 1
+            self.add_quick(int(now))
+
+    def add_quick(self, second: int, number: int = 1) -> None:
+        self.successes[second] = self.successes.get(second, 0) + number
 
     @property
     def counts(self) -> Counts:
@@ -216,7 +218,7 @@ class LocalState:
         self._rejects_to, self._rejected_by = NEVER, ""
         self.newest_success = NEVER
         self.counter = _new_counter("", 0)
-        self._old_counters: list[SuccessCounter] = []
+        self._old_counters: tuple[SuccessCounter, ...] = ()
         # Lists, since an empty deque takes 700 bytes, as much as all the rest.
         self._outcomes: list[Outcome] = []
         self._sums: dict[str, _Sums] = {}
@@ -267,10 +269,21 @@ class LocalState:
         """Have the next call ask the engine."""
         self.passes_until = self.rejects_until = NEVER
 
+    def rest(self) -> None:
+        """Drop what a breaker that is not in use does not need; its next call asks the engine."""
+        with self._lock:
+            self.close_gate()
+            for counter in self._old_counters:
+                if number := counter.take():  # by a thread that was held up since
+                    if (sums := self._sums.get(counter.generation)) is None:
+                        sums = self._sums[counter.generation] = _Sums()
+                    sums.add_quick(counter.second, number)
+            self._old_counters = ()
+
     def unfollow(self) -> None:
         """Have the next call read the breaker."""
         self.is_followed = False
-        self.close_gate()
+        self.rest()
 
     def last_used_at(self) -> float:
         """Return when a call last used the breaker (monotonic seconds)."""
@@ -578,7 +591,7 @@ class LocalState:
             if counter.generation == generation and (number := counter.take()):
                 batches[counter.second] = batches.get(counter.second, 0) + number
         # A thread may be about to count into a counter just replaced, so it is read again.
-        del self._old_counters[:-2]
+        self._old_counters = self._old_counters[-2:]
         return self._results(batches, self._sums.pop(generation, None))
 
     def after_fork(self) -> None:
@@ -652,9 +665,9 @@ class LocalState:
         if self.snapshot is not None:
             kept.add(self.snapshot.generation)
         self._sums = {of: sums for of, sums in self._sums.items() if of in kept}
-        self._old_counters = [it for it in self._old_counters if it.generation in kept]
+        self._old_counters = tuple(it for it in self._old_counters if it.generation in kept)
         if self.counter.generation in kept:
-            self._old_counters.append(self.counter)
+            self._old_counters += (self.counter,)
         self.counter = _new_counter(generation, second)
 
     def _first_seen(self, snapshot: Snapshot, store_now: float) -> float:
@@ -699,5 +712,5 @@ class LocalState:
 
     def _begin_counter(self, second: int) -> None:
         if self.counter.second != second:
-            self._old_counters.append(self.counter)
+            self._old_counters += (self.counter,)
             self.counter = _new_counter(self.counter.generation, second)

@@ -160,7 +160,7 @@ class Schedule:
                     state.unfollow()
                 elif state.last_used_at() <= state.reported_at:
                     self.followed.pop(name, None)
-                    state.close_gate()  # so that its next call is noticed
+                    state.rest()
         if not self.gets_pushes:
             return dict(self.followed)
         in_use = list(self.followed.items())

@@ -92,6 +92,10 @@ class Turn:
         if due:
             sequence = self._sync.synchronise(store, list(due.values()))
             for name, state in due.items():
+                if state.snapshot is not None:
+                    self._note_whether_closed(name, state.snapshot)
+                if name not in self._schedule.followed:
+                    state.rest()
                 self._schedule.judge_run(name, self._sync.seconds_to_judge(store, state))
             if self._schedule.took_followed and not self._schedule.gets_pushes:
                 acknowledged = sequence
@@ -133,21 +137,26 @@ class Turn:
             if push.is_gap:
                 self.lose_track()
             for name, snapshot in push.snapshots.items():
-                self._note_whether_closed(name, snapshot)
-                if (state := self._states.get(name)) is None:
-                    continue
-                at = time.monotonic()
-                is_known = snapshot is not None and state.apply_push(snapshot, push.now, at)
-                if not state.is_followed:
-                    state.close_gate()
-                    if not is_known:
-                        self.have_next_call_wait(name)
-                elif not is_known:
-                    self._schedule.read(state)
+                self._apply_push(name, snapshot, push.now)
         if self._schedule.gets_pushes is not self._listener.gets_pushes:
             self._schedule.gets_pushes = self._listener.gets_pushes
             self.lose_track()
         return sequence
+
+    def _apply_push(self, name: str, snapshot: Snapshot | None, now: float) -> None:
+        state = self._states.get(name)
+        if snapshot is not None or state is None or not state.is_followed:
+            self._note_whether_closed(name, snapshot)  # else it is read at once
+        if state is None:
+            return
+        is_known = snapshot is not None and state.apply_push(snapshot, now, time.monotonic())
+        if state.is_followed:
+            if not is_known:
+                self._schedule.read(state)
+            return
+        state.close_gate()
+        if not is_known:
+            self.have_next_call_wait(name)
 
     def _note_whether_closed(self, name: str, snapshot: Snapshot | None) -> None:
         if self._not_closed is None:

@@ -240,9 +240,11 @@ class _Sufferer:
 
         breakers = [circuit_breaker(f"b{n}", failure_threshold=10**6) for n in range(BREAKERS)]
         held = circuit_breaker("held")
-        for breaker in (*breakers, held):  # first looks
-            breaker.call(int)
-        time.sleep(4)
+        begins_at = time.monotonic() + 4
+        while time.monotonic() < begins_at:  # first looks, and until it gets pushes
+            for breaker in (*breakers, held):
+                breaker.call(int)
+            time.sleep(PAUSE)
         last, turn, was_rejected = time.monotonic(), 0, False
         while (now := time.monotonic()) < self.ends_at:
             self.gap, last = max(self.gap, now - last), now

@@ -280,7 +280,7 @@ def _between(least: float, value: Any, most: float) -> float:
     number = float(value)
     if not least <= number <= most:  # also for a number that is none
         raise ValueError(value)
-    return number
+    return number or 0.0  # one object for all that are 0
 
 
 def _count(value: Any) -> int:
