@@ -3,7 +3,6 @@
 Written as in any site, except that its backend has a fault switch.
 """
 
-import functools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from analytics_admin.breakers import CircuitBreaker, circuit_breaker
+from analytics_admin.breakers import circuit_breaker
 from analytics_admin.caching import Lookup, search_cache
 from project.demo.faults import BackendDown, FaultSwitch
 from project.demo.index import Index, terms_of
@@ -20,18 +19,11 @@ FRESH_FOR = 60  # seconds
 STALE_FOR = 300  # seconds for which an old result is served while the backend is down
 TAGS = ("products",)
 
-
-# Breakers are declared on first use, so that the console shows no unused ones.
-@functools.cache
-def catalog() -> CircuitBreaker:
-    """Return the breaker of the search."""
-    return circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
-
-
-@functools.cache
-def recommendations() -> CircuitBreaker:
-    """Return the breaker of the recommendations."""
-    return circuit_breaker("recommendations", failure_threshold=3, wait_duration_in_open_state=20)
+# Declared at import: the URLconf imports this module, so every process of the site knows them.
+catalog = circuit_breaker("catalog", failure_threshold=5, wait_duration_in_open_state=30)
+recommendations = circuit_breaker(
+    "recommendations", failure_threshold=3, wait_duration_in_open_state=20
+)
 
 
 def search(query: str, page: int = 1) -> Lookup:
@@ -44,7 +36,7 @@ def search(query: str, page: int = 1) -> Lookup:
     terms = terms_of(query)
     return search_cache.lookup(
         ("demo search", terms, page),
-        lambda: catalog().call(_search_catalog, terms, page),
+        lambda: catalog.call(_search_catalog, terms, page),
         timeout=FRESH_FOR,
         stale_for=STALE_FOR,
         tags=TAGS,
@@ -57,7 +49,7 @@ def recommend(query: str) -> list[str]:
     Raises:
         CircuitOpenError, BackendDown: as in ``search``.
     """
-    return recommendations().call(_related, terms_of(query))
+    return recommendations.call(_related, terms_of(query))
 
 
 def _search_catalog(terms: tuple[str, ...], page: int) -> dict[str, Any]:

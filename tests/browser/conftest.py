@@ -80,6 +80,7 @@ class Site:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.browser.site_settings",
             "DEBUG": "on",
+            "DEMO_SEARCH": "off",  # its breakers would be listed
             "SECRET_KEY": "browser-tests-" + "0123456789" * 5,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "REDIS_URL": store.url,

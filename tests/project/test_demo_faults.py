@@ -156,5 +156,5 @@ def test_recommendations_have_a_breaker_of_their_own(
     for _ in range(3):
         with pytest.raises(faults.BackendDown):
             search.recommend("red kettle")
-    assert state_now(search.recommendations()) == "open"
+    assert state_now(search.recommendations) == "open"
     assert state_now(demo_catalog) == "closed"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import CircuitBreaker, runtime
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.models import Operation
 from analytics_admin.services import OperationResult
@@ -19,6 +19,10 @@ from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer, free_port
 
 PASSWORD = "hunter2-of-the-store"
+# Those of the demonstration, declared at its import, would stand in the lists of every other test.
+_DEMO_NAMES = ("catalog", "recommendations")
+_DEMO_BREAKERS = {name: runtime._breakers.pop(name) for name in _DEMO_NAMES}
+_DEMO_OPTIONS = {name: runtime._options.pop(name) for name in _DEMO_NAMES}
 
 
 @pytest.fixture(params=["stopped", "frozen"])
@@ -60,13 +64,13 @@ def still_drawing() -> None:
 
 
 @pytest.fixture
-def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[CircuitBreaker]:
+def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> CircuitBreaker:
     """The demonstration's breaker; it and its like are declared for the test alone."""
-    monkeypatch.setattr(runtime, "_breakers", {})
+    monkeypatch.setattr(runtime, "_breakers", dict(_DEMO_BREAKERS))
     monkeypatch.setattr(runtime, "_options", {})
-    yield search.catalog()
-    search.catalog.cache_clear()
-    search.recommendations.cache_clear()
+    for name, options in _DEMO_OPTIONS.items():
+        assert circuit_breaker(name, **options) is _DEMO_BREAKERS[name]
+    return search.catalog
 
 
 @pytest.fixture
