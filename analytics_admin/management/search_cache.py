@@ -23,7 +23,7 @@ FIGURES = {
     "hit_ratio": "hit ratio",
     "misses": "misses",
     "stale_served": "stale served",
-    "stale_on_error": "  for an error",
+    "stale_on_error": "  own search failed",
     "bypassed": "bypassed",
     "fills": "fills",
     "refused_fills": "refused fills",
@@ -32,6 +32,8 @@ FIGURES = {
     "compute_seconds": "seconds computed",
     "saved_seconds": "seconds saved",
 }
+LEAST_SHOWN = 0.05
+"""As a tenth, by rounding."""
 BY_MINUTE = ("calls", "hits", "hit_ratio", "misses", "stale_served", "fills", "compute_errors")
 
 
@@ -109,7 +111,8 @@ def _last_clear(clear: dict[str, Any] | None) -> str:
 
 
 def _load(calls: float, computations: float, seconds: float) -> str:
-    return f"{calls:.1f} calls/s, {computations:.1f} computations/s, {seconds:.2f} at a time"
+    at_once = "less than 0.1" if 0 < seconds < LEAST_SHOWN else f"{seconds:.1f}"
+    return f"{calls:.1f} calls/s, {computations:.1f} searches/s, {at_once} at once"
 
 
 def _sections(plain: dict[str, Any]) -> Iterator[Section]:

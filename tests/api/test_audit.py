@@ -1,5 +1,6 @@
 """The audit trail over REST: contents, filters and permissions."""
 
+import calendar
 import json
 import re
 import subprocess
@@ -370,6 +371,16 @@ def test_the_guides_line_for_auditors_asks_for_what_is_answered(get):
     record(reason="since monday")
     record(started_at=timezone.now() - timedelta(days=9))
     guide = (DOCS / "howto" / "use-the-audit-trail.md").read_text()
-    line = re.search(r"last monday' -I\w+", guide)[0]
-    monday = subprocess.check_output(["sh", "-c", f"date -d '{line}"], text=True).strip()
-    assert [row["reason"] for row in get(since=monday).json()["results"]] == ["since monday"]
+    line = re.search(r"date -d '[^']*monday[^']*' -I\w+", guide)[0]
+
+    def run(line: str) -> str:
+        return subprocess.check_output(["sh", "-c", line], text=True).strip()
+
+    since = get(since=run(line)).json()["results"]
+    assert [row["reason"] for row in since] == ["since monday"]
+    # Of any day of the week it is the last one, today included.
+    today = datetime.fromisoformat(run("date -d 'today 00:00' -Iseconds")).date()
+    for ago in range(7):
+        day = today - timedelta(days=ago)
+        name = calendar.day_name[day.weekday()]
+        assert datetime.fromisoformat(run(line.replace("monday", name))).date() == day

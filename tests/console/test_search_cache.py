@@ -131,9 +131,21 @@ def test_an_operation_leads_back_to_the_hours_from_which_it_was_asked_for(operat
 def test_the_page_says_what_a_clear_would_put_on_the_search(operator, clock):
     tell((2, Counts(hits=2400, misses=300, compute_seconds=270, saved_seconds=1080)), now=clock[0])
     load = part(operator.get(PAGE), "aa-load-module")
-    assert "up to 10.0 searches per second, 5.0 at the same time instead of 1.0." in load
+    assert "Searches now: 1.1 per second, 1.0 at once." in load
+    assert "until the cache has filled again: up to 10.0 per second, 5.0 at once." in load
     figures = re.findall(r"</span> ([0-9.]+)</td>", load)
     assert figures == ["1.1", "10.0", "1.0", "5.0"]
+
+
+def test_few_searches_at_once_are_not_called_none(operator, clock):
+    tell((2, Counts(misses=2700, compute_seconds=3)), now=clock[0])
+    load = part(operator.get(PAGE), "aa-load-module")
+    assert "Searches now: 10.0 per second, less than 0.1 at once." in load
+
+
+def test_a_mean_per_minute_is_a_whole_number_unless_it_is_small(operator, clock):
+    tell((4, Counts(hits=719)), (20, Counts(hits=1)), now=clock[0])
+    assert "720 calls in the last 3 hours, at most 240 per minute;" in operator.get(PAGE).text
 
 
 # Tags

@@ -162,9 +162,9 @@ class OperationAdmin(DomainAdmin):
     def status_column(self, operation: Operation) -> SafeString:
         return status_badge(operation).__html__()
 
-    @admin.display(description=_("operation"), ordering="kind")
+    @admin.display(description=_("kind"), ordering="kind")
     def kind_column(self, operation: Operation) -> SafeString:
-        """Show operation and target in one column: the list has to fit beside its filter."""
+        """Show kind and target in one column: the list has to fit beside its filter."""
         return _two_lines(operation.get_kind_display(), format_target(operation))
 
     @admin.display(description=_("actor"), ordering="actor")

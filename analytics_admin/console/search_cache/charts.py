@@ -85,7 +85,7 @@ def describe_charts(
         "height": HEIGHT,
         "top": count(top),
         "calls": count(whole.calls),
-        "most": tenths(peak) if peak % 1 else count(round(peak)),
+        "most": tenths(peak) if peak % 1 and peak < 10 else count(round(peak)),
         "ratio": format_ratio(whole.hit_ratio),
         "areas": [
             {"name": name, "path": path} for name, path in axis.areas(steps) if path and most

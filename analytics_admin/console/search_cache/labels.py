@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 MAX_TAG_SHOWN = 60
+LEAST_SHOWN = 0.05
+"""As a tenth, by rounding."""
 MODES: Mapping[str, "_StrPromise"] = {"hard": _("hard"), "soft": _("soft"), "tags": _("by tag")}
 FIGURES: Mapping[str, "_StrPromise"] = {
     "calls": _("Calls"),
@@ -25,7 +27,7 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "hit_ratio": _("Hit ratio"),
     "misses": _("Misses"),
     "stale_served": _("Stale values served"),
-    "stale_on_error": _("… after a failed search"),
+    "stale_on_error": _("… because the caller's own search failed"),
     "bypassed": _("Bypassed calls"),
     "fills": _("Values stored"),
     "refused_fills": _("Not stored: cleared or replaced meanwhile"),
@@ -118,10 +120,21 @@ def describe_tags(status: SearchCacheStatus, address: str) -> list[dict[str, str
 
 def describe_load(load: Mapping[str, Any]) -> dict[str, str]:
     """Return the load per second now, and after a clear."""
-    texts = {name: tenths(value) for name, value in load.items() if value is not None}
+    texts = {
+        name: _format_at_once(value) if name.startswith("compute_seconds") else tenths(value)
+        for name, value in load.items()
+        if value is not None
+    }
     if load["hit_ratio"] is not None:
         texts["hit_ratio"] = share(load["hit_ratio"])
     return texts
+
+
+def _format_at_once(number: float) -> str:
+    """Return how many searches run at once, on average; few are not called none."""
+    if 0 < number < LEAST_SHOWN:
+        return gettext("less than %(number)s") % {"number": tenths(0.1)}
+    return tenths(number)
 
 
 def describe_impact(preview: Mapping[str, Any]) -> dict[str, Any]:
