@@ -17,7 +17,7 @@ class Command(OperationCommand):
         parser.add_argument(
             "name",
             metavar="NAME",
-            help="the breaker; it must not be held, and this site must not declare it",
+            help="the breaker; it must not be held, nor declared in the site's code or settings",
         )
         add_if_generation(parser)
 
