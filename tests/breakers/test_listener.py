@@ -4,13 +4,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from analytics_admin.breakers import CircuitBreaker
+from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers import listener as listener_module
 from analytics_admin.breakers import probes as probes_module
 from analytics_admin.breakers import schedule as schedule_module
@@ -572,8 +573,9 @@ def test_no_rate_opens_a_breaker_for_want_of_successes_that_nobody_has_told(two_
 
 def test_a_rate_opens_a_breaker_once_all_were_asked(two_processes):
     failing, healthy = two_processes
-    for number in range(20):
-        two_processes[number % 2].acquire().fail()
+    with suppress(CircuitOpenError):  # at the latest, on a busy machine
+        for number in range(20):
+            two_processes[number % 2].acquire().fail()
     took = wait_until(lambda: knows(failing, "open") and knows(healthy, "open"))
     assert took < 1
     (opened,) = operator_store().transitions("a")

@@ -8,7 +8,7 @@ import redis
 
 from analytics_admin.breakers import CircuitBreaker, control, runtime
 from analytics_admin.breakers.state import Control, Snapshot, State
-from tests.support.breakers import another, state_now
+from tests.support.breakers import another, rest, state_now
 from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer
 from tests.support.sites import eventually
@@ -27,9 +27,10 @@ def take_copy(name: str) -> Callable[[], None]:
 
     def put_back() -> None:
         for key, copy in copies.items():
-            raw_client().delete(key)
-            if copy is not None:
-                raw_client().restore(key, 0, copy)
+            if copy is None:
+                raw_client().delete(key)
+            else:
+                raw_client().restore(key, 0, copy, replace=True)
 
     return put_back
 
@@ -90,6 +91,7 @@ def test_a_later_change_in_the_stores_other_course_of_events_stays():
     hold("a")
     hold("a", Control.DISABLED)
     assert state_now(breaker) == "disabled"
+    rest(breaker.engine)  # it reads nothing meanwhile
     put_back()
     opened = used(failure_threshold=1, wait_duration_in_open_state=60)
     opened.acquire().fail()
