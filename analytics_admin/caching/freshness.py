@@ -19,8 +19,6 @@ class Freshness(NamedTuple):
     """Unix time of the store at the reading."""
     damaged: bytes = b""
     """The content of a record that cannot be decoded."""
-    stale_until: float = 0.0
-    """Unix time of the store until which the stale value may be served."""
 
 
 NO_EPOCHS: frozenset[str] = frozenset()
@@ -51,7 +49,7 @@ def assess_freshness(reading: Reading, stale_for: float = 0) -> Freshness:
     if entry.epochs not in accepted:
         until = min(until, _servable_until(entry, record, tail))
     if until > reading.now:
-        return Freshness(None, entry, accepted, reading.now, stale_until=until)
+        return Freshness(None, entry, accepted, reading.now)
     return Freshness(None, None, accepted, reading.now)
 
 

@@ -5,6 +5,9 @@ another caller may take the lease over, and the first of the two to finish fills
 computation may take longer than its lease, up to ten times, at the price of being done twice. A
 killed process holds the others up for one lease at most. (Nishtala et al., "Scaling Memcache at
 Facebook", NSDI 2013.)
+
+Whoever has waited looks at the store again before it serves a stored value: the value may have been
+cleared, deleted or replaced meanwhile.
 """
 
 import random
@@ -68,7 +71,8 @@ class MissResolver:
         """Get a value for a request whose reading ``seen`` was not fresh."""
         if is_being_computed_here(request.keys):  # it would wait for itself
             return (yield from self._compute_alone("miss"))
-        until = time.monotonic() + MAX_WAIT_LEASES * request.lease
+        looked_at = time.monotonic()
+        until = looked_at + MAX_WAIT_LEASES * request.lease
         fruitless = 0
         while True:
             flight, is_own = self._flights.join(request.keys, accepted=seen.accepted)
@@ -81,14 +85,14 @@ class MissResolver:
                     self._flights.end(flight)
             if seen.stale is not None:
                 return self._serve_stale(seen.stale, now=seen.now)
-            answer = yield from self._follow(request, flight, until)
+            answer = yield from self._follow(request, flight, until, looked_at)
             if not isinstance(answer, Freshness):
                 return answer
             # Under other epochs, it was a clear that took the result.
             fruitless = fruitless + 1 if answer.accepted == seen.accepted else 0
             if fruitless >= MAX_FRUITLESS_WAITS and answer.stale is None:
                 return (yield from self._compute_alone("miss"))
-            seen = answer
+            seen, looked_at = answer, time.monotonic()
 
     def bypass(self) -> Effects:
         """Compute without the store, which is unavailable."""
@@ -116,32 +120,33 @@ class MissResolver:
         self, request: CacheRequest, flight: Flight, seen: Freshness
     ) -> Effects:
         """Refresh a stale value, unless another process does."""
-        started = time.monotonic()
         try:
             claim: Claim | None = yield CallStore(_claim_call(request, flight, seen.damaged))
             if claim is not None and claim.state == "granted":
                 flight.epochs = claim.epochs
-                return (yield from self._refresh(request, flight, seen, claim, started))
+                return (yield from self._refresh(request, flight, seen, claim))
             return NO_CALLER
         finally:
             self._flights.end(flight)
 
     def _follow(
-        self, request: CacheRequest, flight: Flight, until: float
+        self, request: CacheRequest, flight: Flight, until: float, looked_at: float
     ) -> Generator[Effect, Any, Answer | Freshness]:
-        """Wait for the flight; return its value, or a new reading if it brought none."""
+        """Wait for the flight; return its value, or a new reading if it brought none.
+
+        A value that may have been cleared before ``looked_at``, the caller's monotonic clock after
+        its last look at the store, is not taken.
+        """
         wait: FlightWait = yield WaitFor(flight, until - time.monotonic())
-        if wait.result is not None:
+        if wait.result is not None and wait.result.counted_at > looked_at:
             return self._serve_result(wait.result)
         if not wait.has_ended:
             return (yield from self._compute_alone("miss"))
-        freshness: Freshness | None = yield CallStore(
-            lambda store: assess_freshness(store.read(request.keys), request.stale_for)
-        )
+        freshness = yield from self._look(request)
         if freshness is None:
             return (yield from self._compute_alone("bypass"))
         if freshness.fresh is not None:
-            return self._serve_result(_result_of(freshness.fresh, now=freshness.now))
+            return self._serve_fresh(freshness.fresh, now=freshness.now)
         return freshness
 
     def _lead(
@@ -151,18 +156,19 @@ class MissResolver:
         started = time.monotonic()
         last, fruitless = None, 0
         while True:
+            asked_at = time.monotonic()
             claim: Claim | None = yield CallStore(_claim_call(request, flight, seen.damaged))
             if claim is None:
-                return (yield from self._continue_without_store(flight, seen))
+                return (yield from self._continue_without_lease(request, flight, seen))
             flight.epochs = claim.epochs
             if claim.state == "granted":
-                return (yield from self._refresh(request, flight, seen, claim, started))
+                return (yield from self._refresh(request, flight, seen, claim))
             if claim.state == "fresh" and (entry := decode_entry(claim.entry)) is not None:
-                result = _result_of(entry, now=claim.now)
+                result = _result_of(entry, now=claim.now, counted_at=asked_at)
                 self._flights.end(flight, result)
                 return self._serve_result(result)
-            if seen.stale is not None:
-                return self._serve_stale(seen.stale, now=seen.now)
+            if (stand_in := (yield from self._stand_in(request, seen))) is not None:
+                return stand_in
             if (
                 last is not None
                 and last.epochs == claim.epochs
@@ -179,17 +185,9 @@ class MissResolver:
             yield Sleep(min(pause, claim.seconds_left + 0.001, until - now))
 
     def _refresh(
-        self,
-        request: CacheRequest,
-        flight: Flight,
-        seen: Freshness,
-        claim: Claim,
-        seen_at: float,
+        self, request: CacheRequest, flight: Flight, seen: Freshness, claim: Claim
     ) -> Effects:
-        """Compute under the lease and store the result, if the lease still holds then.
-
-        ``seen_at`` is this process' monotonic clock at the reading ``seen``.
-        """
+        """Compute under the lease and store the result, if the lease still holds then."""
         keys = request.keys
         computation = yield from self._compute_within(flight, claim)
         error, text = computation.error, ""
@@ -203,8 +201,9 @@ class MissResolver:
             self._flights.end(flight)
             if flight.is_background:
                 return error
-            return self._serve_despite(error, seen, now=seen.now + time.monotonic() - seen_at)
+            return (yield from self._serve_despite(error, request, seen))
         fits = _fits(text, request.max_bytes)
+        asked_at = time.monotonic()
         stored: bool | None = yield CallStore(
             lambda store: store.fill(
                 keys,
@@ -216,7 +215,7 @@ class MissResolver:
             is_owed=True,
         )
         if stored:
-            result = FlightResult(text, time.monotonic(), computation.seconds)
+            result = FlightResult(text, asked_at, time.monotonic(), computation.seconds)
             self._flights.end(flight, result)
         self._counter.add(
             misses=not flight.is_background,
@@ -254,28 +253,63 @@ class MissResolver:
             return error
         return Lookup(value, "miss" if state == "miss" else "bypass", 0.0)
 
-    def _continue_without_store(self, flight: Flight, seen: Freshness) -> Effects:
-        """The store was lost after the value was read."""
+    def _continue_without_lease(
+        self, request: CacheRequest, flight: Flight, seen: Freshness
+    ) -> Effects:
+        """The store was lost after the value was read, or it takes no writes."""
         self._flights.end(flight)
-        if seen.stale is not None:
-            return self._serve_stale(seen.stale, now=seen.now)
+        if (stand_in := (yield from self._stand_in(request, seen))) is not None:
+            return stand_in
         return (yield from self._compute_alone("bypass"))
 
-    def _serve_result(self, result: FlightResult) -> Answer:
+    def _serve_despite(self, error: Exception, request: CacheRequest, seen: Freshness) -> Effects:
+        """Serve the stale value instead of the failed computation, if it still may be served."""
+        if not isinstance(error, UnstorableValue):
+            stand_in = yield from self._stand_in(request, seen)
+            if stand_in is not None:
+                self._counter.add(stale_on_error=stand_in.state == "stale")
+                return stand_in
+        self._counter.add(misses=1)
+        return error
+
+    def _stand_in(
+        self, request: CacheRequest, seen: Freshness
+    ) -> Generator[Effect, Any, Lookup | None]:
+        """Return what a new look at the store finds in place of the stale value that was seen.
+
+        None if there is nothing that may be served now, or without the store: what was seen before
+        a wait may have been cleared since.
+        """
+        if seen.stale is None:
+            return None
+        freshness = yield from self._look(request)
+        if freshness is None:
+            return None
+        if freshness.fresh is not None:
+            return self._serve_fresh(freshness.fresh, now=freshness.now)
+        if freshness.stale is not None:
+            return self._serve_stale(freshness.stale, now=freshness.now)
+        return None
+
+    def _look(self, request: CacheRequest) -> Generator[Effect, Any, Freshness | None]:
+        """Read the value; return None if the store is unavailable."""
+        freshness: Freshness | None = yield CallStore(
+            lambda store: assess_freshness(store.read(request.keys), request.stale_for)
+        )
+        return freshness
+
+    def _serve_result(self, result: FlightResult) -> Lookup:
         self._counter.hit(result.computed_in)
         return Lookup(decode(result.text), "hit", time.monotonic() - result.stored_at)
 
-    def _serve_stale(self, entry: Entry, *, now: float) -> Answer:
+    def _serve_fresh(self, entry: Entry, *, now: float) -> Lookup:
+        self._counter.hit(entry.computed_in)
+        return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
+
+    def _serve_stale(self, entry: Entry, *, now: float) -> Lookup:
+        """Serve a stale value straight from a look at the store."""
         self._counter.add(stale_served=1, saved_seconds=entry.computed_in)
         return Lookup(decode(entry.text), "stale", max(0.0, now - entry.stored_at))
-
-    def _serve_despite(self, error: Exception, seen: Freshness, *, now: float) -> Answer:
-        """Serve the stale value instead of the failed computation, if it still may be served."""
-        if seen.stale is None or seen.stale_until <= now or isinstance(error, UnstorableValue):
-            self._counter.add(misses=1)
-            return error
-        self._counter.add(stale_on_error=1)
-        return self._serve_stale(seen.stale, now=now)
 
     def _count(self, computation: Computation) -> None:
         self._counter.add(
@@ -293,9 +327,9 @@ def _claim_call(request: CacheRequest, flight: Flight, damaged: bytes) -> Callab
     return claim_lease
 
 
-def _result_of(entry: Entry, *, now: float) -> FlightResult:
+def _result_of(entry: Entry, *, now: float, counted_at: float) -> FlightResult:
     age = max(0.0, now - entry.stored_at)
-    return FlightResult(entry.text, time.monotonic() - age, entry.computed_in)
+    return FlightResult(entry.text, counted_at, time.monotonic() - age, entry.computed_in)
 
 
 def _fits(text: str, limit: int) -> bool:

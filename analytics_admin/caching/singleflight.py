@@ -2,6 +2,10 @@
 
 The others wait for that flight. Its end wakes them all, without polling. Which process computes
 is decided by a lease in the store: see ``lease``.
+
+A flight may have ended its work in the store before a caller joins it: the reply is still on its
+way. The value can be cleared at that time. So a caller takes a result only if the value counted
+after the caller's own look at the store.
 """
 
 import asyncio
@@ -18,6 +22,9 @@ class FlightResult(NamedTuple):
 
     text: str
     """The encoded value."""
+    counted_at: float
+    """This process' monotonic clock just before it sent the request that stored the value or found
+    it fresh: the value counted at some later time."""
     stored_at: float
     """This process' monotonic clock when the value was stored."""
     computed_in: float
