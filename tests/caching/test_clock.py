@@ -1,10 +1,16 @@
 """The store's time as a process derives it between two reads of the store's clock."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
-from analytics_admin.caching.stores.base import EntryKeys
-from analytics_admin.caching.stores.redis import RedisStore
+import pytest
+
+from analytics_admin.caching.stores import redis
+from analytics_admin.caching.stores.base import EntryKeys, Ttl
+from analytics_admin.caching.stores.redis import CLOCK_DRIFT, CLOCK_TRUSTED_SECONDS, RedisStore
+from tests.support.cache_aliases import raw
+from tests.support.search_caches import another, use_store
 
 LATE = 0.04  # seconds
 
@@ -30,3 +36,43 @@ def test_an_answer_that_comes_late_does_not_leave_the_reckoned_time_behind():
     keys = EntryKeys("record", "entry", "lease", ())
     for _ in range(2):  # the second is reckoned
         assert abs(store.read(keys).now - time.time()) < LATE / 2
+
+
+KEYS = EntryKeys("s:record", "s:entry", "s:lease", ())
+TTL = Ttl(fresh_ms=1000, kept_ms=1000)
+SCRIPTS = {
+    "put": lambda store: store.put(KEYS, "1", TTL),
+    "claim": lambda store: store.claim(KEYS, TTL, lease=1.0),
+    "fill": lambda store: store.fill(
+        KEYS, store.claim(KEYS, TTL, lease=1.0), "1", TTL, computed_in=0.0
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_that_answers_in_whole_milliseconds_does_not_leave_it_behind(settings, script):
+    use_store(settings, "redis")
+    cache, server = another(), raw()
+    cache.get("connected")
+    store = (cache._client or cache._connect()).access._store
+    for _ in range(30):
+        script(store)
+        seconds, micros = server.time()
+        assert store.read(KEYS).now >= seconds + micros / 1_000_000
+
+
+def test_a_store_whose_clock_is_faster_does_not_leave_it_behind(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(redis, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def now() -> float:
+        return 1000.0 + (clock.now - 100.0) * (1 + CLOCK_DRIFT)
+
+    def call_all(commands: Any) -> list[Any]:
+        return [[None, None], (int(now()), int(now() % 1 * 1_000_000))]
+
+    pool: Any = SimpleNamespace(call_all=call_all, call=lambda *command: [None, None])
+    store = RedisStore(pool, probe_key="probe")
+    store.read(KEYS)
+    clock.now += CLOCK_TRUSTED_SECONDS - 1  # reckoned until then
+    assert store.read(KEYS).now >= now() - 1e-6

@@ -1,15 +1,20 @@
-"""What the tests of the search cache share: both stores, and a backend that counts."""
+"""What the tests of the search cache share: both stores, a backend, and calls in steps."""
 
+import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import Lookup, SearchCache
+from analytics_admin.caching.effects import CallStore, Compute, Effects, _ado, _do
 from analytics_admin.caching.epochs import RECORD_NAME, EpochRecord, decode_record, record_key
+from analytics_admin.caching.freshness import assess_freshness
+from analytics_admin.stores.latency import CallerWait
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 
 LOCAL = {
@@ -105,3 +110,83 @@ class InThread:
         if error is not None:
             raise error
         return value
+
+
+class InSteps:
+    """A call carried out effect by effect: the test says how far, and what happens in between.
+
+    It has read the value already. The effects are those of a real call, and so is the store.
+    ``in_loop`` carries each out as async code does.
+    """
+
+    def __init__(
+        self,
+        cache: SearchCache,
+        compute: Callable[[], Any],
+        *,
+        key: object = "q",
+        in_loop: bool = False,
+        **options: Any,
+    ) -> None:
+        client = cache._client or cache._connect()
+        request = client.request(key, **options)
+        reading = client.access.run(lambda store: store.read(request.keys))
+        seen = assess_freshness(reading, request.stale_for)
+        assert seen.fresh is None, "the call is over: a hit"
+        self._begin(client.access, compute, client.resolver.resolve(request, seen), in_loop)
+
+    def _begin(self, access: Any, compute: Any, effects: Effects, in_loop: bool) -> None:
+        self._access, self._compute, self._effects = access, compute, effects
+        self._in_loop = in_loop
+        self._context = copy_context()  # as in a thread of its own
+        self.carried_out: list[Any] = []
+        """The effects so far, after the reading."""
+        self.answer: Lookup | Exception | None = None
+        self._due: Any = None
+        self._go_on(None)
+
+    def background(self) -> "InSteps":
+        """Return the refresh that the call has due; the call goes on without it."""
+        refresh = InSteps.__new__(InSteps)
+        refresh._begin(self._access, self._compute, self._due.effects, self._in_loop)
+        self._go_on(True)
+        return refresh
+
+    def until(self, kind: type) -> Any:
+        """Carry out all effects before the next of this kind; return that one, which is due."""
+        while not isinstance(self._due, kind):
+            assert self.answer is None, f"no {kind.__name__} before the answer {self.answer}"
+            self.carry_out()()
+        return self._due
+
+    def carry_out(self) -> Callable[[], None]:
+        """Carry out the effect that is due; the call hears of the outcome when that is called."""
+        self.carried_out.append(self._due)
+        wait = CallerWait()
+        arguments = (self._due, self._access, self._compute, wait)
+        if self._in_loop:
+            reply = self._context.run(lambda: asyncio.run(_ado(*arguments)))
+        else:
+            reply = self._context.run(_do, *arguments)
+        return lambda: self._go_on(reply)
+
+    def stored(self) -> Callable[[], None]:
+        """Compute and store the value; the call hears of that when the result is called."""
+        self.until(Compute)
+        self.carry_out()()
+        self.until(CallStore)
+        return self.carry_out()
+
+    def end(self) -> Lookup:
+        """Carry out the rest; return or raise what the call does."""
+        while self.answer is None:
+            self.carry_out()()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def _go_on(self, reply: Any) -> None:
+        try:
+            self._due = self._context.run(self._effects.send, reply)
+        except StopIteration as end:
+            self._due, self.answer = None, end.value

@@ -14,6 +14,8 @@ from analytics_admin.stores.pool import ConnectionPool
 
 CLOCK_TRUSTED_SECONDS = 60.0
 """Seconds for which this process derives the store's time from its own clock."""
+CLOCK_DRIFT = 0.0005
+"""Share by which the store's clock may be faster than this process': NTP slews by no more."""
 
 _PACKAGE = "analytics_admin.caching.stores"
 _COMMON = load_script(_PACKAGE, "common")
@@ -33,13 +35,13 @@ class RedisStore:
     def __init__(self, pool: ConnectionPool, *, probe_key: str) -> None:
         self._pool = pool
         self._probe_key = probe_key
-        self._clock_offset = 0.0  # the store's time minus this process' monotonic clock
+        self._clock_offset = 0.0
         self._clock_trusted_until = 0.0
 
     @translate_errors
     def read(self, keys: EntryKeys) -> Reading:
         values = self._read((keys.record, keys.entry, *keys.tags))
-        return Reading(time.monotonic() + self._clock_offset, values[0], values[2:], values[1])
+        return Reading(self._now(), values[0], values[2:], values[1])
 
     @translate_errors
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
@@ -47,7 +49,7 @@ class RedisStore:
             return []
         first = entries[0]
         values = self._read((first.record, *first.tags, *(keys.entry for keys in entries)))
-        now, tags = time.monotonic() + self._clock_offset, values[1 : 1 + len(first.tags)]
+        now, tags = self._now(), values[1 : 1 + len(first.tags)]
         return [Reading(now, values[0], tags, entry) for entry in values[1 + len(tags) :]]
 
     @translate_errors
@@ -65,7 +67,7 @@ class RedisStore:
             lease_ms * FENCE_LEASES,
             *_new_tag_epochs(keys),
         )
-        self._set_clock(now_ms, sent_at=sent_at)
+        self._note_script_time(now_ms, sent_at=sent_at)
         now, epochs = now_ms / 1000, epochs_raw.decode()
         if state == b"held":
             return Claim(state="held", now=now, epochs=epochs, seconds_left=detail / 1000)
@@ -88,7 +90,7 @@ class RedisStore:
             round(computed_in * 1000),
             *([] if text is None else [text]),
         )
-        self._set_clock(now_ms, sent_at=sent_at)
+        self._note_script_time(now_ms, sent_at=sent_at)
         return bool(stored)
 
     @translate_errors
@@ -108,7 +110,7 @@ class RedisStore:
             text,
             *_new_tag_epochs(keys),
         )
-        self._set_clock(now_ms, sent_at=sent_at)
+        self._note_script_time(now_ms, sent_at=sent_at)
 
     @translate_errors
     def remove(self, keys: EntryKeys) -> bool:
@@ -134,13 +136,23 @@ class RedisStore:
             return values
         sent_at = time.monotonic()
         values, (seconds, micros) = self._pool.call_all([("MGET", *names), ("TIME",)])
-        self._set_clock(int(seconds) * 1000 + int(micros) / 1000, sent_at=sent_at)
+        self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=sent_at)
         return values
 
-    def _set_clock(self, now_ms: float, *, sent_at: float) -> None:
-        # From the time of the request, not of the answer: however late the answer, the derived time
-        # is never behind the store's, so nothing is served beyond its bound.
-        self._clock_offset = now_ms / 1000 - sent_at
+    def _now(self) -> float:
+        """Return the store's time, or a little more: it is never behind.
+
+        So nothing is served beyond its bound, however late the store's answer or fast its clock.
+        """
+        return time.monotonic() * (1 + CLOCK_DRIFT) + self._clock_offset
+
+    def _note_script_time(self, now_ms: int, *, sent_at: float) -> None:
+        """Set the clock by a script's answer, which leaves out the part of a millisecond."""
+        self._set_clock((now_ms + 1) / 1000, sent_at=sent_at)
+
+    def _set_clock(self, now: float, *, sent_at: float) -> None:
+        # From the time of the request, not of the answer, which may be late.
+        self._clock_offset = now - sent_at * (1 + CLOCK_DRIFT)
         self._clock_trusted_until = sent_at + CLOCK_TRUSTED_SECONDS
 
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
