@@ -14,7 +14,15 @@ from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.effects import CallStore, Compute, InBackground, Sleep, WaitFor
 from analytics_admin.caching.statistics.counters import Counts
 from tests.support.cache_aliases import raw, redis_alias, use_caches
-from tests.support.search_caches import IN_LINE, STORES, Backend, InSteps, another, use_store
+from tests.support.search_caches import (
+    IN_LINE,
+    STORES,
+    Backend,
+    InSteps,
+    another,
+    in_steps,
+    use_store,
+)
 from tests.support.servers import StoreServer
 
 WAYS = pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
@@ -86,10 +94,10 @@ def test_what_was_stored_before_an_act_is_not_taken_from_the_flight_after_it(
     cache, other, act, in_loop
 ):
     """The act falls between the storing and the reply to it."""
-    leader = InSteps(cache, Backend("old"), **OPTIONS)
+    leader = in_steps(cache, Backend("old"), **OPTIONS)
     reply = leader.stored()
     act(other)
-    follower = InSteps(cache, Backend("new"), in_loop=in_loop, **OPTIONS)
+    follower = in_steps(cache, Backend("new"), in_loop=in_loop, **OPTIONS)
     if act in (ACTS["delete"], ACTS["set"]):  # else the epochs tell it not to wait
         follower.until(WaitFor)
     reply()
@@ -105,11 +113,11 @@ def test_what_another_process_stored_before_an_act_is_not_taken_from_the_flight_
     cache, other, act, in_loop
 ):
     """The act falls between the leader's look and the reply to it."""
-    leader = InSteps(cache, Backend("never"), **OPTIONS)
+    leader = in_steps(cache, Backend("never"), **OPTIONS)
     other.set("q", "old", **OPTIONS)
     reply = leader.carry_out()
     act(other)
-    follower = InSteps(cache, Backend("new"), in_loop=in_loop, **OPTIONS)
+    follower = in_steps(cache, Backend("new"), in_loop=in_loop, **OPTIONS)
     follower.until(WaitFor)
     reply()
     assert leader.end().value == "old"
@@ -119,12 +127,12 @@ def test_what_another_process_stored_before_an_act_is_not_taken_from_the_flight_
 @STORES
 @WAYS
 def test_what_was_fresh_before_a_soft_clear_is_no_hit_after_it(cache, other, in_loop):
-    leader = InSteps(cache, Backend("never"))
+    leader = in_steps(cache, Backend("never"))
     other.set("q", "old")
     reply = leader.carry_out()
     soft.clear_softly()
     other.delete("q")  # or else it may be served as stale
-    follower = InSteps(cache, Backend("new"), in_loop=in_loop)
+    follower = in_steps(cache, Backend("new"), in_loop=in_loop)
     follower.until(WaitFor)
     reply()
     assert follower.end().value == "new"
@@ -136,13 +144,13 @@ def test_what_a_background_refresh_stored_before_an_act_is_not_taken_after_it(se
     use_store(settings, kind, SEARCH_CACHE_BACKGROUND_REFRESHES=1)
     cache, other = another(), another()
     make_stale(cache)
-    caller = InSteps(cache, Backend("refreshed"), **STALE)
+    caller = in_steps(cache, Backend("refreshed"), **STALE)
     caller.until(InBackground)
     refresh = caller.background()
     assert caller.end().value == "old"
     reply = refresh.stored()
     act(other)
-    follower = InSteps(cache, Backend("new"), **OPTIONS)
+    follower = in_steps(cache, Backend("new"), **OPTIONS)
     if act in (ACTS["delete"], ACTS["set"]):
         follower.until(WaitFor)
     reply()
@@ -155,9 +163,9 @@ def test_what_a_background_refresh_stored_before_an_act_is_not_taken_after_it(se
 def test_who_looked_before_the_value_was_stored_takes_it_without_another_look(
     cache, other, in_loop
 ):
-    leader = InSteps(cache, Backend("found"))
+    leader = in_steps(cache, Backend("found"))
     leader.until(Compute)
-    follower = InSteps(cache, Backend("never"), in_loop=in_loop)
+    follower = in_steps(cache, Backend("never"), in_loop=in_loop)
     follower.until(WaitFor)
     leader.end()
     assert (follower.end().value, looks(follower)) == ("found", 0)
@@ -166,11 +174,11 @@ def test_who_looked_before_the_value_was_stored_takes_it_without_another_look(
 @STORES
 def test_who_looked_while_the_value_was_stored_looks_once_more(cache):
     """Nobody can tell which came first."""
-    leader = InSteps(cache, Backend("found"))
+    leader = in_steps(cache, Backend("found"))
     leader.until(Compute)
     leader.carry_out()()
     leader.until(CallStore)
-    follower = InSteps(cache, Backend("never"))
+    follower = in_steps(cache, Backend("never"))
     follower.until(WaitFor)
     leader.end()
     answer = follower.end()
@@ -179,7 +187,7 @@ def test_who_looked_while_the_value_was_stored_looks_once_more(cache):
 
 @STORES
 def test_a_miss_is_three_calls_of_the_store_with_its_look(cache):
-    call = InSteps(cache, Backend("found"))
+    call = in_steps(cache, Backend("found"))
     call.end()
     assert looks(call) == 2
 
@@ -194,7 +202,7 @@ def test_no_value_from_before_an_act_stands_in_for_a_computation_that_fails_afte
     cache, other, act, in_loop
 ):
     make_stale(cache)
-    call = InSteps(cache, failing, in_loop=in_loop, **STALE)
+    call = in_steps(cache, failing, in_loop=in_loop, **STALE)
     call.until(Compute)
     act(other)
     with pytest.raises(Down):
@@ -208,7 +216,7 @@ def test_no_value_from_before_an_act_stands_in_for_a_computation_that_fails_afte
 @WAYS
 def test_what_was_set_meanwhile_is_served_instead_of_a_failure(cache, other, in_loop):
     make_stale(cache)
-    call = InSteps(cache, failing, in_loop=in_loop, **STALE)
+    call = in_steps(cache, failing, in_loop=in_loop, **STALE)
     call.until(Compute)
     other.set("q", "set", **OPTIONS)
     answer = call.end()
@@ -218,7 +226,7 @@ def test_what_was_set_meanwhile_is_served_instead_of_a_failure(cache, other, in_
 @STORES
 def test_what_was_cleared_softly_meanwhile_stands_in_for_a_failure(cache):
     make_stale(cache)
-    call = InSteps(cache, failing, **STALE)
+    call = in_steps(cache, failing, **STALE)
     call.until(Compute)
     soft.clear_softly()
     assert call.end().state == "stale"
@@ -234,9 +242,9 @@ def test_no_value_from_before_an_act_stands_in_while_others_compute_after_it(
     cache, other, act, in_loop
 ):
     make_stale(cache)
-    call = InSteps(cache, Backend("never"), in_loop=in_loop, **STALE)
+    call = in_steps(cache, Backend("never"), in_loop=in_loop, **STALE)
     act(other)
-    theirs = InSteps(other, Backend("new"), **STALE)
+    theirs = in_steps(other, Backend("new"), **STALE)
     theirs.until(Compute)
     call.until(Sleep)
     theirs.end()
@@ -258,7 +266,7 @@ def test_a_stale_value_is_not_served_without_the_store(settings, full, compute, 
     """It may have been cleared just before the store was lost."""
     cache = use_server(settings, full)
     make_stale(cache)
-    call = InSteps(cache, compute, **STALE)
+    call = in_steps(cache, compute, **STALE)
     call.until(lost_at)
     hard.clear()
     full.stop()
@@ -272,7 +280,7 @@ def test_a_stale_value_is_not_served_without_the_store(settings, full, compute, 
 def test_a_store_that_is_full_still_serves_stale_values_that_count(settings, full):
     cache = use_server(settings, full)
     make_stale(cache, tags=())
-    call = InSteps(cache, Backend("never"), stale_for=60)
+    call = in_steps(cache, Backend("never"), stale_for=60)
     raw().config_set("maxmemory", 1)
     assert call.end().state == "stale"
 
@@ -280,7 +288,7 @@ def test_a_store_that_is_full_still_serves_stale_values_that_count(settings, ful
 def test_a_store_that_is_full_serves_no_stale_value_that_was_cleared(settings, full):
     cache = use_server(settings, full)
     make_stale(cache, tags=())
-    call = InSteps(cache, Backend("new"), stale_for=60)
+    call = in_steps(cache, Backend("new"), stale_for=60)
     cache.delete("q")
     raw().config_set("maxmemory", 1)
     assert call.end() == Lookup("new", "bypass", 0.0)

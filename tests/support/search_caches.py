@@ -113,29 +113,13 @@ class InThread:
 
 
 class InSteps:
-    """A call carried out effect by effect: the test says how far, and what happens in between.
+    """Effects carried out one by one: the test says how far, and what happens in between.
 
-    It has read the value already. The effects are those of a real call, and so is the store.
-    ``in_loop`` carries each out as async code does.
+    The effects are those of a real call, and so is the store. ``in_loop`` carries each out as async
+    code does.
     """
 
-    def __init__(
-        self,
-        cache: SearchCache,
-        compute: Callable[[], Any],
-        *,
-        key: object = "q",
-        in_loop: bool = False,
-        **options: Any,
-    ) -> None:
-        client = cache._client or cache._connect()
-        request = client.request(key, **options)
-        reading = client.access.run(lambda store: store.read(request.keys))
-        seen = assess_freshness(reading, request.stale_for)
-        assert seen.fresh is None, "the call is over: a hit"
-        self._begin(client.access, compute, client.resolver.resolve(request, seen), in_loop)
-
-    def _begin(self, access: Any, compute: Any, effects: Effects, in_loop: bool) -> None:
+    def __init__(self, effects: Effects, access: Any, compute: Any, *, in_loop: bool) -> None:
         self._access, self._compute, self._effects = access, compute, effects
         self._in_loop = in_loop
         self._context = copy_context()  # as in a thread of its own
@@ -147,8 +131,7 @@ class InSteps:
 
     def background(self) -> "InSteps":
         """Return the refresh that the call has due; the call goes on without it."""
-        refresh = InSteps.__new__(InSteps)
-        refresh._begin(self._access, self._compute, self._due.effects, self._in_loop)
+        refresh = InSteps(self._due.effects, self._access, self._compute, in_loop=self._in_loop)
         self._go_on(True)
         return refresh
 
@@ -190,3 +173,20 @@ class InSteps:
             self._due = self._context.run(self._effects.send, reply)
         except StopIteration as end:
             self._due, self.answer = None, end.value
+
+
+def in_steps(
+    cache: SearchCache,
+    compute: Callable[[], Any],
+    *,
+    key: object = "q",
+    in_loop: bool = False,
+    **options: Any,
+) -> InSteps:
+    """Return a call that has looked at the store and found no fresh value."""
+    client = cache._client or cache._connect()
+    request = client.request(key, **options)
+    reading = client.access.run(lambda store: store.read(request.keys))
+    seen = assess_freshness(reading, request.stale_for)
+    assert seen.fresh is None, "the call is over: a hit"
+    return InSteps(client.resolver.resolve(request, seen), client.access, compute, in_loop=in_loop)
