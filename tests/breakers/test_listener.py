@@ -553,6 +553,7 @@ def two_processes(monkeypatch):
     """Two that tell of successes an hour late, unless they are asked."""
     monkeypatch.setattr(schedule_module, "YOUNG_SECONDS", 0.0)
     monkeypatch.setattr(schedule_module, "RATES_SECONDS", 3600.0)
+    monkeypatch.setattr(schedule_module, "RATES_SHARE", 3600.0)
     processes = [listening("a", **RATE) for _ in range(2)]
     for _ in processes:
         Presence().tell(operator_store(), gets_pushes=True)
