@@ -1,4 +1,4 @@
-"""Policies: when a breaker opens, how long it stays open and how it probes."""
+"""The options of a breaker, by which ``state_machine`` opens and closes it."""
 
 import difflib
 import json
