@@ -106,6 +106,7 @@ def test_a_hold_that_the_promoted_copy_has_not_heard_of_binds_again(
 ) -> None:
     settings.ANALYTICS_ADMIN = {"STORE_RETRY_INTERVAL": 0.2}
     breaker = used()
+    raw_client().config_set("repl-diskless-sync-delay", 0)
     with StoreServer() as copy:
         copied = redis.Redis(unix_socket_path=copy.socket_path)
         copied.replicaof("127.0.0.1", proxy.port)
