@@ -7,8 +7,8 @@ class ServerClock:
     """How far a server's clock is ahead of the monotonic one.
 
     Each answer tells, but one that was late makes it seem less: the best of the last half to whole
-    minute counts. It is too much if the server's clock was set back, or another server answers: as
-    soon as an answer shows that, it begins anew.
+    minute counts. It is too much if the server's clock was set back, or another server answers: the
+    first answer that shows this replaces it.
     """
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -250,9 +251,9 @@ class _Sufferer:
             self.gap, last = max(self.gap, now - last), now
             turn += 1
             breaker = breakers[turn % BREAKERS]
-            fails = turn % 10 == 0
+            backend = _fail if turn % 10 == 0 else _succeed
             self.control.append(_seconds(_call_unprotected))
-            self.calls.append(_seconds(lambda: breaker.call(_fail if fails else _succeed)))  # noqa: B023
+            self.calls.append(_seconds(partial(breaker.call, backend)))
             is_rejected = held.call(int, fallback=None) is None
             if is_rejected is not was_rejected:
                 self.changes.append((time.monotonic(), is_rejected))
