@@ -13,6 +13,7 @@ from analytics_admin.caching import Lookup, SearchCache
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.effects import CallStore, Compute, InBackground, Sleep, WaitFor
 from analytics_admin.caching.statistics.counters import Counts
+from tests.support.backend import BackendDown
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 from tests.support.search_caches import (
     IN_LINE,
@@ -48,22 +49,6 @@ EACH_ACT = pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 EACH_REMOVAL = pytest.mark.parametrize("act", list(ACTS.values())[:-1], ids=list(ACTS)[:-1])
 
 
-class Down(Exception):
-    pass
-
-
-@pytest.fixture
-def cache(settings: Any, kind: str) -> SearchCache:
-    use_store(settings, kind)
-    return another()
-
-
-@pytest.fixture
-def other(cache: SearchCache) -> SearchCache:
-    """The cache as another process holds it."""
-    return another()
-
-
 @pytest.fixture
 def full() -> Any:
     """A server that takes no writes from when its memory is limited."""
@@ -77,7 +62,7 @@ def make_stale(cache: SearchCache, **options: Any) -> None:
 
 
 def failing() -> Any:
-    raise Down
+    raise BackendDown
 
 
 def looks(call: InSteps) -> int:
@@ -205,7 +190,7 @@ def test_no_value_from_before_an_act_stands_in_for_a_computation_that_fails_afte
     call = in_steps(cache, failing, in_loop=in_loop, **STALE)
     call.until(Compute)
     act(other)
-    with pytest.raises(Down):
+    with pytest.raises(BackendDown):
         call.end()
     assert cache.counter.take() == Counts(
         misses=1, compute_errors=1, compute_seconds=pytest.approx(0, abs=5)
@@ -271,7 +256,7 @@ def test_a_stale_value_is_not_served_without_the_store(settings, full, compute, 
     hard.clear()
     full.stop()
     if compute is failing:
-        with pytest.raises(Down):
+        with pytest.raises(BackendDown):
             call.end()
     else:
         assert call.end().value == "new"

@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard
-from tests.support.search_caches import STORES, Backend, InThread, another, use_store
+from tests.support.search_caches import STORES, Backend, InThread, another
 from tests.support.stopwatch import Stopwatch
 
 pytestmark = STORES
-
-
-@pytest.fixture
-def cache(settings: Any, kind: str) -> SearchCache:
-    use_store(settings, kind)
-    return another()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -8,26 +8,11 @@ import pytest
 
 from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard
+from tests.support.backend import BackendDown
 from tests.support.search_caches import STORES, Backend, InThread, another, use_store
 from tests.support.stopwatch import Stopwatch
 
 pytestmark = STORES
-
-
-class Down(Exception):
-    pass
-
-
-@pytest.fixture
-def cache(settings: Any, kind: str) -> SearchCache:
-    use_store(settings, kind)
-    return another()
-
-
-@pytest.fixture
-def other(cache: SearchCache) -> SearchCache:
-    """The cache as another process holds it."""
-    return another()
 
 
 @pytest.fixture
@@ -146,14 +131,14 @@ def test_who_waited_for_a_refused_result_gets_a_new_one(cache, slow):
 
 @pytest.mark.parametrize("same_process", [True, False])
 def test_a_computation_that_raises_lets_the_next_waiter_try(cache, other, slow, same_process):
-    slow.error = Down()
+    slow.error = BackendDown()
     first = begun(cache, slow)
     caller = cache if same_process else other
     second = InThread(lambda: caller.get_or_compute("q", Backend("second")))
     time.sleep(0.1)
     watch = Stopwatch()
     slow.go_on.set()
-    with pytest.raises(Down):
+    with pytest.raises(BackendDown):
         first.result()
     assert second.result() == "second"
     assert watch.seconds < 1
@@ -165,13 +150,13 @@ def test_behind_a_backend_that_is_down_callers_do_not_fail_one_after_the_other(
 ):
     def fail() -> None:
         time.sleep(0.15)
-        raise Down
+        raise BackendDown
 
     caches = [cache if same_process else another() for _ in range(20)]
     watch = Stopwatch()
     calls = [InThread(lambda c=each: c.get_or_compute("q", fail)) for each in caches]
     for call in calls:
-        with pytest.raises(Down):
+        with pytest.raises(BackendDown):
             call.result()
     assert watch.seconds < 1.5  # one by one it is 3 s
     assert sum(each.counter.take().compute_errors for each in set(caches)) == 20
@@ -246,7 +231,7 @@ def test_a_stale_value_is_served_when_the_computation_fails(cache):
     cache.set("q", "stale", timeout=0.02, stale_for=60)
     time.sleep(0.03)
     backend = Backend()
-    for error in (Down(), CircuitOpenError("catalog", "open", 5.0)):
+    for error in (BackendDown(), CircuitOpenError("catalog", "open", 5.0)):
         backend.error = error
         assert cache.lookup("q", backend, stale_for=60).state == "stale"
     counts = cache.counter.take()
@@ -257,8 +242,8 @@ def test_a_value_cleared_hard_is_never_served_as_stale(cache):
     cache.set("q", "stale", timeout=None)
     hard.clear()
     backend = Backend()
-    backend.error = Down()
-    with pytest.raises(Down):
+    backend.error = BackendDown()
+    with pytest.raises(BackendDown):
         cache.get_or_compute("q", backend, stale_for=60)
 
 

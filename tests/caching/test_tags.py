@@ -1,20 +1,11 @@
 """Tags of the search cache: cleared in one step, for every reader."""
 
-from typing import Any
-
 import pytest
 
-from analytics_admin.caching import SearchCache
 from tests.support.cache_aliases import raw
-from tests.support.search_caches import STORES, Backend, InThread, another, use_store
+from tests.support.search_caches import STORES, Backend, InThread
 
 pytestmark = STORES
-
-
-@pytest.fixture
-def cache(settings: Any, kind: str) -> SearchCache:
-    use_store(settings, kind)
-    return another()
 
 
 def test_clearing_a_tag_takes_the_values_that_have_it_and_no_others(cache):
