@@ -69,3 +69,16 @@ def test_a_first_reading_that_a_push_has_overtaken_still_sets_the_clock(asked_at
     state.read(Snapshot(generation="x:1"), 100.9, 12.0, asked_at=asked_at)
     assert (state.snapshot is opened) is (asked_at < 10.0)
     assert state.store_time(12.0) == 100.9
+
+
+def test_a_breaker_at_rest_loses_no_success_of_a_thread_that_was_held_up():
+    state = LocalState("a", BreakerPolicy())
+    state.read(Snapshot(generation="x:1"), 100.0, 10.0)
+    counter = state.counter
+    state.roll(11.5)
+    assert state.counter is not counter
+    next(counter)  # by a thread that looked before the second was over
+    state.rest()
+    assert state.report().results.successes == ((100, 1),)
+    state.rest()
+    assert not state.report().results.successes
