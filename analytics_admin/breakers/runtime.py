@@ -34,7 +34,9 @@ from analytics_admin.stores.client import is_local_memory
 
 logger = logging.getLogger("analytics_admin.breakers")
 
-OPERATOR_TIMEOUT_SECONDS = 0.5
+OPERATOR_TIMEOUT_SECONDS = 0.75
+"""How long an operator waits for a reply. A store that takes half a second serves acts too, and a
+page whose store is silent is there within a second."""
 MAX_NAMES_LISTED = 20
 MAX_READ_AT_ONCE = 100
 """Up to this many registered breakers are listed and read in one round trip."""

@@ -16,10 +16,11 @@ from analytics_admin.breakers import (
     runtime,
 )
 from analytics_admin.breakers.engine import Engine
-from analytics_admin.breakers.state import Snapshot, State, StateChange, StoreChange
+from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.stores import redis as redis_store
 from analytics_admin.breakers.stores.base import Report, StoreUnavailable
 from analytics_admin.breakers.stores.redis import RedisStore
+from tests.support.breakers import trip
 from tests.support.proxy import Fault, Proxy
 from tests.support.servers import StoreServer
 from tests.support.sites import eventually
@@ -271,3 +272,11 @@ def test_an_operators_request_is_sent_once(proxy):
     strike(proxy, b"good", deliver=True, cut=True)
     with pytest.raises(StoreUnavailable):
         runtime.operator_store().load_many(["good"])
+
+
+def test_acts_are_done_while_each_answer_takes_half_a_second(proxy):
+    trip("good")
+    proxy.delay = 0.5
+    control.set_control(["good"], Control.FORCED_OPEN, for_seconds=None, actor="", reason="")
+    proxy.delay = 0.0
+    assert stored().hold is not None
