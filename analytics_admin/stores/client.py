@@ -78,6 +78,7 @@ _REASONS_BY_TEXT = {
 }
 
 # What a cache alias with unusable settings raises before it connects.
+_NUMBERS = (int, float)
 _UNUSABLE = (
     ValueError,
     TypeError,
@@ -208,7 +209,7 @@ class CommandPacker(HiredisRespSerializer):
     """
 
     def pack(self, *args: Any) -> Any:
-        texts: Any = (str(arg) if isinstance(arg, int | float) else arg for arg in args)
+        texts: Any = [str(arg) if isinstance(arg, _NUMBERS) else arg for arg in args]
         return super().pack(*texts)
 
 

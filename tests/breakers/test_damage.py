@@ -23,7 +23,7 @@ from analytics_admin.breakers.state import (
 )
 from analytics_admin.breakers.state_machine import new_record, reset
 from analytics_admin.breakers.stores.base import Move, Report
-from analytics_admin.breakers.stores.redis import HISTORY, RedisStore
+from analytics_admin.breakers.stores.redis import KINDS, RedisStore
 from tests.support.stored_breakers import PARTS, change_record, key_of, raw_client
 
 VALUES = {
@@ -91,7 +91,7 @@ def missing_parts() -> Iterator[object]:
 
 
 def other_types() -> Iterator[object]:
-    for kind in ("record", *HISTORY):
+    for kind in KINDS:
         expected = "list" if kind in ("moves", "failures") else "hash"
         for type_ in sorted(TYPES.keys() - {expected}):
             do = partial(replace_key, kind, type_)

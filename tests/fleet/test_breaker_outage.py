@@ -87,6 +87,7 @@ def test_operators_acts_say_what_is_wrong(fault):
 def test_the_shared_state_counts_when_the_store_is_back(fault):
     seen = account_of(fault)
     assert seen.came_back
+    assert seen.back_after < outage.RETRY + 0.5 + SLACK
     was_reset = fault.emptied or seen.act == "done"
     is_closed = fault.is_loss or was_reset  # what a process opened alone binds no other one
     after = "closed" if was_reset else "open"

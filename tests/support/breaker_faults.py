@@ -190,6 +190,8 @@ class Account:
     news_of_trip: dict[str, list[Any]] = field(default_factory=dict)
     states: tuple[str, str] = ("", "")
     came_back: bool = True
+    back_after: float = 0.0
+    """From the store's return."""
     states_after: tuple[str, str] = ("", "")
     shared_after: tuple[str, str] = ("", "")
 
@@ -217,8 +219,10 @@ def suffer(fault: Fault) -> Account:
         if "resolution" not in fault.name:
             seen.act = ask(outage.reset_as_operator)
         fault.end(scene)
+        ended_at = time.monotonic()
         if fault.is_loss:
             seen.came_back = ask(outage.comes_back)
+            seen.back_after = time.monotonic() - ended_at
         ask(outage.hear)
         seen.states_after = ask(outage.state, "search"), ask(outage.state, "tripped")
         seen.shared_after = (

@@ -23,7 +23,15 @@ from analytics_admin.breakers.history import (
 )
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
-from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
+from analytics_admin.breakers.state import (
+    NO_COUNTS,
+    Control,
+    Counts,
+    Hold,
+    Results,
+    Snapshot,
+    State,
+)
 from analytics_admin.breakers.state_machine import display_state
 from analytics_admin.breakers.stores.base import NAME_PATTERN, Move, Push, Report
 
@@ -46,6 +54,7 @@ MAX_MOMENT = 2.5e11
 """Latest time, in the year 9892; a date cannot hold much more."""
 MAX_WAIT_SECONDS = 1e10
 MAX_SHOWN_CHARS = 100
+NO_CONTROL = "-"
 NO_NAME = "\\empty"
 """What an empty name is shown as."""
 
@@ -59,8 +68,9 @@ _HOLDS = frozenset(Control) - {Control.AUTOMATIC}
 
 # The same as the pattern of record.lua: both must find the same records damaged.
 _RECORD = re.compile(
-    rb"([!-~]{1,100}) ([!-~]+) ([!-~]+) ([!-~]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) "
-    rb"((?=[!-~]{1,20} )\d+\.?\d*) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([!-~]+) ([\d,]+)"
+    r"([!-~]{1,100}) ([!-~]+) ([!-~]+) ([!-~]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) "
+    r"((?=[!-~]{1,20} )\d+\.?\d*) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([!-~]+) ([\d,]+)",
+    re.ASCII,
 )
 
 
@@ -119,7 +129,7 @@ def encode_move(move: Move) -> dict[str, Any]:
         "wait": repr(min(float(new.wait), MAX_WAIT_SECONDS)),
         "attempts": new.attempts,
         "permits": new.permits,
-        "control": hold.control.value if hold else "-",
+        "control": hold.control.value if hold else NO_CONTROL,
         "entry": encode_entry(new),
     }
     if hold:
@@ -203,10 +213,10 @@ def decode_snapshot(row: Sequence[Any]) -> Snapshot | None:
     """
     if row[0] is None:
         return None
-    found = _RECORD.fullmatch(row[0])
+    found = _RECORD.fullmatch(row[0].decode("latin-1"))  # which takes any byte
     if found is None:
         return Snapshot(generation=UNREADABLE, state=State.UNKNOWN)
-    parts = [part.decode() for part in found.groups()]
+    parts = found.groups()
     try:
         return _decode_record(parts, row)
     except _DAMAGE:
@@ -241,19 +251,26 @@ def _decode_pushed(row: Sequence[Any]) -> Snapshot | None:
 
 
 def _decode_record(parts: Sequence[str], row: Sequence[Any]) -> Snapshot:
-    fields: dict[str, Any] = {
-        name: decode(part) for (name, decode), part in zip(_FIELDS, parts, strict=True)
-    }
-    control, (success, *failed) = fields.pop("control"), fields.pop("run_times")
-    began = fields["entered_at"]
-    fields["last_success_at"] = began + success / 1e6 if success else 0.0
-    fields["run_times"] = tuple(began + at / 1e6 for at in failed)
-    calls, failures, slow = (fields.pop(name) for name in ("calls", "failures", "slow"))
-    if len(row) > 2:
-        fields["window"] = Counts(calls=row[2], failures=row[3], slow=row[4])
-    if control is not None:
-        fields["hold"] = _decode_hold(control, row[1])
-    return Snapshot(counts=Counts(calls=calls, failures=failures, slow=slow), **fields)
+    """Return the snapshot. Operators read thousands at once, so each part is named here."""
+    generation, state, entered_at, wait, attempts, permits, run, failed_at, *rest = parts
+    calls, failures, slow, control, times = rest
+    began = _moment(entered_at)
+    success, *failed = _times(times)
+    return Snapshot(
+        generation=sys.intern(generation),  # read often: one copy is enough
+        state=State(state),
+        entered_at=began,
+        wait=_wait(wait),
+        attempts=int(attempts),
+        permits=int(permits),
+        consecutive_failures=int(run),
+        run_times=tuple(began + at / 1e6 for at in failed) if failed else (),
+        last_success_at=began + success / 1e6 if success else 0.0,
+        last_failure_at=_moment(failed_at),
+        counts=Counts(calls=int(calls), failures=int(failures), slow=int(slow)),
+        window=Counts(calls=row[2], failures=row[3], slow=row[4]) if len(row) > 2 else NO_COUNTS,
+        hold=None if control == NO_CONTROL else _decode_hold(Control(control), row[1]),
+    )
 
 
 def _decode_hold(control: Control, text: bytes | None) -> Hold:
@@ -312,27 +329,6 @@ def _word(value: str) -> str:
 def _times(value: str) -> list[int]:
     """Return microseconds since the record's beginning: of the newest success, of failures."""
     return [_count(part) for part in value.split(",")]
-
-
-def _control(value: str) -> Control | None:
-    return None if value == "-" else Control(value)
-
-
-_FIELDS: tuple[tuple[str, Callable[[str], Any]], ...] = (
-    ("generation", sys.intern),  # read often: one copy is enough
-    ("state", State),
-    ("entered_at", _moment),
-    ("wait", _wait),
-    ("attempts", int),
-    ("permits", int),
-    ("consecutive_failures", int),
-    ("last_failure_at", _moment),
-    ("calls", int),
-    ("failures", int),
-    ("slow", int),
-    ("control", _control),
-    ("run_times", _times),
-)
 
 
 def readable(rows: Iterable[Any], decode: Callable[[Any], T]) -> Iterator[T]:

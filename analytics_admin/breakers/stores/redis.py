@@ -59,8 +59,8 @@ WRITE_BATCH = 50
 """Breakers per script call that counts or moves."""
 MAX_IDLE_SECONDS = 30.0
 """A connection that was idle for longer is renewed: what lies between may have forgotten it."""
-HISTORY = ("moves", "failures", "periods", "policies")
-"""Kinds of keys of a breaker, beside its record."""
+KINDS = ("record", "moves", "failures", "periods", "policies")
+"""Kinds of keys of a breaker."""
 Name = str | bytes
 RESTART_SECONDS = 0.25
 """Time for which a server that restarts may refuse connections before it is lost."""
@@ -382,14 +382,14 @@ class RedisStore:
         return self._raw_names.get(name) or records.encode_name(name)
 
     def _key(self, name: Name, kind: str = "record") -> Name:
+        return self._keys_of(name, (kind,))[0]
+
+    def _keys_of(self, name: Name, kinds: Iterable[str] = KINDS) -> list[Name]:
+        """Return the keys of a breaker: all, or those of these kinds."""
         raw = self._raw(name)
         if isinstance(raw, bytes):
-            return f"{self._base}:{kind}:".encode() + raw
-        return f"{self._base}:{kind}:{raw}"
-
-    def _keys_of(self, name: Name) -> list[Name]:
-        """Return all keys of a breaker."""
-        return [self._key(name, kind) for kind in ("record", *HISTORY)]
+            return [f"{self._base}:{kind}:".encode() + raw for kind in kinds]
+        return [f"{self._base}:{kind}:{raw}" for kind in kinds]
 
     def _adding(self, reports: Sequence[Report], place: int) -> Call:
         keys: list[Name] = [self._index, self._sequence, self._processes]
