@@ -180,6 +180,7 @@ class LocalState:
         "rejects_until",
         "reported_at",
         "run_counts_at",
+        "run_found",
         "slow_after",
         "snapshot",
         "spare_permit",
@@ -205,16 +206,14 @@ class LocalState:
         """Whether this process has begun to report the breaker's successes."""
         self.read_at = self._read_now = self._pushed_at = NEVER
         self.offset = 0.0
-        self.used_at = NEVER
+        self.used_at = self.followed_at = NEVER
         self.is_followed = False
         """Whether the process keeps it up to date without being asked."""
-        self.followed_at = NEVER
         self.look: Future[Any] | None = None
         """Done once the first reading is there; None afterwards."""
         self.look_at = NEVER
         self.spare_permit: tuple[Snapshot, float] | None = None
-        self.passes_until = NEVER
-        self.rejects_until = NEVER
+        self.passes_until = self.rejects_until = NEVER
         self._rejects_to, self._rejected_by = NEVER, ""
         self.newest_success = NEVER
         self.counter = _new_counter("", 0)
@@ -234,6 +233,9 @@ class LocalState:
         self.run_counts_at: float | None = None
         """By then all processes have been asked for the successes that may end the run, and have
         answered (monotonic seconds); None: nobody was asked, they report by themselves."""
+        self.run_found: tuple[float, float] | None = None
+        """When the run began, and when it was first found to have reached the threshold (store
+        time). The record of a long run keeps the times of some of its failures only."""
         self.rates_count_at: tuple[float, bool] | None = None
         """The same for a rate that has reached its limit, and whether all processes were asked."""
         self.policy = policy

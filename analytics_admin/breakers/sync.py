@@ -345,21 +345,27 @@ class StoreSync:
         self, store: BreakerStore, state: LocalState, now: float
     ) -> float | None:
         if (reached_at := _run_reached_at(state)) is None:
-            state.run_counts_at = None
+            state.run_counts_at = state.run_found = None
             return None
         if state.run_counts_at is not None:
             return max(0.0, state.run_counts_at - now)
-        due = reached_at + self._run_delay(store, state)
+        began_at = _run_began_at(state)
+        if state.run_found is None or state.run_found[0] != began_at:
+            state.run_found = began_at, state.store_time(now)
+        due = min(reached_at, state.run_found[1]) + self._run_delay(store, state)
         return max(SETTLE_SECONDS, due - state.store_time(now))
 
     def _run_delay(self, store: BreakerStore, state: LocalState) -> float:
         """Return the age at which a run counts, since other processes have reported by then."""
-        interval = self._interval()
+        interval, now = self._interval(), time.monotonic()
         if not interval or not store.is_shared:
             return 0.0
-        if state.run_counts_at is None:
-            return interval + SETTLE_SECONDS
-        return 0.0 if time.monotonic() >= state.run_counts_at else math.inf
+        if state.run_counts_at is not None:
+            return 0.0 if now >= state.run_counts_at else math.inf
+        delay = interval + SETTLE_SECONDS
+        if state.run_found is not None and state.run_found[0] == _run_began_at(state):
+            return 0.0 if state.store_time(now) - state.run_found[1] >= delay else delay
+        return delay
 
     def move(
         self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
@@ -496,6 +502,11 @@ def _run_reached_at(state: LocalState) -> float | None:
     if would_have_opened(snapshot):  # under METRICS_ONLY: there is nothing more to judge
         return None
     return run_reached_at(snapshot, limit)
+
+
+def _run_began_at(state: LocalState) -> float:
+    """Return the store time of the run's first failure, as far as it is known."""
+    return state.snapshot.run_times[0] if state.snapshot and state.snapshot.run_times else 0.0
 
 
 def _has_reached_rate(state: LocalState) -> bool:

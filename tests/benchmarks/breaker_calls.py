@@ -24,6 +24,8 @@ from tests.benchmarks.breaker_timing import (
     measure_work,
     nothing,
     nothing_async,
+    passing_on,
+    passing_on_async,
 )
 
 
@@ -49,6 +51,8 @@ def closed_calls(
         "decorator": calling(breaker(nothing)),
         "bare async": awaiting(nothing_async),
         "async decorator": awaiting(breaker(nothing_async)),
+        "wrapper": calling(passing_on),
+        "async wrapper": awaiting(passing_on_async),
         "loop": looping,
         "with": entering(breaker),
         "call": calling_through(breaker),
@@ -61,7 +65,12 @@ def closed_calls(
             contestants[f"{name}, Redis"] = calling(peer.protect(nothing, NEVER, url))
     waiting = {name: contestants.pop(name) for name in list(contestants) if "Redis" in name}
     seen = measure_work(contestants, rounds)
-    bases = {"async decorator": "bare async", "with": "loop", "circuitbreaker, with": "loop"}
+    bases = {
+        "async decorator": "bare async",
+        "async wrapper": "bare async",
+        "with": "loop",
+        "circuitbreaker, with": "loop",
+    }
     added = {
         name: _minus(seen[name], seen[bases.get(name, "bare")])
         for name in contestants
@@ -80,6 +89,11 @@ def closed_calls(
             bound=1.3,
         ),
         Line(measure="async def: added", values=_scaled(added["async decorator"], 1e9), unit="ns"),
+        Line(
+            measure="async def: added by a wrapper that does nothing, beyond a sync one",
+            values=_scaled(_minus(added["async wrapper"], added["wrapper"]), 1e9),
+            unit="ns",
+        ),
         Line(measure="with block: added", values=_scaled(added["with"], 1e9), unit="ns"),
         _ratio("… of circuitbreaker's", added["with"], added, "circuitbreaker, with", 4),
         Line(measure="call(): added", values=_scaled(added["call"], 1e9), unit="ns"),

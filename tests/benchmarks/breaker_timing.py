@@ -35,6 +35,15 @@ async def nothing_async() -> None:
     return None
 
 
+def passing_on() -> None:
+    """What a decorator costs that does nothing."""
+    return nothing()
+
+
+async def passing_on_async() -> None:
+    return await nothing_async()
+
+
 def calling(function: Callable[[], Any]) -> Calls:
     def calls(number: int) -> None:
         for _ in repeat(None, number):

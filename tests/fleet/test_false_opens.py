@@ -43,6 +43,16 @@ def test_a_rate_that_is_not_at_its_limit_opens_nothing_and_a_dead_backend_trips_
 
 
 @each_way
+@pytest.mark.parametrize("threshold", [11, 15, 21, 40])
+def test_a_threshold_beyond_the_times_that_are_kept_is_no_later(threshold: int, way: str) -> None:
+    fleet = Fleet(processes=60, rate=240, failing=0.02, threshold=threshold)
+    outcome = fail_now_and_then(fleet, CALLS / fleet.rate, seed=1, gets_pushes=way == "hears")
+    assert outcome.opened_at is None
+    assert outcome.tripped_after is not None
+    assert 0 <= outcome.tripped_after <= SETTLE[way] + 0.05
+
+
+@each_way
 @pytest.mark.parametrize("fleet", [FLEETS[8], FLEETS[10], FLEETS[12]], ids=str)
 def test_one_pod_of_twenty_that_restarts_opens_nothing(fleet: Fleet, way: str) -> None:
     """Its calls in flight fail at one moment, up to fifty of them; all others succeed."""

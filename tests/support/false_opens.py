@@ -17,8 +17,6 @@ from analytics_admin.breakers.policy import TIME_BASED
 from tests.support.simulation import SimulatedSite, simulated_site
 
 NAME = "simulated"
-THRESHOLD = 5
-"""``failure_threshold`` of the default policy."""
 LATENCY = 0.5
 """Seconds that a call takes where pods restart."""
 PODS = 20
@@ -32,14 +30,20 @@ RATE_RULE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """``rate``: calls a second of all processes together; ``failing``: the part that fails."""
+    """``rate``: calls a second of all processes together; ``failing``: the part that fails.
+
+    ``threshold`` is the policy's ``failure_threshold``.
+    """
 
     processes: int
     rate: float
     failing: float
+    threshold: int = 5
 
     def __str__(self) -> str:
-        return f"{self.processes} x {self.rate / self.processes:g}/s, {100 * self.failing:g} %"
+        threshold = "" if self.threshold == 5 else f", opens at {self.threshold}"
+        each = f"{self.rate / self.processes:g}/s"
+        return f"{self.processes} x {each}, {100 * self.failing:g} %{threshold}"
 
 
 FLEETS = [
@@ -69,7 +73,7 @@ class Outcome:
     longest_run: int = 0
     """Of failures, in the order in which the calls of the fleet ended, while the backend lived."""
     tripped_after: float | None = None
-    """Seconds from the THRESHOLD-th failure of a dead backend to the trip."""
+    """Seconds from the failure of a dead backend that reached the threshold to the trip."""
 
 
 def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, gets_pushes: bool) -> Outcome:
@@ -95,7 +99,7 @@ def fail_now_and_then(fleet: Fleet, seconds: float, seed: int, *, gets_pushes: b
                 _call(luck.choice(processes), is_up=False)
                 run.append(site.clock.now)
         (transition,) = site.store.transitions(NAME)
-        outcome.tripped_after = transition.at - run[THRESHOLD - 1]
+        outcome.tripped_after = transition.at - run[fleet.threshold - 1]
     return outcome
 
 
@@ -172,7 +176,9 @@ def restart_pods(
 
 def _begin(site: SimulatedSite, fleet: Fleet) -> list[CircuitBreaker]:
     """Return the fleet's processes; each has used the breaker before."""
-    processes = [site.process(NAME) for _ in range(fleet.processes)]
+    processes = [
+        site.process(NAME, failure_threshold=fleet.threshold) for _ in range(fleet.processes)
+    ]
     for process in processes:
         site.clock.now += 0.001
         _call(process, is_up=True)
