@@ -1,4 +1,4 @@
-"""The Django app; ``ready()`` registers the system checks and does nothing else."""
+"""The Django app; ``ready()`` registers the system checks, and what tells of the last clear."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -10,4 +10,8 @@ class AnalyticsAdminConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from analytics_admin.caching.stores.past import register_last_receipt
         from analytics_admin.checks import caches, settings, tokens  # noqa: F401  registers the checks
+        from analytics_admin.services.search_cache.receipts import find_last_receipt
+
+        register_last_receipt(find_last_receipt)

@@ -1,7 +1,7 @@
 """One process' client of a cache alias: its store, key names, limits and defaults."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -13,12 +13,18 @@ from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.lease import MissResolver
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
-from analytics_admin.caching.stores.access import MemoryAccess, StoreAccess, StoreCall
+from analytics_admin.caching.stores.access import (
+    MemoryAccess,
+    StoreAccess,
+    StoreBypassed,
+    StoreCall,
+)
 from analytics_admin.caching.stores.base import EntryKeys, Store
 from analytics_admin.caching.stores.memory import MemoryStore
+from analytics_admin.caching.stores.past import Change, PastCheck
 from analytics_admin.caching.stores.redis import RedisStore
 from analytics_admin.conf import app_settings
-from analytics_admin.stores.client import dedicated_client, is_local_memory
+from analytics_admin.stores.client import StoreUnavailable, dedicated_client, is_local_memory
 from analytics_admin.stores.pool import ConnectionPool
 
 REPLY_TIMEOUT = 0.1
@@ -38,6 +44,7 @@ class CacheClient:
         self._full_key: Callable[[str], str] = str if in_memory else cache.make_key
         self._alias = alias
         self._record_key = self._full_key(RECORD_NAME)
+        self._past = PastCheck(self._record_key, self._change_record)
         self.access: StoreAccess = (
             MemoryAccess(MemoryStore(cache)) if in_memory else self._remote_access()
         )
@@ -111,6 +118,7 @@ class CacheClient:
     def after_fork(self) -> None:
         """Start afresh in a forked child."""
         self.access.after_fork()
+        self._past.after_fork()
         self.resolver.after_fork()
 
     def _seconds(self, timeout: Any) -> float | None:
@@ -128,5 +136,20 @@ class CacheClient:
             dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
             run_bounded=access.run_bounded,
             reply_timeout=access.reply_timeout,
+            on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
         )
-        return RedisStore(pool, probe_key=self._full_key("analytics_admin:probe"))
+        probe_key = self._full_key("analytics_admin:probe")
+        return RedisStore(pool, probe_key=probe_key, past=self._past)
+
+    def _change_record(self, change: Change) -> None:
+        """Change the epoch record when the store can be reached.
+
+        Raises:
+            StoreUnavailable: it cannot now.
+        """
+        try:
+            self.access.run(
+                lambda store: cast("RedisStore", store).change_record(self._record_key, change)
+            )
+        except StoreBypassed as bypassed:
+            raise StoreUnavailable(bypassed.reason) from None

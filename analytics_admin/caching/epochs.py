@@ -9,7 +9,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -18,6 +18,7 @@ from django.core.cache import caches
 from analytics_admin.stores.client import read_string
 
 RECORD_NAME = "analytics_admin:token"
+_NAMES = ("server", "born", "receipt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +29,22 @@ class EpochRecord:
     """A value under one of these is a hit."""
     servable_until: Mapping[str, float] = field(default_factory=dict)
     """A value under one of these may be served as stale until then (Unix time of the store)."""
+    suspended: frozenset[str] = frozenset()
+    """Accepted again if the store, on another server now, turns out to hold the last clear."""
+    server: str = ""
+    """The server on which the record was last found to be right; "" if that cannot be told."""
+    born: str = ""
+    """The server on which all these epochs were drawn; "" if they are not of one server."""
+    receipt: str = ""
+    """Identifies the last clear of an operator."""
 
     def encode(self) -> bytes:
+        names = {name: getattr(self, name) for name in _NAMES if getattr(self, name)}
+        suspended = {"suspended": sorted(self.suspended)} if self.suspended else {}
         record = {
             "accepted": sorted(self.accepted),
+            **suspended,
+            **names,
             "servable_until": dict(self.servable_until),
         }
         return json.dumps(record, separators=(",", ":")).encode()
@@ -57,7 +70,12 @@ class EpochRecord:
             epoch: min(end, before) for epoch, end in self.servable_until.items() if end > now
         }
         cleared = dict.fromkeys(self.accepted, until)
-        return EpochRecord(accepted=new_record().accepted, servable_until={**earlier, **cleared})
+        return replace(
+            self,
+            accepted=new_record().accepted,
+            servable_until={**earlier, **cleared},
+            suspended=frozenset(),
+        )
 
     def undone(self, *, now: float) -> "EpochRecord | None":
         """Return the record with the last soft clear taken back; None if there is none.
@@ -70,7 +88,7 @@ class EpochRecord:
         last = max(servable.values())
         restored = {epoch for epoch, end in servable.items() if end == last}
         rest = {epoch: end for epoch, end in servable.items() if epoch not in restored}
-        return EpochRecord(accepted=self.accepted | restored, servable_until=rest)
+        return replace(self, accepted=self.accepted | restored, servable_until=rest)
 
 
 def new_epoch() -> str:
@@ -78,9 +96,10 @@ def new_epoch() -> str:
     return secrets.token_urlsafe(9)
 
 
-def new_record() -> EpochRecord:
-    """Return a record that accepts one new epoch."""
-    return EpochRecord(accepted=frozenset({secrets.token_urlsafe(12)}))
+def new_record(*, server: str = "", receipt: str = "") -> EpochRecord:
+    """Return a record that accepts one new epoch, drawn on this server."""
+    epoch = secrets.token_urlsafe(12)
+    return EpochRecord(accepted=frozenset({epoch}), server=server, born=server, receipt=receipt)
 
 
 def record_key(alias: str) -> str:
@@ -98,9 +117,15 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
     if not isinstance(record, dict):
         return None
     accepted, servable = record.get("accepted"), record.get("servable_until")
+    suspended = record.get("suspended")
     if not _is_epoch_list(accepted) or not _is_epoch_times(servable):
         return None
-    return EpochRecord(accepted=frozenset(accepted), servable_until=servable)
+    return EpochRecord(
+        accepted=frozenset(accepted),
+        servable_until=servable,
+        suspended=frozenset(suspended) if _is_epoch_list(suspended) else frozenset(),
+        **{name: text for name in _NAMES if isinstance(text := record.get(name), str)},
+    )
 
 
 def read_record(client: Any, key: str) -> EpochRecord | None:
@@ -108,14 +133,16 @@ def read_record(client: Any, key: str) -> EpochRecord | None:
     return decode_record(read_string(client, key))
 
 
-def ensure_record(client: Any, key: str) -> EpochRecord:
+def ensure_record(client: Any, key: str, *, server: str = "") -> EpochRecord:
     """Return the record in the store; a missing or damaged one is replaced by a new one first.
+
+    ``server`` is the identity of the server that the client has reached.
 
     Callers that do this at the same time all get the record that stays.
     """
     if (record := read_record(client, key)) is not None:
         return record
-    created = new_record()
+    created = new_record(server=server)
     client.set(key, created.encode(), nx=True)
     if (record := read_record(client, key)) is not None:
         return record

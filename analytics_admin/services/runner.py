@@ -56,7 +56,7 @@ class OperationResult:
     Only a dry run has a ``preview``, and no ``operation_id``. Only operations on chosen breakers
     have ``results``, one for each. ``generations``, by name, come from a dry run on breakers: pass
     them as ``expected_generation`` to change only what the dry run has shown. ``acknowledged`` says
-    how many processes obey a change of breakers.
+    how many processes obey a change of breakers. ``warnings`` say what the message does not.
     """
 
     message: str
@@ -65,6 +65,7 @@ class OperationResult:
     results: Sequence[Mapping[str, Any]] | None = None
     generations: Mapping[str, str] | None = None
     acknowledged: Obedience | None = None
+    warnings: Sequence[str] = ()
 
 
 class Command(ABC, Generic[Outcome]):
@@ -93,6 +94,10 @@ class Command(ABC, Generic[Outcome]):
     def execute(self) -> Outcome:
         """Do it. The row is on record by then."""
 
+    def execute_as(self, operation: Operation) -> Outcome:
+        """Do it as the operation of this row, where that makes a difference."""
+        return self.execute()
+
     @abstractmethod
     def message(self, outcome: Outcome) -> str:
         """Return the message for the operator once it is done."""
@@ -100,6 +105,10 @@ class Command(ABC, Generic[Outcome]):
     def record(self, outcome: Outcome) -> dict[str, Any]:
         """Return the outcome as the row keeps it."""
         return asdict(outcome)  # type: ignore[call-overload,no-any-return]
+
+    def warnings(self, outcome: Outcome) -> Sequence[str]:
+        """Return what the operator should know beside the message."""
+        return ()
 
     def results(self, outcome: Outcome) -> Sequence[Mapping[str, Any]] | None:
         """Return the result of each target, where the operation has several."""
@@ -161,6 +170,7 @@ def perform(
         operation_id=operation.pk,
         results=command.results(outcome),
         acknowledged=acknowledged,
+        warnings=command.warnings(outcome),
     )
 
 
@@ -287,7 +297,7 @@ def _find_outage(command: Command[Any]) -> StoreUnavailable | None:
 def _execute(command: Command[Outcome], operation: Operation) -> Outcome:
     """Execute; of one that was refused half-way the row keeps what was done until then."""
     try:
-        return command.execute()
+        return command.execute_as(operation)
     except OperatorError as error:
         operation.outcome = dict(error.partial_outcome)
         raise

@@ -6,6 +6,7 @@ that turns out to be closed is tried again, which costs no wait.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ConnectionError as StoreConnectionError
@@ -13,13 +14,16 @@ from redis.exceptions import ResponseError
 
 MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later use."""
+OnOpen = Callable[[Callable[[Sequence[Sequence[Any]]], list[Any]], bool], None]
 
 
 class ConnectionPool:
     """Idle connections to one server.
 
     ``run_bounded`` runs a function that may hang within the caller's time limit. ``reply_timeout``
-    returns the seconds that a reply may take, or None for the client's own time-out.
+    returns the seconds that a reply may take, or None for the client's own time-out. ``on_open``
+    gets each new connection, as a function that exchanges commands for replies, and whether the
+    pool is new or has lost a connection.
     """
 
     def __init__(
@@ -28,10 +32,13 @@ class ConnectionPool:
         *,
         run_bounded: Callable[[Callable[[], Any]], Any],
         reply_timeout: Callable[[], float | None],
+        on_open: OnOpen | None = None,
     ) -> None:
         self._pool = client.connection_pool
         self._run_bounded = run_bounded
         self._reply_timeout = reply_timeout
+        self._on_open = on_open
+        self._is_return = True
         self._idle: deque[Any] = deque()
         self._closed = False
 
@@ -60,6 +67,13 @@ class ConnectionPool:
         # make_connection() would count each new connection and never a closed one.
         connection = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.connect()
+        if self._on_open is not None:
+            try:
+                self._on_open(partial(_talk, connection), self._is_return)
+            except BaseException:
+                connection.disconnect()
+                raise
+            self._is_return = False
         return connection
 
     def _exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -79,6 +93,7 @@ class ConnectionPool:
                     refusal = error
         except BaseException:
             connection.disconnect()
+            self._is_return = True
             raise
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed:
             self._idle.append(connection)
@@ -94,3 +109,16 @@ class ConnectionPool:
                 self._idle.pop().disconnect()
             except IndexError:
                 return
+
+
+def _talk(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Send commands and return their replies, an error for each that is refused."""
+    for command in commands:
+        connection.send_command(*command, check_health=False)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies

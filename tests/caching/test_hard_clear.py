@@ -30,7 +30,14 @@ def test_a_dedicated_database_is_emptied_but_for_the_new_epoch(settings: Any) ->
     raw().set("raw:foreign", "x")
     before = ensure_record(raw(), record_key("search"))
     outcome = hard.clear()
-    assert asdict(outcome) == {"alias": "search", "dedicated": True, "keys": 251, "way": "flush"}
+    assert asdict(outcome) == {
+        "alias": "search",
+        "dedicated": True,
+        "keys": 251,
+        "way": "flush",
+        "replicas": 0,
+        "replicas_behind": 0,
+    }
     assert keys_in() == set()
     after = record()
     assert after is not None
@@ -45,7 +52,14 @@ def test_in_a_shared_database_only_the_alias_own_keys_go(settings: Any) -> None:
     foreign = {b"searching:1:x", b"celery", b"\xff\x00garbage", b"search:x"}
     before = ensure_record(raw(), record_key("search"))
     outcome = hard.clear()
-    assert asdict(outcome) == {"alias": "search", "dedicated": False, "keys": 2501, "way": "unlink"}
+    assert asdict(outcome) == {
+        "alias": "search",
+        "dedicated": False,
+        "keys": 2501,
+        "way": "unlink",
+        "replicas": 0,
+        "replicas_behind": 0,
+    }
     assert keys_in() == foreign
     after = record()
     assert after is not None

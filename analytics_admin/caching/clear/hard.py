@@ -7,7 +7,7 @@ epoch record tells the outcome. This module never uses the cache's own
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from django.conf import settings
@@ -20,10 +20,11 @@ from analytics_admin.caching.clear.outcome import (
     confirm_outcome,
     interrupted,
 )
+from analytics_admin.caching.clear.replicas import ask_server, spread
 from analytics_admin.caching.clear.scan import remove_keys
 from analytics_admin.caching.epochs import (
     EpochRecord,
-    ensure_record,
+    decode_record,
     new_record,
     read_record,
     record_key,
@@ -62,6 +63,10 @@ class ClearOutcome:
     keys: int
     way: Literal["flush", "unlink", "memory"]
     """``unlink`` on a dedicated database: its user may not flush, so the keys went one by one."""
+    replicas: int | None = None
+    """The replicas of the store; None: unknown."""
+    replicas_behind: int = 0
+    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +120,10 @@ def preview(*, exact: bool = False) -> ClearPreview:
     )
 
 
-def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
+def clear(*, on_progress: Progress | None = None, receipt: str = "") -> ClearOutcome:
     """Empty the search cache; ``on_progress`` gets the number of keys removed so far.
+
+    The store keeps the ``receipt``, by which the loss of this clear is found out later.
 
     Raises:
         StoreUnavailable: the store refused or did not answer, or holds data that must survive and
@@ -129,10 +136,18 @@ def clear(*, on_progress: Progress | None = None) -> ClearOutcome:
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
     on_progress = on_progress or (lambda removed: None)
     with operation_client(alias, timeout=TIMEOUT) as client:
-        if dedicated and (flushed := _flush(client, alias, on_progress)) is not None:
-            return ClearOutcome(alias=alias, dedicated=True, keys=flushed, way="flush")
-        keys = _unlink(client, alias, on_progress)
-        return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="unlink")
+        if not dedicated:
+            keyspace(alias)  # refuses before anything is written
+        server = ask_server(client, record_key(alias))
+        new = new_record(server=server.identity, receipt=receipt)
+        way: Literal["flush", "unlink"] = "flush"
+        flushed = _flush(client, alias, server.record, new, on_progress) if dedicated else None
+        if flushed is None:
+            way, keys = "unlink", _unlink(client, alias, server.record, new, on_progress)
+        else:
+            keys = flushed
+        reached = asdict(spread(client, record_key(alias), server))
+    return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way=way, **reached)
 
 
 def _target() -> tuple[str, bool]:
@@ -154,10 +169,11 @@ def _target() -> tuple[str, bool]:
     return alias, dedicated
 
 
-def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
+def _flush(
+    client: Any, alias: str, before: EpochRecord, new: EpochRecord, on_progress: Progress
+) -> int | None:
     """Empty the database in one transaction; return None if the store's user may not flush."""
     key = record_key(alias)
-    before = ensure_record(client, key)
     _refuse_shared_database(
         [other for other in other_addresses(alias) if _can_read(other, key, before)]
     )
@@ -166,9 +182,9 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
         with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
             transaction = client.pipeline(transaction=True)
             transaction.flushdb(asynchronous=True)
-            replace_record(transaction, key, new_record())
-            transaction.execute()
-            _verify(client, key, before)
+            replace_record(transaction, key, new)
+            *_, raw = transaction.get(key).execute()
+            _verify(raw, before)
     except ResponseError as error:
         if isinstance(error, NoPermissionError) or "unknown command" in str(error):
             return None
@@ -177,13 +193,16 @@ def _flush(client: Any, alias: str, on_progress: Progress) -> int | None:
     return keys
 
 
-def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
-    """Set a new epoch, then remove the alias' keys in small steps."""
+def _unlink(
+    client: Any, alias: str, before: EpochRecord, new: EpochRecord, on_progress: Progress
+) -> int:
+    """Set the new epoch, then remove the alias' keys in small steps."""
     keys, key = keyspace(alias), record_key(alias)
-    before = ensure_record(client, key)
     with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
-        replace_record(client, key, new_record())
-        _verify(client, key, before)
+        pipeline = client.pipeline(transaction=False)
+        replace_record(pipeline, key, new)
+        _, raw = pipeline.get(key).execute()
+        _verify(raw, before)
     removed = 0
     try:
         for number in remove_keys(client, keys):
@@ -194,9 +213,9 @@ def _unlink(client: Any, alias: str, on_progress: Progress) -> int:
     return removed
 
 
-def _verify(client: Any, key: str, before: EpochRecord) -> None:
+def _verify(raw: bytes | None, before: EpochRecord) -> None:
     """Check that no epoch of ``before`` is accepted; the record may be that of a later clear."""
-    now = read_record(client, key)
+    now = decode_record(raw)
     if now is None or not now.replaces(before):
         raise StoreUnavailable(Message(_("the store did not keep the new epoch")))
 

@@ -4,7 +4,7 @@ Values that were cleared softly may be served as stale for a while, as the recor
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from analytics_admin.caching.clear.outcome import (
@@ -13,7 +13,8 @@ from analytics_admin.caching.clear.outcome import (
     TIMEOUT,
     confirm_outcome,
 )
-from analytics_admin.caching.epochs import EpochRecord, decode_record, ensure_record, record_key
+from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
+from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, OperatorError, gettext_noop
@@ -64,6 +65,10 @@ class SoftClearOutcome:
     alias: str
     stale_for: float
     """Seconds for which the cleared values may still be served."""
+    replicas: int | None = None
+    """The replicas of the store; None: unknown."""
+    replicas_behind: int = 0
+    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +82,10 @@ class UndoableClear:
     """Identifies the soft clear."""
 
 
-def clear_softly() -> SoftClearOutcome:
+def clear_softly(*, receipt: str = "") -> SoftClearOutcome:
     """Make all values stale; they may be served for SEARCH_CACHE_SOFT_CLEAR_GRACE seconds.
+
+    The store keeps the ``receipt``, by which the loss of this clear is found out later.
 
     Raises:
         StoreUnavailable: the store refused or did not answer; nothing was cleared.
@@ -90,15 +97,16 @@ def clear_softly() -> SoftClearOutcome:
 
     def clear(record: EpochRecord, now: float) -> EpochRecord:
         nonlocal epoch
-        cleared = record.soft_cleared(now=now, bound=bound)
+        cleared = replace(record.soft_cleared(now=now, bound=bound), receipt=receipt)
         epoch = cleared.current
         return cleared
 
     def is_done(now: EpochRecord) -> bool:
         return epoch in now.accepted or epoch in now.servable_until
 
-    _change(site.search_cache, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
-    return SoftClearOutcome(alias=site.search_cache, stale_for=bound)
+    alias = site.search_cache
+    reached = _change(alias, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
+    return SoftClearOutcome(alias=alias, stale_for=bound, **asdict(reached))
 
 
 def undo(clear: str | None = None) -> UndoableClear:
@@ -163,7 +171,7 @@ def _change(
     *,
     no_reply: str,
     create: bool,
-) -> None:
+) -> Spread:
     """Replace the record in one step, and check that the store has kept the new one.
 
     Without a record, ``create`` decides whether one is created first or there is nothing to change.
@@ -171,11 +179,10 @@ def _change(
     if is_local_memory(alias):
         if not memory.change_record(alias, change, create=create):
             raise NothingToUndo
-        return
+        return Spread()
     with operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
-        if create:
-            ensure_record(client, key)
+        server = ask_server(client, key) if create else None
         for _ in range(MAX_ATTEMPTS):
             raw, now = _read(client, key)
             before = decode_record(raw)
@@ -187,7 +194,7 @@ def _change(
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue
                 _verify(client, key, before)
-            return
+            return Spread() if server is None else spread(client, key, server)
     raise StoreUnavailable(Message(gettext_noop("the epoch record keeps changing; try again")))
 
 

@@ -6,7 +6,7 @@ stored creates new ones.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.core.cache import caches
@@ -18,6 +18,8 @@ from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
 )
+from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
+from analytics_admin.caching.epochs import record_key
 from analytics_admin.caching.keys import name_tags
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
@@ -34,13 +36,27 @@ MAX_TAGS_PER_CLEAR = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TagClearPreview:
+    """What a clear by tags would do."""
+
+    alias: str
+    tags: int
+    in_use: int
+    """How many of the tags may be in use; the others are new to the cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagClearOutcome:
-    """What a clear by tags did, or would do."""
+    """What a clear by tags did."""
 
     alias: str
     tags: int
     in_use: int
     """How many of the tags may have been in use; the others are new to the cache."""
+    replicas: int | None = None
+    """The replicas of the store; None: unknown."""
+    replicas_behind: int = 0
+    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 def check_tags(tags: Sequence[str]) -> list[str]:
@@ -61,7 +77,7 @@ def check_tags(tags: Sequence[str]) -> list[str]:
     return distinct
 
 
-def preview(tags: Sequence[str]) -> TagClearOutcome:
+def preview(tags: Sequence[str]) -> TagClearPreview:
     """Return what ``clear_tags`` would do; change nothing.
 
     Raises:
@@ -74,11 +90,13 @@ def preview(tags: Sequence[str]) -> TagClearOutcome:
     else:
         with operation_client(alias, timeout=TIMEOUT) as client:
             in_use = client.exists(*_keys(alias, names))
-    return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
+    return TagClearPreview(alias=alias, tags=len(names), in_use=in_use)
 
 
-def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
+def clear_tags(tags: Sequence[str], *, receipt: str = "") -> TagClearOutcome:
     """Clear every value that carries one of the tags.
+
+    The store keeps the ``receipt``, by which the loss of this clear is found out later.
 
     Raises:
         StoreUnavailable: the store refused or did not answer; nothing was cleared.
@@ -86,20 +104,24 @@ def clear_tags(tags: Sequence[str]) -> TagClearOutcome:
     """
     alias = app_settings().search_cache
     names = _names(tags)
+    reached = Spread()
     if is_local_memory(alias):
         in_use = memory.delete_names(alias, names)
     else:
         keys = _keys(alias, names)
         with operation_client(alias, timeout=TIMEOUT) as client:
-            in_use = _delete(client, alias, keys)
-    return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
+            server = ask_server(client, record_key(alias), *keys)
+            in_use = _delete(client, alias, keys, server.others)
+            reached = spread(client, record_key(alias), server, receipt=receipt or None)
+    return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use, **asdict(reached))
 
 
-def _delete(client: Any, alias: str, keys: list[str]) -> int:
-    before = _epochs(client, keys)
+def _delete(client: Any, alias: str, keys: list[str], before: Sequence[bytes | None]) -> int:
     try:
-        removed: int = client.delete(*keys)  # one command: all of them or none
-        after = _epochs(client, keys)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.delete(*keys)  # one command: all of them or none
+        removed: int
+        removed, after = pipeline.mget(keys).execute()
     except (StoreTimeout, StoreConnectionError):
         with suppress(StoreUnavailable), operation_client(alias, timeout=CONFIRM_TIMEOUT) as retry:
             if _all_changed(before, _epochs(retry, keys)):
@@ -115,7 +137,7 @@ def _epochs(client: Any, keys: list[str]) -> list[bytes | None]:
     return epochs
 
 
-def _all_changed(before: list[bytes | None], after: list[bytes | None]) -> bool:
+def _all_changed(before: Sequence[bytes | None], after: Sequence[bytes | None]) -> bool:
     """Say whether no tag still has its old epoch; values stored since have created new ones."""
     return all(old is None or old != new for old, new in zip(before, after, strict=True))
 

@@ -9,6 +9,7 @@ from redis.exceptions import NoScriptError
 
 from analytics_admin.caching.epochs import new_epoch, new_record
 from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
+from analytics_admin.caching.stores.past import Change, PastCheck, change_record
 from analytics_admin.stores.client import load_script, script_hash, translate_errors
 from analytics_admin.stores.pool import ConnectionPool
 
@@ -29,11 +30,14 @@ _REMOVE = load_script(_PACKAGE, "remove")
 class RedisStore:
     """The store protocol over a connection pool.
 
-    ``probe_key`` is a key of the alias that nothing else uses.
+    ``probe_key`` is a key of the alias that nothing else uses; ``past`` knows the server.
     """
 
-    def __init__(self, pool: ConnectionPool, *, probe_key: str) -> None:
+    def __init__(
+        self, pool: ConnectionPool, *, probe_key: str, past: PastCheck | None = None
+    ) -> None:
         self._pool = pool
+        self._past = past or PastCheck()
         self._probe_key = probe_key
         self._clock_offset = 0.0
         self._clock_trusted_until = 0.0
@@ -59,7 +63,7 @@ class RedisStore:
         state, now_ms, epochs_raw, detail = self._run(
             _CLAIM,
             _script_keys(keys),
-            new_record().encode(),
+            self._new_record(),
             damaged,
             ttl.tags_ms,
             secrets.token_urlsafe(9),
@@ -103,7 +107,7 @@ class RedisStore:
         _, now_ms = self._run(
             _PUT,
             _script_keys(keys),
-            new_record().encode(),
+            self._new_record(),
             ttl.tags_ms,
             ttl.fresh_ms,
             ttl.kept_ms,
@@ -111,15 +115,24 @@ class RedisStore:
             *_new_tag_epochs(keys),
         )
         self._note_script_time(now_ms, sent_at=sent_at)
+        self._past.note_write(keys.entry, now_ms, sent_at=sent_at)
 
     @translate_errors
     def remove(self, keys: EntryKeys) -> bool:
-        return bool(self._run(_REMOVE, (keys.entry, keys.lease)))
+        removed = self._run(_REMOVE, (keys.entry, keys.lease))
+        self._past.note_write()
+        return bool(removed)
 
     @translate_errors
     def clear_tags(self, tag_keys: Sequence[str]) -> None:
         # A missing epoch matches no value; the next value stored creates a new one.
         self._pool.call("DEL", *tag_keys)
+        self._past.note_write()
+
+    @translate_errors
+    def change_record(self, key: str, change: Change) -> bool:
+        """Change the epoch record in one step; say whether it was changed."""
+        return change_record(self._pool.call_all, key, change)
 
     @translate_errors
     def check_writable(self) -> None:
@@ -128,6 +141,12 @@ class RedisStore:
 
     def close(self) -> None:
         self._pool.close()
+
+    def _new_record(self) -> bytes:
+        """Return the record to create if there is none: it names the server."""
+        if not self._past.has_checked:  # opens the first connection
+            self._pool.call("PING")
+        return new_record(server=self._past.server).encode()
 
     def _read(self, names: Sequence[str]) -> list[Any]:
         """Return the values of the keys in one round trip, which renews the clock if it is due."""

@@ -1,6 +1,6 @@
 """What operators do to the search cache: clear it, undo a soft clear, sweep what clears left."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor, is_storable
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import Command, OperationResult, perform
+from analytics_admin.services.search_cache.receipts import receipt_of
 from analytics_admin.signals import search_cache_cleared
 
 CLEAR_MODES = ("hard", "soft")
@@ -33,7 +34,8 @@ class ClearStrategy:
     """One way to clear: all at once, all softly, or the values of some tags."""
 
     preview: Callable[[], OperationResult]
-    execute: Callable[[], Any]
+    execute: Callable[[str], Any]
+    """Gets the receipt, by which the loss of the clear is found out later."""
     describe: Callable[[Mapping[str, Any]], str]
     tags: Sequence[str] = ()
 
@@ -61,13 +63,22 @@ class ClearSearchCache(Command[dict[str, Any]]):
         return self.strategy.preview()
 
     def execute(self) -> dict[str, Any]:
-        return {"mode": self.mode, **asdict(self.strategy.execute())}
+        return self._execute("")
+
+    def execute_as(self, operation: Operation) -> dict[str, Any]:
+        return self._execute(receipt_of(operation))
+
+    def _execute(self, receipt: str) -> dict[str, Any]:
+        return {"mode": self.mode, **asdict(self.strategy.execute(receipt))}
 
     def record(self, outcome: dict[str, Any]) -> dict[str, Any]:
         return outcome
 
     def message(self, outcome: dict[str, Any]) -> str:
         return self.strategy.describe(outcome)
+
+    def warnings(self, outcome: dict[str, Any]) -> Sequence[str]:
+        return list(_warnings(outcome))
 
     def announce(self, operation: Operation) -> None:
         search_cache_cleared.send_robust(
@@ -255,11 +266,13 @@ def choose_strategy(
         return _tags_strategy(mode, tags)
     if mode == "soft":
         return ClearStrategy(
-            preview=_preview_soft, execute=soft.clear_softly, describe=_describe_soft
+            preview=_preview_soft,
+            execute=lambda receipt: soft.clear_softly(receipt=receipt),
+            describe=_describe_soft,
         )
     return ClearStrategy(
         preview=_preview_hard,
-        execute=lambda: hard.clear(on_progress=on_progress),
+        execute=lambda receipt: hard.clear(on_progress=on_progress, receipt=receipt),
         describe=lambda outcome: Message(_("Search cache cleared")),
     )
 
@@ -276,7 +289,7 @@ def _tags_strategy(mode: str, tags: Sequence[str]) -> ClearStrategy:
         raise OperationRejected(Message(_("tags: a clear by tags is always hard")))
     return ClearStrategy(
         preview=lambda: _preview_tags(named),
-        execute=lambda: tag_clear.clear_tags(named),
+        execute=lambda receipt: tag_clear.clear_tags(named, receipt=receipt),
         describe=_describe_tags,
         tags=named,
     )
@@ -327,6 +340,17 @@ def _preview_tags(tags: Sequence[str]) -> OperationResult:
         "number",
     )
     return OperationResult(message=Message(template, number=preview.tags), preview=asdict(preview))
+
+
+def _warnings(outcome: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what an operator should know of a clear that is done."""
+    if behind := outcome["replicas_behind"]:
+        template = ngettext_lazy(
+            "Not yet on %(behind)d of %(number)d replica: the clear is lost if it takes over now",
+            "Not yet on %(behind)d of %(number)d replicas: the clear is lost if one takes over now",
+            "number",
+        )
+        yield Message(template, behind=behind, number=outcome["replicas"])
 
 
 def _describe_soft(outcome: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.hard import ClearPreview
 from analytics_admin.caching.clear.soft import UndoableClear
-from analytics_admin.caching.clear.tags import TagClearOutcome
+from analytics_admin.caching.clear.tags import TagClearPreview
 from analytics_admin.services.audit_queries import (
     OPERATION_CHANNELS,
     OPERATION_KINDS,
@@ -96,7 +96,7 @@ class Components:
             "Moved": results(),
             "AllReset": exactly("All circuit breakers reset successfully"),
             "Cleared": exactly("Search cache cleared"),
-            "ClearPlan": dry_run(self._of_any(self.of(ClearPreview), soft_plan, TagClearOutcome)),
+            "ClearPlan": dry_run(self._of_any(self.of(ClearPreview), soft_plan, TagClearPreview)),
             "UndoPlan": dry_run(self.of(UndoableClear)),
             "BreakerPlan": dry_run(record({"count": NUMBER, "breakers": listed(ref("Move"))})),
             "Move": record(

@@ -1,0 +1,230 @@
+"""A store that came back with its past: from a snapshot, or as a replica that had lagged behind.
+
+Its epoch record may be that of before a clear, and then cleared values would count again. The
+record names the server on which it was last right, and each new connection compares that before
+anything is read over it. On another server the accepted epochs are suspended until the audit trail
+shows that the store holds the last clear of an operator. If it does not, they are dropped.
+
+The audit trail does not know of a ``set``, a ``delete`` or a ``clear_tags``. A process that made
+one looks for a trace of its last one, and has all values dropped if it finds none.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import connections
+from redis.exceptions import RedisError
+
+from analytics_admin.caching.epochs import EpochRecord, decode_record, new_record
+from analytics_admin.stores.client import StoreUnavailable, load_script
+from analytics_admin.stores.identity import COMMANDS, identity_of
+from analytics_admin.stores.threads import start_thread
+
+logger = logging.getLogger("analytics_admin.caching")
+
+Exchange = Callable[[Sequence[Sequence[Any]]], list[Any]]
+"""Sends commands over one connection; returns their replies, an error for each that is refused."""
+Change = Callable[[EpochRecord], EpochRecord | None]
+"""Makes the next record from the present one; None to leave it."""
+LastReceipt = Callable[[], str | None]
+"""Returns the receipt of the last clear on record; None without any. May raise anything."""
+
+MAX_ATTEMPTS = 10
+"""Attempts at a change while others change the record between its reading and its writing."""
+SETTLE_ATTEMPTS = 20
+SETTLE_PAUSE_SECONDS = 0.25
+"""Between two attempts to reach a store that has just come back."""
+HEAD_BYTES = 1024
+
+_REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
+_last_receipt: LastReceipt | None = None
+
+
+def register_last_receipt(source: LastReceipt) -> None:
+    """Have ``source`` say which clear was the last. It is called in a thread of its own."""
+    global _last_receipt  # noqa: PLW0603  the site's one audit trail
+    _last_receipt = source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Write:
+    """The last value that this process has set, deleted or cleared."""
+
+    server: str
+    key: str = ""
+    """The key of a value that was set; "" for other writes, which leave no trace."""
+    stored_ms: int = 0
+    noted_at: float = 0.0
+
+
+class PastCheck:
+    """The check of one process; it outlives the connections.
+
+    ``change_later`` makes a change of the record through the store, and raises StoreUnavailable.
+    """
+
+    def __init__(self, record_key: str = "", change_later: Callable[[Change], object] = id) -> None:
+        self._record_key = record_key
+        self._change_later = change_later
+        self._lock = threading.Lock()
+        self._write: _Write | None = None
+        self.server = ""
+        """The server that the last connection has reached; "" if that cannot be told."""
+        self.has_checked = False
+
+    def note_write(self, key: str = "", stored_ms: int = 0, *, sent_at: float = 0.0) -> None:
+        """Note what this process has just written, of its own accord, and its trace.
+
+        Of writes at the same time, the trace of the last one counts; none if one has none.
+        """
+        noted_at = time.monotonic()
+        with self._lock:
+            last = self._write
+            if last and last.key and key and last.stored_ms > stored_ms:
+                return
+            if last and not last.key and key and last.noted_at > sent_at:
+                return
+            self._write = _Write(
+                server=self.server, key=key, stored_ms=stored_ms, noted_at=noted_at
+            )
+
+    def after_fork(self) -> None:
+        """Replace the lock in a forked child."""
+        self._lock = threading.Lock()
+
+    def check(self, exchange: Exchange, *, is_return: bool) -> None:
+        """Check the store at the other end of a new connection.
+
+        ``is_return``: the process had no connection before, or has lost one.
+
+        Raises:
+            RedisError: the record is of the past, and cannot be changed there.
+        """
+        write = self._write
+        trace = [("GETRANGE", write.key, 0, HEAD_BYTES)] if write and write.key else []
+        replies = exchange([*COMMANDS, ("GET", self._record_key), *trace])
+        self.server = server = identity_of(replies[:2])
+        self.has_checked = True
+        raw, head = replies[2], replies[3] if trace else b""
+        record = decode_record(raw) if isinstance(raw, bytes) else None
+        if record is None:  # no stored value counts
+            return
+        has_moved = is_return if not server else write is not None and write.server != server
+        if write is not None and has_moved and (record.born != server or not server):
+            if not _is_trace(head, write):
+                self._drop(exchange, server)
+                return
+            self._write = replace(write, server=server)
+        if server and record.server and record.server != server:
+            self._suspend(exchange, server)
+        elif not server and is_return and _last_receipt is not None:
+            self._settle_later(_last_receipt, server)
+
+    def _drop(self, exchange: Exchange, server: str) -> None:
+        """Have no value from before count: a write of this process is lost."""
+        self._write = None
+
+        def drop(record: EpochRecord) -> EpochRecord | None:
+            if server and record.born == server:  # another process has done it
+                return None
+            return new_record(server=server, receipt=record.receipt)
+
+        if change_record(exchange, self._record_key, drop):
+            logger.warning(
+                "search cache: the store came back without the last writes of this process: "
+                "what it held counts no more"
+            )
+
+    def _suspend(self, exchange: Exchange, server: str) -> None:
+        """Have no value from before count until it is known whether a clear is lost."""
+        source = _last_receipt
+
+        def suspend(record: EpochRecord) -> EpochRecord | None:
+            if record.server in {"", server}:  # another process has done it
+                return None
+            if source is None:  # nobody can have cleared
+                return replace(record, server=server)
+            before = record.accepted | record.suspended
+            new = new_record(server=server, receipt=record.receipt)
+            return replace(new, born="", suspended=before)
+
+        if change_record(exchange, self._record_key, suspend) and source is not None:
+            self._settle_later(source, server)
+
+    def _settle_later(self, source: LastReceipt, server: str) -> None:
+        try:
+            start_thread(self._settle, source, server, name="search cache past")
+        except RuntimeError:  # no thread is to be had: what is suspended stays so
+            logger.warning("search cache: the store has changed; its old values count no more")
+
+    def _settle(self, source: LastReceipt, server: str) -> None:
+        """Ask the audit trail which clear was the last, and decide what of the past counts."""
+        try:
+            last = source()
+        # The audit trail is the site's database, with whatever errors its driver has.
+        except Exception as error:
+            logger.warning(
+                "search cache: the store has changed, and its old values count no more: "
+                "the last clear is not known (%s)",
+                type(error).__name__,
+            )
+            return
+        finally:
+            connections.close_all()
+        lost = False
+
+        def settle(record: EpochRecord) -> EpochRecord | None:
+            nonlocal lost
+            lost = False
+            if server and (record.server != server or not record.suspended):
+                return None  # somebody has cleared everything since
+            lost = last is not None and record.receipt != last
+            if lost:
+                return new_record(server=server, receipt=last or "")
+            if not record.suspended:
+                return None
+            accepted = record.accepted | record.suspended
+            return replace(record, accepted=accepted, suspended=frozenset())
+
+        for _ in range(SETTLE_ATTEMPTS):
+            try:
+                self._change_later(settle)
+            except StoreUnavailable:
+                time.sleep(SETTLE_PAUSE_SECONDS)
+                continue
+            break
+        if lost:
+            logger.warning(
+                "search cache: the store came back without the last clear: "
+                "what it held counts no more"
+            )
+
+
+def change_record(exchange: Exchange, key: str, change: Change) -> bool:
+    """Replace the record in one step; say whether it was changed.
+
+    Raises:
+        RedisError: the store refused.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        [raw] = exchange([("GET", key)])
+        before = decode_record(raw) if isinstance(raw, bytes) else None
+        after = None if before is None else change(before)
+        if after is None:
+            return False
+        [done] = exchange([("EVAL", _REPLACE, 1, key, raw, after.encode())])
+        if isinstance(done, RedisError):
+            raise done
+        if done:
+            return True
+    return False
+
+
+def _is_trace(head: Any, write: _Write) -> bool:
+    """Say whether a stored value begins as the one does that was written."""
+    fields = head.split(b" ", 2) if isinstance(head, bytes) else []
+    return len(fields) > 1 and fields[1] == b"%d" % write.stored_ms

@@ -1,0 +1,231 @@
+"""A store that comes back with its past brings nothing back that was cleared, set or deleted."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard, soft, tags
+from analytics_admin.caching.stores import past
+from analytics_admin.conf import app_settings
+from tests.support.cache_aliases import raw, record, redis_alias, use_caches
+from tests.support.proxy import Proxy
+from tests.support.servers import StoreServer, free_port
+from tests.support.sites import eventually
+
+CLEARS: dict[str, Callable[[str], Any]] = {
+    "hard": lambda receipt: hard.clear(receipt=receipt),
+    "soft": lambda receipt: soft.clear_softly(receipt=receipt),
+    "tags": lambda receipt: tags.clear_tags(["x"], receipt=receipt),
+}
+WRITES: dict[str, Callable[[SearchCache], Any]] = {
+    "delete": lambda cache: cache.delete("q"),
+    "clear_tags": lambda cache: cache.clear_tags(["x"]),
+    "set": lambda cache: cache.set("q", "right", tags=["x"]),
+    "set after delete": lambda cache: (cache.delete("q"), cache.set("other", 1)),
+}
+
+
+@pytest.fixture
+def store() -> Iterator[StoreServer]:
+    with StoreServer(port=free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+def audit(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What the audit trail has on record."""
+    trail: dict[str, str | None] = {"last": None}
+    monkeypatch.setattr(past, "_last_receipt", lambda: trail["last"])
+    return trail
+
+
+def use(settings: Any, url: str, *, dedicated: bool = False) -> None:
+    use_caches(settings, search=redis_alias("s", url=url, db=0))
+    settings.ANALYTICS_ADMIN = {
+        "SEARCH_CACHE_DEDICATED": dedicated,
+        "STORE_RETRY_INTERVAL": 0.02,
+        "SEARCH_CACHE_SOFT_CLEAR_GRACE": 0.01,
+    }
+
+
+def another() -> SearchCache:
+    return SearchCache(lambda: app_settings().search_cache)
+
+
+def come_back(store: StoreServer) -> None:
+    """End as a crash does, and start again from the last snapshot."""
+    store.stop()
+    store.start()
+
+
+def value(cache: SearchCache) -> Any:
+    """Return what the cache gives as soon as it reaches its store again."""
+    found = []
+
+    def is_back() -> bool:
+        found.append(cache.lookup("q", lambda: "computed", tags=["x"]))
+        return found[-1].state != "bypass"
+
+    assert eventually(is_back)
+    return found[-1].value
+
+
+@pytest.mark.parametrize("dedicated", [True, False], ids=["flush", "unlink"])
+@pytest.mark.parametrize("kind", CLEARS)
+def test_a_clear_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
+    settings: Any,
+    store: StoreServer,
+    audit: dict[str, str | None],
+    kind: str,
+    dedicated: bool,
+) -> None:
+    use(settings, store.url, dedicated=dedicated)
+    cache = another()
+    another().set("q", "wrong", tags=["x"])
+    assert cache.get("q", tags=["x"]) == "wrong"
+    raw().save()
+    CLEARS[kind]("1")
+    audit["last"] = "1"
+    come_back(store)
+    assert value(cache) == "computed"
+    assert eventually(lambda: not record().suspended)
+    assert value(another()) == "computed"
+
+
+def test_a_process_that_starts_with_the_store_finds_it_out_too(
+    settings: Any, store: StoreServer, audit: dict[str, str | None]
+) -> None:
+    use(settings, store.url)
+    another().set("q", "wrong", tags=["x"])
+    raw().save()
+    hard.clear(receipt="1")
+    audit["last"] = "1"
+    come_back(store)
+    assert value(another()) == "computed"
+
+
+@pytest.mark.parametrize("last", ["1", None], ids=["a clear", "no clear"])
+def test_values_of_a_store_that_holds_the_last_clear_are_hits_again(
+    settings: Any, store: StoreServer, audit: dict[str, str | None], last: str | None
+) -> None:
+    use(settings, store.url)
+    if last is not None:
+        hard.clear(receipt=last)
+    audit["last"] = last
+    another().set("q", "kept", tags=["x"])
+    cache = another()
+    assert cache.get("q", tags=["x"]) == "kept"
+    raw().save()
+    come_back(store)
+    assert eventually(lambda: cache.get("q", tags=["x"]) == "kept")
+
+
+def test_nothing_of_the_past_counts_while_the_last_clear_is_unknown(
+    settings: Any, store: StoreServer, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fail() -> str | None:
+        raise LookupError
+
+    use(settings, store.url)
+    another().set("q", "old", tags=["x"])
+    cache = another()
+    assert cache.get("q", tags=["x"]) == "old"
+    raw().save()
+    monkeypatch.setattr(past, "_last_receipt", fail)
+    come_back(store)
+    assert value(cache) == "computed"
+    assert eventually(lambda: "the last clear is not known (LookupError)" in caplog.text)
+    assert value(cache) == "computed"
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
+    settings: Any, store: StoreServer, audit: dict[str, str | None], write: str
+) -> None:
+    use(settings, store.url)
+    cache = another()
+    cache.set("q", "wrong", tags=["x"])
+    raw().save()
+    WRITES[write](cache)
+    come_back(store)
+    assert value(cache) == "computed"
+    assert value(another()) == "computed"
+
+
+def test_a_value_that_was_set_and_is_in_the_snapshot_is_a_hit_again(
+    settings: Any, store: StoreServer, audit: dict[str, str | None]
+) -> None:
+    use(settings, store.url)
+    cache = another()
+    cache.delete("q")
+    cache.set("q", "kept", tags=["x"])
+    raw().save()
+    come_back(store)
+    assert eventually(lambda: cache.get("q", tags=["x"]) == "kept")
+
+
+@pytest.mark.parametrize("kind", CLEARS)
+def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
+    settings: Any, store: StoreServer, audit: dict[str, str | None], kind: str
+) -> None:
+
+    with StoreServer(port=free_port()) as replica, Proxy(store.socket_path) as door:
+        use(settings, door.url)
+        cache = another()
+        another().set("q", "wrong", tags=["x"])
+        assert cache.get("q", tags=["x"]) == "wrong"
+        follow(replica, store)
+        replica.freeze()
+        outcome = CLEARS[kind]("1")
+        assert (outcome.replicas, outcome.replicas_behind) == (1, 1)
+        audit["last"] = "1"
+        store.stop()
+        replica.thaw()
+        ask(replica, "REPLICAOF", "NO", "ONE")
+        door.move_to(replica.socket_path)
+        assert value(cache) == "computed"
+
+
+def test_a_clear_says_that_every_replica_has_heard_of_it(settings: Any, store: StoreServer) -> None:
+    use(settings, store.url)
+    with StoreServer(port=free_port()) as replica:
+        follow(replica, store)
+        for clear in CLEARS.values():
+            outcome = clear("1")
+            assert (outcome.replicas, outcome.replicas_behind) == (1, 0)
+
+
+def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_a_moment_later(
+    settings: Any, store: StoreServer, audit: dict[str, str | None], tmp_path: Any
+) -> None:
+    acl = ("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-@dangerous")
+    use(settings, store.url)
+    raw().execute_command(*acl)
+    limited = store.url.replace("://", "://app:pw@")
+    use(settings, limited)
+    another().set("q", "wrong", tags=["x"])
+    cache = another()
+    assert cache.get("q", tags=["x"]) == "wrong"
+    ask(store, "SAVE")
+    outcome = hard.clear(receipt="1")
+    assert outcome.replicas is None
+    audit["last"] = "1"
+    store.stop()
+    store.start()
+    ask(store, *acl)
+    assert eventually(lambda: value(cache) == "computed")
+
+
+def follow(replica: StoreServer, primary: StoreServer) -> None:
+    ask(primary, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    ask(replica, "REPLICAOF", "127.0.0.1", str(primary.port))
+    assert eventually(lambda: ask(replica, "INFO", "replication")["master_link_status"] == "up")
+
+
+def ask(server: StoreServer, *command: str) -> Any:
+    import redis
+
+    with redis.Redis(unix_socket_path=server.socket_path) as client:
+        return client.execute_command(*command)
