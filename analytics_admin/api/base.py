@@ -181,6 +181,8 @@ def operation_response(result: OperationResult) -> Response:
     headers = {"X-Operation-Id": str(result.operation_id)} if result.operation_id else {}
     if result.acknowledged is not None:
         headers["X-Acknowledged"] = result.acknowledged.figures
+    if result.warnings:
+        headers["X-Warning"] = "; ".join(result.warnings)
     return Response(body, headers=headers)
 
 

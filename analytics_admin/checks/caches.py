@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.caching.inspection.keeping import Keeping, ask_keeping
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.checks.settings import TAG, are_unusable, check_settings, error, warning
 from analytics_admin.conf import SETTING, AppSettings, app_settings
@@ -20,6 +21,7 @@ from analytics_admin.stores.client import (
     StoreUnavailable,
     aliases_sharing_database,
     dedicated_client,
+    is_local_memory,
 )
 from analytics_admin.stores.threads import may_start_threads
 
@@ -73,6 +75,50 @@ def check_breaker_store(**kwargs: Any) -> list[CheckMessage]:
         text = f"The breakers' store could not be asked how it keeps its data: {problem.reason}."
         messages.append(Info(text, hint="Run this check where the site runs.", id=f"{TAG}.I001"))
     return messages
+
+
+@register(TAG, deploy=True)
+def check_search_store(**kwargs: Any) -> list[CheckMessage]:
+    """Report what a restart, a failover or a full memory does to the search cache."""
+    alias = app_settings().search_cache if not are_unusable(check_settings()) else ""
+    if not alias or are_unusable(check_stores()) or is_local_memory(alias):
+        return []
+    try:
+        return list(_keeping(ask_keeping(alias)))
+    except StoreUnavailable as problem:
+        text = (
+            f"The search cache's store could not be asked how it keeps its data: {problem.reason}."
+        )
+        return [Info(text, hint="Run this check where the site runs.", id=f"{TAG}.I001")]
+
+
+def _keeping(keeping: Keeping) -> Iterator[CheckMessage]:
+    if not keeping.has_identity:
+        text = (
+            "The search cache's store does not tell its user which server it is: after a restart "
+            "or a failover, results from before a lost clear are served for a moment"
+        )
+        yield warning("W009", text, "Permit INFO to the user of the search cache.")
+    if keeping.may_evict:
+        text = (
+            "The search cache's store drops any key when its memory is full: "
+            "with the epoch record, all results are lost at once"
+        )
+        hint = "Set its maxmemory-policy to one of the volatile policies."
+        yield warning("W010", text, hint)
+    if keeping.kept == "nothing":
+        text = (
+            "The search cache's store keeps nothing on disk: "
+            "a restart empties the cache, and every search is computed again."
+        )
+        hint = "Switch on snapshots or appendonly, if that is too much for the backend."
+        yield Info(text, hint=hint, id=f"{TAG}.I003")
+    elif keeping.kept == "snapshots":
+        text = (
+            "The search cache's store keeps snapshots: after a crash it lacks the clears since the "
+            "last one. That is found out, and the cache is then empty."
+        )
+        yield Info(text, hint="Switch on appendonly to lose a second at most.", id=f"{TAG}.I004")
 
 
 @register(TAG)

@@ -158,6 +158,10 @@ class ConfirmedOperation:
         # By this tag the next page says how many obey, and links to the operation's own.
         tag = operation_tag(result)
         messages.success(self.request, localized(result.message), extra_tags=tag)
+        for warning in result.warnings:
+            messages.warning(
+                self.request, gettext("%(warning)s.") % {"warning": localized(warning)}
+            )
         self._log_to_admin(result)
         return HttpResponseRedirect(self.done_url)
 

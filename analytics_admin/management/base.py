@@ -102,6 +102,8 @@ class OperationCommand(OperatorCommand):
             self.write_json(_result_body(result))
         else:
             self.write(self._format(result))
+        for warning in result.warnings:
+            self.stderr.write(f"Warning: {printable(warning)}.", lambda text: text)
         if options.get("require_all") and (obedience := result.acknowledged) is not None:
             _require_all(obedience)
 
@@ -228,6 +230,7 @@ def _result_body(result: OperationResult) -> dict[str, Any]:
         "preview": result.preview,
         "results": result.results,
         "acknowledged": result.acknowledged and result.acknowledged.to_record(),
+        "warnings": list(result.warnings) or None,
     }
     return {key: value for key, value in body.items() if value is not None}
 

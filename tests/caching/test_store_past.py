@@ -176,14 +176,14 @@ def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
         cache = another()
         another().set("q", "wrong", tags=["x"])
         assert cache.get("q", tags=["x"]) == "wrong"
-        follow(replica, store)
+        replica.follow(store)
         replica.freeze()
         outcome = CLEARS[kind]("1")
         assert (outcome.replicas, outcome.replicas_behind) == (1, 1)
         audit["last"] = "1"
         store.stop()
         replica.thaw()
-        ask(replica, "REPLICAOF", "NO", "ONE")
+        replica.ask("REPLICAOF", "NO", "ONE")
         door.move_to(replica.socket_path)
         assert value(cache) == "computed"
 
@@ -191,7 +191,7 @@ def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
 def test_a_clear_says_that_every_replica_has_heard_of_it(settings: Any, store: StoreServer) -> None:
     use(settings, store.url)
     with StoreServer(port=free_port()) as replica:
-        follow(replica, store)
+        replica.follow(store)
         for clear in CLEARS.values():
             outcome = clear("1")
             assert (outcome.replicas, outcome.replicas_behind) == (1, 0)
@@ -208,24 +208,11 @@ def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_
     another().set("q", "wrong", tags=["x"])
     cache = another()
     assert cache.get("q", tags=["x"]) == "wrong"
-    ask(store, "SAVE")
+    store.ask("SAVE")
     outcome = hard.clear(receipt="1")
     assert outcome.replicas is None
     audit["last"] = "1"
     store.stop()
     store.start()
-    ask(store, *acl)
+    store.ask(*acl)
     assert eventually(lambda: value(cache) == "computed")
-
-
-def follow(replica: StoreServer, primary: StoreServer) -> None:
-    ask(primary, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    ask(replica, "REPLICAOF", "127.0.0.1", str(primary.port))
-    assert eventually(lambda: ask(replica, "INFO", "replication")["master_link_status"] == "up")
-
-
-def ask(server: StoreServer, *command: str) -> Any:
-    import redis
-
-    with redis.Redis(unix_socket_path=server.socket_path) as client:
-        return client.execute_command(*command)

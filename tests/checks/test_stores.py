@@ -37,6 +37,33 @@ def test_a_store_that_evicts_and_forgets_is_found():
     assert "appendonly" in messages["W007"]
 
 
+@contextmanager
+def search_on(server: StoreServer, *, user: str = "") -> Iterator[None]:
+    caches = deepcopy(settings.CACHES)
+    caches["search"]["LOCATION"] = f"redis://{user}127.0.0.1:{server.port}/1"
+    with override_settings(CACHES=caches):
+        yield
+
+
+def test_what_a_restart_and_a_full_memory_do_to_the_search_cache_is_said():
+    options = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-random"}
+    with StoreServer(port=free_port(), **options) as server, search_on(server):
+        assert "volatile" in found()["W010"]
+        assert "I003" in found()
+        server.ask("CONFIG", "SET", "maxmemory-policy", "volatile-lru", "save", "3600 1")
+        assert not {"W010", "I003"} & found().keys()
+        assert "appendonly" in found()["I004"]
+        server.ask("CONFIG", "SET", "appendonly", "yes")
+        assert not {"W009", "W010", "I001", "I003", "I004"} & found().keys()
+
+
+def test_a_search_store_that_does_not_say_which_server_it_is_is_found():
+    with StoreServer(port=free_port()) as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-@dangerous")
+        with search_on(server, user="app:pw@"):
+            assert "INFO" in found()["W009"]
+
+
 def test_uwsgi_without_threads_is_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={b"http": b":8000"}))
     assert "enable-threads" in found(deploy=False)["W008"]
@@ -57,6 +84,10 @@ def test_snapshots_are_persistence_too():
 
 def test_a_store_that_does_not_answer_is_no_reason_to_fail():
     with StoreServer(port=free_port()) as server, breakers_on(server):
+        server.freeze()
+        assert "I001" in found()
+        server.thaw()
+    with StoreServer(port=free_port()) as server, search_on(server):
         server.freeze()
         assert "I001" in found()
         server.thaw()

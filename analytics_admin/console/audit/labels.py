@@ -40,6 +40,8 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "dedicated": _("Dedicated database"),
     "keys": _("Keys removed"),
     "way": _("Removal method"),
+    "replicas": _("Replicas of the store"),
+    "replicas_behind": _("Replicas without the clear"),
     "stale_for": _("Old results served for at most"),
     "seconds_left": _("Time left to undo"),
     "tags": _("Tags"),

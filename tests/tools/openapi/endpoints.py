@@ -6,7 +6,13 @@ from typing import Any
 
 from analytics_admin.api import audit, breakers, login, search_cache, serializers
 from analytics_admin.api.schema import DocumentationView, SchemaView
-from tests.tools.openapi.errors import ACKNOWLEDGED, LOGIN_ERRORS, OPERATION_ERRORS, READ_ERRORS
+from tests.tools.openapi.errors import (
+    ACKNOWLEDGED,
+    LOGIN_ERRORS,
+    OPERATION_ERRORS,
+    READ_ERRORS,
+    WARNING,
+)
 from tests.tools.openapi.responses import Schema, ref
 
 SEARCH_CACHE, BREAKERS = "Search cache", "Circuit breakers"
@@ -83,6 +89,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         response=ref("SearchCacheStatus"),
     ),
     (search_cache.ClearSearchCacheView, "POST"): operation(
+        headers=[WARNING],
         name="clear_search_cache",
         tag=SEARCH_CACHE,
         summary="Clear the search cache",

@@ -7,6 +7,7 @@ from tests.tools.openapi.responses import TEXT, ref
 
 OPERATION_ID = "X-Operation-Id"
 ACKNOWLEDGED = "X-Acknowledged"
+WARNING = "X-Warning"
 HEADERS = {
     OPERATION_ID: {
         "description": "The operation's id in the audit trail; absent if none was recorded.",
@@ -15,6 +16,10 @@ HEADERS = {
     ACKNOWLEDGED: {
         "description": "How many processes obey the change, of how many; absent from a dry run.",
         "schema": {"type": "string", "pattern": "^([0-9]+/[0-9]+|unknown)$"},
+    },
+    WARNING: {
+        "description": "What to know of an operation that is done; absent if there is nothing.",
+        "schema": TEXT,
     },
     "ETag": {"description": "The breaker's current entity tag.", "required": True, "schema": TEXT},
     "Retry-After": {

@@ -1,0 +1,95 @@
+"""The store keeps the id of the last clear on record, and an operator hears who may lose it."""
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.messages import get_messages
+from django.core.management import call_command
+
+from analytics_admin.models import Operation
+from analytics_admin.services import Actor, clear_search_cache
+from analytics_admin.services.runner import Kind, deny
+from analytics_admin.services.search_cache.receipts import find_last_receipt
+from tests.support.api import CLEAR, call
+from tests.support.cache_aliases import record, redis_alias, use_caches
+from tests.support.console_pages import inputs
+from tests.support.servers import StoreServer, free_port
+
+pytestmark = pytest.mark.django_db
+
+OPERATOR = Actor.system("op")
+MODES: dict[str, dict[str, Any]] = {
+    "hard": {},
+    "soft": {"mode": "soft"},
+    "tags": {"tags": ["products"]},
+}
+SAID = "Not yet on 1 of 1 replica: the clear is lost if it takes over now"
+PAGE = "/admin/analytics_admin/searchcache/clear/"
+
+
+@pytest.mark.parametrize("options", MODES.values(), ids=MODES)
+def test_the_store_keeps_the_id_of_the_last_clear(settings: Any, options: dict[str, Any]) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    assert find_last_receipt() is None
+    for _ in range(2):
+        result = clear_search_cache(actor=OPERATOR, **options)
+        kept = record()
+        assert kept is not None
+        assert result.operation_id is not None
+        assert kept.receipt == find_last_receipt() == result.operation_id.hex
+
+
+def test_a_clear_that_was_not_done_is_not_the_last_one() -> None:
+    done = Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status="done")
+    Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status="failed")
+    Operation.objects.create(kind=Kind.UNDO_CLEAR, status="done")
+    deny(Kind.CLEAR_SEARCH_CACHE, actor=OPERATOR)
+    assert find_last_receipt() == done.pk.hex
+    for status in ("unknown", "started"):
+        last = Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status=status)
+        assert find_last_receipt() == last.pk.hex
+
+
+class TestReplicasThatLag:
+    @pytest.fixture(autouse=True)
+    def _lagging(self, settings: Any) -> Iterator[None]:
+        with StoreServer(port=free_port()) as store, StoreServer(port=free_port()) as replica:
+            replica.follow(store)
+            replica.freeze()
+            use_caches(settings, search=redis_alias("search", url=store.url, db=0))
+            yield
+
+    @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
+    def test_the_service_says_so(self, options: dict[str, Any]) -> None:
+        result = clear_search_cache(actor=OPERATOR, **options)
+        assert list(result.warnings) == [SAID]
+        outcome = Operation.objects.get().outcome
+        assert (outcome["replicas"], outcome["replicas_behind"]) == (1, 1)
+
+    def test_every_door_says_so_and_keeps_its_message(
+        self, client: Any, superuser: Any, mint: Any
+    ) -> None:
+        answer = call(client, CLEAR, mint())
+        assert answer.content == b'{"message":"Search cache cleared"}'
+        assert answer.headers["X-Warning"] == SAID
+        out, err = StringIO(), StringIO()
+        call_command("clear_search_cache", "--no-input", stdout=out, stderr=err)
+        assert out.getvalue() == "Search cache cleared\n"
+        assert err.getvalue() == f"Warning: {SAID}.\n"
+        out, err = StringIO(), StringIO()
+        call_command("clear_search_cache", "--no-input", "--json", stdout=out, stderr=err)
+        assert json.loads(out.getvalue())["warnings"] == [SAID]
+        client.force_login(superuser)
+        page = client.post(PAGE, {"mode": "hard"})
+        done = client.post(PAGE, dict(inputs(page, PAGE)))
+        told = [(message.level_tag, message.message) for message in get_messages(done.wsgi_request)]
+        assert told == [("success", "Search cache cleared"), ("warning", f"{SAID}.")]
+
+
+def test_without_replicas_there_is_nothing_to_warn_of(
+    client: Any, superuser: Any, mint: Any
+) -> None:
+    assert "X-Warning" not in call(client, CLEAR, mint()).headers
