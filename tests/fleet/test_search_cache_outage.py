@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from analytics_admin.caching import SearchCache, StoreUnavailable
+from analytics_admin.caching.stores import past
 from tests.support.cache_aliases import use_caches
 from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer
@@ -51,7 +52,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(settings: Any) -> Iterator[Scene]:
+def scene(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setattr(past, "_last_receipt", lambda: None)  # nobody has cleared
     with ExitStack() as stack:
         yield Scene(stack, settings)
 
