@@ -24,6 +24,7 @@ from analytics_admin.breakers.state import (
 from analytics_admin.breakers.state_machine import new_record, reset
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.redis import KINDS, RedisStore
+from tests.support.cases import case
 from tests.support.stored_breakers import PARTS, change_record, key_of, raw_client
 
 VALUES = {
@@ -50,57 +51,52 @@ class Damage:
     """What is done to the keys of one breaker; ``is_record``: it makes its state unknown."""
 
     do: Callable[[], object]
-    is_record: bool
+    is_record: bool = False
 
 
-def param(name: str, do: Callable[[], object], *, is_record: bool = False) -> object:
-    return pytest.param(Damage(do, is_record), id=name)
+Damages = Iterator[tuple[str, Damage]]
 
 
-def damages() -> list[object]:
-    values = [it for label, value in VALUES.items() for it in damaged_values(label, value)]
-    return [*values, *damaged_holds(), *missing_parts(), *other_types(), *too_many()]
-
-
-def damaged_values(label: str, value: bytes) -> Iterator[object]:
+def damaged_values(label: str, value: bytes) -> Damages:
     for field in ("record", "hold", "time:60", "time:60:buckets", "count:100", "count:100:buckets"):
         do = partial(set_field, "record", field, value)
-        yield param(f"{field} {label}", do, is_record=":" not in field)
+        yield f"{field} {label}", Damage(do, is_record=":" not in field)
     for part in PARTS if len(value) < 1_000 else ():
         is_valid = part == "generation" and label not in ("empty", "not UTF-8", "400 digits")
-        yield param(f"{part} {label}", partial(change_part, part, value), is_record=not is_valid)
+        do = partial(change_part, part, value)
+        yield f"{part} {label}", Damage(do, is_record=not is_valid)
     for kind in ("moves", "failures"):
-        yield param(f"a row of {kind} {label}", partial(add_row, kind, value))
+        yield f"a row of {kind} {label}", Damage(partial(add_row, kind, value))
     for kind in ("periods", "policies"):
-        yield param(f"a field of {kind} {label}", partial(set_field, kind, value, value))
-        yield param(f"a value of {kind} {label}", partial(damage_values, kind, value))
+        yield f"a field of {kind} {label}", Damage(partial(set_field, kind, value, value))
+        yield f"a value of {kind} {label}", Damage(partial(damage_values, kind, value))
 
 
-def damaged_holds() -> Iterator[object]:
+def damaged_holds() -> Damages:
     for until in ("NaN", "Infinity", "-1", "1e300", "9" * 5_000, '"x"', "[" * 5_000, "{}"):
         text = f'{{"until":{until},"actor":"a","reason":"b"}}'
         do = partial(set_field, "record", "hold", text)
-        yield param(f"until {until[:8]}", do, is_record=True)
+        yield f"until {until[:8]}", Damage(do, is_record=True)
 
 
-def missing_parts() -> Iterator[object]:
+def missing_parts() -> Damages:
     for field in ("record", "hold", "time:60:buckets"):
-        yield param(f"{field} cut off", partial(cut_off, field), is_record=":" not in field)
+        yield f"{field} cut off", Damage(partial(cut_off, field), is_record=":" not in field)
     for field in ("record", "hold", "time:60", "time:60:buckets"):
-        yield param(f"no {field}", partial(drop_field, field), is_record=field == "hold")
+        yield f"no {field}", Damage(partial(drop_field, field), is_record=field == "hold")
 
 
-def other_types() -> Iterator[object]:
+def other_types() -> Damages:
     for kind in KINDS:
         expected = "list" if kind in ("moves", "failures") else "hash"
         for type_ in sorted(TYPES.keys() - {expected}):
             do = partial(replace_key, kind, type_)
-            yield param(f"{kind} is a {type_}", do, is_record=kind == "record")
+            yield f"{kind} is a {type_}", Damage(do, is_record=kind == "record")
 
 
-def too_many() -> Iterator[object]:
+def too_many() -> Damages:
     for kind in ("periods", "policies"):
-        yield param(f"very many {kind}", partial(fill, kind))
+        yield f"very many {kind}", Damage(partial(fill, kind))
 
 
 TYPES = {
@@ -181,18 +177,47 @@ def made() -> Made:
 @pytest.fixture
 def names(store, made) -> tuple[str, ...]:
     """Three breakers with all that a store can hold; the second is the one to be damaged."""
+    begin_anew(store, made)
+    return NAMES
+
+
+def begin_anew(store: RedisStore, made: Made) -> None:
+    """Have the store hold those breakers, and nothing else."""
     client = raw_client()
     if time.monotonic() - made.at > 5:
+        client.flushall()
         make(store, *NAMES)
         keys = client.keys("*")
         made.values = {key: (max(0, client.pttl(key)), client.dump(key)) for key in keys}
         made.at = time.monotonic()
-        return NAMES
+        return
     pipe = client.pipeline()
+    pipe.flushall()
     for key, value in made.values.items():
         pipe.restore(key, *value)
     pipe.execute()
-    return NAMES
+
+
+GROUPS = {
+    **{label: [*damaged_values(label, value)] for label, value in VALUES.items()},
+    "holds": [*damaged_holds()],
+    "missing": [*missing_parts()],
+    "types": [*other_types()],
+    "many": [*too_many()],
+}
+
+
+def for_every_damage(test: Callable[..., None]) -> Callable[..., None]:
+    """Run the test for each damage, on breakers that were made anew; a group is one test."""
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_in_turn(store, made, group):
+        for name, damage in GROUPS[group]:
+            with case(name):
+                begin_anew(store, made)
+                test(store=store, names=NAMES, damage=damage)
+
+    return test_in_turn
 
 
 def make(store, *names):
@@ -252,7 +277,7 @@ def tell(store, *names):
     return store.add(reports(store, names))
 
 
-@pytest.mark.parametrize("damage", damages())
+@for_every_damage
 def test_it_concerns_its_own_breaker_alone(store, names, damage):
     before = store.load_many(names).snapshots
     damage.do()
@@ -287,7 +312,7 @@ def test_it_concerns_its_own_breaker_alone(store, names, damage):
     assert all(outcome.won for outcome in store.compare_and_set(moves))
 
 
-@pytest.mark.parametrize("damage", damages())
+@for_every_damage
 def test_a_reset_repairs_it(names, damage, store):
     damage.do()
     tell(store, *names)
@@ -321,7 +346,7 @@ def as_new(snapshot):
     return (snapshot.state, snapshot.hold, snapshot.counts) == (State.CLOSED, None, Counts())
 
 
-@pytest.mark.parametrize("damage", damages())
+@for_every_damage
 def test_forgetting_it_leaves_nothing(names, damage, store):
     damage.do()
     snapshot = load(store, "bad")

@@ -1,0 +1,14 @@
+"""Cases of one rule within one test, where each as a test of its own would cost more than itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def case(*which: object) -> Iterator[None]:
+    """Name the case in the block's failure."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note("in the case: " + ", ".join(map(str, which)))
+        raise
