@@ -78,6 +78,8 @@ Walk = Callable[[Any, str, Pressed], list[Any]]
 WALKS: dict[str, Walk] = {}
 IN_EVERY_WAY = {"done_and_sent_again"}
 """The walks whose pages say how the operation was requested; other pages do not."""
+MOVING = {"done_and_sent_again", "on_what_has_moved", "begun_by_somebody"}
+"""The walks after which everything has to be staged anew."""
 
 
 def walk(steps: Walk) -> Walk:
@@ -132,9 +134,9 @@ def on_what_has_moved(client: Any, address: str, pressed: Pressed) -> list[Any]:
 def begun_by_somebody(client: Any, address: str, pressed: Pressed) -> list[Any]:
     _, sent = press(client, address, pressed)
     pages = [confirm(client, address, {**sent, "attempt": str(record().pk)})]
+    confirm(client, address, sent)
+    mine = Operation.objects.filter(pk__in=sent.get("attempt", []))
     for status in Operation.Status.values:
-        confirm(client, address, sent)
-        mine = Operation.objects.filter(pk__in=sent.get("attempt", []))
         mine.update(status=status, error="!", message="")
         pages.append(confirm(client, address, sent))
     mine.update(status="started", started_at=timezone.now() - timedelta(minutes=11))
@@ -159,17 +161,18 @@ def on_a_site_that_is_read_only(client: Any, address: str, pressed: Pressed) -> 
 
 
 @walk
-def without_its_permission(client: Any, address: str, pressed: Pressed) -> list[Any]:
-    sign_in_with(client, "view_console")
-    with changed(REQUIRE_MODEL_PERMISSIONS=True):
-        return [client.post(url(address), pressed)]
-
-
-@walk
 def with_the_audit_trail_away(client: Any, address: str, pressed: Pressed) -> list[Any]:
     _, sent = press(client, address, pressed)
     with patch.object(Operation, "save", side_effect=OperationalError("locked")):
         return [confirm(client, address, sent)]
+
+
+@walk
+def without_its_permission(client: Any, address: str, pressed: Pressed) -> list[Any]:
+    """Must be the last: it signs in somebody else."""
+    sign_in_with(client, "view_console")
+    with changed(REQUIRE_MODEL_PERMISSIONS=True):
+        return [client.post(url(address), pressed)]
 
 
 def press(client: Any, address: str, pressed: Pressed) -> tuple[Any, Pressed]:

@@ -12,10 +12,11 @@ from django.utils import translation
 
 from analytics_admin.breakers import history, runtime
 from analytics_admin.console.audit.labels import format_duration
-from tests.console.operation_states import ACTS, IN_EVERY_WAY, WALKS, stage
+from tests.console.operation_states import ACTS, IN_EVERY_WAY, MOVING, WALKS, stage
 from tests.console.page_states import STATES
 from tests.console.staging import breaker_in, fill_the_cache, url
 from tests.support.breakers import another
+from tests.support.cases import case
 from tests.support.pseudo_locale import pseudo_locale, untranslated
 from tests.support.routes import console_routes
 
@@ -71,21 +72,27 @@ def test_every_address_of_the_console_is_in_the_tables():
     assert sorted({*STATES, *ACTS} - {ADMIN}) == sorted(console_routes())
 
 
+# One that is a state of several routes returns the pages of them all.
 @pytest.mark.parametrize(
-    ("route", "state"), [(route, state) for route, states in STATES.items() for state in states]
+    "state",
+    {state: 1 for states in STATES.values() for state in states.values()},
+    ids=lambda state: state.__name__,
 )
-def test_a_page_is_translated_in_each_of_its_states(client, route, state):
-    assert bare(STATES[route][state](client)) == []
+def test_a_page_is_translated_in_each_of_its_states(client, state):
+    assert bare(state(client)) == []
 
 
-@pytest.mark.parametrize("walk", WALKS)
 @pytest.mark.parametrize("route", ACTS)
-def test_an_operation_is_translated_whatever_becomes_of_it(client, route, walk):
-    ways = ACTS[route] if walk in IN_EVERY_WAY else dict([next(iter(ACTS[route].items()))])
-    for name, pressed in ways.items():
-        stage()
-        address = route.replace("<str:name>", "1")
-        assert bare(WALKS[walk](client, address, pressed)) == [], name
+def test_an_operation_is_translated_whatever_becomes_of_it(client, route):
+    address, is_staged = route.replace("<str:name>", "1"), False
+    for walk, steps in WALKS.items():
+        ways = ACTS[route] if walk in IN_EVERY_WAY else dict([next(iter(ACTS[route].items()))])
+        for name, pressed in ways.items():
+            with case(walk, name):
+                if not is_staged:
+                    stage()
+                assert bare(steps(client, address, pressed)) == []
+                is_staged = walk not in MOVING
 
 
 def test_a_page_says_in_which_language_and_direction_it_is(client):

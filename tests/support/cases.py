@@ -1,4 +1,4 @@
-"""Cases of one rule within one test, where each as a test of its own would cost more than itself."""
+"""Cases of one rule within one test, where a test for each would take longer than all of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -77,13 +77,19 @@ def _manage(*argv: str) -> str:
 
 def _serve() -> None:
     import django
+    from django.conf import settings
     from django.core.management.commands import migrate  # noqa: F401  commands look for the tables
+    from django.template import engines
     from django.urls import get_resolver
+    from django.utils.module_loading import import_string
 
     django.setup()
     from analytics_admin.management import breakers, search_cache  # noqa: F401  with what they print
 
-    _ = get_resolver().url_patterns  # what every copy's checks would import
+    # What every copy's checks would import.
+    _ = get_resolver().url_patterns, engines.all()
+    for middleware in settings.MIDDLEWARE:
+        import_string(middleware)
     # A copy that looks through all this for garbage as it ends, copies all of its memory for it.
     gc.collect()
     gc.freeze()
