@@ -141,16 +141,19 @@ PYTEST = ("pytest", *(f"-pno:{plugin}" for plugin in UNUSED), "-W", "error")
 SITE = {"shop.py": SHOP, "test_fixtures.py": WITH_PYTEST}
 
 
-@pytest.mark.parametrize("django", [(), ("-p", "no:django")], ids=["pytest-django", "without"])
+NO_DJANGO = ("-p", "no:django")
+OPTION = ("-p", "analytics_admin.testing")
+
+
 @pytest.mark.parametrize(
     ("files", "options"),
-    [({"conftest.py": CONFTEST}, ()), ({}, ("-p", "analytics_admin.testing"))],
-    ids=["conftest", "option"],
+    [({"conftest.py": CONFTEST}, NO_DJANGO), ({}, (*OPTION, *NO_DJANGO)), ({}, OPTION)],
+    ids=["conftest-without-pytest-django", "option-without-pytest-django", "option"],
 )
 def test_a_sites_pytest_has_the_fixtures(
-    tmp_path: Path, files: Mapping[str, str], options: tuple[str, ...], django: tuple[str, ...]
+    tmp_path: Path, files: Mapping[str, str], options: tuple[str, ...]
 ) -> None:
-    assert "6 passed" in run_site(tmp_path, {**SITE, **files}, *PYTEST, *options, *django)
+    assert "6 passed" in run_site(tmp_path, {**SITE, **files}, *PYTEST, *options)
 
 
 def test_they_get_on_with_the_fixtures_of_pytest_django(tmp_path: Path) -> None:

@@ -95,14 +95,12 @@ def test_a_hostile_address_shows_a_page_all_the_same(operator, value):
     options = ["page", "state", "search", "sort", "q", "o", "e", "p", "all", "status", "kind"]
     queries = [
         "&".join(f"{option}={value}" for option in options),
-        f"page=1&page={value}&search=a&search={value}",
-        f"{value}={value}",
+        f"page=1&page={value}&search=a&search={value}&{value}={value}",
     ]
     # The page of the breakers reads most of its address; the others take their turns.
     turn = ADDRESSES.index(value)
     for number, page in enumerate(PAGES):
-        asked_for = queries if page == BREAKERS else {queries[0], queries[1 + (turn + number) % 2]}
-        for query in asked_for:
+        for query in queries if page == BREAKERS else [queries[(turn + number) % 2]]:
             answer = operator.get(f"{page}?{query}", headers=REFRESH)
             assert unharmed(answer, statuses={200, 302})  # the admin drops what it can't use
             assert answer.status_code == 200 or page == f"{SECTION}operation/"

@@ -61,14 +61,21 @@ def test_an_operation_asks_for_the_name_last_and_does_not_complain_before_it_was
     assert page.index('name="reason"') < page.index(field) < page.index("aa-danger")
     shown = re.search(r'id="id_environment_name_helptext">(.*?)</p>', page)[1]
     assert shown == "Type “production”. Case-sensitive."
+    # The name is no confirmation when it is sent with the button.
+    page = press(operator, replace(case, pressed={**case.pressed, "environment_name": NAME}))
+    assert page.status_code == 200
+    assert "value=" not in FIELD.search(page.text)[0]
+    assert not Operation.objects.exists()
 
 
 @every_act
-def test_without_the_name_nothing_is_done_or_on_record_and_the_rest_stays_filled_in(operator, case):
+def test_nothing_is_done_or_on_record_before_the_name_is_typed_and_then_once(operator, case):
     page = press(operator, case)
     filled = {"reason": ["ticket 7"], "for_seconds": ["28800"]}
     before = standing()
-    attempts = [(None, MISSING), ("", MISSING), ("Production", WRONG), ("staging", WRONG)]
+    # Operations take turns with what is wrong, and with what may stand around the right name.
+    turn = list(TYPED.values()).index(case) % 2
+    attempts = [([None, ""][turn], MISSING), (["Production", "staging"][turn], WRONG)]
     for name, complaint in attempts:  # each on the page that answered the one before
         sent = typed(page, case, name, **filled)
         page = operator.post(case.url, sent)
@@ -82,9 +89,13 @@ def test_without_the_name_nothing_is_done_or_on_record_and_the_rest_stays_filled
         assert rest(filled_in(page, case, for_seconds=["28800"])) == rest(sent), name
         if "<select" in page.text:
             assert '<option value="28800" selected>' in page.text
-    answer = operator.post(case.url, typed(page, case, NAME), follow=True)
-    assert_done(answer, case)
-    assert Operation.objects.get().reason == "ticket 7"
+    sent = typed(page, case, [NAME, f"  {NAME}\t"][turn])
+    first, second = (operator.post(case.url, sent, follow=True) for _ in range(2))
+    assert_done(first, case)
+    assert_done(second, case, before="This was already done: ")
+    row = Operation.objects.get()
+    assert (row.status, row.reason) == ("done", "ticket 7")
+    assert LogEntry.objects.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -109,26 +120,6 @@ def test_nothing_but_the_name_will_do_and_what_was_typed_is_not_shown(operator, 
     assert ERROR.findall(again.text) == [("id_environment_name", complaint)]
     assert standing() == before
     assert "value=" not in FIELD.search(again.text)[0]
-
-
-@every_act
-def test_with_the_name_an_operation_is_done_once(operator, case):
-    # What stands around the name is no part of it: half of the operations get some.
-    name = NAME if list(TYPED.values()).index(case) % 2 else f"  {NAME}\t"
-    sent = typed(press(operator, case), case, name)
-    first, second = (operator.post(case.url, sent, follow=True) for _ in range(2))
-    assert_done(first, case)
-    assert_done(second, case, before="This was already done: ")
-    assert Operation.objects.get().status == "done"
-    assert LogEntry.objects.count() == 1
-
-
-@every_act
-def test_the_name_sent_with_the_button_is_no_confirmation(operator, case):
-    page = press(operator, replace(case, pressed={**case.pressed, "environment_name": NAME}))
-    assert page.status_code == 200
-    assert "value=" not in FIELD.search(page.text)[0]
-    assert not Operation.objects.exists()
 
 
 @every_act

@@ -16,7 +16,8 @@ from analytics_admin.models import Operation
 from analytics_admin.services import describe_breaker, list_breakers, page_breakers
 from analytics_admin.signals import breaker_store_changed
 from tests.support import doors
-from tests.support.breakers import another, snapshot_of, state_now, trip
+from tests.support.breakers import another, rest_engines, snapshot_of, state_now, trip
+from tests.support.cases import case
 from tests.support.doors import SECTION, ConsoleDoor, RestDoor, every_door, run
 from tests.support.stored_breakers import change_record, key_of, raw_client
 
@@ -80,6 +81,10 @@ HISTORIES = {
 
 @pytest.fixture
 def damaged():
+    trip_both()
+
+
+def trip_both():
     trip("shop.good")
     trip(NAME)
 
@@ -94,24 +99,28 @@ def each_door(superuser):
     return every_door(superuser).values()
 
 
-@pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("repair", REPAIRS)
-@pytest.mark.parametrize("damage", ["another type", "huge", "nan", "nested"])
-def test_every_door_repairs_it(door, damage, repair):
-    DAMAGES[damage]()
-    answer = door.perform(REPAIRS[repair])
-    assert answer.done, answer.message
-    assert Operation.objects.get().status == "done"
-    snapshot = operator_store().load_many([NAME]).snapshots[NAME]
-    assert (snapshot is None) == (repair == "forget")
-    if repair != "hold":
-        assert state_now(another(NAME)) == "closed"
-        trip(NAME)  # its failures count again
+def test_every_door_repairs_it(door, repair):
+    for damage in ("another type", "huge", "nan", "nested"):
+        with case(damage):
+            rest_engines()
+            raw_client().flushall()
+            Operation.objects.all().delete()
+            trip_both()
+            DAMAGES[damage]()
+            answer = door.perform(REPAIRS[repair])
+            assert answer.done, answer.message
+            assert Operation.objects.get().status == "done"
+            snapshot = operator_store().load_many([NAME]).snapshots[NAME]
+            assert (snapshot is None) == (repair == "forget")
+            if repair != "hold":
+                assert state_now(another(NAME)) == "closed"
+                trip(NAME)  # its failures count again
 
 
 @pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", [*DAMAGES, *HISTORIES])
-def test_no_list_page_or_command_breaks_on_it(damage, client, superuser, each_door):
+def test_no_list_page_or_command_breaks_on_it(damage, client, superuser):
     {**DAMAGES, **HISTORIES}[damage]()
     states = {status.name: status.state for status in list_breakers()}
     assert states["shop.good"] == "open"
@@ -126,10 +135,12 @@ def test_no_list_page_or_command_breaks_on_it(damage, client, superuser, each_do
         assert rest.send("GET", path, {}).status_code == 200
     for arguments in ((), (NAME,), ("--json",)):
         assert run("circuit_breakers", *arguments)[0] == 0
-    for door in each_door:
-        assert door.perform(doors.reset("shop.good")).done
-        assert state_now(another("shop.good")) == "closed"
-        trip("shop.good")
+    # What is done to another one comes through every door: each damage leaves it to one of them.
+    each_door = [*every_door(superuser).values()]
+    door = each_door[[*DAMAGES, *HISTORIES].index(damage) % len(each_door)]
+    assert door.perform(doors.reset("shop.good")).done
+    assert state_now(another("shop.good")) == "closed"
+    trip("shop.good")
 
 
 @pytest.mark.usefixtures("damaged")

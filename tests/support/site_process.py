@@ -38,9 +38,12 @@ class SiteProcess:
         assert exit_code == 0, errors
         return out.strip()
 
-    def manage(self, *argv: str) -> tuple[int, str, str]:
-        """Run a command of ``manage.py``; return exit code, stdout and stderr."""
-        return self._run(_manage(*argv))
+    def manage(self, *argv: str, out: str | None = None) -> tuple[int, str, str]:
+        """Run a command of ``manage.py``; return exit code, stdout and stderr.
+
+        What it prints goes to the file ``out``, if that is named.
+        """
+        return self._run(_manage(*argv), out)
 
     def begin(self, *argv: str, screen: str, out: str) -> None:
         """Begin a command on a terminal of its own, with stdout in a file; ``end`` must follow."""
@@ -56,12 +59,12 @@ class SiteProcess:
         self._process.kill()
         self._process.communicate()
 
-    def _run(self, code: str) -> tuple[int, str, str]:
+    def _run(self, code: str, printed: str | None = None) -> tuple[int, str, str]:
         with tempfile.TemporaryDirectory(prefix="aa-code-") as folder:
             out, errors = Path(folder, "out"), Path(folder, "errors")
-            self._send(code, os.devnull, str(out), str(errors))
+            self._send(code, os.devnull, printed or str(out), str(errors))
             exit_code = self.end()
-            return exit_code, out.read_text(), errors.read_text()
+            return exit_code, "" if printed else out.read_text(), errors.read_text()
 
     def _send(self, *request: str) -> None:
         assert self._process.stdin is not None
