@@ -148,42 +148,42 @@ def _begin_noted(engine: Engine, *arguments: Any, **options: Any) -> None:
 Engine.__init__ = _begin_noted  # type: ignore[method-assign]
 
 
+# One fixture: each has its price, and this one is every test's.
 @pytest.fixture(autouse=True)
-def _clean_store() -> None:
-    """Every test begins with an empty store."""
+def _clean_store_and_patient_engine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Every test begins with an empty store.
+
+    A machine that stands still for a moment is no outage, but to tests of the very waits. What a
+    test has lost must not come back, and write, in the next one.
+    """
     _cleaner.flushall()
     queries.forget()
     status.forget()
-
-
-@pytest.fixture(autouse=True)
-def _patient_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A machine that stands still for a moment is no outage, but to tests of the very waits.
-
-    What a test has lost must not come back, and write, in the next one.
-    """
-    if "fleet" not in request.path.parts and not _is_hurried(request.node):
+    marks = {mark.name for mark in request.node.iter_markers()}
+    in_fleet = "fleet" in request.path.parts
+    if not in_fleet and "hurried" not in marks:
         monkeypatch.setattr(latency, "MAX_WAIT_SECONDS", 10.0)
         monkeypatch.setattr(latency, "SLOW_ANSWER_SECONDS", 10.0)
         monkeypatch.setattr(cache_client, "REPLY_TIMEOUT", 10.0)
         monkeypatch.setattr(
             "analytics_admin.services.search_cache.queries.MAX_STATISTICS_WAIT_SECONDS", 10.0
         )
+        report_before_going_on(monkeypatch)
     # Counts are told when the test says so: a thread of its own would write into the next one.
-    if not request.node.get_closest_marker("counting"):
+    if "counting" not in marks:
         monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
-    if "fleet" not in request.path.parts and not _is_hurried(request.node):
-        request.getfixturevalue("reported_before_going_on")
-    if "fleet" in request.path.parts or request.node.get_closest_marker("present"):
+    if in_fleet or "present" in marks:
         monkeypatch.setattr(sys.modules[__name__], "_tells", True)
     # The same holds for who would hear of them.
-    if "fleet" not in request.path.parts and not request.node.get_closest_marker("hearing"):
+    if not in_fleet and "hearing" not in marks:
         monkeypatch.setattr(listener.Listener, "start", lambda *arguments: None)
     search_cache.reconnect()
     search_cache.after_fork()  # of what was counted before, nothing is left to tell
     yield
     reset_engines()
-    if any(map(request.node.get_closest_marker, ("hearing", "present"))):
+    if marks & {"hearing", "present"}:
         runtime.engine.reconnect()  # its threads would go on by the clock
     search_cache.reconnect()
 
@@ -203,6 +203,10 @@ def _declared_breakers() -> Iterator[None]:
 
 @pytest.fixture
 def reported_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    report_before_going_on(monkeypatch)
+
+
+def report_before_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the store what a call counted, and receivers what it changed, when the call returns."""
 
     def settled(method: Callable[..., None]) -> Callable[..., None]:
