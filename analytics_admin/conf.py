@@ -1,12 +1,14 @@
 """The ``ANALYTICS_ADMIN`` setting: its keys and defaults. Values are read at each use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 SETTING = "ANALYTICS_ADMIN"
 ENVIRONMENT_COLORS = ("gray", "red", "orange", "green", "blue", "purple")
@@ -37,8 +39,12 @@ class AppSettings:
     """False: the last failures keep the exception's class, but not its message."""
     search_cache_dedicated: bool = False
     """True: the search alias's database holds nothing else, so a clear flushes it."""
-    search_cache_lease: float = 5.0
-    """Seconds for which one caller computes a missing value and others wait."""
+    search_cache_lease: float = 1.0
+    """Seconds for which others wait for a process that computes; it renews them meanwhile."""
+    search_cache_background: bool = False
+    """True: stale values are refreshed in the background, unless a call says otherwise."""
+    search_cache_background_context: str | Callable[[], Any] | None = None
+    """Returns a context manager around a refresh in the background; called by the caller."""
     search_cache_background_refreshes: int = 4
     """Stale values that a process refreshes in the background at once; 0: callers refresh."""
     search_cache_max_value_bytes: int = 1024 * 1024
@@ -68,6 +74,12 @@ class AppSettings:
     def seconds_to_keep_breakers(self) -> float | None:
         after = self.retire_breakers_after
         return after.total_seconds() if isinstance(after, timedelta) else after
+
+    @property
+    def background_context_hook(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Raises ImportError for a dotted path that leads nowhere."""
+        hook = self.search_cache_background_context
+        return import_string(hook) if isinstance(hook, str) else hook
 
 
 KEYS = {item.name.upper(): item for item in fields(AppSettings)}

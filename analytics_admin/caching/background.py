@@ -1,24 +1,34 @@
-"""Refreshing stale values in the background, while callers are served the stale ones."""
+"""Refreshing stale values in the background, where a site asked for it.
+
+The refresh runs in another thread, or in a task of its own. A hook of the site brings what the
+caller's context holds there: a tenant, a connection's settings.
+"""
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from typing import Any
 
 from django.db import connections
 
-from analytics_admin.caching.codec import UnstorableValue
+from analytics_admin.conf import app_settings
 
 logger = logging.getLogger("analytics_admin.caching")
 
 
 class BackgroundRefreshes:
-    """The refreshes of one process: each in a thread or a task of its own, at most ``limit``."""
+    """The refreshes of one process: each in a thread or a task of its own, at most ``limit``.
 
-    def __init__(self, limit: int) -> None:
+    One that takes longer than ``max_seconds`` hangs, and takes no place any more.
+    """
+
+    def __init__(self, limit: int, *, max_seconds: float = 60.0) -> None:
         self._limit = limit
+        self._max_seconds = max_seconds
         self.after_fork()
 
     @property
@@ -30,72 +40,113 @@ class BackgroundRefreshes:
 
         The thread has its own database connections, and closes them.
         """
-        if not self._reserve_slot():
+        place = self._take_place()
+        if place is None:
             return False
-        context = copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._run, refresh), name="search cache refresh", daemon=True
-        )
         try:
+            thread = threading.Thread(
+                target=copy_context().run,
+                args=(self._run, refresh, _context_of_caller(), place),
+                name="search cache refresh",
+                daemon=True,
+            )
             thread.start()
         except RuntimeError:  # the process ends, or may have no more threads
-            self._release_slot()
+            self._leave_place(place)
+            return False
+        except Exception as error:  # the site's hook must not break its search
+            self._leave_place(place)
+            _log(error)
             return False
         return True
 
     def astart(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> bool:
         """Run the refresh in a task; say whether it will run."""
-        if not self._reserve_slot():
+        place = self._take_place()
+        if place is None:
             return False
-        task = asyncio.create_task(self._arun(refresh))
-        self._tasks.add(task)
-        task.add_done_callback(self._end_task)
+        try:
+            context = _context_of_caller()
+        except Exception as error:
+            self._leave_place(place)
+            _log(error)
+            return False
+        task = asyncio.create_task(self._arun(refresh, context))
+        self._places[place] = task  # an event loop keeps weak references only
+        task.add_done_callback(lambda _: self._leave_place(place))
         return True
 
     def after_fork(self) -> None:
         """Start afresh in a forked child: the running refreshes are its parent's."""
-        self._lock = threading.Lock()
-        self._running = 0
-        self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps weak references only
+        self._lock = threading.RLock()
+        self._places: dict[object, asyncio.Task[None] | None] = {}
+        self._taken_at: dict[object, float] = {}
 
-    def _run(self, refresh: Callable[[], object]) -> None:
+    def _run(
+        self,
+        refresh: Callable[[], object],
+        context: AbstractContextManager[object],
+        place: object,
+    ) -> None:
         try:
-            self._refresh(refresh)
+            self._refresh(refresh, context)
         finally:
             connections.close_all()
-            self._release_slot()
+            self._leave_place(place)
 
-    def _refresh(self, refresh: Callable[[], object]) -> None:
+    def _refresh(
+        self, refresh: Callable[[], object], context: AbstractContextManager[object]
+    ) -> None:
         try:
-            refresh()
-        except UnstorableValue as error:
+            with context:
+                refresh()
+        except Exception as error:
             _log(error)
-        except Exception:  # noqa: S110  the site's own error; the statistics count it
-            pass
 
-    async def _arun(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def _arun(
+        self,
+        refresh: Callable[[], Coroutine[Any, Any, object]],
+        context: AbstractContextManager[object],
+    ) -> None:
         try:
-            await refresh()
-        except UnstorableValue as error:
+            with context:
+                await refresh()
+        except Exception as error:
             _log(error)
-        except Exception:  # noqa: S110  as above
-            pass
 
-    def _end_task(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        self._release_slot()
-
-    def _reserve_slot(self) -> bool:
+    def _take_place(self) -> object | None:
         with self._lock:
-            if self._running >= self._limit:
-                return False
-            self._running += 1
-            return True
+            if len(self._places) >= self._limit:
+                self._free_places()
+            if len(self._places) >= self._limit:
+                return None
+            place = object()
+            self._places[place], self._taken_at[place] = None, time.monotonic()
+            return place
 
-    def _release_slot(self) -> None:
+    def _free_places(self) -> None:
+        """Free those of tasks whose loop was closed, and of refreshes that hang."""
+        hung = time.monotonic() - self._max_seconds
+        for place, task in list(self._places.items()):
+            is_closed = task is not None and task.get_loop().is_closed()
+            if is_closed or self._taken_at[place] < hung:
+                self._leave_place(place)
+            if task is not None and is_closed:
+                with suppress(Exception):
+                    task.get_coro().close()  # ends its flight
+
+    def _leave_place(self, place: object) -> None:
         with self._lock:
-            self._running -= 1
+            self._places.pop(place, None)
+            self._taken_at.pop(place, None)
 
 
-def _log(error: UnstorableValue) -> None:
-    logger.error("search cache: a stale value could not be refreshed: %s", error)
+def _context_of_caller() -> AbstractContextManager[object]:
+    """Return what the site's hook makes of the caller's context, for the thread that refreshes."""
+    hook = app_settings().background_context_hook
+    return nullcontext() if hook is None else hook()
+
+
+def _log(error: Exception) -> None:
+    """Log an exception of the site's hook; the failures of computations are logged elsewhere."""
+    logger.error("search cache: a value was not refreshed in the background", exc_info=error)

@@ -38,6 +38,7 @@ class CacheClient:
         site, cache = app_settings(), caches[alias]
         self._lease = float(site.search_cache_lease)
         self._max_bytes = site.search_cache_max_value_bytes
+        self._background = site.search_cache_background
         self._default_timeout = cache.default_timeout
         in_memory = is_local_memory(alias)
         # The memory store gives its names to the alias, which adds the prefix itself.
@@ -49,7 +50,10 @@ class CacheClient:
             MemoryAccess(MemoryStore(cache)) if in_memory else self._remote_access()
         )
         self.resolver = MissResolver(
-            self.access, counter, background_refreshes=site.search_cache_background_refreshes
+            self.access,
+            counter,
+            background_refreshes=site.search_cache_background_refreshes,
+            lease=self._lease,
         )
 
     def request(
@@ -59,6 +63,7 @@ class CacheClient:
         timeout: Any = DEFAULT_TIMEOUT,
         stale_for: Any = 0,
         tags: Iterable[str] = (),
+        background: bool | None = None,
     ) -> CacheRequest:
         """Return what a call asks for.
 
@@ -71,6 +76,7 @@ class CacheClient:
             stale_for=to_seconds(stale_for, name="stale_for", allow_zero=True),
             lease=self._lease,
             max_bytes=self._max_bytes,
+            background=self._background if background is None else background,
         )
 
     def entry_keys(self, key: object, tags: tuple[str, ...] = ()) -> EntryKeys:
@@ -106,13 +112,9 @@ class CacheClient:
 
         return put
 
-    def remove(self, key: object) -> StoreCall[bool]:
-        """Return the call that removes the value of a key."""
-        keys = self.entry_keys(key)
-        return lambda store: store.remove(keys)
-
     def close(self) -> None:
         """Close the connections and end the threads."""
+        self.resolver.close()
         self.access.close()
 
     def after_fork(self) -> None:

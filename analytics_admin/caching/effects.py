@@ -7,14 +7,19 @@ does so in an event loop without blocking it.
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from analytics_admin.caching.background import BackgroundRefreshes
-from analytics_admin.caching.singleflight import Flight, FlightResult, running_loop
+from analytics_admin.caching.singleflight import (
+    Flight,
+    FlightEnd,
+    current_flights,
+    running_loop,
+)
 from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed, StoreCall
 from analytics_admin.stores.latency import CallerWait
 
@@ -26,7 +31,8 @@ class Lookup:
     value: Any
     state: Literal["hit", "miss", "stale", "bypass"]
     """``hit``: fresh from the cache. ``miss``: computed by this call. ``stale``: past its timeout.
-    ``bypass``: computed by this call because the store is unavailable."""
+    ``bypass``: computed because the store is unavailable, by this call or by another one of this
+    process at the same time."""
     age: float
     """Seconds since the value was stored."""
 
@@ -44,15 +50,18 @@ class Sleep(NamedTuple):
 
 
 class WaitFor(NamedTuple):
-    """Wait for another caller's flight; answered with a FlightWait."""
+    """Wait for another caller's flight, as long as it is alive; answered with a FlightWait."""
 
     flight: Flight
-    seconds: float
 
 
 class FlightWait(NamedTuple):
     has_ended: bool
-    result: FlightResult | None
+    """False: it came to no end, or would need the caller's own thread."""
+    outcome: FlightEnd
+
+
+NO_END = FlightWait(False, None)
 
 
 class InBackground(NamedTuple):
@@ -63,13 +72,21 @@ class InBackground(NamedTuple):
 
 
 class Compute(NamedTuple):
-    """Compute the value; answered with a Computation."""
+    """Compute the value, as a part of a flight; answered with a Computation."""
+
+    flight: Flight | None = None
 
 
 class Computation(NamedTuple):
     value: Any
     error: Exception | None
+    began_at: float
+    """This process' monotonic clock."""
     seconds: float
+
+
+LOOK_SECONDS = 0.25
+"""Seconds after which a waiting caller looks whether the flight is still alive."""
 
 
 Answer = Lookup | Exception
@@ -133,30 +150,51 @@ def _do(effect: Effect, access: StoreAccess, compute: Callable[[], Any], caller:
         case Sleep(seconds):
             time.sleep(seconds)
             caller.renew()
-        case WaitFor(flight, seconds):
-            return _wait(flight, seconds)
+        case WaitFor(flight):
+            return _wait(flight)
         case InBackground(refreshes, effects):
             return refreshes.start(partial(run, effects, access, compute))
-        case Compute():
-            return _compute(compute)
+        case Compute(flight):
+            with _part_of(flight):
+                return _compute(compute)
     return None
 
 
-def _wait(flight: Flight, seconds: float) -> FlightWait:
+def _wait(flight: Flight) -> FlightWait:
     if flight.loop is not None and flight.loop is running_loop():
-        return FlightWait(False, None)  # the flight needs this very thread to go on
+        return NO_END  # the flight needs this very thread to go on
+    while True:
+        try:
+            return FlightWait(True, flight.future.result(timeout=LOOK_SECONDS))
+        except TimeoutError:
+            if not flight.is_alive:
+                return _end_of(flight)
+
+
+def _end_of(flight: Flight) -> FlightWait:
+    return FlightWait(True, flight.future.result()) if flight.future.done() else NO_END
+
+
+@contextmanager
+def _part_of(flight: Flight | None) -> Iterator[None]:
+    """Have the code in the block, and the tasks that it starts, be part of the flight."""
+    if flight is None:
+        yield
+        return
+    reset_token = current_flights.set((*current_flights.get(), flight))
     try:
-        return FlightWait(True, flight.future.result(timeout=max(0.0, seconds)))
-    except TimeoutError:
-        return FlightWait(False, None)
+        yield
+    finally:
+        with suppress(ValueError):  # a task that is closed elsewhere could not reset it
+            current_flights.reset(reset_token)
 
 
 def _compute(compute: Callable[[], Any]) -> Computation:
     started = time.monotonic()
     try:
-        return Computation(compute(), None, time.monotonic() - started)
+        return Computation(compute(), None, started, time.monotonic() - started)
     except Exception as error:  # the caller's own; raised to it in the end
-        return Computation(None, error, time.monotonic() - started)
+        return Computation(None, error, started, time.monotonic() - started)
 
 
 async def _ado(
@@ -165,27 +203,30 @@ async def _ado(
     match effect:
         case CallStore(call, is_owed=True) if caller.is_over:
             access.post(call)
-        case CallStore(call):
+        case CallStore(call, is_owed):
             with suppress(StoreBypassed):
-                return await access.arun(call, caller)
+                return await access.arun(call, caller, is_owed=is_owed)
         case Sleep(seconds):
             await asyncio.sleep(seconds)
             caller.renew()
-        case WaitFor(flight, seconds):
-            return await _await(flight, seconds)
+        case WaitFor(flight):
+            return await _await(flight)
         case InBackground(refreshes, effects):
             return refreshes.astart(partial(arun, effects, access, compute))
-        case Compute():
-            return await _acompute(compute)
+        case Compute(flight):
+            with _part_of(flight):
+                return await _acompute(compute)
     return None
 
 
-async def _await(flight: Flight, seconds: float) -> FlightWait:
-    future = asyncio.wrap_future(flight.future)
-    try:
-        return FlightWait(True, await asyncio.wait_for(future, max(0.0, seconds)))
-    except TimeoutError:
-        return FlightWait(False, None)
+async def _await(flight: Flight) -> FlightWait:
+    while True:
+        future = asyncio.wrap_future(flight.future)
+        try:
+            return FlightWait(True, await asyncio.wait_for(future, LOOK_SECONDS))
+        except TimeoutError:
+            if not flight.is_alive:
+                return _end_of(flight)
 
 
 async def _acompute(compute: Callable[[], Any]) -> Computation:
@@ -194,6 +235,6 @@ async def _acompute(compute: Callable[[], Any]) -> Computation:
         value = compute()
         if inspect.isawaitable(value):
             value = await value
-        return Computation(value, None, time.monotonic() - started)
+        return Computation(value, None, started, time.monotonic() - started)
     except Exception as error:  # the caller's own; raised to it in the end
-        return Computation(None, error, time.monotonic() - started)
+        return Computation(None, error, started, time.monotonic() - started)

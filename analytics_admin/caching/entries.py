@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from analytics_admin.caching.epochs import EpochRecord
 
-HEAD_BYTES = 64
+HEAD_BYTES = 96
 """Bytes at the beginning of a stored value or lease that hold its epoch."""
 
 # The beginning of each kind of key's value while it is intact; the group is its epoch.
 _HEADS = {
     "value": re.compile(rb"([^\s,]+)[ ,]"),
-    "lease": re.compile(rb"\S+ [0-9.]+ ([^\s,]+)"),
+    "lease": re.compile(rb"\S+ \S+ [0-9.]+ ([^\s,]+)"),
 }
 _TAG_EPOCH = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
 

@@ -24,6 +24,8 @@ class Options(TypedDict, total=False):
     """Time for which the value may be served past its timeout."""
     tags: Iterable[str]
     """The strings by which the value can be cleared."""
+    background: bool | None
+    """Whether a stale value is refreshed in the background; None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class CacheRequest:
     lease: float
     """Seconds for which other callers leave the computation to one."""
     max_bytes: int
+    background: bool = False
+    """Whether a stale value is refreshed in the background."""
 
     def ttl(self) -> Ttl:
         """Return how long a value stored now is to live; its timeout is shortened by the jitter."""

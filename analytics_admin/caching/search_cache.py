@@ -4,6 +4,7 @@ A hit is one round trip, in the caller's thread. ``lookup`` describes what a mis
 """
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, Unpack
@@ -44,6 +45,9 @@ class SearchCache:
       at once.
     - ``stale_for``: time for which a value may be served past its timeout. Default: 0.
     - ``tags``: strings by which the value can be cleared.
+    - ``background``: whether a stale value is refreshed in another thread, which has none of the
+      caller's connections and thread-local variables. Default: the setting
+      ``SEARCH_CACHE_BACKGROUND``.
 
     All methods raise TypeError or ValueError for an invalid key, tag or timeout before they do
     anything. Methods that begin with ``a`` are for async code and never block the event loop.
@@ -64,15 +68,14 @@ class SearchCache:
     ) -> T:
         """Return the value of the key; compute it if there is none.
 
-        Of all callers on all processes that find no value, one computes and has
-        ``SEARCH_CACHE_LEASE`` seconds for it. The others wait, at most twice as long, and then
-        compute for themselves. With ``stale_for``, they get a value past its timeout instead of
-        waiting, and so do callers whose ``compute`` raises. With
-        SEARCH_CACHE_BACKGROUND_REFRESHES every caller gets it, and ``compute`` runs in another
-        thread.
+        Of all callers on all processes that find no value, one computes, and the others wait for
+        it: until it is done, or for ten times ``SEARCH_CACHE_LEASE``. If it raises, the callers of
+        its process raise a copy, and another process tries. With ``stale_for``, the others get a
+        value past its timeout instead of waiting, and so do callers whose ``compute`` raises. With
+        ``background`` every caller gets it, and ``compute`` runs in another thread.
 
         If the cache or one of the ``tags`` is cleared while a value is computed, only the caller
-        that computes it gets it. If the store is unavailable, ``compute`` is called.
+        that computes it gets it. If the store is unavailable, one caller of each process computes.
 
         Raises:
             UnstorableValue: the result would not read back unchanged.
@@ -92,14 +95,15 @@ class SearchCache:
         """Do what ``get_or_compute`` does; return also the value's origin and age."""
         client = self._client or self._connect()
         request, caller = client.request(key, **options), CallerWait()
+        began_at = time.monotonic()
         try:
             reading = client.access.run(lambda store: store.read(request.keys), caller)
         except StoreBypassed:
-            return run(client.resolver.bypass(), client.access, compute)
+            return run(client.resolver.bypass(request, began_at), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
             return self._hit(seen.fresh, now=seen.now)
-        return run(client.resolver.resolve(request, seen), client.access, compute, caller)
+        return run(client.resolver.resolve(request, seen, began_at), client.access, compute, caller)
 
     async def alookup(
         self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
@@ -107,14 +111,17 @@ class SearchCache:
         """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
         client = self._client or self._connect()
         request, caller = client.request(key, **options), CallerWait()
+        began_at = time.monotonic()
         try:
             reading = await client.access.arun(lambda store: store.read(request.keys), caller)
         except StoreBypassed:
-            return await arun(client.resolver.bypass(), client.access, compute)
+            return await arun(client.resolver.bypass(request, began_at), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
             return self._hit(seen.fresh, now=seen.now)
-        return await arun(client.resolver.resolve(request, seen), client.access, compute, caller)
+        return await arun(
+            client.resolver.resolve(request, seen, began_at), client.access, compute, caller
+        )
 
     def cached(
         self,
@@ -122,6 +129,7 @@ class SearchCache:
         timeout: Any = DEFAULT_TIMEOUT,
         stale_for: Any = 0,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        background: bool | None = None,
     ) -> Decorator:
         """Return a decorator that caches a function's results by its arguments.
 
@@ -140,7 +148,9 @@ class SearchCache:
         Raises:
             TypeError: the function is a generator, or has no name, as a lambda.
         """
-        return Decorator(self, timeout=timeout, stale_for=stale_for, tags=tags)
+        return Decorator(
+            self, timeout=timeout, stale_for=stale_for, tags=tags, background=background
+        )
 
     def get(self, key: object, default: Any = None, *, tags: Iterable[str] = ()) -> Any:
         """Return the value of the key if it is fresh, else the default."""
@@ -174,20 +184,26 @@ class SearchCache:
             ValueTooLarge: it is over SEARCH_CACHE_MAX_VALUE_BYTES.
         """
         client = self._client or self._connect()
-        call = client.put(value, client.request(key, **options))
+        request = client.request(key, **options)
+        call = client.put(value, request)
         try:
-            return client.access.run(call)
+            stored = client.access.run(call)
         except StoreBypassed:
             return False
+        client.resolver.detach(entry=request.keys.entry)
+        return stored
 
     async def aset(self, key: object, value: Any, **options: Unpack[Options]) -> bool:
         """Do what ``set`` does in async code."""
         client = self._client or self._connect()
-        call = client.put(value, client.request(key, **options))
+        request = client.request(key, **options)
+        call = client.put(value, request)
         try:
-            return await client.access.arun(call)
+            stored = await client.access.arun(call)
         except StoreBypassed:
             return False
+        client.resolver.detach(entry=request.keys.entry)
+        return stored
 
     def delete(self, key: object) -> bool:
         """Remove a value; return whether there was one. Computations under way will not store it.
@@ -196,14 +212,20 @@ class SearchCache:
             StoreUnavailable: the value may still be there when the store is back.
         """
         client = self._client or self._connect()
+        keys = client.entry_keys(key)
         with _store_required():
-            return client.access.run(client.remove(key))
+            existed = client.access.run(lambda store: store.remove(keys))
+        client.resolver.detach(entry=keys.entry)
+        return existed
 
     async def adelete(self, key: object) -> bool:
         """Do what ``delete`` does in async code."""
         client = self._client or self._connect()
+        keys = client.entry_keys(key)
         with _store_required():
-            return await client.access.arun(client.remove(key))
+            existed = await client.access.arun(lambda store: store.remove(keys))
+        client.resolver.detach(entry=keys.entry)
+        return existed
 
     def clear_tags(self, tags: Iterable[str]) -> None:
         """Clear every value that carries one of these tags, in one step however many there are.
@@ -215,6 +237,7 @@ class SearchCache:
         if tag_keys := client.tag_keys(tags):
             with _store_required():
                 client.access.run(lambda store: store.clear_tags(tag_keys))
+            client.resolver.detach(tag_keys=tag_keys)
 
     async def aclear_tags(self, tags: Iterable[str]) -> None:
         """Do what ``clear_tags`` does in async code."""
@@ -222,6 +245,7 @@ class SearchCache:
         if tag_keys := client.tag_keys(tags):
             with _store_required():
                 await client.access.arun(lambda store: store.clear_tags(tag_keys))
+            client.resolver.detach(tag_keys=tag_keys)
 
     def reconnect(self) -> None:
         """Close the connections; the next call reads the settings again."""

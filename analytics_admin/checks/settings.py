@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.utils.module_loading import import_string
 
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.runtime import (
@@ -49,7 +50,10 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         elif problem := RULES[key](value):
             hint = f"Correct {SETTING}['{key}'], or leave it out for its default."
             messages.append(error("E003", f"{SETTING}['{key}'] {problem}", hint))
-    return messages or [*_environment(app_settings()), *_policies(app_settings())]
+    if messages:
+        return messages
+    site = app_settings()
+    return [*_environment(site), *_policies(site), *_background(site)]
 
 
 @register(TAG)
@@ -84,6 +88,17 @@ def _unknown_key(key: object) -> Error:
     near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(KEYS))}."
     return error("E002", f"{SETTING} has no setting {str(key)!r}", hint)
+
+
+def _background(site: AppSettings) -> Iterator[Warning]:
+    """Report that searches run in threads of which the site may not know."""
+    if site.search_cache_background and site.search_cache_background_context is None:
+        text = f"{SETTING}['SEARCH_CACHE_BACKGROUND'] is on: searches run in other threads"
+        hint = (
+            "They have neither the caller's connection nor its thread-local variables. Set "
+            "SEARCH_CACHE_BACKGROUND_CONTEXT, or pass background=True where this is fine."
+        )
+        yield warning("W011", text, hint)
 
 
 def _environment(site: AppSettings) -> Iterator[Error]:
@@ -141,6 +156,18 @@ def _bytes(value: object) -> Problem:
     if isinstance(value, bool) or not isinstance(value, int):
         return f"must be a whole number of bytes, not {describe_type(value)}"
     return None if value > 0 else "must be more than 0 bytes"
+
+
+def _hook(value: object) -> Problem:
+    if value is None or callable(value):
+        return None
+    if not isinstance(value, str):
+        return f"must be a callable or its dotted path, not {describe_type(value)}"
+    try:
+        hook = import_string(value)
+    except ImportError:
+        return f"cannot be imported: {value!r}"
+    return None if callable(hook) else f"is not callable: {value!r}"
 
 
 def _number(value: object) -> Problem:
@@ -209,6 +236,8 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "SEARCH_CACHE_DEDICATED": _boolean,
     "SEARCH_CACHE_LEASE": partial(_seconds, least=0.01, most=3600),
     "SEARCH_CACHE_SOFT_CLEAR_GRACE": partial(_seconds, least=0.01, most=86400),
+    "SEARCH_CACHE_BACKGROUND": _boolean,
+    "SEARCH_CACHE_BACKGROUND_CONTEXT": _hook,
     "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _boolean,

@@ -163,6 +163,8 @@ class QueuedWait:
         self._is_begun = self._is_extended = False
         self.queued_for = 0.0
         """Seconds for which the job waited for its turn."""
+        self.is_given_up = False
+        """Whether nobody wants the answer any more: a job whose turn comes later need not begin."""
 
     def begin(self) -> None:
         """Note that the request is sent to the store now."""

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,11 +22,13 @@ from analytics_admin.caching.clear import hard, soft
 from analytics_admin.caching.effects import Lookup, Sleep
 from analytics_admin.caching.inspection import status
 from analytics_admin.caching.keys import name_key
+from analytics_admin.caching.renewal import LeaseRenewals
 from analytics_admin.caching.statistics import queries
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.statistics.reporter import Reporter
 from analytics_admin.caching.statistics.store import MemoryStatisticsStore
 from analytics_admin.caching.stores import memory
+from analytics_admin.caching.stores.base import Claim, EntryKeys
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import StoreUnavailable, explain_error
 from analytics_admin.testing.clock import SimulatedClock, shared_clock
@@ -137,6 +139,7 @@ def simulated_search_cache() -> Iterator[SimulatedSearchCache]:
             undo.enter_context(patch.object(module, "time", clock))
         undo.enter_context(patch.object(lease, "Sleep", _sleep_of(clock)))
         undo.enter_context(patch.object(lease, "BackgroundRefreshes", _PromptRefreshes))
+        undo.enter_context(patch.object(lease, "LeaseRenewals", _NoRenewals))
         undo.enter_context(patch.object(request, "shortened", lambda seconds: seconds))
         undo.enter_context(_watched_calls(content, counter))
         _forget()
@@ -330,13 +333,24 @@ class _PromptRefreshes(BackgroundRefreshes):
     """Refreshes in the caller's thread, with its database connections, before the call returns."""
 
     def start(self, refresh: Callable[[], object]) -> bool:
-        if not self._reserve_slot():
+        place = self._take_place()
+        if place is None:
             return False
         try:
-            copy_context().run(self._refresh, refresh)
+            copy_context().run(self._refresh, refresh, nullcontext())
         finally:
-            self._release_slot()
+            self._leave_place(place)
         return True
+
+
+class _NoRenewals(LeaseRenewals):
+    """No thread renews leases: the test moves the clock, and a lease given back is at once."""
+
+    def prepare(self) -> None:
+        self._return_all()
+
+    def give_back(self, keys: EntryKeys, claim: Claim) -> None:
+        self._release(keys, claim)
 
 
 def _sleep_of(clock: SimulatedClock) -> Callable[[float], Sleep]:

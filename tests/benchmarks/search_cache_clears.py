@@ -41,8 +41,8 @@ class Way:
     name: str
     search: str
     clear: Callable[[], object]
-    refreshes: int = 0
-    """SEARCH_CACHE_BACKGROUND_REFRESHES."""
+    in_background: bool = False
+    """SEARCH_CACHE_BACKGROUND."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ WAYS = (
     Way(name="Django's get_or_set", search="get_or_set", clear=partial(_flush, "plain")),
     Way(name=HARD, search="ours", clear=hard.clear),
     Way(name=SOFT, search="ours", clear=clear_softly),
-    Way(name=BEHIND, search="ours", clear=clear_softly, refreshes=4),
+    Way(name=BEHIND, search="ours", clear=clear_softly, in_background=True),
 )
 
 
@@ -86,9 +86,7 @@ def clears(url: str) -> list[Aftermath]:
 
 def _clear(url: str, crew: Crew, way: Way) -> Aftermath:
     for worker in crew.workers:
-        worker.ask(
-            bench.configure_worker, url, {"SEARCH_CACHE_BACKGROUND_REFRESHES": way.refreshes}
-        )
+        worker.ask(bench.configure_worker, url, {"SEARCH_CACHE_BACKGROUND": way.in_background})
         worker.ask(traffic.take_counts)
     with Backend(slots=SLOTS, seconds=SECONDS) as backend:
         start = time.monotonic() + 1.5

@@ -126,7 +126,7 @@ def test_what_was_fresh_before_a_soft_clear_is_no_hit_after_it(cache, other, in_
 @STORES
 @EACH_ACT
 def test_what_a_background_refresh_stored_before_an_act_is_not_taken_after_it(settings, kind, act):
-    use_store(settings, kind, SEARCH_CACHE_BACKGROUND_REFRESHES=1)
+    use_store(settings, kind, SEARCH_CACHE_BACKGROUND=True, SEARCH_CACHE_BACKGROUND_REFRESHES=1)
     cache, other = another(), another()
     make_stale(cache)
     caller = in_steps(cache, Backend("refreshed"), **STALE)

@@ -3,16 +3,20 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import SearchCache, lease
+from analytics_admin.caching.clear import soft
+from tests.support.backend import BackendDown
 from tests.support.search_caches import STORES, Backend, another, use_store
 
 pytestmark = STORES
+IN_BACKGROUND: dict[str, Any] = {"stale_for": 60, "background": True}
 asked_in: ContextVar[str] = ContextVar("asked_in", default="")
 
 
@@ -27,7 +31,7 @@ def cache(settings: Any, kind: str) -> SearchCache:
 
 
 def ask(cache: SearchCache, backend: Any, key: str = "q") -> tuple[Any, str]:
-    lookup = cache.lookup(key, backend, stale_for=60)
+    lookup = cache.lookup(key, backend, stale_for=60, background=True)
     return lookup.value, lookup.state
 
 
@@ -128,11 +132,11 @@ def test_in_an_event_loop_a_task_computes(cache):
             await go_on.wait()
             return "fresh"
 
-        states = [(await cache.alookup("q", compute, stale_for=60)).state for _ in range(2)]
+        states = [(await cache.alookup("q", compute, **IN_BACKGROUND)).state for _ in range(2)]
         go_on.set()
         while await cache.aget("q") is None:
             await asyncio.sleep(0.01)
-        return [*states, (await cache.alookup("q", compute, stale_for=60)).state]
+        return [*states, (await cache.alookup("q", compute, **IN_BACKGROUND)).state]
 
     assert asyncio.run(asyncio.wait_for(main(), 10)) == ["stale", "stale", "hit"]
 
@@ -140,8 +144,152 @@ def test_in_an_event_loop_a_task_computes(cache):
 def test_refreshes_that_have_ended_make_room_for_others(cache):
     async def main() -> None:
         for key in "qrs":
-            assert await cache.aget_or_compute(key, Backend("fresh"), stale_for=60) == "stale"
+            assert await cache.aget_or_compute(key, Backend("fresh"), **IN_BACKGROUND) == "stale"
             while await cache.aget(key) is None:
                 await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+# Nothing runs where its caller's context is not, unless the site asked for it
+
+here = threading.local()
+
+
+def rows() -> list[str]:
+    return [getattr(here, "tenant", "public")]
+
+
+@pytest.mark.parametrize("by", ["soft clear", "timeout"])
+def test_by_default_the_first_caller_computes_in_its_own_thread(settings, kind, by):
+    use_store(settings, kind)
+    here.tenant, cache = "acme", another()
+    cache.lookup("k", rows, timeout=300 if by == "soft clear" else 0.001, stale_for=60)
+    time.sleep(0.005)
+    if by == "soft clear":
+        soft.clear_softly()
+    answers = [cache.lookup("k", rows, timeout=300, stale_for=60) for _ in range(2)]
+    assert [(answer.value, answer.state) for answer in answers] == [
+        (["acme"], "miss"),
+        (["acme"], "hit"),
+    ]
+
+
+def in_tenant() -> AbstractContextManager[None]:
+    tenant = here.tenant  # of the caller
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        here.tenant = tenant
+        try:
+            yield
+        finally:
+            seen_at_end.append(here.tenant)
+            del here.tenant
+
+    return enter()
+
+
+seen_at_end: list[str] = []
+
+
+@pytest.mark.parametrize("hook", [in_tenant, "tests.caching.test_background.in_tenant"])
+@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
+def test_a_hook_brings_the_callers_context_along(cache, settings, hook, in_loop):
+    settings.ANALYTICS_ADMIN = {
+        "SEARCH_CACHE_BACKGROUND": True,
+        "SEARCH_CACHE_BACKGROUND_CONTEXT": hook,
+    }
+    here.tenant = "acme"
+    del seen_at_end[:]
+
+    async def main() -> None:
+        await cache.alookup("q", rows, stale_for=60)
+        while await cache.aget("q") is None:
+            await asyncio.sleep(0.01)
+
+    if in_loop:
+        asyncio.run(main())
+    else:
+        cache.lookup("q", rows, stale_for=60)
+    assert soon(lambda: cache.get("q") == ["acme"])
+    assert soon(lambda: seen_at_end == ["acme"])
+
+
+def test_a_hook_that_fails_breaks_no_search(cache, settings, caplog):
+    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_BACKGROUND_CONTEXT": lambda: 1 / 0}
+    for _ in range(3):
+        assert ask(cache, Backend("fresh")) == ("stale", "stale")
+    assert "ZeroDivisionError" in caplog.text
+
+
+# Nothing rests on a good end
+
+
+def test_a_refresh_that_is_cut_off_is_made_up_for_by_the_next_caller(cache):
+    """A loop that ends with the call, as with async_to_sync, takes the refresh with it."""
+
+    async def search() -> str:
+        await asyncio.sleep(0.02)
+        return "fresh"
+
+    def ask_in_a_loop() -> str:
+        state: str = asyncio.run(cache.alookup("q", search, **IN_BACKGROUND)).state
+        return state
+
+    assert [ask_in_a_loop() for _ in range(3)] == ["stale", "miss", "hit"]
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "stopped"])
+def test_a_loop_that_ends_with_refreshes_under_way_takes_no_place_for_good(
+    settings, kind, cache, close
+):
+    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_BACKGROUND_REFRESHES": 2, "SEARCH_CACHE_LEASE": 0.02}
+    loops = [asyncio.new_event_loop() for _ in "qr"]
+    for key, loop in zip("qr", loops, strict=True):
+        hang = asyncio.Event().wait
+        loop.run_until_complete(cache.alookup(key, hang, **IN_BACKGROUND))
+        if close:
+            loop.close()
+    assert soon(lambda: ask(cache, Backend("fresh"), "s") == ("fresh", "hit"))
+    for key in "qr":
+        assert soon(lambda key=key: ask(cache, Backend("fresh"), key) == ("fresh", "hit"))
+    for loop in loops:
+        if not close:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+
+# Failures
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_failures_are_logged_and_tried_again_after_a_pause(cache, caplog, background, monkeypatch):
+    backend = Backend("fresh")
+    backend.error = NameError("name 'qeury' is not defined")
+    began = time.monotonic()
+
+    def look() -> str:
+        return cache.lookup("q", backend, stale_for=60, background=background).state
+
+    assert soon(lambda: look() == "stale" and backend.calls >= 2)
+    for _ in range(100):
+        assert look() == "stale"
+    assert backend.calls <= 2 + (time.monotonic() - began > 0.9)
+    assert "NameError" in caplog.text
+    assert "in __call__" in caplog.text
+    assert caplog.text.count("could not be refreshed") == 1
+    monkeypatch.setattr(lease.time, "monotonic", lambda now=time.monotonic: now() + 3)
+    backend.error = None
+    assert soon(lambda: look() == "hit")
+
+
+def test_a_pause_holds_up_nobody_who_takes_no_stale_value(cache):
+    backend = Backend("fresh")
+    backend.error = BackendDown()
+    for _ in range(2):
+        assert cache.lookup("q", backend, stale_for=60).state == "stale"
+    backend.error = None
+    assert cache.lookup("q", backend).state == "miss"

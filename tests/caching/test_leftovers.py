@@ -2,14 +2,16 @@
 
 import pytest
 
-from analytics_admin.caching.entries import entry_head, is_needed
+from analytics_admin.caching.entries import HEAD_BYTES, entry_head, is_needed
 from analytics_admin.caching.epochs import EpochRecord
 
 RECORD = EpochRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
 
 
 def head(epochs: str) -> bytes:
-    return entry_head(epochs=epochs, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[:64]
+    return entry_head(epochs=epochs, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[
+        :HEAD_BYTES
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,10 @@ def test_without_a_record_no_value_is_needed():
 @pytest.mark.parametrize(
     ("lease", "needed"),
     [
-        (b"fence 1700000000000 new", True),
-        (b"fence 1700000.25 new,tag", True),
-        (b"fence 1700000000000 old", False),
-        (b"fence new", False),
+        (b"fence holder 1700000000000 new", True),
+        (b"fence holder 1700000.25 new,tag", True),
+        (b"fence holder 1700000000000 old", False),
+        (b"fence holder new", False),
         (b"", False),
     ],
 )

@@ -128,11 +128,11 @@ def test_the_timeout_of_the_alias_holds(search: Search) -> None:
         assert look(search) == 2
 
 
-@pytest.mark.parametrize("background", [0, 4])
+@pytest.mark.parametrize("background", [False, True])
 def test_a_stale_value_stands_in_for_a_search_that_fails(
-    cache: SimulatedSearchCache, search: Search, background: int, no_thread: None
+    cache: SimulatedSearchCache, search: Search, background: bool, no_thread: None
 ) -> None:
-    with override_settings(ANALYTICS_ADMIN={"SEARCH_CACHE_BACKGROUND_REFRESHES": background}):
+    with override_settings(ANALYTICS_ADMIN={"SEARCH_CACHE_BACKGROUND": background}):
         look(search, timeout=60, stale_for=600)
         search.error = ConnectionError()
         cache.advance(659)
@@ -152,7 +152,7 @@ def test_a_background_refresh_is_done_when_the_call_returns(
     threads = []
     search.meanwhile = lambda: threads.append(threading.current_thread())
     cache.advance(61)
-    assert look(search, timeout=60, stale_for=600) == 1
+    assert look(search, timeout=60, stale_for=600, background=True) == 1
     assert threads == [threading.current_thread()]
     assert look(search, timeout=60, stale_for=600) == 2
 
@@ -163,7 +163,7 @@ def test_a_background_refresh_leaves_the_database_connection_open(
 ) -> None:
     look(search, timeout=60, stale_for=600)
     cache.advance(61)
-    look(search, timeout=60, stale_for=600)
+    look(search, timeout=60, stale_for=600, background=True)
     clear_search_cache(actor=TESTER)
     assert describe_search_cache().last_clear is not None
 
@@ -269,9 +269,11 @@ def test_a_soft_clear_lets_values_stand_in_and_is_undone(
     undo()
     assert search_cache.get(KEY) == 1
     clear()
+    search.error = ConnectionError()
     assert state(search) == "stale"
-    assert state(search) == "hit"
-    assert look(search) == 2
+    search.error = None
+    assert state(search) == "miss"
+    assert look(search) == 3
     cache.advance(61)
     assert describe_search_cache().undo_until is None
     with pytest.raises(NothingToUndo):
@@ -285,7 +287,7 @@ def test_a_call_waits_for_another_process_on_the_simulated_clock(
     cache.claim_elsewhere(KEY)
     before = cache._clock.now
     assert state(search) == "miss"
-    assert cache._clock.now - before == pytest.approx(5, abs=0.2)
+    assert cache._clock.now - before == pytest.approx(1, abs=0.2)
     assert state(search) == "hit"
 
 
@@ -313,9 +315,9 @@ def test_what_nobody_else_would_compute_is_refused(
 def test_a_computation_far_beyond_its_lease_is_not_stored(
     cache: SimulatedSearchCache, search: Search
 ) -> None:
-    search.meanwhile = lambda: cache.advance(51)
+    search.meanwhile = lambda: cache.advance(11)
     assert [look(search), look(search)] == [1, 2]
-    search.meanwhile = lambda: cache.advance(49)
+    search.meanwhile = lambda: cache.advance(9)
     assert [look(search), look(search)] == [3, 3]
 
 
@@ -432,7 +434,7 @@ def test_it_has_one_clock_with_simulated_breakers(
     engine = circuit_breaker("simulated.engine", wait_duration_in_open_state=30)
     with simulated_breakers() as breakers:
         protected = engine(search)
-        options: dict[str, Any] = {"timeout": 60, "stale_for": 600}
+        options: dict[str, Any] = {"timeout": 60, "stale_for": 600, "background": True}
         search_cache.get_or_compute(KEY, protected, **options)
         breakers.trip("simulated.engine")
         cache.advance(29)

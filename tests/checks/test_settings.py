@@ -1,7 +1,7 @@
 """Each system check: what it reports, that it has a hint, and that it shows no secret."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,9 @@ def test_an_unknown_setting_like_no_other_is_answered_with_the_list() -> None:
         ("SEARCH_CACHE_LEASE", 0.0004, "0.01 to 3600 seconds"),
         ("SEARCH_CACHE_LEASE", 1e15, "0.01 to 3600 seconds"),
         ("SEARCH_CACHE_SOFT_CLEAR_GRACE", 1e300, "0.01 to 86400 seconds"),
+        ("SEARCH_CACHE_BACKGROUND_CONTEXT", 1, "a callable or its dotted path"),
+        ("SEARCH_CACHE_BACKGROUND_CONTEXT", "no.such.hook", "cannot be imported"),
+        ("SEARCH_CACHE_BACKGROUND_CONTEXT", "math.pi", "is not callable"),
         ("SEARCH_CACHE_BACKGROUND_REFRESHES", -1, "at least 0"),
         ("SEARCH_CACHE_BACKGROUND_REFRESHES", True, "a whole number, not a value of type bool"),
         ("SEARCH_CACHE_MAX_VALUE_BYTES", 0, "more than 0 bytes"),
@@ -197,6 +200,15 @@ def test_a_name_that_is_to_be_typed_and_is_empty_is_an_error_with_a_hint(name: s
 def test_a_name_that_is_to_be_typed_is_fine_and_so_is_one_that_is_only_shown() -> None:
     for required in (True, False):
         with site(REQUIRE_ENVIRONMENT_NAME=required, ENVIRONMENT_NAME="production"):
+            assert issues() == []
+
+
+def test_searches_in_other_threads_without_a_context_are_a_warning() -> None:
+    with site(SEARCH_CACHE_BACKGROUND=True):
+        assert ids() == ["W011"]
+        assert "SEARCH_CACHE_BACKGROUND_CONTEXT" in text()
+    for hook in ("contextlib.nullcontext", nullcontext):
+        with site(SEARCH_CACHE_BACKGROUND=True, SEARCH_CACHE_BACKGROUND_CONTEXT=hook):
             assert issues() == []
 
 

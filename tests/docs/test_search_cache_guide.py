@@ -1,11 +1,14 @@
 """The guide to the search cache tells the truth: its examples work, its figures are all there."""
 
 import asyncio
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection.survey import SIZE_SAMPLE_KEYS
 from analytics_admin.caching.statistics import reporter
 from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
@@ -13,6 +16,7 @@ from analytics_admin.stores import latency
 from analytics_admin.testing import simulated_breakers
 from tests.docs.pages import blocks_by_section, read, sections
 from tests.support.search_caches import use_store
+from tests.support.sites import eventually
 
 GUIDE = read("howto/cache-searches.md")
 BLOCKS = blocks_by_section(GUIDE, "python")
@@ -39,6 +43,7 @@ def test_every_example_is_run_here() -> None:
         "Cache a function",
         "Clear a part",
         "Serve stale values",
+        "Refresh in the background",
         "When the store is away",
     }
 
@@ -83,6 +88,23 @@ def test_an_open_circuit_is_answered_with_what_is_known(monkeypatch: pytest.Monk
         assert find("lamp") == ["lamp"]
         with pytest.raises(CircuitOpenError):
             find("chair")
+
+
+def test_a_search_in_the_background_is_the_callers_tenants(settings: Any) -> None:
+    names = example("Refresh in the background")
+    here, found = names["here"], []
+
+    def search() -> str:
+        found.append((here.tenant, threading.current_thread() is threading.main_thread()))
+        return "rows"
+
+    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_BACKGROUND_CONTEXT": names["in_tenant"]}
+    options: dict[str, Any] = {"timeout": 0.001, "stale_for": 60, "background": True}
+    here.tenant = "oslo"
+    for _ in range(2):
+        search_cache.get_or_compute("rows", search, **options)
+        time.sleep(0.005)
+    assert eventually(lambda: found == [("oslo", True), ("oslo", False)])
 
 
 def test_a_tag_that_could_not_be_cleared_is_noted(settings: Any) -> None:

@@ -41,6 +41,12 @@ def another() -> SearchCache:
     return SearchCache(lambda: "search")
 
 
+def renew_nothing(cache: SearchCache) -> None:
+    """Have the cache's process hold its leases as one that is killed: it renews none."""
+    renewals: Any = (cache._client or cache._connect()).resolver._renewals
+    renewals.hold = lambda flight, claim: None
+
+
 def record() -> EpochRecord:
     """Return the epoch record as it lies in the store."""
     alias = caches["search"]

@@ -31,6 +31,8 @@ logger = logging.getLogger("analytics_admin.caching")
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]
 
+MAX_ATTEMPT_SECONDS = 30.0
+"""An attempt to return to a lost store that takes longer is not waited for."""
 LOST = Message(gettext_noop("the store was lost and is not back yet"))
 
 
@@ -94,8 +96,13 @@ class StoreAccess:
             self._lose(store, TOO_SLOW)
         return result
 
-    async def arun(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
-        """Do what ``run`` does without blocking the event loop."""
+    async def arun(
+        self, call: StoreCall[T], caller: CallerWait | None = None, *, is_owed: bool = False
+    ) -> T:
+        """Do what ``run`` does without blocking the event loop.
+
+        A call whose turn comes after its caller has left is not made, unless it is owed.
+        """
         store = self._store or self._connected()
         caller = caller or CallerWait()
         if caller.is_over:
@@ -110,6 +117,8 @@ class StoreAccess:
             if not caller.is_cut or self._latency.charge(wait.start):
                 self._lose(store, NO_REPLY)
             raise StoreBypassed(NO_REPLY) from None
+        finally:
+            wait.is_given_up = not is_owed
 
     def post(self, call: StoreCall[object]) -> None:
         """Run the call soon in the executor, if the store is available; nobody waits."""
@@ -159,6 +168,8 @@ class StoreAccess:
             self._retry_at = time.monotonic() + self._retry_interval()
 
     def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait, caller: CallerWait) -> T:
+        if wait.is_given_up:
+            raise StoreBypassed
         self._thread.is_executor = True
         try:
             return self._run_queued(partial(self.run, call, caller), wait)
@@ -183,10 +194,19 @@ class StoreAccess:
                     logger.error("search cache: %s; searches are computed without it", error.reason)
                     raise StoreBypassed(error.reason) from None
                 return self._store
-            if time.monotonic() >= self._retry_at:
-                self._retry_at = float("inf")  # until this attempt has ended
-                self._executor.submit(self._try_to_return)
+            is_due = time.monotonic() >= self._retry_at
+            if is_due:  # the next attempt comes also if this one never ends
+                self._retry_at = time.monotonic() + max(self._retry_interval(), MAX_ATTEMPT_SECONDS)
+            executor = self._executor
+        if is_due:  # outside the lock: without threads, the attempt is made here and takes it
+            executor.submit(self._try_to_return)
+            return self._returned()
         raise StoreBypassed
+
+    def _returned(self) -> Store:
+        if self._store is None:
+            raise StoreBypassed
+        return self._store
 
     def _lose(self, store: Store, reason: str) -> None:
         """Go on without the store; the first caller to notice logs it."""
@@ -207,16 +227,31 @@ class StoreAccess:
         """Return if the store accepts writes quickly; else wait for the next interval."""
         self._thread.is_executor = True
         store: Store | None = None
-        with suppress(StoreUnavailable):
-            store = self._connect(self)
-            if not is_quick(store.check_writable):
-                store.close()
-                store = None
+        try:
+            with suppress(StoreUnavailable):
+                store = self._connect(self)
+                if not is_quick(store.check_writable):
+                    store.close()
+                    store = None
+        except BaseException:
+            store = None
+            raise
+        finally:
+            self._thread.is_executor = False
+            self._note_attempt(store)
+
+    def _note_attempt(self, store: Store | None) -> None:
         with self._lock:
-            self._store = store
-            self._retry_at = None if store else time.monotonic() + self._retry_interval()
-        if store is not None:
+            is_first = self._store is None
+            if is_first:
+                self._store = store
+            self._retry_at = None if self._store else time.monotonic() + self._retry_interval()
+        if store is None:
+            return
+        if is_first:
             logger.warning("search cache: the store is back")
+        else:  # an attempt that took long; another one came before it
+            store.close()
 
     def _log_full(self, error: StoreFull) -> None:
         now = time.monotonic()
@@ -251,7 +286,9 @@ class MemoryAccess(StoreAccess):
         except StoreUnavailable as error:
             raise StoreBypassed(error.reason) from None
 
-    async def arun(self, call: StoreCall[T], caller: CallerWait | None = None) -> T:
+    async def arun(
+        self, call: StoreCall[T], caller: CallerWait | None = None, *, is_owed: bool = False
+    ) -> T:
         return self.run(call)
 
     def post(self, call: StoreCall[object]) -> None:

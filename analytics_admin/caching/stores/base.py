@@ -55,7 +55,7 @@ class Claim:
     epochs: str
     """The epochs that a value stored now would carry, joined by commas."""
     lease: str = ""
-    """Sent back with the value; only when granted."""
+    """Whose lease it is: "fence holder". Sent back with the value when it was granted."""
     seconds_left: float = 0.0
     """Seconds until another caller may take over; only when held."""
     entry: bytes | None = None
@@ -75,8 +75,8 @@ class Store(Protocol):
         """Take the lease of a value for ``lease`` seconds, unless a fresh value was stored.
 
         A lease under other epochs is taken over at once, one under the same epochs when its time
-        is up. Creates the record if it is missing or equals ``damaged``, and the tags' missing
-        epochs.
+        is up, or is further ahead than one lease: then the store's clock was set back. Creates the
+        record if it is missing or equals ``damaged``, and the tags' missing epochs.
         """
 
     def fill(
@@ -86,6 +86,12 @@ class Store(Protocol):
 
         It holds while its epochs are accepted and nobody has set, deleted or filled the value
         since. Without a text nothing is stored.
+        """
+
+    def renew(self, keys: EntryKeys, claim: Claim, *, lease: float) -> bool:
+        """Hold the lease for ``lease`` more seconds from now; say whether it is still the claim's.
+
+        It is not if another caller took it over, or the value was set or deleted.
         """
 
     def release(self, keys: EntryKeys, claim: Claim) -> None:

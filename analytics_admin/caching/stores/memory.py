@@ -67,37 +67,52 @@ class MemoryStore:
             if entry and entry.epochs in _accepted(record, tag_epochs) and entry.fresh_until > now:
                 return Claim(state="fresh", now=now, epochs=epochs, entry=raw)
             fence = secrets.token_urlsafe(9)
-            if held := self._get(keys.lease):
-                holder, deadline, held_epochs = held.decode().split(" ")
+            if held := _decode_lease(self._get(keys.lease)):
+                held_fence, holder, deadline, held_epochs = held
                 if held_epochs == epochs:
-                    if (left := float(deadline) - now) > 0:
-                        return Claim(state="held", now=now, epochs=epochs, seconds_left=left)
-                    fence = holder
-            taken = f"{fence} {now + lease!r} {epochs}"
-            self._set(keys.lease, taken, lease * FENCE_LEASES)
+                    if 0 < (left := deadline - now) <= lease:
+                        return Claim(
+                            state="held",
+                            now=now,
+                            epochs=epochs,
+                            lease=f"{held_fence} {holder}",
+                            seconds_left=left,
+                        )
+                    fence = held_fence
+            taken = f"{fence} {secrets.token_urlsafe(9)}"
+            self._set_lease(keys, taken, now + lease, epochs, lease)
             return Claim(state="granted", now=now, epochs=epochs, lease=taken)
 
     def fill(
         self, keys: EntryKeys, claim: Claim, text: str | None, ttl: Ttl, *, computed_in: float
     ) -> bool:
         with _lock:
-            held = (self._get(keys.lease) or b"").decode()
+            held = _decode_lease(self._get(keys.lease)) or ("", "", 0.0, "")
             record = decode_record(self._get(keys.record))
             tag_epochs = tuple((self._get(tag) or b"").decode() for tag in keys.tags)
             holds = (
                 record is not None
                 and claim.epochs in _accepted(record, tag_epochs)
-                and held.partition(" ")[0] == claim.lease.partition(" ")[0]
+                and held[0] == claim.lease.partition(" ")[0]
             )
-            if holds or held == claim.lease:
+            if holds or " ".join(held[:2]) == claim.lease:
                 self._cache.delete(keys.lease)
             if holds and text is not None:
                 self._store(keys, claim.epochs, text, ttl, computed_in)
             return holds
 
+    def renew(self, keys: EntryKeys, claim: Claim, *, lease: float) -> bool:
+        with _lock:
+            held = _decode_lease(self._get(keys.lease))
+            if held is None or " ".join(held[:2]) != claim.lease:
+                return False
+            self._set_lease(keys, claim.lease, time.time() + lease, held[3], lease)
+            return True
+
     def release(self, keys: EntryKeys, claim: Claim) -> None:
         with _lock:
-            if self._get(keys.lease) == claim.lease.encode():
+            held = _decode_lease(self._get(keys.lease))
+            if held is not None and " ".join(held[:2]) == claim.lease:
                 self._cache.delete(keys.lease)
 
     def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
@@ -128,6 +143,11 @@ class MemoryStore:
     def _set(self, name: str, text: str, seconds: float | None) -> None:
         self._cache.set(name, text.encode(), timeout=seconds)
 
+    def _set_lease(
+        self, keys: EntryKeys, taken: str, deadline: float, epochs: str, lease: float
+    ) -> None:
+        self._set(keys.lease, f"{taken} {deadline!r} {epochs}", lease * FENCE_LEASES)
+
     def _ensure_epochs(self, keys: EntryKeys) -> tuple[EpochRecord, tuple[str, ...]]:
         record = decode_record(self._get(keys.record))
         if record is None:
@@ -146,6 +166,15 @@ class MemoryStore:
             computed_ms=round(computed_in * 1000),
         )
         self._set(keys.entry, head + text, ttl.kept_ms / 1000 if ttl.kept_ms else None)
+
+
+def _decode_lease(raw: bytes | None) -> tuple[str, str, float, str] | None:
+    """Return a lease's fence, holder, deadline and epochs; None for a missing or damaged one."""
+    try:
+        fence, holder, deadline, epochs = (raw or b"").decode().split(" ")
+        return fence, holder, float(deadline), epochs
+    except ValueError:
+        return None
 
 
 def _accepted(record: EpochRecord, tag_epochs: tuple[str, ...]) -> set[str]:

@@ -23,6 +23,7 @@ _COMMON = load_script(_PACKAGE, "common")
 _CLAIM = _COMMON + load_script(_PACKAGE, "claim_lease")
 _FILL = _COMMON + load_script(_PACKAGE, "fill")
 _PUT = _COMMON + load_script(_PACKAGE, "put")
+_RENEW = load_script(_PACKAGE, "renew")
 _RELEASE = load_script(_PACKAGE, "release")
 _REMOVE = load_script(_PACKAGE, "remove")
 
@@ -60,12 +61,13 @@ class RedisStore:
     def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
-        state, now_ms, epochs_raw, detail = self._run(
+        state, now_ms, epochs_raw, detail, *more = self._run(
             _CLAIM,
             _script_keys(keys),
             self._new_record(),
             damaged,
             ttl.tags_ms,
+            secrets.token_urlsafe(9),
             secrets.token_urlsafe(9),
             lease_ms,
             lease_ms * FENCE_LEASES,
@@ -74,7 +76,10 @@ class RedisStore:
         self._note_script_time(now_ms, sent_at=sent_at)
         now, epochs = now_ms / 1000, epochs_raw.decode()
         if state == b"held":
-            return Claim(state="held", now=now, epochs=epochs, seconds_left=detail / 1000)
+            holder = detail.decode()
+            return Claim(
+                state="held", now=now, epochs=epochs, lease=holder, seconds_left=more[0] / 1000
+            )
         if state == b"fresh":
             return Claim(state="fresh", now=now, epochs=epochs, entry=detail)
         return Claim(state="granted", now=now, epochs=epochs, lease=detail.decode())
@@ -96,6 +101,13 @@ class RedisStore:
         )
         self._note_script_time(now_ms, sent_at=sent_at)
         return bool(stored)
+
+    @translate_errors
+    def renew(self, keys: EntryKeys, claim: Claim, *, lease: float) -> bool:
+        lease_ms = round(lease * 1000)
+        return bool(
+            self._run(_RENEW, (keys.lease,), claim.lease, lease_ms, lease_ms * FENCE_LEASES)
+        )
 
     @translate_errors
     def release(self, keys: EntryKeys, claim: Claim) -> None:

@@ -1,7 +1,7 @@
 -- Shared by claim, fill and put. Their KEYS: the epoch record, the value, its lease, the tags' epochs.
--- "epochs" is the cache's epoch and those of the tags, joined by commas. A lease is "fence deadline
--- epochs". The fence stays when another caller takes the lease over, and goes with the lease when the
--- value is set or deleted.
+-- "epochs" is the cache's epoch and those of the tags, joined by commas. A lease is "fence holder
+-- deadline epochs". The fence stays when another caller takes the lease over, and goes with the lease
+-- when the value is set or deleted.
 
 local function accepted_epochs(raw)
   if not raw then return nil end

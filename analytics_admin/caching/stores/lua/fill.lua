@@ -10,5 +10,5 @@ local holds = accepted and is_accepted(ARGV[2], accepted, tail)
 if holds and ARGV[6] then
   set(KEYS[2], head(ARGV[2], now, ARGV[3], ARGV[5]) .. ARGV[6], ARGV[4])
 end
-if holds or seen[2] == ARGV[1] then redis.call('DEL', KEYS[3]) end
+if holds or string.match(seen[2] or '', '^(%S+ %S+) ') == ARGV[1] then redis.call('DEL', KEYS[3]) end
 return {holds and 1 or 0, now}

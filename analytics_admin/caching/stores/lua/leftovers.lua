@@ -1,5 +1,5 @@
 -- KEYS: the epoch record, then keys of one kind. ARGV: the kind, 1 to remove the keys that are not
--- needed any more. Returns their number. The first 64 bytes of a value or lease hold its epoch.
+-- needed any more. Returns their number. The first 96 bytes of a value or lease hold its epoch.
 local raw = redis.pcall('GET', KEYS[1])
 local ok, record = pcall(cjson.decode, type(raw) == 'string' and raw or '')
 local epochs = {}
@@ -14,12 +14,12 @@ if ok and type(record) == 'table' then
 end
 local function is_needed(head)
   if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
-  local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ [%d.]+ ([^%s,]+)'
+  local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ %S+ [%d.]+ ([^%s,]+)'
   return epochs[string.match(head, form) or ''] == true
 end
 local outdated = {}
 for i = 2, #KEYS do
-  local head = redis.pcall('GETRANGE', KEYS[i], 0, 63)
+  local head = redis.pcall('GETRANGE', KEYS[i], 0, 95)
   if not is_needed(type(head) == 'string' and head or '') then
     outdated[#outdated + 1] = KEYS[i]
   end

@@ -1,3 +1,4 @@
--- KEYS: the lease. ARGV: the claim's lease
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+-- KEYS: the lease. ARGV: whose lease it must be
+local lease = redis.call('GET', KEYS[1])
+if string.match(lease or '', '^(%S+ %S+) ') == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {1, 0}
