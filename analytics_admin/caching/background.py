@@ -60,8 +60,15 @@ class BackgroundRefreshes:
             return False
         return True
 
-    def astart(self, refresh: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-        """Run the refresh in a task; say whether it will run."""
+    def astart(
+        self,
+        refresh: Callable[[], Coroutine[Any, Any, object]],
+        on_cut_off: Callable[[], object] = lambda: None,
+    ) -> bool:
+        """Run the refresh in a task; say whether it will run.
+
+        ``on_cut_off`` is called if it is cancelled, also before it began.
+        """
         place = self._take_place()
         if place is None:
             return False
@@ -73,7 +80,13 @@ class BackgroundRefreshes:
             return False
         task = asyncio.create_task(self._arun(refresh, context))
         self._places[place] = task  # an event loop keeps weak references only
-        task.add_done_callback(lambda _: self._leave_place(place))
+
+        def end(task: "asyncio.Task[None]") -> None:
+            self._leave_place(place)
+            if task.cancelled():
+                on_cut_off()
+
+        task.add_done_callback(end)
         return True
 
     def after_fork(self) -> None:

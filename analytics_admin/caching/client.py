@@ -7,7 +7,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from analytics_admin.caching.codec import ValueTooLarge, encode
-from analytics_admin.caching.epochs import RECORD_NAME
+from analytics_admin.caching.epochs import LAYOUT, RECORD_NAME
 from analytics_admin.caching.freshness import Freshness, assess_freshness
 from analytics_admin.caching.keys import name_key, name_tags
 from analytics_admin.caching.lease import MissResolver
@@ -47,7 +47,9 @@ class CacheClient:
         self._record_key = self._full_key(RECORD_NAME)
         self._past = PastCheck(self._record_key, self._change_record)
         self.access: StoreAccess = (
-            MemoryAccess(MemoryStore(cache)) if in_memory else self._remote_access()
+            MemoryAccess(MemoryStore(cache, max_value_bytes=self._max_bytes))
+            if in_memory
+            else self._remote_access()
         )
         self.resolver = MissResolver(
             self.access,
@@ -83,18 +85,23 @@ class CacheClient:
         """Return the full keys that concern the value of a key."""
         name, full_key = name_key(key), self._full_key
         return EntryKeys(
-            self._record_key, full_key(f"value:{name}"), full_key(f"lease:{name}"), tags
+            self._record_key,
+            full_key(f"{LAYOUT}:value:{name}"),
+            full_key(f"{LAYOUT}:lease:{name}"),
+            tags,
         )
 
     def tag_keys(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Return the full keys of the tags' epochs."""
-        return tuple([self._full_key(f"tag:{name}") for name in name_tags(tags)])
+        return tuple([self._full_key(f"{LAYOUT}:tag:{name}") for name in name_tags(tags)])
 
     def read_many(self, keys: Sequence[object], tags: Iterable[str]) -> StoreCall[list[Freshness]]:
         """Return the call that reads the values of several keys."""
         tag_keys = self.tag_keys(tags)
         entries = [self.entry_keys(key, tag_keys) for key in keys]
-        return lambda store: [assess_freshness(reading) for reading in store.read_many(entries)]
+        return lambda store: [
+            assess_freshness(reading, decodes=True) for reading in store.read_many(entries)
+        ]
 
     def put(self, value: Any, request: CacheRequest) -> StoreCall[bool]:
         """Return the call that stores a value.
@@ -106,11 +113,7 @@ class CacheClient:
         if (size := len(text.encode())) > request.max_bytes:
             raise ValueTooLarge(size, request.max_bytes)
 
-        def put(store: Store) -> bool:
-            store.put(request.keys, text, request.ttl())
-            return True
-
-        return put
+        return lambda store: store.put(request.keys, text, request.ttl())
 
     def close(self) -> None:
         """Close the connections and end the threads."""
@@ -141,7 +144,9 @@ class CacheClient:
             on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
         )
         probe_key = self._full_key("analytics_admin:probe")
-        return RedisStore(pool, probe_key=probe_key, past=self._past)
+        return RedisStore(
+            pool, probe_key=probe_key, past=self._past, max_value_bytes=self._max_bytes
+        )
 
     def _change_record(self, change: Change) -> None:
         """Change the epoch record when the store can be reached.

@@ -39,8 +39,31 @@ def encode(value: Any) -> str:
         raise UnstorableValue(f"value cannot be written: {error}") from None
 
 
-decode: Callable[[str], Any] = json.JSONDecoder().decode
-"""Returns the value that ``encode`` wrote."""
+DAMAGED = (ValueError, RecursionError)
+"""What ``decode`` raises for a text that ``encode`` cannot have written."""
+
+
+def decode(text: str) -> Any:
+    """Return the value that ``encode`` wrote."""
+    if "\\ud" in text or "\\uD" in text:  # encode escapes no surrogate
+        return _decode_checked(text)
+    return _decode(text)
+
+
+def _decode_checked(text: str) -> Any:
+    value = _decode(text)
+    try:
+        encode(value)
+    except UnstorableValue as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode: Callable[[str], Any] = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _check(value: Any, place: str) -> None:  # noqa: C901  one branch per type that survives

@@ -69,6 +69,8 @@ class InBackground(NamedTuple):
 
     refreshes: BackgroundRefreshes
     effects: "Effects"
+    on_cut_off: Callable[[], object]
+    """Called if they are cut off, also before they began."""
 
 
 class Compute(NamedTuple):
@@ -152,7 +154,7 @@ def _do(effect: Effect, access: StoreAccess, compute: Callable[[], Any], caller:
             caller.renew()
         case WaitFor(flight):
             return _wait(flight)
-        case InBackground(refreshes, effects):
+        case InBackground(refreshes, effects, _):
             return refreshes.start(partial(run, effects, access, compute))
         case Compute(flight):
             with _part_of(flight):
@@ -211,8 +213,8 @@ async def _ado(
             caller.renew()
         case WaitFor(flight):
             return await _await(flight)
-        case InBackground(refreshes, effects):
-            return refreshes.astart(partial(arun, effects, access, compute))
+        case InBackground(refreshes, effects, on_cut_off):
+            return refreshes.astart(partial(arun, effects, access, compute), on_cut_off)
         case Compute(flight):
             with _part_of(flight):
                 return await _acompute(compute)

@@ -1,18 +1,27 @@
-"""Stored values: how an entry is written and read, and whether anything still needs it."""
+"""Stored values: how an entry is written and read, and whether anything still needs it.
+
+What lies in the store may be damaged, or of a later release. Then it counts as missing.
+"""
 
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from analytics_admin.caching.epochs import EpochRecord
 
+FORMAT = "1"
+"""The first character of an entry. Entries of another format count as missing."""
+MAX_HEAD_BYTES = 1024
+"""The metadata line of a value with 50 tags takes 800."""
 HEAD_BYTES = 96
 """Bytes at the beginning of a stored value or lease that hold its epoch."""
 
+_HEAD = re.compile(rb"1 ([!-~]{1,900}) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([0-9a-f]{8})\n")
 # The beginning of each kind of key's value while it is intact; the group is its epoch.
 _HEADS = {
-    "value": re.compile(rb"([^\s,]+)[ ,]"),
+    "value": re.compile(rb"1 ([^\s,]+)[ ,]"),
     "lease": re.compile(rb"\S+ \S+ [0-9.]+ ([^\s,]+)"),
 }
 _TAG_EPOCH = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
@@ -36,32 +45,55 @@ class Entry(NamedTuple):
     """The encoded value."""
 
 
-def entry_head(*, epochs: str, stored_ms: int, fresh_until_ms: int, computed_ms: int) -> str:
-    """Return the metadata line; ``fresh_until_ms`` 0 means that the value never expires."""
-    return f"{epochs} {stored_ms} {fresh_until_ms} {computed_ms}\n"
+def encode_entry(
+    text: str, *, epochs: str, stored_ms: int, fresh_until_ms: int, computed_ms: int
+) -> bytes:
+    """Return the entry of a value; ``fresh_until_ms`` 0 means that it never expires."""
+    body = text.encode()
+    head = f"{FORMAT} {epochs} {stored_ms} {fresh_until_ms} {computed_ms} {checksum(body)}\n"
+    return head.encode() + body
+
+
+def checksum(body: bytes) -> str:
+    """Return the checksum of an encoded value, as its head carries it."""
+    return f"{zlib.crc32(body):08x}"
 
 
 def decode_entry(raw: bytes | None) -> Entry | None:
-    """Return the entry, or None for a missing or damaged one."""
-    if raw is None:
+    """Return the entry, or None for a missing or damaged one, or one of another format."""
+    if not raw or (match := _HEAD.match(raw)) is None:
+        return None
+    epochs, stored, fresh, computed, check = match.groups()
+    body = raw[match.end() :]
+    if zlib.crc32(body) != int(check, 16):
         return None
     try:
-        head, _, text = raw.decode().partition("\n")
-        epochs, stored, fresh, computed = head.split(" ")
-        return Entry(
-            epochs,
-            int(stored) / 1000,
-            int(fresh) / 1000 if fresh != "0" else math.inf,
-            int(computed) / 1000,
-            text,
-        )
-    except ValueError:  # includes bytes that are not UTF-8
+        text = body.decode()
+    except UnicodeDecodeError:
         return None
+    return Entry(
+        epochs.decode(),
+        int(stored) / 1000,
+        int(fresh) / 1000 if fresh != b"0" else math.inf,
+        int(computed) / 1000,
+        text,
+    )
+
+
+def head_of(raw: bytes | None) -> bytes:
+    """Return the metadata line of an entry, damaged or not; b"" if it is not to be seen as one."""
+    head, end, _ = (raw or b"")[:MAX_HEAD_BYTES].partition(b"\n")
+    return head + end if end else b""
 
 
 def join_epochs(epoch: str, tag_epochs: Iterable[str]) -> str:
     """Return what an entry stored under these epochs carries."""
     return ",".join((epoch, *tag_epochs))
+
+
+def is_tag_epoch(raw: bytes | None) -> bool:
+    """Say whether this is the epoch of a tag, and not damaged."""
+    return raw is not None and _TAG_EPOCH.match(raw) is not None
 
 
 def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float) -> bool:
@@ -71,7 +103,7 @@ def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float)
     counts may carry it.
     """
     if kind == "tag":
-        return _TAG_EPOCH.match(head) is not None
+        return is_tag_epoch(head)
     match = _HEADS[kind].match(head)
     if match is None or record is None:
         return False

@@ -7,6 +7,7 @@ random, never counters: a store that lost its data cannot come to accept old val
 
 import json
 import math
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,16 @@ from typing import Any, TypeGuard
 
 from django.core.cache import caches
 
+from analytics_admin.caching.stores.base import MAX_RECORD_BYTES
 from analytics_admin.stores.client import read_string
 
-RECORD_NAME = "analytics_admin:token"
+LAYOUT = 2
+"""Number of the layout of keys. Keys of another layout are not read."""
+RECORD_NAME = f"analytics_admin:epochs:{LAYOUT}"
+MAX_ACCEPTED = 16
+"""Soft clears that are undone again and again would make the record grow. Values under an
+epoch that is dropped are missing, never wrong."""
+_EPOCH = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAMES = ("server", "born", "receipt")
 
 
@@ -88,7 +96,9 @@ class EpochRecord:
         last = max(servable.values())
         restored = {epoch for epoch, end in servable.items() if end == last}
         rest = {epoch: end for epoch, end in servable.items() if epoch not in restored}
-        return replace(self, accepted=self.accepted | restored, servable_until=rest)
+        since = self.accepted - restored
+        kept = [*sorted(restored)[: MAX_ACCEPTED - 1], *sorted(since)][:MAX_ACCEPTED]
+        return replace(self, accepted=frozenset(kept), servable_until=rest)
 
 
 def new_epoch() -> str:
@@ -110,9 +120,11 @@ def record_key(alias: str) -> str:
 @lru_cache(maxsize=16)  # decoded with every value; it changes only with a clear
 def decode_record(raw: bytes | None) -> EpochRecord | None:
     """Return the record, or None for a missing or damaged one."""
+    if raw is None or len(raw) > MAX_RECORD_BYTES:
+        return None
     try:
-        record = json.loads(raw or b"null")
-    except ValueError:  # includes bytes that are not UTF-8
+        record = json.loads(raw)
+    except (ValueError, RecursionError):  # includes bytes that are not UTF-8
         return None
     if not isinstance(record, dict):
         return None
@@ -158,12 +170,16 @@ def replace_record(client: Any, key: str, record: EpochRecord) -> None:
 
 
 def _is_epoch_list(value: object) -> TypeGuard[list[str]]:
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(epoch, str) for epoch in value)
-    )
+    return isinstance(value, list) and bool(value) and all(map(_is_epoch, value))
 
 
 def _is_epoch_times(value: object) -> TypeGuard[dict[str, float]]:
     return isinstance(value, dict) and all(
-        isinstance(until, int | float) and not isinstance(until, bool) for until in value.values()
+        _is_epoch(epoch) and isinstance(until, int | float) and not isinstance(until, bool)
+        for epoch, until in value.items()
     )
+
+
+def _is_epoch(value: object) -> bool:
+    """Say whether it can stand in a head, where spaces and commas separate."""
+    return isinstance(value, str) and _EPOCH.fullmatch(value) is not None

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from analytics_admin.caching.entries import Entry, decode_entry
+from analytics_admin.caching.codec import DAMAGED, decode
+from analytics_admin.caching.entries import Entry, decode_entry, head_of, is_tag_epoch
 from analytics_admin.caching.epochs import EpochRecord, decode_record
-from analytics_admin.caching.stores.base import Reading
+from analytics_admin.caching.stores.base import NO_DAMAGE, Damage, Reading
 
 
 class Freshness(NamedTuple):
@@ -17,32 +18,34 @@ class Freshness(NamedTuple):
     """The epochs that values which count carry now; empty if no such value can be stored."""
     now: float
     """Unix time of the store at the reading."""
-    damaged: bytes = b""
-    """The content of a record that cannot be decoded."""
+    damage: Damage = NO_DAMAGE
+    """What cannot be decoded, and is to be replaced."""
 
 
 NO_EPOCHS: frozenset[str] = frozenset()
 
 
-def assess_freshness(reading: Reading, stale_for: float = 0) -> Freshness:
+def assess_freshness(reading: Reading, stale_for: float = 0, *, decodes: bool = False) -> Freshness:
     """Assess a reading for a call that accepts values ``stale_for`` seconds past their timeout.
 
     A value is absent if its epoch is not accepted or its tags differ. One that was cleared softly
-    is stale within its bound.
+    is stale within its bound. ``decodes``: try whether the value itself can be decoded.
     """
     record = decode_record(reading.record)
     if record is None:
-        return Freshness(None, None, NO_EPOCHS, reading.now, reading.record or b"")
+        damage = Damage(reading.record or b"", head_of(reading.entry))
+        return Freshness(None, None, NO_EPOCHS, reading.now, damage)
     tail = ""
     accepted = record.accepted
     if reading.tags:
-        if None in reading.tags:
+        if not all(map(is_tag_epoch, reading.tags)):
             return Freshness(None, None, NO_EPOCHS, reading.now)
-        tail = "".join([f",{(epoch or b'').decode(errors='replace')}" for epoch in reading.tags])
+        tail = "".join([f",{(epoch or b'').decode()}" for epoch in reading.tags])
         accepted = frozenset({epoch + tail for epoch in record.accepted})
     entry = decode_entry(reading.entry)
-    if entry is None:
-        return Freshness(None, None, accepted, reading.now)
+    if entry is None or (decodes and not can_decode(entry)):
+        damage = Damage(b"", head_of(reading.entry))
+        return Freshness(None, None, accepted, reading.now, damage)
     if entry.epochs in accepted and entry.fresh_until > reading.now:
         return Freshness(entry, None, accepted, reading.now)
     until = entry.fresh_until + stale_for
@@ -51,6 +54,15 @@ def assess_freshness(reading: Reading, stale_for: float = 0) -> Freshness:
     if until > reading.now:
         return Freshness(None, entry, accepted, reading.now)
     return Freshness(None, None, accepted, reading.now)
+
+
+def can_decode(entry: Entry) -> bool:
+    """Say whether the entry's text is a value."""
+    try:
+        decode(entry.text)
+    except DAMAGED:
+        return False
+    return True
 
 
 def _servable_until(entry: Entry, record: EpochRecord, tail: str) -> float:

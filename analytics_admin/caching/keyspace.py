@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 
-from analytics_admin.caching.epochs import record_key
+from analytics_admin.caching.epochs import LAYOUT, record_key
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import StoreUnavailable, aliases_sharing_database
@@ -73,7 +73,7 @@ def keyspace(alias: str) -> Keyspace:
         pattern=_glob(cache.key_prefix) + b":*",
         form=form,
         record=record_key(alias).encode(),
-        entries=_glob(cache.make_key("value:")) + b"[kh]:*",
+        entries=_glob(cache.make_key(f"{LAYOUT}:value:")) + b"[kh]:*",
         kinds=_kinds(cache),
     )
 
@@ -86,7 +86,7 @@ def _kinds(cache: BaseCache) -> re.Pattern[bytes]:
     """Return the expression for the names that ``client`` and ``keys`` give to values."""
     start = re.escape(cache.make_key(""))
     name = r"(?:k:[\x21-\x7e]{1,120}|h:[0-9a-f]{64})"
-    return re.compile(rf"{start}(value|lease|tag):{name}\Z".encode())
+    return re.compile(rf"{start}{LAYOUT}:(value|lease|tag):{name}\Z".encode())
 
 
 def _form(cache: BaseCache, others: list[BaseCache], *, excluded: list[str]) -> re.Pattern[bytes]:

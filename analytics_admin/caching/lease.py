@@ -17,6 +17,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Generator
+from functools import partial
 from typing import Any, NamedTuple
 
 from analytics_admin.caching.background import BackgroundRefreshes
@@ -35,8 +36,8 @@ from analytics_admin.caching.effects import (
     Sleep,
     WaitFor,
 )
-from analytics_admin.caching.entries import Entry, decode_entry
-from analytics_admin.caching.freshness import Freshness, assess_freshness
+from analytics_admin.caching.entries import Entry, decode_entry, head_of
+from analytics_admin.caching.freshness import Freshness, assess_freshness, can_decode
 from analytics_admin.caching.renewal import LeaseRenewals
 from analytics_admin.caching.request import CacheRequest
 from analytics_admin.caching.singleflight import (
@@ -54,7 +55,7 @@ from analytics_admin.caching.singleflight import (
 )
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.stores.access import StoreAccess
-from analytics_admin.caching.stores.base import Claim, EntryKeys, Store
+from analytics_admin.caching.stores.base import Claim, Damage, EntryKeys, Store
 
 logger = logging.getLogger("analytics_admin.caching")
 
@@ -125,7 +126,7 @@ class MissResolver:
             return (yield from self._lead_to_the_end(request, flight, seen, caller.looked_at))
         if not self._pauses.holds(request.keys):
             flight, is_own = self._flights.join(request.keys, caller, lease=request.lease)
-            if is_own and self._in_background(request):
+            if is_own and self._in_background(request, flight):
                 yield from self._refresh_in_background(request, flight, seen)
             elif is_own:
                 return (yield from self._lead_to_the_end(request, flight, seen, caller.looked_at))
@@ -181,7 +182,11 @@ class MissResolver:
             flight.epochs, flight.claimed_at = frozenset({claim.epochs}), time.monotonic()
             if claim.state == "granted":
                 return (yield from self._refresh(request, flight, seen, claim))
-            if claim.state == "fresh" and (entry := decode_entry(claim.entry)) is not None:
+            if claim.state == "fresh":
+                entry = decode_entry(claim.entry)
+                if entry is None or not can_decode(entry):  # damaged since it was read
+                    seen = seen._replace(damage=Damage(head=head_of(claim.entry)))
+                    continue
                 result = _result_of(entry, now=claim.now, counted_at=asked_at)
                 self._flights.end(flight, result)
                 return self._take(result)
@@ -213,7 +218,7 @@ class MissResolver:
     ) -> Generator[Effect, Any, Claim | None]:
         """Ask for the lease; give it back if the caller does not hear that it was granted."""
         self._renewals.prepare()
-        ticket = _ClaimTicket(request, seen.damaged)
+        ticket = _ClaimTicket(request, seen.damage, self._renewals.returned(request.keys))
         claim: Claim | None = None
         try:
             claim = yield CallStore(ticket.take)
@@ -357,14 +362,15 @@ class MissResolver:
 
     # In the background
 
-    def _in_background(self, request: CacheRequest) -> bool:
+    def _in_background(self, request: CacheRequest, flight: Flight) -> bool:
         """Say whether to refresh in the background.
 
         A refresh that was cut off there, as by ``async_to_sync``, is made up for by a caller.
         """
         if not request.background or not self._refreshes.enabled:
             return False
-        return not self._pauses.take_cut_off(request.keys)
+        replaces_dead = flight.replaces is not None and flight.replaces.is_background
+        return not self._pauses.take_cut_off(request.keys) and not replaces_dead
 
     def _refresh_in_background(
         self, request: CacheRequest, flight: Flight, seen: Freshness
@@ -374,7 +380,8 @@ class MissResolver:
         is_started = False
         try:
             effects = self._lead_in_background(request, flight, seen)
-            is_started = yield InBackground(self._refreshes, effects)
+            cut_off = partial(self._cut_off, flight)
+            is_started = yield InBackground(self._refreshes, effects, cut_off)
         finally:
             if not is_started:  # a later caller will try
                 self._flights.end(flight)
@@ -395,8 +402,12 @@ class MissResolver:
             return NO_CALLER
         finally:
             if is_cut_off:
-                self._pauses.note_cut_off(request.keys)
+                self._cut_off(flight)
             self._leave(flight)
+
+    def _cut_off(self, flight: Flight) -> None:
+        self._pauses.note_cut_off(flight.keys)
+        self._leave(flight)
 
     # Parts
 
@@ -435,7 +446,9 @@ class MissResolver:
     def _look(self, request: CacheRequest) -> Generator[Effect, Any, Freshness | None]:
         """Read the value; return None if the store is unavailable."""
         freshness: Freshness | None = yield CallStore(
-            lambda store: assess_freshness(store.read(request.keys), request.stale_for)
+            lambda store: assess_freshness(
+                store.read(request.keys), request.stale_for, decodes=True
+            )
         )
         return freshness
 
@@ -477,11 +490,14 @@ class _ClaimTicket:
     noted, after their own note: at least one of them returns the lease.
     """
 
-    __slots__ = ("_damaged", "_granted", "_is_abandoned", "_request")
+    __slots__ = ("_damage", "_granted", "_is_abandoned", "_request", "_returned")
 
-    def __init__(self, request: CacheRequest, damaged: bytes) -> None:
+    def __init__(
+        self, request: CacheRequest, damage: Damage, returned: Claim | None = None
+    ) -> None:
         self._request = request
-        self._damaged = damaged
+        self._damage = damage
+        self._returned = returned
         self._granted: Claim | None = None
         self._is_abandoned = False
 
@@ -489,7 +505,9 @@ class _ClaimTicket:
         request = self._request
         if self._has_left():
             return None
-        claim = store.claim(request.keys, request.ttl(), lease=request.lease, damaged=self._damaged)
+        if self._returned is not None:  # by another caller of this process, just before
+            store.release(request.keys, self._returned)
+        claim = store.claim(request.keys, request.ttl(), lease=request.lease, damage=self._damage)
         if claim.state == "granted":
             self._granted = claim
             if self._has_left():

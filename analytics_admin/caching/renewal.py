@@ -47,7 +47,8 @@ class LeaseRenewals:
         self._held: dict[Flight, _Held] = {}
         # Garbage collection may return a lease in any thread and at any time, so nothing here takes
         # a lock: a SimpleQueue can be filled within itself, and so can a dict.
-        self._returned: queue.SimpleQueue[tuple[EntryKeys, Claim] | None] = queue.SimpleQueue()
+        self._returned: dict[EntryKeys, Claim] = {}
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_parked = False
         self._is_closed = False
@@ -64,7 +65,7 @@ class LeaseRenewals:
         flight.claim = claim
         self._held[flight] = _Held(flight, claim)
         if self._is_parked:
-            self._returned.put(None)
+            self._wakes.put(None)
 
     def drop(self, flight: Flight) -> None:
         """Renew the lease no more: it was used, or is given back by the caller."""
@@ -72,12 +73,17 @@ class LeaseRenewals:
 
     def give_back(self, keys: EntryKeys, claim: Claim) -> None:
         """Give a lease back soon. Safe in a destructor."""
-        self._returned.put((keys, claim))
+        self._returned[keys] = claim
+        self._wakes.put(None)
+
+    def returned(self, keys: EntryKeys) -> Claim | None:
+        """Return a lease of these keys that is not given back yet, as the next caller may do."""
+        return self._returned.get(keys)
 
     def close(self) -> None:
         """Return what is held back, and end the thread."""
         self._is_closed = True
-        self._returned.put(None)
+        self._wakes.put(None)
 
     def _start(self) -> threading.Thread | None:
         thread = threading.Thread(target=self._work, name="search cache leases", daemon=True)
@@ -88,11 +94,14 @@ class LeaseRenewals:
         return thread
 
     def _work(self) -> None:
-        returned = self._returned
+        wakes = self._wakes
         while not (self._is_closed and not self._held):
-            self._take_returned(returned, self._pause())
-            if returned is not self._returned:  # forked
+            with suppress(queue.Empty):
+                wakes.get(timeout=self._pause())
+            self._is_parked = False
+            if wakes is not self._wakes:  # forked
                 return
+            self._return_all()
             self._renew_due()
 
     def _pause(self) -> float | None:
@@ -105,23 +114,11 @@ class LeaseRenewals:
         dues = [held.due for held in self._held.copy().values()]
         return max(0.0, min(dues, default=0.0) - time.monotonic())
 
-    def _take_returned(
-        self, returned: "queue.SimpleQueue[tuple[EntryKeys, Claim] | None]", pause: float | None
-    ) -> None:
-        try:
-            item = returned.get(timeout=pause)
-        except queue.Empty:
-            return
-        finally:
-            self._is_parked = False
-        if item is not None:
-            self._release(*item)
-
     def _return_all(self) -> None:
-        with suppress(queue.Empty):
-            while True:
-                if (item := self._returned.get_nowait()) is not None:
-                    self._release(*item)
+        for keys, claim in self._returned.copy().items():
+            self._release(keys, claim)
+            if self._returned.get(keys) is claim:
+                del self._returned[keys]
 
     def _renew_due(self) -> None:
         now = time.monotonic()

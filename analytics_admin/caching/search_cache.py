@@ -13,7 +13,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.signals import setting_changed
 
 from analytics_admin.caching.client import CacheClient
-from analytics_admin.caching.codec import decode
+from analytics_admin.caching.codec import DAMAGED, decode
 from analytics_admin.caching.decorator import Decorator
 from analytics_admin.caching.effects import Lookup, arun, run
 from analytics_admin.caching.entries import Entry
@@ -102,7 +102,12 @@ class SearchCache:
             return run(client.resolver.bypass(request, began_at), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
-            return self._hit(seen.fresh, now=seen.now)
+            try:
+                return self._hit(seen.fresh, now=seen.now)
+            except DAMAGED:
+                pass
+        if seen.fresh is not None or seen.stale is not None:
+            seen = assess_freshness(reading, request.stale_for, decodes=True)
         return run(client.resolver.resolve(request, seen, began_at), client.access, compute, caller)
 
     async def alookup(
@@ -118,7 +123,12 @@ class SearchCache:
             return await arun(client.resolver.bypass(request, began_at), client.access, compute)
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
-            return self._hit(seen.fresh, now=seen.now)
+            try:
+                return self._hit(seen.fresh, now=seen.now)
+            except DAMAGED:
+                pass
+        if seen.fresh is not None or seen.stale is not None:
+            seen = assess_freshness(reading, request.stale_for, decodes=True)
         return await arun(
             client.resolver.resolve(request, seen, began_at), client.access, compute, caller
         )
@@ -274,8 +284,9 @@ class SearchCache:
             return self._client
 
     def _hit(self, entry: Entry, *, now: float) -> Lookup:
+        value = decode(entry.text)
         self.counter.hit(entry.computed_in)
-        return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
+        return Lookup(value, "hit", max(0.0, now - entry.stored_at))
 
     def _read(self, keys: list[Any], tags: Iterable[str]) -> list[Freshness]:
         client = self._client or self._connect()

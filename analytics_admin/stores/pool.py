@@ -46,12 +46,34 @@ class ConnectionPool:
         """Send one command and return its reply."""
         return self.call_all([command])[0]
 
-    def call_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands in one round trip and return their replies."""
+    @property
+    def patience(self) -> float:
+        """Seconds after which a request sent now is given up."""
+        timeout = self._reply_timeout()
+        usual: float = self._pool.connection_kwargs["socket_timeout"]
+        return usual if timeout is None else min(usual, timeout)
+
+    def call_all(
+        self, commands: Sequence[Sequence[Any]], *, keep_refusals: bool = False
+    ) -> list[Any]:
+        """Send commands in one round trip and return their replies.
+
+        The error of a refused one is raised, or with ``keep_refusals`` is its reply.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._exchange(self._run_bounded(self._open), commands)
+            replies = self._exchange(self._run_bounded(self._open), commands)
+        else:
+            replies = self._exchange_again(connection, commands)
+        if not keep_refusals:
+            for reply in replies:
+                if isinstance(reply, ResponseError):
+                    raise reply
+        return replies
+
+    def _exchange_again(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Exchange over a connection that was idle, or over a new one if that was lost."""
         try:
             return self._exchange(connection, commands)
         except StoreConnectionError:  # the server closed it while it was idle, and others with it
@@ -79,7 +101,6 @@ class ConnectionPool:
     def _exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         timeout = self._reply_timeout()
         options = {} if timeout is None else {"timeout": timeout}
-        refusal: ResponseError | None = None
         replies: list[Any] = []
         try:
             packed = connection.pack_command(*commands[0])
@@ -90,7 +111,7 @@ class ConnectionPool:
                 try:
                     replies.append(connection.read_response(**options))
                 except ResponseError as error:
-                    refusal = error
+                    replies.append(error)
         except BaseException:
             connection.disconnect()
             self._is_return = True
@@ -99,8 +120,6 @@ class ConnectionPool:
             self._idle.append(connection)
         else:
             connection.disconnect()
-        if refusal is not None:
-            raise refusal
         return replies
 
     def _drop_idle(self) -> None:

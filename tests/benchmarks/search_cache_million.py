@@ -16,7 +16,7 @@ from analytics_admin.caching import search_cache
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.clear.soft import clear_softly
 from analytics_admin.caching.clear.sweep import sweep_leftovers
-from analytics_admin.caching.entries import entry_head
+from analytics_admin.caching.entries import encode_entry
 from analytics_admin.caching.epochs import read_record, record_key
 from tests.benchmarks.breaker_bench import CLIENT_CORE, Line
 from tests.benchmarks.neighbour import Neighbour, Watched
@@ -27,7 +27,7 @@ TAGGED = 10_000
 TAGS = ("products",)
 FILL = """
 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
-  redis.call('SET', 'search:1:value:k:' .. i, ARGV[3])
+  redis.call('SET', 'search:1:2:value:k:' .. i, ARGV[3])
 end"""
 
 
@@ -60,11 +60,15 @@ def _fill(client: Any) -> None:
     record = read_record(client, record_key("search"))
     assert record is not None
     now = time.time_ns() // 1_000_000
-    head = entry_head(
-        epochs=record.current, stored_ms=now, fresh_until_ms=now + 86_400_000, computed_ms=80
+    entry = encode_entry(
+        "v" * 300,
+        epochs=record.current,
+        stored_ms=now,
+        fresh_until_ms=now + 86_400_000,
+        computed_ms=80,
     )
     for start in range(TAGGED + 1, MILLION + 1, 10_000):
-        client.eval(FILL, 0, start, min(start + 9_999, MILLION), head + "v" * 300)
+        client.eval(FILL, 0, start, min(start + 9_999, MILLION), entry)
     assert client.dbsize() >= MILLION
     search_cache.set("kept", VALUE)
 

@@ -28,7 +28,7 @@ tags = {"tagged": ["products"], "plain": []}
 print(json.dumps({
     **{status.name: status.state for status in list_breakers()},
     "fresh": [key for key in tags if search_cache.get(key, tags=tags[key])],
-    "stored": len(caches["search"].client.get_client().keys("*value:k:*")),
+    "stored": len(caches["search"].client.get_client().keys("*2:value:k:*")),
     "bare": sum(caches["search"].get(f"query-{n}") is not None for n in range(5)),
     "operations": [list(row) for row in Operation.objects.values_list("kind", "actor", "reason")],
 }))

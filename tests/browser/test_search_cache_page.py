@@ -29,7 +29,7 @@ from analytics_admin.caching import search_cache
 search_cache.set("fresh", 1)
 step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
 for n in range(5000):
-    step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\\n1")
+    step.set(caches["search"].make_key(f"2:value:k:{n}"), "1 gone-by 1 0 1\\n1")
 step.execute()
 """
 

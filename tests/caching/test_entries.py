@@ -3,13 +3,13 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analytics_admin.caching.entries import decode_entry, entry_head
-from analytics_admin.caching.epochs import EpochRecord, decode_record, new_record
+from analytics_admin.caching.entries import decode_entry, encode_entry
+from analytics_admin.caching.epochs import MAX_ACCEPTED, EpochRecord, decode_record, new_record
 
-epochs = st.text(max_size=20)
+epochs = st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True)
 records = st.builds(
     EpochRecord,
     accepted=st.frozensets(epochs, min_size=1),
@@ -110,15 +110,76 @@ entries = st.fixed_dictionaries(
 
 @given(entries, st.text(st.characters(exclude_categories=["Cs"])))
 def test_an_entry_reads_back_as_it_was_written(facts, text):
-    entry = decode_entry((entry_head(epochs="t,u", **facts) + text).encode())
+    entry = decode_entry(encode_entry(text, epochs="t,u", **facts))
     assert entry is not None
     assert (entry.epochs, entry.text) == ("t,u", text)
     assert entry.stored_at == facts["stored_ms"] / 1000
     assert (entry.fresh_until == inf) == (facts["fresh_until_ms"] == 0)
 
 
+INTACT = encode_entry('{"a":1}', epochs="t", stored_ms=1, fresh_until_ms=2, computed_ms=3)
+HEAD, BODY = INTACT.split(b"\n")
+
+
+@given(st.binary())
+def test_whatever_lies_there_reads_as_an_entry_or_as_missing(raw: bytes) -> None:
+    assert decode_entry(raw) is None
+
+
+@given(st.binary())
+def test_another_body_counts_as_missing(body: bytes) -> None:
+    assume(body != BODY)
+    assert decode_entry(HEAD + b"\n" + body) is None
+
+
+@given(st.integers(0, len(INTACT) - 1), st.integers(0, 255))
+def test_one_other_byte_never_makes_another_value(place: int, byte: int) -> None:
+    raw = INTACT[:place] + bytes([byte]) + INTACT[place + 1 :]
+    entry = decode_entry(raw)
+    assert entry is None or entry.text == '{"a":1}'
+
+
 @pytest.mark.parametrize(
-    "raw", [None, b"", b"t 1 2", b"t 1 x 0\n1", b"\xff 1 2 3\n1", b"a b c d e\n"]
+    "raw",
+    [
+        None,
+        b"",
+        INTACT[1:],
+        INTACT.replace(b"1 t", b"2 t"),  # of a later release
+        INTACT.replace(b"\n", b" 1\n"),
+        INTACT.replace(b" 2 ", b" " + b"9" * 400 + b" "),
+        INTACT.replace(b" 2 ", b" -2 "),
+        INTACT.replace(b" 2 ", b" 1_0 "),
+        INTACT.replace(b" 2 ", b" \xef\xbc\x99 "),
+        INTACT.replace(b" 2 ", b"  "),
+        INTACT.replace(b" t ", b" t" * 500 + b" "),
+    ],
 )
 def test_a_damaged_entry_counts_as_missing(raw):
     assert decode_entry(raw) is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 5000 + b"]" * 5000,
+        b'{"accepted":["a"],"servable_until":{},"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"accepted":["a b"],"servable_until":{}}',
+        b'{"accepted":["a,b"],"servable_until":{}}',
+        b'{"accepted":["a","' + b"b" * 65 + b'"],"servable_until":{}}',
+        b'{"accepted":["a"],"servable_until":{}}' + b" " * 70_000,
+    ],
+)
+def test_a_record_that_would_do_harm_counts_as_missing(raw):
+    assert decode_record(raw) is None
+
+
+def test_soft_clears_that_are_undone_do_not_pile_up():
+    record, now = new_record(), 100.0
+    for _ in range(100):
+        cleared = record.soft_cleared(now=now, bound=30.0)
+        undone = cleared.undone(now=now)
+        assert undone is not None
+        assert record.accepted <= undone.accepted or len(undone.accepted) == MAX_ACCEPTED
+        record = undone
+    assert len(record.accepted) <= MAX_ACCEPTED

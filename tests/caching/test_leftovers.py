@@ -2,16 +2,15 @@
 
 import pytest
 
-from analytics_admin.caching.entries import HEAD_BYTES, entry_head, is_needed
+from analytics_admin.caching.entries import HEAD_BYTES, encode_entry, is_needed
 from analytics_admin.caching.epochs import EpochRecord
 
 RECORD = EpochRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
 
 
 def head(epochs: str) -> bytes:
-    return entry_head(epochs=epochs, stored_ms=1, fresh_until_ms=0, computed_ms=1).encode()[
-        :HEAD_BYTES
-    ]
+    entry = encode_entry("1", epochs=epochs, stored_ms=1, fresh_until_ms=0, computed_ms=1)
+    return entry[:HEAD_BYTES]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,9 @@ def test_a_value_is_needed_while_its_epoch_is_accepted_or_servable(epochs, now, 
     assert is_needed("value", head(epochs), RECORD, now=now) is needed
 
 
-@pytest.mark.parametrize("damage", [b"", b"new", b" new", b"\xff\xfe", b"\n", b",new"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"new", b" new", b"\xff\xfe", b"\n", b",new", b"new 1 0 1", b"2 new 1 0 1"]
+)
 def test_a_damaged_value_is_not_needed(damage):
     assert not is_needed("value", damage, RECORD, now=0)
 

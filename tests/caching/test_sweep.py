@@ -19,8 +19,8 @@ def leave_behind(number: int) -> None:
     raw().set(record_key("search"), record.encode())
     pipeline = raw().pipeline(transaction=False)
     for n in range(number):
-        pipeline.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\n1")
-    pipeline.set(caches["search"].make_key("value:k:fresh"), f"{record.current} 1 0 1\n1")
+        pipeline.set(caches["search"].make_key(f"2:value:k:{n}"), "1 gone-by 1 0 1\n1")
+    pipeline.set(caches["search"].make_key("2:value:k:fresh"), f"1 {record.current} 1 0 1\n1")
     pipeline.execute()
 
 
@@ -32,7 +32,7 @@ def test_a_sweep_whose_time_is_over_stops_and_the_next_removes_the_rest():
     rest = sweep.sweep_leftovers(seconds=60)
     assert rest.finished
     assert first.removed + rest.removed == 3000
-    assert raw().exists(caches["search"].make_key("value:k:fresh"))
+    assert raw().exists(caches["search"].make_key("2:value:k:fresh"))
 
 
 def test_progress_rises_step_by_step_to_the_number_of_values():
@@ -57,4 +57,4 @@ def test_a_sweep_leaves_nothing_of_its_own_in_the_store():
     leave_behind(10)
     sweep.sweep_leftovers(seconds=0)
     sweep.sweep_leftovers()
-    assert {key.split(b":")[-1] for key in raw().keys("*")} == {b"fresh", b"token"}
+    assert {key.split(b":")[-1] for key in raw().keys("*")} == {b"fresh", b"2"}

@@ -30,5 +30,5 @@ def leave_behind(number: int) -> None:
     search_cache.set("fresh", 1)
     step = caches["search"].client.get_client(write=True).pipeline(transaction=False)
     for n in range(number):
-        step.set(caches["search"].make_key(f"value:k:{n}"), "gone-by 1 0 1\n1")
+        step.set(caches["search"].make_key(f"2:value:k:{n}"), "1 gone-by 1 0 1\n1")
     step.execute()

@@ -38,9 +38,10 @@ def store() -> Any:
 def leave_behind(number: int) -> None:
     """Store values of an epoch that is not accepted, in steps within the store's time-out."""
     script = """
-    for i = ARGV[1], ARGV[2] do redis.call('SET', ARGV[3] .. i, ARGV[4] .. ' 1 0 1\\n1') end
+    local entry = '1 ' .. ARGV[4] .. ' 1 0 1 0\\n1'
+    for i = ARGV[1], ARGV[2] do redis.call('SET', ARGV[3] .. i, entry) end
     """
-    prefix = caches["search"].make_key("value:k:")
+    prefix = caches["search"].make_key("2:value:k:")
     for start in range(0, number, 5_000):
         store().eval(script, 0, start, min(start + 5_000, number) - 1, prefix, DEAD)
 

@@ -59,9 +59,10 @@ def use(settings: Any, url: str) -> None:
 
 def leave_behind(number: int) -> None:
     """Have so many values lie there that count no more."""
-    lay = (
-        "for i = 1, ARGV[1] do redis.call('SET', 's:1:value:k:' .. i, ARGV[2] .. ' 1 0 1\\n1') end"
-    )
+    lay = """
+    local entry = '1 ' .. ARGV[2] .. ' 1 0 1 0\\n1'
+    for i = 1, ARGV[1] do redis.call('SET', 's:1:2:value:k:' .. i, entry) end
+    """
     raw().eval(lay, 0, number, DEAD)
 
 

@@ -11,6 +11,7 @@ from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard, soft, sweep
 from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.soft import NothingToUndo
+from analytics_admin.caching.epochs import RECORD_NAME
 from tests.support.search_caches import (
     STORES,
     Backend,
@@ -209,7 +210,7 @@ class TestSweep:
         cache.set("servable", 2)
         soft.clear_softly()
         cache.set("fresh", 3, tags=["x"])
-        for foreign in ("value:foreign", "values", "lease:k:x", "tag:k:x"):
+        for foreign in ("2:value:foreign", "2:values", "2:lease:k:x", "2:tag:k:x"):
             caches["search"].set(foreign, "kept")
         assert (sweep.preview().seen, sweep.preview().removed) == (4, 2)
         outcome = sweep.sweep_leftovers()
@@ -217,16 +218,16 @@ class TestSweep:
         assert cache.get("fresh", tags=["x"]) == 3
         soft.undo()
         assert cache.get("servable") == 2
-        foreigners = ("value:foreign", "values", "lease:k:x", "tag:k:x")
+        foreigners = ("2:value:foreign", "2:values", "2:lease:k:x", "2:tag:k:x")
         assert len(caches["search"].get_many(foreigners)) == 4
 
     def test_removes_damaged_values(self, cache: SearchCache) -> None:
-        caches["search"].set("value:k:1", "no value of ours")
+        caches["search"].set("2:value:k:1", "no value of ours")
         assert sweep.sweep_leftovers().removed == 1
         assert cache.get("q") == "before"
 
     def test_after_a_lost_record_no_value_is_needed(self, cache: SearchCache) -> None:
-        caches["search"].delete("analytics_admin:token")
+        caches["search"].delete(RECORD_NAME)
         assert sweep.sweep_leftovers().removed == 1
 
     def test_finds_nothing_in_a_cache_without_leftovers(self, cache: SearchCache) -> None:

@@ -19,7 +19,7 @@ from analytics_admin.caching.clear.outcome import (
     TIMEOUT,
 )
 from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
-from analytics_admin.caching.epochs import record_key
+from analytics_admin.caching.epochs import LAYOUT, record_key
 from analytics_admin.caching.keys import name_tags
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
@@ -143,7 +143,7 @@ def _all_changed(before: Sequence[bytes | None], after: Sequence[bytes | None]) 
 
 
 def _names(tags: Sequence[str]) -> list[str]:
-    return [f"tag:{name_tags([tag])[0]}" for tag in tags]
+    return [f"{LAYOUT}:tag:{name_tags([tag])[0]}" for tag in tags]
 
 
 def _keys(alias: str, names: list[str]) -> list[str]:

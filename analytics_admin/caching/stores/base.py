@@ -9,8 +9,22 @@ from typing import Literal, NamedTuple, Protocol
 
 from analytics_admin.stores.client import StoreFull, StoreUnavailable
 
-__all__ = ["Claim", "EntryKeys", "Reading", "Store", "StoreFull", "StoreUnavailable", "Ttl"]
+__all__ = [
+    "NO_DAMAGE",
+    "Claim",
+    "Damage",
+    "EntryKeys",
+    "Reading",
+    "Store",
+    "StoreFull",
+    "StoreUnavailable",
+    "Ttl",
+]
 
+MAX_RECORD_BYTES = 65_536
+MAX_EPOCH_BYTES = 64
+MAX_LEASE_BYTES = 2048
+"""What is longer is damaged, and refused before it is read."""
 FENCE_LEASES = 10
 """A late computation may still be stored for this many times the lease."""
 
@@ -35,6 +49,18 @@ class Ttl:
     def tags_ms(self) -> int:
         """How long the epochs of its tags are kept at least: an hour longer than the value."""
         return self.kept_ms and self.kept_ms + 3_600_000
+
+
+class Damage(NamedTuple):
+    """What a caller has read and could not decode: a claim replaces it."""
+
+    record: bytes = b""
+    """The whole epoch record."""
+    head: bytes = b""
+    """The first line of the value."""
+
+
+NO_DAMAGE = Damage()
 
 
 class Reading(NamedTuple):
@@ -71,12 +97,15 @@ class Store(Protocol):
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
         """Return what is stored for each of the entries, which share their record and tags."""
 
-    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(
+        self, keys: EntryKeys, ttl: Ttl, *, lease: float, damage: Damage = NO_DAMAGE
+    ) -> Claim:
         """Take the lease of a value for ``lease`` seconds, unless a fresh value was stored.
 
         A lease under other epochs is taken over at once, one under the same epochs when its time
         is up, or is further ahead than one lease: then the store's clock was set back. Creates the
-        record if it is missing or equals ``damaged``, and the tags' missing epochs.
+        record if it is missing or damaged, and the tags' missing epochs. A value that begins with
+        ``damage.head`` counts as missing.
         """
 
     def fill(
@@ -97,8 +126,11 @@ class Store(Protocol):
     def release(self, keys: EntryKeys, claim: Claim) -> None:
         """Return the lease if it is still the claim's own."""
 
-    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
-        """Store a value under the current epochs, and void its lease."""
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> bool:
+        """Store a value under the current epochs, and void its lease.
+
+        False: the request came so late that its caller may have gone on without it.
+        """
 
     def remove(self, keys: EntryKeys) -> bool:
         """Remove the value and void its lease; say whether there was one."""

@@ -15,9 +15,12 @@ from django.core.cache import caches
 
 from analytics_admin.caching.entries import (
     HEAD_BYTES,
+    MAX_HEAD_BYTES,
     decode_entry,
-    entry_head,
+    encode_entry,
+    head_of,
     is_needed,
+    is_tag_epoch,
     join_epochs,
 )
 from analytics_admin.caching.epochs import (
@@ -28,7 +31,15 @@ from analytics_admin.caching.epochs import (
     new_record,
 )
 from analytics_admin.caching.keyspace import Keyspace
-from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
+from analytics_admin.caching.stores.base import (
+    FENCE_LEASES,
+    NO_DAMAGE,
+    Claim,
+    Damage,
+    EntryKeys,
+    Reading,
+    Ttl,
+)
 
 _lock = threading.RLock()
 """One for the one memory that all objects of the alias share."""
@@ -43,8 +54,9 @@ def after_fork() -> None:
 class MemoryStore:
     """The store protocol over a LocMemCache. EntryKeys are names before ``make_key`` here."""
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, *, max_value_bytes: int = 1024 * 1024) -> None:
         self._cache = cache
+        self._max_entry_bytes = max_value_bytes + MAX_HEAD_BYTES
 
     def read(self, keys: EntryKeys) -> Reading:
         return self.read_many([keys])[0]
@@ -57,14 +69,22 @@ class MemoryStore:
                 for keys in entries
             ]
 
-    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(
+        self, keys: EntryKeys, ttl: Ttl, *, lease: float, damage: Damage = NO_DAMAGE
+    ) -> Claim:
         with _lock:
             now = time.time()
             record, tag_epochs = self._ensure_epochs(keys)
             epochs = join_epochs(record.current, tag_epochs)
             raw = self._get(keys.entry)
             entry = decode_entry(raw)
-            if entry and entry.epochs in _accepted(record, tag_epochs) and entry.fresh_until > now:
+            is_damaged = bool(damage.head) and head_of(raw) == damage.head
+            if (
+                entry
+                and not is_damaged
+                and entry.epochs in _accepted(record, tag_epochs)
+                and entry.fresh_until > now
+            ):
                 return Claim(state="fresh", now=now, epochs=epochs, entry=raw)
             fence = secrets.token_urlsafe(9)
             if held := _decode_lease(self._get(keys.lease)):
@@ -115,11 +135,12 @@ class MemoryStore:
             if held is not None and " ".join(held[:2]) == claim.lease:
                 self._cache.delete(keys.lease)
 
-    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> bool:
         with _lock:
             record, tag_epochs = self._ensure_epochs(keys)
             self._cache.delete(keys.lease)
             self._store(keys, join_epochs(record.current, tag_epochs), text, ttl, 0.0)
+            return True
 
     def remove(self, keys: EntryKeys) -> bool:
         with _lock:
@@ -138,7 +159,8 @@ class MemoryStore:
 
     def _get(self, name: str) -> bytes | None:
         value = self._cache.get(name)
-        return value if isinstance(value, bytes) else None
+        is_ours = isinstance(value, bytes) and len(value) <= self._max_entry_bytes
+        return value if is_ours else None
 
     def _set(self, name: str, text: str, seconds: float | None) -> None:
         self._cache.set(name, text.encode(), timeout=seconds)
@@ -154,18 +176,21 @@ class MemoryStore:
             record = new_record()
             self._set(keys.record, record.encode().decode(), None)
         for tag in keys.tags:
-            self._cache.add(tag, new_epoch().encode(), timeout=None)
+            if not is_tag_epoch(self._get(tag)):
+                self._set(tag, new_epoch(), None)
         return record, tuple((self._get(tag) or b"").decode() for tag in keys.tags)
 
     def _store(self, keys: EntryKeys, epochs: str, text: str, ttl: Ttl, computed_in: float) -> None:
         now_ms = round(time.time() * 1000)
-        head = entry_head(
+        entry = encode_entry(
+            text,
             epochs=epochs,
             stored_ms=now_ms,
             fresh_until_ms=now_ms + ttl.fresh_ms if ttl.fresh_ms else 0,
             computed_ms=round(computed_in * 1000),
         )
-        self._set(keys.entry, head + text, ttl.kept_ms / 1000 if ttl.kept_ms else None)
+        timeout = ttl.kept_ms / 1000 if ttl.kept_ms else None
+        self._cache.set(keys.entry, entry, timeout=timeout)
 
 
 def _decode_lease(raw: bytes | None) -> tuple[str, str, float, str] | None:
@@ -173,7 +198,7 @@ def _decode_lease(raw: bytes | None) -> tuple[str, str, float, str] | None:
     try:
         fence, holder, deadline, epochs = (raw or b"").decode().split(" ")
         return fence, holder, float(deadline), epochs
-    except ValueError:
+    except ValueError:  # includes bytes that are not UTF-8
         return None
 
 

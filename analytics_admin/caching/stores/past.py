@@ -226,5 +226,5 @@ def change_record(exchange: Exchange, key: str, change: Change) -> bool:
 
 def _is_trace(head: Any, write: _Write) -> bool:
     """Say whether a stored value begins as the one does that was written."""
-    fields = head.split(b" ", 2) if isinstance(head, bytes) else []
-    return len(fields) > 1 and fields[1] == b"%d" % write.stored_ms
+    fields = head.split(b" ", 3) if isinstance(head, bytes) else []
+    return len(fields) > 2 and fields[2] == b"%d" % write.stored_ms

@@ -1,14 +1,26 @@
 """The search cache's store on the Redis server behind a cache alias, shared by all processes."""
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
+from analytics_admin.caching.entries import MAX_HEAD_BYTES, checksum
 from analytics_admin.caching.epochs import new_epoch, new_record
-from analytics_admin.caching.stores.base import FENCE_LEASES, Claim, EntryKeys, Reading, Ttl
+from analytics_admin.caching.stores.base import (
+    FENCE_LEASES,
+    MAX_EPOCH_BYTES,
+    MAX_RECORD_BYTES,
+    NO_DAMAGE,
+    Claim,
+    Damage,
+    EntryKeys,
+    Reading,
+    Ttl,
+)
 from analytics_admin.caching.stores.past import Change, PastCheck, change_record
 from analytics_admin.stores.client import load_script, script_hash, translate_errors
 from analytics_admin.stores.pool import ConnectionPool
@@ -35,37 +47,49 @@ class RedisStore:
     """
 
     def __init__(
-        self, pool: ConnectionPool, *, probe_key: str, past: PastCheck | None = None
+        self,
+        pool: ConnectionPool,
+        *,
+        probe_key: str,
+        past: PastCheck | None = None,
+        max_value_bytes: int = 1024 * 1024,
     ) -> None:
         self._pool = pool
         self._past = past or PastCheck()
         self._probe_key = probe_key
+        self._max_entry_bytes = max_value_bytes + MAX_HEAD_BYTES
         self._clock_offset = 0.0
+        self._clock_behind = 0.0
         self._clock_trusted_until = 0.0
 
     @translate_errors
     def read(self, keys: EntryKeys) -> Reading:
-        values = self._read((keys.record, keys.entry, *keys.tags))
-        return Reading(self._now(), values[0], values[2:], values[1])
+        record, entry, *tags = self._read(keys.record, (keys.entry,), keys.tags)
+        return Reading(self._now(), record, tags, entry)
 
     @translate_errors
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
         if not entries:
             return []
-        first = entries[0]
-        values = self._read((first.record, *first.tags, *(keys.entry for keys in entries)))
-        now, tags = self._now(), values[1 : 1 + len(first.tags)]
-        return [Reading(now, values[0], tags, entry) for entry in values[1 + len(tags) :]]
+        first, number = entries[0], len(entries)
+        names = [keys.entry for keys in entries]
+        record, *values = self._read(first.record, names, first.tags)
+        now, tags = self._now(), values[number:]
+        return [Reading(now, record, tags, entry) for entry in values[:number]]
 
     @translate_errors
-    def claim(self, keys: EntryKeys, ttl: Ttl, *, lease: float, damaged: bytes = b"") -> Claim:
+    def claim(
+        self, keys: EntryKeys, ttl: Ttl, *, lease: float, damage: Damage = NO_DAMAGE
+    ) -> Claim:
         lease_ms = round(lease * 1000)
         sent_at = time.monotonic()
         state, now_ms, epochs_raw, detail, *more = self._run(
             _CLAIM,
             _script_keys(keys),
             self._new_record(),
-            damaged,
+            damage.record,
+            damage.head,
+            self._max_entry_bytes,
             ttl.tags_ms,
             secrets.token_urlsafe(9),
             secrets.token_urlsafe(9),
@@ -97,7 +121,7 @@ class RedisStore:
             ttl.fresh_ms,
             ttl.kept_ms,
             round(computed_in * 1000),
-            *([] if text is None else [text]),
+            *([] if text is None else [body := text.encode(), checksum(body)]),
         )
         self._note_script_time(now_ms, sent_at=sent_at)
         return bool(stored)
@@ -114,20 +138,27 @@ class RedisStore:
         self._run(_RELEASE, (keys.lease,), claim.lease)
 
     @translate_errors
-    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> None:
-        sent_at = time.monotonic()
-        _, now_ms = self._run(
-            _PUT,
-            _script_keys(keys),
-            self._new_record(),
-            ttl.tags_ms,
-            ttl.fresh_ms,
-            ttl.kept_ms,
-            text,
-            *_new_tag_epochs(keys),
-        )
-        self._note_script_time(now_ms, sent_at=sent_at)
-        self._past.note_write(keys.entry, now_ms, sent_at=sent_at)
+    def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> bool:
+        body = text.encode()
+        for _ in range(2):  # once more if the store's clock was set forward
+            latest_ms, sent_at = self._latest_ms(), time.monotonic()
+            stored, now_ms = self._run(
+                _PUT,
+                _script_keys(keys),
+                self._new_record(),
+                ttl.tags_ms,
+                ttl.fresh_ms,
+                ttl.kept_ms,
+                body,
+                checksum(body),
+                latest_ms,
+                *_new_tag_epochs(keys),
+            )
+            self._note_script_time(now_ms, sent_at=sent_at)
+            if stored:
+                self._past.note_write(keys.entry, now_ms, sent_at=sent_at)
+                return True
+        return False
 
     @translate_errors
     def remove(self, keys: EntryKeys) -> bool:
@@ -160,15 +191,31 @@ class RedisStore:
             self._pool.call("PING")
         return new_record(server=self._past.server).encode()
 
-    def _read(self, names: Sequence[str]) -> list[Any]:
-        """Return the values of the keys in one round trip, which renews the clock if it is due."""
-        if time.monotonic() < self._clock_trusted_until:
-            values: list[Any] = self._pool.call("MGET", *names)
-            return values
+    def _read(self, record: str, entries: Sequence[str], tags: Sequence[str]) -> list[Any]:
+        """Return the values of the keys in one round trip, which renews the clock if it is due.
+
+        What is too long is refused before it is read, and what is of another type counts as
+        missing.
+        """
+        commands: list[tuple[Any, ...]] = [("GETRANGE", record, 0, MAX_RECORD_BYTES)]
+        commands += [("GETRANGE", entry, 0, self._max_entry_bytes) for entry in entries]
+        commands += [("GETRANGE", tag, 0, MAX_EPOCH_BYTES) for tag in tags]
         sent_at = time.monotonic()
-        values, (seconds, micros) = self._pool.call_all([("MGET", *names), ("TIME",)])
-        self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=sent_at)
-        return values
+        if sent_at < self._clock_trusted_until:
+            replies = self._pool.call_all(commands, keep_refusals=True)
+        else:
+            *replies, clock = self._pool.call_all([*commands, ("TIME",)], keep_refusals=True)
+            if isinstance(clock, ResponseError):
+                raise clock
+            self._set_clock(int(clock[0]) + int(clock[1]) / 1_000_000, sent_at=sent_at)
+        return [self._accept(reply) for reply in replies]
+
+    def _accept(self, reply: Any) -> bytes | None:
+        if isinstance(reply, bytes):
+            return reply if 0 < len(reply) <= self._max_entry_bytes else None
+        if isinstance(reply, ResponseError) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+        return None
 
     def _now(self) -> float:
         """Return the store's time, or a little more: it is never behind.
@@ -177,6 +224,14 @@ class RedisStore:
         """
         return time.monotonic() * (1 + CLOCK_DRIFT) + self._clock_offset
 
+    def _latest_ms(self) -> int:
+        """Return the store's time at which a request sent now has been given up; 0: unknown."""
+        if time.monotonic() > self._clock_trusted_until:
+            seconds, micros = self._pool.call("TIME")
+            self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=time.monotonic())
+        now = time.monotonic() * (1 - CLOCK_DRIFT) + self._clock_behind
+        return math.ceil((now + self._pool.patience) * 1000)
+
     def _note_script_time(self, now_ms: int, *, sent_at: float) -> None:
         """Set the clock by a script's answer, which leaves out the part of a millisecond."""
         self._set_clock((now_ms + 1) / 1000, sent_at=sent_at)
@@ -184,6 +239,8 @@ class RedisStore:
     def _set_clock(self, now: float, *, sent_at: float) -> None:
         # From the time of the request, not of the answer, which may be late.
         self._clock_offset = now - sent_at * (1 + CLOCK_DRIFT)
+        # The store's clock, less what its answer may have taken: it is never ahead.
+        self._clock_behind = now - 0.001 - time.monotonic() * (1 - CLOCK_DRIFT)
         self._clock_trusted_until = sent_at + CLOCK_TRUSTED_SECONDS
 
     def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:

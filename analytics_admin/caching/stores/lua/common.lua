@@ -1,15 +1,31 @@
 -- Shared by claim, fill and put. Their KEYS: the epoch record, the value, its lease, the tags' epochs.
 -- "epochs" is the cache's epoch and those of the tags, joined by commas. A lease is "fence holder
 -- deadline epochs". The fence stays when another caller takes the lease over, and goes with the lease
--- when the value is set or deleted.
+-- when the value is set or deleted. What is too long, or of another type, is as good as missing.
+
+local function read(key, most)
+  local raw = redis.pcall('GETRANGE', key, 0, most)
+  if type(raw) == 'string' and raw ~= '' and #raw <= most then return raw end
+end
+
+local function is_epoch(text, length)
+  return type(text) == 'string' and #text <= length and string.find(text, '^[%w_.-]+$') ~= nil
+end
 
 local function accepted_epochs(raw)
   if not raw then return nil end
   local ok, record = pcall(cjson.decode, raw)
-  if ok and type(record) == 'table' and type(record.accepted) == 'table'
-      and type(record.accepted[1]) == 'string' then
-    return record.accepted
+  if not ok or type(record) ~= 'table' or type(record.accepted) ~= 'table' then return nil end
+  if #record.accepted == 0 then return nil end
+  for _, epoch in ipairs(record.accepted) do
+    if not is_epoch(epoch, 64) then return nil end
   end
+  return record.accepted
+end
+
+local function tag_epoch(key)
+  local epoch = read(key, 64)
+  if epoch and #epoch == 12 and is_epoch(epoch, 12) then return epoch end
 end
 
 local function now_ms()
@@ -26,15 +42,16 @@ local function set(key, value, ms)
 end
 
 -- Returns the accepted epochs and the tags' epochs; creates those that are missing or damaged.
-local function ensure_epochs(seen, new_record, damaged, tags_ms, tag_epochs)
-  local accepted = seen[1] ~= damaged and accepted_epochs(seen[1])
+local function ensure_epochs(new_record, damaged, tags_ms, tag_epochs)
+  local raw = read(KEYS[1], 65536)
+  local accepted = raw ~= damaged and accepted_epochs(raw)
   if not accepted then
     redis.call('SET', KEYS[1], new_record)
     accepted = accepted_epochs(new_record)
   end
   local tail = ''
   for i = 4, #KEYS do
-    local epoch = seen[i]
+    local epoch = tag_epoch(KEYS[i])
     if not epoch then
       epoch = tag_epochs[i - 3]
       set(KEYS[i], epoch, tags_ms)
@@ -56,8 +73,8 @@ local function is_accepted(epochs, accepted, tail)
   return false
 end
 
-local function head(epochs, now, fresh_ms, computed_ms)
+local function head(epochs, now, fresh_ms, computed_ms, checksum)
   local fresh_until = tonumber(fresh_ms) > 0 and now + fresh_ms or 0
-  return epochs .. ' ' .. string.format('%.0f %.0f', now, fresh_until)
-    .. ' ' .. computed_ms .. string.char(10)
+  return '1 ' .. epochs .. ' ' .. string.format('%.0f %.0f', now, fresh_until)
+    .. ' ' .. computed_ms .. ' ' .. checksum .. string.char(10)
 end

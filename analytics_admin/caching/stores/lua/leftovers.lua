@@ -1,6 +1,6 @@
 -- KEYS: the epoch record, then keys of one kind. ARGV: the kind, 1 to remove the keys that are not
 -- needed any more. Returns their number. The first 96 bytes of a value or lease hold its epoch.
-local raw = redis.pcall('GET', KEYS[1])
+local raw = redis.pcall('GETRANGE', KEYS[1], 0, 65535)
 local ok, record = pcall(cjson.decode, type(raw) == 'string' and raw or '')
 local epochs = {}
 if ok and type(record) == 'table' then
@@ -14,7 +14,7 @@ if ok and type(record) == 'table' then
 end
 local function is_needed(head)
   if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
-  local form = ARGV[1] == 'value' and '^([^%s,]+)[ ,]' or '^%S+ %S+ [%d.]+ ([^%s,]+)'
+  local form = ARGV[1] == 'value' and '^1 ([^%s,]+)[ ,]' or '^%S+ %S+ [%d.]+ ([^%s,]+)'
   return epochs[string.match(head, form) or ''] == true
 end
 local outdated = {}

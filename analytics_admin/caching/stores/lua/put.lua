@@ -1,7 +1,8 @@
--- ARGV: new record, tags' ttl ms, fresh ms, kept ms, value, new tag epochs...
-local seen = redis.call('MGET', KEYS[1], KEYS[3], KEYS[3], unpack(KEYS, 4))
-local accepted, tail = ensure_epochs(seen, ARGV[1], '', ARGV[2], {unpack(ARGV, 6)})
+-- ARGV: new record, tags' ttl ms, fresh ms, kept ms, value, its checksum, the latest time, new tag epochs...
+-- A request that was held up on its way comes to nothing: its caller has gone on without it.
 local now = now_ms()
-set(KEYS[2], head(accepted[1] .. tail, now, ARGV[3], '0') .. ARGV[5], ARGV[4])
+if tonumber(ARGV[7]) > 0 and now > tonumber(ARGV[7]) then return {0, now} end
+local accepted, tail = ensure_epochs(ARGV[1], '', ARGV[2], {unpack(ARGV, 8)})
+set(KEYS[2], head(accepted[1] .. tail, now, ARGV[3], '0', ARGV[6]) .. ARGV[5], ARGV[4])
 redis.call('DEL', KEYS[3])
 return {1, now}

@@ -1,4 +1,5 @@
 -- KEYS: the lease. ARGV: whose lease it must be
-local lease = redis.call('GET', KEYS[1])
-if string.match(lease or '', '^(%S+ %S+) ') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local lease = redis.pcall('GETRANGE', KEYS[1], 0, 2047)
+lease = type(lease) == 'string' and lease or ''
+if string.match(lease, '^(%S+ %S+) ') == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {1, 0}
