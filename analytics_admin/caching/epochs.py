@@ -22,7 +22,7 @@ from analytics_admin.stores.client import read_string
 LAYOUT = 2
 """Number of the layout of keys. Keys of another layout are not read."""
 RECORD_NAME = f"analytics_admin:epochs:{LAYOUT}"
-MAX_ACCEPTED = 16
+MAX_ACCEPTED = 32
 """Soft clears that are undone again and again would make the record grow. Values under an
 epoch that is dropped are missing, never wrong."""
 _EPOCH = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -193,8 +193,8 @@ def test_of_a_large_database_a_sample_tells_the_tags(monkeypatch):
 
 def test_another_alias_tags_are_not_ours():
     client = caches["search"].client.get_client(write=True)
-    client.set('other:1:tag:k:"theirs"', "x" * 12)
-    client.set(f"{caches['search'].make_key('tag')}:k:damaged", "x")
+    client.set('other:1:2:tag:k:"theirs"', "x" * 12)
+    client.set(f"{caches['search'].make_key('2:tag')}:k:damaged", "x")
     found = inspect("search", dedicated=True).survey
     assert (found.tags, found.all_tags) == ((), False)
 
