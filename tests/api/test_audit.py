@@ -24,6 +24,7 @@ from analytics_admin.services.audit_queries import (
 from tests.support.api import assert_error
 from tests.support.audit import EXPORT, HOSTILE, record
 from tests.support.breakers import trip
+from tests.support.cases import case
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("superuser")]
 
@@ -184,38 +185,39 @@ def test_it_is_searched_by_words_names_of_breakers_tags_and_id(listed, superuser
     assert listed(search="") == listed(search=" ") == listed()
 
 
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ({"kind": "nonsense"}, "kind"),
-        ({"kind": ""}, "kind"),
-        ({"status": "gone"}, "status"),
-        ({"status": ["done", "failed"]}, "twice"),
-        ({"channel": "phone"}, "channel"),
-        ({"actor": ""}, "actor"),
-        ({"actor": "a\x00b"}, "actor"),
-        ({"actor": "x" * 255}, "actor"),
-        ({"since": ""}, "since"),
-        ({"since": "monday"}, "since"),
-        ({"since": "2026-07-01"}, "since"),
-        ({"since": "2026-07-01T22:30:00"}, "since"),
-        ({"since": "2026-07-01T22:30:00 02:00"}, "%2B"),
-        ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
-        ({"until": "9999-12-31T23:59:59-14:00"}, "until"),
-        ({"until": "2026-02-30T00:00:00Z"}, "until"),
-        ({"until": "1782945000"}, "until"),
-        ({"search": "a\x00b"}, "search"),
-        ({"search": "x" * 255}, "search"),
-        ({"page": "0"}, "page"),
-        ({"page_size": "101"}, "page_size"),
-        ({"q": "ada"}, "q"),
-        ({"kind__exact": "clear_search_cache"}, "kind__exact"),
-        ({"user__password__startswith": "pbkdf2"}, "user__password"),
-    ],
-)
-def test_an_option_that_cannot_be_understood_is_400(get, query, words):
+NOT_UNDERSTOOD = [
+    ({"kind": "nonsense"}, "kind"),
+    ({"kind": ""}, "kind"),
+    ({"status": "gone"}, "status"),
+    ({"status": ["done", "failed"]}, "twice"),
+    ({"channel": "phone"}, "channel"),
+    ({"actor": ""}, "actor"),
+    ({"actor": "a\x00b"}, "actor"),
+    ({"actor": "x" * 255}, "actor"),
+    ({"since": ""}, "since"),
+    ({"since": "monday"}, "since"),
+    ({"since": "2026-07-01"}, "since"),
+    ({"since": "2026-07-01T22:30:00"}, "since"),
+    ({"since": "2026-07-01T22:30:00 02:00"}, "%2B"),
+    ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
+    ({"until": "9999-12-31T23:59:59-14:00"}, "until"),
+    ({"until": "2026-02-30T00:00:00Z"}, "until"),
+    ({"until": "1782945000"}, "until"),
+    ({"search": "a\x00b"}, "search"),
+    ({"search": "x" * 255}, "search"),
+    ({"page": "0"}, "page"),
+    ({"page_size": "101"}, "page_size"),
+    ({"q": "ada"}, "q"),
+    ({"kind__exact": "clear_search_cache"}, "kind__exact"),
+    ({"user__password__startswith": "pbkdf2"}, "user__password"),
+]
+
+
+def test_an_option_that_cannot_be_understood_is_400(get):
     record()
-    assert_error(get(**query), 400, "invalid", words)
+    for query, words in NOT_UNDERSTOOD:
+        with case(query):
+            assert_error(get(**query), 400, "invalid", words)
 
 
 def test_an_option_on_one_row_is_400(get):

@@ -319,13 +319,6 @@ def test_a_star_matches_whatever_the_breaker_is(act):
 
 
 @each_act
-@pytest.mark.parametrize("tags", ["stale", '"open', "", ",", '"a""b"', '*, "a"', 'w/"a"', '"a" b'])
-def test_an_if_match_that_cannot_be_understood_is_400(act, tags):
-    with nothing_changes():
-        assert_error(act(If_Match=tags), 400, "invalid", "If-Match")
-
-
-@each_act
 def test_a_dry_run_on_a_stale_view_is_412_without_a_row(send, request, act):
     method, path, body = ACTS[request.node.callspec.params["act"]]
     with nothing_changes():
@@ -390,14 +383,12 @@ def test_with_model_permissions_staff_need_the_one_of_the_endpoint(
         (PROBE, "POST"),
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_a_method_that_is_not_allowed_does_nothing(send, path, allowed, method):
-    if method in allowed:
-        return
+def test_a_method_that_is_not_allowed_does_nothing(send, path, allowed):
     with nothing_changes():
-        answer = send(method, path)
-    assert_error(answer, 405, "method_not_allowed")
-    assert answer.headers["Allow"] == allowed
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - {*allowed.split(", ")}:
+            answer = send(method, path)
+            assert_error(answer, 405, "method_not_allowed", method)
+            assert answer.headers["Allow"] == allowed, method
 
 
 def test_reads_are_not_counted_among_the_writes(send, settings):

@@ -16,6 +16,7 @@ from analytics_admin.services import (
 )
 from tests.support.audit import EXPORT, HOSTILE, LIST, page_of, record, shown
 from tests.support.breakers import trip
+from tests.support.cases import case
 
 NONSENSE = [
     {"status": "nonsense"},
@@ -126,19 +127,18 @@ def test_a_tag_finds_its_clears(operator, superuser, tag):
     assert found(operator, q=f"{tag} more") == {cleared.operation_id}
 
 
-@pytest.mark.parametrize("query", NONSENSE, ids=[json.dumps(query)[:40] for query in NONSENSE])
 @pytest.mark.parametrize("page", [LIST, EXPORT])
-def test_an_address_that_asks_for_nonsense_leads_to_the_whole_list_and_says_so(
-    operator, query, page
-):
+def test_an_address_that_asks_for_nonsense_leads_to_the_whole_list_and_says_so(operator, page):
     row = record()
-    answer = operator.get(page, query, follow=True)
-    assert answer.status_code == 200
-    assert answer.redirect_chain
-    assert all(url.startswith(LIST) for url, _status in answer.redirect_chain)
-    assert shown(answer) == [row.pk]
-    (message,) = answer.context["messages"]
-    assert str(message) == "Unknown filter. Showing all operations."
+    for query in NONSENSE:
+        with case(query):
+            answer = operator.get(page, query, follow=True)
+            assert answer.status_code == 200
+            assert answer.redirect_chain
+            assert all(url.startswith(LIST) for url, _status in answer.redirect_chain)
+            assert shown(answer) == [row.pk]
+            (message,) = answer.context["messages"]
+            assert str(message) == "Unknown filter. Showing all operations."
 
 
 def test_a_site_without_time_zones_is_asked_for_times_without_one(operator, settings):
@@ -150,11 +150,12 @@ def test_a_site_without_time_zones_is_asked_for_times_without_one(operator, sett
     assert operator.get(EXPORT).status_code == operator.get(page_of(row)).status_code == 200
 
 
-@pytest.mark.parametrize("query", ODD, ids=[json.dumps(query)[:40] for query in ODD])
 @pytest.mark.parametrize("page", [LIST, EXPORT])
-def test_an_odd_address_is_answered(operator, query, page):
+def test_an_odd_address_is_answered(operator, page):
     record(targets={"tags": ['a"b\\c', "\N{SNOWMAN}"]})
-    answer = operator.get(page, query)
-    assert answer.status_code == 200
-    if page == EXPORT:
-        json.loads(answer.getvalue())
+    for query in ODD:
+        with case(query):
+            answer = operator.get(page, query)
+            assert answer.status_code == 200
+            if page == EXPORT:
+                json.loads(answer.getvalue())
