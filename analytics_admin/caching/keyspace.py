@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.core.cache import BaseCache, InvalidCacheBackendError, caches
@@ -49,6 +50,10 @@ class Keyspace:
             return None
         return tag if isinstance(tag, str) else None
 
+    def is_own(self, key: bytes) -> bool:
+        """Say whether the key is of the alias: a value, or the epoch record."""
+        return key == self.record or self.owns(key)
+
     def owns(self, key: bytes) -> bool:
         """Say whether the key is a value of the alias, under any VERSION."""
         return self.form.match(key) is not None and key != self.record
@@ -66,7 +71,7 @@ def keyspace(alias: str) -> Keyspace:
     cache = caches[alias]
     _require_standard_form(cache)
     others = _neighbours(alias)
-    form = _form(cache, [caches[other] for other in others], excluded=_excluded(alias))
+    form = _form(cache, [caches[other] for other in others], excluded=_THROTTLES)
     if not isinstance(cache, LocMemCache):
         _require_own_form(form, others)
     return Keyspace(
@@ -89,7 +94,9 @@ def _kinds(cache: BaseCache) -> re.Pattern[bytes]:
     return re.compile(rf"{start}{LAYOUT}:(value|lease|tag):{name}\Z".encode())
 
 
-def _form(cache: BaseCache, others: list[BaseCache], *, excluded: list[str]) -> re.Pattern[bytes]:
+def _form(
+    cache: BaseCache, others: list[BaseCache], *, excluded: Sequence[str]
+) -> re.Pattern[bytes]:
     longer = [_head(other) for other in others if len(other.key_prefix) > len(cache.key_prefix)]
     own = _head(cache)
     foreign = [*longer, *(own + re.escape(start) for start in excluded)]
@@ -101,9 +108,8 @@ def _head(cache: BaseCache) -> str:
     return rf"{re.escape(cache.key_prefix)}:(?:-?[0-9]+|{re.escape(str(cache.version))}):"
 
 
-def _excluded(alias: str) -> list[str]:
-    """Return the beginnings of other programs' keys in the alias: REST framework's throttles."""
-    return ["throttle_"] if alias == "default" else []
+_THROTTLES = ("throttle_", "analytics_admin.throttle.")
+"""How throttles' counters begin in any alias: REST framework's, and this app's own."""
 
 
 def _neighbours(alias: str) -> list[str]:

@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.caching.clear.ownership import find_settings
 from analytics_admin.caching.inspection.keeping import Keeping, ask_keeping
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.checks.settings import TAG, are_unusable, check_settings, error, warning
@@ -215,6 +216,14 @@ def _neighbours(site: AppSettings) -> Iterator[CheckMessage]:
         return
     if site.breaker_cache == alias:
         others.add("the circuit breakers")
+    if site.search_cache_dedicated:
+        others |= {f"what {name} names" for name in find_settings(alias)}
+        if alias == "default":
+            text = (
+                "SEARCH_CACHE_DEDICATED is on, and SEARCH_CACHE is the site's own cache, 'default'"
+            )
+            hint = "Give the search cache an alias and a database of its own."
+            yield error("E012", text, hint)
     if not others:
         return
     text = f"CACHES['{alias}'] shares its Redis database with {', '.join(sorted(others))}"

@@ -16,6 +16,11 @@ from analytics_admin.services.json import to_json
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 
 UNKNOWN = "unknown"
+WAYS = {
+    "flush": "the whole database is flushed",
+    "unlink": "key by key",
+    "memory": "in this process' memory",
+}
 PERIODS = ("last_5_minutes", "last_hour", "last_day")
 FIGURES = {
     "calls": "calls",
@@ -66,7 +71,10 @@ def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
         yield f"  load after the clear, until the cache has filled: up to {_load(*after)}"
     elif preview.get("load_unknown"):
         yield f"  load: {UNKNOWN}: {preview['load_unknown']}"
-    fate = "removed too" if preview.get("dedicated") else "left alone"
+    if way := preview.get("way"):
+        why = f", as {preview['not_flushed']}" if preview["not_flushed"] else ""
+        yield f"  removal: {WAYS[way]}{why}"
+    fate = "removed too" if preview.get("way") == "flush" else "left alone"
     for kind in preview.get("foreign") or ():
         which = f"with {kind['prefix']} in front" if kind["prefix"] else "without a colon"
         yield f"  {fate}: {kind['keys']:,} other keys {which} ({kind['share']:.1%} of all)"

@@ -219,11 +219,11 @@ def aliases_sharing_database(alias: str) -> list[str]:
     Compares settings only. Aliases without Redis or with unusable settings are left out; if
     ``alias`` is one of them, the list is empty.
     """
-    database = _database(alias)
+    database = database_of(alias)
     if database is None:
         return []
     others = (other for other in settings.CACHES if other != alias)
-    return sorted(other for other in others if _database(other) == database)
+    return sorted(other for other in others if database_of(other) == database)
 
 
 def other_addresses(alias: str) -> list[str]:
@@ -232,10 +232,10 @@ def other_addresses(alias: str) -> list[str]:
     They have the same database number: behind a socket, another host name or a replica. Compares
     settings only.
     """
-    database = _database(alias)
+    database = database_of(alias)
     if database is None:
         return []
-    databases = {other: _database(other) for other in settings.CACHES if other != alias}
+    databases = {other: database_of(other) for other in settings.CACHES if other != alias}
     return sorted(
         other
         for other, address in databases.items()
@@ -246,15 +246,16 @@ def other_addresses(alias: str) -> list[str]:
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def _database(alias: str) -> tuple[object, ...] | None:
+def database_of(alias: str) -> tuple[object, ...] | None:
     """Return what identifies the alias' Redis database, or None if it has none."""
     try:
-        return _address(_alias_client(caches[alias]).connection_pool)
+        return address_of(_alias_client(caches[alias]).connection_pool)
     except (*_UNUSABLE, StoreUnavailable):
         return None
 
 
-def _address(pool: Any) -> tuple[object, ...]:
+def address_of(pool: Any) -> tuple[object, ...]:
+    """Return what identifies the database that the pool's connections lead to; its number last."""
     kwargs = pool.connection_kwargs
     number = int(kwargs.get("db") or 0)
     if service := getattr(pool, "service_name", None):  # Sentinel

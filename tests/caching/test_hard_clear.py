@@ -35,6 +35,10 @@ def test_a_dedicated_database_is_emptied_but_for_the_new_epoch(settings: Any) ->
         "dedicated": True,
         "keys": 251,
         "way": "flush",
+        "not_flushed": "",
+        "finished": True,
+        "stopped": "",
+        "keys_before": None,
         "replicas": 0,
         "replicas_behind": 0,
     }
@@ -57,6 +61,10 @@ def test_in_a_shared_database_only_the_alias_own_keys_go(settings: Any) -> None:
         "dedicated": False,
         "keys": 2501,
         "way": "unlink",
+        "not_flushed": "",
+        "finished": True,
+        "stopped": "",
+        "keys_before": None,
         "replicas": 0,
         "replicas_behind": 0,
     }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytics_admin.caching.clear import hard
-from analytics_admin.caching.epochs import new_record, record_key
+from analytics_admin.caching.epochs import ensure_record, new_record, record_key
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
 from tests.support.cache_aliases import (
     fill,
@@ -139,7 +139,8 @@ def test_a_user_without_permission_fails_the_clear_even_where_the_alias_ignores_
         hard.clear()
     assert_no_secret(caught.value)
     assert len(keys_in()) == 10
-    assert hard.preview().keys == 10
+    with pytest.raises(StoreUnavailable, match="lacks a permission"):
+        hard.preview()
 
 
 @BOTH_WAYS
@@ -154,8 +155,11 @@ def test_a_user_without_dangerous_commands_clears_key_by_key(
     )
     use_store(settings, as_user(store.url, "app"), dedicated=dedicated)
     before = record()
+    assert hard.preview().way == "unlink"
     outcome = hard.clear()
     assert (outcome.way, outcome.keys) == ("unlink", 300)
+    if dedicated:
+        assert outcome.not_flushed == "the store's user may not flush the database"
     assert record() not in (None, before)
     use_store(settings, store.url, dedicated=dedicated)
     assert keys_in() == {b"foreign"}
@@ -168,6 +172,7 @@ def test_a_store_whose_flush_is_renamed_is_cleared_key_by_key(
     with StoreServer(port=free_port(), include=str(tmp_path / "renamed.conf")) as store:
         use_store(settings, store.url, dedicated=True)
         fill("search", range(30))
+        assert hard.preview().way == "unlink"
         outcome = hard.clear()
         assert (outcome.way, outcome.keys) == ("unlink", 30)
         assert keys_in() == set()
@@ -224,7 +229,7 @@ class TestLostReplies:
     def test_a_flush_slower_than_the_time_out_is_done_when_the_data_is_gone(
         self, settings: Any, store: StoreServer
     ) -> None:
-        with Proxy(store.socket_path, fault=Fault(word=b"FLUSHDB")) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"EXEC")) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             outcome = hard.clear()
             assert (outcome.keys, outcome.way) == (10, "flush")
@@ -234,7 +239,7 @@ class TestLostReplies:
     def test_a_flush_that_never_arrived_is_unknown_not_done(
         self, settings: Any, store: StoreServer
     ) -> None:
-        with Proxy(store.socket_path, fault=Fault(word=b"FLUSHDB", deliver=False)) as proxy:
+        with Proxy(store.socket_path, fault=Fault(word=b"EXEC", deliver=False)) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             with pytest.raises(OutcomeUnknown, match="did not answer during"):
                 hard.clear()
@@ -243,7 +248,7 @@ class TestLostReplies:
     def test_a_store_that_stays_silent_is_unknown_within_two_seconds(
         self, settings: Any, store: StoreServer
     ) -> None:
-        silent = Fault(word=b"FLUSHDB", deaf_afterwards=True)
+        silent = Fault(word=b"EXEC", deaf_afterwards=True)
         with Proxy(store.socket_path, fault=silent) as proxy:
             use_store(settings, proxy.url, dedicated=True)
             watch = Stopwatch()
@@ -291,9 +296,12 @@ def test_a_store_that_says_yes_but_keeps_the_old_epoch_fails_the_clear(
             hard.clear()
 
 
-def test_a_sweep_that_is_cut_off_says_how_far_it_came(settings: Any, store: StoreServer) -> None:
+def test_a_removal_that_is_cut_off_leaves_the_clear_done_and_says_how_far_it_came(
+    settings: Any, store: StoreServer
+) -> None:
     use_store(settings, store.url, dedicated=False)
     fill("search", range(5000))
+    before = ensure_record(raw(), record_key("search"))
     gone = 0
 
     def cut_off(removed: int) -> None:
@@ -302,13 +310,41 @@ def test_a_sweep_that_is_cut_off_says_how_far_it_came(settings: Any, store: Stor
         store.freeze()
 
     try:
-        with pytest.raises(
-            StoreUnavailable, match=r"in time; keys removed before that: [0-9]+$"
-        ) as caught:
-            hard.clear(on_progress=cut_off)
+        outcome = hard.clear(on_progress=cut_off)
     finally:
         store.thaw()
-    assert f"; keys removed before that: {gone}" in caught.value.reason
+    assert (outcome.keys, outcome.finished) == (gone, False)
+    assert outcome.stopped == "the store did not answer in time"
     assert 0 < gone < 5000
-    assert hard.clear().keys <= 5000 - gone
+    assert abs((outcome.keys_before or 0) - 5000) < 2500
+    after = record()
+    assert after is not None
+    assert after.replaces(before)
+    again = hard.clear()
+    assert (again.keys <= 5000 - gone, again.finished) == (True, True)
     assert keys_in() == set()
+
+
+def test_a_removal_ends_when_its_time_is_over_and_the_next_clear_goes_on(
+    settings: Any, store: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_store(settings, store.url, dedicated=False)
+    fill("search", range(3000))
+    with monkeypatch.context() as patch:
+        patch.setattr(hard, "REMOVAL_SECONDS", 0.0)
+        outcome = hard.clear()
+    assert (outcome.finished, outcome.stopped) == (False, "its time was over")
+    assert 0 < outcome.keys < 3000
+    assert hard.clear().keys == 3000 - outcome.keys
+    assert keys_in() == set()
+
+
+def test_ctrl_c_ends_the_removal_and_not_the_clear(settings: Any, store: StoreServer) -> None:
+    use_store(settings, store.url, dedicated=False)
+    fill("search", range(3000))
+
+    def interrupt(removed: int) -> None:
+        raise KeyboardInterrupt
+
+    outcome = hard.clear(on_progress=interrupt)
+    assert (outcome.finished, outcome.stopped) == (False, "the removal was interrupted")

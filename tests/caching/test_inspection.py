@@ -67,8 +67,9 @@ def test_strangers_in_a_large_database_are_told_by_a_sample(settings, dedicated)
     use_caches(settings, dedicated=dedicated, search=redis_alias("s"))
     write("s:1:", 15_000)
     write("session:", 5_000)
-    raw().config_resetstat()
     ((prefix, (keys, share)),) = found().items()
+    raw().config_resetstat()
+    inspect("search", dedicated=dedicated)
     assert prefix == "session:"
     assert abs(keys - 5_000) < 1_000
     assert abs(share - 0.25) < 0.06

@@ -277,6 +277,21 @@ def test_a_shared_database_is_an_error_when_a_clear_would_flush_it() -> None:
         assert "default" in text()
 
 
+def test_a_queue_in_a_database_that_a_clear_would_flush_is_an_error() -> None:
+    broker = redis(1)["LOCATION"]
+    with site({"search": redis(1)}, SEARCH_CACHE_DEDICATED=True):
+        assert ids() == []
+        with override_settings(CELERY_BROKER_URL=broker):
+            assert ids() == ["E008"]
+            assert "CELERY_BROKER_URL" in text()
+            assert broker not in text()
+
+
+def test_the_sites_own_cache_is_never_dedicated() -> None:
+    with site({"search": None}, SEARCH_CACHE="default", SEARCH_CACHE_DEDICATED=True):
+        assert "E012" in ids()
+
+
 def test_one_alias_for_both_is_sharing_too() -> None:
     with site({"breakers": None}, BREAKER_CACHE="search", SEARCH_CACHE_DEDICATED=True):
         assert ids() == ["E008"]

@@ -1,57 +1,61 @@
 """The hard clear: a new epoch first, then the keys; and its preview.
 
-``scan`` finds and unlinks the keys where the database is not ours alone. If a reply is lost, the
-epoch record tells the outcome. This module never uses the cache's own
-``clear()`` or ``delete_pattern()``, nor the alias' time-outs.
+The database is flushed where it is proven to be the cache's alone. Else ``scan`` finds and unlinks
+the keys. Once the epoch has changed, the clear is done, whatever becomes of the keys. If a reply is
+lost, the epoch record tells the outcome. This module never uses the cache's own ``clear()`` or
+``delete_pattern()``, nor the alias' time-outs.
 """
 
-import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from django.conf import settings
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 
+from analytics_admin.caching.clear.impact import foresee_load
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
     Progress,
     confirm_outcome,
-    interrupted,
 )
-from analytics_admin.caching.clear.replicas import ask_server, spread
+from analytics_admin.caching.clear.ownership import Findings, examine
+from analytics_admin.caching.clear.rehearsal import rehearse
+from analytics_admin.caching.clear.replicas import Server, ask_server, spread
 from analytics_admin.caching.clear.scan import remove_keys
 from analytics_admin.caching.epochs import (
     EpochRecord,
     decode_record,
     new_record,
-    read_record,
     record_key,
     replace_record,
 )
 from analytics_admin.caching.inspection.survey import OtherKeys, Survey, survey
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.statistics.queries import Load, estimate_load, read_figures
+from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
-    aliases_sharing_database,
+    explain_error,
     is_local_memory,
     operation_client,
-    other_addresses,
 )
 
-PROBE_TIMEOUT = 0.1
-"""Seconds to ask another alias whether it leads to the same database."""
+REMOVAL_SECONDS = 15.0
+"""How long a clear removes keys: half of what workers of web servers get for a request."""
+FLUSH_REFUSED = Message(_("the store's user may not flush the database"))
+INTERRUPTED = Message(_("the removal was interrupted"))
+OUT_OF_TIME = Message(_("its time was over"))
 
 CACHED_SESSIONS = {
     "django.contrib.sessions.backends.cache",
     "django.contrib.sessions.backends.cached_db",
 }
+
+Way = Literal["flush", "unlink", "memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +65,14 @@ class ClearOutcome:
     alias: str
     dedicated: bool
     keys: int
-    way: Literal["flush", "unlink", "memory"]
-    """``unlink`` on a dedicated database: its user may not flush, so the keys went one by one."""
+    way: Way
+    """``unlink`` on a dedicated database: ``not_flushed`` says why."""
+    not_flushed: str = ""
+    finished: bool = True
+    """False: not all keys are removed; ``stopped`` says why. What is left counts no more."""
+    stopped: str = ""
+    keys_before: int | None = None
+    """About how many keys there were, if not all are removed; None: unknown."""
     replicas: int | None = None
     """The replicas of the store; None: unknown."""
     replicas_behind: int = 0
@@ -75,17 +85,31 @@ class ClearPreview:
 
     alias: str
     dedicated: bool
+    way: Way
+    """How it would remove the keys."""
+    not_flushed: str
+    """Why it would not flush a dedicated database; else empty."""
     keys: int
     exact: bool
     """False: ``keys`` is an estimate from a sample."""
     bytes: int | None
     """About the memory that these keys take; None: unknown."""
     foreign: tuple[OtherKeys, ...] | None
-    """The ten most frequent kinds of other keys in the database. A clear of a ``dedicated``
-    database removes them too. None: unknown."""
+    """The ten most frequent kinds of other keys in the database. A flush removes them too.
+    None: unknown."""
     load: Load | None
     """None: unknown, for the reason ``load_unknown``."""
     load_unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How the keys are removed."""
+
+    way: Literal["flush", "unlink"]
+    not_flushed: str = ""
+    findings: Findings | None = None
+    """Of a dedicated database."""
 
 
 def preview(*, exact: bool = False) -> ClearPreview:
@@ -97,26 +121,30 @@ def preview(*, exact: bool = False) -> ClearPreview:
         StoreUnavailable: the store does not answer, or a clear would be refused.
     """
     alias, dedicated = _target()
+    way: Way
     if is_local_memory(alias):
         keys = memory.count(alias, keyspace(alias))
         content = Survey(keys=keys, exact=True, bytes=None, foreign=None)
+        way, not_flushed = "memory", ""
     else:
         with operation_client(alias, timeout=TIMEOUT) as client:
-            content = survey(client, alias, dedicated=dedicated, exact=exact)
-    load, load_unknown, now = None, "", time.time()
-    try:
-        load = estimate_load(read_figures(now=now), now=now)
-    except StoreUnavailable as error:
-        load_unknown = error.reason
+            plan = _plan(client, alias, dedicated=dedicated)
+            way, not_flushed = plan.way, plan.not_flushed
+            if way == "unlink":
+                key = record_key(alias)
+                rehearse(client, ("SET", key, ""), ("GET", key), ("SCAN", 0), ("UNLINK", key))
+            known = plan.findings.keys if plan.findings is not None else None
+            content = survey(client, alias, dedicated=way == "flush", exact=exact, known=known)
     return ClearPreview(
         alias=alias,
         dedicated=dedicated,
+        way=way,
+        not_flushed=not_flushed,
         keys=content.keys,
         exact=content.exact,
         bytes=content.bytes,
         foreign=content.foreign,
-        load=load,
-        load_unknown=load_unknown,
+        **foresee_load(),
     )
 
 
@@ -127,8 +155,8 @@ def clear(*, on_progress: Progress | None = None, receipt: str = "") -> ClearOut
 
     Raises:
         StoreUnavailable: the store refused or did not answer, or holds data that must survive and
-            cannot be told from the cache.
-        OutcomeUnknown: the store did not answer during the clear; the keys may be gone or not.
+            cannot be told from the cache. Nothing was cleared.
+        OutcomeUnknown: the store did not answer during the clear.
     """
     alias, dedicated = _target()
     if is_local_memory(alias):
@@ -136,22 +164,24 @@ def clear(*, on_progress: Progress | None = None, receipt: str = "") -> ClearOut
         return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way="memory")
     on_progress = on_progress or (lambda removed: None)
     with operation_client(alias, timeout=TIMEOUT) as client:
-        if not dedicated:
-            keyspace(alias)  # refuses before anything is written
+        plan = _plan(client, alias, dedicated=dedicated)
         server = ask_server(client, record_key(alias))
         new = new_record(server=server.identity, receipt=receipt)
-        way: Literal["flush", "unlink"] = "flush"
-        flushed = _flush(client, alias, server.record, new, on_progress) if dedicated else None
-        if flushed is None:
-            way, keys = "unlink", _unlink(client, alias, server.record, new, on_progress)
-        else:
-            keys = flushed
-        reached = asdict(spread(client, record_key(alias), server))
-    return ClearOutcome(alias=alias, dedicated=dedicated, keys=keys, way=way, **reached)
+        outcome = ClearOutcome(
+            alias=alias, dedicated=dedicated, keys=0, way=plan.way, not_flushed=plan.not_flushed
+        )
+        if plan.way == "flush":
+            _flush(client, alias, server, new)
+            keys = (plan.findings.size if plan.findings is not None else None) or 0
+            on_progress(keys)
+            return replace(outcome, keys=keys, **_reached(client, alias, server))
+        _set_epoch(client, alias, server.record, new)
+        reached = _reached(client, alias, server)
+        return replace(outcome, **_unlink(client, alias, on_progress), **reached)
 
 
 def _target() -> tuple[str, bool]:
-    """Return the alias to clear and whether its database is dedicated to it.
+    """Return the alias to clear and whether its database is said to be dedicated to it.
 
     Raises:
         StoreUnavailable: it also holds data that must survive a clear.
@@ -164,53 +194,78 @@ def _target() -> tuple[str, bool]:
         raise StoreUnavailable(Message(_("the circuit breakers live in the same cache alias")))
     if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
         raise StoreUnavailable(Message(_("the sessions live in the same cache alias")))
-    if dedicated:
-        _refuse_shared_database(aliases_sharing_database(alias))
     return alias, dedicated
 
 
-def _flush(
-    client: Any, alias: str, before: EpochRecord, new: EpochRecord, on_progress: Progress
-) -> int | None:
-    """Empty the database in one transaction; return None if the store's user may not flush."""
+def _plan(client: Any, alias: str, *, dedicated: bool) -> _Plan:
+    """Return how to remove the keys.
+
+    Raises:
+        StoreUnavailable: the alias' keys cannot be told from others, or another alias shares a
+            database that is said to be dedicated.
+    """
+    if not dedicated:
+        keyspace(alias)
+        return _Plan(way="unlink")
+    findings = examine(client, alias)
+    reason: str = findings.neighbour or ""
+    if not reason and (refusal := findings.refusal) is not None:
+        if not isinstance(refusal, NoPermissionError) and "unknown command" not in str(refusal):
+            raise refusal
+        reason = FLUSH_REFUSED
+    if not reason:
+        return _Plan(way="flush", findings=findings)
+    keyspace(alias)
+    return _Plan(way="unlink", not_flushed=reason, findings=findings)
+
+
+def _reached(client: Any, alias: str, server: Server) -> dict[str, Any]:
+    return asdict(spread(client, record_key(alias), server))
+
+
+def _flush(client: Any, alias: str, server: Server, new: EpochRecord) -> None:
+    """Empty the database in one transaction; only the record stays."""
+    key, before = record_key(alias), server.record
+    with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
+        transaction = client.pipeline(transaction=True)
+        transaction.flushdb(asynchronous=True)
+        replace_record(transaction, key, new)
+        *_, raw = transaction.get(key).execute()
+        _verify(raw, before)
+
+
+def _set_epoch(client: Any, alias: str, before: EpochRecord, new: EpochRecord) -> None:
     key = record_key(alias)
-    _refuse_shared_database(
-        [other for other in other_addresses(alias) if _can_read(other, key, before)]
-    )
-    try:
-        keys: int = client.dbsize() - 1  # the record stays
-        with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
-            transaction = client.pipeline(transaction=True)
-            transaction.flushdb(asynchronous=True)
-            replace_record(transaction, key, new)
-            *_, raw = transaction.get(key).execute()
-            _verify(raw, before)
-    except ResponseError as error:
-        if isinstance(error, NoPermissionError) or "unknown command" in str(error):
-            return None
-        raise
-    on_progress(keys)
-    return keys
-
-
-def _unlink(
-    client: Any, alias: str, before: EpochRecord, new: EpochRecord, on_progress: Progress
-) -> int:
-    """Set the new epoch, then remove the alias' keys in small steps."""
-    keys, key = keyspace(alias), record_key(alias)
     with confirm_outcome(alias, lambda now: now.replaces(before), no_reply=NO_REPLY_TO_CLEAR):
         pipeline = client.pipeline(transaction=False)
         replace_record(pipeline, key, new)
         _, raw = pipeline.get(key).execute()
         _verify(raw, before)
-    removed = 0
+
+
+def _unlink(client: Any, alias: str, on_progress: Progress) -> dict[str, Any]:
+    """Remove the alias' keys in small steps; return what became of them.
+
+    The cache is cleared by now: neither the store nor Ctrl-C can make that undone.
+    """
+    removed, share, is_last, stopped = 0, 0.0, False, ""
     try:
-        for number in remove_keys(client, keys):
-            removed += number
-            on_progress(removed)
+        for step in remove_keys(client, keyspace(alias), seconds=REMOVAL_SECONDS):
+            removed, share, is_last = removed + step.removed, step.share, step.is_last
+            if step.removed:
+                on_progress(removed)
     except RedisError as error:
-        raise interrupted(error, removed) from None
-    return removed
+        stopped = explain_error(error)
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    if is_last:
+        return {"keys": removed}
+    return {
+        "keys": removed,
+        "finished": False,
+        "stopped": stopped or OUT_OF_TIME,
+        "keys_before": max(removed, round(removed / share)) if share and removed else None,
+    }
 
 
 def _verify(raw: bytes | None, before: EpochRecord) -> None:
@@ -218,23 +273,3 @@ def _verify(raw: bytes | None, before: EpochRecord) -> None:
     now = decode_record(raw)
     if now is None or not now.replaces(before):
         raise StoreUnavailable(Message(_("the store did not keep the new epoch")))
-
-
-def _refuse_shared_database(aliases: list[str]) -> None:
-    if aliases:
-        names = ", ".join(f"'{alias}'" for alias in aliases)
-        message = _(
-            "SEARCH_CACHE_DEDICATED is set, but the cache alias %(names)s shares the database"
-        )
-        raise StoreUnavailable(Message(message, names=names))
-
-
-def _can_read(alias: str, key: str, record: EpochRecord) -> bool:
-    """Say whether the alias leads, by another address, to the database that holds the record.
-
-    Epochs are random, so only this database holds this record. If the alias does not answer, its
-    settings are believed.
-    """
-    with suppress(StoreUnavailable), operation_client(alias, timeout=PROBE_TIMEOUT) as client:
-        return read_record(client, key) == record
-    return False

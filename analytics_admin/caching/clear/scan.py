@@ -19,13 +19,23 @@ BATCH_KEYS = 100
 _LEFTOVERS = load_script("analytics_admin.caching.stores", "leftovers")
 
 
-def remove_keys(client: Any, keyspace: Keyspace) -> Iterator[int]:
-    """Unlink every key of the keyspace; yield the number of removed keys after each step.
+class Removal(NamedTuple):
+    """One step of a removal."""
+
+    removed: int
+    share: float
+    """Of the database's keys, about how many have been looked at, 0 to 1."""
+    is_last: bool
+
+
+def remove_keys(client: Any, keyspace: Keyspace, *, seconds: float) -> Iterator[Removal]:
+    """Unlink every key of the keyspace; yield after each step. Ends early when time is over.
 
     Keys written meanwhile may stay. All that were there at the start go, except what the search
     cache has stored under epochs that count. A million keys that others have stored take about
     2 s, and a neighbour's requests wait for less than 1 ms.
     """
+    deadline = time.monotonic() + seconds
     cursor, page = client.scan(0, match=keyspace.pattern, count=SCAN_COUNT)
     while True:
         started = time.monotonic()
@@ -45,12 +55,16 @@ def remove_keys(client: Any, keyspace: Keyspace) -> Iterator[int]:
         next_page = replies.pop() if cursor else None
         removed = sum(replies)
         rest = REST_SHARE * (time.monotonic() - started)
-        if removed:
-            yield removed
-        if next_page is None:
+        yield Removal(removed, _share(cursor), next_page is None)
+        if next_page is None or time.monotonic() >= deadline:
             return
         cursor, page = next_page
         time.sleep(rest)
+
+
+def _share(cursor: int) -> float:
+    """Return about how much of the key table lies behind SCAN's cursor, which counts in reverse."""
+    return int(f"{cursor:064b}"[::-1], 2) / 2**64 if cursor else 1.0
 
 
 class Step(NamedTuple):

@@ -7,14 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from analytics_admin.caching.clear.impact import foresee_load
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_SOFT_CLEAR,
     NO_REPLY_TO_UNDO,
     TIMEOUT,
     confirm_outcome,
 )
+from analytics_admin.caching.clear.rehearsal import rehearse
 from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
 from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
+from analytics_admin.caching.inspection.survey import Survey, survey
+from analytics_admin.caching.keyspace import keyspace
+from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, OperatorError, gettext_noop
@@ -72,6 +77,24 @@ class SoftClearOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoftClearPreview:
+    """What a soft clear would do now, and the load that it would put on the backend."""
+
+    alias: str
+    dedicated: bool
+    keys: int
+    exact: bool
+    """False: ``keys`` is an estimate from a sample."""
+    bytes: int | None
+    """About the memory that these keys take; None: unknown."""
+    load: Load | None
+    """None: unknown, for the reason ``load_unknown``."""
+    load_unknown: str = ""
+    stale_for: float
+    """Seconds for which old results may be served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndoableClear:
     """The soft clear that an undo takes back."""
 
@@ -80,6 +103,50 @@ class UndoableClear:
     """Seconds for which it can still be undone."""
     clear: str
     """Identifies the soft clear."""
+
+
+def preview() -> SoftClearPreview:
+    """Return what a soft clear would do; change nothing.
+
+    Raises:
+        StoreUnavailable: the store does not answer, or would refuse.
+    """
+    site = app_settings()
+    alias, dedicated = site.search_cache, site.search_cache_dedicated
+    if is_local_memory(alias):
+        keys = memory.count(alias, keyspace(alias))
+        content = Survey(keys=keys, exact=True, bytes=None, foreign=None)
+    else:
+        with operation_client(alias, timeout=TIMEOUT) as client:
+            rehearse(client, *_writing(alias))
+            content = survey(client, alias, dedicated=dedicated)
+    return SoftClearPreview(
+        alias=alias,
+        dedicated=dedicated,
+        keys=content.keys,
+        exact=content.exact,
+        bytes=content.bytes,
+        stale_for=float(site.search_cache_soft_clear_grace),
+        **foresee_load(),
+    )
+
+
+def rehearse_undo() -> None:
+    """Return if the store would take an undo.
+
+    Raises:
+        StoreUnavailable: it does not answer, or would refuse.
+    """
+    alias = app_settings().search_cache
+    if not is_local_memory(alias):
+        with operation_client(alias, timeout=TIMEOUT) as client:
+            rehearse(client, *_writing(alias))
+
+
+def _writing(alias: str) -> list[tuple[str, ...]]:
+    """Return commands as a change of the record needs them."""
+    key = record_key(alias)
+    return [("GET", key), ("TIME",), ("SET", key, ""), ("EVAL", "return 0", "1", key)]
 
 
 def clear_softly(*, receipt: str = "") -> SoftClearOutcome:

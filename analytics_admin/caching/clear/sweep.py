@@ -9,6 +9,7 @@ from analytics_admin.caching.clear.outcome import (
     Progress,
     interrupted,
 )
+from analytics_admin.caching.clear.rehearsal import rehearse
 from analytics_admin.caching.clear.scan import scan_leftovers
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
@@ -72,7 +73,7 @@ def preview(*, seconds: float | None = None) -> SweepPreview:
     """Return what a sweep would do; change nothing. ``seconds`` limits the time that it takes.
 
     Raises:
-        StoreUnavailable: the store does not answer.
+        StoreUnavailable: the store does not answer, or would refuse.
     """
     alias = app_settings().search_cache
     own = keyspace(alias)
@@ -81,6 +82,8 @@ def preview(*, seconds: float | None = None) -> SweepPreview:
         return SweepPreview(alias=alias, seen=seen, removed=outdated)
     with operation_client(alias, timeout=TIMEOUT) as client:
         steps = list(scan_leftovers(client, own, remove=False, seconds=seconds))
+        if any(step.outdated for step in steps):
+            rehearse(client, ("UNLINK", own.record))
     return SweepPreview(
         alias=alias,
         seen=sum(step.examined for step in steps),

@@ -18,6 +18,7 @@ from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
 )
+from analytics_admin.caching.clear.rehearsal import rehearse
 from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
 from analytics_admin.caching.epochs import LAYOUT, record_key
 from analytics_admin.caching.keys import name_tags
@@ -81,15 +82,17 @@ def preview(tags: Sequence[str]) -> TagClearPreview:
     """Return what ``clear_tags`` would do; change nothing.
 
     Raises:
-        StoreUnavailable: the store does not answer.
+        StoreUnavailable: the store does not answer, or would refuse.
     """
     alias = app_settings().search_cache
     names = _names(tags)
     if is_local_memory(alias):
         in_use = memory.count_names(alias, names)
     else:
+        keys = _keys(alias, names)
         with operation_client(alias, timeout=TIMEOUT) as client:
-            in_use = client.exists(*_keys(alias, names))
+            rehearse(client, ("MGET", *keys), ("DEL", *keys))
+            in_use = client.exists(*keys)
     return TagClearPreview(alias=alias, tags=len(names), in_use=in_use)
 
 

@@ -73,19 +73,31 @@ class _Sample:
     exact: bool
 
 
-def survey(client: Any, alias: str, *, dedicated: bool, exact: bool = False) -> Survey:
+def survey(
+    client: Any,
+    alias: str,
+    *,
+    dedicated: bool,
+    exact: bool = False,
+    known: Sequence[bytes] | None = None,
+) -> Survey:
     """Return what the database holds; ``exact`` scans a large one too, a second per million keys.
+
+    ``known`` are all of its keys, for a caller that has them.
 
     Raises:
         StoreUnavailable: in a shared database, the alias' keys cannot be told from others.
     """
-    size = _size(client)
+    size = _size(client) if known is None else len(known)
     own = _keyspace(alias, required=not dedicated or size is None)
-    sample = _examine(client, size, dedicated=dedicated, exact=exact)
+    if known is None:
+        sample = _examine(client, size, dedicated=dedicated, exact=exact)
+    else:
+        sample = _Sample(keys=known, size=len(known), exact=True)
     cleared = [key for key in sample.keys if own is None or _is_cleared(key, own, dedicated)]
     record = record_key(alias).encode()
     if dedicated and size is not None:
-        keys, is_exact = size - client.exists(record), True
+        keys, is_exact = size - _has_record(client, record, sample), True
     else:
         keys, is_exact = _scaled(len(cleared), sample), sample.exact
     foreign = None
@@ -167,6 +179,10 @@ def _scan(client: Any) -> list[bytes]:
         keys.update(page)
         if not cursor:
             return list(keys)
+
+
+def _has_record(client: Any, record: bytes, sample: _Sample) -> bool:
+    return record in sample.keys if sample.exact else bool(client.exists(record))
 
 
 def _scaled(number: int, sample: _Sample) -> int:

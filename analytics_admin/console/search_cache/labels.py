@@ -147,6 +147,7 @@ def describe_impact(preview: Mapping[str, Any]) -> dict[str, Any]:
         "bytes": "" if size is None else filesizeformat(size),
         "load": describe_load(load) if load else {},
         "other_keys": _other_keys(preview.get("foreign") or ()),
+        "is_flush": preview.get("way") == "flush",
     }
 
 

@@ -12,7 +12,6 @@ from analytics_admin.caching.clear import hard, soft, sweep
 from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.clear.sweep import SweepOutcome
-from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
@@ -22,6 +21,15 @@ from analytics_admin.services.runner import Command, OperationResult, perform
 from analytics_admin.services.search_cache.receipts import receipt_of
 from analytics_admin.signals import search_cache_cleared
 
+UNREMARKABLE = {
+    "finished": True,
+    "keys_before": None,
+    "not_flushed": "",
+    "replicas": 0,
+    "replicas_behind": 0,
+    "stopped": "",
+}
+"""What a row does not keep of a clear's outcome."""
 CLEAR_MODES = ("hard", "soft")
 MAX_TAG_CHARS = keys.MAX_TAG_CHARS
 MAX_TAGS_PER_CLEAR = tag_clear.MAX_TAGS_PER_CLEAR
@@ -72,7 +80,7 @@ class ClearSearchCache(Command[dict[str, Any]]):
         return {"mode": self.mode, **asdict(self.strategy.execute(receipt))}
 
     def record(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        return outcome
+        return {key: value for key, value in outcome.items() if UNREMARKABLE.get(key, ...) != value}
 
     def message(self, outcome: dict[str, Any]) -> str:
         return self.strategy.describe(outcome)
@@ -97,7 +105,9 @@ class UndoClear(Command[UndoableClear]):
 
     def preview(self) -> OperationResult:
         message = Message(_("Dry run: the last soft clear would be undone"))
-        return OperationResult(message=message, preview=asdict(self._find()))
+        undoable = self._find()
+        soft.rehearse_undo()
+        return OperationResult(message=message, preview=asdict(undoable))
 
     def execute(self) -> UndoableClear:
         return soft.undo(self.expected_clear)
@@ -309,11 +319,12 @@ def _preview_hard() -> OperationResult:
             "Dry run: about %(number)d keys would be removed",
             "number",
         )
-    return OperationResult(message=Message(template, number=preview.keys), preview=asdict(preview))
+    message = Message(template, number=preview.keys)
+    return OperationResult(message=message, preview=asdict(preview))
 
 
 def _preview_soft() -> OperationResult:
-    preview, stale_for = hard.preview(), float(app_settings().search_cache_soft_clear_grace)
+    preview = soft.preview()
     if preview.exact:
         template = ngettext_lazy(
             "Dry run: %(number)d key would be stale, for at most %(seconds)s s",
@@ -326,10 +337,8 @@ def _preview_soft() -> OperationResult:
             "Dry run: about %(number)d keys would be stale, for at most %(seconds)s s",
             "number",
         )
-    figures = {**asdict(preview), "stale_for": stale_for}
-    del figures["foreign"]  # it removes nobody's keys
-    message = Message(template, number=preview.keys, seconds=f"{stale_for:g}")
-    return OperationResult(message=message, preview=figures)
+    message = Message(template, number=preview.keys, seconds=f"{preview.stale_for:g}")
+    return OperationResult(message=message, preview=asdict(preview))
 
 
 def _preview_tags(tags: Sequence[str]) -> OperationResult:
@@ -344,6 +353,8 @@ def _preview_tags(tags: Sequence[str]) -> OperationResult:
 
 def _warnings(outcome: Mapping[str, Any]) -> Iterator[str]:
     """Yield what an operator should know of a clear that is done."""
+    if not outcome.get("finished", True):
+        yield _describe_rest(outcome)
     if behind := outcome["replicas_behind"]:
         template = ngettext_lazy(
             "Not yet on %(behind)d of %(number)d replica: the clear is lost if it takes over now",
@@ -351,6 +362,28 @@ def _warnings(outcome: Mapping[str, Any]) -> Iterator[str]:
             "number",
         )
         yield Message(template, behind=behind, number=outcome["replicas"])
+
+
+def _describe_rest(outcome: Mapping[str, Any]) -> Message:
+    """Return what became of the keys of a clear that did not remove all."""
+    removed, before, reason = outcome["keys"], outcome["keys_before"], outcome["stopped"]
+    if before is None:
+        template = ngettext_lazy(
+            "Cleared, but only %(number)s key removed: %(reason)s. "
+            "What is left counts no more; it expires or goes with sweep_search_cache",
+            "Cleared, but only %(number)s keys removed: %(reason)s. "
+            "What is left counts no more; it expires or goes with sweep_search_cache",
+            "number",
+        )
+        return Message(template, number=removed, reason=reason)
+    template = ngettext_lazy(
+        "Cleared, but only %(removed)s of about %(number)s key removed: %(reason)s. "
+        "What is left counts no more; it expires or goes with sweep_search_cache",
+        "Cleared, but only %(removed)s of about %(number)s keys removed: %(reason)s. "
+        "What is left counts no more; it expires or goes with sweep_search_cache",
+        "number",
+    )
+    return Message(template, removed=removed, number=before, reason=reason)
 
 
 def _describe_soft(outcome: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import inspect
 import re
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import pairwise
@@ -15,7 +15,7 @@ from uuid import UUID
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.hard import ClearPreview
-from analytics_admin.caching.clear.soft import UndoableClear
+from analytics_admin.caching.clear.soft import SoftClearPreview, UndoableClear
 from analytics_admin.caching.clear.tags import TagClearPreview
 from analytics_admin.services.audit_queries import (
     OPERATION_CHANNELS,
@@ -96,7 +96,15 @@ class Components:
             "Moved": results(),
             "AllReset": exactly("All circuit breakers reset successfully"),
             "Cleared": exactly("Search cache cleared"),
-            "ClearPlan": dry_run(self._of_any(self.of(ClearPreview), soft_plan, TagClearPreview)),
+            "ClearPlan": dry_run(
+                {
+                    "anyOf": [
+                        self.of(ClearPreview),
+                        self.of(SoftClearPreview),
+                        self.of(TagClearPreview),
+                    ]
+                }
+            ),
             "UndoPlan": dry_run(self.of(UndoableClear)),
             "BreakerPlan": dry_run(record({"count": NUMBER, "breakers": listed(ref("Move"))})),
             "Move": record(
@@ -153,16 +161,6 @@ class Components:
         return record(
             {**self.schemas["BreakerStatus"]["properties"], **rest}, "One breaker in detail."
         )
-
-    def _of_any(self, clear: Schema, soft: Callable[[Schema], Schema], by_tags: type) -> Schema:
-        self.schemas["SoftClearPreview"] = soft(self.schemas["ClearPreview"])
-        return {"anyOf": [clear, ref("SoftClearPreview"), self.of(by_tags)]}
-
-
-def soft_plan(preview: Schema) -> Schema:
-    kept = {name: schema for name, schema in preview["properties"].items() if name != "foreign"}
-    stale_for = {**BASIC[float], "description": "Seconds for which old results may be served."}
-    return record({**kept, "stale_for": stale_for}, "Preview of a soft clear.")
 
 
 def operation() -> Schema:
