@@ -121,7 +121,9 @@ def _memory() -> LocMemCache:
 def _is_store_failure(error: Exception) -> bool:
     """Return whether a cache raises this when its store fails."""
     # TypeError and ValueError: the backend read a counter that had just expired.
-    if isinstance(error, StoreUnavailable | OSError | DatabaseError | TypeError | ValueError):
+    # NotImplementedError: django-redis' HerdClient has no counters.
+    known = StoreUnavailable | OSError | DatabaseError | TypeError | ValueError
+    if isinstance(error, known | NotImplementedError):
         return True
     # By class name: drivers share no base class, and the API imports none of them.
     names = {base.__name__ for base in type(error).__mro__}

@@ -113,6 +113,8 @@ class CacheClient:
         if (size := len(text.encode())) > request.max_bytes:
             raise ValueTooLarge(size, request.max_bytes)
 
+        if request.timeout == 0:
+            return lambda store: store.remove(request.keys) and False
         return lambda store: store.put(request.keys, text, request.ttl())
 
     def close(self) -> None:
@@ -129,6 +131,8 @@ class CacheClient:
     def _seconds(self, timeout: Any) -> float | None:
         if timeout is DEFAULT_TIMEOUT:
             timeout = self._default_timeout
+            if timeout is not None and timeout <= 0:  # to Django: do not cache
+                return 0.0
         return None if timeout is None else to_seconds(timeout, name="timeout")
 
     def _remote_access(self) -> StoreAccess:
@@ -141,6 +145,7 @@ class CacheClient:
             dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
             run_bounded=access.run_bounded,
             reply_timeout=access.reply_timeout,
+            on_bytes=access.note_bytes,
             on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
         )
         probe_key = self._full_key("analytics_admin:probe")

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import date
 from decimal import Decimal
@@ -63,7 +65,7 @@ class CachedFunction(Generic[P, R]):
         self._function = function
         self._tags = tags
         self._options = options
-        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._name = full_name(function)
         self._signature = inspect.signature(function)
         self._is_async = inspect.iscoroutinefunction(function)
         if self._is_async:
@@ -120,4 +122,20 @@ def _key_part(first: Any) -> Any:
             raise TypeError(
                 f"a {cls.__name__} cannot be part of a key; give it the attribute {OBJECT_KEY}"
             ) from None
-    return {"class": f"{cls.__module__}.{cls.__qualname__}", "own": own}
+    return {"class": full_name(cls), "own": own}
+
+
+def full_name(thing: Any) -> str:
+    """Return the name of a function or class, which no other one has.
+
+    The module of every script is ``__main__``: there the file tells them apart.
+    """
+    module = thing.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        if spec is not None:  # python -m: the module's own name
+            module = spec.name
+        elif file is not None:
+            module = f"{module}:{os.path.realpath(file)}"
+    return f"{module}.{thing.__qualname__}"

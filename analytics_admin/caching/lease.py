@@ -146,6 +146,10 @@ class MissResolver:
         """Get a value without the store, which is unavailable."""
         return (yield from self.resolve(request, None, began_at))
 
+    def uncached(self) -> Effects:
+        """Compute for this caller: the cache is switched off."""
+        return (yield from self._compute_alone("miss"))
+
     def detach(self, *, entry: str = "", tag_keys: tuple[str, ...] = ()) -> None:
         """Have no later call wait for what began before this process' own act."""
         self._flights.detach(entry, tag_keys)

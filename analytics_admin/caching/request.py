@@ -34,7 +34,7 @@ class CacheRequest:
 
     keys: EntryKeys
     timeout: float | None
-    """Seconds for which a value is fresh; None for ever."""
+    """Seconds for which a value is fresh; None for ever, 0 for a cache that is switched off."""
     stale_for: float
     """Seconds for which it may be served past its timeout."""
     lease: float

@@ -95,6 +95,8 @@ class SearchCache:
         """Do what ``get_or_compute`` does; return also the value's origin and age."""
         client = self._client or self._connect()
         request, caller = client.request(key, **options), CallerWait()
+        if request.timeout == 0:
+            return run(client.resolver.uncached(), client.access, compute)
         began_at = time.monotonic()
         try:
             reading = client.access.run(lambda store: store.read(request.keys), caller)
@@ -116,6 +118,8 @@ class SearchCache:
         """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
         client = self._client or self._connect()
         request, caller = client.request(key, **options), CallerWait()
+        if request.timeout == 0:
+            return await arun(client.resolver.uncached(), client.access, compute)
         began_at = time.monotonic()
         try:
             reading = await client.access.arun(lambda store: store.read(request.keys), caller)

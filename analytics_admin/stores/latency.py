@@ -71,14 +71,17 @@ class LatencyBudget:
         """Seconds that the next answer may take."""
         return max(0.001, MAX_WAIT_SECONDS - self._spent)
 
-    def charge(self, start: RequestStart) -> bool:
+    def charge(self, start: RequestStart, *, transfer: float = 0.0) -> bool:
         """Charge an answer that has just come, if it was slow; return whether the budget is spent.
+
+        ``transfer`` are seconds that its size may take on a slow line: it is judged by when it
+        began to come.
 
         Overlapping answers are charged once. Each quick answer gives SLOW_ANSWER_SECONDS back, so
         rare delays do not add up.
         """
         now = time.monotonic()
-        is_slow = now - start.at > SLOW_ANSWER_SECONDS
+        is_slow = now - start.at - transfer > SLOW_ANSWER_SECONDS
         if not is_slow:
             self._quick_sent_at = start.at
             if not self._spent:

@@ -4,6 +4,7 @@ Another thread opens each connection, since a host name lookup has no time-out. 
 that turns out to be closed is tried again, which costs no wait.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,9 +12,16 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as StoreTimeout
 
 MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later use."""
+MAX_IDLE_SECONDS = 60.0
+"""A connection that was idle for longer is closed: those on the way to the server forget it."""
+DOUBTFUL_IDLE_SECONDS = 10.0
+"""Silence over a connection that was idle for longer is no proof against the server."""
+LARGE_BYTES = 65_536
+"""Replies that together are larger take time for their transfer."""
 OnOpen = Callable[[Callable[[Sequence[Sequence[Any]]], list[Any]], bool], None]
 
 
@@ -23,7 +31,7 @@ class ConnectionPool:
     ``run_bounded`` runs a function that may hang within the caller's time limit. ``reply_timeout``
     returns the seconds that a reply may take, or None for the client's own time-out. ``on_open``
     gets each new connection, as a function that exchanges commands for replies, and whether the
-    pool is new or has lost a connection.
+    pool is new or has lost a connection. ``on_bytes`` gets the size of large replies.
     """
 
     def __init__(
@@ -33,13 +41,16 @@ class ConnectionPool:
         run_bounded: Callable[[Callable[[], Any]], Any],
         reply_timeout: Callable[[], float | None],
         on_open: OnOpen | None = None,
+        on_bytes: Callable[[int], None] = lambda number: None,
     ) -> None:
         self._pool = client.connection_pool
         self._run_bounded = run_bounded
         self._reply_timeout = reply_timeout
         self._on_open = on_open
+        self._on_bytes = on_bytes
         self._is_return = True
-        self._idle: deque[Any] = deque()
+        self._idle: deque[tuple[Any, float]] = deque()
+        """Connections, and when each was used last."""
         self._closed = False
 
     def call(self, *command: Any) -> Any:
@@ -60,24 +71,46 @@ class ConnectionPool:
 
         The error of a refused one is raised, or with ``keep_refusals`` is its reply.
         """
-        try:
-            connection = self._idle.pop()
-        except IndexError:
+        connection, idle_for = self._take_idle()
+        if connection is None:
             replies = self._exchange(self._run_bounded(self._open), commands)
         else:
-            replies = self._exchange_again(connection, commands)
+            replies = self._exchange_again(connection, idle_for, commands)
         if not keep_refusals:
             for reply in replies:
                 if isinstance(reply, ResponseError):
                     raise reply
         return replies
 
-    def _exchange_again(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _take_idle(self) -> tuple[Any, float]:
+        """Return a connection, if there is one, and for how long it was idle.
+
+        A firewall or load balancer may have forgotten one that was idle for long; what is sent over
+        it is never answered.
+        """
+        now = time.monotonic()
+        while self._idle:
+            try:
+                connection, used_at = self._idle.pop()
+            except IndexError:
+                break
+            if now - used_at < MAX_IDLE_SECONDS:
+                return connection, now - used_at
+            connection.disconnect()
+        return None, 0.0
+
+    def _exchange_again(
+        self, connection: Any, idle_for: float, commands: Sequence[Sequence[Any]]
+    ) -> list[Any]:
         """Exchange over a connection that was idle, or over a new one if that was lost."""
         try:
             return self._exchange(connection, commands)
         except StoreConnectionError:  # the server closed it while it was idle, and others with it
             self._drop_idle()
+        except StoreTimeout:
+            self._drop_idle()
+            if idle_for < DOUBTFUL_IDLE_SECONDS:
+                raise
         return self._exchange(self._run_bounded(self._open), commands)
 
     def close(self) -> None:
@@ -116,8 +149,11 @@ class ConnectionPool:
             connection.disconnect()
             self._is_return = True
             raise
+        size = sum([len(reply) for reply in replies if type(reply) is bytes])
+        if size > LARGE_BYTES:
+            self._on_bytes(size)
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
         else:
             connection.disconnect()
         return replies
@@ -125,7 +161,7 @@ class ConnectionPool:
     def _drop_idle(self) -> None:
         while self._idle:
             try:
-                self._idle.pop().disconnect()
+                self._idle.pop()[0].disconnect()
             except IndexError:
                 return
 

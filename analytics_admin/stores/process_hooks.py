@@ -57,7 +57,15 @@ def _flush_at_end_of_child(target: ProcessAware) -> None:
 def _start_afresh(target: ProcessAware | None) -> None:
     if target is not None:
         target.after_fork()
+        _flush_at_end_of_billiards_child(target)
         _flush_at_end_of_worker(target)
+
+
+def _flush_at_end_of_billiards_child(target: ProcessAware) -> None:
+    """Use its own finalizer: Celery's pool has a copy of multiprocessing, which knows no other."""
+    billiard = sys.modules.get("billiard.util")
+    if billiard is not None:
+        billiard.Finalize(None, _weakly(target.flush), exitpriority=10)
 
 
 def _flush_at_end_of_worker(target: ProcessAware) -> None:

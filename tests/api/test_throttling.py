@@ -22,6 +22,7 @@ from tests.support.api import (
     contents,
     nothing_changes,
 )
+from tests.support.cache_aliases import redis_alias
 from tests.support.servers import StoreServer, free_port
 from tests.support.stopwatch import Stopwatch
 
@@ -262,3 +263,11 @@ def test_deleted_users_leave_no_limit_behind(client, superuser, mint, settings):
     superuser.delete()
     get_user_model().objects.create_superuser("admin", "admin@example.com", "pw", id=777)
     assert call(client, CLEAR, mint(), DRY).status_code == 200
+
+
+def test_a_client_class_without_counters_has_each_process_count(settings):
+    """django-redis' HerdClient cannot increment."""
+    herd = {"CLIENT_CLASS": "django_redis.client.HerdClient"}
+    settings.CACHES = {**settings.CACHES, "default": redis_alias("site", options=herd)}
+    counter = WindowCounter()
+    assert [counter.hit("k", 60)[0] for _ in range(3)] == [1, 2, 3]

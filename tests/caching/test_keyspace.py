@@ -111,14 +111,24 @@ def _hashed(key: str, prefix: str, version: int) -> str:
     return f"{prefix}:{version}:{hash(key)}"
 
 
-def test_a_key_function_without_the_shape_is_refused(settings: Any) -> None:
-    use_caches(settings, search=redis_alias("search", KEY_FUNCTION=_bare))
+def _hashed_if_long(key: str, prefix: str, version: int) -> str:
+    return f"{prefix}:{version}:{hash(key) if len(key) > 100 else key}"
+
+
+def _standard(key: str, prefix: str, version: int) -> str:
+    return f"{prefix}:{version}:{key}"
+
+
+@pytest.mark.parametrize("function", [_bare, _hashed, _hashed_if_long])
+def test_a_key_function_that_changes_the_keys_is_refused(settings: Any, function: Any) -> None:
+    """Nothing could tell a value from a tag's epoch, or from others' keys."""
+    use_caches(settings, search=redis_alias("search", KEY_FUNCTION=function))
     with pytest.raises(StoreUnavailable, match="KEY_FUNCTION"):
         keyspace("search")
 
 
 def test_a_key_function_that_keeps_the_shape_is_fine(settings: Any) -> None:
-    use_caches(settings, search=redis_alias("search", KEY_FUNCTION=_hashed))
+    use_caches(settings, search=redis_alias("search", KEY_FUNCTION=_standard))
     assert keyspace("search").owns(b"search:1:123")
 
 

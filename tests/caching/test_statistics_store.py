@@ -161,8 +161,9 @@ def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
     client = caches["breakers"].client.get_client(write=True)
     lives = {key: client.ttl(key) for key in client.keys("*")}
     assert all(key.startswith(b"breakers:1:{search_cache:search}:") for key in lives)
-    assert sorted(lives.values())[0] <= 900
-    assert all(86_400 < life <= 100_000 for life in sorted(lives.values())[1:])
+    # The sender's mark too: after a partition of hours, what has arrived is not counted twice.
+    assert all(86_400 < life <= 100_000 for life in lives.values())
+    assert len(lives) == 3
 
 
 def test_memory_forgets_what_is_older_than_a_day(monkeypatch):

@@ -26,6 +26,24 @@ PROCESSES = 4
 CALLS = 500
 ROOT = Path(__file__).parents[2]
 
+BILLIARD = """
+import django
+import billiard
+import billiard.util
+django.setup()
+from analytics_admin.caching import search_cache
+
+def work():
+    search_cache.get_or_compute("q", lambda: 1)
+    for _ in range(99):
+        search_cache.get("q")
+
+child = billiard.get_context("fork").Process(target=work)
+child.start()
+child.join(30)
+assert child.exitcode == 0, child.exitcode
+"""
+
 FORKING = """
 import os
 import django
@@ -113,6 +131,12 @@ def test_forked_children_tell_their_own_counts_and_not_their_parents():
     run(FORKING)
     found = day()
     assert (found.misses, found.hits) == (1, 30)
+
+
+def test_a_child_of_billiard_tells_what_it_has_counted():
+    """As those of Celery's pool, which ends them after so many tasks, without atexit."""
+    run(BILLIARD)
+    assert day().calls == 100
 
 
 def test_a_worker_that_its_server_lets_go_has_told():

@@ -22,7 +22,7 @@ from analytics_admin.stores.client import (
 
 MINUTES_KEPT = 1440
 _KEPT_SECONDS = (MINUTES_KEPT + 120) * 60
-_MARK_SECONDS = 900
+_MARK_SECONDS = _KEPT_SECONDS
 """Time for which a repeated batch is recognised: longer than any repetition takes."""
 _MAX_BATCHES_PER_CALL = 100
 _MICROSECONDS = 1_000_000

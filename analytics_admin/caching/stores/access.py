@@ -5,6 +5,7 @@ hang there, and what an event loop must not wait for.
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,10 @@ logger = logging.getLogger("analytics_admin.caching")
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]
 
+SLOW_LINE_BYTES = 12_500_000
+"""Bytes per second of a line of 100 Mbit/s: a large answer may take as long as that."""
+FIRST_RETRY_SECONDS = 0.2
+"""Before the first attempt to return to a lost store. Each further pause is twice as long."""
 MAX_ATTEMPT_SECONDS = 30.0
 """An attempt to return to a lost store that takes longer is not waited for."""
 LOST = Message(gettext_noop("the store was lost and is not back yet"))
@@ -61,6 +66,8 @@ class StoreAccess:
         self._thread = _ThreadState()
         self._store: Store | None = None
         self._retry_at: float | None = None  # set while the store is unavailable
+        self._attempts = 0
+        self._returned_at = LONG_AGO
         self._full_logged_at = LONG_AGO
         self._latency = LatencyBudget()
 
@@ -78,6 +85,7 @@ class StoreAccess:
             raise StoreBypassed(NO_REPLY)
         caller.begin(start.at)
         outer, thread.caller = thread.caller, caller
+        thread.received = 0
         try:
             result = call(store)
         except StoreFull as error:
@@ -92,7 +100,7 @@ class StoreAccess:
         finally:
             thread.caller = outer
             caller.end()
-        if self._latency.charge(start):
+        if self._latency.charge(start, transfer=thread.received / SLOW_LINE_BYTES):
             self._lose(store, TOO_SLOW)
         return result
 
@@ -151,6 +159,10 @@ class StoreAccess:
         left = self._latency.left
         return left if allowed is None else min(left, allowed)
 
+    def note_bytes(self, number: int) -> None:
+        """Note the size of large replies that this thread has got."""
+        self._thread.received += number
+
     def close(self) -> None:
         """Close the connections and end the threads."""
         if self._store is not None:
@@ -165,7 +177,7 @@ class StoreAccess:
         self._latency = LatencyBudget()
         self._store = None
         if self._retry_at is not None:
-            self._retry_at = time.monotonic() + self._retry_interval()
+            self._retry_at = time.monotonic() + self._pause()
 
     def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait, caller: CallerWait) -> T:
         if wait.is_given_up:
@@ -190,7 +202,7 @@ class StoreAccess:
                 try:
                     self._store = self._connect(self)
                 except StoreUnavailable as error:  # the settings lead to no store
-                    self._retry_at = time.monotonic() + self._retry_interval()
+                    self._retry_at = time.monotonic() + self._pause()
                     logger.error("search cache: %s; searches are computed without it", error.reason)
                     raise StoreBypassed(error.reason) from None
                 return self._store
@@ -214,7 +226,9 @@ class StoreAccess:
             if store is not self._store:
                 return
             self._store = None
-            self._retry_at = time.monotonic() + self._retry_interval()
+            if time.monotonic() - self._returned_at > 2 * self._retry_interval():
+                self._attempts = 0
+            self._retry_at = time.monotonic() + self._pause()
             executor, self._executor = self._executor, StoreExecutor()
             budget, self._latency = self._latency, LatencyBudget()
         executor.shut_down()
@@ -245,13 +259,20 @@ class StoreAccess:
             is_first = self._store is None
             if is_first:
                 self._store = store
-            self._retry_at = None if self._store else time.monotonic() + self._retry_interval()
+            self._retry_at = None if self._store else time.monotonic() + self._pause()
+            self._returned_at = time.monotonic()
         if store is None:
             return
         if is_first:
             logger.warning("search cache: the store is back")
         else:  # an attempt that took long; another one came before it
             store.close()
+
+    def _pause(self) -> float:
+        """Return the seconds until the next attempt to return; each pause is longer."""
+        pause = FIRST_RETRY_SECONDS * 2.0 ** min(self._attempts, 20) * random.uniform(0.8, 1)
+        self._attempts += 1
+        return float(min(pause, self._retry_interval()))
 
     def _log_full(self, error: StoreFull) -> None:
         now = time.monotonic()
@@ -268,6 +289,8 @@ class _ThreadState(threading.local):
     is_executor = False
     caller: CallerWait | None = None
     """For whom it calls the store."""
+    received = 0
+    """Bytes of large replies to its present call."""
 
 
 class MemoryAccess(StoreAccess):

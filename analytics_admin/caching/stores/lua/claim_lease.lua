@@ -17,8 +17,9 @@ if raw then
   local held, by, deadline, held_epochs = string.match(raw, '^([%w_-]+) ([%w_-]+) (%d+) (%S+)$')
   if held_epochs == epochs then
     local left = tonumber(deadline) - now
-    -- One further ahead than a lease comes from before the clock was set back.
-    if left > 0 and left <= lease_ms then
+    -- One further ahead than a lease comes from before the clock was set back. The caller's own: the
+    -- reply to its first request was lost.
+    if by ~= holder and left > 0 and left <= lease_ms then
       return {'held', now, epochs, held .. ' ' .. by, left}
     end
     fence = held
