@@ -12,6 +12,7 @@ from analytics_admin.breakers import circuit_breaker, permit, runtime
 from analytics_admin.breakers.history import MAX_FAILURES
 from analytics_admin.breakers.stores import redis_scripts
 from analytics_admin.breakers.stores.base import MAX_NAMES
+from analytics_admin.stores.client import script_hash
 from tests.benchmarks.breaker_bench import Line
 from tests.benchmarks.breaker_peers import NEVER
 from tests.benchmarks.breaker_reset import fill_up, open_all
@@ -68,6 +69,7 @@ def evidence_of_failures(rounds: int) -> Line:
     def unseen(number: int) -> None:
         with (
             patch.object(redis_scripts, "COUNT_RESULTS", bare),
+            patch.dict(redis_scripts.BY_HASH, {script_hash(bare): bare}),
             patch.object(permit, "take_note", _no_note),
         ):
             failing(number)

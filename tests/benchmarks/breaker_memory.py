@@ -9,9 +9,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import redis
-from django.test import override_settings
 
-from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker
 from analytics_admin.breakers.history import MAX_TRANSITIONS
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
@@ -52,11 +51,10 @@ def _use_many(url: str, caller: Connection) -> None:
 def _measured(url: str) -> list[Line]:
     client = redis.Redis.from_url(url)
     breaker = circuit_breaker("first")
-    with override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600}):  # each is read once
-        _use(breaker)  # what the first one needs is not the others'
-        client.flushall()
-        in_process = _traced(lambda: _use_each(BREAKERS)) / BREAKERS
-        in_store = _stored(client) / BREAKERS
+    _use(breaker)  # what the first one needs is not the others'
+    client.flushall()
+    in_process = _traced(lambda: _use_each(BREAKERS)) / BREAKERS
+    in_store = _stored(client) / BREAKERS
     client.flushall()  # or there would be no place for more
     long_used = _traced(lambda: _use_for_long(LONG_USED)) / LONG_USED
     decorated: list[Any] = [None] * 1000
@@ -98,11 +96,12 @@ def _decorate(breaker: CircuitBreaker, decorated: list[Any]) -> None:
 
 
 def _traced(act: Callable[[], None]) -> int:
-    """Return the bytes that Python holds more after the act than before."""
+    """Return the bytes that Python holds more than before once all that was used is at rest."""
     gc.collect()
     tracemalloc.start()
     act()
-    runtime.engine.report_all(10)
+    while runtime.engine.schedule.followed:  # ten seconds after its last call, or a little more
+        time.sleep(0.1)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
