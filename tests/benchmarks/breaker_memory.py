@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from analytics_admin.breakers import CircuitBreaker, circuit_breaker
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.history import MAX_TRANSITIONS
 from tests.benchmarks.breaker_bench import Line, set_up, undisturbed
 from tests.benchmarks.breaker_many import (
