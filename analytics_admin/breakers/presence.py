@@ -28,6 +28,8 @@ GONE_SECONDS = 15.0
 """A process that was not heard of for longer is no longer counted."""
 MIN_POLL_SECONDS = 0.25
 """A process that gets no pushes asks at most so often for the last move while idle."""
+FAR_SECONDS = 0.02
+"""A process whose answers take longer tells so at once."""
 MAX_PROCESSES = 10_000
 
 
@@ -49,6 +51,8 @@ class Process:
     """The newest move that it has read."""
     gets_pushes: bool = False
     """Whether moves are pushed to it; else it reads them each SYNC_INTERVAL."""
+    answered_in: float = 0.0
+    """Seconds that the store's answers take to it, about. What it reports is as late."""
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -91,6 +95,7 @@ class Presence:
         self.is_asked = False
         """Whether somebody waits for it to tell."""
         self._due_at = self._asked_at = float("-inf")
+        self._answered_in: float | None = None
 
     @property
     def is_written(self) -> bool:
@@ -134,12 +139,23 @@ class Presence:
                 policies=self._policies(),
                 acknowledged=self.acknowledged,
                 gets_pushes=gets_pushes,
+                answered_in=self._answered_in or 0.0,
             )
+            began = time.monotonic()
             store_now, sequence = store.present(process)
+            answered_in = self._note_answer(time.monotonic() - began)
             self._process = process if process.since else replace(process, since=store_now)
             self._written = process.acknowledged, gets_pushes
             self._due_at = now + PRESENT_SECONDS * random.uniform(0.95, 1.1)
+            if answered_in > max(FAR_SECONDS, 2 * process.answered_in):
+                self._due_at = now  # others are to know that at once
             return sequence
+
+    def _note_answer(self, took: float) -> float:
+        """Return the mean with the answers before: one may be late by chance."""
+        before = self._answered_in
+        self._answered_in = took if before is None else (before + took) / 2
+        return self._answered_in
 
     def forget(self) -> None:
         """Tell the store again: it may have changed."""

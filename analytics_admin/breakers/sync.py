@@ -14,6 +14,7 @@ from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, T
 from analytics_admin.breakers.state_machine import (
     closeness,
     due_transition,
+    is_new_record,
     label,
     new_record,
     run_reached_at,
@@ -21,6 +22,7 @@ from analytics_admin.breakers.state_machine import (
 )
 from analytics_admin.breakers.stores.base import (
     MAX_NAMES,
+    NO_RESULTS,
     BreakerStore,
     Move,
     MoveOutcome,
@@ -86,6 +88,8 @@ class StoreSync:
         self._changed = changed
         self.clock = ServerClock()
         """That of the shared store."""
+        self._slowest_answer = 0.0
+        """In how many seconds the process that is farthest from the store is answered."""
         self._unconfirmed: dict[str, StateChange] = {}
         self._unregistered_until: dict[str, float] = {}
         self._report_unregistered_at = float("-inf")
@@ -117,13 +121,15 @@ class StoreSync:
             reading = store.add(reports)
             sequences.append(reading.sequence)
             self._note_time(store, reading.now, asked_at)
+            self._slowest_answer = reading.slowest_answer
             if reading.is_question_heard or reading.is_alone:
                 self._note_question(states, reading, took=time.monotonic() - asked_at)
             return [(reading.snapshots[report.name], reading.now) for report in reports]
 
         missing: list[tuple[LocalState, float]] = []
         outdated: list[tuple[LocalState, Snapshot, float]] = []
-        for state, answer in zip(states, self._ask_for_each(store, reports, add), strict=True):
+        answers = self._ask_for_each(store, reports, add)
+        for state, answer in zip(states, answers, strict=True):
             if answer is None:
                 continue
             snapshot, now = answer
@@ -139,12 +145,33 @@ class StoreSync:
         if not self.is_current(store):
             return sequence
         self._register(store, missing, holds)
+        self._count_again(store, reports, answers, add)
         self._restore(store, outdated, asked_at)
         if early := [it for it in unknown if it.snapshot is not None and it.has_counted]:
             self.synchronise(store, early)  # calls did not wait for the first reading
         self._make_due_transitions(store, states, ahead)
         self._confirm_changes(store)
         return sequence
+
+    def _count_again(
+        self,
+        store: BreakerStore,
+        reports: Sequence[tuple[LocalState, Report]],
+        answers: Sequence[tuple[Snapshot | None, float] | None],
+        add: Callable[[list[Report]], Sequence[tuple[Snapshot | None, float]]],
+    ) -> None:
+        """Report again what an emptied store had no record for, or another one than is known."""
+        asked_at = time.monotonic()
+        uncounted = [
+            (state, replace(report, generation=state.snapshot.generation))
+            for (state, report), answer in zip(reports, answers, strict=True)
+            if answer is not None and state.snapshot is not None
+            if _is_of_another_record(answer[0], report) and _counts_in(state.snapshot, report)
+        ]
+        answers = self._ask_for_each(store, uncounted, add) if uncounted else []
+        for (state, _), answer in zip(uncounted, answers, strict=True):
+            if answer is not None:
+                self._apply(store, state, *answer, asked_at)
 
     def _policy_is_due(self, state: LocalState) -> bool:
         keep_for = self._keep_for()
@@ -169,8 +196,9 @@ class StoreSync:
     def _note_question(
         self, states: Sequence[LocalState], reading: Reading, *, took: float
     ) -> None:
-        """Note when all processes will have answered; an answer takes as long as this exchange."""
-        answered_at = time.monotonic() + max(ANSWER_SECONDS, 2 * took)
+        """Note when all processes will have answered, also the one farthest from the store."""
+        way = max(ANSWER_SECONDS + 2 * self._slowest_answer, 2 * took)
+        answered_at = time.monotonic() + way
         is_heard = reading.is_question_heard or self._gets_pushes()
         all_is_told = reading.is_alone and not reading.is_question_heard
         for state in states:
@@ -188,7 +216,8 @@ class StoreSync:
         """Create the missing records of breakers never used before, or of an emptied store.
 
         Each comes with the store time at which there was none. Until then a hold that is lost
-        binds the calls of this process.
+        binds the calls of this process. A breaker that was closed stays in its generation, so that
+        what its calls have done since counts.
         """
         now = time.monotonic()
         names = [it.name for it, _ in states if now >= self._unregistered_until.get(it.name, now)]
@@ -206,7 +235,7 @@ class StoreSync:
             if state.name not in names or state.name in refused:
                 self._apply(store, state, None, read_at, now)
         moves = [
-            (state, Move(name=state.name, expected=None, new=replace(new_record(), hold=hold)))
+            (state, Move(name=state.name, expected=None, new=replace(_record_of(state), hold=hold)))
             for state, _ in states
             if state.name in names and state.name not in refused
             for hold in [holds[state.name]]
@@ -331,7 +360,7 @@ class StoreSync:
             state.rates_count_at = None
             return 0.0
         if state.rates_count_at is None:  # asked for by another process, if at all
-            state.rates_count_at = time.monotonic() + self._interval() + SETTLE_SECONDS, False
+            state.rates_count_at = time.monotonic() + self._told_within(), False
         return state.rates_count_at[0]
 
     def _rate_delay(self, store: BreakerStore, state: LocalState) -> float:
@@ -339,7 +368,13 @@ class StoreSync:
         if self._rates_count_at(store, state) > time.monotonic():
             return math.inf
         all_is_told = state.rates_count_at is not None and state.rates_count_at[1]
-        return 0.0 if all_is_told else SETTLING_INTERVALS * self._interval()
+        if all_is_told:
+            return 0.0
+        return SETTLING_INTERVALS * max(self._interval(), 2 * self._slowest_answer)
+
+    def _told_within(self) -> float:
+        """Return after how many seconds all processes have told what they tell each interval."""
+        return self._interval() + max(SETTLE_SECONDS, 2 * self._slowest_answer)
 
     def _seconds_to_judge_run(
         self, store: BreakerStore, state: LocalState, now: float
@@ -362,7 +397,7 @@ class StoreSync:
             return 0.0
         if state.run_counts_at is not None:
             return 0.0 if now >= state.run_counts_at else math.inf
-        delay = interval + SETTLE_SECONDS
+        delay = self._told_within()
         if state.run_found is not None and state.run_found[0] == _run_began_at(state):
             return 0.0 if state.store_time(now) - state.run_found[1] >= delay else delay
         return delay
@@ -502,6 +537,26 @@ def _run_reached_at(state: LocalState) -> float | None:
     if would_have_opened(snapshot):  # under METRICS_ONLY: there is nothing more to judge
         return None
     return run_reached_at(snapshot, limit)
+
+
+def _record_of(state: LocalState) -> Snapshot:
+    """Return the first record of a breaker, in the generation in which its calls count."""
+    known, record = state.snapshot, new_record()
+    if known is None or known.state is not State.CLOSED:
+        return record
+    return replace(record, generation=known.generation)
+
+
+def _is_of_another_record(snapshot: Snapshot | None, report: Report) -> bool:
+    return snapshot is None or is_new_record(snapshot.generation, report.generation)
+
+
+def _counts_in(snapshot: Snapshot, report: Report) -> bool:
+    """Return whether results for which there was no record count in this new one."""
+    if report.results == NO_RESULTS or snapshot.state is not State.CLOSED:
+        return False
+    known = report.generation
+    return snapshot.generation == known or is_new_record(snapshot.generation, known)
 
 
 def _run_began_at(state: LocalState) -> float:

@@ -22,7 +22,7 @@ from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.listener import THREAD_NAME, Listener
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.policy import BreakerPolicy
-from analytics_admin.breakers.presence import Presence
+from analytics_admin.breakers.presence import Presence, Process
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import (
@@ -43,6 +43,7 @@ pytestmark = pytest.mark.hearing
 PATIENCE = 10.0
 APART = 0.05
 """Seconds that order two calls: each process reckons the store's time a little differently."""
+PROCESS = Process(process_id="far", host="far", pid=1, release="", policies="")
 HOLD = Hold(control=Control.FORCED_OPEN, until=None)
 
 
@@ -520,6 +521,17 @@ def test_a_success_that_nobody_has_been_told_of_is_asked_for(monkeypatch):
         another_one.acquire().fail()
     wait_until(lambda: operator_store().load_many(["a"]).snapshots["a"].consecutive_failures == 2)
     assert knows(failing, "closed")
+
+
+def test_a_run_waits_for_the_answer_of_the_process_that_is_farthest_from_the_store():
+    first, second = listening(), listening()
+    Presence().tell(operator_store(), gets_pushes=True)
+    operator_store().present(replace(PROCESS, gets_pushes=True, answered_in=0.3))
+    time.sleep(APART)
+    for number in range(5):
+        (first, second)[number % 2].acquire().fail()
+    took = wait_until(lambda: knows(first, "open"))
+    assert took >= 0.6
 
 
 @pytest.mark.parametrize("deaf", [1, 2])

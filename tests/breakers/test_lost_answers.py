@@ -162,6 +162,17 @@ def test_a_call_that_arrives_after_it_was_sent_again_is_not_counted(process):
     assert stored().counts.failures == 2
 
 
+@pytest.mark.parametrize("damage", ["9007199254740993", "2000 1", "9" * 400, "-1", "nan", "x"])
+def test_damage_of_what_the_store_has_seen_of_a_process_mutes_it_for_no_call(process, damage):
+    breaker = process.breaker(failure_threshold=100)
+    (key,) = raw_client().keys("*:sent:*")
+    for number in range(1, 4):
+        raw_client().set(key, damage)
+        process.fail(breaker)
+        assert stored().counts.failures == number
+    assert 0 < raw_client().ttl(key) <= 60
+
+
 def test_idle_connections_that_are_dead_cost_neither_the_store_nor_a_result(process, proxy):
     breaker = process.breaker(failure_threshold=100)
     process.store._used_at -= redis_store.MAX_IDLE_SECONDS + 1

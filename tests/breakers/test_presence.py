@@ -1,5 +1,6 @@
 """Who uses breakers, by both stores: told and gone in time; damage concerns itself alone."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import Mock, patch
@@ -15,7 +16,7 @@ from analytics_admin.breakers.presence import (
     hash_policies,
 )
 from analytics_admin.breakers.state_machine import new_record
-from analytics_admin.breakers.stores.base import BreakerStore, Move
+from analytics_admin.breakers.stores.base import BreakerStore, Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.stored_breakers import key_of_site, raw_client
@@ -96,6 +97,33 @@ def test_a_process_that_is_gone_is_dropped_by_the_others() -> None:
     site.pass_time(GONE_SECONDS + PRESENT_SECONDS)
     site.store.present(OTHER)
     assert set(raw_client().hkeys(key_of_site("processes"))) == {b"b2", b"swept"}
+
+
+def test_a_reading_says_how_far_from_the_store_the_farthest_process_is(site: Site) -> None:
+    def slowest() -> float:
+        return site.store.add([Report(name="any")]).slowest_answer
+
+    assert slowest() == 0.0
+    site.store.present(replace(OTHER, answered_in=0.02))
+    site.store.present(replace(PROCESS, answered_in=0.4))
+    site.store.present(replace(OTHER, answered_in=0.02))
+    assert slowest() == 0.4
+    site.pass_time(GONE_SECONDS + PRESENT_SECONDS)
+    site.store.present(replace(OTHER, answered_in=0.02))
+    assert slowest() == 0.02
+
+
+def test_a_process_that_is_far_from_the_store_tells_so_at_once(site: Site) -> None:
+    class FarStore:
+        """The store; its answers are late."""
+
+        def present(self, process: Process) -> tuple[float, int]:
+            time.sleep(0.1)
+            return site.store.present(process)
+
+    Presence().tell(FarStore())  # type: ignore[arg-type]
+    ((process,),) = site.store.processes()[2:]
+    assert 0.1 <= process.answered_in < 5
 
 
 def test_all_of_them_are_dropped_when_nobody_is_left_to_do_it() -> None:

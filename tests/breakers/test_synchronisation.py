@@ -9,13 +9,14 @@ from django.test import override_settings
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, runtime, schedule
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState, Outcome
-from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot
+from analytics_admin.breakers.state import Control, Counts, Hold, Snapshot, State
 from analytics_admin.breakers.state_machine import control
 from analytics_admin.breakers.stores.base import Move, Reading, Report
 from analytics_admin.breakers.stores.redis import RedisStore
 from tests.support.breakers import another, snapshot_of
 from tests.support.simulation import simulated_site
 from tests.support.sites import eventually
+from tests.support.stored_breakers import raw_client
 
 
 class RememberingStore(RedisStore):
@@ -44,6 +45,33 @@ def breakers(store):
 def use(breakers: list[CircuitBreaker]) -> None:
     for breaker in breakers:
         breaker.acquire().succeed()
+
+
+def test_failures_that_find_an_emptied_store_count_there_and_open_the_breaker(breakers):
+    breaker, *others = breakers
+    use(breakers)
+    raw_client().flushall()
+    for _ in range(5):
+        breaker.acquire().fail()
+    others[0].acquire().fail()
+    assert breaker.state == "open"
+    assert breaker.engine.report_all(10)
+    snapshots = runtime.operator_store().load_many(["a", "b"]).snapshots
+    assert snapshots["a"].state is State.OPEN
+    assert snapshots["b"].counts == Counts(calls=1, failures=1)
+    (opened,) = runtime.operator_store().transitions("a")
+    assert opened.counts == Counts(calls=5, failures=5)
+
+
+def test_failures_count_in_the_record_that_another_process_has_made_in_an_emptied_store(breakers):
+    breaker = breakers[0]
+    use(breakers)
+    raw_client().flushall()
+    another("a").call(int)
+    for _ in range(2):
+        breaker.acquire().fail()
+    assert breaker.engine.report_all(10)
+    assert runtime.operator_store().load_many(["a"]).snapshots["a"].counts.failures == 2
 
 
 @override_settings(ANALYTICS_ADMIN={"SYNC_INTERVAL": 3600})

@@ -79,6 +79,8 @@ class Reading:
     """Whether all processes were asked for their successes, and hear it."""
     is_alone: bool = False
     """Whether there was a question, and no other process to answer it."""
+    slowest_answer: float = 0.0
+    """In how many seconds the process that is farthest from the store is answered."""
 
     def joined(self, later: "Reading") -> "Reading":
         """Return both readings, at the time of the later one."""

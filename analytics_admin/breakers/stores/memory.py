@@ -71,7 +71,13 @@ class MemoryStore:
             now = self._clock()
             self._begin_with(report.name for report in reports)
             snapshots = {report.name: self._add(report, now) for report in reports}
-            return Reading(now=now, snapshots=snapshots, sequence=self._sequence)
+            slowest = max((it.answered_in for it in self._present(now)), default=0.0)
+            return Reading(
+                now=now,
+                snapshots=snapshots,
+                sequence=self._sequence,
+                slowest_answer=slowest,
+            )
 
     def load_many(self, names: Sequence[str], *, activity_of: Sequence[str] = ()) -> Reading:
         with self._lock:

@@ -42,6 +42,7 @@ UNREADABLE = "damaged"
 MAX_RECORD_BYTES = 1024
 MAX_HOLD_BYTES = 8192
 MAX_PROCESS_BYTES = 2048
+MAX_ANSWER_MS = 9999
 MAX_SEQUENCE_DIGITS = 18
 MAX_ROW_BYTES = 4096
 """Size of a failure, a transition or a policy; larger ones are left out."""
@@ -155,6 +156,7 @@ def encode_process(process: Process) -> list[str]:
         f"{process.since:.6f}" if process.since else "0",
         str(process.acknowledged),
         str(int(process.gets_pushes)),
+        str(min(round(1000 * process.answered_in), MAX_ANSWER_MS)),
         pack(identity),
     ]
 
@@ -408,7 +410,9 @@ def decode_processes(rows: Sequence[bytes], now: float) -> list[Process]:
 
 
 def _decode_process(pair: tuple[bytes, bytes]) -> Process:
-    seen_at, since, acknowledged, gets_pushes, identity = pair[1].decode().split(" ", 4)
+    seen_at, since, acknowledged, gets_pushes, answered_in, identity = (
+        pair[1].decode().split(" ", 5)
+    )
     host, pid, release, policies = json.loads(identity)
     return Process(
         process_id=_word(pair[0].decode()),
@@ -420,6 +424,7 @@ def _decode_process(pair: tuple[bytes, bytes]) -> Process:
         seen_at=_moment(seen_at),
         acknowledged=_number_of_change(acknowledged),
         gets_pushes=gets_pushes == "1",
+        answered_in=_count(answered_in) / 1000,
     )
 
 

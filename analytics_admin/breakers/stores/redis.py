@@ -135,7 +135,7 @@ class RedisStore:
         batches = enumerate(_batched(reports, size))
         calls = [_command(*self._adding(batch, place)) for place, batch in batches]
         names = iter(reports)
-        for now, sequence, question, *rows in self._pipe(calls):
+        for now, sequence, question, slowest, *rows in self._pipe(calls):
             # A change between two batches may be in the second alone.
             first = reading.sequence or records.decode_sequence(sequence)
             reading = replace(
@@ -144,6 +144,7 @@ class RedisStore:
                 sequence=first,
                 is_question_heard=reading.is_question_heard or question == HEARD,
                 is_alone=reading.is_alone or question == ALONE,
+                slowest_answer=slowest / 1000,
             )
             for row, report in zip(rows, names, strict=False):
                 reading.snapshots[report.name] = records.decode_snapshot(row)

@@ -23,9 +23,9 @@ is published with its number on the channel ``moves``. ``sent:<sender>:<place>``
 ``once.lua`` says; it expires within a minute.
 
 ``processes`` is a hash of the processes that use breakers, by their ids: when each was last heard
-of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", and
-JSON: host, pid, release, policies' hash. Its field ``swept`` is when it was last rid of those that
-are gone.
+of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", in how
+many milliseconds the store answers it, and JSON: host, pid, release, policies' hash. Its field
+``swept`` is when it was last rid of those that are gone, and the longest of these answers.
 """
 
 import re

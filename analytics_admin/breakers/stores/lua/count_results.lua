@@ -15,7 +15,8 @@
 --   is to be marked as used; policy
 -- A question goes to all processes, too, when a rate of what was told comes close to its limit, and when
 -- it reaches it. The answer says what became of it: 0 there was none, 1 perhaps not all processes that are present hear it, 2
--- all do, 3 no other process is present.
+-- all do, 3 no other process is present. Then, in how many milliseconds the process that is farthest
+-- from the store is answered.
 local NOTHING = {}
 local clock = tonumber(now)
 local plain = {slow = 0, failures = 0, slow_failures = 0}
@@ -184,6 +185,11 @@ local function ask()
   return heard > 0 and present > 0 and heard >= present - 1 and 2 or 1
 end
 
+local function read_slowest()
+  local swept = redis.pcall('HGET', KEYS[3], 'swept')
+  return type(swept) == 'string' and tonumber(string.match(swept, '^%S+ (%d%d?%d?%d?)$')) or 0
+end
+
 local at = 3
 local function next_key()
   at = at + 1
@@ -193,7 +199,7 @@ end
 local is_known = done_before()
 if not is_known then note_done('') end
 
-local answer, keys = {now, read_sequence(KEYS[2]), 0}, {}
+local answer, keys = {now, read_sequence(KEYS[2]), 0, read_slowest()}, {}
 for i, report in ipairs(reports) do
   local rest = report[6] or NOTHING
   keys.record = next_key()
@@ -201,7 +207,7 @@ for i, report in ipairs(reports) do
   keys.failures = rest.notes and next_key() or nil
   keys.policies = rest.policy and next_key() or nil
   if is_known then report[2] = 0 end
-  answer[i + 3] = guarded(count, keys, report) or {'damaged', false}
+  answer[i + 4] = guarded(count, keys, report) or {'damaged', false}
 end
 answer[3] = ask()
 return answer

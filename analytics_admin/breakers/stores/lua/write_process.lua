@@ -1,28 +1,38 @@
 -- Writes down that a process is there, and drops those that are gone. Needs record.lua and publish.lua.
 -- KEYS: processes, sequence.
 -- ARGV: the process' id, since when it is known (0: from now on), the newest move that it has read,
--- "1" if it gets moves pushed, and who it is as JSON.
+-- "1" if it gets moves pushed, in how many milliseconds it is answered, and who it is as JSON.
+local slowest = tonumber(ARGV[5])
+
 local function sweep()
-  local swept = tonumber(replace('HGET', KEYS[1], 'swept') or '')
-  if swept and math.abs(now - swept) < PRESENT_SECONDS then return end
+  local swept, told = string.match(replace('HGET', KEYS[1], 'swept') or '', '^(%d+%.%d+) (%d+)$')
+  if swept and math.abs(now - swept) < PRESENT_SECONDS then
+    if slowest > tonumber(told) then
+      redis.call('HSET', KEYS[1], 'swept', swept .. ' ' .. ARGV[5])
+    end
+    return
+  end
   if redis.call('HLEN', KEYS[1]) > MAX_PROCESSES then
     redis.call('UNLINK', KEYS[1])
   else
     local stored = redis.call('HGETALL', KEYS[1])
     for i = 1, #stored, 2 do
-      local seen_at = tonumber(string.match(stored[i + 1], '^%d+%.%d+') or '')
-      if #stored[i + 1] > MAX_PROCESS_BYTES or not seen_at
-        or math.abs(now - seen_at) >= GONE_SECONDS then
+      local entry = stored[i + 1]
+      local seen_at = tonumber(string.match(entry, '^%d+%.%d+') or '')
+      if #entry > MAX_PROCESS_BYTES or not seen_at or math.abs(now - seen_at) >= GONE_SECONDS then
         redis.call('HDEL', KEYS[1], stored[i])
+      elseif stored[i] ~= ARGV[1] then
+        local answered_in = string.match(entry, '^%S+ %S+ %S+ %S+ (%d%d?%d?%d?) ')
+        slowest = math.max(slowest, tonumber(answered_in or '0'))
       end
     end
   end
-  redis.call('HSET', KEYS[1], 'swept', now)
+  redis.call('HSET', KEYS[1], 'swept', string.format('%s %d', now, slowest))
 end
 
 local function write()
   local since = ARGV[2] == '0' and now or ARGV[2]
-  local entry = table.concat({now, since, ARGV[3], ARGV[4], ARGV[5]}, ' ')
+  local entry = table.concat({now, since, ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, ' ')
   sweep()
   redis.call('HSET', KEYS[1], ARGV[1], entry)
   redis.call('EXPIRE', KEYS[1], 4 * GONE_SECONDS)
