@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from redis import ConnectionPool
+from redis.exceptions import RedisError
 
 from project.files import make_private_folder
 
@@ -25,6 +27,7 @@ DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 TRUE_WORDS = frozenset(environ.Env.BOOLEAN_TRUE_STRINGS)
 FALSE_WORDS = frozenset({"false", "off", "n", "no", "0"})
 _URL_ADVICE = "characters such as @ : / ? # in a user name or password must be percent-encoded"
+_STORE_ADVICE = f"{_URL_ADVICE}, and the client must know each option after the ?"
 
 
 def read(name: str) -> str:
@@ -111,7 +114,8 @@ def store_address(url: str) -> StoreAddress:
     """Parse a REDIS_URL: redis://, rediss:// or unix://.
 
     Raises:
-        ImproperlyConfigured: the scheme is another one, or the URL is malformed.
+        ImproperlyConfigured: the scheme is another one, the URL is malformed, or the client does
+            not know one of its options.
     """
     try:
         parts = urlsplit(url)
@@ -119,7 +123,7 @@ def store_address(url: str) -> StoreAddress:
             raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
         return _unix_address(parts) if parts.scheme == "unix" else _network_address(parts)
     except ValueError:  # its message may contain part of the password
-        raise ImproperlyConfigured(f"REDIS_URL is malformed; {_URL_ADVICE}") from None
+        raise ImproperlyConfigured(f"REDIS_URL is malformed; {_STORE_ADVICE}") from None
 
 
 def _network_address(parts: SplitResult) -> StoreAddress:
@@ -144,13 +148,23 @@ def _address(parts: SplitResult, *, base: str, database: str) -> StoreAddress:
     if number < 0:
         raise ValueError
     username, password = options.pop("username", ""), options.pop("password", "")
-    return StoreAddress(
+    address = StoreAddress(
         base=base,
         database=number,
         options=options,
         username=unquote(parts.username or "") or username,
         password=unquote(parts.password or "") or password,
     )
+    _require_known_options(address)
+    return address
+
+
+def _require_known_options(address: StoreAddress) -> None:
+    """Raise ValueError for an option that the client does not know, or cannot read."""
+    try:
+        ConnectionPool.from_url(address.location(0)).make_connection()  # does not connect
+    except (TypeError, RedisError):  # their messages may contain the option's value
+        raise ValueError from None
 
 
 def database(url: str, *, default: Path) -> dict[str, Any]:

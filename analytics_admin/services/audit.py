@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -118,8 +118,7 @@ def add_to_outcome(operation: Operation, **fields: Any) -> None:
     """Keep what became known after the row was closed; a database error is logged, not raised."""
     operation.outcome = {**operation.outcome, **fields}
     try:
-        with transaction.atomic(using=router.db_for_write(Operation)):
-            operation.save(update_fields=["outcome"])
+        _update(operation, ["outcome"])
     except DatabaseError as failure:
         logger.warning(
             "operation %s: its row does not say %s: %s",
@@ -166,10 +165,21 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
         kind=kind,
         channel=actor.channel,
         actor=actor.name[:MAX_ACTOR_LENGTH],
-        user=actor.user,
         reason=reason,
         targets=dict(targets),
     )
+
+
+def _account_of(user: Any, alias: str) -> Any:
+    """Return the key of the user's account in the row's database; None if it has none there.
+
+    The account may be of another database: a replica of this one, or one with other accounts.
+    """
+    if user is None or getattr(user._state, "db", None) in {None, alias}:
+        return None if user is None else user.pk
+    accounts = type(user)._base_manager.using(alias)
+    same = accounts.filter(pk=user.pk, **{user.USERNAME_FIELD: user.get_username()})
+    return user.pk if same.exists() else None
 
 
 def _is_by(operation: Operation, actor: Actor) -> bool:
@@ -182,9 +192,12 @@ def _is_by(operation: Operation, actor: Actor) -> bool:
 
 def _insert(operation: Operation, actor: Actor) -> None:
     """Write the row durably: no later rollback removes it."""
+    alias = router.db_for_write(Operation)
     try:
-        with transaction.atomic(using=router.db_for_write(Operation), durable=True):
-            operation.save(force_insert=True)
+        _refuse_open_transaction(alias)
+        with transaction.atomic(using=alias, durable=True):
+            operation.user_id = _account_of(actor.user, alias)
+            operation.save(using=alias, force_insert=True)
     except RuntimeError as error:  # what durable=True raises inside another transaction
         raise AuditUnavailable(INSIDE_TRANSACTION) from error
     except DatabaseError as error:
@@ -205,8 +218,7 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
     operation.finished_at = timezone.now()
     fields = ["status", "message", "outcome", "error", "finished_at", "duration_ms"]
     try:
-        with transaction.atomic(using=router.db_for_write(Operation)):
-            operation.save(update_fields=fields)
+        _update(operation, fields)
     except DatabaseError as failure:
         logger.error(
             "operation %s ended %s but its row stays open: %s",
@@ -215,3 +227,31 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
             describe_database_error(failure),
         )
     operation_finished.send_robust(sender=Operation, operation=operation)
+
+
+def _refuse_open_transaction(alias: str) -> None:
+    """Raise RuntimeError where nothing is committed until the caller says so."""
+    connection = connections[alias]
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        raise RuntimeError("autocommit is off")
+
+
+def _update(operation: Operation, fields: Sequence[str]) -> None:
+    """Update the row in the database that it was written to.
+
+    A connection that has died since, while the operation ran, is replaced by a new one.
+    """
+    alias = operation._state.db or router.db_for_write(Operation)
+    connection = connections[alias]
+    try:
+        _save(operation, alias, fields)
+    except DatabaseError:
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        _save(operation, alias, fields)
+
+
+def _save(operation: Operation, alias: str, fields: Sequence[str]) -> None:
+    with transaction.atomic(using=alias):
+        operation.save(using=alias, update_fields=fields)

@@ -169,6 +169,7 @@ def dedicated_client(alias: str, *, timeout: float) -> Any:
         kwargs["driver_info"] = None  # two more round trips, which name the client library
         kwargs["decode_responses"] = False
         kwargs["command_packer"] = CommandPacker()
+        pool.connection_class(**kwargs)  # an option that it does not know would fail every request
         dedicated_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
         return type(client)(connection_pool=dedicated_pool)
     except _UNUSABLE as error:

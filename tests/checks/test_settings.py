@@ -265,6 +265,14 @@ def test_a_class_that_cannot_be_imported_is_an_error() -> None:
         assert ids() == ["E007"]
 
 
+def test_an_option_that_the_client_does_not_know_is_an_error() -> None:
+    with site({"breakers": redis(2, location=f"{redis(2)['LOCATION']}?nonsense=1")}):
+        assert ids() == ["E007"]
+    location = "redis://other.invalid:6379/2"  # pools are kept by URL
+    with site({"breakers": redis(2, location=location, pool={"nonsense": 1})}):
+        assert ids() == ["E007"]
+
+
 def test_a_shared_database_is_a_warning() -> None:
     with site({"search": redis(0) | {"KEY_PREFIX": "search"}}):
         assert ids() == ["W002"]

@@ -19,7 +19,12 @@ from typing import Any
 from django.db import connections
 from redis.exceptions import RedisError
 
-from analytics_admin.caching.epochs import EpochRecord, decode_record, new_record
+from analytics_admin.caching.epochs import (
+    MAX_ACCEPTED,
+    EpochRecord,
+    decode_record,
+    new_record,
+)
 from analytics_admin.stores.client import StoreUnavailable, load_script
 from analytics_admin.stores.identity import COMMANDS, identity_of
 from analytics_admin.stores.threads import start_thread
@@ -148,7 +153,7 @@ class PastCheck:
                 return None
             if source is None:  # nobody can have cleared
                 return replace(record, server=server)
-            before = record.accepted | record.suspended
+            before = frozenset(sorted(record.accepted | record.suspended)[:MAX_ACCEPTED])
             new = new_record(server=server, receipt=record.receipt)
             return replace(new, born="", suspended=before)
 
@@ -187,7 +192,8 @@ class PastCheck:
                 return new_record(server=server, receipt=last or "")
             if not record.suspended:
                 return None
-            accepted = record.accepted | record.suspended
+            room = max(0, MAX_ACCEPTED - len(record.accepted))
+            accepted = record.accepted | frozenset(sorted(record.suspended)[:room])
             return replace(record, accepted=accepted, suspended=frozenset())
 
         for _ in range(SETTLE_ATTEMPTS):
