@@ -5,7 +5,7 @@ import sys
 import time
 from enum import Enum
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from analytics_admin.breakers.containment import contain
 from analytics_admin.breakers.history import take_note
@@ -26,7 +26,8 @@ clock = time.monotonic
 class Permit:
     """Permission for one call. Report exactly one end; further reports are ignored.
 
-    In code that runs in an event loop use the methods that begin with ``a``.
+    In code that runs in an event loop use the methods that begin with ``a``. A permit cannot be
+    copied or pickled: a copy would report the same call once more.
     """
 
     __slots__ = ("_admitted", "_began", "_breaker", "_caller", "_outer")
@@ -38,6 +39,9 @@ class Permit:
     _outer: "Permit | None"
     """The permit of the block around this one in the same frame."""
     _caller: FrameType | None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a permit is for one call in one process: it cannot be copied or pickled")
 
     def succeed(self) -> None:
         """Report success; a call over ``slow_call_duration_threshold`` counts as slow."""

@@ -1,8 +1,10 @@
 """Breakers copy and pickle by name; what they raise and what they are made of keeps its values."""
 
 import copy
+import gc
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,3 +112,21 @@ def test_a_rejection_keeps_its_name_state_and_time(way):
 def test_a_policy_keeps_its_options_and_functions(way):
     policy = BreakerPolicy(failure_threshold=3, record_exceptions=(OSError,), record_result=is_bad)
     assert WAYS[way](policy) == policy
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("is_probe", [True, False])
+def test_a_permit_is_for_one_call_and_refuses_to_be_copied(way, is_probe):
+    breaker = another("copies.permit", failure_threshold=1, wait_duration_in_open_state=0.01)
+    if is_probe:
+        breaker.acquire().fail()
+        time.sleep(0.02)
+    permit = breaker.acquire()
+    with pytest.raises(TypeError, match="a permit is for one call"):
+        WAYS[way](permit)
+    gc.collect()
+    if is_probe:
+        with pytest.raises(CircuitOpenError):
+            breaker.acquire()
+    permit.succeed()
+    assert breaker.state == "closed"
