@@ -82,6 +82,7 @@ class Engine:
             interval=lambda: self.interval,
             keep_for=lambda: self.keep_for,
             changed=announce,
+            prober=lambda: self.presence.process_id,
         )
         self._turn = Turn(
             self._states,

@@ -22,6 +22,8 @@ from analytics_admin.stores.threads import allocate_rlock
 
 PRESENT_SECONDS = 5.0
 """Interval at which a process tells that it is there."""
+FORGIVEN_SECONDS = 2 * PRESENT_SECONDS
+"""The probe permits of a process that was not heard of for longer are forgiven."""
 SILENT_SECONDS = 6.0
 """A process that was not heard of for longer is silent: nobody waits for it."""
 GONE_SECONDS = 15.0
@@ -96,6 +98,11 @@ class Presence:
         """Whether somebody waits for it to tell."""
         self._due_at = self._asked_at = float("-inf")
         self._answered_in: float | None = None
+
+    @property
+    def process_id(self) -> str:
+        """The id under which the store may know this process; "" before it is written down."""
+        return "" if (process := self._process) is None else process.process_id
 
     @property
     def is_written(self) -> bool:

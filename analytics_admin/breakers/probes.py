@@ -13,6 +13,7 @@ from analytics_admin.breakers.state_machine import (
     WAIT_OVER,
     Admission,
     admission,
+    begin_round_anew,
     grant_permit,
     return_permit,
 )
@@ -49,18 +50,21 @@ class Probes:
         for _ in range(MAX_ATTEMPTS):
             snapshot = state.snapshot or NO_SNAPSHOT
             left = number - len(passing)
-            decision = admission(snapshot, state.policy, state.store_time(time.monotonic()))
+            now_there = state.store_time(time.monotonic())
+            decision = admission(snapshot, state.policy, now_there)
             if decision is Admission.ALLOW:
                 return [*passing, *[snapshot] * left]
             if decision is Admission.REJECT or not left or not self._sync.is_current(store):
                 break
-            granted = grant_permit(snapshot)
+            granted = grant_permit(begin_round_anew(snapshot, state.policy, now_there))
             limit = state.policy.permitted_number_of_calls_in_half_open_state
             new = min(left, limit - granted.permits + 1)
             granted = replace(granted, permits=granted.permits + new - 1)
             cause = HOLD_OVER if snapshot.hold else WAIT_OVER
             transition = Transition(old=snapshot, new=granted, cause=cause)
-            ((won, now),) = self._sync.move(store, [(state, transition)])
+            ((won, now),) = self._sync.move(
+                store, [(state, transition)], prober=self._sync.prober()
+            )
             if won and now is not None:
                 passing += [now] * new
         return [*passing, *[None] * (number - len(passing))]
@@ -75,7 +79,7 @@ class Probes:
             if not self._sync.is_current(store):
                 return
             back = Transition(old=snapshot, new=return_permit(snapshot), cause="")
-            ((won, _),) = self._sync.move(store, [(state, back)])
+            ((won, _),) = self._sync.move(store, [(state, back)], prober=self._sync.prober())
             if won:
                 return
 

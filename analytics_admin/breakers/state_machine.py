@@ -152,6 +152,9 @@ class Move:
     cause: str = ""
     attempt: str = field(default_factory=lambda: secrets.token_hex(8))
     actor: str = ""
+    prober: str = ""
+    """The id of the process that wins or returns the permits; "" if no process is to answer for
+    them."""
 
     @property
     def from_label(self) -> str:
@@ -208,6 +211,18 @@ def grant_permit(snapshot: Snapshot) -> Snapshot:
     if snapshot.hold is None and snapshot.state is State.HALF_OPEN:
         return replace(snapshot, permits=snapshot.permits + 1)
     return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts, permits=1)
+
+
+def begin_round_anew(snapshot: Snapshot, policy: BreakerPolicy, now: float) -> Snapshot:
+    """Return a new half-open round in place of an old one all of whose permits were returned.
+
+    What is left of its time may be too short for a probe.
+    """
+    is_round = snapshot.state is State.HALF_OPEN and snapshot.hold is None
+    age = now - snapshot.entered_at
+    if not is_round or snapshot.permits or age < policy.max_wait_duration_in_half_open_state / 2:
+        return snapshot
+    return _enter(snapshot, State.HALF_OPEN, attempts=snapshot.attempts)
 
 
 def return_permit(snapshot: Snapshot) -> Snapshot:

@@ -67,7 +67,8 @@ class StoreSync:
 
     ``is_current`` says whether answers of a store still count, ``lasts`` for how many seconds calls
     may pass unchecked by a reading, ``gets_pushes`` whether every change is pushed here.
-    ``changed`` receives each transition that this process makes.
+    ``changed`` receives each transition that this process makes. ``prober`` returns the id under
+    which this process holds probe permits, if it has one.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class StoreSync:
         interval: Callable[[], float],
         keep_for: Callable[[], float | None],
         changed: Callable[[StateChange], None],
+        prober: Callable[[], str] = str,
     ) -> None:
         self.is_current = is_current
+        self.prober = prober
         self._lasts = lasts
         self._gets_pushes = gets_pushes
         self._interval = interval
@@ -114,7 +117,7 @@ class StoreSync:
         asked_at = time.monotonic()
         for state in states:
             state.reported_at = asked_at
-        reports = [(state, state.report(with_policy=state.name in due)) for state in states]
+        reports = [(state, self._report(state, state.name in due)) for state in states]
         sequences = []
 
         def add(reports: list[Report]) -> Sequence[tuple[Snapshot | None, float]]:
@@ -172,6 +175,11 @@ class StoreSync:
         for (state, _), answer in zip(uncounted, answers, strict=True):
             if answer is not None:
                 self._apply(store, state, *answer, asked_at)
+
+    def _report(self, state: LocalState, with_policy: bool) -> Report:
+        report, snapshot = state.report(with_policy=with_policy), state.snapshot
+        is_round = snapshot is not None and snapshot.state is State.HALF_OPEN
+        return replace(report, prober=self.prober()) if is_round else report
 
     def _policy_is_due(self, state: LocalState) -> bool:
         keep_for = self._keep_for()
@@ -403,11 +411,18 @@ class StoreSync:
         return delay
 
     def move(
-        self, store: BreakerStore, moves: Sequence[tuple[LocalState, Transition]]
+        self,
+        store: BreakerStore,
+        moves: Sequence[tuple[LocalState, Transition]],
+        *,
+        prober: str = "",
     ) -> list[tuple[bool, Snapshot | None]]:
-        """Try the moves; return for each whether it was made, and the breaker as it is now."""
+        """Try the moves; return for each whether it was made, and the breaker as it is now.
+
+        ``prober`` is the process that wins or returns their permits, see Move.
+        """
         asked_at = time.monotonic()
-        asked = [(state, *_ask(state.name, transition)) for state, transition in moves]
+        asked = [(state, *_ask(state.name, transition, prober)) for state, transition in moves]
         try:
             outcomes: list[MoveOutcome | None] = self._ask_for_each(
                 store, [(state, move) for state, move, _ in asked], store.compare_and_set
@@ -519,10 +534,10 @@ class StoreSync:
             self.clock.note(now, asked_at=asked_at, heard_at=time.monotonic())
 
 
-def _ask(name: str, transition: Transition) -> tuple[Move, StateChange]:
+def _ask(name: str, transition: Transition, prober: str = "") -> tuple[Move, StateChange]:
     """Return what to ask the store for, and what to announce once it is made."""
     cause = transition.cause
-    move = Move(name=name, expected=transition.old, new=transition.new, cause=cause)
+    move = Move(name=name, expected=transition.old, new=transition.new, cause=cause, prober=prober)
     before, after = move.from_label, move.to_label
     if before == after:  # another probe, or another round of probes
         move, cause = replace(move, cause=""), ""

@@ -202,7 +202,8 @@ class Turn:
 
 def _asked_for(requests: Sequence[Request], schedule: Schedule) -> Iterator[LocalState]:
     """Return the breakers that callers want read, or reported."""
-    if any(request.wish is Wish.FLUSH for request in requests):
+    # Once it has left, nobody waits for its probes.
+    if any(request.wish in (Wish.FLUSH, Wish.LEAVE) for request in requests):
         yield from schedule.recent()
     for request in requests:
         if request.wish is Wish.LOOK and request.state is not None:

@@ -3,18 +3,21 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.permit import Permit
+from analytics_admin.breakers.presence import FORGIVEN_SECONDS
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from tests.support.crew import Crew, sleep_until
 from tests.support.sites import eventually
+from tests.support.stored_breakers import key_of, key_of_site, raw_client
 
 PROCESSES = 4
 THREADS = 8
@@ -115,6 +118,52 @@ def test_a_prober_killed_with_9_has_failed_after_the_half_open_wait() -> None:
         refused = other.ask(seconds_until_a_probe_passes, "forgiven", 1.0)
         assert 0 < refused <= 1.0
         assert snapshot("forgiven").state is State.CLOSED
+
+
+def test_a_dead_probers_permit_serves_another_process_under_the_default_policy() -> None:
+    with Crew(3) as crew:
+        killed, ended, other = crew.workers
+        names = ["killed", "ended"]
+        instants = [open_for(name, 0.01) for name in names]
+        sleep_until(max(instants))
+        killed.ask(hold_one_probe, "killed", 60.0)
+        ended.ask(hold_one_probe, "ended", 60.0)
+        assert [other.ask(seconds_until_it_passes, name, 0.5) for name in names] == [None, None]
+        ended.leave()
+        at_once = other.ask(seconds_until_it_passes, "ended", 10.0)
+        assert at_once is not None
+        assert at_once < 2.0
+        killed.kill()
+        assert other.ask(seconds_until_it_passes, "killed", 0.5) is None
+        last_heard_of(probers_of("killed"), seconds_ago=FORGIVEN_SECONDS)
+        forgiven = other.ask(seconds_until_it_passes, "killed", 10.0)
+        assert forgiven is not None
+        assert forgiven < 2.0
+        assert [snapshot(name).state for name in names] == [State.CLOSED, State.CLOSED]
+
+
+def probers_of(name: str) -> list[str]:
+    listed = raw_client().hget(key_of(name), "probers").decode()
+    return [prober.partition(":")[0] for prober in listed.split(" ")]
+
+
+def last_heard_of(process_ids: list[str], *, seconds_ago: float) -> None:
+    """Move time on for processes that tell nothing more."""
+    client, key = raw_client(), key_of_site("processes")
+    for process_id in process_ids:
+        at, _, rest = client.hget(key, process_id).decode().partition(" ")
+        client.hset(key, process_id, f"{float(at) - seconds_ago:.6f} {rest}")
+
+
+def seconds_until_it_passes(name: str, patience: float) -> float | None:
+    """Call until a call passes; return how long that took, or None if it took too long."""
+    protected, began = breaker(name, 1), time.monotonic()
+    while time.monotonic() - began < patience:
+        with suppress(CircuitOpenError):
+            protected.call(int)
+            return time.monotonic() - began
+        time.sleep(0.02)
+    return None
 
 
 def seconds_until_a_probe_passes(name: str, half_open_wait: float) -> float:

@@ -61,6 +61,9 @@ class Report:
     """Ask them, too, once a rate of the window comes close to this, and once it reaches it."""
     policy_text: str | None = None
     """The encoded policy of this process, which also marks the name as used; None: neither."""
+    prober: str = ""
+    """The id of this process where the breaker may be half-open. Results are of permits that it
+    holds; those that processes hold which are gone are forgiven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process
-from analytics_admin.breakers.state import Control, Results, Snapshot
+from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
     count_run,
     display_state,
@@ -62,9 +62,13 @@ class MemoryStore:
         return store
 
     def after_fork(self) -> None:
-        """Start as a child, whose parent may have held the lock."""
+        """Start as a child, whose parent may have held the lock, and has the permits."""
         self._lock = allocate_rlock()
         self._processes = {}
+        for name, record in self._records.items():
+            if record.state is State.HALF_OPEN and record.hold is None:
+                permits = min(record.permits, record.counts.calls)
+                self._records[name] = replace(record, permits=permits)
 
     def add(self, reports: Sequence[Report]) -> Reading:
         with self._lock:

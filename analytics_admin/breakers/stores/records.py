@@ -96,7 +96,11 @@ def encode_report(report: Report, windows: list[Any]) -> list[Any]:
         if encoded not in windows:
             windows.append(encoded)
         window = windows.index(encoded) + 1
-    rest: dict[str, Any] = {"used": report.policy_text is not None, "policy": report.policy_text}
+    rest: dict[str, Any] = {
+        "used": report.policy_text is not None,
+        "policy": report.policy_text,
+        "prober": report.prober,
+    }
     if not has_results(results):
         told: list[Any] = [window, 0, 0, 0, 0]
     else:
@@ -142,6 +146,8 @@ def encode_move(move: Move) -> dict[str, Any]:
             },
             ensure_ascii=False,
         )
+    if move.prober:
+        encoded["prober"] = move.prober
     if move.cause:
         encoded["transition"] = f"{move.attempt} {move.from_label} {move.to_label} {move.cause}"
         encoded["actor"] = move.actor[:MAX_HISTORY_NAME_CHARS]

@@ -11,6 +11,7 @@ lost alone:
             last_failure_at, calls, failures, slow calls, control or "-", times: microseconds since
             entered_at of the newest success that ended a run, then of the run's last failures
     hold    JSON: until (null: for ever), actor, reason
+    probers the processes that hold permits, see ``probers.lua``
     and the fields of each window, see ``windows.lua``
 
 A new generation begins with a new hash. For operators: ``moves:<name>`` is a list of transitions
@@ -44,7 +45,12 @@ from analytics_admin.breakers.policy import (
     TIME_BASED,
     BreakerPolicy,
 )
-from analytics_admin.breakers.presence import GONE_SECONDS, MAX_PROCESSES, PRESENT_SECONDS
+from analytics_admin.breakers.presence import (
+    FORGIVEN_SECONDS,
+    GONE_SECONDS,
+    MAX_PROCESSES,
+    PRESENT_SECONDS,
+)
 from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.state_machine import CLOSE_SHARE
 from analytics_admin.breakers.stores.records import (
@@ -58,6 +64,7 @@ from analytics_admin.breakers.windows import MAX_BUCKETS
 from analytics_admin.stores.client import load_script, script_hash
 
 _CONSTANTS = {
+    "FORGIVEN_SECONDS": FORGIVEN_SECONDS,
     "GONE_SECONDS": GONE_SECONDS,
     "MAX_PROCESSES": MAX_PROCESSES,
     "MAX_PROCESS_BYTES": MAX_PROCESS_BYTES,
@@ -99,8 +106,10 @@ def _script(name: str, *parts: str) -> str:
     return "".join(f"\n{_body(file)}" for file in (*(f"parts/{part}" for part in parts), name))
 
 
-COUNT_RESULTS = _script("count_results", "record", "windows", "history", "publish", "once")
-COMPARE_AND_SET = _script("compare_and_set", "record", "history", "publish", "once")
+COUNT_RESULTS = _script(
+    "count_results", "record", "probers", "windows", "history", "publish", "once"
+)
+COMPARE_AND_SET = _script("compare_and_set", "record", "probers", "history", "publish", "once")
 LOAD_MANY = _script("load_many", "record", "history", "publish")
 READ_TRANSITIONS = _script("read_transitions", "record", "history")
 REGISTER = _script("register", "record")

@@ -1,11 +1,12 @@
--- Makes each move whose record is still as expected. Needs record.lua, history.lua, publish.lua and
--- once.lua.
+-- Makes each move whose record is still as expected. Needs record.lua, probers.lua, history.lua,
+-- publish.lua and once.lua.
 -- KEYS: index, hash of the breakers that are not closed, sequence; per move: record, moves, failures,
 -- periods, policies; the sender's own, see once.lua.
 -- ARGV: a list of moves as JSON; channel; the names; number, see once.lua. A move:
 -- expected_generation, expected_permits,
--- generation, state, wait, attempts, permits, control; hold, if there is one; transition and actor,
--- if it is recorded; entry among the breakers that are not closed, or "".
+-- generation, state, wait, attempts, permits, control; hold, if there is one; prober, the process that
+-- wins or returns the permits; transition and actor, if it is recorded; entry among the breakers that
+-- are not closed, or "".
 local TYPES = {'list', 'list', 'hash', 'hash'}
 local moved = {}
 
@@ -27,6 +28,7 @@ local function make(move, name, keys)
   end
   if not row[1] then attempt('ZADD', KEYS[1], 'NX', second, name) end
   if old and old.g == move.generation then
+    if not note_permits(keys[1], move.prober, move.permits - old.p) then return {1, row} end
     old.p = move.permits
     row[1] = encode(old)
     redis.call('HSET', keys[1], 'record', row[1])
@@ -40,6 +42,7 @@ local function make(move, name, keys)
       redis.call('HSET', keys[1], 'record', row[1])
     end
     if move.hold then redis.call('HSET', keys[1], 'hold', move.hold) end
+    note_permits(keys[1], move.prober, move.permits)
     repair(keys)
     if move.entry == '' then
       attempt('HDEL', KEYS[2], name)

@@ -1,5 +1,5 @@
--- Counts results and reads the records. Needs record.lua, windows.lua, history.lua, publish.lua and
--- once.lua.
+-- Counts results and reads the records. Needs record.lua, probers.lua, windows.lua, history.lua,
+-- publish.lua and once.lua.
 -- KEYS: index, sequence, processes; per report: record, periods if it has results, failures if it has
 -- notes, policies if it has a policy; the sender's own, see once.lua.
 -- ARGV: JSON; channel; number, see once.lua. The JSON is a list of windows and a list of reports.
@@ -12,7 +12,7 @@
 --   for a time window, second and number of those in each second, else 0
 --   the rest, if there is more: slow (successes), failures, slow_failures, ended_failures, failed_at,
 --   rejected, notes; question: all processes are to be asked once the run is as long; used: the name
---   is to be marked as used; policy
+--   is to be marked as used; policy; prober: this process, where the breaker may be half-open
 -- A question goes to all processes, too, when a rate of what was told comes close to its limit, and when
 -- it reaches it. The answer says what became of it: 0 there was none, 1 perhaps not all processes that are present hear it, 2
 -- all do, 3 no other process is present. Then, in how many milliseconds the process that is farthest
@@ -127,11 +127,39 @@ local function with_results(keys, row, report, rest)
   local question = results.question
   if question and before < question and it.r >= question then questions[keys.record] = true end
   it.c, it.f, it.o = it.c + calls, it.f + failed, it.o + slow
+  if results.prober and it.s == 'half_open' then note_permits(keys.record, results.prober, -calls) end
   tally(keys.periods, calls, failed, slow, rejected)
   for _, note in ipairs(failed > 0 and results.notes or NOTHING) do
     keep(keys.failures, now .. ' ' .. note, LAST_FAILURE)
   end
   return encode(it), results
+end
+
+-- Returns whether a process is no longer there; nil if that cannot be known.
+local function is_gone(id)
+  local entry = attempt('HGET', KEYS[3], id)
+  if entry == nil then return nil end
+  local seen_at = tonumber(string.match(entry or '', '^%d+%.%d+') or '')
+  return not seen_at or math.abs(clock - seen_at) >= FORGIVEN_SECONDS
+end
+
+-- Returns the record without the permits of processes that are gone. Only a process that is there
+-- itself can tell: else the list of processes is lost.
+local function forgiven(key, record, own)
+  local it = decode(record)
+  if not it or it.s ~= 'half_open' or it.p <= it.c then return record end
+  local held, permits = read_probers(key), 0
+  for id, number in pairs(held) do
+    if id ~= own and is_gone(id) then
+      permits, held[id] = permits + number, nil
+    end
+  end
+  if permits == 0 or is_gone(own) ~= false then return record end
+  write_probers(key, held)
+  it.p = math.max(it.c, it.p - permits)
+  record = encode(it)
+  redis.call('HSET', key, 'record', record)
+  return record
 end
 
 local function count(keys, report)
@@ -147,6 +175,7 @@ local function count(keys, report)
   else
     row = read(keys.record)
   end
+  if row[1] and rest and rest.prober then row[1] = forgiven(keys.record, row[1], rest.prober) end
   local record, results, changes = row[1], nil, {}
   if has_results and record then
     if rest then
