@@ -94,7 +94,11 @@ class CircuitBreaker:
 
     @property
     def state(self) -> str:
-        """The state or the operator's hold, such as "open", at most SYNC_INTERVAL old."""
+        """The state or the operator's hold, such as "open", at most SYNC_INTERVAL old.
+
+        The first use waits for the store, 0.15 s at most. In an event loop nothing waits: until the
+        store has answered, the state is "closed".
+        """
         state = self.used_state()
         self.engine.snapshot(state)
         return self.engine.display_state(state)

@@ -4,8 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from analytics_admin.breakers.interruption import is_raised_by_handler
 
@@ -24,6 +23,19 @@ _OWN_PACKAGES: Final = frozenset(
 )
 _logged_at: dict[str, float] = {}
 
+
+class ContainedLogger(logging.LoggerAdapter[logging.Logger]):
+    """The engine's log. A site's filter or handler that raises harms no call and no thread."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        try:
+            super().log(level, msg, *args, **({"stacklevel": 2} | options))
+        except (Exception, SystemExit) as error:
+            if is_raised_by_handler(error) or _is_injected(error):
+                raise
+
+
+contained_logger = ContainedLogger(logger)
 
 # In protected calls, only the two functions below catch every Exception of the engine; its threads
 # catch their own. Whatever is wrong in it, a settings mistake or a store's odd answer, must not
@@ -68,7 +80,7 @@ def _is_of_engine(error: Exception) -> bool:
     return not _is_injected(error)
 
 
-def _is_injected(error: Exception) -> bool:
+def _is_injected(error: BaseException) -> bool:
     """Return whether another thread has raised an exception of the site's in this one.
 
     Packages that limit the time of threads do so. Nothing of the engine raises such a class.
@@ -95,9 +107,8 @@ def _log(name: str, error: Exception) -> None:
     if len(_logged_at) >= MAX_NAMES_LOGGED:
         _logged_at.clear()
     _logged_at[name] = now
-    with suppress(Exception):  # a filter or handler of the site's logging
-        logger.error(
-            "circuit breaker %s: its call goes on after an error in the breaker itself",
-            name,
-            exc_info=error,
-        )
+    contained_logger.error(
+        "circuit breaker %s: its call goes on after an error in the breaker itself",
+        name,
+        exc_info=error,
+    )

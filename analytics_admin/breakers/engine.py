@@ -27,12 +27,30 @@ from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.sync import NO_SNAPSHOT, StoreSync
 from analytics_admin.breakers.turn import Turn
-from analytics_admin.conf import app_settings
+from analytics_admin.conf import AppSettings, app_settings
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
 from analytics_admin.stores.threads import allocate_rlock
 
 _CLOSED = State.CLOSED
+
+
+def _seconds(setting: str) -> Callable[[], float]:
+    """Return a function for the setting; for its default while the site's is no number."""
+
+    def value() -> float:
+        with suppress(Exception):
+            seconds = getattr(app_settings(), setting)
+            if isinstance(seconds, int | float) and 0 <= seconds < FOREVER:
+                return seconds
+        return cast("float", getattr(AppSettings(), setting))
+
+    return value
+
+
+def _is_in_loop() -> bool:
+    """Return whether to wait here would hold an event loop up."""
+    return asyncio._get_running_loop() is not None
 
 
 class Engine:
@@ -61,8 +79,8 @@ class Engine:
         self.outage = Outage(
             make_stand_in=self._make_stand_in,
             changed=self._store_changed,
-            timeout=lambda: app_settings().store_timeout,
-            retry_interval=lambda: app_settings().store_retry_interval,
+            timeout=_seconds("store_timeout"),
+            retry_interval=_seconds("store_retry_interval"),
         )
         self.reporter = Reporter(
             connect,
@@ -72,8 +90,8 @@ class Engine:
         )
         self.listener = Listener(
             self.reporter.ring,
-            timeout=lambda: app_settings().store_timeout,
-            retry_interval=lambda: app_settings().store_retry_interval,
+            timeout=_seconds("store_timeout"),
+            retry_interval=_seconds("store_retry_interval"),
         )
         self._sync = StoreSync(
             is_current=self.reporter.is_current,
@@ -124,10 +142,13 @@ class Engine:
             state.expire()
 
     def snapshot(self, state: LocalState) -> Snapshot:
-        """Return the breaker, at most SYNC_INTERVAL old unless the store is lost or slow."""
+        """Return the breaker, at most SYNC_INTERVAL old unless the store is lost or slow.
+
+        In the thread of an event loop it is what is known already; the store's answer comes later.
+        """
         if (store := self.reporter.choose_store()) is not None:
             self._refresh(store, state)
-        elif (look := self._look(state, is_call=False)) is not None:
+        elif (look := self._look(state, is_call=False)) is not None and not _is_in_loop():
             self._wait_for_look(state, look)
         state.used_at = time.monotonic()
         return state.current or NO_SNAPSHOT
@@ -149,7 +170,7 @@ class Engine:
         """
         if (store := self.reporter.choose_store()) is not None:
             return self._admit_in(store, state)
-        waits = asyncio._get_running_loop() is None
+        waits = not _is_in_loop()
         if (look := self._look(state)) is not None and waits:
             self._wait_for_look(state, look)
         if (spare := state.take_spare(time.monotonic())) is not None:

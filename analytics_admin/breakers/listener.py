@@ -3,18 +3,16 @@
 Each second the store proves that no message was missed. Without proof the process polls.
 """
 
-import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from analytics_admin.breakers.bell import Bell
+from analytics_admin.breakers.containment import contained_logger as logger
 from analytics_admin.breakers.stores.base import Channel, Push, StoreUnavailable
-from analytics_admin.stores.threads import start_thread
-
-logger = logging.getLogger("analytics_admin.breakers")
+from analytics_admin.stores.threads import KeptThread, start_thread
 
 PROOF_SECONDS = 1.0
 PROOF_WAIT_SECONDS = 0.25
@@ -54,22 +52,26 @@ class Listener:
         self._obey: Callable[[Push], None] = _ignore
         self._stop = Bell()
         self._channel: Channel | None = None
-        self.is_started = False
+        self._thread: KeptThread | None = None
+        self._has_no_channel = False
 
     def start(
         self, new_channel: Callable[[], Channel | None], obey: Callable[[Push], None] = _ignore
-    ) -> None:
+    ) -> bool:
         """Listen on channels that ``new_channel`` makes, unless that is done already.
 
-        ``obey`` receives each push at once, in the listener's thread; it must not wait.
+        ``obey`` receives each push at once, in the listener's thread; it must not wait. Returns
+        whether to try again: no thread was to be had.
         """
-        if self.is_started:
-            return
-        self.is_started, self._obey = True, obey
-        if new_channel() is None:
-            return
-        with suppress(RuntimeError):  # no thread to be had, or the interpreter is ending
-            start_thread(self._work, new_channel, self._stop, name=THREAD_NAME)
+        if self._has_no_channel:
+            return False
+        if self._thread is None:
+            self._obey = obey
+            if new_channel() is None:
+                self._has_no_channel = True
+                return False
+            self._thread = KeptThread(self._work, new_channel, self._stop, name=THREAD_NAME)
+        return not self._thread.begin(start_thread)
 
     def stop(self) -> None:
         """Hear nothing more, until ``start``."""
@@ -95,20 +97,27 @@ class Listener:
 
     def _work(self, new_channel: Callable[[], Channel | None], stop: Bell) -> None:
         retries = 0
-        while stop is self._stop and (channel := new_channel()) is not None:
+        while stop is self._stop:
+            wait = FIRST_RETRY_SECONDS * 2**retries
+            # Whatever goes wrong here, the process polls, and this thread tries again: no exception
+            # can be meant for it.
             try:
-                last = channel.open()
-                retries = 0
-                self._listen(channel, last, stop)
+                if (channel := new_channel()) is None:
+                    return
+                with closing(channel):
+                    last = channel.open()
+                    retries, wait = 0, FIRST_RETRY_SECONDS
+                    self._listen(channel, last, stop)
             except StoreUnavailable as error:
                 logger.debug("circuit breakers: no messages from the store: %s", error.reason)
-            # Whatever goes wrong here, the process polls.
-            except Exception as error:
-                logger.exception("circuit breakers: internal error: %s", type(error).__name__)
-            finally:
-                channel.close()
-            self._note(stop, gets_pushes=False)
-            wait = min(FIRST_RETRY_SECONDS * 2**retries, self._retry_interval())
+            except BaseException as error:
+                with suppress(BaseException):
+                    name = type(error).__name__
+                    logger.error("circuit breakers: internal error: %s", name, exc_info=error)
+            with suppress(BaseException):
+                self._note(stop, gets_pushes=False)
+            with suppress(BaseException):
+                wait = min(wait, self._retry_interval())
             retries = min(retries + 1, 16)
             stop.wait(wait * random.uniform(0.5, 1.0))
 

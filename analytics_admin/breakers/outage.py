@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from analytics_admin.breakers.containment import contained_logger as logger
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores.threads import allocate_rlock
-
-logger = logging.getLogger("analytics_admin.breakers")
 
 SECOND_TRY_SECONDS = 0.25
 """Wait before a store that could not be reached is tried once more; then it is lost."""

@@ -4,7 +4,6 @@ Callers append to memory and ring. In a process that can have no thread, they do
 now and then. While the store is lost, they use one in memory: see ``choose_store`` and ``outage``.
 """
 
-import logging
 import os
 import time
 from collections import deque
@@ -12,20 +11,26 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from analytics_admin.breakers.bell import Bell
+from analytics_admin.breakers.containment import contained_logger as logger
 from analytics_admin.breakers.outage import SECOND_TRY_SECONDS, Outage
 from analytics_admin.breakers.reporter_requests import Request, Wish
 from analytics_admin.breakers.stores.base import BreakerStore, RequestRefused, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import notice_fork
-from analytics_admin.stores.threads import allocate_lock, allocate_rlock, start_thread
-
-logger = logging.getLogger("analytics_admin.breakers")
+from analytics_admin.stores.threads import (
+    KeptThread,
+    allocate_lock,
+    allocate_rlock,
+    start_thread,
+)
 
 QUICK_SECONDS = 0.015
 """A caller that has done the reporter's work in less may do it for the next request, too."""
-REFUSED_SECONDS = 1.0
+REFUSED_REQUEST_SECONDS = 1.0
 """Wait after the store has refused a request that concerns no breaker alone."""
+ERROR_SECONDS = 1.0
+"""Wait after an internal error."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -57,14 +62,19 @@ class Reporter:
         self._lock = allocate_rlock()
         self._bell = Bell()
         self._requests: deque[Request] = deque()
-        self._has_thread = False
+        self._thread = KeptThread(self._work, self._bell, name=THREAD_NAME)
         self._asked_at: float | None = None
         self._was_silent = False
         self._logged_at = float("-inf")
-        self.is_threadless = False
+        self._has_no_thread = False
         self._turn_lock = allocate_lock()
         self._turn_at = self._requests_at = 0.0
         self._pid = os.getpid()
+
+    @property
+    def is_threadless(self) -> bool:
+        """Whether no thread was to be had, for the time being."""
+        return self._has_no_thread and not self._thread.is_alive
 
     @property
     def uses_callers(self) -> bool:
@@ -103,6 +113,8 @@ class Reporter:
             return self.lose(error)
         if isinstance(store, MemoryStore):
             return store
+        if self._thread.is_missing:
+            self._start()
         if self.is_threadless:
             self._take_turn()
             return self._outage.stand_in
@@ -124,12 +136,10 @@ class Reporter:
 
     def ring(self) -> None:
         """Have the reporter look for what is to be done. Never waits; signal handlers may ring."""
-        if not self._has_thread:
-            self._start()
-        if self.is_threadless:
-            self._take_turn()
-        else:
+        if self._start():
             self._bell.ring()
+        else:
+            self._take_turn()
 
     def _take_turn(self) -> None:
         """Do the reporter's work in a caller's thread: once an interval, and not for long.
@@ -182,33 +192,38 @@ class Reporter:
         if isinstance(self._shared, MemoryStore):
             self._shared.after_fork()
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._has_thread or self.is_threadless:
-                return
-            self._has_thread = True
-            try:
-                start_thread(self._work, self._bell, name=THREAD_NAME)
-            except RuntimeError:  # no thread to be had, or the interpreter is ending
-                self._has_thread = False
-                self.is_threadless = True
-                logger.warning("circuit breakers: no thread can be started; calls report and read")
+    def _start(self) -> bool:
+        """Return whether the thread works, or is about to."""
+        if self._thread.begin(start_thread):
+            self._has_no_thread = False
+            return True
+        if not self._has_no_thread:
+            self._has_no_thread = True
+            logger.warning("circuit breakers: no thread can be started; calls report and read")
+        return False
 
     def _work(self, bell: Bell) -> None:
         pause = 0.0
         while True:
-            bell.wait(pause)
-            if bell is not self._bell:
-                return
             try:
-                pause = self._do_turn()
-            # Nothing that goes wrong here may leave the process without a reporter.
-            except Exception as error:
-                pause = 1.0
-                self._refuse_all()
-                if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
-                    self._logged_at = time.monotonic()
-                    logger.exception("circuit breakers: internal error: %s", type(error).__name__)
+                bell.wait(pause)
+                if bell is not self._bell:
+                    return
+                with self._turn_lock:  # callers did the work while no thread was to be had
+                    pause = self._do_turn()
+            # Nothing that goes wrong here may leave the process without a reporter: no exception
+            # can be meant for this thread.
+            except BaseException as error:
+                pause = ERROR_SECONDS
+                with suppress(BaseException):
+                    self._note_error(error)
+
+    def _note_error(self, error: BaseException) -> None:
+        self._refuse_all()
+        if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
+            self._logged_at = time.monotonic()
+            name = type(error).__name__
+            logger.error("circuit breakers: internal error: %s", name, exc_info=error)
 
     def _do_turn(self) -> float:
         if self._outage.stand_in is not None:
@@ -250,7 +265,7 @@ class Reporter:
         if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
             self._logged_at = time.monotonic()
             logger.error("circuit breakers: a request of this process: %s", error.reason)
-        return REFUSED_SECONDS
+        return REFUSED_REQUEST_SECONDS
 
     def _note_failure(self, store: BreakerStore, error: StoreUnavailable) -> None:
         was_silent, self._was_silent = self._was_silent, True

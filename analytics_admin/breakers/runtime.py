@@ -4,7 +4,6 @@ Registered breakers are in the store, declared in this process' code, or named i
 """
 
 import copyreg
-import logging
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from analytics_admin.breakers.breaker import CircuitBreaker
+from analytics_admin.breakers.containment import contained_logger as logger
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import BreakerPolicy, PolicyOptions, encode_policy
 from analytics_admin.breakers.presence import hash_policies
@@ -31,8 +31,6 @@ from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
 from analytics_admin.stores.client import is_local_memory
-
-logger = logging.getLogger("analytics_admin.breakers")
 
 OPERATOR_TIMEOUT_SECONDS = 0.75
 """How long an operator waits for a reply. A store that takes half a second serves acts too, and a
@@ -114,9 +112,16 @@ def _hash_policies() -> str:
         names = [*app_settings().breakers, *islice(list(_breakers), MAX_POLICIES_HASHED)]
         _policies_hash.clear()
         _policies_hash[declared] = hash_policies(
-            f"{name} {encode_policy(effective_policy(name))}" for name in dict.fromkeys(names)
+            f"{name} {_policy_text(name)}" for name in dict.fromkeys(names)
         )
     return _policies_hash[declared]
+
+
+def _policy_text(name: str) -> str:
+    try:
+        return encode_policy(effective_policy(name))
+    except Exception:  # the site's settings spoil it, which calls of this breaker log
+        return "spoilt"
 
 
 signal_sender = SignalSender(announce)

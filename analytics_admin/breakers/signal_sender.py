@@ -3,7 +3,6 @@
 Under gevent it is a greenlet: receivers may use what belongs to the process' greenlets alone.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,12 +10,18 @@ from contextlib import suppress
 from typing import Any
 
 from analytics_admin.breakers.bell import Bell
+from analytics_admin.breakers.containment import contained_logger as logger
+from analytics_admin.breakers.interruption import is_raised_by_handler
 from analytics_admin.stores import latency
 from analytics_admin.stores.process_hooks import register_process_hooks
-from analytics_admin.stores.threads import run_in_greenlet, start_thread
+from analytics_admin.stores.threads import (
+    KeptThread,
+    allocate_lock,
+    run_in_greenlet,
+    start_thread,
+)
 
-logger = logging.getLogger("analytics_admin.breakers")
-
+THREAD_NAME = "circuit breaker signals"
 MAX_WAITING = 1000
 """Events that wait for slow receivers; the oldest of more are dropped, which the log says."""
 
@@ -35,11 +40,12 @@ class SignalSender:
                 self._events.popleft()
                 self._dropped += 1
         self._events.append(event)
-        if run_in_greenlet(self._deliver_in_greenlet):
+        if run_in_greenlet(self._deliver_all):
             return
-        if not self._has_thread and not self._start():
+        if self._thread.begin(start_thread):
+            self._bell.ring()
+        else:
             self._deliver_all()
-        self._bell.ring()
 
     def flush(self) -> None:
         """Wait a moment for what is still to be delivered."""
@@ -48,7 +54,7 @@ class SignalSender:
     def drain(self, timeout: float) -> bool:
         """Return whether everything is delivered in time."""
         until = time.monotonic() + timeout
-        while self._events or self._is_delivering:
+        while self._events or self._delivers.locked():
             if time.monotonic() >= until:
                 return False
             time.sleep(0.001)
@@ -58,37 +64,32 @@ class SignalSender:
         """Start afresh in a forked child: the parent delivers its own events."""
         self._events: deque[Any] = deque()
         self._bell = Bell()
-        self._has_thread = self._is_delivering = False
+        self._thread = KeptThread(self._work, self._bell, name=THREAD_NAME)
+        self._delivers = allocate_lock()
         self._dropped = 0
-
-    def _start(self) -> bool:
-        self._has_thread = True
-        try:
-            start_thread(self._work, self._bell, name="circuit breaker signals")
-        except RuntimeError:  # no thread to be had
-            self._has_thread = False
-        return self._has_thread
-
-    def _deliver_in_greenlet(self) -> None:
-        if not self._is_delivering:
-            self._deliver_all()
 
     def _work(self, bell: Bell) -> None:
         while bell is self._bell:
-            self._deliver_all()
-            bell.wait(None)
+            with suppress(BaseException):
+                self._deliver_all((BaseException,))  # none can be meant for this thread
+            if not self._events or self._delivers.locked():
+                bell.wait(None)
 
-    def _deliver_all(self) -> None:
-        while self._events:
-            self._is_delivering = True
+    def _deliver_all(
+        self, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)
+    ) -> None:
+        """Deliver what waits, unless that is being done: whoever does it takes the new ones too."""
+        while self._events and self._delivers.acquire(blocking=False):
             try:
                 with suppress(IndexError):
                     self._deliver(self._events.popleft())
-            # Receivers' errors are caught one by one; this keeps the thread for the rest.
-            except Exception:
+            # Receivers' errors are caught one by one, but for a SystemExit.
+            except caught as error:
+                if is_raised_by_handler(error):
+                    raise
                 logger.exception("circuit breakers: an event could not be delivered")
             finally:
-                self._is_delivering = False
+                self._delivers.release()
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 logger.error(

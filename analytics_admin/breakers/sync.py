@@ -1,6 +1,5 @@
 """Synchronises breakers with a store: reports results, reads state, makes due transitions."""
 
-import logging
 import math
 import random
 import time
@@ -9,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
+from analytics_admin.breakers.containment import contained_logger as logger
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.state import Hold, Snapshot, State, StateChange, Transition
 from analytics_admin.breakers.state_machine import (
@@ -36,8 +36,6 @@ from analytics_admin.stores.clock import ServerClock
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-logger = logging.getLogger("analytics_admin.breakers")
 
 SETTLING_INTERVALS = 12
 """Number of intervals after which the rates of a new generation are evaluated as they are. Failures

@@ -14,6 +14,7 @@ from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, Push, RequestRefused
 from analytics_admin.breakers.sync import StoreSync
+from analytics_admin.stores.threads import RETRY_SECONDS
 
 FOREVER = float("inf")
 LISTEN_AFTER_SECONDS = 1.0
@@ -179,8 +180,7 @@ class Turn:
         wait = self._began_at + LISTEN_AFTER_SECONDS - time.monotonic()
         if wait > 0:
             return wait
-        self._listener.start(store.channel, self.obey)
-        return FOREVER
+        return RETRY_SECONDS if self._listener.start(store.channel, self.obey) else FOREVER
 
     def _answer(self, store: BreakerStore, requests: Sequence[Request]) -> None:
         waiting: dict[str, list[Request]] = {}

@@ -7,8 +7,14 @@ replaced, all of this is what the standard library has.
 import _thread
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
+
+RETRY_SECONDS = 2.0
+"""Wait before a thread that was not to be had is tried again."""
+MAX_BIRTH_SECONDS = 10.0
+"""A thread that has not begun its work by then never will: starting it was interrupted."""
 
 _hub: Any = None
 
@@ -47,13 +53,73 @@ def start_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:
     threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
 
 
+class KeptThread:
+    """One thread, begun when needed: again if it has ended, later if there was none to be had.
+
+    After a fork the child needs another.
+    """
+
+    def __init__(self, work: Callable[..., None], *arguments: Any, name: str) -> None:
+        self._work = work
+        self._arguments = arguments
+        self._name = name
+        self._lock = allocate_rlock()
+        self._run: object = None
+        self._unborn_until = self._retry_at = float("-inf")
+        self._was_tried = self.is_alive = False
+        """Whether it works, or is about to."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it was begun, or tried, and does not work now."""
+        return self._was_tried and not self.is_alive
+
+    def begin(self, start: Callable[..., None] = start_thread) -> bool:
+        """Begin it unless it works already; return whether it does, or is about to."""
+        if self.is_alive and self._unborn_until == float("inf"):
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if self.is_alive and now < self._unborn_until:
+                return True
+            if now < self._retry_at:
+                return False
+            run = self._run = object()
+            self._was_tried = True
+            self.is_alive, self._unborn_until = True, now + MAX_BIRTH_SECONDS
+            try:
+                start(self._live, run, name=self._name)
+            # No thread to be had, or the interpreter is ending. After any other exception, of a
+            # signal's handler, the thread may have begun.
+            except (RuntimeError, MemoryError):
+                self.is_alive, self._run = False, None
+                self._retry_at = now + RETRY_SECONDS
+                return False
+        return True
+
+    def _live(self, run: object) -> None:
+        with self._lock:
+            if run is not self._run:
+                return  # another has taken its place
+            self._unborn_until = float("inf")
+        try:
+            self._work(*self._arguments)
+        finally:
+            with self._lock:
+                if run is self._run:
+                    self.is_alive, self._run = False, None
+
+
 def run_in_greenlet(work: Callable[[], None]) -> bool:
     """Run a function in a greenlet beside those that use stores; return False without any."""
     if _hub is None or not has_greenlets():
         return False
     from gevent import spawn
 
-    _hub.loop.run_callback_threadsafe(spawn, work)
+    try:
+        _hub.loop.run_callback_threadsafe(spawn, work)
+    except Exception:  # the thread of that hub has ended
+        return False
     return True
 
 
