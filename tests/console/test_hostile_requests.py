@@ -360,7 +360,7 @@ def test_every_answer_forbids_caching_framing_and_foreign_scripts(operator, stag
             assert "Cookie" in answer["Vary"], route
 
 
-def test_a_304_forbids_as_much_and_brings_nothing(operator):
+def test_a_304_forbids_as_much_and_brings_nothing(operator, still_drawing):
     tag = tag_of(operator, BREAKERS)
     answer = operator.get(BREAKERS, headers={**REFRESH, "If-None-Match": tag})
     assert (answer.status_code, answer.content, answer["ETag"]) == (304, b"", tag)

@@ -53,20 +53,22 @@ def site(environment: dict[str, str]) -> Iterator[SiteProcess]:
 
 
 @pytest.fixture(scope="module")
-def storeless(environment: dict[str, str]) -> Iterator[SiteProcess]:
+def storeless(site: SiteProcess) -> SiteProcess:
     """The same where no store can be reached."""
-    away = {**environment, "REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1"}
-    with closing(SiteProcess(away)) as site:
-        yield site
+    return site.where(
+        "from django.conf import settings\n"
+        "for number, alias in enumerate(settings.CACHES.values()):\n"
+        f"    alias['LOCATION'] = f'redis://:{PASSWORD}@127.0.0.1:1/{{number}}'"
+    )
 
 
 @pytest.fixture(scope="module")
-def unmigrated(environment: dict[str, str], tmp_path_factory: Any) -> Iterator[SiteProcess]:
+def unmigrated(site: SiteProcess, tmp_path_factory: Any) -> SiteProcess:
     """The same where the database is empty."""
     database = tmp_path_factory.mktemp("empty") / "db.sqlite3"
-    bare = {**environment, "DATABASE_URL": f"sqlite:///{database}"}
-    with closing(SiteProcess(bare)) as site:
-        yield site
+    return site.where(
+        f"from django.db import connection\nconnection.settings_dict['NAME'] = {str(database)!r}"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ def test_looking_changes_nothing(get, operator):
         operator.get(PAGE)
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("still_counting", "calls")
 def test_the_api_the_command_and_the_service_say_the_same(get):
     said = services.to_json(describe_search_cache(minutes=3))
     answers = [

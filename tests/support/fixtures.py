@@ -64,6 +64,13 @@ def still_drawing() -> None:
 
 
 @pytest.fixture
+def still_counting() -> None:
+    """No minute of the counts of the search cache ends soon, which would move them."""
+    if (gone := time.time() % 60) > 57:
+        time.sleep(60 - gone)
+
+
+@pytest.fixture
 def demo_catalog(monkeypatch: pytest.MonkeyPatch) -> CircuitBreaker:
     """The demonstration's breaker; it and its like are declared for the test alone."""
     monkeypatch.setattr(runtime, "_breakers", dict(_DEMO_BREAKERS))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ class SiteProcess:
     """Runs code as ``manage.py shell --command`` does, in a new process each time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self._first = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             cwd=ROOT,
@@ -31,6 +33,12 @@ class SiteProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def where(self, code: str) -> "SiteProcess":
+        """Return the same process, whose copies run this code first."""
+        changed = copy(self)
+        changed._first = f"{code}\n"
+        return changed
 
     def run(self, code: str) -> str:
         """Return what the code printed. Raises AssertionError with its traceback if it failed."""
@@ -66,9 +74,9 @@ class SiteProcess:
             exit_code = self.end()
             return exit_code, "" if printed else out.read_text(), errors.read_text()
 
-    def _send(self, *request: str) -> None:
+    def _send(self, code: str, *files: str) -> None:
         assert self._process.stdin is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        print(json.dumps([self._first + code, *files]), file=self._process.stdin, flush=True)
 
 
 def _manage(*argv: str) -> str:
