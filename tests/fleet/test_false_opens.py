@@ -53,7 +53,7 @@ def test_a_threshold_beyond_the_times_that_are_kept_is_no_later(threshold: int, 
 
 
 @each_way
-@pytest.mark.parametrize("fleet", [FLEETS[8], FLEETS[10], FLEETS[12]], ids=str)
+@each_fleet
 def test_one_pod_of_twenty_that_restarts_opens_nothing(fleet: Fleet, way: str) -> None:
     """Its calls in flight fail at one moment, up to fifty of them; all others succeed."""
     outcome = restart_pods(
