@@ -107,6 +107,18 @@ def test_a_store_that_answers_but_takes_no_writes_is_not_back(scene):
     assert ask(outage.comes_back)
 
 
+@pytest.mark.parametrize("delay", [0.03, 0.07, 0.5])
+def test_a_process_comes_back_to_a_store_that_has_become_slow(scene, delay):
+    ask = scene.worker.ask
+    scene.server.stop()
+    ask(outage.call_until_noticed, 5.0)
+    scene.proxy.delay = delay
+    scene.server.start()
+    began = time.monotonic()
+    assert ask(outage.comes_back)
+    assert time.monotonic() - began < outage.RETRY + 0.5 + SLACK + 4 * delay
+
+
 def test_twenty_outages_leave_no_thread_and_no_connection(scene):
     ask = scene.worker.ask
     ask(outage.lose_and_return, 2)

@@ -356,5 +356,33 @@ print(len(services.list_processes()), counts.failures)
 """
 
 
+CELERY_RECYCLING = """
+from billiard.pool import Pool
+from celery.concurrency.prefork import process_destructor
+from analytics_admin.breakers import runtime
+
+breaker = circuit_breaker("recycled", failure_threshold=5)
+
+def mail(number):
+    if number % 10 == 9:
+        breaker.acquire().fail()
+    else:
+        breaker.call(int)
+
+pool = Pool(2, maxtasksperchild=1, on_process_exit=process_destructor)
+for number in range(60):
+    pool.apply(mail, (number,))
+pool.close()
+pool.join()
+told = runtime.operator_store().load_many(["recycled"]).snapshots["recycled"]
+print(told.state, told.counts.calls, told.counts.failures)
+"""
+
+
+def test_workers_of_one_task_each_tell_their_successes(tmp_path):
+    """Else their failures add up, and open a breaker that succeeds nine times of ten."""
+    assert run(tmp_path, CELERY_RECYCLING, SHARED).split("\n")[0] == "closed 60 6"
+
+
 def test_a_worker_of_celery_leaves_and_tells_what_it_counted_when_it_ends(tmp_path):
     assert run(tmp_path, CELERY, SHARED).split("\n")[0] == "0 3"
