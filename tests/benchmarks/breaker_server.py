@@ -11,7 +11,8 @@ from typing import Any
 import redis
 from redis.connection import AbstractConnection
 
-from analytics_admin.breakers import circuit_breaker, runtime
+from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
+from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.policy import TIME_BASED, BreakerPolicy
 from analytics_admin.breakers.schedule import YOUNG_SECONDS
 from analytics_admin.breakers.state_machine import new_record
@@ -49,25 +50,56 @@ def server_costs(url: str, rounds: int) -> list[Line]:
             Line(measure=f"{process}: server", values=[work], unit="ms/s", bound=most_work),
         ]
         windows = max(windows, work)
-    share = PROCESSES * windows / 10
-    lines.append(
+    share, fleet = PROCESSES * windows / 10, f"{PROCESSES} such processes"
+    lines += [
+        Line(measure=f"{fleet}: server's core, reckoned", values=[share], unit="%"),
         Line(
-            measure=f"{PROCESSES} such processes: server's core", values=[share], unit="%", bound=40
-        )
-    )
+            measure=f"{fleet}: server's core, all at once",
+            values=[_in_a_process(_use_as_a_fleet, url)],
+            unit="%",
+            bound=40,
+        ),
+    ]
     return lines + _scripts(url, rounds)
 
 
 def _costs(url: str, kind: str, policy: dict[str, Any], goes_on: bool) -> tuple[float, float]:
     """Return commands, and milliseconds of the server, per second."""
+    result: tuple[float, float] = _in_a_process(_use, url, kind, policy, goes_on)
+    return result
+
+
+def _in_a_process(measure: Callable[..., None], *arguments: Any) -> Any:
+    """Return what it sends."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_use, args=(url, kind, policy, goes_on, theirs), daemon=True)
+    process = context.Process(target=measure, args=(*arguments, theirs), daemon=True)
     process.start()
-    result: tuple[float, float] = ours.recv()
+    result = ours.recv()
     process.terminate()
     process.join()
     return result
+
+
+def _use_as_a_fleet(url: str, caller: Connection) -> None:
+    """Use breakers with windows through as many engines; send what the server's core is busy."""
+    set_up(url)
+    client, policy = redis.Redis.from_url(url), BreakerPolicy.from_options(TIME_WINDOW)
+    calls = []
+    for _ in range(PROCESSES):
+        engine = Engine(runtime.call_store, lambda event: None)
+        for number in range(BREAKERS):
+            calls.append(CircuitBreaker(f"fleet-{number}", engine, lambda: policy)(nothing))
+    _keep_calling(calls, 2 * SETTLES_AFTER)
+    began, before = time.monotonic(), _busy(client)
+    _keep_calling(calls, SECONDS)
+    caller.send(100 * (_busy(client) - before) / (time.monotonic() - began))
+
+
+def _busy(client: "redis.Redis") -> float:
+    """Return for how many seconds the server has used its processor."""
+    cpu = client.info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
 def _use(url: str, kind: str, policy: dict[str, Any], goes_on: bool, caller: Connection) -> None:

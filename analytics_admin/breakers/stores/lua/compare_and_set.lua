@@ -7,14 +7,15 @@
 -- generation, state, wait, attempts, permits, control; hold, if there is one; prober, the process that
 -- wins or returns the permits; transition and actor, if it is recorded; entry among the breakers that
 -- are not closed, or "".
-local TYPES = {'list', 'list', 'hash', 'hash'}
+local TYPES = {'hash', 'list', 'list', 'hash', 'hash'}
 local moved = {}
 
--- Drops what is of another type than the history.
-local function repair(keys)
-  for i, kind in ipairs(TYPES) do
-    local found = redis.call('TYPE', keys[i + 1]).ok
-    if found ~= kind and found ~= 'none' then redis.call('UNLINK', keys[i + 1]) end
+-- Drops what is of another type than the history. Most breakers have little of it.
+local function repair(keys, first)
+  if redis.call('EXISTS', unpack(keys, first)) == 0 then return end
+  for i = first, #keys do
+    local found = redis.call('TYPE', keys[i]).ok
+    if found ~= TYPES[i] and found ~= 'none' then redis.call('UNLINK', keys[i]) end
   end
 end
 
@@ -26,6 +27,7 @@ local function make(move, name, keys)
   if generation ~= move.expected_generation or permits ~= move.expected_permits then
     return {0, row}
   end
+  local is_recorded = generation ~= '' and move.transition
   if not row[1] then attempt('ZADD', KEYS[1], 'NX', second, name) end
   if old and old.g == move.generation then
     if not note_permits(keys[1], move.prober, move.permits - old.p) then return {1, row} end
@@ -43,7 +45,7 @@ local function make(move, name, keys)
     end
     if move.hold then redis.call('HSET', keys[1], 'hold', move.hold) end
     note_permits(keys[1], move.prober, move.permits)
-    repair(keys)
+    repair(keys, is_recorded and 3 or 2) -- what records it repairs the transitions
     if move.entry == '' then
       attempt('HDEL', KEYS[2], name)
     else
@@ -51,7 +53,7 @@ local function make(move, name, keys)
     end
     moved[#moved + 1] = {name, row[1], row[2]}
   end
-  if generation ~= '' and move.transition then
+  if is_recorded then
     old = old or {r = 0, c = 0, f = 0, o = 0}
     keep(keys[2], string.format('%s %s %d %d %d %d ', move.transition, now, old.r, old.c, old.f,
       old.o) .. move.actor, LAST_TRANSITION)
