@@ -91,19 +91,19 @@ def join_epochs(epoch: str, tag_epochs: Iterable[str]) -> str:
     return ",".join((epoch, *tag_epochs))
 
 
-def is_tag_epoch(raw: bytes | None) -> bool:
-    """Say whether this is the epoch of a tag, and not damaged."""
-    return raw is not None and _TAG_EPOCH.match(raw) is not None
+def is_tag_epoch(raw: bytes | None, era: str = "") -> bool:
+    """Say whether this is the epoch of a tag, not damaged, and of this era."""
+    return raw is not None and _TAG_EPOCH.match(raw) is not None and raw.startswith(era.encode())
 
 
 def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float) -> bool:
     """Say whether a key that begins with ``head`` counts, may be served, or may come to count.
 
-    ``leftovers.lua`` decides the same on the server. A tag's epoch is always needed: a value that
-    counts may carry it.
+    ``leftovers.lua`` decides the same on the server. A tag's epoch is needed until the next hard
+    clear: a value that counts may carry it.
     """
     if kind == "tag":
-        return is_tag_epoch(head)
+        return is_tag_epoch(head, record.era if record is not None else "")
     match = _HEADS[kind].match(head)
     if match is None or record is None:
         return False

@@ -26,7 +26,7 @@ MAX_ACCEPTED = 32
 """Soft clears that are undone again and again would make the record grow. Values under an
 epoch that is dropped are missing, never wrong."""
 _EPOCH = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NAMES = ("server", "born", "receipt")
+_NAMES = ("era", "server", "born", "receipt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ class EpochRecord:
     """A value under one of these may be served as stale until then (Unix time of the store)."""
     suspended: frozenset[str] = frozenset()
     """Accepted again if the store, on another server now, turns out to hold the last clear."""
+    era: str = ""
+    """With this the epochs of tags begin; it changes with each hard clear, and with it all tags."""
     server: str = ""
     """The server on which the record was last found to be right; "" if that cannot be told."""
     born: str = ""
@@ -101,15 +103,20 @@ class EpochRecord:
         return replace(self, accepted=frozenset(kept), servable_until=rest)
 
 
-def new_epoch() -> str:
+def new_epoch(era: str = "") -> str:
     """Return a random epoch for values that carry one tag."""
-    return secrets.token_urlsafe(9)
+    return era + secrets.token_urlsafe(9)[len(era) :]
 
 
 def new_record(*, server: str = "", receipt: str = "") -> EpochRecord:
     """Return a record that accepts one new epoch, drawn on this server."""
-    epoch = secrets.token_urlsafe(12)
-    return EpochRecord(accepted=frozenset({epoch}), server=server, born=server, receipt=receipt)
+    return EpochRecord(
+        accepted=frozenset({secrets.token_urlsafe(12)}),
+        era=secrets.token_urlsafe(3),
+        server=server,
+        born=server,
+        receipt=receipt,
+    )
 
 
 def record_key(alias: str) -> str:

@@ -29,6 +29,7 @@ from analytics_admin.stores.threads import may_start_threads
 MAX_TIMEOUT_SECONDS = 5.0
 """redis-py's own default, which is already too long for a page."""
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
+DEFAULT_CLIENT = "django_redis.client.DefaultClient"
 PICKLE = "django_redis.serializers.pickle.PickleSerializer"
 BACKEND_HINT = "Use django_redis.cache.RedisCache, or LocMemCache in the tests of one process."
 
@@ -43,7 +44,7 @@ def check_stores(**kwargs: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     usable: set[str] = set()
     for key, alias in aliases.items():
-        problems = _backend(key, alias) or list(_location(alias))
+        problems = _backend(key, alias) or [*_client_class(key, alias)] or list(_location(alias))
         if not problems:
             usable.add(alias)
         messages += problems
@@ -151,6 +152,28 @@ def _backend(key: str, alias: str) -> list[CheckMessage]:
         text = f"CACHES['{alias}'] can't serve as {key}: {names[0]} is not a django-redis cache"
         return [error("E006", text, BACKEND_HINT)]
     return []
+
+
+def _client_class(key: str, alias: str) -> Iterator[Error]:
+    """Report a client of django-redis that does not lead to one server."""
+    options: Mapping[str, Any] = settings.CACHES[alias].get("OPTIONS", {})
+    default_factory = getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", "")
+    path = str(options.get("CLIENT_CLASS", DEFAULT_CLIENT))
+    try:
+        kinds = [kind.__name__ for kind in import_string(path).__mro__]
+    except (ImportError, AttributeError):
+        return  # the address cannot be used, either
+    factory = str(options.get("CONNECTION_FACTORY") or default_factory)
+    if "ShardClient" in kinds:
+        problem = "spreads its keys over several servers, and a clear would reach one of them"
+    elif "SentinelClient" in kinds or "Sentinel" in factory:
+        problem = "asks Sentinel for its server, which this app does not"
+    elif "DefaultClient" in kinds or settings.CACHES[alias]["BACKEND"] == LOCAL_MEMORY:
+        return
+    else:
+        problem = "is not one of django-redis' own"
+    text = f"CACHES['{alias}'] can't serve as {key}: its client {path.rpartition('.')[2]} {problem}"
+    yield error("E013", text, "Leave CLIENT_CLASS out for this alias: the default is right.")
 
 
 def _locations(alias: str) -> Iterable[Any]:

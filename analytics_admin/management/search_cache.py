@@ -98,6 +98,8 @@ def _facts(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
         limit = plain["server_bytes_limit"]
         of = f" of {limit:,}" if limit else ""
         yield "server's memory", f"{plain['server_bytes']:,}{of} bytes"
+    if plain["may_evict"]:
+        yield "eviction", "the server may drop the epoch record, and with it all results"
     yield "last clear", _last_clear(plain["last_clear"])
     if plain["undo_until"]:
         yield "undo until", plain["undo_until"]

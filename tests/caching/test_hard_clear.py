@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from analytics_admin.caching.clear import hard, scan
+from analytics_admin.caching import SearchCache
+from analytics_admin.caching.clear import hard, scan, soft
 from analytics_admin.caching.epochs import ensure_record, read_record, record_key
 from analytics_admin.caching.keyspace import SCAN_COUNT
 from analytics_admin.stores.client import StoreUnavailable
@@ -317,3 +318,37 @@ def test_a_missing_alias_is_refused(settings: Any) -> None:
     use_caches(settings)
     with pytest.raises(StoreUnavailable, match="settings are not usable"):
         hard.clear()
+
+
+def test_the_epochs_of_tags_go_with_the_values_that_carry_them(settings: Any) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    cache = SearchCache(lambda: "search")
+    for number in range(20):
+        cache.set(number, "x", timeout=None, tags=[f"user:{number}"])
+    assert hard.preview().keys == 40
+    assert hard.clear().keys == 40
+    assert raw().dbsize() == 1
+    cache.set("q", "x", timeout=None, tags=["user:1"])
+    assert cache.get("q", tags=["user:1"]) == "x"
+
+
+def test_the_epochs_of_tags_outlive_soft_clears_and_no_hard_one(settings: Any) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    settings.ANALYTICS_ADMIN = {"SEARCH_CACHE_SOFT_CLEAR_GRACE": 0.001}
+    cache = SearchCache(lambda: "search")
+    (tag,) = cache._connect().tag_keys(["a"])
+    epochs = set()
+    for number in range(3):
+        cache.set("q", number, tags=["a"])
+        soft.clear_softly()
+        cache.set("q", number, tags=["a"])
+        epochs.add(raw().get(tag))
+        assert cache.get("q", tags=["a"]) == number
+    assert len(epochs) == 1
+    raw().set("search:1:kept", "x")
+    left = raw().get(tag)
+    hard.clear()
+    raw().set(tag, left)  # a removal that was cut off
+    cache.set("q", 1, tags=["a"])
+    assert raw().get(tag) not in epochs
+    assert cache.get("q", tags=["a"]) == 1

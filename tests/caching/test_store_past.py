@@ -7,6 +7,8 @@ import pytest
 
 from analytics_admin.caching import SearchCache
 from analytics_admin.caching.clear import hard, soft, tags
+from analytics_admin.caching.epochs import record_key
+from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.stores import past
 from analytics_admin.conf import app_settings
 from tests.support.cache_aliases import raw, record, redis_alias, use_caches
@@ -216,3 +218,24 @@ def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_
     store.start()
     store.ask(*acl)
     assert eventually(lambda: value(cache) == "computed")
+
+
+def test_a_record_that_is_gone_is_told_once(
+    settings: Any, store: StoreServer, caplog: Any, audit: dict[str, str | None]
+) -> None:
+    use(settings, store.url)
+    cache = another()
+    cache.get("q")
+    assert "epoch record is gone" not in caplog.text  # there has been none
+    cache.set("q", 1)
+    for _ in range(2):
+        store.ask("DEL", record_key("search"))
+        assert cache.lookup("q", lambda: 2, timeout=600).state == "miss"
+    assert caplog.text.count("epoch record is gone") == 1
+
+
+def test_whether_the_record_may_be_evicted_is_shown(settings: Any, store: StoreServer) -> None:
+    use(settings, store.url)
+    for policy, expected in (("allkeys-random", True), ("volatile-ttl", False)):
+        store.ask("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", policy)
+        assert inspect("search", dedicated=False).may_evict is expected

@@ -273,6 +273,37 @@ def test_an_option_that_the_client_does_not_know_is_an_error() -> None:
         assert ids() == ["E007"]
 
 
+class OwnClient:
+    """A client that django-redis knows nothing of."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ShardClient", {"CLIENT_CLASS": "django_redis.client.ShardClient"}),
+        ("SentinelClient", {"CLIENT_CLASS": "django_redis.client.SentinelClient"}),
+        (
+            "DefaultClient",
+            {"CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory"},
+        ),
+        ("OwnClient", {"CLIENT_CLASS": f"{__name__}.OwnClient"}),
+    ],
+)
+def test_a_client_that_does_not_lead_to_one_server_is_named(
+    name: str, options: dict[str, Any]
+) -> None:
+    for alias in ("search", "breakers"):
+        with site({alias: redis(1, **options)}):
+            assert ids() == ["E013"]
+            assert f"its client {name} " in text()
+
+
+@pytest.mark.parametrize("name", ["DefaultClient", "HerdClient"])
+def test_a_client_that_leads_to_one_server_is_right(name: str) -> None:
+    with site({"search": redis(1, CLIENT_CLASS=f"django_redis.client.{name}")}):
+        assert ids() == []
+
+
 def test_a_shared_database_is_a_warning() -> None:
     with site({"search": redis(0) | {"KEY_PREFIX": "search"}}):
         assert ids() == ["W002"]

@@ -314,7 +314,8 @@ def test_the_dry_run_says_the_same_through_api_and_command(client, mint, superus
 def test_the_command_says_beforehand_what_a_clear_means():
     caches["search"].client.get_client(write=True).set("session:\x1b1", 1)
     _, out, _ = run("clear_search_cache", "--dry-run")
-    first, memory, now, after, stranger = out.splitlines()
+    first, memory, now, after, way, stranger = out.splitlines()
+    assert way == "  removal: the whole database is flushed"
     assert first == "Dry run: 3 keys would be removed"
     assert memory.startswith("  memory: about ")
     at_once = r"(less than 0\.1|0\.0) at once"

@@ -42,12 +42,13 @@ def ask_keeping(alias: str) -> Keeping:
     *identity, memory, persistence, save = replies
     return Keeping(
         has_identity=bool(identity_of(identity)),
-        may_evict=_may_evict(memory),
+        may_evict=may_evict(memory),
         kept=_kept(persistence, save),
     )
 
 
-def _may_evict(memory: Any) -> bool | None:
+def may_evict(memory: Any) -> bool | None:
+    """Say by INFO's answer whether the server drops keys that never expire; None: unknown."""
     if not isinstance(memory, dict) or "maxmemory_policy" not in memory:
         return None
     return bool(memory["maxmemory"]) and str(memory["maxmemory_policy"]).startswith("allkeys")

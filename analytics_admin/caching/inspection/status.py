@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.cache import caches
 
 from analytics_admin.caching.epochs import RECORD_NAME, decode_record, record_key
+from analytics_admin.caching.inspection.keeping import may_evict
 from analytics_admin.caching.inspection.survey import MAX_TAGS, Survey, resized, survey
 from analytics_admin.caching.keyspace import keyspace
 from analytics_admin.caching.stores import memory
@@ -33,6 +34,8 @@ class Inspection:
     """None: the cache's keys cannot be told from others."""
     undo_until: float | None = None
     """Unix time of the store until which the last soft clear can be undone; None: it cannot."""
+    may_evict: bool | None = None
+    """Whether the server drops keys that never expire, as the epoch record, when it is full."""
     server_bytes: int | None = None
     """Memory that the whole server uses."""
     server_bytes_limit: int | None = None
@@ -78,6 +81,7 @@ def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Insp
     return Inspection(
         survey=content,
         undo_until=_undo_until(answer.record, answer.now),
+        may_evict=may_evict(info),
         server_bytes=info.get("used_memory"),
         server_bytes_limit=info.get("maxmemory") or None,
     )

@@ -94,7 +94,7 @@ def survey(
         sample = _examine(client, size, dedicated=dedicated, exact=exact)
     else:
         sample = _Sample(keys=known, size=len(known), exact=True)
-    cleared = [key for key in sample.keys if own is None or _is_cleared(key, own, dedicated)]
+    cleared = [key for key in sample.keys if own is None or own.owns(key)]
     record = record_key(alias).encode()
     if dedicated and size is not None:
         keys, is_exact = size - _has_record(client, record, sample), True
@@ -127,11 +127,6 @@ def resized(earlier: Survey, size: int, *, dedicated: bool) -> Survey:
     if earlier.bytes is not None:
         memory = _rounded(earlier.bytes * keys / max(1, earlier.keys))
     return replace(earlier, keys=keys, exact=dedicated, bytes=memory, size=size)
-
-
-def _is_cleared(key: bytes, own: Keyspace, dedicated: bool) -> bool:
-    """Say whether a clear removes the key: tags' epochs stay unless the database is flushed."""
-    return own.owns(key) and (dedicated or own.kind_of(key) != "tag")
 
 
 def _size(client: Any) -> int | None:

@@ -176,8 +176,8 @@ class MemoryStore:
             record = new_record()
             self._set(keys.record, record.encode().decode(), None)
         for tag in keys.tags:
-            if not is_tag_epoch(self._get(tag)):
-                self._set(tag, new_epoch(), None)
+            if not is_tag_epoch(self._get(tag), record.era):
+                self._set(tag, new_epoch(record.era), None)
         return record, tuple((self._get(tag) or b"").decode() for tag in keys.tags)
 
     def _store(self, keys: EntryKeys, epochs: str, text: str, ttl: Ttl, computed_in: float) -> None:

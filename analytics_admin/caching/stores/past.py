@@ -44,6 +44,8 @@ SETTLE_ATTEMPTS = 20
 SETTLE_PAUSE_SECONDS = 0.25
 """Between two attempts to reach a store that has just come back."""
 HEAD_BYTES = 1024
+TELL_AGAIN_SECONDS = 60.0
+"""Between two log lines about a record that is gone."""
 
 _REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
 _last_receipt: LastReceipt | None = None
@@ -80,6 +82,8 @@ class PastCheck:
         self.server = ""
         """The server that the last connection has reached; "" if that cannot be told."""
         self.has_checked = False
+        self._had_record = False
+        self._told_at = -TELL_AGAIN_SECONDS
 
     def note_write(self, key: str = "", stored_ms: int = 0, *, sent_at: float = 0.0) -> None:
         """Note what this process has just written, of its own accord, and its trace.
@@ -96,6 +100,21 @@ class PastCheck:
             self._write = _Write(
                 server=self.server, key=key, stored_ms=stored_ms, noted_at=noted_at
             )
+
+    def note_missing_record(self) -> None:
+        """Note that there is no epoch record, and tell if there has been one."""
+        now = time.monotonic()
+        if not self._had_record or now - self._told_at < TELL_AGAIN_SECONDS:
+            return
+        self._had_record, self._told_at = False, now
+        logger.warning(
+            "search cache: the epoch record is gone, and with it all results: the store was "
+            "emptied, or has evicted it, which its maxmemory-policy must not allow"
+        )
+
+    def note_record(self) -> None:
+        """Note that there is an epoch record."""
+        self._had_record = True
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child."""
@@ -118,6 +137,7 @@ class PastCheck:
         record = decode_record(raw) if isinstance(raw, bytes) else None
         if record is None:  # no stored value counts
             return
+        self._had_record = True
         has_moved = is_return if not server else write is not None and write.server != server
         if write is not None and has_moved and (record.born != server or not server):
             if not _is_trace(head, write):
@@ -155,7 +175,7 @@ class PastCheck:
                 return replace(record, server=server)
             before = frozenset(sorted(record.accepted | record.suspended)[:MAX_ACCEPTED])
             new = new_record(server=server, receipt=record.receipt)
-            return replace(new, born="", suspended=before)
+            return replace(new, born="", suspended=before, era=record.era)
 
         if change_record(exchange, self._record_key, suspend) and source is not None:
             self._settle_later(source, server)

@@ -65,6 +65,8 @@ class RedisStore:
     @translate_errors
     def read(self, keys: EntryKeys) -> Reading:
         record, entry, *tags = self._read(keys.record, (keys.entry,), keys.tags)
+        if record is None:
+            self._past.note_missing_record()
         return Reading(self._now(), record, tags, entry)
 
     @translate_errors
@@ -189,6 +191,7 @@ class RedisStore:
         """Return the record to create if there is none: it names the server."""
         if not self._past.has_checked:  # opens the first connection
             self._pool.call("PING")
+        self._past.note_record()
         return new_record(server=self._past.server).encode()
 
     def _read(self, record: str, entries: Sequence[str], tags: Sequence[str]) -> list[Any]:

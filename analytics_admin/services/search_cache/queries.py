@@ -89,6 +89,8 @@ class SearchCacheStatus:
     """False: there may be more, missed by a sample or stored as hashes."""
     looked_at: int | None = None
     """The keys that ``tags`` and ``foreign`` were sampled from."""
+    may_evict: bool | None = None
+    """Whether the server may drop the epoch record, and with it all results, when it is full."""
     server_bytes: int | None = None
     """Memory of the whole server."""
     server_bytes_limit: int | None = None
@@ -148,6 +150,7 @@ def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[s
         return {"reachable": False, "unavailable": error.reason}
     content: dict[str, Any] = {
         "reachable": True,
+        "may_evict": inspection.may_evict,
         "server_bytes": inspection.server_bytes,
         "server_bytes_limit": inspection.server_bytes_limit,
         "undo_until": None if inspection.undo_until is None else as_time(inspection.undo_until),

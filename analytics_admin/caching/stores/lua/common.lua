@@ -20,12 +20,13 @@ local function accepted_epochs(raw)
   for _, epoch in ipairs(record.accepted) do
     if not is_epoch(epoch, 64) then return nil end
   end
-  return record.accepted
+  return record.accepted, is_epoch(record.era, 4) and record.era or ''
 end
 
-local function tag_epoch(key)
+-- Tags' epochs begin with the era in which they were drawn; those of another era are as good as missing.
+local function tag_epoch(key, era)
   local epoch = read(key, 64)
-  if epoch and #epoch == 12 and is_epoch(epoch, 12) then return epoch end
+  if epoch and #epoch == 12 and is_epoch(epoch, 12) and epoch:sub(1, #era) == era then return epoch end
 end
 
 local function now_ms()
@@ -44,16 +45,17 @@ end
 -- Returns the accepted epochs and the tags' epochs; creates those that are missing or damaged.
 local function ensure_epochs(new_record, damaged, tags_ms, tag_epochs)
   local raw = read(KEYS[1], 65536)
-  local accepted = raw ~= damaged and accepted_epochs(raw)
+  local accepted, era
+  if raw ~= damaged then accepted, era = accepted_epochs(raw) end
   if not accepted then
     redis.call('SET', KEYS[1], new_record)
-    accepted = accepted_epochs(new_record)
+    accepted, era = accepted_epochs(new_record)
   end
   local tail = ''
   for i = 4, #KEYS do
-    local epoch = tag_epoch(KEYS[i])
+    local epoch = tag_epoch(KEYS[i], era)
     if not epoch then
-      epoch = tag_epochs[i - 3]
+      epoch = era .. tag_epochs[i - 3]:sub(#era + 1)
       set(KEYS[i], epoch, tags_ms)
     elseif tonumber(tags_ms) == 0 then
       redis.call('PERSIST', KEYS[i])

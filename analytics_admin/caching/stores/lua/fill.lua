@@ -1,8 +1,9 @@
 -- ARGV: the claim's lease, its epochs, fresh ms, kept ms, computed ms, then the value and its checksum, or
 -- nothing
 local now = now_ms()
-local accepted, tail = accepted_epochs(read(KEYS[1], 65536)), ''
-for i = 4, #KEYS do tail = tail .. ',' .. (tag_epoch(KEYS[i]) or '') end
+local accepted, era = accepted_epochs(read(KEYS[1], 65536))
+local tail = ''
+for i = 4, #KEYS do tail = tail .. ',' .. (tag_epoch(KEYS[i], era or '') or '') end
 local lease = string.match(read(KEYS[3], 2048) or '', '^(%S+ %S+) ')
 local fence = string.match(ARGV[1], '^%S+')
 local holds = accepted and is_accepted(ARGV[2], accepted, tail)

@@ -2,7 +2,7 @@
 -- needed any more. Returns their number. The first 96 bytes of a value or lease hold its epoch.
 local raw = redis.pcall('GETRANGE', KEYS[1], 0, 65535)
 local ok, record = pcall(cjson.decode, type(raw) == 'string' and raw or '')
-local epochs = {}
+local epochs, era = {}, ''
 if ok and type(record) == 'table' then
   local servable = type(record.servable_until) == 'table' and record.servable_until or {}
   local now = redis.call('TIME')
@@ -11,9 +11,12 @@ if ok and type(record) == 'table' then
   if type(record.accepted) == 'table' then
     for _, epoch in ipairs(record.accepted) do epochs[epoch] = true end
   end
+  if type(record.era) == 'string' then era = record.era end
 end
 local function is_needed(head)
-  if ARGV[1] == 'tag' then return #head == 12 and not string.find(head, '[^%w_-]') end
+  if ARGV[1] == 'tag' then
+    return #head == 12 and not string.find(head, '[^%w_-]') and head:sub(1, #era) == era
+  end
   local form = ARGV[1] == 'value' and '^1 ([^%s,]+)[ ,]' or '^%S+ %S+ [%d.]+ ([^%s,]+)'
   return epochs[string.match(head, form) or ''] == true
 end
