@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ import jwt
 import pytest
 import redis
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+)
+from django.http import HttpRequest
+from django.test import Client
 from xdist import is_xdist_controller, is_xdist_worker
 
 from analytics_admin.breakers import listener, runtime
@@ -149,6 +157,26 @@ def _begin_noted(engine: Engine, *arguments: Any, **options: Any) -> None:
 
 
 Engine.__init__ = _begin_noted  # type: ignore[method-assign]
+
+
+_sign_in = Client._login
+
+
+def _sign_in_at_once(client: Client, user: Any, backend: str | None = None) -> None:
+    """Give a new browser its session, without what Django looks up and writes for real visitors."""
+    if settings.SESSION_COOKIE_NAME in client.cookies:
+        _sign_in(client, user, backend)
+        return
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore()
+    request.session[SESSION_KEY] = str(user.pk)
+    request.session[BACKEND_SESSION_KEY] = backend or user.backend
+    request.session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    request.session.save()
+    client._set_login_cookies(request)
+
+
+Client._login = _sign_in_at_once  # type: ignore[method-assign]
 
 
 # One fixture: each has its price, and this one is every test's.
