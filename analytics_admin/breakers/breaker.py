@@ -8,6 +8,7 @@ from sys import _getframe
 from types import CoroutineType, FrameType
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
+from analytics_admin.breakers.blocks import RESUMABLE, awaiting, find_block, has_with_block
 from analytics_admin.breakers.containment import acontain, contain
 from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState
@@ -25,7 +26,6 @@ RAISE: Final = object()
 _unused = LocalState("", BreakerPolicy())  # no call passes it unchecked
 MAX_STRAY_BLOCKS = 64
 """A breaker with more open blocks looks for those that will never end."""
-_RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _PASSES = Snapshot(generation="")
 """Lets a call pass whose result counts nowhere."""
 
@@ -264,12 +264,12 @@ class CircuitBreaker:
         if began >= state.passes_until:
             if began < state.rejects_until:
                 raise CircuitOpenError(self.name, *state.reject(began))
-            return self._aenter(frame, _awaiting(frame))
+            return self._aenter(frame, awaiting(frame))
         permit = give_permit(self, state.counter, began)
-        return _Done(self._enter(permit, frame, _awaiting(frame)))
+        return _Done(self._enter(permit, frame, awaiting(frame)))
 
-    async def _aenter(self, frame: FrameType, caller: FrameType | None) -> Permit:
-        return self._enter(await self.aacquire(), frame, caller)
+    async def _aenter(self, frame: FrameType, callers: tuple[FrameType, ...]) -> Permit:
+        return self._enter(await self.aacquire(), frame, callers)
 
     def __aexit__(
         self, kind: object, error: BaseException | None, traceback: object
@@ -281,7 +281,7 @@ class CircuitBreaker:
             counter = state.counter
             ended = clock()
             if permit._admitted is counter and ended - permit._began <= state.slow_after:
-                permit._admitted = None
+                permit._admitted, permit._callers = None, ()
                 next(counter)
                 state.newest_success = ended
                 return _NOTHING
@@ -388,9 +388,9 @@ class CircuitBreaker:
         is_failure = self.local_state.policy.record_result
         return is_failure is not None and bool(is_failure(result))
 
-    def _enter(self, permit: Permit, frame: FrameType, caller: FrameType | None) -> Permit:
+    def _enter(self, permit: Permit, frame: FrameType, callers: tuple[FrameType, ...]) -> Permit:
         blocks = self._blocks
-        permit._caller = caller  # a coroutine's frame forgets it at its end
+        permit._callers = callers
         permit._outer = blocks.get(frame)
         blocks[frame] = permit
         return permit
@@ -398,10 +398,12 @@ class CircuitBreaker:
     def _leave(self, permit: Permit | None, frame: FrameType) -> Permit | None:
         """Return the permit of the block that ends, if it is any; the block around it goes on."""
         if permit is None:
-            entered = self._entered_elsewhere(frame)
+            entered = find_block(list(self._blocks.items())[::-1], frame, self)
             if entered is None or (permit := self._blocks.pop(entered, None)) is None:
                 return None
             frame = entered
+            permit._owner = None
+        permit._callers = ()
         if permit._outer is not None:
             self._blocks[frame] = permit._outer
         return permit
@@ -409,28 +411,15 @@ class CircuitBreaker:
     def _sweep(self) -> None:
         """Give up the blocks whose frames have ended.
 
-        A signal's handler that raises in the very first step of ``__exit__`` leaves one open.
+        A signal's handler that raises in the very first step of ``__exit__`` leaves one open. Those
+        that are entered in a method, to be left in another, are no ``with`` blocks of its frame.
         """
         for frame in list(self._blocks):
-            if not frame.f_code.co_flags & _RESUMABLE:
+            if not frame.f_code.co_flags & RESUMABLE and has_with_block(frame.f_code):
                 with suppress(RuntimeError):  # it is still running
                     frame.clear()
                     self._blocks.pop(frame, None)
         self._sweep_above = max(MAX_STRAY_BLOCKS, 2 * len(self._blocks))
-
-    def _entered_elsewhere(self, frame: FrameType) -> FrameType | None:
-        """Return the frame in which this block was entered: not the one in which it ends.
-
-        So it is with an ExitStack and with classes that call ``__enter__`` and ``__exit__`` in
-        methods of their own: they have the same caller. Else it is the newest of the thread.
-        """
-        newest_first = list(self._blocks.items())[::-1]
-        if (caller := frame.f_back) is not None:
-            for entered, permit in newest_first:
-                if caller in (entered.f_back, getattr(permit, "_caller", None)):
-                    return entered
-        thread = _outermost(frame)
-        return next((each for each, _ in newest_first if _outermost(each) is thread), None)
 
 
 class _Done(Generic[T]):
@@ -447,18 +436,6 @@ class _Done(Generic[T]):
 
 
 _NOTHING: Final = _Done(None)
-
-
-def _awaiting(frame: FrameType) -> FrameType | None:
-    """Return the frame of the coroutine that awaits this one, if it is one."""
-    caller = frame.f_back
-    return caller if caller is not None and caller.f_code.co_flags & _RESUMABLE else None
-
-
-def _outermost(frame: FrameType) -> FrameType:
-    while frame.f_back is not None:
-        frame = frame.f_back
-    return frame
 
 
 # A call that a closed breaker lets pass costs two clock readings and one count. All others take the

@@ -30,7 +30,7 @@ class Permit:
     copied or pickled: a copy would report the same call once more.
     """
 
-    __slots__ = ("_admitted", "_began", "_breaker", "_caller", "_outer")
+    __slots__ = ("_admitted", "_began", "_breaker", "_callers", "_outer", "_owner")
     # A `with` block sets these itself, as a call of __init__ would cost it a sixth of its time.
     _breaker: "CircuitBreaker"
     _admitted: Admitted | None
@@ -38,7 +38,11 @@ class Permit:
     _began: float
     _outer: "Permit | None"
     """The permit of the block around this one in the same frame."""
-    _caller: FrameType | None
+    _callers: tuple[FrameType, ...]
+    """The coroutines that awaited the block's entry, up to the task; a coroutine's frame forgets
+    its caller."""
+    _owner: object
+    """The object whose method entered the block, once it was looked for."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("a permit is for one call in one process: it cannot be copied or pickled")

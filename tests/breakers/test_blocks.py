@@ -5,11 +5,12 @@ import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker
+from analytics_admin.breakers.breaker import MAX_STRAY_BLOCKS
 from analytics_admin.breakers.state import Counts, Snapshot
 from tests.support.simulation import SimulatedSite
 
@@ -176,6 +177,207 @@ def test_a_block_entered_in_one_method_ends_in_another(site, breaker):
     begin()
     guard.__exit__(None, None, None)
     assert state_of(breaker) == "closed"
+    assert not breaker._blocks
+
+
+class Session:
+    """A client that keeps the breaker in a stack of its own."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self.breaker = breaker
+
+    async def __aenter__(self) -> None:
+        self.stack = AsyncExitStack()
+        await self.stack.enter_async_context(self.breaker)
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.stack.__aexit__(*error)
+
+
+class CarefulSession(Session):
+    """One that closes what it has opened if it cannot open the rest."""
+
+    async def __aenter__(self) -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.breaker)
+            self.stack = stack.pop_all()
+
+
+class Connection:
+    """One that opens and closes what is a level deeper."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self.guard = Session(breaker)
+
+    async def __aenter__(self) -> None:
+        await self.open()
+
+    async def open(self) -> None:
+        await self.guard.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.close(*error)
+
+    async def close(self, *error: Any) -> None:
+        await self.guard.__aexit__(*error)
+
+
+class ByHand(Session):
+    async def __aenter__(self) -> None:
+        await self.breaker.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.breaker.__aexit__(*error)
+
+
+class ThroughFunctions(Session):
+    async def __aenter__(self) -> None:
+        await enter(self.breaker)
+
+    async def __aexit__(self, *error: Any) -> None:
+        await leave(self.breaker, *error)
+
+
+class Synchronous(Session):
+    async def __aenter__(self) -> None:
+        self.inner = ExitStack()
+        self.inner.enter_context(self.breaker)
+
+    async def __aexit__(self, *error: Any) -> None:
+        self.inner.__exit__(*error)
+
+
+class Helped(AsyncExitStack):
+    """A request's stack, which a task fills."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        super().__init__()
+        self.breaker = breaker
+
+    async def __aenter__(self) -> "Helped":
+        await asyncio.create_task(enter_into(self, self.breaker))
+        return self
+
+
+class Hooked(Session):
+    """Hooks of a client that all calls share."""
+
+    hooks: ClassVar[dict[CircuitBreaker, ByHand]] = {}
+
+    async def __aenter__(self) -> None:
+        self.hooks.setdefault(self.breaker, ByHand(self.breaker))
+        await self.hooks[self.breaker].__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.hooks[self.breaker].__aexit__(*error)
+
+
+async def enter(breaker: CircuitBreaker) -> None:
+    await breaker.__aenter__()
+
+
+async def leave(breaker: CircuitBreaker, *error: Any) -> None:
+    await breaker.__aexit__(*error)
+
+
+async def enter_into(stack: AsyncExitStack, breaker: CircuitBreaker) -> None:
+    await stack.enter_async_context(breaker)
+
+
+SESSIONS = [Session, CarefulSession, Connection, ByHand, ThroughFunctions, Helped, Hooked]
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_interleaved_tasks_end_each_the_block_of_its_own_client(site, breaker, session):
+    async def call(done: asyncio.Event, error: Exception | None = None) -> None:
+        with suppress(OSError):
+            async with session(breaker):
+                await done.wait()
+                if error is not None:
+                    raise error
+
+    async def use() -> None:
+        old_is_done, probe_is_done = asyncio.Event(), asyncio.Event()
+        old = asyncio.create_task(call(old_is_done))
+        await asyncio.sleep(0.001)
+        trip(site, breaker)
+        probe = asyncio.create_task(call(probe_is_done, OSError("still down")))
+        await asyncio.sleep(0.001)
+        assert state_of(breaker) == "half_open"
+        old_is_done.set()
+        await old
+        assert state_of(breaker) == "half_open"  # a call from before the trip proves nothing
+        probe_is_done.set()
+        await probe
+        assert state_of(breaker) == "open"
+
+    asyncio.run(use())
+    assert not breaker._blocks
+
+
+@pytest.mark.parametrize("session", [*SESSIONS, Synchronous])
+def test_each_of_many_clients_counts_and_keeps_nothing(breaker, session):
+    async def call() -> None:
+        async with session(breaker):
+            await asyncio.sleep(0)
+
+    async def use() -> None:
+        await asyncio.gather(*(call() for _ in range(20)))
+
+    before = stored(breaker).counts.calls
+    asyncio.run(use())
+    assert stored(breaker).counts.calls == before + 20
+    assert not breaker._blocks
+
+
+def test_a_stack_that_is_filled_in_one_thread_may_be_closed_in_another(site, breaker):
+    trip(site, breaker)
+    probe = ExitStack()
+    for step in (lambda: probe.enter_context(breaker), probe.close):
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+    assert state_of(breaker) == "closed"
+    assert not breaker._blocks
+
+
+def test_what_functions_enter_and_leave_in_other_threads_ends_too(site, breaker):
+    trip(site, breaker)
+
+    def begin() -> None:
+        breaker.__enter__()
+
+    def end() -> None:
+        breaker.__exit__(None, None, None)
+
+    for step in (begin, end):
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+    assert state_of(breaker) == "closed"
+    assert not breaker._blocks
+
+
+def test_an_end_too_many_leaves_the_blocks_of_other_threads_alone(site, breaker):
+    trip(site, breaker)
+    with breaker:
+        thread = threading.Thread(target=breaker.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        assert state_of(breaker) == "half_open"
+    assert state_of(breaker) == "closed"
+
+
+def test_very_many_stacks_may_be_open_at_once(site, breaker):
+    stacks = [ExitStack() for _ in range(2 * MAX_STRAY_BLOCKS + 2)]
+    before = stored(breaker).counts.calls
+    for stack in stacks:
+        breaker.engine.expire(NAME)
+        stack.enter_context(breaker)
+    assert len(breaker._blocks) == len(stacks)
+    for stack in stacks:
+        stack.close()
+    assert stored(breaker).counts.calls == before + len(stacks)
     assert not breaker._blocks
 
 
