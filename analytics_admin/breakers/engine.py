@@ -209,6 +209,8 @@ class Engine:
         hold = None if snapshot is None else snapshot.hold
         if hold is not None and hold.control is Control.DISABLED:
             return  # nothing is counted, so that nothing has to be reported
+        if snapshot is None and outcome.ended < state.unregistered_until:
+            return
         if state.count(outcome) or snapshot is None or snapshot.state is not _CLOSED:
             state.judge(outcome.ended, random.random())
         if (store := self.reporter.choose_store()) is not None:
@@ -229,7 +231,7 @@ class Engine:
         """Report soon: a process that ends within a moment may report nothing else."""
         state.has_succeeded = True
         if self.reporter.choose_store() is None:
-            self.schedule.report_soon(state)
+            self.schedule.begin_soon(state)
             self.reporter.ring()
 
     def release(self, state: LocalState, generation: str) -> None:
@@ -350,13 +352,16 @@ class Engine:
         look = state.look
         is_unread = state.snapshot is None and look is None and not is_call
         if not state.is_followed or is_unread:
-            request = Request(wish=Wish.LOOK, state=state)
-            if not is_call or not self._turn.knows_as_closed(state.name):
-                look = state.look = request.answer
             state.used_at = state.look_at = state.followed_at = time.monotonic()
             state.is_followed = True
             self.schedule.follow(state)
-            self.reporter.submit(request)
+            if is_call and self._turn.knows_as_closed(state.name):
+                self.schedule.begin_soon(state)
+                self.reporter.ring()
+            else:
+                request = Request(wish=Wish.LOOK, state=state)
+                look = state.look = request.answer
+                self.reporter.submit(request)
         elif look is not None and look.done():
             look = state.look = None
         if self.schedule.follow(state):  # idle until now

@@ -184,6 +184,7 @@ class LocalState:
         "slow_after",
         "snapshot",
         "spare_permit",
+        "unregistered_until",
         "used_at",
     )
 
@@ -206,7 +207,9 @@ class LocalState:
         """Whether this process has begun to report the breaker's successes."""
         self.read_at = self._read_now = self._pushed_at = NEVER
         self.offset = 0.0
-        self.used_at = self.followed_at = NEVER
+        # Until the last the store, which has too many names, is not asked again to register this
+        # one; nothing is counted.
+        self.used_at = self.followed_at = self.unregistered_until = NEVER
         self.is_followed = False
         """Whether the process keeps it up to date without being asked."""
         self.look: Future[Any] | None = None
@@ -469,6 +472,8 @@ class LocalState:
         """Count a quick success that ended at monotonic ``at``, unless its generation is over."""
         with self._lock:
             if (generation or self._adopted) != self.counter.generation:
+                return
+            if at < self.unregistered_until and self.snapshot is None:
                 return
             self._begin_counter(int(self.store_time(at)))
             next(self.counter)

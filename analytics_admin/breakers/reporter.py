@@ -31,6 +31,8 @@ REFUSED_REQUEST_SECONDS = 1.0
 """Wait after the store has refused a request that concerns no breaker alone."""
 ERROR_SECONDS = 1.0
 """Wait after an internal error."""
+MAX_LOOKS = 100
+"""Maximum number of breakers that one turn reads because calls wait for it."""
 LOG_EVERY_SECONDS = 60.0
 THREAD_NAME = "circuit breakers"
 FOREVER = float("inf")
@@ -62,6 +64,7 @@ class Reporter:
         self._lock = allocate_rlock()
         self._bell = Bell()
         self._requests: deque[Request] = deque()
+        self._looks: deque[Request] = deque()
         self._thread = KeptThread(self._work, self._bell, name=THREAD_NAME)
         self._asked_at: float | None = None
         self._was_silent = False
@@ -130,7 +133,7 @@ class Reporter:
 
     def submit(self, request: Request) -> Request:
         """Have the reporter answer the request soon."""
-        self._requests.append(request)
+        (self._looks if request.wish is Wish.LOOK else self._requests).append(request)
         self.ring()
         return request
 
@@ -155,7 +158,8 @@ class Reporter:
                 if not self._outage.may_look(self._shared):
                     return
             elif not any(request.wish is Wish.FLUSH for request in self._requests):
-                due_at = self._requests_at if self._requests else self._turn_at
+                is_asked = self._requests or self._looks
+                due_at = self._requests_at if is_asked else self._turn_at
                 if began < due_at:
                     return
             with self._shared.within(latency.MAX_WAIT_SECONDS):
@@ -178,7 +182,7 @@ class Reporter:
     def reconnect(self) -> None:
         """Forget the store; its settings have changed."""
         with self._lock:
-            bell, requests = self._bell, self._requests
+            bell, requests = self._bell, [*self._requests, *self._looks]
             self._outage.forget()
             self._shared = None
             self._begin_afresh()
@@ -248,7 +252,7 @@ class Reporter:
             return 0.0
         else:
             self._was_silent = False
-            return pause
+            return 0.0 if self._looks else pause
         finally:
             self._asked_at = None
             for request in requests:
@@ -285,8 +289,12 @@ class Reporter:
         with suppress(IndexError):
             while True:
                 requests.append(self._requests.popleft())
+        with suppress(IndexError):
+            for _ in range(MAX_LOOKS):
+                requests.append(self._looks.popleft())
         return requests
 
     def _refuse_all(self) -> None:
-        for request in self._take_requests():
-            request.refuse()
+        while requests := self._take_requests():
+            for request in requests:
+                request.refuse()

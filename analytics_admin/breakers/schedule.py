@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.state import Snapshot, State
@@ -23,6 +24,15 @@ processes are asked for them once one comes close, and again before one opens th
 RATES_SHARE = 1 / 30
 """Nor are they later than this part of the window."""
 RECENT_SECONDS = 60.0
+MAX_DUE = 200
+"""Maximum number of breakers that one turn reports and reads, so that turns are short."""
+MAX_LOOKED_AT = 10_000
+"""Maximum number of breakers in use that are looked at, for what is due, in LOOK_SECONDS."""
+LOOK_SECONDS = 0.25
+MAX_TRIED_AGAIN = 25
+"""Maximum number, of these, that the store refused to register and that are tried again."""
+REST_SECONDS = 0.005
+"""Pause between turns for what is not urgent: calls need the interpreter, too."""
 GATHER_SECONDS = 0.005
 """After a report of failures the next ones wait this long for each other, unless they open it."""
 
@@ -45,7 +55,12 @@ class Schedule:
         self.followed: dict[str, LocalState] = {}
         """The breakers in use. They are kept up to date without being asked for."""
         self._urgent: dict[str, LocalState] = {}
+        self._first: dict[str, LocalState] = {}
         self._stale: dict[str, LocalState] = {}
+        self._waiting = _Queues()
+        self._unseen: list[LocalState] = []
+        self._is_passing = self._wakes_for_followed = False
+        self._looked_at = NEVER
         self._runs_at: dict[str, float] = {}
         self._answers_at: dict[str, float] = {}
         self._followed_read_at = NEVER
@@ -53,25 +68,35 @@ class Schedule:
         """Until then a failure that decides nothing waits for others (monotonic)."""
         self._gathered_until = NEVER
         self._has_reported_urgent = False
-        self.took_followed = False
-        """Whether the last ``take_due`` took all breakers in use that have to be read."""
+        self.began_followed = self.took_followed = False
+        """Whether the last ``take_due`` took the first, and the last, of the breakers in use
+        that have to be read: of many, a turn takes a part."""
 
     def clear(self) -> None:
         """Have nothing to do: the store, or this process, is another."""
         self._phase = random.uniform(0.0, STATISTICS_SECONDS)
-        for due in (self.followed, self._urgent, self._stale, self._runs_at, self._answers_at):
+        for due in (self.followed, self._urgent, self._first, self._stale):
             due.clear()
+        for times in (self._runs_at, self._answers_at):
+            times.clear()
+        self._waiting = _Queues()
+        self._unseen = []
+        self._is_passing = False
 
     def follow(self, state: LocalState) -> bool:
-        """Keep the breaker up to date; return whether it was not until now."""
-        is_new = state.name not in self.followed
-        if is_new:
-            self.followed[state.name] = state
-        return is_new
+        """Keep the breaker up to date; return whether the reporter has to be told."""
+        if state.name in self.followed:
+            return False
+        self.followed[state.name] = state
+        return not self._wakes_for_followed
 
     def report_soon(self, state: LocalState) -> None:
         """Report the breaker in the next turn."""
         self._urgent[state.name] = state
+
+    def begin_soon(self, state: LocalState) -> None:
+        """Read a breaker for the first time, or report its first success, once there is time."""
+        self._first[state.name] = state
 
     def read(self, state: LocalState) -> None:
         """Read the breaker in the next turn, or before its next call if it is not in use."""
@@ -112,27 +137,39 @@ class Schedule:
         """Return by name the breakers to report and read now, with those that are asked for."""
         # What comes from now on has to ring.
         self._gathered_until, self.gathers_until = self.gathers_until, NEVER
+        self._wakes_for_followed = False
+        waiting, now = self._waiting, time.monotonic()
         due = {state.name: state for state in asked}
         urgent = _drain(self._urgent)
         self._has_reported_urgent = bool(urgent)
-        due |= urgent
-        due |= _drain(self._stale)
-        now = time.monotonic()
-        due |= {state.name: state for state in self._take_reached(self._runs_at, now)}
+        for state in urgent.values():
+            (waiting.urgent if state.ahead is None else waiting.trips)[state.name] = state
+        for state in self._take_reached(self._runs_at, now):
+            waiting.judged[state.name] = state
         for state in self._take_reached(self._answers_at, now):
             if state.has_rates or state.newest_success > state.reported_at:
-                due[state.name] = state
-        self.took_followed = now - self._followed_read_at >= self._interval()
+                waiting.judged[state.name] = state
+        waiting.stale |= _drain(self._stale)
+        waiting.first |= _drain(self._first)
+        self._look_at_followed(now)
+        due |= waiting.take(MAX_DUE - len(due))
+        self.took_followed = self._is_passing and not (self._unseen or waiting.in_use)
         if self.took_followed:
-            self._followed_read_at = now
-            due |= self._take_in_use(now)
+            self._is_passing = False
         return due
 
     def end_turn(self) -> float:
         """Have coming failures wait for each other; return the seconds until more is due."""
         now = time.monotonic()
         at = [*self._runs_at.values(), *self._answers_at.values()]
-        if self.followed:
+        if self._waiting.are_urgent:
+            return 0.0
+        if self._waiting.have_any:
+            at.append(now + REST_SECONDS)
+        self._wakes_for_followed = bool(self.followed)
+        if self._unseen:
+            at.append(self._looked_at + LOOK_SECONDS)
+        elif self._wakes_for_followed:
             at.append(self._followed_read_at + self._interval())
         until = now + GATHER_SECONDS if self._has_reported_urgent else self._gathered_until
         if until > now:
@@ -145,26 +182,44 @@ class Schedule:
         since = time.monotonic() - RECENT_SECONDS
         return [state for state in list(self._states.values()) if state.last_used_at() >= since]
 
-    def _take_in_use(self, now: float) -> dict[str, LocalState]:
-        """Return the breakers in use that have to be read, or have something to report.
+    def _look_at_followed(self, now: float) -> None:
+        """Have those in use wait that have to be read, or have something to report.
 
-        The others are no longer followed.
+        A pass through all of them takes LOOK_SECONDS for each MAX_LOOKED_AT.
         """
-        for name, state in list(self.followed.items()):
-            if not state.is_followed:
-                self.followed.pop(name, None)
+        self.began_followed = False
+        if not self._is_passing and now - self._followed_read_at >= self._interval():
+            self.began_followed = self._is_passing = True
+            self._followed_read_at = now
+            self._unseen = list(self.followed.values())
+        elif not self._unseen or now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        seen, self._unseen = self._unseen[:MAX_LOOKED_AT], self._unseen[MAX_LOOKED_AT:]
+        tried_again = 0
+        for state in seen:
+            if self._drop_unused(state, now):
+                continue
+            if state.snapshot is None and state.unregistered_until > NEVER:
+                if now < state.unregistered_until or tried_again >= MAX_TRIED_AGAIN:
+                    continue
+                tried_again += 1
+            if not self.gets_pushes or self._matters(state, now):
+                self._waiting.in_use[state.name] = state
+
+    def _drop_unused(self, state: LocalState, now: float) -> bool:
+        """Return whether the breaker is no longer followed."""
+        if not state.is_followed:
+            self.followed.pop(state.name, None)
+            state.unfollow()
+        elif now - state.last_used_at() >= IDLE_AFTER_SECONDS:
+            if not self.gets_pushes:
+                self.followed.pop(state.name, None)
                 state.unfollow()
-            elif now - state.last_used_at() >= IDLE_AFTER_SECONDS:
-                if not self.gets_pushes:
-                    self.followed.pop(name, None)
-                    state.unfollow()
-                elif state.last_used_at() <= state.reported_at:
-                    self.followed.pop(name, None)
-                    state.rest()
-        if not self.gets_pushes:
-            return dict(self.followed)
-        in_use = list(self.followed.items())
-        return {name: state for name, state in in_use if self._matters(state, now)}
+            elif state.last_used_at() <= state.reported_at:
+                self.followed.pop(state.name, None)
+                state.rest()
+        return state.name not in self.followed
 
     def _take_reached(self, times: dict[str, float], now: float) -> list[LocalState]:
         """Take out the breakers whose time has come, but for those forgotten meanwhile."""
@@ -200,6 +255,51 @@ class Schedule:
         if every <= self._interval() or now - state.reported_at >= every:
             return True
         return (now + self._phase) // every > (state.reported_at + self._phase) // every
+
+
+class _Queues:
+    """The breakers that wait for a turn, by name; what is urgent comes first."""
+
+    def __init__(self) -> None:
+        self.trips: dict[str, LocalState] = {}
+        self.judged: dict[str, LocalState] = {}
+        self.urgent: dict[str, LocalState] = {}
+        self.first: dict[str, LocalState] = {}
+        self.stale: dict[str, LocalState] = {}
+        self.in_use: dict[str, LocalState] = {}
+
+    @property
+    def are_urgent(self) -> bool:
+        return bool(self.trips or self.judged or self.urgent)
+
+    @property
+    def have_any(self) -> bool:
+        return bool(self.first or self.stale or self.in_use)
+
+    def take(self, number: int) -> dict[str, LocalState]:
+        """Take out that many, and a few of those that are not urgent in any case."""
+        urgent, others = (
+            (self.trips, self.judged, self.urgent),
+            (self.in_use, self.stale, self.first),
+        )
+        taken: dict[str, LocalState] = {}
+        for queue in urgent:
+            _move(queue, taken, number - len(taken))
+        if taken and len(taken) + sum(map(len, others)) > number:
+            number = len(taken) + MAX_DUE // 5  # what is urgent does not wait for more
+        share = (number - len(taken)) // len(others)
+        for queue in others:
+            _move(queue, taken, share)
+        for queue in others:
+            _move(queue, taken, number - len(taken))
+        return taken
+
+
+def _move(queue: dict[str, LocalState], taken: dict[str, LocalState], number: int) -> None:
+    """Take the first of a queue, as long as they wait."""
+    for name, state in list(islice(queue.items(), max(0, number))):
+        queue.pop(name, None)
+        taken[name] = state
 
 
 def _drain(states: dict[str, LocalState]) -> dict[str, LocalState]:

@@ -46,6 +46,8 @@ POLICY_REPORT_SECONDS = 3600.0
 """Interval at which a process reports that it uses a breaker, and its policy."""
 REGISTRATION_RETRY_SECONDS = 60.0
 """Interval at which a process tries again to register a name beyond MAX_NAMES, and says so."""
+MAX_REFUSALS = 1000
+"""A process that was refused so many names in this interval tries no more in it."""
 REFUSED_SECONDS = 5.0
 """Time for which a breaker is left alone after the store has answered it with an error."""
 REFUSED_LOG_SECONDS = 60.0
@@ -92,7 +94,7 @@ class StoreSync:
         self._slowest_answer = 0.0
         """In how many seconds the process that is farthest from the store is answered."""
         self._unconfirmed: dict[str, StateChange] = {}
-        self._unregistered_until: dict[str, float] = {}
+        self._refusals, self._refusals_until = 0, float("-inf")
         self._report_unregistered_at = float("-inf")
         self._refused_at: dict[str, float] = {}
         self._refused_logged_at: dict[str, float] = {}
@@ -226,7 +228,7 @@ class StoreSync:
         what its calls have done since counts.
         """
         now = time.monotonic()
-        names = [it.name for it, _ in states if now >= self._unregistered_until.get(it.name, now)]
+        names = self._names_to_register([it for it, _ in states], now)
         refused: Sequence[str] = ()
         try:
             if names:
@@ -236,14 +238,17 @@ class StoreSync:
             self._leave_alone([state for state, _ in states], error)
             return
         if refused:
+            self._refusals += len(refused)
             self._report_unregistered(refused)
+        registered = set(names).difference(refused)
         for state, read_at in states:
-            if state.name not in names or state.name in refused:
+            if state.name not in registered:
+                self._leave_unregistered(state, now)
                 self._apply(store, state, None, read_at, now)
         moves = [
             (state, Move(name=state.name, expected=None, new=replace(_record_of(state), hold=hold)))
             for state, _ in states
-            if state.name in names and state.name not in refused
+            if state.name in registered
             for hold in [holds[state.name]]
         ]
         if not moves:
@@ -293,9 +298,20 @@ class StoreSync:
             return True
         return last is not None and bool(last.actor)
 
+    def _names_to_register(self, states: Sequence[LocalState], now: float) -> list[str]:
+        if now >= self._refusals_until:
+            self._refusals, self._refusals_until = 0, now + REGISTRATION_RETRY_SECONDS
+        if self._refusals >= MAX_REFUSALS:
+            return []
+        return [state.name for state in states if now >= state.unregistered_until]
+
+    def _leave_unregistered(self, state: LocalState, now: float) -> None:
+        if now >= state.unregistered_until:
+            state.unregistered_until = now + REGISTRATION_RETRY_SECONDS
+            state.forget_pending()
+
     def _report_unregistered(self, names: Sequence[str]) -> None:
         now = time.monotonic()
-        self._unregistered_until |= dict.fromkeys(names, now + REGISTRATION_RETRY_SECONDS)
         if now < self._report_unregistered_at:
             return
         self._report_unregistered_at = now + REGISTRATION_RETRY_SECONDS

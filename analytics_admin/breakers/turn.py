@@ -1,8 +1,10 @@
 """One turn of the reporter: it learns what was pushed, reports, reads, and answers callers."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import cast
 
 from analytics_admin.breakers.listener import Listener
@@ -10,7 +12,7 @@ from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.presence import Presence
 from analytics_admin.breakers.probes import Probes
 from analytics_admin.breakers.reporter_requests import Request, Wish
-from analytics_admin.breakers.schedule import Schedule
+from analytics_admin.breakers.schedule import MAX_DUE, Schedule
 from analytics_admin.breakers.state import Snapshot
 from analytics_admin.breakers.stores.base import BreakerStore, DamagedList, Push, RequestRefused
 from analytics_admin.breakers.sync import StoreSync
@@ -48,6 +50,7 @@ class Turn:
         self._can_listen = can_listen
         self._tell = tell
         self._not_closed: set[str] | None = None
+        self._read_up_to = math.inf
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -88,18 +91,20 @@ class Turn:
         acknowledged = self._apply_pushes()
         self._schedule.asks_processes = store.asks_processes
         due = self._schedule.take_due(_asked_for(requests, self._schedule))
-        if self._schedule.took_followed:
+        if self._schedule.began_followed:
             self._read_not_closed(store)
-        if due:
-            sequence = self._sync.synchronise(store, list(due.values()))
-            for name, state in due.items():
+            self._read_up_to = math.inf
+        for part in _parts(due):
+            sequence = self._sync.synchronise(store, list(part.values()))
+            self._read_up_to = min(self._read_up_to, sequence)
+            for name, state in part.items():
                 if state.snapshot is not None:
                     self._note_whether_closed(name, state.snapshot)
                 if name not in self._schedule.followed:
                     state.rest()
                 self._schedule.judge_run(name, self._sync.seconds_to_judge(store, state))
-            if self._schedule.took_followed and not self._schedule.gets_pushes:
-                acknowledged = sequence
+        if self._schedule.took_followed and not self._schedule.gets_pushes:
+            acknowledged = int(self._read_up_to) if self._read_up_to < math.inf else acknowledged
         self._answer(store, requests)
         self._presence.acknowledged = acknowledged or self._presence.acknowledged
         listens_in = self._listen(store)
@@ -198,6 +203,13 @@ class Turn:
                     request.state.look = None  # half of what an unused breaker would take
         for callers in waiting.values():
             self.probes.grant(store, cast("LocalState", callers[0].state), callers)
+
+
+def _parts(due: dict[str, LocalState]) -> Iterator[dict[str, LocalState]]:
+    """Return them in order, as many at once as a turn takes: more are reported before an end."""
+    items = iter(due.items())
+    while part := dict(islice(items, MAX_DUE)):
+        yield part
 
 
 def _asked_for(requests: Sequence[Request], schedule: Schedule) -> Iterator[LocalState]:
