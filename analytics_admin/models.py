@@ -125,7 +125,10 @@ class Operation(models.Model):
 
     @property
     def clear_mode(self) -> str:
-        """``hard``, ``soft`` or ``tags``; hard if the row has none."""
+        """``hard``, ``soft``, ``tags``, ``functions`` or ``keys``; hard if the row has none."""
+        for part in ("functions", "keys"):
+            if _list(self.target_fields.get(part)):
+                return part
         mode = self.target_fields.get("mode")
         return "tags" if self.tags else mode if isinstance(mode, str) else "hard"
 

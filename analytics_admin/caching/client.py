@@ -9,7 +9,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from analytics_admin.caching.codec import ValueTooLarge, encode
 from analytics_admin.caching.epochs import LAYOUT, RECORD_NAME
 from analytics_admin.caching.freshness import Freshness, assess_freshness
-from analytics_admin.caching.keys import name_key, name_tags
+from analytics_admin.caching.keys import function_of, name_function, name_key, name_tags
 from analytics_admin.caching.lease import MissResolver
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
@@ -82,8 +82,13 @@ class CacheClient:
         )
 
     def entry_keys(self, key: object, tags: tuple[str, ...] = ()) -> EntryKeys:
-        """Return the full keys that concern the value of a key."""
+        """Return the full keys that concern the value of a key.
+
+        The function that it is a result of is a tag, too.
+        """
         name, full_key = name_key(key), self._full_key
+        if (function := function_of(key)) is not None:
+            tags = (*tags, full_key(f"{LAYOUT}:tag:{name_function(function)}"))
         return EntryKeys(
             self._record_key,
             full_key(f"{LAYOUT}:value:{name}"),

@@ -58,6 +58,20 @@ def name_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def name_function(name: str) -> str:
+    """Return the name of the implicit tag of a function's results. It is no other tag's."""
+    return _name(_canonical(["function", name], "function"))
+
+
+def function_of(key: object) -> str | None:
+    """Return the name of the function whose result has this key; None for other keys."""
+    if isinstance(key, list | tuple) and len(key) == 2:
+        name, arguments = key
+        if isinstance(name, str) and isinstance(arguments, dict):
+            return name
+    return None
+
+
 def _checked_tag(tag: object) -> str:
     if not isinstance(tag, str):
         raise TypeError(f"a tag must be a string, not {type(tag).__name__}")

@@ -52,6 +52,10 @@ class Keyspace:
             return None
         return tag if isinstance(tag, str) else None
 
+    def is_of_function(self, key: bytes) -> bool:
+        """Say whether the key holds the epoch of a function, whose name is not hashed."""
+        return self.kind_of(key) == "tag" and b':tag:k:["function",' in key
+
     def is_own(self, key: bytes) -> bool:
         """Say whether the key is of the alias: a value, or the epoch record."""
         return key == self.record or self.owns(key)

@@ -353,6 +353,8 @@ def test_rows_hold_the_targets_and_outcomes_that_it_names() -> None:
     services.undo_clear(actor=actor)
     services.clear_search_cache(actor=actor)
     services.clear_search_cache(actor=actor, tags=["products"])
+    services.clear_search_cache(actor=actor, functions=["shop.search.find"])
+    services.clear_search_cache(actor=actor, keys=[["search", "lamp", 1]])
     services.sweep_search_cache(actor=actor)
     services.allow_probe(actor=actor, name="catalog")
     services.set_breaker_control(actor=actor, name="docs.held", control="disabled")

@@ -1,4 +1,4 @@
-"""Clearing by tags: one step, however many values carry them.
+"""Clearing by tags and by functions: one step, however many values carry them.
 
 A clear deletes the epochs of the tags. Values stored under them count no more; the next value
 stored creates new ones.
@@ -21,7 +21,7 @@ from analytics_admin.caching.clear.outcome import (
 from analytics_admin.caching.clear.rehearsal import rehearse
 from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
 from analytics_admin.caching.epochs import LAYOUT, record_key
-from analytics_admin.caching.keys import name_tags
+from analytics_admin.caching.keys import MAX_TAG_CHARS, name_function, name_tags
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
@@ -42,6 +42,7 @@ class TagClearPreview:
 
     alias: str
     tags: int
+    """Tags and functions."""
     in_use: int
     """How many of the tags may be in use; the others are new to the cache."""
 
@@ -52,6 +53,7 @@ class TagClearOutcome:
 
     alias: str
     tags: int
+    """Tags and functions."""
     in_use: int
     """How many of the tags may have been in use; the others are new to the cache."""
     replicas: int | None = None
@@ -78,14 +80,34 @@ def check_tags(tags: Sequence[str]) -> list[str]:
     return distinct
 
 
-def preview(tags: Sequence[str]) -> TagClearPreview:
+def check_functions(functions: Sequence[str]) -> list[str]:
+    """Return the names of functions, sorted, without duplicates.
+
+    Raises:
+        TypeError, ValueError: no names, too many, or an invalid one.
+    """
+    if isinstance(functions, str | bytes):
+        raise TypeError(f"functions must be a list, as in [{functions!r}], not one string")
+    for name in functions:
+        if not isinstance(name, str):
+            raise TypeError(f"a function is named by a string, not {type(name).__name__}")
+    distinct = sorted(set(functions))
+    if not 0 < len(distinct) <= MAX_TAGS_PER_CLEAR or not all(
+        0 < len(name) <= MAX_TAG_CHARS for name in distinct
+    ):
+        message = _("name 1 to %(most)s functions, each with 1 to %(chars)s characters")
+        raise ValueError(Message(message, most=MAX_TAGS_PER_CLEAR, chars=MAX_TAG_CHARS))
+    return distinct
+
+
+def preview(tags: Sequence[str], functions: Sequence[str] = ()) -> TagClearPreview:
     """Return what ``clear_tags`` would do; change nothing.
 
     Raises:
         StoreUnavailable: the store does not answer, or would refuse.
     """
     alias = app_settings().search_cache
-    names = _names(tags)
+    names = _names(tags, functions)
     if is_local_memory(alias):
         in_use = memory.count_names(alias, names)
     else:
@@ -96,8 +118,10 @@ def preview(tags: Sequence[str]) -> TagClearPreview:
     return TagClearPreview(alias=alias, tags=len(names), in_use=in_use)
 
 
-def clear_tags(tags: Sequence[str], *, receipt: str = "") -> TagClearOutcome:
-    """Clear every value that carries one of the tags.
+def clear_tags(
+    tags: Sequence[str], functions: Sequence[str] = (), *, receipt: str = ""
+) -> TagClearOutcome:
+    """Clear every value that carries one of the tags, or is a result of one of the functions.
 
     The store keeps the ``receipt``, by which the loss of this clear is found out later.
 
@@ -106,7 +130,7 @@ def clear_tags(tags: Sequence[str], *, receipt: str = "") -> TagClearOutcome:
         OutcomeUnknown: the store did not answer during the clear.
     """
     alias = app_settings().search_cache
-    names = _names(tags)
+    names = _names(tags, functions)
     reached = Spread()
     if is_local_memory(alias):
         in_use = memory.delete_names(alias, names)
@@ -145,8 +169,9 @@ def _all_changed(before: Sequence[bytes | None], after: Sequence[bytes | None]) 
     return all(old is None or old != new for old, new in zip(before, after, strict=True))
 
 
-def _names(tags: Sequence[str]) -> list[str]:
-    return [f"{LAYOUT}:tag:{name_tags([tag])[0]}" for tag in tags]
+def _names(tags: Sequence[str], functions: Sequence[str]) -> list[str]:
+    named = [name_tags([tag])[0] for tag in tags] + list(map(name_function, functions))
+    return [f"{LAYOUT}:tag:{name}" for name in named]
 
 
 def _keys(alias: str, names: list[str]) -> list[str]:

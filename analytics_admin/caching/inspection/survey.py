@@ -195,7 +195,7 @@ def _tags(sample: _Sample, own: Keyspace | None) -> tuple[tuple[str, ...], bool]
     """Return the tags in the sample, and whether these are all."""
     if own is None:
         return (), False
-    keys = {key for key in sample.keys if own.kind_of(key) == "tag"}
+    keys = {key for key in sample.keys if own.kind_of(key) == "tag" and not own.is_of_function(key)}
     named = sorted(tag for key in keys if (tag := own.tag_of(key)) is not None)[:MAX_TAGS]
     return tuple(named), sample.exact and len(named) == len(keys)
 

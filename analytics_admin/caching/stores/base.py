@@ -95,7 +95,7 @@ class Store(Protocol):
         """Return what is stored under the keys."""
 
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
-        """Return what is stored for each of the entries, which share their record and tags."""
+        """Return what is stored for each of the entries, which share their record."""
 
     def claim(
         self, keys: EntryKeys, ttl: Ttl, *, lease: float, damage: Damage = NO_DAMAGE

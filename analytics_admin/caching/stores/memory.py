@@ -230,7 +230,11 @@ def list_tags(alias: str, keyspace: Keyspace) -> list[str | None]:
     cache = _cache(alias)
     with cache._lock:
         owned = [key.encode() for key in _owned(cache, keyspace)]
-    return [keyspace.tag_of(key) for key in owned if keyspace.kind_of(key) == "tag"]
+    return [
+        keyspace.tag_of(key)
+        for key in owned
+        if keyspace.kind_of(key) == "tag" and not keyspace.is_of_function(key)
+    ]
 
 
 def read_record(alias: str) -> tuple[EpochRecord | None, float]:

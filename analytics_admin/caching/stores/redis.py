@@ -73,11 +73,17 @@ class RedisStore:
     def read_many(self, entries: Sequence[EntryKeys]) -> list[Reading]:
         if not entries:
             return []
-        first, number = entries[0], len(entries)
+        number, tags = (
+            len(entries),
+            list(dict.fromkeys(tag for keys in entries for tag in keys.tags)),
+        )
         names = [keys.entry for keys in entries]
-        record, *values = self._read(first.record, names, first.tags)
-        now, tags = self._now(), values[number:]
-        return [Reading(now, record, tags, entry) for entry in values[:number]]
+        record, *values = self._read(entries[0].record, names, tags)
+        now, epochs = self._now(), dict(zip(tags, values[number:], strict=True))
+        return [
+            Reading(now, record, [epochs[tag] for tag in keys.tags], entry)
+            for keys, entry in zip(entries, values[:number], strict=True)
+        ]
 
     @translate_errors
     def claim(

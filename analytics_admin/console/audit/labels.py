@@ -49,6 +49,8 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "seconds_left": _("Time left to undo"),
     "tags": _("Tags"),
     "in_use": _("Tags in use"),
+    "named": _("Keys named"),
+    "found": _("Keys with a result"),
     "seen": _("Results checked"),
     "removed": _("Results removed"),
     "finished": _("Completed"),
@@ -86,6 +88,13 @@ def format_target(operation: Operation) -> str:
             "breakers": breakers,
             "control": format_control(operation.control),
         }
+    if (part := operation.clear_mode) in {"functions", "keys"}:
+        named = operation.target_fields[part]
+        if part == "functions":
+            text = ngettext("function %(names)s", "functions %(names)s", len(named))
+        else:
+            text = ngettext("key %(names)s", "keys %(names)s", len(named))
+        return text % {"names": Truncator(", ".join(map(str, named))).chars(MAX_TAGS_SHOWN)}
     if tags := operation.tags:
         text = ngettext("tag %(tags)s", "tags %(tags)s", len(tags))
         return text % {"tags": Truncator(", ".join(tags)).chars(MAX_TAGS_SHOWN)}

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 MAX_TAG_SHOWN = 60
 LEAST_SHOWN = 0.05
 """As a tenth, by rounding."""
-MODES: Mapping[str, "_StrPromise"] = {"hard": _("hard"), "soft": _("soft"), "tags": _("by tag")}
+MODES: Mapping[str, "_StrPromise"] = {
+    "hard": _("hard"),
+    "soft": _("soft"),
+    "tags": _("by tag"),
+    "functions": _("by function"),
+    "keys": _("by key"),
+}
 FIGURES: Mapping[str, "_StrPromise"] = {
     "calls": _("Calls"),
     "hits": _("Hits"),

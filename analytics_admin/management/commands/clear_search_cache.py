@@ -1,6 +1,7 @@
 """``manage.py clear_search_cache``: clear the search cache."""
 
-from argparse import ArgumentParser
+import json
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,21 @@ class Command(OperationCommand):
             metavar="TAG",
             help="only results with this tag (repeatable)",
         )
+        parser.add_argument(
+            "--function",
+            action="append",
+            dest="functions",
+            metavar="NAME",
+            help="only results of this cached function, like shop.search.find (repeatable)",
+        )
+        parser.add_argument(
+            "--key",
+            action="append",
+            dest="keys",
+            type=_key,
+            metavar="JSON",
+            help='only the result of this key, like \'["search", "lamp", 1]\' (repeatable)',
+        )
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
         if dry_run:
@@ -47,6 +63,15 @@ class Command(OperationCommand):
             actor=operator(),
             mode=options["mode"],
             tags=options["tags"],
+            functions=options["functions"],
+            keys=options["keys"],
             reason=options["reason"],
             **details,
         )
+
+
+def _key(argument: str) -> Any:
+    try:
+        return json.loads(argument)
+    except ValueError:
+        raise ArgumentTypeError("not JSON") from None

@@ -1,7 +1,7 @@
 """What operators do to the search cache: clear it, undo a soft clear, sweep what clears left."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin.caching import keys
 from analytics_admin.caching.clear import hard, soft, sweep
+from analytics_admin.caching.clear import keys as key_clear
 from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.clear.sweep import SweepOutcome
@@ -30,6 +31,7 @@ UNREMARKABLE = {
     "stopped": "",
 }
 """What a row does not keep of a clear's outcome."""
+ALWAYS_HARD = _("%(what)s: a clear by %(what)s is always hard")
 CLEAR_MODES = ("hard", "soft")
 MAX_TAG_CHARS = keys.MAX_TAG_CHARS
 MAX_TAGS_PER_CLEAR = tag_clear.MAX_TAGS_PER_CLEAR
@@ -45,7 +47,8 @@ class ClearStrategy:
     execute: Callable[[str], Any]
     """Gets the receipt, by which the loss of the clear is found out later."""
     describe: Callable[[Mapping[str, Any]], str]
-    tags: Sequence[str] = ()
+    targets: Mapping[str, Any] = field(default_factory=lambda: {"tags": []})
+    """What the row says that it is aimed at, beside the mode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +57,20 @@ class ClearSearchCache(Command[dict[str, Any]]):
 
     mode: str
     tags: Sequence[str] | None
+    functions: Sequence[str] | None
+    keys: Sequence[Any] | None
     on_progress: Progress | None
 
     @property
     def strategy(self) -> ClearStrategy:
-        return choose_strategy(self.mode, self.tags, self.on_progress)
+        return choose_strategy(self.mode, self.tags, self.functions, self.keys, self.on_progress)
 
     @property
     def targets(self) -> Mapping[str, Any]:
-        return {"mode": self.mode, "tags": list(self.strategy.tags)}
+        return {"mode": self.mode, **self.strategy.targets}
 
     def validate(self) -> None:
-        choose_strategy(self.mode, self.tags, self.on_progress)
+        self.strategy  # noqa: B018  raises
 
     def preview(self) -> OperationResult:
         return self.strategy.preview()
@@ -172,17 +177,22 @@ class SweepSearchCache(Command[SweepOutcome]):
         return Message(template, removed=outcome.removed, seen=outcome.seen)
 
 
-def clear_search_cache(
+def clear_search_cache(  # noqa: PLR0913  each by its name
     *,
     actor: Actor,
     mode: str = "hard",
     tags: Sequence[str] | None = None,
+    functions: Sequence[str] | None = None,
+    keys: Sequence[Any] | None = None,
     reason: str = "",
     dry_run: bool = False,
     on_progress: Progress | None = None,
     operation_id: UUID | None = None,
 ) -> OperationResult:
-    """Clear the search cache: all of it, or the values of some tags.
+    """Clear the search cache: all of it, or the values of some tags, functions or keys.
+
+    ``functions`` are cached functions by module and qualified name, like "shop.search.find".
+    ``keys`` are keys as the cache's methods take them; not together with the other two.
 
     ``mode`` "hard" removes everything; ``on_progress`` is called with the keys removed so far.
     "soft" removes nothing: values may be served as stale while they are computed again, for at most
@@ -198,8 +208,12 @@ def clear_search_cache(
     """
     if tags is not None and not isinstance(tags, str | bytes):
         tags = list(tags)  # the command reads them more than once
+    if functions is not None and not isinstance(functions, str | bytes):
+        functions = list(functions)
     return perform(
-        ClearSearchCache(mode=mode, tags=tags, on_progress=on_progress),
+        ClearSearchCache(
+            mode=mode, tags=tags, functions=functions, keys=keys, on_progress=on_progress
+        ),
         actor=actor,
         reason=reason,
         dry_run=dry_run,
@@ -259,21 +273,29 @@ def sweep_search_cache(
 
 
 def choose_strategy(
-    mode: str, tags: Sequence[str] | None, on_progress: Progress | None
+    mode: str,
+    tags: Sequence[str] | None,
+    functions: Sequence[str] | None,
+    keys: Sequence[Any] | None,
+    on_progress: Progress | None,
 ) -> ClearStrategy:
     """Return how to clear.
 
     Raises:
-        TypeError: ``mode`` is no str, or ``tags`` are not several.
-        OperationRejected: no such mode; unusable tags.
+        TypeError: ``mode`` is no str, or ``tags``, ``functions`` or ``keys`` are not several.
+        OperationRejected: no such mode; unusable tags, functions or keys.
     """
     if not isinstance(mode, str):
         raise TypeError("mode has to be a str")
     if mode not in CLEAR_MODES:
         template = _("mode: one of %(choices)s")
         raise OperationRejected(Message(template, choices=", ".join(CLEAR_MODES)))
-    if tags is not None:
-        return _tags_strategy(mode, tags)
+    if keys is not None:
+        if tags is not None or functions is not None:
+            raise OperationRejected(Message(_("keys: not together with tags or functions")))
+        return _keys_strategy(mode, keys)
+    if tags is not None or functions is not None:
+        return _tags_strategy(mode, tags, functions)
     if mode == "soft":
         return ClearStrategy(
             preview=_preview_soft,
@@ -287,21 +309,48 @@ def choose_strategy(
     )
 
 
-def _tags_strategy(mode: str, tags: Sequence[str]) -> ClearStrategy:
-    try:
-        named = tag_clear.check_tags(tags)
-    except ValueError as error:
-        rejection = Message(_("tags: %(fault)s"), fault=message_of(error))
-        raise OperationRejected(rejection) from error
-    if not all(map(is_storable, named)):
-        raise OperationRejected(Message(_("tags: contains characters that are not text")))
+def _tags_strategy(
+    mode: str, tags: Sequence[str] | None, functions: Sequence[str] | None
+) -> ClearStrategy:
+    named = [] if tags is None else _checked("tags", tag_clear.check_tags, tags)
+    called = (
+        [] if functions is None else _checked("functions", tag_clear.check_functions, functions)
+    )
+    what = "tags" if functions is None else "functions"
     if mode != "hard":
-        raise OperationRejected(Message(_("tags: a clear by tags is always hard")))
+        raise OperationRejected(Message(ALWAYS_HARD, what=what))
     return ClearStrategy(
-        preview=lambda: _preview_tags(named),
-        execute=lambda receipt: tag_clear.clear_tags(named, receipt=receipt),
-        describe=_describe_tags,
-        tags=named,
+        preview=lambda: _preview_tags(named, called),
+        execute=lambda receipt: tag_clear.clear_tags(named, called, receipt=receipt),
+        describe=_describe_tags if functions is None else _describe_functions,
+        targets={"tags": named, **({} if functions is None else {"functions": called})},
+    )
+
+
+def _checked(
+    what: str, check: Callable[[Sequence[Any]], list[str]], given: Sequence[Any]
+) -> list[str]:
+    try:
+        checked = check(given)
+    except ValueError as error:
+        rejection = Message(_("%(what)s: %(fault)s"), what=what, fault=message_of(error))
+        raise OperationRejected(rejection) from error
+    if not all(map(is_storable, checked)):
+        raise OperationRejected(
+            Message(_("%(what)s: contains characters that are not text"), what=what)
+        )
+    return checked
+
+
+def _keys_strategy(mode: str, given: Sequence[Any]) -> ClearStrategy:
+    names = _checked("keys", key_clear.check_keys, given)
+    if mode != "hard":
+        raise OperationRejected(Message(ALWAYS_HARD, what="keys"))
+    return ClearStrategy(
+        preview=lambda: _preview_keys(names),
+        execute=lambda receipt: key_clear.clear_keys(names, receipt=receipt),
+        describe=_describe_keys,
+        targets={"tags": [], "keys": [name.removeprefix("k:") for name in names]},
     )
 
 
@@ -341,14 +390,48 @@ def _preview_soft() -> OperationResult:
     return OperationResult(message=message, preview=asdict(preview))
 
 
-def _preview_tags(tags: Sequence[str]) -> OperationResult:
-    preview = tag_clear.preview(tags)
+def _preview_tags(tags: Sequence[str], functions: Sequence[str]) -> OperationResult:
+    preview = tag_clear.preview(tags, functions)
     template = ngettext_lazy(
         "Dry run: the results of %(number)d tag would be cleared",
         "Dry run: the results of %(number)d tags would be cleared",
         "number",
     )
+    if functions:
+        template = ngettext_lazy(
+            "Dry run: the results of %(number)d function or tag would be cleared",
+            "Dry run: the results of %(number)d functions and tags would be cleared",
+            "number",
+        )
     return OperationResult(message=Message(template, number=preview.tags), preview=asdict(preview))
+
+
+def _preview_keys(names: Sequence[str]) -> OperationResult:
+    preview = key_clear.preview(names)
+    template = ngettext_lazy(
+        "Dry run: the results of %(number)d key would be cleared",
+        "Dry run: the results of %(number)d keys would be cleared",
+        "number",
+    )
+    return OperationResult(message=Message(template, number=preview.named), preview=asdict(preview))
+
+
+def _describe_keys(outcome: Mapping[str, Any]) -> str:
+    template = ngettext_lazy(
+        "Search cache cleared for %(number)d key",
+        "Search cache cleared for %(number)d keys",
+        "number",
+    )
+    return Message(template, number=outcome["named"])
+
+
+def _describe_functions(outcome: Mapping[str, Any]) -> str:
+    template = ngettext_lazy(
+        "Search cache cleared for %(number)d function or tag",
+        "Search cache cleared for %(number)d functions and tags",
+        "number",
+    )
+    return Message(template, number=outcome["tags"])
 
 
 def _warnings(outcome: Mapping[str, Any]) -> Iterator[str]:

@@ -62,7 +62,7 @@ class LastClear:
     actor: str
     channel: str
     mode: str
-    """``hard``, ``soft`` or ``tags``."""
+    """``hard``, ``soft``, ``tags``, ``functions`` or ``keys``."""
     reason: str
     operation_id: UUID
 
