@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 
+from analytics_admin.breakers.judging import ANSWER_SECONDS
 from analytics_admin.breakers.local_state import NEVER, LocalState
 from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import closeness
-from analytics_admin.breakers.sync import ANSWER_SECONDS
 
 IDLE_AFTER_SECONDS = 2.0
 """A breaker unused for this long has nothing to report. Unless the process gets pushes, it is no

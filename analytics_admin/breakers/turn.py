@@ -102,7 +102,7 @@ class Turn:
                     self._note_whether_closed(name, state.snapshot)
                 if name not in self._schedule.followed:
                     state.rest()
-                self._schedule.judge_run(name, self._sync.seconds_to_judge(store, state))
+                self._schedule.judge_run(name, self._sync.judging.seconds_to_judge(store, state))
         if self._schedule.took_followed and not self._schedule.gets_pushes:
             acknowledged = int(self._read_up_to) if self._read_up_to < math.inf else acknowledged
         self._answer(store, requests)

@@ -14,6 +14,7 @@ from analytics_admin.breakers import (
     breaker,
     engine,
     get_breaker,
+    judging,
     outage,
     permit,
     presence,
@@ -209,7 +210,7 @@ def engine_time(clock: SimulatedClock) -> Iterator[None]:
     The engine reads the time through names of its modules: that is faster than an attribute.
     """
     with ExitStack() as undo:
-        for module in (schedule, engine, outage, presence, probes, sync, turn):
+        for module in (schedule, engine, judging, outage, presence, probes, sync, turn):
             undo.enter_context(patch.object(module, "time", clock))
         for module in (breaker, permit):
             undo.enter_context(patch.object(module, "clock", clock.monotonic))

@@ -27,17 +27,17 @@ from analytics_admin.breakers.history import (
     PERIOD_SECONDS,
     RETENTION_SECONDS,
 )
+from analytics_admin.breakers.judging import (
+    ANSWER_SECONDS,
+    SETTLE_SECONDS,
+    SETTLING_INTERVALS,
+)
 from analytics_admin.breakers.outage import FIRST_RETRY_SECONDS
 from analytics_admin.breakers.schedule import IDLE_AFTER_SECONDS
 from analytics_admin.breakers.state import Control, State
 from analytics_admin.breakers.state_machine import LATE_SHARE
 from analytics_admin.breakers.stores.base import MAX_NAMES
-from analytics_admin.breakers.sync import (
-    ANSWER_SECONDS,
-    REGISTRATION_RETRY_SECONDS,
-    SETTLE_SECONDS,
-    SETTLING_INTERVALS,
-)
+from analytics_admin.breakers.sync import REGISTRATION_RETRY_SECONDS
 from analytics_admin.conf import AppSettings
 from analytics_admin.services import Actor, set_breaker_control
 from analytics_admin.stores.latency import MAX_WAIT_SECONDS
