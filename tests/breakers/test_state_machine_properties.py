@@ -257,8 +257,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.seen_generations.append(now.generation)
             assert now.consecutive_failures == now.counts.calls == 0
             if now.state is State.HALF_OPEN and now.generation not in self.ahead_of_time:
-                assert self.last.state is State.OPEN
-                assert now.entered_at >= self.last.entered_at + OPEN_WAIT
+                if self.last.state is State.HALF_OPEN:  # nobody held a permit: it began anew
+                    assert self.last.permits == 0
+                    assert now.entered_at >= self.last.entered_at + HALF_OPEN_WAIT / 2
+                else:
+                    assert self.last.state is State.OPEN
+                    assert now.entered_at >= self.last.entered_at + OPEN_WAIT
                 assert now.attempts == self.last.attempts
         self.last = now
 
