@@ -4,7 +4,9 @@ import functools
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from types import MethodType
@@ -13,6 +15,7 @@ from uuid import UUID
 
 from asgiref.sync import markcoroutinefunction
 
+from analytics_admin.caching.codec import UnstorableValue, encode
 from analytics_admin.caching.effects import Lookup
 
 if TYPE_CHECKING:
@@ -82,9 +85,19 @@ class CachedFunction(Generic[P, R]):
     def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the Lookup of a call; for an ``async def``, an awaitable of it."""
         tags = self._tags(*args, **kwargs) if callable(self._tags) else self._tags
-        compute = functools.partial(self._function, *args, **kwargs)
-        lookup = self._cache.alookup if self._is_async else self._cache.lookup
-        return lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
+        compute = functools.partial(self._compute, args, kwargs)
+        lookup: Any = self._cache.alookup if self._is_async else self._cache.lookup
+        if self._is_async:
+            return self._acounted(
+                lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
+            )
+        state = "miss"
+        try:
+            answer = lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
+            state = answer.state
+        finally:
+            self._cache.counter.called(self._name, state)
+        return answer
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> list[Any]:
         """Return the key of a call, for the methods of the cache.
@@ -104,6 +117,45 @@ class CachedFunction(Generic[P, R]):
         """Remove the result of a call; for an ``async def``, return an awaitable."""
         delete = self._cache.adelete if self._is_async else self._cache.delete
         return delete(self.key(*args, **kwargs))
+
+    def _compute(self, args: Any, kwargs: Any) -> Any:
+        """Call the function, and count what that takes."""
+        started = time.monotonic()
+        if self._is_async:
+            return self._acompute(args, kwargs, started)
+        try:
+            result = self._function(*args, **kwargs)
+        except Exception:
+            self._count_computation(started)
+            raise
+        self._count_computation(started, result)
+        return result
+
+    async def _acompute(self, args: Any, kwargs: Any, started: float) -> Any:
+        function: Any = self._function
+        try:
+            result = await function(*args, **kwargs)
+        except Exception:
+            self._count_computation(started)
+            raise
+        self._count_computation(started, result)
+        return result
+
+    def _count_computation(self, started: float, result: Any = None) -> None:
+        seconds, size = time.monotonic() - started, 0
+        if result is not None:
+            with suppress(UnstorableValue):
+                size = len(encode(result).encode())
+        self._cache.counter.computed(self._name, size=size, seconds=seconds)
+
+    async def _acounted(self, answer: Coroutine[Any, Any, Lookup]) -> Lookup:
+        state = "miss"
+        try:
+            lookup = await answer
+            state = lookup.state
+        finally:
+            self._cache.counter.called(self._name, state)
+        return lookup
 
     async def _avalue(self, lookup: Coroutine[Any, Any, Lookup]) -> Any:
         return (await lookup).value

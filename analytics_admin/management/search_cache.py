@@ -13,7 +13,7 @@ from rich.text import Text
 from analytics_admin.management.base import printable
 from analytics_admin.management.tables import Section, align, format_section, render_section
 from analytics_admin.services.json import to_json
-from analytics_admin.services.search_cache.queries import SearchCacheStatus
+from analytics_admin.services.search_cache.queries import HotFunction, SearchCacheStatus
 
 UNKNOWN = "unknown"
 WAYS = {
@@ -78,6 +78,19 @@ def preview_lines(preview: Mapping[str, Any]) -> Iterator[str]:
     for kind in preview.get("foreign") or ():
         which = f"with {kind['prefix']} in front" if kind["prefix"] else "without a colon"
         yield f"  {fate}: {kind['keys']:,} other keys {which} ({kind['share']:.1%} of all)"
+
+
+def functions_section(functions: Sequence[HotFunction]) -> Section:
+    """Return the table of the cached functions."""
+    columns = ("calls", "hits", "misses", "stale_served", "bypassed", "bytes", "compute_seconds")
+    return Section(
+        title="functions, last 24 hours",
+        columns=("function", *(FIGURES.get(column, column) for column in columns)),
+        rows=[
+            [printable(each.name), *(_shown(column, getattr(each, column)) for column in columns)]
+            for each in functions
+        ],
+    )
 
 
 def _color(fact: str, value: str) -> str:

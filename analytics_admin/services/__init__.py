@@ -37,11 +37,16 @@ from analytics_admin.services.search_cache.operations import (
     sweep_search_cache,
     undo_clear,
 )
-from analytics_admin.services.search_cache.queries import describe_search_cache
+from analytics_admin.services.search_cache.queries import (
+    HotFunction,
+    describe_search_cache,
+    list_hot_functions,
+)
 
 __all__ = [
     "Actor",
     "DuplicateOperation",
+    "HotFunction",
     "MissingProcess",
     "Obedience",
     "OperationDenied",
@@ -60,6 +65,7 @@ __all__ = [
     "describe_search_cache",
     "forget_breaker",
     "list_breakers",
+    "list_hot_functions",
     "list_processes",
     "page_breakers",
     "page_operations",

@@ -2,7 +2,35 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+
+MAX_FUNCTIONS = 200
+"""Functions that one process counts between two reports; those beyond are not counted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FunctionCounts:
+    """Counted calls of one cached function."""
+
+    hits: int = 0
+    misses: int = 0
+    stale_served: int = 0
+    bypassed: int = 0
+    bytes: int = 0
+    """Of the results that were computed, as they are stored."""
+    compute_seconds: float = 0.0
+
+    def add(self, more: "FunctionCounts") -> None:
+        """Add other counts to these."""
+        for name in FUNCTION_COUNT_NAMES:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+
+    @property
+    def calls(self) -> int:
+        return self.hits + self.misses + self.stale_served + self.bypassed
+
+
+FUNCTION_COUNT_NAMES = tuple(item.name for item in fields(FunctionCounts))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,11 +59,15 @@ class Counts:
     """Time spent in computations."""
     saved_seconds: float = 0.0
     """Time that the served values took to compute when they were stored."""
+    functions: dict[str, FunctionCounts] = field(default_factory=dict)
+    """Those of cached functions, by name."""
 
     def add(self, more: "Counts") -> None:
         """Add other counts to these."""
         for name in COUNT_NAMES:
             setattr(self, name, getattr(self, name) + getattr(more, name))
+        for function, counts in more.functions.items():
+            self.functions.setdefault(function, FunctionCounts()).add(counts)
 
     @property
     def calls(self) -> int:
@@ -51,7 +83,8 @@ class Counts:
         return self.hits / reached if reached else None
 
 
-COUNT_NAMES = tuple(item.name for item in fields(Counts))
+COUNT_NAMES = tuple(item.name for item in fields(Counts) if item.name != "functions")
+_STATES = {"hit": "hits", "miss": "misses", "stale": "stale_served", "bypass": "bypassed"}
 
 
 class CallCounter:
@@ -86,6 +119,26 @@ class CallCounter:
                 setattr(self._counts, name, getattr(self._counts, name) + amount)
         if not self._announced:
             self._announce()
+
+    def called(self, function: str, state: str) -> None:
+        """Count a call of a cached function by the state of its answer."""
+        with self._lock:
+            if (counts := self._function(function)) is not None:
+                what = _STATES[state]
+                setattr(counts, what, getattr(counts, what) + 1)
+
+    def computed(self, function: str, *, size: int, seconds: float) -> None:
+        """Count a computation of a cached function; ``size`` is that of its encoded result."""
+        with self._lock:
+            if (counts := self._function(function)) is not None:
+                counts.bytes += size
+                counts.compute_seconds += seconds
+
+    def _function(self, name: str) -> FunctionCounts | None:
+        functions = self._counts.functions
+        if name not in functions and len(functions) < MAX_FUNCTIONS:
+            functions[name] = FunctionCounts()
+        return functions.get(name)
 
     def take(self) -> Counts:
         """Return the counts and start from zero."""

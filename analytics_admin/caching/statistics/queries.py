@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 
-from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.caching.statistics.counters import Counts, FunctionCounts
 from analytics_admin.caching.statistics.store import (
     MINUTES_KEPT,
     Bucket,
@@ -20,6 +20,8 @@ READ_TIMEOUT = 0.3
 """Seconds for connecting and for each reply."""
 PERIODS: Mapping[str, int] = {"last_5_minutes": 5, "last_hour": 60, "last_day": MINUTES_KEPT}
 """In minutes; the newest minute is incomplete."""
+HOURS_OF_FUNCTIONS = 24
+"""For which cached functions are counted; the newest is incomplete."""
 SETTLED_MINUTES = 30
 """Counts older than this hardly change: only a process that lost the store still reports some."""
 
@@ -100,6 +102,18 @@ def read_figures(*, minutes: int = 0, now: float | None = None, max_age: float =
         },
         minutes=tuple(Minute(at=bucket.number * 60, counts=counts[bucket]) for bucket in single),
     )
+
+
+def read_functions(*, now: float | None = None) -> dict[str, FunctionCounts]:
+    """Return the counts of each cached function in the last day; one round trip.
+
+    Raises:
+        StoreUnavailable: the breakers' alias does not answer.
+    """
+    hour = int((time.time() if now is None else now) // 3600)
+    site = app_settings()
+    store = open_statistics_store(site.breaker_cache, site.search_cache, timeout=READ_TIMEOUT)
+    return store.read_functions(range(hour - HOURS_OF_FUNCTIONS + 1, hour + 1))
 
 
 def forget() -> None:

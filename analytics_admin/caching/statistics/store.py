@@ -4,7 +4,7 @@ A clear, or a flush of the search cache's database, does not reach them there.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from threading import Lock
@@ -12,7 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 from django.core.cache import caches
 
-from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
+from analytics_admin.caching.statistics.counters import (
+    COUNT_NAMES,
+    FUNCTION_COUNT_NAMES,
+    Counts,
+    FunctionCounts,
+)
 from analytics_admin.stores.client import (
     dedicated_client,
     is_local_memory,
@@ -62,6 +67,9 @@ class StatisticsStore(Protocol):
     def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
         """Return the counts of each bucket, in one round trip."""
 
+    def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
+        """Return the counts of each cached function in these hours, in one round trip."""
+
 
 def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> StatisticsStore:
     """Return the statistics store of a search cache in ``alias``; it connects at first use.
@@ -97,6 +105,10 @@ class RedisStatisticsStore:
                     keys = [mark, *map(self._key, batch.buckets)]
                     ttls = _MARK_SECONDS, _KEPT_SECONDS
                     pipeline.eval(_ADD, 3, *keys, batch.name, *ttls, *_amounts(batch.counts))
+                    if functions := batch.counts.functions:
+                        keys = [f"{mark}:f", self._functions_key(batch.minute // 60)]
+                        amounts = _function_amounts(functions)
+                        pipeline.eval(_ADD, 2, *keys, batch.name, *ttls, *amounts)
                 pipeline.execute()
 
     @translate_errors
@@ -107,8 +119,19 @@ class RedisStatisticsStore:
                 pipeline.hmget(self._key(bucket), COUNT_NAMES)
             return [_counts(row) for row in pipeline.execute()]
 
+    @translate_errors
+    def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
+        with closing(self):
+            pipeline = self._client.pipeline(transaction=False)
+            for hour in hours:
+                pipeline.hgetall(self._functions_key(hour))
+            return _functions(pipeline.execute())
+
     def close(self) -> None:
         self._client.connection_pool.disconnect()
+
+    def _functions_key(self, hour: int) -> str:
+        return self._full_key(f"f:{hour}")
 
     def _key(self, bucket: Bucket) -> str:
         return self._full_key(f"{bucket.unit}:{bucket.number}")
@@ -138,6 +161,9 @@ class MemoryStatisticsStore:
         with self._lock:
             return [total([self._counts.get(bucket, Counts())]) for bucket in buckets]
 
+    def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
+        return total(self.read([Bucket("h", hour) for hour in hours])).functions
+
 
 @cache
 def _memory_statistics_store(search_alias: str) -> MemoryStatisticsStore:
@@ -164,6 +190,31 @@ def _amounts(counts: Counts) -> list[str | int]:
         if amount := round(getattr(counts, name) * scale):
             amounts += [name, amount]
     return amounts
+
+
+def _function_amounts(functions: Mapping[str, FunctionCounts]) -> list[str | int]:
+    """Return fields and whole amounts of the counts of functions, alternating."""
+    amounts: list[str | int] = []
+    for function, counts in functions.items():
+        for name in FUNCTION_COUNT_NAMES:
+            scale = _MICROSECONDS if name in _IN_SECONDS else 1
+            if amount := round(getattr(counts, name) * scale):
+                amounts += [f"{name}:{function}", amount]
+    return amounts
+
+
+def _functions(rows: Sequence[Mapping[bytes, bytes]]) -> dict[str, FunctionCounts]:
+    functions: dict[str, FunctionCounts] = {}
+    for row in rows:
+        for label, value in row.items():
+            name, _, function = label.decode(errors="replace").partition(":")
+            if name not in FUNCTION_COUNT_NAMES:
+                continue
+            amount: Any = int(value)
+            if name in _IN_SECONDS:
+                amount /= _MICROSECONDS
+            functions.setdefault(function, FunctionCounts()).add(FunctionCounts(**{name: amount}))
+    return functions
 
 
 def _counts(row: Sequence[bytes | None]) -> Counts:

@@ -1,12 +1,13 @@
 """``manage.py search_cache``: the search cache's content and statistics."""
 
 from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import asdict
 from typing import Any
 
 from analytics_admin.management.base import OperatorCommand
 from analytics_admin.services import json
 from analytics_admin.services.search_cache import queries
-from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
+from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES, MAX_HOT_FUNCTIONS
 
 
 class Command(OperatorCommand):
@@ -24,17 +25,33 @@ class Command(OperatorCommand):
             help=f"show the last N minutes (at most {MAX_HISTORY_MINUTES}) minute by minute",
         )
 
+        parser.add_argument(
+            "--functions",
+            action="store_true",
+            help=f"show the {MAX_HOT_FUNCTIONS} cached functions that took most time to compute",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        from analytics_admin.management.search_cache import format_status, render_status
-        from analytics_admin.management.tables import render_text
+        from analytics_admin.management.search_cache import (
+            format_status,
+            functions_section,
+            render_status,
+        )
+        from analytics_admin.management.tables import format_section, render_section, render_text
 
         status = queries.describe_search_cache(minutes=options["minutes"])
+        functions = queries.list_hot_functions() if options["functions"] else None
         if options["json"]:
-            self.write_json(json.to_json(status))
-        elif self.stdout.isatty():
-            self.write(render_text(*render_status(status), color=not options["no_color"]))
+            more = {} if functions is None else {"functions": [asdict(each) for each in functions]}
+            self.write_json(json.to_json(status) | more)
+            return
+        section = None if functions is None else functions_section(functions)
+        if self.stdout.isatty():
+            tables = render_status(status) + ([] if section is None else [render_section(section)])
+            self.write(render_text(*tables, color=not options["no_color"]))
         else:
-            self.write(format_status(status))
+            texts = [format_status(status)] + ([] if section is None else [format_section(section)])
+            self.write("\n".join(texts))
 
 
 def _minutes(argument: str) -> int:

@@ -10,8 +10,18 @@ from uuid import UUID
 
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.inspection.survey import OtherKeys
-from analytics_admin.caching.statistics.counters import COUNT_NAMES, Counts
-from analytics_admin.caching.statistics.queries import PERIODS, Load, estimate_load, read_figures
+from analytics_admin.caching.statistics.counters import (
+    COUNT_NAMES,
+    FUNCTION_COUNT_NAMES,
+    Counts,
+)
+from analytics_admin.caching.statistics.queries import (
+    PERIODS,
+    Load,
+    estimate_load,
+    read_figures,
+    read_functions,
+)
 from analytics_admin.caching.statistics.store import MINUTES_KEPT
 from analytics_admin.conf import app_settings
 from analytics_admin.models import Operation, as_stored, with_zone
@@ -23,6 +33,7 @@ MAX_HISTORY_MINUTES = MINUTES_KEPT
 MAX_STATISTICS_WAIT_SECONDS = 1.0
 """How long the statistics may take once the cache's store has answered."""
 MAX_CLEARS_LISTED = 100
+MAX_HOT_FUNCTIONS = 20
 _HAPPENED = (Operation.Status.DONE, Operation.Status.UNKNOWN)
 
 
@@ -141,6 +152,40 @@ def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCa
         )
     finally:
         executor.shut_down()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotFunction:
+    """The calls of one cached function by all processes in the last day."""
+
+    name: str
+    """Module and qualified name, as a clear by function takes it."""
+    calls: int
+    hits: int
+    misses: int
+    stale_served: int
+    bypassed: int
+    bytes: int
+    """Of the results that were computed, as they are stored."""
+    compute_seconds: float
+
+
+def list_hot_functions(*, number: int = MAX_HOT_FUNCTIONS) -> list[HotFunction]:
+    """Return the cached functions that took the most time to compute, at most ``number``.
+
+    Raises:
+        StoreUnavailable: the breakers' alias, which holds the counts, does not answer.
+    """
+    functions = [
+        HotFunction(
+            name=name,
+            calls=counts.calls,
+            **{count: getattr(counts, count) for count in FUNCTION_COUNT_NAMES},
+        )
+        for name, counts in read_functions().items()
+    ]
+    functions.sort(key=lambda each: (-each.compute_seconds, -each.calls, each.name))
+    return functions[:number]
 
 
 def _describe_store(alias: str, *, dedicated: bool, survey_age: float) -> dict[str, Any]:
