@@ -58,6 +58,7 @@ _REASONS = {
     "NoPermissionError": Message(_("the store's user lacks a permission that this needs")),
     "OutOfMemoryError": Message(_("the store is out of memory")),
     "ReadOnlyError": Message(_("the store is a read-only replica")),
+    "MasterDownError": Message(_("the store is a replica that has lost its primary")),
     "BusyLoadingError": Message(_("the store is loading its data")),
     "MaxConnectionsError": Message(_("the store has no connection left")),
     "TimeoutError": Message(_("the store did not answer in time")),

@@ -361,7 +361,8 @@ class RedisStore:
     @translate_errors
     def check_writable(self) -> None:
         probe = ("SET", f"{self._base}:probe", 1, "EX", 60)
-        self._pipe([probe, _command(*self._adding([], 0))])
+        # A replica that has lost its primary says so to the script alone.
+        self._pipe([_command(*self._adding([], 0)), probe])
 
     @translate_errors
     def may_evict(self) -> bool:
