@@ -47,6 +47,10 @@ class AppSettings:
     """Returns a context manager around a refresh in the background; called by the caller."""
     search_cache_background_refreshes: int = 4
     """Stale values that a process refreshes in the background at once; 0: callers refresh."""
+    search_cache_near: float = 0.0
+    """Seconds by which values from this process' memory may be late after a clear; 0: none."""
+    search_cache_near_bytes: int = 16 * 1024 * 1024
+    """Maximum memory that such values take in one process."""
     search_cache_max_value_bytes: int = 1024 * 1024
     """Maximum size of a stored value, in encoded bytes."""
     search_cache_soft_clear_grace: float = 60.0

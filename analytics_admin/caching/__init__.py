@@ -4,7 +4,7 @@ hits = search_cache.get_or_compute(("search", query, page), lambda: run_search(q
 """
 
 from analytics_admin.caching.codec import UnstorableValue, ValueTooLarge
-from analytics_admin.caching.effects import Lookup
+from analytics_admin.caching.effects import Lookup, TextLookup
 from analytics_admin.caching.search_cache import SearchCache, search_cache
 from analytics_admin.stores.client import StoreUnavailable
 
@@ -12,6 +12,7 @@ __all__ = [
     "Lookup",
     "SearchCache",
     "StoreUnavailable",
+    "TextLookup",
     "UnstorableValue",
     "ValueTooLarge",
     "search_cache",

@@ -9,8 +9,17 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from analytics_admin.caching.codec import ValueTooLarge, encode
 from analytics_admin.caching.epochs import LAYOUT, RECORD_NAME
 from analytics_admin.caching.freshness import Freshness, assess_freshness
-from analytics_admin.caching.keys import function_of, name_function, name_key, name_tags
+from analytics_admin.caching.keys import (
+    MAX_REMEMBERED,
+    REMEMBERED_TYPES,
+    KeyName,
+    function_of,
+    name_function,
+    name_key,
+    name_tags,
+)
 from analytics_admin.caching.lease import MissResolver
+from analytics_admin.caching.near import NearCache
 from analytics_admin.caching.request import CacheRequest, to_seconds
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.stores.access import (
@@ -23,10 +32,14 @@ from analytics_admin.caching.stores.base import EntryKeys, Store
 from analytics_admin.caching.stores.memory import MemoryStore
 from analytics_admin.caching.stores.past import Change, PastCheck
 from analytics_admin.caching.stores.redis import RedisStore
+from analytics_admin.caching.stores.tracking import OnChange, RedisTrackingLink
 from analytics_admin.conf import app_settings
 from analytics_admin.stores.client import StoreUnavailable, dedicated_client, is_local_memory
 from analytics_admin.stores.pool import ConnectionPool
 
+TRACKING_TIMEOUT = 1.0
+"""Seconds for each reply to the near cache, for which no caller waits."""
+NEVER_STALE: Any = 0
 REPLY_TIMEOUT = 0.1
 """Seconds for connecting and for each reply."""
 
@@ -38,11 +51,14 @@ class CacheClient:
         site, cache = app_settings(), caches[alias]
         self._lease = float(site.search_cache_lease)
         self._max_bytes = site.search_cache_max_value_bytes
+        self._near = float(site.search_cache_near)
         self._background = site.search_cache_background
         self._default_timeout = cache.default_timeout
         in_memory = is_local_memory(alias)
         # The memory store gives its names to the alias, which adds the prefix itself.
         self._full_key: Callable[[str], str] = str if in_memory else cache.make_key
+        self._names: dict[object, tuple[str, str, tuple[str, ...]]] = {}
+        self._tag_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._alias = alias
         self._record_key = self._full_key(RECORD_NAME)
         self._past = PastCheck(self._record_key, self._change_record)
@@ -51,6 +67,10 @@ class CacheClient:
             if in_memory
             else self._remote_access()
         )
+        self.near: NearCache | None = None
+        """The values in this process' memory; a store in memory needs none."""
+        if not in_memory:
+            self.near = NearCache(self._track, max_bytes=site.search_cache_near_bytes)
         self.resolver = MissResolver(
             self.access,
             counter,
@@ -63,9 +83,10 @@ class CacheClient:
         key: object,
         *,
         timeout: Any = DEFAULT_TIMEOUT,
-        stale_for: Any = 0,
+        stale_for: Any = NEVER_STALE,
         tags: Iterable[str] = (),
         background: bool | None = None,
+        near: float | None = None,
     ) -> CacheRequest:
         """Return what a call asks for.
 
@@ -75,10 +96,13 @@ class CacheClient:
         return CacheRequest(
             keys=self.entry_keys(key, self.tag_keys(tags)),
             timeout=self._seconds(timeout),
-            stale_for=to_seconds(stale_for, name="stale_for", allow_zero=True),
+            stale_for=to_seconds(stale_for, name="stale_for", allow_zero=True)
+            if stale_for is not NEVER_STALE
+            else 0.0,
             lease=self._lease,
             max_bytes=self._max_bytes,
             background=self._background if background is None else background,
+            near=self._near if near is None else to_seconds(near, name="near", allow_zero=True),
         )
 
     def entry_keys(self, key: object, tags: tuple[str, ...] = ()) -> EntryKeys:
@@ -86,18 +110,47 @@ class CacheClient:
 
         The function that it is a result of is a tag, too.
         """
+        entry, lease, function = self._entry_names(key)
+        return EntryKeys(self._record_key, entry, lease, (*tags, *function))
+
+    def _entry_names(self, key: object) -> tuple[str, str, tuple[str, ...]]:
+        """Return the full keys of the value, its lease and its function; remember short ones."""
+        remembered: object = None
+        if type(key) is str or type(key) is KeyName:
+            remembered = (key, type(key))
+        elif type(key) is tuple:
+            types = tuple(map(type, key))
+            if REMEMBERED_TYPES.issuperset(types):
+                remembered = (key, types)
+        if remembered is not None and (names := self._names.get(remembered)) is not None:
+            return names
         name, full_key = name_key(key), self._full_key
-        if (function := function_of(key)) is not None:
-            tags = (*tags, full_key(f"{LAYOUT}:tag:{name_function(function)}"))
-        return EntryKeys(
-            self._record_key,
+        function = function_of(key)
+        names = (
             full_key(f"{LAYOUT}:value:{name}"),
             full_key(f"{LAYOUT}:lease:{name}"),
-            tags,
+            () if function is None else (full_key(f"{LAYOUT}:tag:{name_function(function)}"),),
         )
+        if remembered is not None and name.startswith("k:"):  # not the hash of a long one
+            if len(self._names) >= MAX_REMEMBERED:
+                self._names.clear()
+            self._names[remembered] = names
+        return names
 
     def tag_keys(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Return the full keys of the tags' epochs."""
+        if tags == ():
+            return ()
+        if type(tags) is not tuple:
+            return self._make_tag_keys(tags)
+        keys = self._tag_keys.get(tags)
+        if keys is None:
+            keys = self._make_tag_keys(tags)
+            if len(self._tag_keys) < MAX_REMEMBERED:
+                self._tag_keys[tags] = keys
+        return keys
+
+    def _make_tag_keys(self, tags: Iterable[str]) -> tuple[str, ...]:
         return tuple([self._full_key(f"{LAYOUT}:tag:{name}") for name in name_tags(tags)])
 
     def read_many(self, keys: Sequence[object], tags: Iterable[str]) -> StoreCall[list[Freshness]]:
@@ -124,6 +177,8 @@ class CacheClient:
 
     def close(self) -> None:
         """Close the connections and end the threads."""
+        if self.near is not None:
+            self.near.close()
         self.resolver.close()
         self.access.close()
 
@@ -131,6 +186,8 @@ class CacheClient:
         """Start afresh in a forked child."""
         self.access.after_fork()
         self._past.after_fork()
+        if self.near is not None:
+            self.near.after_fork()
         self.resolver.after_fork()
 
     def _seconds(self, timeout: Any) -> float | None:
@@ -157,6 +214,16 @@ class CacheClient:
         return RedisStore(
             pool, probe_key=probe_key, past=self._past, max_value_bytes=self._max_bytes
         )
+
+    def drop_near(self, *, entry: str = "", tag_keys: tuple[str, ...] = ()) -> None:
+        """Forget what this process has just set, deleted or cleared."""
+        if self.near is not None:
+            self.near.drop(entry, tag_keys)
+        self.resolver.detach(entry=entry, tag_keys=tag_keys)
+
+    def _track(self, on_change: OnChange) -> RedisTrackingLink:
+        client = dedicated_client(self._alias, timeout=TRACKING_TIMEOUT)
+        return RedisTrackingLink(client, on_change, max_value_bytes=self._max_bytes)
 
     def _change_record(self, change: Change) -> None:
         """Change the epoch record when the store can be reached.

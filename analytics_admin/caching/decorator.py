@@ -16,7 +16,8 @@ from uuid import UUID
 from asgiref.sync import markcoroutinefunction
 
 from analytics_admin.caching.codec import UnstorableValue, encode
-from analytics_admin.caching.effects import Lookup
+from analytics_admin.caching.effects import Lookup, TextLookup
+from analytics_admin.caching.keys import MAX_REMEMBERED, REMEMBERED_TYPES, KeyName, name_key
 
 if TYPE_CHECKING:
     from analytics_admin.caching.search_cache import SearchCache
@@ -69,6 +70,7 @@ class CachedFunction(Generic[P, R]):
         self._tags = tags
         self._options = options
         self._name = full_name(function)
+        self._names: dict[Any, KeyName] = {}
         self._signature = inspect.signature(function)
         self._is_async = inspect.iscoroutinefunction(function)
         if self._is_async:
@@ -84,20 +86,35 @@ class CachedFunction(Generic[P, R]):
 
     def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the Lookup of a call; for an ``async def``, an awaitable of it."""
+        lookup: Any = self._cache.alookup if self._is_async else self._cache.lookup
+        return self._look(lookup, args, kwargs)
+
+    def lookup_text(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Return the TextLookup of a call; for an ``async def``, an awaitable of it."""
+        lookup: Any = self._cache.alookup_text if self._is_async else self._cache.lookup_text
+        return self._look(lookup, args, kwargs)
+
+    def text(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Return the result of a call as JSON text; for an ``async def``, an awaitable of it."""
+        lookup = self.lookup_text(*args, **kwargs)
+        return self._atext(lookup) if self._is_async else lookup.text
+
+    def _look(self, lookup: Any, args: Any, kwargs: Any) -> Any:
+        """Look the call up by one of the cache's methods, and count it."""
         tags = self._tags(*args, **kwargs) if callable(self._tags) else self._tags
         compute = functools.partial(self._compute, args, kwargs)
-        lookup: Any = self._cache.alookup if self._is_async else self._cache.lookup
+        answer = functools.partial(
+            lookup, self._key_name(args, kwargs), compute, tags=tags, **self._options
+        )
         if self._is_async:
-            return self._acounted(
-                lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
-            )
+            return self._acounted(answer())
         state = "miss"
         try:
-            answer = lookup(self.key(*args, **kwargs), compute, tags=tags, **self._options)
-            state = answer.state
+            found = answer()
+            state = found.state
         finally:
             self._cache.counter.called(self._name, state)
-        return answer
+        return found
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> list[Any]:
         """Return the key of a call, for the methods of the cache.
@@ -112,6 +129,21 @@ class CachedFunction(Generic[P, R]):
             first = next(iter(arguments))
             arguments[first] = _key_part(arguments[first])
         return [self._name, arguments]
+
+    def _key_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeyName:
+        """Return the name of a call's key; remember those of plain arguments."""
+        values = (*args, *kwargs.values())
+        types = tuple(map(type, values))
+        call = (values, types, tuple(kwargs)) if REMEMBERED_TYPES.issuperset(types) else None
+        if call is not None and (name := self._names.get(call)) is not None:
+            return name
+        key: Any = self.key
+        name = KeyName(name_key(key(*args, **kwargs)), self._name)
+        if call is not None and name.startswith("k:"):  # not the hash of a long one
+            if len(self._names) >= MAX_REMEMBERED:
+                self._names.clear()
+            self._names[call] = name
+        return name
 
     def delete(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Remove the result of a call; for an ``async def``, return an awaitable."""
@@ -148,7 +180,7 @@ class CachedFunction(Generic[P, R]):
                 size = len(encode(result).encode())
         self._cache.counter.computed(self._name, size=size, seconds=seconds)
 
-    async def _acounted(self, answer: Coroutine[Any, Any, Lookup]) -> Lookup:
+    async def _acounted(self, answer: Coroutine[Any, Any, Any]) -> Any:
         state = "miss"
         try:
             lookup = await answer
@@ -156,6 +188,9 @@ class CachedFunction(Generic[P, R]):
         finally:
             self._cache.counter.called(self._name, state)
         return lookup
+
+    async def _atext(self, lookup: Coroutine[Any, Any, TextLookup]) -> str:
+        return (await lookup).text
 
     async def _avalue(self, lookup: Coroutine[Any, Any, Lookup]) -> Any:
         return (await lookup).value

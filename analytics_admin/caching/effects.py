@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from analytics_admin.caching.background import BackgroundRefreshes
+from analytics_admin.caching.codec import decode
 from analytics_admin.caching.singleflight import (
     Flight,
     FlightEnd,
@@ -23,13 +24,28 @@ from analytics_admin.caching.singleflight import (
 from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed, StoreCall
 from analytics_admin.stores.latency import CallerWait
 
+State = Literal["hit", "miss", "stale", "bypass"]
+
+
+class TextLookup(NamedTuple):
+    """A value from the search cache as JSON, and where it comes from."""
+
+    text: str
+    state: State
+    age: float
+    """Seconds since the value was stored."""
+
+    def decoded(self) -> "Lookup":
+        """Return the value itself, which is the caller's own to change."""
+        return Lookup(decode(self.text), self.state, self.age)
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """A value from the search cache, and where it comes from."""
 
     value: Any
-    state: Literal["hit", "miss", "stale", "bypass"]
+    state: State
     """``hit``: fresh from the cache. ``miss``: computed by this call. ``stale``: past its timeout.
     ``bypass``: computed because the store is unavailable, by this call or by another one of this
     process at the same time."""
@@ -91,7 +107,7 @@ LOOK_SECONDS = 0.25
 """Seconds after which a waiting caller looks whether the flight is still alive."""
 
 
-Answer = Lookup | Exception
+Answer = TextLookup | Exception
 """The end of a lookup; the exception is the computation's own, or says why it cannot be stored."""
 Effect = CallStore | Sleep | WaitFor | InBackground | Compute
 Effects = Generator[Effect, Any, Answer]
@@ -102,7 +118,7 @@ def run(
     access: StoreAccess,
     compute: Callable[[], Any],
     caller: CallerWait | None = None,
-) -> Lookup:
+) -> TextLookup:
     """Carry out a lookup's effects in this thread and return its answer.
 
     ``caller`` holds what it has waited for the store before.
@@ -123,7 +139,7 @@ async def arun(
     access: StoreAccess,
     compute: Callable[[], Any],
     caller: CallerWait | None = None,
-) -> Lookup:
+) -> TextLookup:
     """Carry out a lookup's effects in a task. ``compute`` may return an awaitable."""
     reply: Any = None
     caller = caller or CallerWait()
@@ -136,7 +152,7 @@ async def arun(
         effects.close()
 
 
-def _return_or_raise(answer: Answer) -> Lookup:
+def _return_or_raise(answer: Answer) -> TextLookup:
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -15,11 +15,27 @@ from uuid import UUID
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 
+REMEMBERED_TYPES = frozenset({str, int, bool, float, type(None)})
+"""Values of these types that are equal, and of one type, have one canonical form."""
+MAX_REMEMBERED = 10_000
+"""Names of keys that one process remembers for a cache or function; then it begins anew."""
 MAX_PLAIN_CHARS = 120
 """A canonical form up to this length is the name itself; a longer one is hashed."""
 MAX_TAG_CHARS = 500
 """A longer tag is a mistake, such as a whole document."""
 MAX_TAGS_PER_VALUE = 50
+
+
+class KeyName(str):
+    """The name of the key of a function's result, made before."""
+
+    __slots__ = ("function",)
+    function: str
+
+    def __new__(cls, name: str, function: str) -> "KeyName":
+        new = super().__new__(cls, name)
+        new.function = function
+        return new
 
 
 def name_key(key: object) -> str:
@@ -34,6 +50,8 @@ def name_key(key: object) -> str:
         TypeError: the key holds another type, or a dict whose key is not a str.
         ValueError: a number is not finite, or the key is nested too deeply.
     """
+    if type(key) is KeyName:
+        return key
     try:
         return _name(_canonical(key, "key"))
     except RecursionError:
@@ -65,6 +83,8 @@ def name_function(name: str) -> str:
 
 def function_of(key: object) -> str | None:
     """Return the name of the function whose result has this key; None for other keys."""
+    if type(key) is KeyName:
+        return key.function
     if isinstance(key, list | tuple) and len(key) == 2:
         name, arguments = key
         if isinstance(name, str) and isinstance(arguments, dict):

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from analytics_admin.caching.background import BackgroundRefreshes
-from analytics_admin.caching.codec import UnstorableValue, decode, encode
+from analytics_admin.caching.codec import UnstorableValue, encode
 from analytics_admin.caching.effects import (
     NO_END,
     Answer,
@@ -32,8 +32,8 @@ from analytics_admin.caching.effects import (
     Effects,
     FlightWait,
     InBackground,
-    Lookup,
     Sleep,
+    TextLookup,
     WaitFor,
 )
 from analytics_admin.caching.entries import Entry, decode_entry, head_of
@@ -64,7 +64,7 @@ MAX_WAIT_LEASES = 10.0
 MAX_FRUITLESS_WAITS = 2
 """A call computes for itself after this many computations by others brought no value. Behind a
 backend that is down, callers must not fail one after the other."""
-NO_CALLER = Lookup(None, "stale", 0.0)
+NO_CALLER = TextLookup("null", "stale", 0.0)
 """The answer of a background refresh, which has no caller."""
 MIN_PAUSE_SECONDS = 0.01
 MAX_PAUSE_SECONDS = 0.1
@@ -276,7 +276,7 @@ class MissResolver:
             too_large=not fits,
             refused_fills=stored is False,
         )
-        return Lookup(decode(text), "miss", 0.0)
+        return TextLookup(text, "miss", 0.0)
 
     def _compute_unstored(self, flight: Flight, state: str) -> Effects:
         """Compute as a flight that stores nothing: without the store, or past all patience."""
@@ -294,7 +294,7 @@ class MissResolver:
             epochs=flight.epochs or frozenset(),
         )
         self._flights.end(flight, result)
-        return Lookup(decode(text), result.state, 0.0)
+        return TextLookup(text, result.state, 0.0)
 
     def _compute(
         self, flight: Flight
@@ -423,14 +423,14 @@ class MissResolver:
         if computation.error is not None:
             return computation.error
         try:
-            value = decode(encode(computation.value))
+            text = encode(computation.value)
         except UnstorableValue as error:
             return error
-        return Lookup(value, "miss" if state == "miss" else "bypass", 0.0)
+        return TextLookup(text, "miss" if state == "miss" else "bypass", 0.0)
 
     def _stand_in(
         self, request: CacheRequest, seen: Freshness
-    ) -> Generator[Effect, Any, Lookup | None]:
+    ) -> Generator[Effect, Any, TextLookup | None]:
         """Return what a new look at the store finds in place of the stale value that was seen.
 
         None if there is nothing that may be served now, or without the store: what was seen before
@@ -456,22 +456,22 @@ class MissResolver:
         )
         return freshness
 
-    def _take(self, result: FlightResult) -> Lookup:
+    def _take(self, result: FlightResult) -> TextLookup:
         """Serve what another caller's flight has brought."""
         if result.state == "hit":
             self._counter.hit(result.computed_in)
         else:
             self._counter.add(**{"misses" if result.state == "miss" else "bypassed": 1})
-        return Lookup(decode(result.text), result.state, time.monotonic() - result.stored_at)
+        return TextLookup(result.text, result.state, time.monotonic() - result.stored_at)
 
-    def _serve_fresh(self, entry: Entry, *, now: float) -> Lookup:
+    def _serve_fresh(self, entry: Entry, *, now: float) -> TextLookup:
         self._counter.hit(entry.computed_in)
-        return Lookup(decode(entry.text), "hit", max(0.0, now - entry.stored_at))
+        return TextLookup(entry.text, "hit", max(0.0, now - entry.stored_at))
 
-    def _serve_stale(self, entry: Entry, *, now: float) -> Lookup:
+    def _serve_stale(self, entry: Entry, *, now: float) -> TextLookup:
         """Serve a stale value straight from a look at the store."""
         self._counter.add(stale_served=1, saved_seconds=entry.computed_in)
-        return Lookup(decode(entry.text), "stale", max(0.0, now - entry.stored_at))
+        return TextLookup(entry.text, "stale", max(0.0, now - entry.stored_at))
 
     def _count(self, computation: Computation) -> None:
         self._counter.add(

@@ -3,9 +3,8 @@
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from analytics_admin.caching.stores.base import EntryKeys, Ttl
 
@@ -24,13 +23,17 @@ class Options(TypedDict, total=False):
     """Time for which the value may be served past its timeout."""
     tags: Iterable[str]
     """The strings by which the value can be cleared."""
+    near: float | None
+    """Seconds by which a value from this process' memory may be late; None: as the settings say."""
     background: bool | None
     """Whether a stale value is refreshed in the background; None: as the settings say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRequest:
-    """The value that a call asks for, and on which terms."""
+class CacheRequest(NamedTuple):
+    """The value that a call asks for, and on which terms.
+
+    A plain tuple, because every hit creates one.
+    """
 
     keys: EntryKeys
     timeout: float | None
@@ -42,6 +45,8 @@ class CacheRequest:
     max_bytes: int
     background: bool = False
     """Whether a stale value is refreshed in the background."""
+    near: float = 0.0
+    """Seconds by which a value from this process' memory may be late; 0: none is served."""
 
     def ttl(self) -> Ttl:
         """Return how long a value stored now is to live; its timeout is shortened by the jitter."""

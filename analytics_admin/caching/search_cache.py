@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -15,15 +16,17 @@ from django.core.signals import setting_changed
 from analytics_admin.caching.client import CacheClient
 from analytics_admin.caching.codec import DAMAGED, decode
 from analytics_admin.caching.decorator import Decorator
-from analytics_admin.caching.effects import Lookup, arun, run
+from analytics_admin.caching.effects import Lookup, TextLookup, arun, run
 from analytics_admin.caching.entries import Entry
 from analytics_admin.caching.freshness import Freshness, assess_freshness
-from analytics_admin.caching.request import Options
+from analytics_admin.caching.near import NearEntry
+from analytics_admin.caching.request import CacheRequest, Options
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.statistics.reporter import REPLY_TIMEOUT, Reporter
 from analytics_admin.caching.statistics.store import StatisticsStore, open_statistics_store
 from analytics_admin.caching.stores import memory
 from analytics_admin.caching.stores.access import StoreBypassed
+from analytics_admin.caching.stores.base import EntryKeys, Reading, Store
 from analytics_admin.conf import SETTING, app_settings
 from analytics_admin.stores.client import StoreUnavailable
 from analytics_admin.stores.latency import CallerWait
@@ -48,6 +51,8 @@ class SearchCache:
     - ``background``: whether a stale value is refreshed in another thread, which has none of the
       caller's connections and thread-local variables. Default: the setting
       ``SEARCH_CACHE_BACKGROUND``.
+    - ``near``: seconds by which a value from this process' memory may be late, after others have
+      cleared, set or deleted it. Default: the setting ``SEARCH_CACHE_NEAR``; 0 for none.
 
     All methods raise TypeError or ValueError for an invalid key, tag or timeout before they do
     anything. Methods that begin with ``a`` are for async code and never block the event loop.
@@ -94,48 +99,86 @@ class SearchCache:
     def lookup(self, key: object, compute: Callable[[], Any], **options: Unpack[Options]) -> Lookup:
         """Do what ``get_or_compute`` does; return also the value's origin and age."""
         client = self._client or self._connect()
-        request, caller = client.request(key, **options), CallerWait()
+        request = client.request(key, **options)
+        if request.near and (near := self._near(client, request)) is not None:
+            return Lookup(near.value(), "hit", time.monotonic() - near.stored_at)
         if request.timeout == 0:
-            return run(client.resolver.uncached(), client.access, compute)
-        began_at = time.monotonic()
+            return run(client.resolver.uncached(), client.access, compute).decoded()
+        began_at, caller = time.monotonic(), CallerWait()
         try:
-            reading = client.access.run(lambda store: store.read(request.keys), caller)
+            reading = client.access.run(partial(_read, request.keys), caller)
         except StoreBypassed:
-            return run(client.resolver.bypass(request, began_at), client.access, compute)
+            effects = client.resolver.bypass(request, began_at)
+            return run(effects, client.access, compute).decoded()
         seen = assess_freshness(reading, request.stale_for)
         if seen.fresh is not None:
+            if request.near and client.near is not None:
+                client.near.offer(request.keys, request.near)
             try:
                 return self._hit(seen.fresh, now=seen.now)
             except DAMAGED:
                 pass
-        if seen.fresh is not None or seen.stale is not None:
-            seen = assess_freshness(reading, request.stale_for, decodes=True)
-        return run(client.resolver.resolve(request, seen, began_at), client.access, compute, caller)
+        seen = _decodable(reading, seen, request)
+        effects = client.resolver.resolve(request, seen, began_at)
+        return run(effects, client.access, compute, caller).decoded()
 
     async def alookup(
         self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
     ) -> Lookup:
         """Do what ``lookup`` does in async code; ``compute`` may be ``async def``."""
+        return (await self.alookup_text(key, compute, **options)).decoded()
+
+    def lookup_text(
+        self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
+    ) -> TextLookup:
+        """Do what ``lookup`` does, but return the value as JSON text, as it is stored.
+
+        For whoever answers with JSON anyway: nothing is decoded and encoded again.
+        """
         client = self._client or self._connect()
-        request, caller = client.request(key, **options), CallerWait()
+        request = client.request(key, **options)
+        if request.near and (near := self._near(client, request)) is not None:
+            return TextLookup(near.text, "hit", time.monotonic() - near.stored_at)
+        if request.timeout == 0:
+            return run(client.resolver.uncached(), client.access, compute)
+        began_at, caller = time.monotonic(), CallerWait()
+        try:
+            reading = client.access.run(partial(_read, request.keys), caller)
+        except StoreBypassed:
+            return run(client.resolver.bypass(request, began_at), client.access, compute)
+        seen = assess_freshness(reading, request.stale_for)
+        if (entry := seen.fresh) is not None:
+            if request.near and client.near is not None:
+                client.near.offer(request.keys, request.near)
+            self.counter.hit(entry.computed_in)
+            return TextLookup(entry.text, "hit", max(0.0, seen.now - entry.stored_at))
+        seen = _decodable(reading, seen, request)
+        effects = client.resolver.resolve(request, seen, began_at)
+        return run(effects, client.access, compute, caller)
+
+    async def alookup_text(
+        self, key: object, compute: Callable[[], Any], **options: Unpack[Options]
+    ) -> TextLookup:
+        """Do what ``lookup_text`` does in async code; ``compute`` may be ``async def``."""
+        client = self._client or self._connect()
+        request = client.request(key, **options)
+        if request.near and (near := self._near(client, request)) is not None:
+            return TextLookup(near.text, "hit", time.monotonic() - near.stored_at)
         if request.timeout == 0:
             return await arun(client.resolver.uncached(), client.access, compute)
-        began_at = time.monotonic()
+        began_at, caller = time.monotonic(), CallerWait()
         try:
-            reading = await client.access.arun(lambda store: store.read(request.keys), caller)
+            reading = await client.access.arun(partial(_read, request.keys), caller)
         except StoreBypassed:
             return await arun(client.resolver.bypass(request, began_at), client.access, compute)
-        seen = assess_freshness(reading, request.stale_for)
-        if seen.fresh is not None:
-            try:
-                return self._hit(seen.fresh, now=seen.now)
-            except DAMAGED:
-                pass
-        if seen.fresh is not None or seen.stale is not None:
-            seen = assess_freshness(reading, request.stale_for, decodes=True)
-        return await arun(
-            client.resolver.resolve(request, seen, began_at), client.access, compute, caller
-        )
+        seen = assess_freshness(reading, request.stale_for, decodes=True)
+        if (entry := seen.fresh) is not None:
+            if request.near and client.near is not None:
+                client.near.offer(request.keys, request.near)
+            self.counter.hit(entry.computed_in)
+            return TextLookup(entry.text, "hit", max(0.0, seen.now - entry.stored_at))
+        effects = client.resolver.resolve(request, seen, began_at)
+        return await arun(effects, client.access, compute, caller)
 
     def cached(
         self,
@@ -144,6 +187,7 @@ class SearchCache:
         stale_for: Any = 0,
         tags: Iterable[str] | Callable[..., Iterable[str]] = (),
         background: bool | None = None,
+        near: float | None = None,
     ) -> Decorator:
         """Return a decorator that caches a function's results by its arguments.
 
@@ -156,14 +200,19 @@ class SearchCache:
         which must identify everything that the result depends on; without it the call raises
         TypeError. For a class method, the key holds the class.
 
-        The decorated function has ``lookup(…)``, ``key(…)`` and ``delete(…)``, which take the
-        function's arguments (a method's object first).
+        The decorated function has ``lookup(…)``, ``lookup_text(…)``, ``text(…)``, ``key(…)`` and
+        ``delete(…)``, which take the function's arguments (a method's object first).
 
         Raises:
             TypeError: the function is a generator, or has no name, as a lambda.
         """
         return Decorator(
-            self, timeout=timeout, stale_for=stale_for, tags=tags, background=background
+            self,
+            timeout=timeout,
+            stale_for=stale_for,
+            tags=tags,
+            background=background,
+            near=near,
         )
 
     def get(self, key: object, default: Any = None, *, tags: Iterable[str] = ()) -> Any:
@@ -204,7 +253,7 @@ class SearchCache:
             stored = client.access.run(call)
         except StoreBypassed:
             return False
-        client.resolver.detach(entry=request.keys.entry)
+        client.drop_near(entry=request.keys.entry)
         return stored
 
     async def aset(self, key: object, value: Any, **options: Unpack[Options]) -> bool:
@@ -216,7 +265,7 @@ class SearchCache:
             stored = await client.access.arun(call)
         except StoreBypassed:
             return False
-        client.resolver.detach(entry=request.keys.entry)
+        client.drop_near(entry=request.keys.entry)
         return stored
 
     def delete(self, key: object) -> bool:
@@ -229,7 +278,7 @@ class SearchCache:
         keys = client.entry_keys(key)
         with _store_required():
             existed = client.access.run(lambda store: store.remove(keys))
-        client.resolver.detach(entry=keys.entry)
+        client.drop_near(entry=keys.entry)
         return existed
 
     async def adelete(self, key: object) -> bool:
@@ -238,7 +287,7 @@ class SearchCache:
         keys = client.entry_keys(key)
         with _store_required():
             existed = await client.access.arun(lambda store: store.remove(keys))
-        client.resolver.detach(entry=keys.entry)
+        client.drop_near(entry=keys.entry)
         return existed
 
     def clear_tags(self, tags: Iterable[str]) -> None:
@@ -251,7 +300,7 @@ class SearchCache:
         if tag_keys := client.tag_keys(tags):
             with _store_required():
                 client.access.run(lambda store: store.clear_tags(tag_keys))
-            client.resolver.detach(tag_keys=tag_keys)
+            client.drop_near(tag_keys=tag_keys)
 
     async def aclear_tags(self, tags: Iterable[str]) -> None:
         """Do what ``clear_tags`` does in async code."""
@@ -259,7 +308,7 @@ class SearchCache:
         if tag_keys := client.tag_keys(tags):
             with _store_required():
                 await client.access.arun(lambda store: store.clear_tags(tag_keys))
-            client.resolver.detach(tag_keys=tag_keys)
+            client.drop_near(tag_keys=tag_keys)
 
     def reconnect(self) -> None:
         """Close the connections; the next call reads the settings again."""
@@ -286,6 +335,15 @@ class SearchCache:
             if self._client is None:
                 self._client = CacheClient(self._alias(), self.counter)
             return self._client
+
+    def _near(self, client: CacheClient, request: CacheRequest) -> NearEntry | None:
+        """Return the value from this process' memory, if it counts, as a hit."""
+        if client.near is None or request.timeout == 0:
+            return None
+        entry = client.near.get(request.keys, request.near)
+        if entry is not None:
+            self.counter.hit(entry.computed_in)
+        return entry
 
     def _hit(self, entry: Entry, *, now: float) -> Lookup:
         value = decode(entry.text)
@@ -327,6 +385,17 @@ class SearchCache:
         return open_statistics_store(
             app_settings().breaker_cache, self._alias(), timeout=REPLY_TIMEOUT
         )
+
+
+def _read(keys: EntryKeys, store: Store) -> Reading:
+    return store.read(keys)
+
+
+def _decodable(reading: Reading, seen: Freshness, request: CacheRequest) -> Freshness:
+    """Return what the reading amounts to if its value must be decodable, too."""
+    if seen.fresh is None and seen.stale is None:
+        return seen
+    return assess_freshness(reading, request.stale_for, decodes=True)
 
 
 @contextmanager

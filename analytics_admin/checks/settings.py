@@ -152,6 +152,12 @@ def _seconds(value: object, least: float = 0.0, most: float = math.inf) -> Probl
     return None if least <= value <= most else f"must be {least:g} to {most:g} seconds"
 
 
+def _seconds_or_0(value: object, most: float) -> Problem:
+    if type(value) in {int, float} and value == 0:
+        return None
+    return _seconds(value, least=0.01, most=most)
+
+
 def _bytes(value: object) -> Problem:
     if isinstance(value, bool) or not isinstance(value, int):
         return f"must be a whole number of bytes, not {describe_type(value)}"
@@ -239,6 +245,8 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "SEARCH_CACHE_BACKGROUND": _boolean,
     "SEARCH_CACHE_BACKGROUND_CONTEXT": _hook,
     "SEARCH_CACHE_BACKGROUND_REFRESHES": _number,
+    "SEARCH_CACHE_NEAR": partial(_seconds_or_0, most=60),
+    "SEARCH_CACHE_NEAR_BYTES": _bytes,
     "SEARCH_CACHE_MAX_VALUE_BYTES": _bytes,
     "REQUIRE_MODEL_PERMISSIONS": _boolean,
     "REQUIRE_REASON": _boolean,

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from analytics_admin.i18n import Message, gettext_noop
@@ -35,12 +34,14 @@ TOO_SLOW = Message(gettext_noop("the store answers too slowly"))
 NO_REPLY = Message(gettext_noop("the store did not answer in time"))
 
 
-@dataclass(frozen=True, slots=True)
 class RequestStart:
     """The moment at which a request was sent to a store."""
 
-    at: float = field(default_factory=time.monotonic)
-    cpu_used: float = field(default_factory=time.process_time)
+    __slots__ = ("at", "cpu_used")
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+        self.cpu_used = time.process_time()
 
     def was_busy(self, until: float) -> bool:
         """Return whether this process has been busy since then."""

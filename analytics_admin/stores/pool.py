@@ -14,6 +14,8 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as StoreTimeout
 
+from analytics_admin.stores.client import CommandPacker
+
 MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later use."""
 MAX_IDLE_SECONDS = 60.0
@@ -22,6 +24,7 @@ DOUBTFUL_IDLE_SECONDS = 10.0
 """Silence over a connection that was idle for longer is no proof against the server."""
 LARGE_BYTES = 65_536
 """Replies that together are larger take time for their transfer."""
+_PACKER = CommandPacker()
 OnOpen = Callable[[Callable[[Sequence[Sequence[Any]]], list[Any]], bool], None]
 
 
@@ -71,16 +74,27 @@ class ConnectionPool:
 
         The error of a refused one is raised, or with ``keep_refusals`` is its reply.
         """
-        connection, idle_for = self._take_idle()
-        if connection is None:
-            replies = self._exchange(self._run_bounded(self._open), commands)
-        else:
-            replies = self._exchange_again(connection, idle_for, commands)
+        replies = self.call_packed(pack(commands), len(commands))
         if not keep_refusals:
             for reply in replies:
                 if isinstance(reply, ResponseError):
                     raise reply
         return replies
+
+    def call_packed(self, packed: bytes, number: int) -> list[Any]:
+        """Send commands that are packed already; return their replies, also errors."""
+        connection, idle_for = self._take_idle()
+        if connection is None:
+            return self._exchange(self._run_bounded(self._open), packed, number)
+        try:
+            return self._exchange(connection, packed, number)
+        except StoreConnectionError:  # the server closed it while it was idle, and others with it
+            self._drop_idle()
+        except StoreTimeout:
+            self._drop_idle()
+            if idle_for < DOUBTFUL_IDLE_SECONDS:
+                raise
+        return self._exchange(self._run_bounded(self._open), packed, number)
 
     def _take_idle(self) -> tuple[Any, float]:
         """Return a connection, if there is one, and for how long it was idle.
@@ -98,20 +112,6 @@ class ConnectionPool:
                 return connection, now - used_at
             connection.disconnect()
         return None, 0.0
-
-    def _exchange_again(
-        self, connection: Any, idle_for: float, commands: Sequence[Sequence[Any]]
-    ) -> list[Any]:
-        """Exchange over a connection that was idle, or over a new one if that was lost."""
-        try:
-            return self._exchange(connection, commands)
-        except StoreConnectionError:  # the server closed it while it was idle, and others with it
-            self._drop_idle()
-        except StoreTimeout:
-            self._drop_idle()
-            if idle_for < DOUBTFUL_IDLE_SECONDS:
-                raise
-        return self._exchange(self._run_bounded(self._open), commands)
 
     def close(self) -> None:
         """Close the idle connections now, and those in use after their reply."""
@@ -131,16 +131,13 @@ class ConnectionPool:
             self._is_return = False
         return connection
 
-    def _exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _exchange(self, connection: Any, packed: bytes, number: int) -> list[Any]:
         timeout = self._reply_timeout()
         options = {} if timeout is None else {"timeout": timeout}
         replies: list[Any] = []
         try:
-            packed = connection.pack_command(*commands[0])
-            for command in commands[1:]:
-                packed = [*packed, *connection.pack_command(*command)]
-            connection.send_packed_command(packed, check_health=False)
-            for _ in commands:
+            connection.send_packed_command((packed,), check_health=False)
+            for _ in range(number):
                 try:
                     replies.append(connection.read_response(**options))
                 except ResponseError as error:
@@ -164,6 +161,11 @@ class ConnectionPool:
                 self._idle.pop()[0].disconnect()
             except IndexError:
                 return
+
+
+def pack(commands: Sequence[Sequence[Any]]) -> bytes:
+    """Return the commands as they are sent, in one piece."""
+    return b"".join([part for command in commands for part in _PACKER.pack(*command)])
 
 
 def _talk(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:

@@ -19,7 +19,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from analytics_admin.caching import SearchCache, effects, lease, request, search_cache
 from analytics_admin.caching.background import BackgroundRefreshes
 from analytics_admin.caching.clear import hard, soft
-from analytics_admin.caching.effects import Lookup, Sleep
+from analytics_admin.caching.effects import Sleep, TextLookup
 from analytics_admin.caching.inspection import status
 from analytics_admin.caching.keys import name_key
 from analytics_admin.caching.renewal import LeaseRenewals
@@ -188,17 +188,13 @@ def _replaced_statistics(counter: "_Counter") -> Iterator[None]:
 def _watched_calls(content: "_Memory", counter: "_Counter") -> Iterator[None]:
     """Have the counter know for which key each call is."""
 
-    def watched_lookup(key: object, compute: Callable[[], Any], **options: Any) -> Lookup:
+    async def watched_alookup_text(
+        key: object, compute: Callable[[], Any], **options: Any
+    ) -> TextLookup:
         name = name_key(key)
         with counter.counting(name):
             compute = counter.counted(compute, name)
-            return SearchCache.lookup(search_cache, key, compute, **options)
-
-    async def watched_alookup(key: object, compute: Callable[[], Any], **options: Any) -> Lookup:
-        name = name_key(key)
-        with counter.counting(name):
-            compute = counter.counted(compute, name)
-            return await SearchCache.alookup(search_cache, key, compute, **options)
+            return await SearchCache.alookup_text(search_cache, key, compute, **options)
 
     def watched_get(key: object, default: Any = None, **options: Any) -> Any:
         with counter.counting(name_key(key)):
@@ -223,8 +219,9 @@ def _watched_calls(content: "_Memory", counter: "_Counter") -> Iterator[None]:
         return found
 
     watched: dict[str, Callable[..., Any]] = {
-        "lookup": watched_lookup,
-        "alookup": watched_alookup,
+        "lookup": _counting(counter, SearchCache.lookup),
+        "lookup_text": _counting(counter, SearchCache.lookup_text),
+        "alookup_text": watched_alookup_text,
         "get": watched_get,
         "aget": watched_aget,
         "get_many": watched_get_many,
@@ -234,6 +231,15 @@ def _watched_calls(content: "_Memory", counter: "_Counter") -> Iterator[None]:
         for name, method in watched.items():
             undo.enter_context(patch.object(search_cache, name, method))
         yield
+
+
+def _counting(counter: "_Counter", method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(key: object, compute: Callable[[], Any], **options: Any) -> Any:
+        name = name_key(key)
+        with counter.counting(name):
+            return method(search_cache, key, counter.counted(compute, name), **options)
+
+    return call
 
 
 class _Memory:

@@ -18,7 +18,7 @@ PACKAGE = "analytics_admin"
 # Imports run down these layers. Within a layer only rooms of one line may import one another,
 # so that doors never know each other, nor engines.
 LAYERS = [
-    ["admin apps middleware testing urls templatetags checks"],
+    ["admin apps http middleware testing urls templatetags checks"],
     ["api", "console", "management"],
     ["services permissions tokens"],
     ["breakers", "caching"],

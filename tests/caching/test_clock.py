@@ -18,11 +18,11 @@ LATE = 0.04  # seconds
 class LatePool:
     """A store that looks at its clock at once and answers late."""
 
-    def call_all(self, commands: Any, **options: Any) -> list[Any]:
+    def call_packed(self, packed: bytes, number: int) -> list[Any]:
         now = time.time()
-        if len(commands) > 2:
+        if number > 2:
             time.sleep(LATE)
-        return [b"", b"", (int(now), int(now % 1 * 1_000_000))][: len(commands)]
+        return [b"", b"", (int(now), int(now % 1 * 1_000_000))][:number]
 
     def close(self) -> None:
         pass
@@ -66,10 +66,10 @@ def test_a_store_whose_clock_is_faster_does_not_leave_it_behind(monkeypatch):
     def now() -> float:
         return 1000.0 + (clock.now - 100.0) * (1 + CLOCK_DRIFT)
 
-    def call_all(commands: Any, **options: Any) -> list[Any]:
-        return [b"", b"", (int(now()), int(now() % 1 * 1_000_000))][: len(commands)]
+    def call_packed(packed: bytes, number: int) -> list[Any]:
+        return [b"", b"", (int(now()), int(now() % 1 * 1_000_000))][:number]
 
-    pool: Any = SimpleNamespace(call_all=call_all)
+    pool: Any = SimpleNamespace(call_packed=call_packed)
     store = RedisStore(pool, probe_key="probe")
     store.read(KEYS)
     clock.now += CLOCK_TRUSTED_SECONDS - 1  # reckoned until then

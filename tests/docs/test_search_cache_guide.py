@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 
 from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching import search_cache
@@ -41,7 +42,9 @@ def test_every_example_is_run_here() -> None:
     assert {heading for heading, blocks in BLOCKS.items() if blocks} == {
         "Cache one call",
         "Cache a function",
+        "Answer with JSON",
         "Clear a part",
+        "Keep hot results near",
         "Serve stale values",
         "Refresh in the background",
         "When the store is away",
@@ -73,6 +76,18 @@ def test_a_function_tells_where_its_values_come_from() -> None:
     assert states == ["miss", "hit", "miss"]
     assert names["first"].value == names["again"].value == {"count": 4}
     assert asyncio.run(names["show"]("lamp")) == 4
+
+
+def test_a_view_answers_with_the_json_that_is_stored() -> None:
+    view = example("Answer with JSON")["view"]
+    for state in ("miss", "hit"):
+        response = view(RequestFactory().get("/", {"q": "lamp"}))
+        assert (response.content, response["X-Cache"]) == (b'{"results":["lamp"]}', state)
+
+
+def test_a_near_result_is_the_stored_one() -> None:
+    names = example("Keep hot results near")
+    assert names["first"] == names["second"] == ["oslo"]
 
 
 def test_a_tag_ends_its_values_alone() -> None:

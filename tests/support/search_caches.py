@@ -11,7 +11,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from analytics_admin.caching import Lookup, SearchCache
-from analytics_admin.caching.effects import CallStore, Compute, Effects, _ado, _do
+from analytics_admin.caching.effects import CallStore, Compute, Effects, TextLookup, _ado, _do
 from analytics_admin.caching.epochs import RECORD_NAME, EpochRecord, decode_record, record_key
 from analytics_admin.caching.freshness import assess_freshness
 from analytics_admin.stores.latency import CallerWait
@@ -131,7 +131,7 @@ class InSteps:
         self._context = copy_context()  # as in a thread of its own
         self.carried_out: list[Any] = []
         """The effects so far, after the reading."""
-        self.answer: Lookup | Exception | None = None
+        self.answer: TextLookup | Exception | None = None
         self._due: Any = None
         self._go_on(None)
 
@@ -172,7 +172,7 @@ class InSteps:
             self.carry_out()()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return self.answer.decoded()
 
     def _go_on(self, reply: Any) -> None:
         try:

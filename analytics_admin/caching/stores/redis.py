@@ -23,13 +23,17 @@ from analytics_admin.caching.stores.base import (
 )
 from analytics_admin.caching.stores.past import Change, PastCheck, change_record
 from analytics_admin.stores.client import load_script, script_hash, translate_errors
-from analytics_admin.stores.pool import ConnectionPool
+from analytics_admin.stores.pool import ConnectionPool, pack
 
 CLOCK_TRUSTED_SECONDS = 60.0
 """Seconds for which this process derives the store's time from its own clock."""
 CLOCK_DRIFT = 0.0005
 """Share by which the store's clock may be faster than this process': NTP slews by no more."""
 
+MAX_PACKED = 4096
+"""Values of which a process remembers the command that reads them; then it begins anew."""
+
+_TIME = pack([("TIME",)])
 _PACKAGE = "analytics_admin.caching.stores"
 _COMMON = load_script(_PACKAGE, "common")
 _CLAIM = _COMMON + load_script(_PACKAGE, "claim_lease")
@@ -58,13 +62,17 @@ class RedisStore:
         self._past = past or PastCheck()
         self._probe_key = probe_key
         self._max_entry_bytes = max_value_bytes + MAX_HEAD_BYTES
+        self._packed: dict[EntryKeys, bytes] = {}
         self._clock_offset = 0.0
         self._clock_behind = 0.0
         self._clock_trusted_until = 0.0
 
     @translate_errors
     def read(self, keys: EntryKeys) -> Reading:
-        record, entry, *tags = self._read(keys.record, (keys.entry,), keys.tags)
+        packed = self._packed.get(keys)
+        if packed is None:
+            packed = self._pack_read(keys)
+        record, entry, *tags = self._read_packed(packed, 2 + len(keys.tags))
         if record is None:
             self._past.note_missing_record()
         return Reading(self._now(), record, tags, entry)
@@ -78,7 +86,8 @@ class RedisStore:
             list(dict.fromkeys(tag for keys in entries for tag in keys.tags)),
         )
         names = [keys.entry for keys in entries]
-        record, *values = self._read(entries[0].record, names, tags)
+        commands = self._read_commands(entries[0].record, names, tags)
+        record, *values = self._read_packed(pack(commands), len(commands))
         now, epochs = self._now(), dict(zip(tags, values[number:], strict=True))
         return [
             Reading(now, record, [epochs[tag] for tag in keys.tags], entry)
@@ -200,23 +209,41 @@ class RedisStore:
         self._past.note_record()
         return new_record(server=self._past.server).encode()
 
-    def _read(self, record: str, entries: Sequence[str], tags: Sequence[str]) -> list[Any]:
-        """Return the values of the keys in one round trip, which renews the clock if it is due.
+    def _pack_read(self, keys: EntryKeys) -> bytes:
+        packed = pack(self._read_commands(keys.record, (keys.entry,), keys.tags))
+        if len(self._packed) >= MAX_PACKED:
+            self._packed.clear()
+        self._packed[keys] = packed
+        return packed
+
+    def _read_commands(
+        self, record: str, entries: Sequence[str], tags: Sequence[str]
+    ) -> list[tuple[Any, ...]]:
+        """Return the commands that read these keys.
 
         What is too long is refused before it is read, and what is of another type counts as
         missing.
         """
-        commands: list[tuple[Any, ...]] = [("GETRANGE", record, 0, MAX_RECORD_BYTES)]
-        commands += [("GETRANGE", entry, 0, self._max_entry_bytes) for entry in entries]
-        commands += [("GETRANGE", tag, 0, MAX_EPOCH_BYTES) for tag in tags]
+        return [
+            ("GETRANGE", record, 0, MAX_RECORD_BYTES),
+            *(("GETRANGE", entry, 0, self._max_entry_bytes) for entry in entries),
+            *(("GETRANGE", tag, 0, MAX_EPOCH_BYTES) for tag in tags),
+        ]
+
+    def _read_packed(self, packed: bytes, number: int) -> list[Any]:
+        """Return the replies in one round trip, which renews the clock if it is due."""
         sent_at = time.monotonic()
         if sent_at < self._clock_trusted_until:
-            replies = self._pool.call_all(commands, keep_refusals=True)
-        else:
-            *replies, clock = self._pool.call_all([*commands, ("TIME",)], keep_refusals=True)
-            if isinstance(clock, ResponseError):
-                raise clock
-            self._set_clock(int(clock[0]) + int(clock[1]) / 1_000_000, sent_at=sent_at)
+            replies = self._pool.call_packed(packed, number)
+            limit = self._max_entry_bytes
+            for reply in replies:
+                if type(reply) is not bytes or not 0 < len(reply) <= limit:
+                    return [self._accept(each) for each in replies]
+            return replies
+        *replies, clock = self._pool.call_packed(packed + _TIME, number + 1)
+        if isinstance(clock, ResponseError):
+            raise clock
+        self._set_clock(int(clock[0]) + int(clock[1]) / 1_000_000, sent_at=sent_at)
         return [self._accept(reply) for reply in replies]
 
     def _accept(self, reply: Any) -> bytes | None:
