@@ -118,6 +118,12 @@ class ClearCacheBody(OperationBody):
         help_text="Clear only results with one of these tags; always hard.",
     )
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        if attrs.get("mode") == "soft" and "tags" in attrs:
+            raise serializers.ValidationError({"tags": "a clear by tags is always hard"})
+        return attrs
+
 
 class ResetBody(OperationBody):
     """Options of a reset."""

@@ -24,7 +24,8 @@ _HEADS = {
     "value": re.compile(rb"1 ([^\s,]+)[ ,]"),
     "lease": re.compile(rb"\S+ \S+ [0-9.]+ ([^\s,]+)"),
 }
-_TAG_EPOCH = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
+# The epoch; after a soft clear the one before it, and until when (ms) its values may be served.
+_TAG_EPOCH = re.compile(rb"([A-Za-z0-9_-]{12})(?: ([A-Za-z0-9_-]{12}):([0-9]{1,15}))?\Z")
 
 
 class Entry(NamedTuple):
@@ -94,6 +95,18 @@ def join_epochs(epoch: str, tag_epochs: Iterable[str]) -> str:
 def is_tag_epoch(raw: bytes | None, era: str = "") -> bool:
     """Say whether this is the epoch of a tag, not damaged, and of this era."""
     return raw is not None and _TAG_EPOCH.match(raw) is not None and raw.startswith(era.encode())
+
+
+def tag_epoch_of(raw: bytes | None) -> str:
+    """Return a tag's epoch, "" for a missing or damaged one."""
+    match = _TAG_EPOCH.match(raw or b"")
+    return match[1].decode() if match else ""
+
+
+def softly_cleared(raw: bytes | None) -> tuple[str, float] | None:
+    """Return the epoch of a tag before its last soft clear, and the time until when it counts."""
+    match = _TAG_EPOCH.match(raw or b"")
+    return (match[2].decode(), int(match[3]) / 1000) if match and match[2] else None
 
 
 def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float) -> bool:

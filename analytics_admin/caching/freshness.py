@@ -1,9 +1,18 @@
 """Whether a stored value is fresh, stale or absent. Pure: the time comes with the reading."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from analytics_admin.caching.codec import DAMAGED, decode
-from analytics_admin.caching.entries import Entry, decode_entry, head_of, is_tag_epoch
+from analytics_admin.caching.entries import (
+    Entry,
+    decode_entry,
+    head_of,
+    is_tag_epoch,
+    softly_cleared,
+    tag_epoch_of,
+)
 from analytics_admin.caching.epochs import EpochRecord, decode_record
 from analytics_admin.caching.stores.base import NO_DAMAGE, Damage, Reading
 
@@ -40,7 +49,7 @@ def assess_freshness(reading: Reading, stale_for: float = 0, *, decodes: bool = 
     if reading.tags:
         if not all(map(is_tag_epoch, reading.tags)):
             return Freshness(None, None, NO_EPOCHS, reading.now)
-        tail = "".join([f",{(epoch or b'').decode()}" for epoch in reading.tags])
+        tail = "".join([f",{tag_epoch_of(epoch)}" for epoch in reading.tags])
         accepted = frozenset({epoch + tail for epoch in record.accepted})
     entry = decode_entry(reading.entry)
     if entry is None or (decodes and not can_decode(entry)):
@@ -50,7 +59,7 @@ def assess_freshness(reading: Reading, stale_for: float = 0, *, decodes: bool = 
         return Freshness(entry, None, accepted, reading.now)
     until = entry.fresh_until + stale_for
     if entry.epochs not in accepted:
-        until = min(until, _servable_until(entry, record, tail))
+        until = min(until, _servable_until(entry, record, reading.tags))
     if until > reading.now:
         return Freshness(None, entry, accepted, reading.now)
     return Freshness(None, None, accepted, reading.now)
@@ -65,7 +74,17 @@ def can_decode(entry: Entry) -> bool:
     return True
 
 
-def _servable_until(entry: Entry, record: EpochRecord, tail: str) -> float:
-    if not entry.epochs.endswith(tail):
+def _servable_until(entry: Entry, record: EpochRecord, tags: Sequence[bytes | None]) -> float:
+    """Return until when an entry that was cleared softly may be served; 0 if it was not."""
+    epoch, *carried = entry.epochs.split(",")
+    if len(carried) != len(tags):
         return 0.0
-    return record.servable_until.get(entry.epochs.removesuffix(tail), 0.0)
+    until = math.inf if epoch in record.accepted else record.servable_until.get(epoch, 0.0)
+    for tag_epoch, raw in zip(carried, tags, strict=True):
+        if tag_epoch == tag_epoch_of(raw):
+            continue
+        before = softly_cleared(raw)
+        if before is None or before[0] != tag_epoch:
+            return 0.0
+        until = min(until, before[1])
+    return until

@@ -52,6 +52,9 @@ class Way:
     dedicated: bool = False
 
 
+hard.REMOVAL_SECONDS = 600.0  # the whole removal is measured
+
+
 def _clear() -> None:
     caches["search"].clear()
 

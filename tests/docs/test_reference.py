@@ -20,7 +20,7 @@ from django.test import Client
 from analytics_admin import services, signals, testing
 from analytics_admin.breakers import BreakerPolicy, circuit_breaker, state_machine
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import SearchCache, search_cache
 from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
 from analytics_admin.console.audit.followup import FOLLOW_UP_LABELS
@@ -212,6 +212,8 @@ def test_every_command_line_works(
     trip("catlog")  # as a misspelt name would be
     if line.startswith("undo_clear"):
         call_command("clear_search_cache", "--no-input", "--soft")
+        search_cache.set("q", 1, tags=["products"])
+        call_command("clear_search_cache", "--no-input", "--soft", "--tag", "products")
         capsys.readouterr()
     if line.startswith("allow_probe"):
         trip("catalog")
@@ -354,6 +356,9 @@ def test_rows_hold_the_targets_and_outcomes_that_it_names() -> None:
     services.clear_search_cache(actor=actor)
     services.clear_search_cache(actor=actor, tags=["products"])
     services.clear_search_cache(actor=actor, functions=["shop.search.find"])
+    search_cache.set(["f", {}], 1)
+    services.clear_search_cache(actor=actor, functions=["f"], tags=["t"], mode="soft")
+    services.undo_clear(actor=actor, functions=["f"], tags=["t"])
     services.clear_search_cache(actor=actor, keys=[["search", "lamp", 1]])
     services.sweep_search_cache(actor=actor)
     services.allow_probe(actor=actor, name="catalog")

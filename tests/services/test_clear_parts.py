@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from io import StringIO
 from typing import Any
 
@@ -16,7 +17,9 @@ from analytics_admin.services import (
     OperationRejected,
     clear_search_cache,
     describe_search_cache,
+    undo_clear,
 )
+from analytics_admin.services.errors import NothingToUndo
 from tests.support.search_caches import STORES, Backend, InThread, another, use_store
 
 pytestmark = [STORES, pytest.mark.django_db]
@@ -133,13 +136,99 @@ class TestByKey:
         assert format_target(row) == 'key ["search",1]'
 
 
+def stand_in(cache: SearchCache, key: Any, **options: Any) -> Any:
+    """Return what a search that fails gets."""
+    failing = Backend()
+    failing.error = LookupError()
+    try:
+        return cache.lookup(key, failing, **options).value
+    except LookupError:
+        return None
+
+
+class TestSoftly:
+    def test_values_with_the_tag_stand_in_and_no_others(self, cache: SearchCache) -> None:
+        cache.set("a", "old", tags=["x", "y"])
+        cache.set("b", "kept", tags=["y"])
+        result = clear(tags=["x", "unused"], mode="soft")
+        assert result.message == (
+            "Search cache cleared softly for 2 tags: stale results for at most 60 s"
+        )
+        assert cache.get("a", tags=["x", "y"]) is None
+        assert cache.get("b", tags=["y"]) == "kept"
+        assert stand_in(another(), "a", tags=["x", "y"]) == "old"
+        assert cache.lookup("a", lambda: "new", tags=["x", "y"]).state == "miss"
+        assert cache.get("a", tags=["x", "y"]) == "new"
+        row = Operation.objects.get()
+        assert (row.targets["mode"], row.outcome["in_use"]) == ("soft", 1)
+
+    def test_functions_too(self, cache: SearchCache) -> None:
+        cache.set(["f", {"a": 1}], "old")
+        clear(functions=["f"], mode="soft")
+        assert cache.get(["f", {"a": 1}]) is None
+        assert stand_in(cache, ["f", {"a": 1}]) == "old"
+
+    def test_nothing_stands_in_beyond_the_bound(self, settings: Any, kind: str) -> None:
+        use_store(settings, kind, SEARCH_CACHE_SOFT_CLEAR_GRACE=0.01)
+        cache = another()
+        cache.set("a", "old", tags=["x"])
+        clear(tags=["x"], mode="soft")
+        time.sleep(0.02)
+        assert stand_in(cache, "a", tags=["x"]) is None
+
+    @pytest.mark.parametrize("later", ["hard", "tags"])
+    def test_a_later_clear_ends_the_stand_in(self, cache: SearchCache, later: str) -> None:
+        cache.set("a", "old", tags=["x"])
+        clear(tags=["x"], mode="soft")
+        clear(**({"tags": ["x"]} if later == "tags" else {}))
+        assert stand_in(cache, "a", tags=["x"]) is None
+
+    def test_both_kinds_of_soft_clear_bound_the_same_value(self, cache: SearchCache) -> None:
+        cache.set("a", "old", tags=["x"])
+        clear(mode="soft")
+        clear(tags=["x"], mode="soft")
+        assert cache.get("a", tags=["x"]) is None
+        assert stand_in(cache, "a", tags=["x"]) == "old"
+
+    def test_an_undo_makes_them_hits_again_and_what_was_stored_since_goes(
+        self, cache: SearchCache
+    ) -> None:
+        cache.set("a", "old", tags=["x"])
+        clear(tags=["x"], mode="soft")
+        cache.set("b", "since", tags=["x"])
+        plan = undo_clear(actor=OPERATOR, tags=["x", "y"], dry_run=True)
+        assert plan.message == "Dry run: the last soft clear of 1 of 2 tags would be undone"
+        assert cache.get("a", tags=["x"]) is None
+        result = undo_clear(actor=OPERATOR, tags=["x", "y"])
+        assert result.message == "Soft clear undone for 1 of 2 tags"
+        assert cache.get("a", tags=["x"]) == "old"
+        assert cache.get("b", tags=["x"]) is None
+        with pytest.raises(NothingToUndo):
+            undo_clear(actor=OPERATOR, tags=["x"])
+        row = Operation.objects.latest("started_at")
+        assert (row.kind, row.targets) == ("undo_clear", {"tags": ["x", "y"]})
+
+    def test_an_undo_of_everything_leaves_tags_alone(self, cache: SearchCache) -> None:
+        cache.set("a", "old", tags=["x"])
+        clear(tags=["x"], mode="soft")
+        with pytest.raises(NothingToUndo):
+            undo_clear(actor=OPERATOR)
+
+    def test_the_command_undoes_it(self, cache: SearchCache) -> None:
+        cache.set(["f", {}], "old")
+        call_command("clear_search_cache", "--no-input", "--soft", "--function", "f")
+        out = StringIO()
+        call_command("undo_clear", "--no-input", "--function", "f", stdout=out)
+        assert out.getvalue() == "Soft clear undone for 1 of 1 tag\n"
+        assert cache.get(["f", {}]) == "old"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"functions": []}, "functions: name 1 to 100"),
         ({"functions": [""]}, "functions: name 1 to 100"),
         ({"functions": ["f\0"]}, "functions: contains characters"),
-        ({"functions": ["f"], "mode": "soft"}, "functions: a clear by functions is always hard"),
         ({"keys": []}, "keys: name 1 to 100 keys, not 0"),
         ({"keys": ["q"], "mode": "soft"}, "keys: a clear by keys is always hard"),
         ({"keys": ["q"], "tags": ["t"]}, "keys: not together with tags or functions"),

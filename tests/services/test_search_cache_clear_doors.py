@@ -234,7 +234,7 @@ def test_undo_and_sweep_need_the_permission_of_a_clear(operation, staff_user, se
 @pytest.mark.parametrize(
     "argv",
     [
-        ["clear_search_cache", "--soft", "--tag", "x", "--no-input"],
+        ["clear_search_cache", "--tag", "x", "--tag", "", "--no-input"],
         ["clear_search_cache", "--tag", "", "--no-input"],
         ["clear_search_cache", "--tag", "x" * 501, "--no-input"],
         ["clear_search_cache", *[f"--tag={n}" for n in range(101)], "--no-input"],

@@ -16,11 +16,13 @@ from redis.exceptions import TimeoutError as StoreTimeout
 from analytics_admin.caching.clear.outcome import (
     CONFIRM_TIMEOUT,
     NO_REPLY_TO_CLEAR,
+    NO_REPLY_TO_SOFT_CLEAR,
+    NO_REPLY_TO_UNDO,
     TIMEOUT,
 )
 from analytics_admin.caching.clear.rehearsal import rehearse
 from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
-from analytics_admin.caching.epochs import LAYOUT, record_key
+from analytics_admin.caching.epochs import LAYOUT, new_epoch, record_key
 from analytics_admin.caching.keys import MAX_TAG_CHARS, name_function, name_tags
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
@@ -30,10 +32,14 @@ from analytics_admin.stores.client import (
     OutcomeUnknown,
     StoreUnavailable,
     is_local_memory,
+    load_script,
     operation_client,
 )
 
 MAX_TAGS_PER_CLEAR = 100
+
+_SOFT = load_script("analytics_admin.caching.stores", "soft_tags")
+_UNDO = load_script("analytics_admin.caching.stores", "undo_tags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,120 @@ def clear_tags(
             in_use = _delete(client, alias, keys, server.others)
             reached = spread(client, record_key(alias), server, receipt=receipt or None)
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use, **asdict(reached))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftTagClearOutcome:
+    """What a soft clear by tags did."""
+
+    alias: str
+    tags: int
+    """Tags and functions."""
+    in_use: int
+    """How many of them were in use."""
+    stale_for: float
+    """Seconds for which the cleared values may still be served."""
+    replicas: int | None = None
+    """The replicas of the store; None: unknown."""
+    replicas_behind: int = 0
+    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagUndoOutcome:
+    """What an undo by tags did, or would do."""
+
+    alias: str
+    tags: int
+    undone: int
+    """How many of them had a soft clear that can be taken back."""
+
+
+def clear_tags_softly(
+    tags: Sequence[str], functions: Sequence[str] = (), *, receipt: str = ""
+) -> SoftTagClearOutcome:
+    """Make every value stale that carries one of the tags, for SEARCH_CACHE_SOFT_CLEAR_GRACE.
+
+    Of a tag that was cleared softly before, within that time, the older values count no more.
+
+    Raises:
+        StoreUnavailable: the store refused or did not answer; nothing was cleared.
+        OutcomeUnknown: the store did not answer during the clear.
+    """
+    site = app_settings()
+    alias, seconds = site.search_cache, float(site.search_cache_soft_clear_grace)
+    names, reached = _names(tags, functions), Spread()
+    if is_local_memory(alias):
+        in_use = memory.clear_names_softly(alias, names, seconds=seconds)
+    else:
+        keys = _keys(alias, names)
+        with operation_client(alias, timeout=TIMEOUT) as client:
+            server = ask_server(client, record_key(alias), *keys)
+            epochs = [new_epoch() for _ in keys]
+            milliseconds = max(1, round(seconds * 1000))
+            script = (_SOFT, len(keys), *keys, milliseconds, *epochs)
+            in_use = _change(client, alias, keys, server.others, script, NO_REPLY_TO_SOFT_CLEAR)
+            reached = spread(client, record_key(alias), server, receipt=receipt or None)
+    return SoftTagClearOutcome(
+        alias=alias, tags=len(names), in_use=in_use, stale_for=seconds, **asdict(reached)
+    )
+
+
+def find_undoable(tags: Sequence[str], functions: Sequence[str] = ()) -> TagUndoOutcome:
+    """Return what ``undo_tags`` would do; change nothing.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    alias, names = app_settings().search_cache, _names(tags, functions)
+    if is_local_memory(alias):
+        undone = memory.restore_names(alias, names, only_count=True)
+    else:
+        keys = _keys(alias, names)
+        with operation_client(alias, timeout=TIMEOUT) as client:
+            rehearse(client, ("SET", keys[0], ""))
+            undone = client.eval(_UNDO, len(keys), *keys, 0)
+    return TagUndoOutcome(alias=alias, tags=len(names), undone=undone)
+
+
+def undo_tags(tags: Sequence[str], functions: Sequence[str] = ()) -> TagUndoOutcome:
+    """Make the values from before the last soft clear of each tag fresh again.
+
+    Those stored since count no more.
+
+    Raises:
+        StoreUnavailable: the store refused or did not answer; nothing was undone.
+        OutcomeUnknown: the store did not answer during the undo.
+    """
+    alias, names = app_settings().search_cache, _names(tags, functions)
+    if is_local_memory(alias):
+        undone = memory.restore_names(alias, names)
+    else:
+        keys = _keys(alias, names)
+        with operation_client(alias, timeout=TIMEOUT) as client:
+            before = _epochs(client, keys)
+            script = (_UNDO, len(keys), *keys, 1)
+            undone = _change(client, alias, keys, before, script, NO_REPLY_TO_UNDO)
+    return TagUndoOutcome(alias=alias, tags=len(names), undone=undone)
+
+
+def _change(
+    client: Any,
+    alias: str,
+    keys: list[str],
+    before: Sequence[bytes | None],
+    script: tuple[Any, ...],
+    no_reply: Message,
+) -> int:
+    """Run a script that changes the tags; if its reply is lost, read them to learn the outcome."""
+    try:
+        return int(client.eval(*script))
+    except (StoreTimeout, StoreConnectionError):
+        with suppress(StoreUnavailable), operation_client(alias, timeout=CONFIRM_TIMEOUT) as retry:
+            after = _epochs(retry, keys)
+            if _all_changed(before, after):
+                return sum(old != new for old, new in zip(before, after, strict=True))
+        raise OutcomeUnknown(no_reply) from None
 
 
 def _delete(client: Any, alias: str, keys: list[str], before: Sequence[bytes | None]) -> int:

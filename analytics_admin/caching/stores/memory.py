@@ -22,6 +22,8 @@ from analytics_admin.caching.entries import (
     is_needed,
     is_tag_epoch,
     join_epochs,
+    softly_cleared,
+    tag_epoch_of,
 )
 from analytics_admin.caching.epochs import (
     RECORD_NAME,
@@ -109,7 +111,7 @@ class MemoryStore:
         with _lock:
             held = _decode_lease(self._get(keys.lease)) or ("", "", 0.0, "")
             record = decode_record(self._get(keys.record))
-            tag_epochs = tuple((self._get(tag) or b"").decode() for tag in keys.tags)
+            tag_epochs = tuple(tag_epoch_of(self._get(tag)) for tag in keys.tags)
             holds = (
                 record is not None
                 and claim.epochs in _accepted(record, tag_epochs)
@@ -178,7 +180,7 @@ class MemoryStore:
         for tag in keys.tags:
             if not is_tag_epoch(self._get(tag), record.era):
                 self._set(tag, new_epoch(record.era), None)
-        return record, tuple((self._get(tag) or b"").decode() for tag in keys.tags)
+        return record, tuple(tag_epoch_of(self._get(tag)) for tag in keys.tags)
 
     def _store(self, keys: EntryKeys, epochs: str, text: str, ttl: Ttl, computed_in: float) -> None:
         now_ms = round(time.time() * 1000)
@@ -266,6 +268,33 @@ def delete_names(alias: str, names: Sequence[str]) -> int:
     """Remove the names; return how many existed."""
     with _lock:
         return sum(map(caches[alias].delete, names))
+
+
+def clear_names_softly(alias: str, names: Sequence[str], *, seconds: float) -> int:
+    """Give each of these tags a new epoch, beside the one before; return how many existed."""
+    cache, changed = caches[alias], 0
+    with _lock:
+        record, now = read_record(alias)
+        for name in names:
+            if current := tag_epoch_of(cache.get(name)):
+                new = new_epoch(record.era if record is not None else "")
+                until = round((now + seconds) * 1000)
+                cache.set(name, f"{new} {current}:{until}".encode(), timeout=None)
+                changed += 1
+    return changed
+
+
+def restore_names(alias: str, names: Sequence[str], *, only_count: bool = False) -> int:
+    """Take back the last soft clear of these tags; return of how many there was one."""
+    cache, restored = caches[alias], 0
+    with _lock:
+        for name in names:
+            before = softly_cleared(cache.get(name))
+            if before is not None and before[1] > time.time():
+                restored += 1
+                if not only_count:
+                    cache.set(name, before[0].encode(), timeout=None)
+    return restored
 
 
 def find_leftovers(alias: str, keyspace: Keyspace, *, remove: bool) -> tuple[int, int]:

@@ -49,6 +49,7 @@ FIGURES: Mapping[str, "_StrPromise"] = {
     "seconds_left": _("Time left to undo"),
     "tags": _("Tags"),
     "in_use": _("Tags in use"),
+    "undone": _("Undone"),
     "named": _("Keys named"),
     "found": _("Keys with a result"),
     "seen": _("Results checked"),

@@ -133,6 +133,62 @@ class UndoClear(Command[UndoableClear]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UndoTagClear(Command[tag_clear.TagUndoOutcome]):
+    """Undoes the last soft clear of each of some tags and functions."""
+
+    kind = Operation.Kind.UNDO_CLEAR
+
+    tags: Sequence[str] | None
+    functions: Sequence[str] | None
+
+    @property
+    def chosen(self) -> tuple[list[str], list[str]]:
+        tags = [] if self.tags is None else _checked("tags", tag_clear.check_tags, self.tags)
+        functions: list[str] = []
+        if self.functions is not None:
+            functions = _checked("functions", tag_clear.check_functions, self.functions)
+        return tags, functions
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        tags, functions = self.chosen
+        return {"tags": tags, **({"functions": functions} if functions else {})}
+
+    def validate(self) -> None:
+        self.chosen  # noqa: B018  raises
+
+    def check(self) -> None:
+        self._find()
+
+    def preview(self) -> OperationResult:
+        plan = self._find()
+        template = ngettext_lazy(
+            "Dry run: the last soft clear of %(undone)d of %(number)d tag would be undone",
+            "Dry run: the last soft clear of %(undone)d of %(number)d tags would be undone",
+            "number",
+        )
+        message = Message(template, undone=plan.undone, number=plan.tags)
+        return OperationResult(message=message, preview=asdict(plan))
+
+    def execute(self) -> tag_clear.TagUndoOutcome:
+        return tag_clear.undo_tags(*self.chosen)
+
+    def message(self, outcome: tag_clear.TagUndoOutcome) -> str:
+        template = ngettext_lazy(
+            "Soft clear undone for %(undone)d of %(number)d tag",
+            "Soft clear undone for %(undone)d of %(number)d tags",
+            "number",
+        )
+        return Message(template, undone=outcome.undone, number=outcome.tags)
+
+    def _find(self) -> tag_clear.TagUndoOutcome:
+        plan = tag_clear.find_undoable(*self.chosen)
+        if not plan.undone:
+            raise NothingToUndo
+        return plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSearchCache(Command[SweepOutcome]):
     kind = Operation.Kind.SWEEP_SEARCH_CACHE
 
@@ -228,18 +284,24 @@ def undo_clear(
     dry_run: bool = False,
     operation_id: UUID | None = None,
     expected_clear: str | None = None,
+    tags: Sequence[str] | None = None,
+    functions: Sequence[str] | None = None,
 ) -> OperationResult:
     """Undo the last soft clear: what it ended counts again, beside what was stored since.
 
-    ``expected_clear`` is the ``clear`` of a preview; no other clear is undone.
+    ``expected_clear`` is the ``clear`` of a preview; no other clear is undone. With ``tags`` or
+    ``functions``, undo the last soft clear of each of these; what was stored since goes.
 
     Raises:
         NothingToUndo: there is no soft clear, or its time is over. Nothing was done.
         AnotherClear: the last soft clear is not ``expected_clear``. Nothing was done.
         OperatorError: as for clear_search_cache.
     """
+    undo: Command[Any] = UndoClear(expected_clear=expected_clear)
+    if tags is not None or functions is not None:
+        undo = UndoTagClear(tags=tags, functions=functions)
     return perform(
-        UndoClear(expected_clear=expected_clear),
+        undo,
         actor=actor,
         reason=reason,
         dry_run=dry_run,
@@ -316,14 +378,19 @@ def _tags_strategy(
     called = (
         [] if functions is None else _checked("functions", tag_clear.check_functions, functions)
     )
-    what = "tags" if functions is None else "functions"
-    if mode != "hard":
-        raise OperationRejected(Message(ALWAYS_HARD, what=what))
+    targets = {"tags": named, **({} if functions is None else {"functions": called})}
+    if mode == "soft":
+        return ClearStrategy(
+            preview=lambda: _preview_tags(named, called),
+            execute=lambda receipt: tag_clear.clear_tags_softly(named, called, receipt=receipt),
+            describe=_describe_tags_softly,
+            targets=targets,
+        )
     return ClearStrategy(
         preview=lambda: _preview_tags(named, called),
         execute=lambda receipt: tag_clear.clear_tags(named, called, receipt=receipt),
         describe=_describe_tags if functions is None else _describe_functions,
-        targets={"tags": named, **({} if functions is None else {"functions": called})},
+        targets=targets,
     )
 
 
@@ -423,6 +490,15 @@ def _describe_keys(outcome: Mapping[str, Any]) -> str:
         "number",
     )
     return Message(template, number=outcome["named"])
+
+
+def _describe_tags_softly(outcome: Mapping[str, Any]) -> str:
+    template = ngettext_lazy(
+        "Search cache cleared softly for %(number)d tag: stale results for at most %(seconds)s s",
+        "Search cache cleared softly for %(number)d tags: stale results for at most %(seconds)s s",
+        "number",
+    )
+    return Message(template, number=outcome["tags"], seconds=f"{outcome['stale_for']:g}")
 
 
 def _describe_functions(outcome: Mapping[str, Any]) -> str:

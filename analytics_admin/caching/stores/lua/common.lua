@@ -23,10 +23,11 @@ local function accepted_epochs(raw)
   return record.accepted, is_epoch(record.era, 4) and record.era or ''
 end
 
+-- After a soft clear a tag's epoch is followed by the one before, and until when its values may be served.
 -- Tags' epochs begin with the era in which they were drawn; those of another era are as good as missing.
 local function tag_epoch(key, era)
-  local epoch = read(key, 64)
-  if epoch and #epoch == 12 and is_epoch(epoch, 12) and epoch:sub(1, #era) == era then return epoch end
+  local epoch = string.match(read(key, 64) or '', '^[%w_-]+')
+  if epoch and #epoch == 12 and epoch:sub(1, #era) == era then return epoch end
 end
 
 local function now_ms()

@@ -15,7 +15,9 @@ if ok and type(record) == 'table' then
 end
 local function is_needed(head)
   if ARGV[1] == 'tag' then
-    return #head == 12 and not string.find(head, '[^%w_-]') and head:sub(1, #era) == era
+    local epoch, rest = string.match(head, '^([%w_-]+)(.*)$')
+    return epoch ~= nil and #epoch == 12 and epoch:sub(1, #era) == era
+      and (rest == '' or string.match(rest, '^ [%w_-]+:%d+$') ~= nil)
   end
   local form = ARGV[1] == 'value' and '^1 ([^%s,]+)[ ,]' or '^%S+ %S+ [%d.]+ ([^%s,]+)'
   return epochs[string.match(head, form) or ''] == true
