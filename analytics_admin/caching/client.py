@@ -34,7 +34,12 @@ from analytics_admin.caching.stores.past import Change, PastCheck
 from analytics_admin.caching.stores.redis import RedisStore
 from analytics_admin.caching.stores.tracking import OnChange, RedisTrackingLink
 from analytics_admin.conf import app_settings
-from analytics_admin.stores.client import StoreUnavailable, dedicated_client, is_local_memory
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    dedicated_client,
+    is_local_memory,
+    translate_errors,
+)
 from analytics_admin.stores.pool import ConnectionPool
 
 TRACKING_TIMEOUT = 1.0
@@ -221,8 +226,23 @@ class CacheClient:
             self.near.drop(entry, tag_keys)
         self.resolver.detach(entry=entry, tag_keys=tag_keys)
 
+    @translate_errors
+    def _check_past(self, client: Any) -> None:
+        """Find out a store that came back with its past before near values are read from it."""
+        pool = ConnectionPool(
+            client,
+            run_bounded=lambda function: function(),
+            reply_timeout=lambda: None,
+            on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
+        )
+        try:
+            pool.call("PING")
+        finally:
+            pool.close()
+
     def _track(self, on_change: OnChange) -> RedisTrackingLink:
         client = dedicated_client(self._alias, timeout=TRACKING_TIMEOUT)
+        self._check_past(client)
         return RedisTrackingLink(client, on_change, max_value_bytes=self._max_bytes)
 
     def _change_record(self, change: Change) -> None:

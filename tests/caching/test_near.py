@@ -237,3 +237,14 @@ def test_the_setting_holds_for_calls_that_say_nothing(settings):
         cache.get_or_compute("q", Backend(), near=-1)
     use_store(settings, "memory", SEARCH_CACHE_NEAR=0.2)
     assert another().get_or_compute("q", lambda: 1) == 1
+
+
+def test_a_store_with_its_past_is_found_out_before_near_values_are_read(cache, monkeypatch):
+    seen = []
+    past = cache._connect()._past
+    real = past.check
+    monkeypatch.setattr(
+        past, "check", lambda exchange, **options: seen.append(1) or real(exchange, **options)
+    )
+    near_of(cache)._connect(lambda names: None).close()
+    assert seen == [1]
