@@ -67,11 +67,23 @@ def main() -> None:
         f"{'':28}{'lost':>5}{'calls':>9}{'p99':>8}{'control':>9}{'max':>8}{'control':>9}"
         f"{'gap':>9}{'obeyed, beyond':>16}"
     )
-    with ExitStack() as stack:
-        runs = [stack.enter_context(_running(number - 1, options.seconds)) for number in numbers]
-        missed = [name for name, finish in runs if not finish()]
-    if missed:
+    strains = [STRAINS[number - 1] for number in numbers]
+    seen = []
+    for figures in measure(strains, seconds=options.seconds):
+        print(figures, flush=True)
+        seen.append(figures)
+    if missed := [figures.strain.name for figures in seen if not figures.are_within_bounds]:
         raise SystemExit("bounds missed: " + "; ".join(missed))
+
+
+def measure(
+    strains: Sequence[Strain], *, seconds: float, between: float = 10.0
+) -> Iterator["Figures"]:
+    """Have a process suffer from each, all at the same time; ``between`` operations, seconds."""
+    with ExitStack() as stack:
+        runs = [stack.enter_context(_running(strain, seconds, between)) for strain in strains]
+        for finish in runs:
+            yield finish()
 
 
 def _options() -> argparse.Namespace:
@@ -84,29 +96,29 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _running(place: int, seconds: float) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """Have a process suffer; yield its name, and what waits for its end and prints its row."""
+def _running(strain: Strain, seconds: float, between: float) -> Iterator[Callable[[], "Figures"]]:
+    """Have a process suffer; yield what waits for its end and returns its figures."""
     from tests.support.proxy import Proxy
     from tests.support.servers import StoreServer
 
-    strain = STRAINS[place]
+    place = str(STRAINS.index(strain))
     with StoreServer() as store, Proxy(store.socket_path) as proxy:
         proxy.delay = strain.delay
         command = [sys.executable, "-m", "tests.benchmarks.breaker_strain"]
         child = subprocess.Popen(
-            [*command, "--child", str(place), "--url", proxy.url, "--seconds", str(seconds)],
+            [*command, "--child", place, "--url", proxy.url, "--seconds", str(seconds)],
             stdout=subprocess.PIPE,
             text=True,
         )
         operator = subprocess.Popen(
-            [sys.executable, "-c", OPERATOR, store.url, str(seconds)],
+            [sys.executable, "-c", OPERATOR, store.url, str(seconds), str(between)],
             stdout=subprocess.PIPE,
             text=True,
         )
         hindrance = threading.Thread(target=_hinder, args=(strain, child, proxy), daemon=True)
         hindrance.start()
         try:
-            yield strain.name, lambda: _report(strain, child, operator)
+            yield lambda: _collect(strain, child, operator)
         finally:
             for process in (child, operator):
                 process.kill()
@@ -135,10 +147,13 @@ OPERATOR = """
 import sys, time
 from tests.benchmarks.breaker_bench import set_up
 set_up(sys.argv[1])
-from analytics_admin.breakers import control
+from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.state import Control
 HOLD = {"for_seconds": None, "actor": "sam", "reason": ""}
-ends_at = time.monotonic() + float(sys.argv[2]) - 8
+while "held" not in runtime.registered_names():  # until the other process begins
+    time.sleep(0.05)
+between = float(sys.argv[3])
+ends_at = time.monotonic() + float(sys.argv[2]) - min(8, 2 + 2 * between)
 time.sleep(5)
 turn = 0
 while time.monotonic() < ends_at:
@@ -149,13 +164,43 @@ while time.monotonic() < ends_at:
         control.reset(["held"], only_open=False)
     print(time.monotonic(), is_hold, flush=True)
     turn += 1
-    time.sleep(10)
+    time.sleep(between)
 """
 
 
-def _report(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a process noticed; times in seconds, each pair of a call and of the control."""
+
+    strain: Strain
+    lost: Sequence[str]
+    calls: int
+    p99: tuple[float, float]
+    most: tuple[float, float]
+    gap: float
+    beyond: Sequence[float]
+    """For each operation, by how much it was obeyed later than it may be."""
+
+    @property
+    def are_within_bounds(self) -> bool:
+        is_quick = all(call - control <= ALLOWED for call, control in (self.p99, self.most))
+        return not self.lost and is_quick and len(self.beyond) > 1 and max(self.beyond) <= 0
+
+    def __str__(self) -> str:
+        p99, p99_control, most, most_control, gap, beyond = (
+            1000 * it
+            for it in (*self.p99, *self.most, self.gap, max(self.beyond, default=float("inf")))
+        )
+        reasons = "".join(f" {reason}" for reason in sorted(set(self.lost)))
+        return (
+            f"{self.strain.name:28}{len(self.lost):>5}{self.calls:>9,}{p99:>8.3f}"
+            f"{p99_control:>9.3f}{most:>8.2f}{most_control:>9.2f}{gap:>9.0f}{beyond:>16.0f}{reasons}"
+        )
+
+
+def _collect(
     strain: Strain, child: "subprocess.Popen[str]", operator: "subprocess.Popen[str]"
-) -> bool:
+) -> Figures:
     operations = [line.split() for line in operator.communicate()[0].splitlines()]
     seen = json.loads(child.communicate()[0])
     changes = [(at, rejects) for at, rejects in seen["changes"]]
@@ -167,17 +212,15 @@ def _report(
         late = float("inf") if obeyed_at is None else max(0.0, obeyed_at - at)
         beyond.append(late - strain.delay - SYNC_INTERVAL - seen["gap"])
     calls, control = sorted(seen["calls"]), sorted(seen["control"])
-    p99 = [times[int(0.99 * len(times))] for times in (calls, control)]
-    most = [times[-1] for times in (calls, control)]
-    figures = [1000 * it for it in (*p99, *most, seen["gap"], max(beyond))]
-    print(
-        f"{strain.name:28}{len(seen['lost']):>5}{len(calls):>9,}{figures[0]:>8.3f}{figures[1]:>9.3f}"
-        f"{figures[2]:>8.2f}{figures[3]:>9.2f}{figures[4]:>9.0f}{figures[5]:>16.0f}",
-        *sorted(set(seen["lost"])),
-        flush=True,
+    return Figures(
+        strain=strain,
+        lost=seen["lost"],
+        calls=len(calls),
+        p99=(calls[int(0.99 * len(calls))], control[int(0.99 * len(control))]),
+        most=(calls[-1], control[-1]),
+        gap=seen["gap"],
+        beyond=beyond,
     )
-    is_quick = p99[0] - p99[1] <= ALLOWED and most[0] - most[1] <= ALLOWED
-    return not seen["lost"] and is_quick and max(beyond) <= 0 and len(operations) > 1
 
 
 def _suffer(strain: Strain, url: str, seconds: float) -> NoReturn:
