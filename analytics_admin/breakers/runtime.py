@@ -32,7 +32,7 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
 from analytics_admin.stores.client import is_local_memory
 
-OPERATOR_TIMEOUT_SECONDS = 0.75
+OPERATOR_TIMEOUT_SECONDS = 0.65
 """How long an operator waits for a reply. A store that takes half a second serves acts too, and a
 page whose store is silent is there within a second."""
 MAX_NAMES_LISTED = 20
