@@ -14,6 +14,7 @@ from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.permit import Permit, clock, give_permit, report_error
 from analytics_admin.breakers.policy import BreakerPolicy
+from analytics_admin.breakers.reporter_requests import Claim
 from analytics_admin.breakers.state import Snapshot, State
 
 P = ParamSpec("P")
@@ -127,11 +128,11 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: the breaker rejects the call.
         """
-        return self._permit(self._admit())
+        return cast("Permit", self._acquire())
 
     async def aacquire(self) -> Permit:
         """Do what ``acquire`` does without blocking the event loop."""
-        return self._permit(await self._aadmit())
+        return cast("Permit", await self._aacquire())
 
     @overload
     def call(
@@ -229,9 +230,15 @@ class CircuitBreaker:
         elif began < state.rejects_until:
             raise CircuitOpenError(self.name, *state.reject(began))
         else:
-            permit = self.acquire()
             if len(self._blocks) > self._sweep_above:
                 self._sweep()
+            frame = _getframe(1)
+            outer = self._blocks.get(frame)
+            # From here on no call follows, either: the permit may be a probe's.
+            permit = self.acquire()
+            permit._outer = outer
+            self._blocks[frame] = permit
+            return permit
         frame = _getframe(1)
         blocks = self._blocks
         # No call comes after this one, where a signal's handler could end what has begun.
@@ -240,22 +247,24 @@ class CircuitBreaker:
         return permit
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        permit = self._blocks.pop(_getframe(1), None)
-        if error is None and permit is not None and permit._outer is None:
-            state = self.local_state
-            counter = state.counter
-            ended = clock()
-            if permit._admitted is counter and ended - permit._began <= state.slow_after:
-                permit._admitted = None
-                next(counter)
-                state.newest_success = ended
-                return
-        if (permit := self._leave(permit, _getframe(1))) is None:
-            return
-        if error is None:
-            permit.succeed()
-        else:
-            permit.fail(error)
+        permit = None
+        try:
+            frame = _getframe(1)
+            permit = self._blocks.pop(frame, None)
+            if error is None and permit is not None and permit._outer is None:
+                state = self.local_state
+                counter = state.counter
+                ended = clock()
+                if permit._admitted is counter and ended - permit._began <= state.slow_after:
+                    permit._admitted = None
+                    next(counter)
+                    state.newest_success = ended
+                    return
+            permit = self._leave(permit, frame)
+            _report(permit, error)
+        except BaseException:
+            _give_up(permit or self._blocks.pop(_getframe(1), None))
+            raise
 
     def __aenter__(self) -> Awaitable[Permit]:
         state = self.local_state
@@ -265,29 +274,40 @@ class CircuitBreaker:
             if began < state.rejects_until:
                 raise CircuitOpenError(self.name, *state.reject(began))
             return self._aenter(frame, awaiting(frame))
-        permit = give_permit(self, state.counter, began)
-        return _Done(self._enter(permit, frame, awaiting(frame)))
+        blocks, permit = self._blocks, give_permit(self, state.counter, began)
+        permit._callers, permit._outer = awaiting(frame), blocks.get(frame)
+        blocks[frame] = permit
+        return _Done(permit)
 
     async def _aenter(self, frame: FrameType, callers: tuple[FrameType, ...]) -> Permit:
-        return self._enter(await self.aacquire(), frame, callers)
+        outer = self._blocks.get(frame)
+        permit = await self.aacquire()  # after which no call follows, as in __enter__
+        permit._callers, permit._outer = callers, outer
+        self._blocks[frame] = permit
+        return permit
 
     def __aexit__(
         self, kind: object, error: BaseException | None, traceback: object
     ) -> Awaitable[None]:
-        frame = _getframe(1)
-        permit = self._blocks.pop(frame, None)
-        if error is None and permit is not None and permit._outer is None:
-            state = self.local_state
-            counter = state.counter
-            ended = clock()
-            if permit._admitted is counter and ended - permit._began <= state.slow_after:
-                permit._admitted, permit._callers = None, ()
-                next(counter)
-                state.newest_success = ended
-                return _NOTHING
-        if (permit := self._leave(permit, frame)) is None:
-            return _NOTHING
-        return permit.asucceed() if error is None else permit.afail(error)
+        permit = None
+        try:
+            frame = _getframe(1)
+            permit = self._blocks.pop(frame, None)
+            if error is None and permit is not None and permit._outer is None:
+                state = self.local_state
+                counter = state.counter
+                ended = clock()
+                if permit._admitted is counter and ended - permit._began <= state.slow_after:
+                    permit._admitted, permit._callers = None, ()
+                    next(counter)
+                    state.newest_success = ended
+                    return _NOTHING
+            permit = self._leave(permit, frame)
+            _report(permit, error)
+        except BaseException:
+            _give_up(permit or self._blocks.pop(_getframe(1), None))
+            raise
+        return _NOTHING
 
     def run(
         self,
@@ -297,25 +317,19 @@ class CircuitBreaker:
         kwargs: Any,
     ) -> Any:
         """Do what ``call`` does; ``fallback`` answers a rejected call unless it is None."""
-        admitted = self._admit()
-        if admitted is None and fallback is not None:
-            next(self.local_state.rejections)
+        permit = self._acquire(rejects=fallback is None)
+        if permit is None and fallback is not None:
             return fallback(*args, **kwargs)
-        permit = self._permit(admitted)
         try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            permit.fail(error)
-            raise
-        try:
-            is_failure = self._is_failure(result)
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                _report(permit, error)
+                raise
+            self._report_result(permit, result)
         except BaseException:
-            permit.release()
+            _give_up(permit)
             raise
-        if is_failure:
-            permit.fail()
-        else:
-            permit.succeed()
         return result
 
     async def arun(
@@ -326,26 +340,20 @@ class CircuitBreaker:
         kwargs: Any,
     ) -> Any:
         """Do what ``run`` does for a coroutine function; ``fallback`` may be one too."""
-        admitted = await self._aadmit()
-        if admitted is None and fallback is not None:
-            next(self.local_state.rejections)
+        permit = await self._aacquire(rejects=fallback is None)
+        if permit is None and fallback is not None:
             result = fallback(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
-        permit = self._permit(admitted)
         try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            await permit.afail(error)
-            raise
-        try:
-            is_failure = self._is_failure(result)
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                _report(permit, error)
+                raise
+            self._report_result(permit, result)
         except BaseException:
-            await permit.arelease()
+            _give_up(permit)
             raise
-        if is_failure:
-            await permit.afail()
-        else:
-            await permit.asucceed()
         return result
 
     def used_state(self) -> LocalState:
@@ -358,25 +366,42 @@ class CircuitBreaker:
                 self.local_state = _unused
         return state
 
-    def _admit(self) -> Snapshot | None:
-        return contain(self.name, _PASSES, self._ask)
+    def _acquire(self, *, rejects: bool = True) -> Permit | None:
+        """Return a permit; None, unless a rejected call ``rejects``, for one that is rejected."""
+        claim = Claim()
+        try:
+            admitted = contain(self.name, _PASSES, self._ask, claim)
+            return self._permit(admitted, claim, rejects=rejects)
+        except BaseException:
+            self.engine.abandon(claim)
+            raise
 
-    def _ask(self) -> Snapshot | None:
-        return self.engine.admit(self.used_state())
+    def _ask(self, claim: Claim) -> Snapshot | None:
+        return self.engine.admit(self.used_state(), claim)
 
-    async def _aadmit(self) -> Snapshot | None:
-        return await acontain(self.name, _PASSES, self._aask)
+    async def _aacquire(self, *, rejects: bool = True) -> Permit | None:
+        claim = Claim()
+        try:
+            admitted = await acontain(self.name, _PASSES, self._aask, claim)
+            return self._permit(admitted, claim, rejects=rejects)
+        except BaseException:  # cancelled, or closed, or as above
+            self.engine.abandon(claim)
+            raise
 
-    async def _aask(self) -> Snapshot | None:
-        return await self.engine.aadmit(self.used_state())
+    async def _aask(self, claim: Claim) -> Snapshot | None:
+        return await self.engine.aadmit(self.used_state(), claim)
 
-    def _permit(self, admitted: Snapshot | None) -> Permit:
-        if admitted is None:
+    def _permit(self, admitted: Snapshot | None, claim: Claim, *, rejects: bool) -> Permit | None:
+        if admitted is not None:
+            if admitted is _PASSES:
+                self.engine.abandon(claim)
+            return give_permit(self, admitted, clock())
+        next(self.local_state.rejections)
+        if rejects:
             self._reject()
-        return give_permit(self, admitted, clock())
+        return None
 
     def _reject(self) -> NoReturn:
-        next(self.local_state.rejections)
         state, retry_after = contain(self.name, (State.OPEN.value, 0.0), self._rejection)
         raise CircuitOpenError(self.name, state, retry_after)
 
@@ -384,16 +409,14 @@ class CircuitBreaker:
         state = self.local_state
         return self.engine.display_state(state), self.engine.retry_after(state)
 
-    def _is_failure(self, result: Any) -> bool:
+    def _report_result(self, permit: Permit | None, result: Any) -> None:
         is_failure = self.local_state.policy.record_result
-        return is_failure is not None and bool(is_failure(result))
-
-    def _enter(self, permit: Permit, frame: FrameType, callers: tuple[FrameType, ...]) -> Permit:
-        blocks = self._blocks
-        permit._callers = callers
-        permit._outer = blocks.get(frame)
-        blocks[frame] = permit
-        return permit
+        if permit is None:
+            return
+        if is_failure is not None and bool(is_failure(result)):
+            permit.fail()
+        else:
+            permit.succeed()
 
     def _leave(self, permit: Permit | None, frame: FrameType) -> Permit | None:
         """Return the permit of the block that ends, if it is any; the block around it goes on."""
@@ -420,6 +443,21 @@ class CircuitBreaker:
                     frame.clear()
                     self._blocks.pop(frame, None)
         self._sweep_above = max(MAX_STRAY_BLOCKS, 2 * len(self._blocks))
+
+
+def _report(permit: Permit | None, error: BaseException | None) -> None:
+    if permit is None:
+        return
+    if error is None:
+        permit.succeed()
+    else:
+        permit.fail(error)
+
+
+def _give_up(permit: Permit | None) -> None:
+    """Give back a permit whose end may not be reported: a signal's handler has come between."""
+    if permit is not None:
+        permit.release()
 
 
 class _Done(Generic[T]):

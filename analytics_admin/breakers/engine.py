@@ -7,10 +7,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from analytics_admin.breakers.listener import Listener
 from analytics_admin.breakers.local_state import LocalState, Outcome
@@ -18,8 +17,9 @@ from analytics_admin.breakers.outage import Outage, make_stand_in
 from analytics_admin.breakers.permit import is_probe
 from analytics_admin.breakers.policy import BreakerPolicy
 from analytics_admin.breakers.presence import Presence
+from analytics_admin.breakers.probes import spare_seconds
 from analytics_admin.breakers.reporter import FOREVER, Reporter
-from analytics_admin.breakers.reporter_requests import Request, Wish
+from analytics_admin.breakers.reporter_requests import Answer, Claim, Request, Wish
 from analytics_admin.breakers.schedule import Schedule
 from analytics_admin.breakers.state import Control, Snapshot, State, StateChange, StoreChange
 from analytics_admin.breakers.state_machine import Admission, admission, display_state, retry_after
@@ -162,46 +162,57 @@ class Engine:
         now = state.store_time(time.monotonic())
         return retry_after(state.current or NO_SNAPSHOT, state.policy, now)
 
-    def admit(self, state: LocalState) -> Snapshot | None:
+    def admit(self, state: LocalState, claim: Claim) -> Snapshot | None:
         """Return the snapshot under which a call may pass, or None if it is rejected.
 
         A half-open one is a probe: the store has granted its permit to this caller alone. In the
         thread of an event loop only the local state decides; the store's answer serves later calls.
+        Whoever is interrupted has to ``abandon`` the claim.
         """
+        claim.state = state
         if (store := self.reporter.choose_store()) is not None:
-            return self._admit_in(store, state)
+            return self._admit_in(store, state, claim)
+        idle = time.monotonic() - state.last_used_at()
         waits = not _is_in_loop()
         if (look := self._look(state)) is not None and waits:
             self._wait_for_look(state, look)
-        if (spare := state.take_spare(time.monotonic())) is not None:
+        if (spare := state.take_spare(time.monotonic(), claim)) is not None:
             return spare
         snapshot, decision = self._decide(state)
         if decision is not Admission.PROBE:
             return snapshot if decision is Admission.ALLOW else None
-        request = self._ask_for_permit(state)
-        if not waits:
-            request.answer.cancel()
-            return None
-        answer = request.wait(self._patience())
+        request = self._ask_for_permit(state, claim, idle)
+        answer = request.wait(self._patience() if waits else 0.0)
         if self.reporter.choose_store() is not None:
-            return self.admit(state)  # the store was lost meanwhile
+            return self.admit(state, claim)  # the store was lost meanwhile
         return cast("Snapshot | None", answer)
 
-    async def aadmit(self, state: LocalState) -> Snapshot | None:
+    async def aadmit(self, state: LocalState, claim: Claim) -> Snapshot | None:
         """Do what ``admit`` does, waiting for the store without blocking the event loop."""
+        claim.state = state
         if (store := self.reporter.choose_store()) is not None:
-            return self._admit_in(store, state)
-        if (look := self._look(state)) is not None and not look.done():
-            await asyncio.wait([asyncio.wrap_future(look)], timeout=self._patience_for_look(state))
-        if (spare := state.take_spare(time.monotonic())) is not None:
+            return self._admit_in(store, state, claim)
+        idle = time.monotonic() - state.last_used_at()
+        if (look := self._look(state)) is not None:
+            await look.await_it(self._patience_for_look(state))
+        if (spare := state.take_spare(time.monotonic(), claim)) is not None:
             return spare
         snapshot, decision = self._decide(state)
         if decision is not Admission.PROBE:
             return snapshot if decision is Admission.ALLOW else None
-        answer = await self._ask_for_permit(state).await_answer(self._patience())
+        request = self._ask_for_permit(state, claim, idle)
+        answer = await request.await_answer(self._patience())
         if self.reporter.choose_store() is not None:
-            return self.admit(state)
+            return self.admit(state, claim)
         return cast("Snapshot | None", answer)
+
+    def abandon(self, claim: Claim) -> None:
+        """Give back what a caller has claimed that was interrupted; the second time nothing."""
+        if claim.request is not None:
+            claim.request.abandon()
+        taken, claim.taken = claim.taken, None
+        if taken is not None and claim.state is not None:
+            self._take_back(claim.state, taken)
 
     def record(self, state: LocalState, outcome: Outcome) -> None:
         """Count the outcome of a call; never waits for the store."""
@@ -300,15 +311,15 @@ class Engine:
 
     # What callers do while they use a store in their own thread.
 
-    def _admit_in(self, store: BreakerStore, state: LocalState) -> Snapshot | None:
+    def _admit_in(self, store: BreakerStore, state: LocalState, claim: Claim) -> Snapshot | None:
         self._refresh(store, state)
         snapshot, decision = self._decide(state)
         if decision is not Admission.PROBE:
             return snapshot if decision is Admission.ALLOW else None
         try:
-            return self._turn.probes.win(store, state, 1)[0]
+            return self._turn.probes.take(store, state, claim)
         except StoreUnavailable as error:
-            return self._admit_in(self.reporter.lose(error), state)
+            return self._admit_in(self.reporter.lose(error), state, claim)
 
     def _refresh(self, store: BreakerStore, state: LocalState) -> None:
         """Read the breaker again if it is due; a store in memory is not worth reading ahead."""
@@ -343,7 +354,7 @@ class Engine:
 
     # What callers ask of the reporter.
 
-    def _look(self, state: LocalState, *, is_call: bool = True) -> "Future[Any] | None":
+    def _look(self, state: LocalState, *, is_call: bool = True) -> Answer | None:
         """Return what is done once the breaker has been read; None if it has been.
 
         A call does not wait for a breaker that is closed. From then on the breaker is kept up to
@@ -362,14 +373,14 @@ class Engine:
                 request = Request(wish=Wish.LOOK, state=state)
                 look = state.look = request.answer
                 self.reporter.submit(request)
-        elif look is not None and look.done():
+        elif look is not None and look.is_done:
             look = state.look = None
         if self.schedule.follow(state):  # idle until now
             self.reporter.ring()
         return look
 
-    def _wait_for_look(self, state: LocalState, look: "Future[Any]") -> None:
-        wait([look], timeout=self._patience_for_look(state), return_when=FIRST_COMPLETED)
+    def _wait_for_look(self, state: LocalState, look: Answer) -> None:
+        look.wait(self._patience_for_look(state))
 
     def _patience_for_look(self, state: LocalState) -> float:
         """Return the seconds for which a caller waits: all together not longer than one alone."""
@@ -381,9 +392,16 @@ class Engine:
         """Return the seconds for which a caller waits for an answer of its own."""
         return 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
 
-    def _ask_for_permit(self, state: LocalState) -> Request:
-        take_back = partial(self._take_back, state)
-        return self.reporter.submit(Request(wish=Wish.PERMIT, state=state, take_back=take_back))
+    def _ask_for_permit(self, state: LocalState, claim: Claim, idle: float) -> Request:
+        now = time.monotonic()
+        request = claim.request = Request(
+            wish=Wish.PERMIT,
+            state=state,
+            take_back=partial(self._take_back, state),
+            spare_for=spare_seconds(state, idle, now),
+        )
+        state.asked_at = now
+        return self.reporter.submit(request)
 
     def _take_back(self, state: LocalState, permit: Snapshot) -> None:
         if is_probe(permit):

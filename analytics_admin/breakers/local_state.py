@@ -2,10 +2,9 @@
 
 import math
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from analytics_admin.breakers.history import MAX_FAILURES, TakenNote, encode_note
 from analytics_admin.breakers.policy import BreakerPolicy, encode_policy
@@ -37,6 +36,8 @@ MAX_FAILURE_TIMES = 1000
 """Times kept of a breaker's last failures; a longer run is as good as this one."""
 
 if TYPE_CHECKING:
+    from analytics_admin.breakers.reporter_requests import Answer, Claim
+
     _Count = count[int]  # generic to the type checker alone
 else:
     _Count = count
@@ -159,6 +160,7 @@ class LocalState:
         "_sums",
         "_told_success",
         "ahead",
+        "asked_at",
         "counter",
         "counts_every_exception",
         "followed_at",
@@ -209,10 +211,10 @@ class LocalState:
         self.offset = 0.0
         # Until the last the store, which has too many names, is not asked again to register this
         # one; nothing is counted.
-        self.used_at = self.followed_at = self.unregistered_until = NEVER
+        self.used_at = self.followed_at = self.asked_at = self.unregistered_until = NEVER
         self.is_followed = False
         """Whether the process keeps it up to date without being asked."""
-        self.look: Future[Any] | None = None
+        self.look: Answer | None = None
         """Done once the first reading is there; None afterwards."""
         self.look_at = NEVER
         self.spare_permit: tuple[Snapshot, float] | None = None
@@ -429,7 +431,7 @@ class LocalState:
             while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
                 del self._run[0]
 
-    def take_spare(self, at: float) -> Snapshot | None:
+    def take_spare(self, at: float, claim: "Claim") -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""
         if self.spare_permit is None:
             return None
@@ -437,9 +439,11 @@ class LocalState:
             spare = self.spare_permit
             if spare is None or at >= spare[1]:  # the reporter gives it back
                 return None
+            permit = spare[0]
+            claim.taken = permit  # no signal comes between this and the next step
             self.spare_permit = None
             current = self.snapshot.generation if self.snapshot else None
-            return spare[0] if spare[0].generation == current else None
+            return permit if permit.generation == current else None
 
     def drop_spare(self, spare: tuple[Snapshot, float]) -> bool:
         """Return whether this permit was still there to be dropped."""

@@ -75,7 +75,11 @@ class Permit:
 
     def _end(self, end: "_End", error: BaseException | None = None) -> None:
         if (admitted := self._take()) is not None:
-            contain(self._breaker.name, None, self._report, admitted, end, error)
+            try:
+                contain(self._breaker.name, None, self._report, admitted, end, error)
+            except BaseException:  # a signal's handler; nobody knows whether it is reported
+                contain(self._breaker.name, None, self._report, admitted, _End.RELEASE, None)
+                raise
 
     def _take(self) -> Admitted | None:
         """Return what admitted the call, at the first report alone."""
@@ -96,8 +100,9 @@ class _ProbePermit(Permit):
     _process_id: int
 
     def _take(self) -> Admitted | None:
-        admitted = super()._take()
-        return admitted if self._process_id == os.getpid() else None
+        if self._process_id != os.getpid():
+            self._admitted = None
+        return super()._take()  # after which no signal comes before the report
 
     def __del__(self) -> None:
         # A signal's handler may have ended give_permit() halfway; modules may be gone at the end.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.local_state import LocalState
 from analytics_admin.breakers.permit import is_probe
-from analytics_admin.breakers.reporter_requests import Request
+from analytics_admin.breakers.reporter_requests import Claim, Request
 from analytics_admin.breakers.state import Snapshot, Transition
 from analytics_admin.breakers.state_machine import (
     HOLD_OVER,
@@ -17,11 +17,26 @@ from analytics_admin.breakers.state_machine import (
     grant_permit,
     return_permit,
 )
-from analytics_admin.breakers.stores.base import BreakerStore
+from analytics_admin.breakers.stores.base import BreakerStore, StoreUnavailable
 from analytics_admin.breakers.sync import MAX_ATTEMPTS, NO_SNAPSHOT, StoreSync
 
 SPARE_SECONDS = 1.0
-"""A permit that came after its caller had left serves another call for this long."""
+"""A permit that came after its caller had left serves another call for this long at least."""
+SPARE_INTERVALS = 2.0
+"""Where calls are rarer, it waits for as long as so many of them take."""
+SPARE_SHARE = 0.75
+"""Part of the time of a round for which it waits at most: the call has to report in time."""
+
+
+def spare_seconds(state: LocalState, idle: float, now: float) -> float:
+    """Return for how long to keep a permit for the next call, the last being ``idle`` seconds ago.
+
+    In an event loop, and with a slow store, a permit serves the call after the one that asked.
+    """
+    limit = SPARE_SHARE * state.policy.max_wait_duration_in_half_open_state
+    asked = now - state.asked_at
+    between = max(idle, asked) if asked < limit else idle
+    return min(SPARE_INTERVALS * between, limit)
 
 
 class Probes:
@@ -39,7 +54,8 @@ class Probes:
             if request.give(permit) or permit is None or not is_probe(permit):
                 continue
             if state.spare_permit is None:
-                spare = state.spare_permit = (permit, time.monotonic() + SPARE_SECONDS)
+                ends_at = time.monotonic() + max(SPARE_SECONDS, request.spare_for)
+                spare = state.spare_permit = (permit, ends_at)
                 self.spares[state.name] = (state, spare)
             else:
                 self.give_back(store, state, permit.generation)
@@ -82,6 +98,19 @@ class Probes:
             ((won, _),) = self._sync.move(store, [(state, back)], prober=self._sync.prober())
             if won:
                 return
+
+    def take(self, store: BreakerStore, state: LocalState, claim: Claim) -> Snapshot | None:
+        """Win a permit for a caller that uses the store by itself."""
+        before = state.snapshot
+        try:
+            (claim.taken,) = permits = self.win(store, state, 1)
+        except StoreUnavailable:
+            raise
+        except BaseException:  # a signal's handler; nobody knows whether it was won
+            if (now := state.snapshot) is not None and now != before and is_probe(now):
+                claim.taken = now
+            raise
+        return permits[0]
 
     @property
     def due_in(self) -> float:

@@ -2,19 +2,25 @@
 
 import asyncio
 import gc
+import itertools
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
+from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers import breaker as breaker_module
+from analytics_admin.breakers import probes as probes_module
 from analytics_admin.breakers.interruption import is_cancellation
 from analytics_admin.breakers.state import Counts, Snapshot
+from analytics_admin.breakers.stores.redis import RedisStore
+from tests.support.breakers import another
 from tests.support.simulation import SimulatedSite
 
 NAME = "search"
@@ -436,3 +442,158 @@ def test_a_signal_that_ends_a_block_halfway_leaves_nothing_behind(site, monkeypa
         call()  # the longer way in, which looks for them
         assert len(breaker._blocks) == 1
     assert not breaker._blocks
+
+
+def shared_probing(name: str, **policy: Any) -> CircuitBreaker:
+    """Return a breaker of the shared store whose next call is a probe."""
+    policy = {"failure_threshold": 1, "wait_duration_in_open_state": 0.001, **policy}
+    breaker = another(name, **policy)
+    breaker.call(int)
+    breaker.acquire().fail()
+    while breaker.state == "open" and breaker.engine.retry_after(breaker.local_state):
+        time.sleep(0.001)
+    return breaker
+
+
+def passes_soon(breaker: CircuitBreaker) -> bool:
+    for _ in range(1000):
+        with suppress(CircuitOpenError):
+            breaker.call(int)
+            return True
+        time.sleep(0.002)
+    return False
+
+
+class Strike:
+    """Raises where the handler of a signal may: as a function begins, or after a built-in one."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.at = ""
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if event not in ("call", "c_return") or frame.f_code.co_name == "__del__":
+            return
+        if event == "call" and frame.f_code is CircuitBreaker.__exit__.__code__:
+            return  # what has not begun to end can end nothing: see CircuitBreaker._sweep
+        if not frame.f_globals["__name__"].startswith("analytics_admin.breakers"):
+            return
+        self._left -= 1
+        if not self._left:
+            sys.setprofile(None)
+            self.at = f"{frame.f_code.co_name}:{frame.f_lineno} {event}"
+            raise_limit(signal.SIGALRM, frame)
+
+
+def probe_in_block(breaker: CircuitBreaker) -> None:
+    with breaker:
+        pass
+
+
+def probe_in_call(breaker: CircuitBreaker) -> None:
+    breaker.call(int)
+
+
+def probe_in_failing_call(breaker: CircuitBreaker) -> None:
+    with suppress(OSError):
+        breaker.call(fail)
+
+
+def fail() -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("probe", [probe_in_block, probe_in_call, probe_in_failing_call])
+def test_a_limit_that_strikes_at_any_step_of_a_probe_loses_no_permit(probe):
+    struck, lost = [], []
+    for number in itertools.count(1):
+        breaker = shared_probing(f"struck-{probe.__name__}-{number}")
+        strike = Strike(number)
+        try:
+            with alarm(raise_limit):
+                sys.setprofile(strike)
+                try:
+                    probe(breaker)
+                finally:
+                    sys.setprofile(None)
+        except LimitReached as limit:
+            struck.append(limit)  # with its frames, and what they hold
+        if not strike.at:
+            break
+        if not passes_soon(breaker):
+            lost.append(f"{number} {strike.at}")
+    assert not lost
+    assert len(struck) > 20
+
+
+def test_a_task_cancelled_while_it_asks_for_a_permit_loses_none(monkeypatch):
+    breaker = shared_probing("asking", permitted_number_of_calls_in_half_open_state=1)
+    move, asked = RedisStore.compare_and_set, []
+
+    def move_slowly(store: RedisStore, moves: Any) -> Any:
+        asked.append(moves)
+        time.sleep(0.05)
+        return move(store, moves)
+
+    monkeypatch.setattr(RedisStore, "compare_and_set", move_slowly)
+
+    async def answer() -> int:
+        return 1
+
+    async def use() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await breaker.acall(answer)
+        assert asked
+        await asyncio.sleep(0.1)
+        assert await breaker.acall(answer) == 1
+
+    asyncio.run(use())
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("way", ["call", "block"])
+def test_plain_calls_in_an_event_loop_heal_a_breaker_however_rare_they_are(monkeypatch, way):
+    monkeypatch.setattr(probes_module, "SPARE_SECONDS", 0.02)
+    breaker = shared_probing(f"rare-{way}")
+
+    async def use() -> int:
+        for number in range(1, 4):
+            await asyncio.sleep(0.1)
+            with suppress(CircuitOpenError):
+                probe_in_call(breaker) if way == "call" else probe_in_block(breaker)
+                return number
+        return 0
+
+    assert 1 <= asyncio.run(use()) <= 2
+    assert breaker.state == "closed"
+
+
+def test_a_permit_kept_for_a_rare_call_goes_back_in_time():
+    limit = BreakerPolicy().max_wait_duration_in_half_open_state
+    breaker = another("kept")
+    state = breaker.used_state()
+    now = time.monotonic()
+    assert probes_module.spare_seconds(state, 1.5, now) == 3.0
+    assert probes_module.spare_seconds(state, 10_000.0, now) <= limit * 0.75
+    state.asked_at = now - 4.0
+    assert probes_module.spare_seconds(state, 0.1, now) == 8.0
+    state.asked_at = now - 10_000.0
+    assert probes_module.spare_seconds(state, 0.1, now) == 0.2
+
+
+def test_an_answer_that_came_at_once_is_used_in_an_event_loop_too():
+    breaker = shared_probing("at-once")
+
+    def answer_at_once(request: Any) -> Any:
+        submit(request)
+        while not request.answer.is_done:
+            time.sleep(0.001)
+        return request
+
+    submit, breaker.engine.reporter.submit = breaker.engine.reporter.submit, answer_at_once
+
+    async def use() -> int:
+        return breaker.call(lambda: 1)
+
+    assert asyncio.run(use()) == 1

@@ -70,9 +70,9 @@ def asks(breaker: CircuitBreaker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     real = breaker.engine.admit
 
-    def admit(state: Any) -> Any:
+    def admit(state: Any, claim: Any) -> Any:
         asked.append(state.name)
-        return real(state)
+        return real(state, claim)
 
     monkeypatch.setattr(breaker.engine, "admit", admit)
     return asked

@@ -31,7 +31,7 @@ local function make(move, name, keys)
   if not row[1] then attempt('ZADD', KEYS[1], 'NX', second, name) end
   if old and old.g == move.generation then
     if not note_permits(keys[1], move.prober, move.permits - old.p) then return {1, row} end
-    old.p = move.permits
+    old.p = move.permits < old.p and math.max(old.c, move.permits) or move.permits
     row[1] = encode(old)
     redis.call('HSET', keys[1], 'record', row[1])
   else
