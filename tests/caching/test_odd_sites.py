@@ -15,7 +15,7 @@ from analytics_admin.caching.stores import access as access_module
 from analytics_admin.stores import pool as pool_module
 from analytics_admin.stores.latency import LatencyBudget, RequestStart
 from analytics_admin.stores.pool import DOUBTFUL_IDLE_SECONDS, MAX_IDLE_SECONDS, ConnectionPool
-from tests.support.cache_aliases import redis_alias, use_caches
+from tests.support.cache_aliases import raw, redis_alias, use_caches
 from tests.support.search_caches import LOCAL, Backend, another
 from tests.support.servers import StoreServer
 
@@ -190,3 +190,20 @@ def test_a_lost_store_is_looked_for_soon_and_then_ever_more_seldom(settings):
         while cache.lookup("q", lambda: 1).state != "hit":
             time.sleep(0.01)
             assert time.monotonic() - began < 4
+
+
+def test_a_store_that_takes_no_writes_is_not_back(settings, caplog):
+    with StoreServer() as server:
+        use_caches(settings, search=redis_alias("s", url=server.url))
+        settings.ANALYTICS_ADMIN = {"STORE_RETRY_INTERVAL": 0.02}
+        cache = another()
+        cache.get("connected")
+        access = cache._connect().access
+        raw().replicaof("127.0.0.1", 1)
+        assert cache.lookup("q", lambda: 1).state == "bypass"
+        access._try_to_return()
+        assert access._store is None
+        server.stop()
+        access._try_to_return()
+        assert access._store is None
+        assert "is back" not in caplog.text

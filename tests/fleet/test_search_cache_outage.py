@@ -113,6 +113,12 @@ def timed_call(cache: SearchCache, key: Any) -> float:
     return time.monotonic() - began
 
 
+def losses(caplog: Any) -> list[str]:
+    """Return the levels of what was logged, but for the note that an emptied store is empty."""
+    told = [record for record in caplog.records if "record is gone" not in record.getMessage()]
+    return [record.levelname for record in told]
+
+
 @each_fault
 def test_calls_wait_once_and_briefly_and_the_loss_is_told_once(scene, fault, caplog):
     caplog.set_level(logging.WARNING, logger="analytics_admin.caching")
@@ -120,13 +126,13 @@ def test_calls_wait_once_and_briefly_and_the_loss_is_told_once(scene, fault, cap
     waited = [timed_call(scene.cache, ("new", n)) for n in range(20)]
     assert sum(waited) < LIMIT + SLACK
     assert max(waited[5:]) < 0.02
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert losses(caplog) == ["ERROR"]
     assert "computed without it" in caplog.text
     assert "another" not in caplog.text
     assert scene.cache.counter.take().bypassed >= 15
     heal(scene)
     assert eventually(lambda: scene.cache.lookup("new", lambda: 1).state != "bypass")
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert losses(caplog) == ["ERROR", "WARNING"]
     assert scene.cache.lookup("again", lambda: 1).state == "miss"
     assert scene.cache.lookup("again", lambda: 1).state == "hit"
 
@@ -186,7 +192,7 @@ def test_an_emptied_or_restarted_store_is_no_loss(scene, empty, caplog):
             time.sleep(0.05)
     assert scene.cache.lookup("new", lambda: 1).state == "miss"
     assert scene.cache.lookup("new", lambda: 1).state == "hit"
-    assert caplog.records == []
+    assert losses(caplog) == []
 
 
 def test_a_store_without_memory_still_serves_what_it_has(scene, caplog):

@@ -240,19 +240,18 @@ class StoreAccess:
     def _try_to_return(self) -> None:
         """Return if the store accepts writes quickly; else wait for the next interval."""
         self._thread.is_executor = True
-        store: Store | None = None
+        returned: Store | None = None
         try:
             with suppress(StoreUnavailable):
                 store = self._connect(self)
-                if not is_quick(store.check_writable):
-                    store.close()
-                    store = None
-        except BaseException:
-            store = None
-            raise
+                try:
+                    returned = store if is_quick(store.check_writable) else None
+                finally:
+                    if returned is None:
+                        store.close()
         finally:
             self._thread.is_executor = False
-            self._note_attempt(store)
+            self._note_attempt(returned)
 
     def _note_attempt(self, store: Store | None) -> None:
         with self._lock:
