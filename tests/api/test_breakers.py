@@ -391,7 +391,7 @@ def test_a_method_that_is_not_allowed_does_nothing(send, path, allowed):
             assert answer.headers["Allow"] == allowed, method
 
 
-def test_reads_are_not_counted_among_the_writes(send, settings):
+def test_reads_are_not_counted_among_the_writes(send, settings, counted_together):
     settings.ANALYTICS_ADMIN = {"THROTTLE_RATES": {"write": "1/min"}}
     assert [send("GET", path).status_code for path in READS * 2] == [200] * 4
     assert send("PUT", CONTROL, HOLD).status_code == 200

@@ -174,7 +174,7 @@ ANSWERS = [
 
 
 @pytest.fixture
-def world(settings, monkeypatch):
+def world(settings, monkeypatch, counted_together):
     def setting(key, value):
         settings.ANALYTICS_ADMIN = {**settings.ANALYTICS_ADMIN, key: value}
 

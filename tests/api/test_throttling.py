@@ -41,6 +41,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_the_thirty_first_act_of_a_minute_is_429_and_does_nothing(client, superuser, mint):
     for number in range(30):
         path = ACTS[number % 2]  # both kinds of act count together
@@ -51,6 +52,7 @@ def test_the_thirty_first_act_of_a_minute_is_429_and_does_nothing(client, superu
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_each_user_has_a_limit_of_their_own(client, superuser, staff_user, mint, settings):
     settings.ANALYTICS_ADMIN = {"THROTTLE_RATES": {"write": "1/min"}}
     for name in ("admin", "sam"):
@@ -58,6 +60,7 @@ def test_each_user_has_a_limit_of_their_own(client, superuser, staff_user, mint,
         assert call(client, CLEAR, mint(name), DRY).status_code == 429
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_a_refused_user_cannot_fill_the_audit_trail(client, plain_user, mint, settings):
     settings.ANALYTICS_ADMIN = {"THROTTLE_RATES": {"write": "2/min"}}
     answers = [call(client, CLEAR, mint("una")).status_code for _ in range(4)]
@@ -65,6 +68,7 @@ def test_a_refused_user_cannot_fill_the_audit_trail(client, plain_user, mint, se
     assert Operation.objects.count() == 2
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_the_eleventh_sign_in_of_a_minute_from_one_address_is_429(client, superuser):
     for _ in range(10):
         assert call(client, TOKEN, None, LOGIN).status_code == 401
@@ -76,6 +80,7 @@ def test_the_eleventh_sign_in_of_a_minute_from_one_address_is_429(client, superu
     assert call(client, TOKEN, None, right, REMOTE_ADDR="192.0.2.7").status_code == 200
 
 
+@pytest.mark.usefixtures("counted_together")
 @pytest.mark.parametrize("proxies", [None, 0])
 def test_without_a_proxy_a_forged_forwarded_for_changes_nothing(client, monkeypatch, proxies):
     monkeypatch.setattr(api_settings, "NUM_PROXIES", proxies, raising=False)
@@ -83,6 +88,7 @@ def test_without_a_proxy_a_forged_forwarded_for_changes_nothing(client, monkeypa
     assert answers == [401] * 10 + [429]
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_behind_one_proxy_only_the_entry_that_it_added_counts(client, monkeypatch):
     monkeypatch.setattr(api_settings, "NUM_PROXIES", 1, raising=False)
     answers = [forwarded(client, f"192.0.2.{number}, 198.51.100.1") for number in range(11)]
@@ -142,6 +148,7 @@ def test_a_window_begins_with_its_first_hit_and_ends_on_time():
     assert watch.seconds < 1.5
 
 
+@pytest.mark.usefixtures("counted_together")
 @pytest.mark.parametrize("skew", [-7200, -0.01, 0.01, 7200])
 def test_hosts_whose_clocks_differ_share_a_window(skew):
     ahead = Clock()
@@ -153,11 +160,13 @@ def test_hosts_whose_clocks_differ_share_a_window(skew):
     assert counter.hit("key", 60)[0] == 3
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_a_changed_period_begins_a_window_of_its_own():
     counter.hit("key", 3600)
     assert counter.hit("key", 60)[0] == 1
 
 
+@pytest.mark.usefixtures("counted_together")
 def test_processes_count_together_and_none_is_lost():
     together = threading.Barrier(4)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from analytics_admin.api import throttling
 from analytics_admin.breakers import CircuitBreaker, circuit_breaker, runtime
 from analytics_admin.breakers.history import PERIOD_SECONDS
 from analytics_admin.models import Operation
@@ -68,6 +69,14 @@ def still_counting() -> None:
     """No minute of the counts of the search cache ends soon, which would move them."""
     if (gone := time.time() % 60) > 57:
         time.sleep(60 - gone)
+
+
+@pytest.fixture
+def counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are counted in the store, also while the machine stands still for a moment."""
+    monkeypatch.setattr(throttling, "REPLY_TIMEOUT_SECONDS", 10.0)
+    monkeypatch.setattr(throttling, "MAX_HIT_SECONDS", 10.0)
+    monkeypatch.setattr(throttling.counter, "_shared", None)
 
 
 @pytest.fixture
