@@ -203,13 +203,11 @@ def test_who_has_waited_long_enough_computes_without_storing(settings, kind, cac
     use_store(settings, kind, SEARCH_CACHE_LEASE=0.1)
     client = other._connect()
     keys, done = client.request("q").keys, threading.Event()
-    claim = client.access.run(
-        lambda store: store.claim(keys, TTL, lease=5)
-    )  # no standstill ends it
+    claim = client.access.run(lambda store: store.claim(keys, TTL, lease=0.1))
 
     def hold_for_ever() -> None:
         while not done.wait(0.01):
-            client.access.run(lambda store: store.renew(keys, claim, lease=5))
+            client.access.run(lambda store: store.renew(keys, claim, lease=0.1))
 
     holding = InThread(hold_for_ever)
     watch, backend = time.monotonic(), Backend("impatient")
