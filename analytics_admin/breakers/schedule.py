@@ -122,7 +122,7 @@ class Schedule:
         """
         for name in names:
             if name in self.followed:
-                wait = ANSWER_SECONDS * random.uniform(0.5, 0.8)
+                wait = ANSWER_SECONDS * random.uniform(0.3, 0.55)
                 # Another question does not put the answer off.
                 self._answers_at.setdefault(name, time.monotonic() + wait)
 
