@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from analytics_admin.breakers.state import Snapshot, State
 from analytics_admin.breakers.state_machine import new_record
 from analytics_admin.breakers.stores.base import Move
 from tests.support.crew import Crew, sleep_until
+from tests.support.proxy import Proxy
+from tests.support.servers import StoreServer
 from tests.support.sites import eventually
 from tests.support.stored_breakers import key_of, key_of_site, raw_client
 
@@ -118,6 +121,37 @@ def test_a_prober_killed_with_9_has_failed_after_the_half_open_wait() -> None:
         refused = other.ask(seconds_until_a_probe_passes, "forgiven", 1.0)
         assert 0 < refused <= 1.0
         assert snapshot("forgiven").state is State.CLOSED
+
+
+def test_48_threads_win_each_of_100_permits_once_from_a_store_that_takes_its_time(
+    settings: Any,
+) -> None:
+    with StoreServer() as server, Proxy(server.socket_path) as proxy:
+        alias = {**settings.CACHES["breakers"], "LOCATION": proxy.url}
+        settings.CACHES = {**settings.CACHES, "breakers": alias}
+        protected = breaker("hundred", 100)
+        instant = open_for("hundred", 0.3)
+        assert protected.state == "open"
+        proxy.delay = 0.002
+        sleep_until(instant)
+        won, ends_at = [], time.monotonic() + 1.0
+
+        def attempt() -> None:
+            while time.monotonic() < ends_at:
+                try:
+                    won.append(protected.acquire())
+                except CircuitOpenError:
+                    time.sleep(0.005)
+
+        threads = [threading.Thread(target=attempt) for _ in range(48)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 100
+        assert snapshot("hundred").permits == 100
+        for permit in won:
+            permit.release()
 
 
 def test_a_dead_probers_permit_serves_another_process_under_the_default_policy() -> None:
