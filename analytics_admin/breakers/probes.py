@@ -28,6 +28,10 @@ SPARE_SHARE = 0.75
 """Part of the time of a round for which it waits at most: the call has to report in time."""
 
 
+def _permits(snapshot: Snapshot | None) -> tuple[str, int] | None:
+    return None if snapshot is None else (snapshot.generation, snapshot.permits)
+
+
 def spare_seconds(state: LocalState, idle: float, now: float) -> float:
     """Return for how long to keep a permit for the next call, the last being ``idle`` seconds ago.
 
@@ -100,14 +104,15 @@ class Probes:
                 return
 
     def take(self, store: BreakerStore, state: LocalState, claim: Claim) -> Snapshot | None:
-        """Win a permit for a caller that uses the store by itself."""
+        """Win a permit for a caller that uses a store in memory by itself."""
         before = state.snapshot
         try:
             (claim.taken,) = permits = self.win(store, state, 1)
         except StoreUnavailable:
             raise
         except BaseException:  # a signal's handler; nobody knows whether it was won
-            if (now := state.snapshot) is not None and now != before and is_probe(now):
+            now = store.load_many([state.name]).snapshots[state.name]
+            if now is not None and is_probe(now) and _permits(now) != _permits(before):
                 claim.taken = now
             raise
         return permits[0]

@@ -504,7 +504,11 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize("probe", [probe_in_block, probe_in_call, probe_in_failing_call])
-def test_a_limit_that_strikes_at_any_step_of_a_probe_loses_no_permit(probe):
+@pytest.mark.parametrize("kind", ["shared", "memory"])
+def test_a_limit_that_strikes_at_any_step_of_a_probe_loses_no_permit(settings, probe, kind):
+    if kind == "memory":
+        memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "struck"}
+        settings.CACHES = {**settings.CACHES, "breakers": memory}
     struck, lost = [], []
     every = 1 if probe is probe_in_block else 3  # they have much in common
     for number in itertools.count(1, every):
