@@ -117,6 +117,7 @@ def test_counts_are_told_while_the_process_goes_on_and_twice_never(crew):
 
 def test_a_killed_process_loses_only_what_it_had_not_told(crew):
     one, *others = crew.workers
+    one.ask(tasks.tell_every, 3600)
     for worker in crew.workers:
         worker.ask(tasks.search_often, CALLS)
     one.ask(tasks.tell)
