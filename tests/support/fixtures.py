@@ -72,11 +72,13 @@ def still_counting() -> None:
 
 
 @pytest.fixture
-def counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_together(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Requests are counted in the store, also while the machine stands still for a moment."""
     monkeypatch.setattr(throttling, "REPLY_TIMEOUT_SECONDS", 10.0)
     monkeypatch.setattr(throttling, "MAX_HIT_SECONDS", 10.0)
-    monkeypatch.setattr(throttling.counter, "_shared", None)
+    throttling.counter._shared = None
+    yield
+    throttling.counter._shared = None
 
 
 @pytest.fixture
