@@ -68,9 +68,11 @@ def use(breaker: CircuitBreaker, seconds: float, *, fails: bool = False) -> floa
 def test_calls_report_and_read_once_an_interval():
     breaker = Process().breaker("now-and-then", failure_threshold=10**6)
     breaker.call(lambda: None)
+    began = time.monotonic()
     with round_trips() as sent:
-        use(breaker, 5 * INTERVAL, fails=True)
-    assert 3 <= sent["trips"] <= 7
+        while sent["trips"] < 8:  # the process' presence costs some
+            use(breaker, INTERVAL / 5, fails=True)
+    assert time.monotonic() - began >= 5 * INTERVAL
 
 
 def test_a_trip_here_and_a_trip_elsewhere_bind_all_after_an_interval():
