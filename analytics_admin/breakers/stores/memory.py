@@ -73,9 +73,9 @@ class MemoryStore:
     def add(self, reports: Sequence[Report]) -> Reading:
         with self._lock:
             now = self._clock()
-            self._begin_with(report.name for report in reports)
+            self._begin_with([report.name for report in reports])
             snapshots = {report.name: self._add(report, now) for report in reports}
-            slowest = max((it.answered_in for it in self._present(now)), default=0.0)
+            slowest = max([it.answered_in for it in self._present(now)], default=0.0)
             return Reading(
                 now=now,
                 snapshots=snapshots,
