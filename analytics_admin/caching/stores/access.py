@@ -65,6 +65,7 @@ class StoreAccess:
         self._executor = StoreExecutor()
         self._thread = _ThreadState()
         self._store: Store | None = None
+        self._is_closed = False
         self._retry_at: float | None = None  # set while the store is unavailable
         self._attempts = 0
         self._returned_at = LONG_AGO
@@ -164,7 +165,8 @@ class StoreAccess:
         self._thread.received += number
 
     def close(self) -> None:
-        """Close the connections and end the threads."""
+        """Close the connections and end the threads. What they leave undone is no loss."""
+        self._is_closed = True
         if self._store is not None:
             self._store.close()
         self._executor.shut_down()
@@ -223,7 +225,7 @@ class StoreAccess:
     def _lose(self, store: Store, reason: str) -> None:
         """Go on without the store; the first caller to notice logs it."""
         with self._lock:
-            if store is not self._store:
+            if store is not self._store or self._is_closed:
                 return
             self._store = None
             if time.monotonic() - self._returned_at > 2 * self._retry_interval():
