@@ -29,7 +29,7 @@ class Answer:
     def __init__(self) -> None:
         self.is_done = self.is_cancelled = False
         self.result: Any = None
-        self._right = [None]  # to decide; whoever takes it out, has it
+        self._right = [None]  # to set the result: the thread that takes it out has it
         self._wakes: list[Callable[[], object]] = []
 
     def give(self, result: Any) -> bool:

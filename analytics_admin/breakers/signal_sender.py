@@ -78,7 +78,7 @@ class SignalSender:
     def _deliver_all(
         self, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)
     ) -> None:
-        """Deliver what waits, unless that is being done: whoever does it takes the new ones too."""
+        """Deliver what waits, unless a thread does: it takes the new ones too."""
         while self._events and self._delivers.acquire(blocking=False):
             try:
                 with suppress(IndexError):

@@ -18,7 +18,7 @@ from analytics_admin.i18n import gettext_noop as _
 REMEMBERED_TYPES = frozenset({str, int, bool, float, type(None)})
 """Values of these types that are equal, and of one type, have one canonical form."""
 MAX_REMEMBERED = 10_000
-"""Names of keys that one process remembers for a cache or function; then it begins anew."""
+"""Names of keys that one process remembers for a cache or function, at most."""
 MAX_PLAIN_CHARS = 120
 """A canonical form up to this length is the name itself; a longer one is hashed."""
 MAX_TAG_CHARS = 500

@@ -133,7 +133,7 @@ class SearchCache:
     ) -> TextLookup:
         """Do what ``lookup`` does, but return the value as JSON text, as it is stored.
 
-        For whoever answers with JSON anyway: nothing is decoded and encoded again.
+        For views that answer with JSON: nothing is decoded and encoded again.
         """
         client = self._client or self._connect()
         request = client.request(key, **options)

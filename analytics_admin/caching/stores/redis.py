@@ -31,7 +31,7 @@ CLOCK_DRIFT = 0.0005
 """Share by which the store's clock may be faster than this process': NTP slews by no more."""
 
 MAX_PACKED = 4096
-"""Values of which a process remembers the command that reads them; then it begins anew."""
+"""Values of which a process remembers the command that reads them, at most."""
 
 _TIME = pack([("TIME",)])
 _PACKAGE = "analytics_admin.caching.stores"
