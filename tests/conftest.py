@@ -204,7 +204,7 @@ def _clean_store_and_patient_engine(
         report_before_going_on(monkeypatch)
     # Counts are told when the test says so: a thread of its own would write into the next one.
     if "counting" not in marks:
-        monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: None)
+        monkeypatch.setattr(reporter.Reporter, "_start", lambda reporter: True)
     if in_fleet or "present" in marks:
         monkeypatch.setattr(sys.modules[__name__], "_tells", True)
     # The same holds for who would hear of them.

@@ -1,6 +1,5 @@
 """Turns errors into HTTP responses; each body is ``{"detail": text, "code": word}``."""
 
-import logging
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -22,10 +21,11 @@ from analytics_admin.services.errors import (
     BreakerChanged,
     OperationFailed,
     OperatorError,
+    get_logger,
     log_unexpected,
 )
 
-logger = logging.getLogger("analytics_admin.api")
+logger = get_logger("analytics_admin.api")
 
 MAX_LISTED_ERRORS = 20
 STATUS_BY_CODE = {

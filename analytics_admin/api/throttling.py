@@ -4,7 +4,6 @@ All processes count together in the ``default`` cache. While it is down or slow,
 counts for itself: its failure never fails a request.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, Rate, app_settings, parse_rate
+from analytics_admin.services.errors import get_logger
 from analytics_admin.stores.client import StoreUnavailable, dedicated_client
 
-logger = logging.getLogger("analytics_admin.api.throttling")
+logger = get_logger("analytics_admin.api.throttling")
 
 STORE_ALIAS = "default"
 REPLY_TIMEOUT_SECONDS = 0.2

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from analytics_admin.breakers.containment import contain
 from analytics_admin.breakers.history import take_note
-from analytics_admin.breakers.interruption import is_cancellation, is_raised_by_handler
 from analytics_admin.breakers.local_state import Outcome, SuccessCounter
 from analytics_admin.breakers.policy import FAILURE, IGNORE, SLOW, BreakerPolicy
 from analytics_admin.breakers.state import Snapshot, State
+from analytics_admin.stores.interruption import is_cancellation, is_raised_by_handler
 
 if TYPE_CHECKING:
     from analytics_admin.breakers.breaker import CircuitBreaker

@@ -11,8 +11,8 @@ from typing import Any
 
 from analytics_admin.breakers.bell import Bell
 from analytics_admin.breakers.containment import contained_logger as logger
-from analytics_admin.breakers.interruption import is_raised_by_handler
 from analytics_admin.stores import latency
+from analytics_admin.stores.interruption import is_raised_by_handler
 from analytics_admin.stores.process_hooks import register_process_hooks
 from analytics_admin.stores.threads import (
     KeptThread,

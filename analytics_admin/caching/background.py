@@ -5,19 +5,21 @@ caller's context holds there: a tenant, a connection's settings.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from django.db import connections
 
 from analytics_admin.conf import app_settings
+from analytics_admin.stores.contained_logger import get_logger
+from analytics_admin.stores.threads import start_plain_thread
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 
 class BackgroundRefreshes:
@@ -44,19 +46,16 @@ class BackgroundRefreshes:
         if place is None:
             return False
         try:
-            thread = threading.Thread(
-                target=copy_context().run,
-                args=(self._run, refresh, _context_of_caller(), place),
-                name="search cache refresh",
-                daemon=True,
-            )
-            thread.start()
-        except RuntimeError:  # the process ends, or may have no more threads
-            self._leave_place(place)
-            return False
+            context = _context_of_caller()
         except Exception as error:  # the site's hook must not break its search
             self._leave_place(place)
             _log(error)
+            return False
+        work = partial(copy_context().run, self._run, refresh, context, place)
+        try:
+            start_plain_thread(work, name="search cache refresh")
+        except (RuntimeError, MemoryError):  # no thread is to be had
+            self._leave_place(place)
             return False
         return True
 
@@ -104,8 +103,8 @@ class BackgroundRefreshes:
         try:
             self._refresh(refresh, context)
         finally:
-            connections.close_all()
             self._leave_place(place)
+            connections.close_all()
 
     def _refresh(
         self, refresh: Callable[[], object], context: AbstractContextManager[object]

@@ -11,7 +11,6 @@ Whoever has waited looks at the store again before it serves a stored value: the
 cleared, deleted or replaced meanwhile.
 """
 
-import logging
 import math
 import random
 import time
@@ -56,8 +55,9 @@ from analytics_admin.caching.singleflight import (
 from analytics_admin.caching.statistics.counters import CallCounter
 from analytics_admin.caching.stores.access import StoreAccess
 from analytics_admin.caching.stores.base import Claim, Damage, EntryKeys, Store
+from analytics_admin.stores.contained_logger import get_logger
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 MAX_WAIT_LEASES = 10.0
 """A call waits this many leases for other processes: one may hang, and one take over."""

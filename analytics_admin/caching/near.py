@@ -6,7 +6,6 @@ connection within the caller's bound has been answered: by then everything that 
 before is known here. Without an answer no near value is served, whatever is lost.
 """
 
-import logging
 import marshal
 import queue
 import threading
@@ -18,8 +17,10 @@ from typing import Any, NamedTuple, Protocol
 from analytics_admin.caching.codec import decode
 from analytics_admin.caching.freshness import assess_freshness
 from analytics_admin.caching.stores.base import EntryKeys, Reading, StoreUnavailable
+from analytics_admin.stores.contained_logger import get_logger
+from analytics_admin.stores.threads import KeptThread, start_plain_thread
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 PINGS_PER_BOUND = 3
 IDLE_SECONDS = 10.0
@@ -92,16 +93,17 @@ class NearCache:
         self._proven_at = -1e9
         self._bound = 1.0
         self._used_at = time.monotonic()
-        self._thread: threading.Thread | None = None
+        self._thread = KeptThread(self._work, self._offers, name="search cache near", log=logger)
         self._is_closed = False
 
     def get(self, keys: EntryKeys, bound: float) -> NearEntry | None:
         """Return the value if it was right at most ``bound`` seconds ago."""
+        proven_at = self._proven_at  # before the value: what it proves must be of that one
         entry = self._values.get(keys)
         if entry is None:
             return None
         now = time.monotonic()
-        if now - self._proven_at >= bound or now >= entry.expires_at:
+        if now - proven_at >= bound or now >= entry.expires_at:
             return None
         self._used_at = now
         return entry
@@ -119,8 +121,7 @@ class NearCache:
             return
         if self._offers.qsize() < MAX_CANDIDATES:
             self._offers.put(keys)
-        if self._thread is None or not self._thread.is_alive():
-            self._start()
+        self._thread.begin(start_plain_thread)  # without one there are no near values
 
     def drop(self, entry: str = "", tag_keys: Iterable[str] = ()) -> None:
         """Drop what this process has just set, deleted or cleared."""
@@ -132,17 +133,7 @@ class NearCache:
         self._proven_at = -1e9
         self._offers.put(None)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            thread = threading.Thread(target=self._work, name="search cache near", daemon=True)
-            with suppress(RuntimeError):  # no threads: no near values
-                thread.start()
-                self._thread = thread
-
-    def _work(self) -> None:
-        offers = self._offers
+    def _work(self, offers: "queue.SimpleQueue[EntryKeys | None]") -> None:
         while not self._is_closed and offers is self._offers:
             try:
                 link = self._connect(self._note_changed)
@@ -196,9 +187,13 @@ class NearCache:
         size = 2 * len(entry.text) + OVERHEAD_BYTES
         if size > self._max_bytes // 8:
             return
+        try:
+            packed = marshal.dumps(decode(entry.text))
+        except ValueError:  # nested more deeply than marshal writes
+            return
         near = NearEntry(
             entry.text,
-            marshal.dumps(decode(entry.text)),
+            packed,
             sent_at - max(0.0, reading.now - entry.stored_at),
             sent_at + entry.fresh_until - reading.now,
             entry.computed_in,

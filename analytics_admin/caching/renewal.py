@@ -5,7 +5,6 @@ process takes over when the lease is over.
 """
 
 import queue
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,11 +12,16 @@ from contextlib import suppress
 from analytics_admin.caching.singleflight import Flight
 from analytics_admin.caching.stores.access import StoreAccess, StoreBypassed
 from analytics_admin.caching.stores.base import Claim, EntryKeys, Store
+from analytics_admin.stores.contained_logger import get_logger
+from analytics_admin.stores.threads import KeptThread, start_plain_thread
+
+logger = get_logger("analytics_admin.caching")
 
 RENEW_AT = 0.6
 """A lease is renewed when this share of it is over."""
 MAX_RENEWALS = 12
 """A computation that takes longer hangs: another process may take over."""
+THREAD_NAME = "search cache leases"
 RETRY_SHARE = 0.1
 """Share of a lease after which a renewal that the store did not carry out is tried again."""
 
@@ -49,16 +53,14 @@ class LeaseRenewals:
         # a lock: a SimpleQueue can be filled within itself, and so can a dict.
         self._returned: dict[EntryKeys, Claim] = {}
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread = KeptThread(self._work, self._wakes, name=THREAD_NAME, log=logger)
         self._is_parked = False
         self._is_closed = False
 
     def prepare(self) -> None:
         """Make sure that the thread runs; without threads, return what waits to be returned."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = self._start()
-            if self._thread is None:
-                self._return_all()
+        if not self._thread.begin(start_plain_thread):
+            self._return_all()
 
     def hold(self, flight: Flight, claim: Claim) -> None:
         """Renew the lease of a flight until it is dropped."""
@@ -85,16 +87,7 @@ class LeaseRenewals:
         self._is_closed = True
         self._wakes.put(None)
 
-    def _start(self) -> threading.Thread | None:
-        thread = threading.Thread(target=self._work, name="search cache leases", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the process ends, or may have no more threads
-            return None
-        return thread
-
-    def _work(self) -> None:
-        wakes = self._wakes
+    def _work(self, wakes: "queue.SimpleQueue[None]") -> None:
         while not (self._is_closed and not self._held):
             with suppress(queue.Empty):
                 wakes.get(timeout=self._pause())

@@ -378,8 +378,8 @@ class SearchCache:
         if setting in {"CACHES", SETTING}:
             self.reconnect()
 
-    def _note_count(self) -> None:
-        self.reporter.wake()
+    def _note_count(self) -> bool:
+        return self.reporter.wake()
 
     def _open_statistics_store(self) -> StatisticsStore:
         return open_statistics_store(

@@ -1,6 +1,5 @@
 """An operation in the admin: confirm page, execution, message, entry in the admin's log."""
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -31,10 +30,11 @@ from analytics_admin.services.errors import (
     OperationFailed,
     OperationRejected,
     OperatorError,
+    get_logger,
 )
 from analytics_admin.services.runner import OperationResult, failure_message
 
-logger = logging.getLogger("analytics_admin.console")
+logger = get_logger("analytics_admin.console")
 
 CONFIRMED = "confirmed"
 ATTEMPT = "attempt"

@@ -1,6 +1,5 @@
 """The audit trail: one Operation row per operation, written before it and closed after it."""
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from analytics_admin.services.errors import (
     OutcomeUnknown,
 )
 from analytics_admin.signals import operation_finished
+from analytics_admin.stores.contained_logger import get_logger
 
-logger = logging.getLogger("analytics_admin.audit")
+logger = get_logger("analytics_admin.audit")
 
 Status = Operation.Status
 INSIDE_TRANSACTION = Message(_("an operation cannot run inside a database transaction"))

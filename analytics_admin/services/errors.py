@@ -1,6 +1,5 @@
 """What a door may catch: every error is an OperatorError, identified by its ``code``."""
 
-import logging
 import traceback
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
+from analytics_admin.stores.contained_logger import ContainedLogger, get_logger
 
 __all__ = [
     "AnotherClear",
@@ -28,6 +28,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownBreakers",
     "UnknownOperation",
+    "get_logger",
 ]
 
 
@@ -82,7 +83,7 @@ class UnknownOperation(OperatorError, LookupError):
         super().__init__(Message(_("Unknown operation: %(id)s"), id=operation_id))
 
 
-def log_unexpected(logger: logging.Logger, what: str, error: Exception) -> Message:
+def log_unexpected(logger: ContainedLogger, what: str, error: Exception) -> Message:
     """Log the type and the place of an error, and return the type as a reason for operators.
 
     Its text is in neither: that may hold a secret, such as a URL with its password.

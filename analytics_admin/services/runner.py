@@ -3,7 +3,6 @@
 Each operation is a command; the runner is the same for all.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ from analytics_admin.services.errors import (
     log_unexpected,
 )
 from analytics_admin.services.obedience import Obedience
+from analytics_admin.stores.contained_logger import get_logger
 
-logger = logging.getLogger("analytics_admin.services")
+logger = get_logger("analytics_admin.services")
 
 Kind = Operation.Kind
 Outcome = TypeVar("Outcome")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from analytics_admin.stores.threads import start_plain_thread
+
 T = TypeVar("T")
 
 MAX_THREADS = 4
@@ -65,10 +67,9 @@ class StoreExecutor:
             future.set_exception(ExecutorShutDown())
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="search cache store", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # the process is ending or may start no more threads
+            start_plain_thread(self._work, name="search cache store")
+        except (RuntimeError, MemoryError):  # no thread is to be had
             return
         self._started += 1
 

@@ -9,12 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from analytics_admin.stores.contained_logger import ContainedLogger
 
 RETRY_SECONDS = 2.0
 """Wait before a thread that was not to be had is tried again."""
 MAX_BIRTH_SECONDS = 10.0
 """A thread that has not begun its work by then never will: starting it was interrupted."""
+
+FIRST_ERROR_PAUSE_SECONDS = 1.0
+MAX_ERROR_PAUSE_SECONDS = 60.0
+"""Before work that has raised begins anew. Each further pause is twice as long."""
 
 _hub: Any = None
 
@@ -36,33 +43,50 @@ def may_start_threads() -> bool:
 
 
 def start_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:
-    """Run a function in a thread that ends with the process.
+    """Run a function in a thread of the interpreter's own, which ends with the process.
 
     Raises:
-        RuntimeError: no thread is to be had.
+        RuntimeError, MemoryError: no thread is to be had.
     """
     global _hub  # noqa: PLW0603  one per process
-    if not may_start_threads():
-        raise RuntimeError("uWSGI runs no threads without enable-threads")
-    if has_greenlets():
+    if has_greenlets() and may_start_threads():
         from gevent import get_hub, monkey
 
         _hub = get_hub()
         monkey.get_original("_thread", "start_new_thread")(work, arguments)
         return
+    start_plain_thread(work, *arguments, name=name)
+
+
+def start_plain_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:
+    """Run a function in a thread of Python's, which gevent makes a greenlet of this one.
+
+    Raises:
+        RuntimeError, MemoryError: no thread is to be had.
+    """
+    if not may_start_threads():
+        raise RuntimeError("uWSGI runs no threads without enable-threads")
     threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
 
 
 class KeptThread:
     """One thread, begun when needed: again if it has ended, later if there was none to be had.
 
-    After a fork the child needs another.
+    After a fork the child needs another. With a ``log``, work that raises is logged there and
+    begins anew, whatever it raises: no exception can be meant for this thread.
     """
 
-    def __init__(self, work: Callable[..., None], *arguments: Any, name: str) -> None:
+    def __init__(
+        self,
+        work: Callable[..., None],
+        *arguments: Any,
+        name: str,
+        log: ContainedLogger | None = None,
+    ) -> None:
         self._work = work
         self._arguments = arguments
         self._name = name
+        self._log = log
         self._lock = allocate_rlock()
         self._run: object = None
         self._unborn_until = self._retry_at = float("-inf")
@@ -103,11 +127,29 @@ class KeptThread:
                 return  # another has taken its place
             self._unborn_until = float("inf")
         try:
-            self._work(*self._arguments)
+            if self._log is None:
+                self._work(*self._arguments)
+            else:
+                self._work_on(self._log)
         finally:
             with self._lock:
                 if run is self._run:
                     self.is_alive, self._run = False, None
+
+    def _work_on(self, log: ContainedLogger) -> None:
+        pause = FIRST_ERROR_PAUSE_SECONDS
+        while True:
+            began_at = time.monotonic()
+            try:
+                self._work(*self._arguments)
+                return
+            except BaseException as error:
+                with suppress(BaseException):
+                    log.error("%s: internal error", self._name, exc_info=error)
+            if time.monotonic() - began_at > MAX_ERROR_PAUSE_SECONDS:
+                pause = FIRST_ERROR_PAUSE_SECONDS
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_ERROR_PAUSE_SECONDS)
 
 
 def run_in_greenlet(work: Callable[[], None]) -> bool:

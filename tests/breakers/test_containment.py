@@ -141,11 +141,11 @@ def test_a_logging_filter_that_raises_does_no_harm(site, monkeypatch):
         raise BackendError
 
     breaker = broken(site, monkeypatch, ["admit", "record"])
-    containment.logger.addFilter(refuse)
+    containment.contained_logger.logger.addFilter(refuse)
     try:
         assert breaker.call(lambda: 1) == 1
     finally:
-        containment.logger.removeFilter(refuse)
+        containment.contained_logger.logger.removeFilter(refuse)
 
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyboardInterrupt, SystemExit])

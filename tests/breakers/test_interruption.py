@@ -17,9 +17,9 @@ import pytest
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers import breaker as breaker_module
 from analytics_admin.breakers import probes as probes_module
-from analytics_admin.breakers.interruption import is_cancellation
 from analytics_admin.breakers.state import Counts, Snapshot
 from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.stores.interruption import is_cancellation
 from tests.support.breakers import another
 from tests.support.simulation import SimulatedSite
 

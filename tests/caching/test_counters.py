@@ -30,7 +30,7 @@ def test_adding_adds_every_figure():
 
 def test_the_first_count_after_a_take_is_announced_and_no_other():
     announced = []
-    statistics = CallCounter(lambda: announced.append(1))
+    statistics = CallCounter(lambda: announced.append(1) is None)
     for _ in range(3):
         statistics.hit(0.5)
         statistics.add(misses=1)
@@ -42,7 +42,7 @@ def test_the_first_count_after_a_take_is_announced_and_no_other():
 
 def test_rest_is_granted_only_with_nothing_counted():
     announced = []
-    statistics = CallCounter(lambda: announced.append(1))
+    statistics = CallCounter(lambda: announced.append(1) is None)
     statistics.hit(0)
     assert not statistics.rest()
     statistics.take()
@@ -85,3 +85,16 @@ def test_the_load_after_a_clear_is_every_call_with_what_hits_saved():
     assert (load.calls, load.computations, load.computations_after) == (3, 0.667, 3)
     assert (load.compute_seconds, load.compute_seconds_after) == (0.133, 0.667)
     assert round(load.hit_ratio, 3) == 0.667
+
+
+def test_the_next_count_is_announced_again_while_nobody_can_take_it():
+    announced: list[int] = []
+
+    def note() -> bool:
+        announced.append(1)
+        return len(announced) > 2
+
+    counter = CallCounter(note)
+    for _ in range(5):
+        counter.hit(0.5)
+    assert len(announced) == 3

@@ -150,6 +150,22 @@ def test_a_line_that_delays_what_the_server_says_delays_no_longer_than_the_bound
         cache.reconnect()
 
 
+def test_a_proof_that_comes_while_a_value_is_taken_proves_nothing_of_it(cache):
+    come_near(cache)
+    near, keys = near_of(cache), cache._connect().request("q", **NEAR).keys
+    entry = near._values[keys]
+    cache.reconnect()  # its thread proves nothing more
+
+    class ProvenMeanwhile(dict[Any, Any]):
+        def get(self, keys: Any, default: Any = None) -> Any:
+            near._proven_at = time.monotonic()  # when the value had been dropped
+            return entry
+
+    near._values = ProvenMeanwhile()
+    near._proven_at = time.monotonic() - 2 * BOUND
+    assert near.get(keys, BOUND) is None
+
+
 def test_a_server_that_is_lost_takes_the_near_values_along_and_they_come_back(settings):
     with StoreServer() as server:
         use_caches(settings, search=redis_alias("s", url=server.url))

@@ -55,8 +55,8 @@ class Process:
         self.counter = CallCounter(self._note_count)
         self.reporter = Reporter(self.counter, lambda: store, clock=lambda: self.now)
 
-    def _note_count(self) -> None:
-        self.reporter.wake()
+    def _note_count(self) -> bool:
+        return self.reporter.wake()
 
 
 def minute(store: Any, age: int = 0) -> Counts:

@@ -90,11 +90,12 @@ _STATES = {"hit": "hits", "miss": "misses", "stale": "stale_served", "bypass": "
 class CallCounter:
     """Counts the calls of one process; safe under threads.
 
-    ``on_first`` is called, in the counting thread, at the first count since the last ``take``.
+    ``on_first`` is called, in the counting thread, at the first count since the last ``take``; and
+    at the next one again if it returns False.
     """
 
-    def __init__(self, on_first: Callable[[], None] | None = None) -> None:
-        self._on_first = on_first or (lambda: None)
+    def __init__(self, on_first: Callable[[], bool] | None = None) -> None:
+        self._on_first = on_first or (lambda: True)
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -157,4 +158,5 @@ class CallCounter:
 
     def _announce(self) -> None:
         self._announced = True  # before the call: a take in between must lead to another call
-        self._on_first()
+        if not self._on_first():
+            self._announced = False

@@ -4,7 +4,6 @@ The thread runs while there is something to report. Counts that cannot be report
 minute, for as long as the statistics store would keep them.
 """
 
-import logging
 import secrets
 import threading
 import time
@@ -17,9 +16,11 @@ from itertools import count
 from analytics_admin.caching.statistics.counters import CallCounter, Counts
 from analytics_admin.caching.statistics.store import MINUTES_KEPT, Batch, StatisticsStore
 from analytics_admin.stores.client import StoreUnavailable
+from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
+from analytics_admin.stores.threads import KeptThread, start_plain_thread
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 INTERVAL = 10.0
 """Seconds between two reports; a process that is killed loses at most these counts."""
@@ -48,7 +49,7 @@ class Reporter:
         """Start afresh in a forked child: the parent reports the earlier counts."""
         self._lock = threading.Lock()
         self._reporting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = self._new_thread()
         self._sender = secrets.token_hex(8)
         self._batch_numbers = count(1)
         self._minute = self._current_minute()
@@ -56,12 +57,15 @@ class Reporter:
         self._sent: list[Batch] = []
         self._is_failing = False
 
-    def wake(self) -> None:
-        """Make sure that the current counts are reported within the interval."""
+    def wake(self) -> bool:
+        """Make sure that the current counts are reported within the interval.
+
+        Returns False if no thread is to be had now.
+        """
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._thread.is_alive:
                 self._minute = self._current_minute()
-                self._thread = self._start()
+            return self._start()
 
     def report(self, *, wait: float = 0.0, quiet: bool = False) -> None:
         """Report the counts so far; keep them if the statistics store is unavailable.
@@ -97,13 +101,11 @@ class Reporter:
         with suppress(FutureTimeout, ExecutorShutDown):
             StoreExecutor(threads=1).submit(report).result(timeout=FLUSH_TIMEOUT)
 
-    def _start(self) -> threading.Thread | None:
-        thread = threading.Thread(target=self._work, name="search cache counts", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the process ends, or may have no more threads
-            return None
-        return thread
+    def _start(self) -> bool:
+        return self._thread.begin(start_plain_thread)
+
+    def _new_thread(self) -> KeptThread:
+        return KeptThread(self._work, name="search cache counts", log=logger)
 
     def _work(self) -> None:
         while True:
@@ -112,7 +114,7 @@ class Reporter:
             self.report()
             with self._lock:
                 if not self._kept and not self._sent and self._counter.rest():
-                    self._thread = None
+                    self._thread = self._new_thread()  # the next count begins it
                     return
 
     def _collect(self) -> None:

@@ -4,7 +4,6 @@ A call is a function of a store. It runs in the caller's thread. The executor's 
 hang there, and what an event loop must not wait for.
 """
 
-import logging
 import random
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
 from analytics_admin.i18n import Message, gettext_noop
+from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 from analytics_admin.stores.latency import (
     LONG_AGO,
@@ -27,7 +27,7 @@ from analytics_admin.stores.latency import (
     is_quick,
 )
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 T = TypeVar("T")
 StoreCall = Callable[[Store], T]

@@ -9,7 +9,6 @@ The audit trail does not know of a ``set``, a ``delete`` or a ``clear_tags``. A 
 one looks for a trace of its last one, and has all values dropped if it finds none.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +25,11 @@ from analytics_admin.caching.epochs import (
     new_record,
 )
 from analytics_admin.stores.client import StoreUnavailable, load_script
+from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.identity import COMMANDS, identity_of
-from analytics_admin.stores.threads import start_thread
+from analytics_admin.stores.threads import start_plain_thread
 
-logger = logging.getLogger("analytics_admin.caching")
+logger = get_logger("analytics_admin.caching")
 
 Exchange = Callable[[Sequence[Sequence[Any]]], list[Any]]
 """Sends commands over one connection; returns their replies, an error for each that is refused."""
@@ -182,8 +182,8 @@ class PastCheck:
 
     def _settle_later(self, source: LastReceipt, server: str) -> None:
         try:
-            start_thread(self._settle, source, server, name="search cache past")
-        except RuntimeError:  # no thread is to be had: what is suspended stays so
+            start_plain_thread(self._settle, source, server, name="search cache past")
+        except (RuntimeError, MemoryError):  # no thread is to be had: what is suspended stays so
             logger.warning("search cache: the store has changed; its old values count no more")
 
     def _settle(self, source: LastReceipt, server: str) -> None:

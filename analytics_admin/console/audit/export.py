@@ -4,7 +4,6 @@ docs/reference/audit.md promises the names and forms of its fields.
 """
 
 import json
-import logging
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,9 +17,10 @@ from django.utils import timezone
 
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.errors import get_logger
 from analytics_admin.services.json import format_time, to_json
 
-logger = logging.getLogger("analytics_admin.console")
+logger = get_logger("analytics_admin.console")
 
 ROWS_AT_ONCE = 500
 

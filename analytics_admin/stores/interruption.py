@@ -1,16 +1,21 @@
 """What interrupts a call from outside: cancellation, time limits, handlers of signals."""
 
+import sys
+
 # Failures ask for the handlers; signal.getsignal takes 40 times as long to say "none".
 from _signal import getsignal  # type: ignore[import-not-found]
 from asyncio import CancelledError
 from functools import partial
 from inspect import CO_VARARGS
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 _GREENLET_PACKAGES = ("gevent", "greenlet", "eventlet")
 _GREENLET_CLASSES = ("Timeout", "GreenletExit")
 _SIGNALS = range(1, 32)
+_OWN_PACKAGES: Final = frozenset(
+    {"analytics_admin", "django", "django_redis", "redis", "valkey", "hiredis"}
+)
 # The handlers of these signals and the ids of their code.
 _known: tuple[tuple[Any, ...], frozenset[int]] = ((), frozenset())
 
@@ -43,6 +48,26 @@ def is_raised_by_handler(error: BaseException) -> bool:
             if id(code) in codes:
                 return True
     return False
+
+
+def is_injected(error: BaseException) -> bool:
+    """Return whether another thread has raised an exception of the site's in this one.
+
+    Packages that limit the time of threads do so. Nothing of the engines raises such a class.
+    """
+    raised_at = error.__traceback__
+    while raised_at is not None and raised_at.tb_next is not None:
+        raised_at = raised_at.tb_next
+    where = _package(raised_at and raised_at.tb_frame.f_globals.get("__name__"))
+    return _is_own(where) and not _is_own(_package(type(error).__module__))
+
+
+def _package(module: object) -> str:
+    return str(module).partition(".")[0]
+
+
+def _is_own(package: str) -> bool:
+    return package in _OWN_PACKAGES or package in sys.stdlib_module_names or package == "builtins"
 
 
 def _handler_codes() -> frozenset[int]:
