@@ -47,8 +47,8 @@ class Lookup:
     value: Any
     state: State
     """``hit``: fresh from the cache. ``miss``: computed by this call. ``stale``: past its timeout.
-    ``bypass``: computed because the store is unavailable, by this call or by another one of this
-    process at the same time."""
+    ``bypass``: computed because the store is unavailable or full, by this call or by another one
+    of this process at the same time."""
     age: float
     """Seconds since the value was stored."""
 

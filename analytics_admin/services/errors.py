@@ -10,7 +10,8 @@ from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.stores.client import OutcomeUnknown, StoreUnavailable
-from analytics_admin.stores.contained_logger import ContainedLogger, get_logger
+from analytics_admin.stores.contained_logger import ContainedLogger
+from analytics_admin.stores.contained_logger import get_logger as get_logger  # noqa: PLC0414  for doors
 
 __all__ = [
     "AnotherClear",
@@ -28,7 +29,6 @@ __all__ = [
     "StoreUnavailable",
     "UnknownBreakers",
     "UnknownOperation",
-    "get_logger",
 ]
 
 

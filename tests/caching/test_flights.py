@@ -395,6 +395,26 @@ def test_without_threads_calls_compute_and_the_store_comes_back(settings, server
     assert states[-1] == "hit"
 
 
+def test_a_full_store_serves_what_it_has_stores_nothing_and_takes_removals(settings, server):
+    cache = use_server(settings, server)
+    for key in ("kept", "deleted", "tagged"):
+        cache.set(key, "old", tags=["x"] if key == "tagged" else [])
+    cache.set("stale", "old", timeout=0.001, stale_for=60)
+    fill_up(server, cache)
+    time.sleep(0.005)
+    assert cache.lookup("kept", Backend()).state == "hit"
+    stale = cache.lookup("stale", Backend(), stale_for=60)
+    assert (stale.value, stale.state) == ("old", "stale")
+    assert cache.set("kept", "new") is False
+    assert cache.get("kept") == "old"
+    assert cache.delete("deleted") is True
+    cache.clear_tags(["x"])
+    for key in ("deleted", "tagged", "missing"):
+        for _ in range(2):
+            found = cache.lookup(key, Backend(), tags=["x"] if key == "tagged" else [])
+            assert (found.value, found.state) == ("found", "bypass")
+
+
 @pytest.mark.hurried
 def test_a_call_whose_turn_comes_after_its_caller_has_left_is_not_made(settings):
     use_store(settings, "redis")

@@ -44,7 +44,7 @@ class Counts:
     stale_served: int = 0
     """Served with a value past its timeout during a refresh, or because that failed."""
     bypassed: int = 0
-    """Computed because the store was unavailable."""
+    """Computed because the store was unavailable or full."""
     stale_on_error: int = 0
     """Those of stale_served whose computation failed."""
     fills: int = 0
