@@ -30,6 +30,7 @@ from analytics_admin.services.errors import (
 )
 from analytics_admin.services.obedience import Obedience
 from analytics_admin.stores.contained_logger import get_logger
+from analytics_admin.stores.copies import Copies
 
 logger = get_logger("analytics_admin.services")
 
@@ -114,6 +115,13 @@ class Command(ABC, Generic[Outcome]):
         """Return the result of each target, where the operation has several."""
         return None
 
+    def await_copies(self) -> Copies | None:
+        """Wait a moment until the copies of the store have what was done; None: it has none.
+
+        Raises nothing.
+        """
+        return None
+
     def await_obedience(self, outcome: Outcome) -> Obedience | None:
         """Wait a moment until all processes obey; None for an operation that asks for none.
 
@@ -159,7 +167,8 @@ def perform(
             if outage is not None:
                 raise outage
             outcome = _execute(command, operation)
-            operation.outcome = command.record(outcome)
+            copies = command.await_copies() or Copies()
+            operation.outcome = command.record(outcome) | copies.to_record()
             operation.message = command.message(outcome)
     command.announce(operation)
     acknowledged = _await_obedience(command, outcome)
@@ -170,7 +179,7 @@ def perform(
         operation_id=operation.pk,
         results=command.results(outcome),
         acknowledged=acknowledged,
-        warnings=command.warnings(outcome),
+        warnings=[*command.warnings(outcome), *copies.warnings],
     )
 
 

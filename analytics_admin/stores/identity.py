@@ -18,14 +18,12 @@ def identity_of(replies: Sequence[Any]) -> str:
     return f"{run[:_ID_CHARS]}.{history[:_ID_CHARS]}" if run and history else ""
 
 
-def replicas_of(replies: Sequence[Any]) -> int | None:
-    """Return how many replicas the server has by the replies to COMMANDS; None: unknown."""
-    number = _fields(replies[1])("connected_slaves")
-    return int(number) if number.isdecimal() else None
+def field_of(reply: Any, name: str) -> str:
+    """Return a field of an answer to INFO; "" for a field or an answer without it."""
+    return _fields(reply)(name)
 
 
 def _fields(reply: Any) -> Callable[[str], str]:
-    """Return a function that looks up a field of INFO; "" for a field or an answer without it."""
     if isinstance(reply, bytes):
         lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
         reply = {name: value.strip() for name, _, value in lines}

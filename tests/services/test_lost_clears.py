@@ -26,7 +26,7 @@ MODES: dict[str, dict[str, Any]] = {
     "soft": {"mode": "soft"},
     "tags": {"tags": ["products"]},
 }
-SAID = "Not yet on 1 of 1 replica: the clear is lost if it takes over now"
+SAID = "Not yet on 1 of 1 replica: a failover may undo it"
 PAGE = "/admin/analytics_admin/searchcache/clear/"
 
 

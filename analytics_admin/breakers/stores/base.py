@@ -15,6 +15,7 @@ from analytics_admin.breakers.presence import PresenceStore, Process
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.state_machine import Move, control_in_force
 from analytics_admin.stores.client import RequestRefused, StoreUnavailable
+from analytics_admin.stores.copies import Copies
 
 __all__ = [
     "MAX_NAMES",
@@ -266,6 +267,12 @@ class BreakerStore(PresenceStore, Protocol):
 
     def check_writable(self) -> None:
         """Write a key that is never read, to check that the store accepts writes."""
+
+    def await_copies(self) -> Copies | None:
+        """Wait a moment until all copies have what the store holds now; None: it has none.
+
+        Raises nothing.
+        """
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """Limit the time that all requests in the block take together, by this thread alone."""

@@ -200,6 +200,9 @@ class MemoryStore:
     def check_writable(self) -> None:
         return None
 
+    def await_copies(self) -> None:
+        return None
+
     def within(self, seconds: float) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -46,6 +46,7 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
+from analytics_admin.stores.copies import Copies, await_copies
 from analytics_admin.stores.gevent_sockets import use_own_sockets
 from analytics_admin.stores.ping import Ping
 
@@ -360,9 +361,14 @@ class RedisStore:
 
     @translate_errors
     def check_writable(self) -> None:
-        probe = ("SET", f"{self._base}:probe", 1, "EX", 60)
         # A replica that has lost its primary says so to the script alone.
-        self._pipe([_command(*self._adding([], 0)), probe])
+        self._pipe([_command(*self._adding([], 0)), self._probe()])
+
+    def await_copies(self) -> Copies:
+        return await_copies(self._client, self._probe)
+
+    def _probe(self) -> Sequence[Any]:
+        return ("SET", f"{self._base}:probe", 1, "EX", 60)
 
     @translate_errors
     def may_evict(self) -> bool:

@@ -6,7 +6,7 @@ lost, the epoch record tells the outcome. This module never uses the cache's own
 ``delete_pattern()``, nor the alias' time-outs.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from django.conf import settings
@@ -21,8 +21,8 @@ from analytics_admin.caching.clear.outcome import (
 )
 from analytics_admin.caching.clear.ownership import Findings, examine
 from analytics_admin.caching.clear.rehearsal import rehearse
-from analytics_admin.caching.clear.replicas import Server, ask_server, spread
 from analytics_admin.caching.clear.scan import remove_keys
+from analytics_admin.caching.clear.server import Server, ask_server
 from analytics_admin.caching.epochs import (
     EpochRecord,
     decode_record,
@@ -73,10 +73,6 @@ class ClearOutcome:
     stopped: str = ""
     keys_before: int | None = None
     """About how many keys there were, if not all are removed; None: unknown."""
-    replicas: int | None = None
-    """The replicas of the store; None: unknown."""
-    replicas_behind: int = 0
-    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +170,9 @@ def clear(*, on_progress: Progress | None = None, receipt: str = "") -> ClearOut
             _flush(client, alias, server, new)
             keys = (plan.findings.size if plan.findings is not None else None) or 0
             on_progress(keys)
-            return replace(outcome, keys=keys, **_reached(client, alias, server))
+            return replace(outcome, keys=keys)
         _set_epoch(client, alias, server.record, new)
-        reached = _reached(client, alias, server)
-        return replace(outcome, **_unlink(client, alias, on_progress), **reached)
+        return replace(outcome, **_unlink(client, alias, on_progress))
 
 
 def _target() -> tuple[str, bool]:
@@ -217,10 +212,6 @@ def _plan(client: Any, alias: str, *, dedicated: bool) -> _Plan:
         return _Plan(way="flush", findings=findings)
     keyspace(alias)
     return _Plan(way="unlink", not_flushed=reason, findings=findings)
-
-
-def _reached(client: Any, alias: str, server: Server) -> dict[str, Any]:
-    return asdict(spread(client, record_key(alias), server))
 
 
 def _flush(client: Any, alias: str, server: Server, new: EpochRecord) -> None:

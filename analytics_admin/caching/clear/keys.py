@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import caches
@@ -11,7 +11,7 @@ from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.clear.outcome import CONFIRM_TIMEOUT, NO_REPLY_TO_CLEAR, TIMEOUT
 from analytics_admin.caching.clear.rehearsal import rehearse
-from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
+from analytics_admin.caching.clear.server import ask_server, keep_receipt
 from analytics_admin.caching.epochs import LAYOUT, record_key
 from analytics_admin.caching.keys import name_key
 from analytics_admin.caching.stores import memory
@@ -46,10 +46,6 @@ class KeyClearOutcome:
     alias: str
     named: int
     found: int
-    replicas: int | None = None
-    """The replicas of the store; None: unknown."""
-    replicas_behind: int = 0
-    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 def check_keys(keys: Sequence[Any]) -> list[str]:
@@ -102,10 +98,10 @@ def clear_keys(names: Sequence[str], *, receipt: str = "") -> KeyClearOutcome:
         memory.delete_names(alias, leases)
         return KeyClearOutcome(alias=alias, named=len(names), found=found)
     with operation_client(alias, timeout=TIMEOUT) as client:
-        server = ask_server(client, record_key(alias))
+        ask_server(client, record_key(alias))
         found = _delete(client, alias, _full(alias, values), _full(alias, leases))
-        reached: Spread = spread(client, record_key(alias), server, receipt=receipt or None)
-    return KeyClearOutcome(alias=alias, named=len(names), found=found, **asdict(reached))
+        keep_receipt(client, record_key(alias), receipt)
+    return KeyClearOutcome(alias=alias, named=len(names), found=found)
 
 
 def _delete(client: Any, alias: str, values: list[str], leases: list[str]) -> int:

@@ -4,7 +4,7 @@ Values that were cleared softly may be served as stale for a while, as the recor
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analytics_admin.caching.clear.impact import foresee_load
@@ -15,7 +15,7 @@ from analytics_admin.caching.clear.outcome import (
     confirm_outcome,
 )
 from analytics_admin.caching.clear.rehearsal import rehearse
-from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
+from analytics_admin.caching.clear.server import ask_server
 from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
 from analytics_admin.caching.inspection.survey import Survey, survey
 from analytics_admin.caching.keyspace import keyspace
@@ -70,10 +70,6 @@ class SoftClearOutcome:
     alias: str
     stale_for: float
     """Seconds for which the cleared values may still be served."""
-    replicas: int | None = None
-    """The replicas of the store; None: unknown."""
-    replicas_behind: int = 0
-    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +168,8 @@ def clear_softly(*, receipt: str = "") -> SoftClearOutcome:
         return epoch in now.accepted or epoch in now.servable_until
 
     alias = site.search_cache
-    reached = _change(alias, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
-    return SoftClearOutcome(alias=alias, stale_for=bound, **asdict(reached))
+    _change(alias, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
+    return SoftClearOutcome(alias=alias, stale_for=bound)
 
 
 def undo(clear: str | None = None) -> UndoableClear:
@@ -238,7 +234,7 @@ def _change(
     *,
     no_reply: str,
     create: bool,
-) -> Spread:
+) -> None:
     """Replace the record in one step, and check that the store has kept the new one.
 
     Without a record, ``create`` decides whether one is created first or there is nothing to change.
@@ -246,10 +242,11 @@ def _change(
     if is_local_memory(alias):
         if not memory.change_record(alias, change, create=create):
             raise NothingToUndo
-        return Spread()
+        return
     with operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
-        server = ask_server(client, key) if create else None
+        if create:
+            ask_server(client, key)
         for _ in range(MAX_ATTEMPTS):
             raw, now = _read(client, key)
             before = decode_record(raw)
@@ -261,7 +258,7 @@ def _change(
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue
                 _verify(client, key, before)
-            return Spread() if server is None else spread(client, key, server)
+            return
     raise StoreUnavailable(Message(gettext_noop("the epoch record keeps changing; try again")))
 
 

@@ -6,7 +6,7 @@ stored creates new ones.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import caches
@@ -21,7 +21,7 @@ from analytics_admin.caching.clear.outcome import (
     TIMEOUT,
 )
 from analytics_admin.caching.clear.rehearsal import rehearse
-from analytics_admin.caching.clear.replicas import Spread, ask_server, spread
+from analytics_admin.caching.clear.server import ask_server, keep_receipt
 from analytics_admin.caching.epochs import LAYOUT, new_epoch, record_key
 from analytics_admin.caching.keys import MAX_TAG_CHARS, name_function, name_tags
 from analytics_admin.caching.stores import memory
@@ -62,10 +62,6 @@ class TagClearOutcome:
     """Tags and functions."""
     in_use: int
     """How many of the tags may have been in use; the others are new to the cache."""
-    replicas: int | None = None
-    """The replicas of the store; None: unknown."""
-    replicas_behind: int = 0
-    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 def check_tags(tags: Sequence[str]) -> list[str]:
@@ -137,7 +133,6 @@ def clear_tags(
     """
     alias = app_settings().search_cache
     names = _names(tags, functions)
-    reached = Spread()
     if is_local_memory(alias):
         in_use = memory.delete_names(alias, names)
     else:
@@ -145,8 +140,8 @@ def clear_tags(
         with operation_client(alias, timeout=TIMEOUT) as client:
             server = ask_server(client, record_key(alias), *keys)
             in_use = _delete(client, alias, keys, server.others)
-            reached = spread(client, record_key(alias), server, receipt=receipt or None)
-    return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use, **asdict(reached))
+            keep_receipt(client, record_key(alias), receipt)
+    return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +155,6 @@ class SoftTagClearOutcome:
     """How many of them were in use."""
     stale_for: float
     """Seconds for which the cleared values may still be served."""
-    replicas: int | None = None
-    """The replicas of the store; None: unknown."""
-    replicas_behind: int = 0
-    """Those that had not confirmed the clear in time. If one takes over now, the clear is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +180,7 @@ def clear_tags_softly(
     """
     site = app_settings()
     alias, seconds = site.search_cache, float(site.search_cache_soft_clear_grace)
-    names, reached = _names(tags, functions), Spread()
+    names = _names(tags, functions)
     if is_local_memory(alias):
         in_use = memory.clear_names_softly(alias, names, seconds=seconds)
     else:
@@ -200,10 +191,8 @@ def clear_tags_softly(
             milliseconds = max(1, round(seconds * 1000))
             script = (_SOFT, len(keys), *keys, milliseconds, *epochs)
             in_use = _change(client, alias, keys, server.others, script, NO_REPLY_TO_SOFT_CLEAR)
-            reached = spread(client, record_key(alias), server, receipt=receipt or None)
-    return SoftTagClearOutcome(
-        alias=alias, tags=len(names), in_use=in_use, stale_for=seconds, **asdict(reached)
-    )
+            keep_receipt(client, record_key(alias), receipt)
+    return SoftTagClearOutcome(alias=alias, tags=len(names), in_use=in_use, stale_for=seconds)
 
 
 def find_undoable(tags: Sequence[str], functions: Sequence[str] = ()) -> TagUndoOutcome:

@@ -23,6 +23,7 @@ from analytics_admin.services.audit import Actor
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.obedience import Obedience, await_obedience
 from analytics_admin.services.runner import Command, OperationResult, perform
+from analytics_admin.stores.copies import Copies
 
 CONTROLS = tuple(choice.value for choice in Control)
 """What a breaker can be set to."""
@@ -52,6 +53,9 @@ class _BreakerCommand(Command[list[BreakerChange]]):
 
     def results(self, outcome: list[BreakerChange]) -> Sequence[Mapping[str, Any]] | None:
         return _rows(outcome)
+
+    def await_copies(self) -> Copies | None:
+        return runtime.operator_store().await_copies()
 
     def await_obedience(self, outcome: list[BreakerChange]) -> Obedience | None:
         return await_obedience(max((change.sequence for change in outcome), default=0))

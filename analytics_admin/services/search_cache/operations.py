@@ -1,6 +1,6 @@
 """What operators do to the search cache: clear it, undo a soft clear, sweep what clears left."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from analytics_admin.caching import keys
 from analytics_admin.caching.clear import hard, soft, sweep
 from analytics_admin.caching.clear import keys as key_clear
 from analytics_admin.caching.clear import tags as tag_clear
+from analytics_admin.caching.clear.server import await_copies
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.clear.sweep import SweepOutcome
 from analytics_admin.i18n import Message, message_of
@@ -18,16 +19,15 @@ from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor, is_storable
 from analytics_admin.services.errors import OperationRejected
-from analytics_admin.services.runner import Command, OperationResult, perform
+from analytics_admin.services.runner import Command, OperationResult, Outcome, perform
 from analytics_admin.services.search_cache.receipts import receipt_of
 from analytics_admin.signals import search_cache_cleared
+from analytics_admin.stores.copies import Copies
 
 UNREMARKABLE = {
     "finished": True,
     "keys_before": None,
     "not_flushed": "",
-    "replicas": 0,
-    "replicas_behind": 0,
     "stopped": "",
 }
 """What a row does not keep of a clear's outcome."""
@@ -51,8 +51,17 @@ class ClearStrategy:
     """What the row says that it is aimed at, beside the mode."""
 
 
+class _SearchCacheCommand(Command[Outcome]):
+    """A command that changes the search cache."""
+
+    __slots__ = ()
+
+    def await_copies(self) -> Copies | None:
+        return await_copies()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClearSearchCache(Command[dict[str, Any]]):
+class ClearSearchCache(_SearchCacheCommand[dict[str, Any]]):
     kind = Operation.Kind.CLEAR_SEARCH_CACHE
 
     mode: str
@@ -91,7 +100,7 @@ class ClearSearchCache(Command[dict[str, Any]]):
         return self.strategy.describe(outcome)
 
     def warnings(self, outcome: dict[str, Any]) -> Sequence[str]:
-        return list(_warnings(outcome))
+        return [] if outcome.get("finished", True) else [_describe_rest(outcome)]
 
     def announce(self, operation: Operation) -> None:
         search_cache_cleared.send_robust(
@@ -100,7 +109,7 @@ class ClearSearchCache(Command[dict[str, Any]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndoClear(Command[UndoableClear]):
+class UndoClear(_SearchCacheCommand[UndoableClear]):
     kind = Operation.Kind.UNDO_CLEAR
 
     expected_clear: str | None
@@ -133,7 +142,7 @@ class UndoClear(Command[UndoableClear]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndoTagClear(Command[tag_clear.TagUndoOutcome]):
+class UndoTagClear(_SearchCacheCommand[tag_clear.TagUndoOutcome]):
     """Undoes the last soft clear of each of some tags and functions."""
 
     kind = Operation.Kind.UNDO_CLEAR
@@ -189,7 +198,7 @@ class UndoTagClear(Command[tag_clear.TagUndoOutcome]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepSearchCache(Command[SweepOutcome]):
+class SweepSearchCache(_SearchCacheCommand[SweepOutcome]):
     kind = Operation.Kind.SWEEP_SEARCH_CACHE
 
     seconds: float | None
@@ -508,19 +517,6 @@ def _describe_functions(outcome: Mapping[str, Any]) -> str:
         "number",
     )
     return Message(template, number=outcome["tags"])
-
-
-def _warnings(outcome: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what an operator should know of a clear that is done."""
-    if not outcome.get("finished", True):
-        yield _describe_rest(outcome)
-    if behind := outcome["replicas_behind"]:
-        template = ngettext_lazy(
-            "Not yet on %(behind)d of %(number)d replica: the clear is lost if it takes over now",
-            "Not yet on %(behind)d of %(number)d replicas: the clear is lost if one takes over now",
-            "number",
-        )
-        yield Message(template, behind=behind, number=outcome["replicas"])
 
 
 def _describe_rest(outcome: Mapping[str, Any]) -> Message:
