@@ -119,6 +119,16 @@ def test_an_act_of_the_own_process_is_seen_at_once(cache, act):
         assert cache.lookup("q", Backend("new"), **NEAR).value == "new"
 
 
+@pytest.mark.parametrize("act", [lambda cache: cache.set("q", "new"), lambda _: raw().flushdb()])
+def test_a_change_leaves_the_connection_as_it_is(cache, act):
+    come_near(cache)
+    before = commands("client|tracking")
+    for _ in range(3):
+        act(another())
+        come_near(cache)
+    assert commands("client|tracking") == before
+
+
 def test_without_proof_no_near_value_is_served(settings):
     """A line that is cut silently, or a server that is frozen."""
     with StoreServer() as server:

@@ -56,6 +56,8 @@ class RedisTrackingLink:
     @translate_errors
     def _open(self) -> None:
         self._connection.connect()
+        # Without a handler redis-py returns None for an invalidation, as if it were a reply.
+        self._connection._parser.set_invalidation_push_handler(lambda push: push)
         self._connection.send_command("CLIENT", "TRACKING", "ON", check_health=False)
         reply = self._reply(keep=True)
         if isinstance(reply, ResponseError):
