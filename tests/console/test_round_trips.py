@@ -28,7 +28,8 @@ NAMES = [f"b.{number:03}" for number in range(250)]
 MAX_FOR_A_PAGE = 2
 MAX_FOR_A_CLEARS_PREVIEW = 4
 """It counts keys and memory in the store that is to be cleared."""
-MAX_FOR_AN_OPERATION = 4
+MAX_FOR_AN_OPERATION = 5
+"""One of them asks the store which copies of its data it has."""
 
 PAGES = [
     "circuitbreaker/",
