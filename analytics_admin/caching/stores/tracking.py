@@ -1,6 +1,7 @@
 """A connection on which the server says which of the keys that were read over it have changed."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,9 @@ class RedisTrackingLink:
     def __init__(self, client: Any, on_change: OnChange, *, max_value_bytes: int) -> None:
         pool = client.connection_pool
         self._connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 3})
+        self._pushes: deque[Any] = deque()
+        # The driver keeps what nobody handles to itself.
+        self._connection._parser.set_invalidation_push_handler(self._pushes.append)
         self._on_change = on_change
         self._max_entry_bytes = max_value_bytes + MAX_HEAD_BYTES
         self._open()
@@ -70,13 +74,13 @@ class RedisTrackingLink:
             try:
                 reply = self._connection.read_response(push_request=True)
             except ResponseError as error:
-                if keep:
-                    return error
-                if str(error).startswith("WRONGTYPE"):
-                    return None
-                raise
-            if isinstance(reply, list) and reply and reply[0] == b"invalidate":
-                names = reply[1]
+                if not keep and not str(error).startswith("WRONGTYPE"):
+                    raise
+                reply = error
+            while self._pushes:
+                _, names = self._pushes.popleft()
                 self._on_change(None if names is None else [name.decode() for name in names])
-                continue
-            return reply or None
+            if isinstance(reply, ResponseError):
+                return reply if keep else None
+            if reply is not None:  # it was a push: no command here is answered with nil
+                return reply or None
