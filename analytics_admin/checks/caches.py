@@ -3,16 +3,20 @@
 Only ``check --deploy`` contacts a server. No message shows a LOCATION: it may hold a password.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
 from analytics_admin.breakers import runtime
 from analytics_admin.breakers.stores.redis import RedisStore
+from analytics_admin.caching.clear.hard import has_sessions
 from analytics_admin.caching.clear.ownership import find_settings
 from analytics_admin.caching.inspection.keeping import Keeping, ask_keeping
 from analytics_admin.caching.keyspace import keyspace
@@ -21,14 +25,18 @@ from analytics_admin.conf import SETTING, AppSettings, app_settings
 from analytics_admin.stores.client import (
     StoreUnavailable,
     aliases_sharing_database,
+    cluster_tag,
+    database_of,
     dedicated_client,
     is_local_memory,
 )
+from analytics_admin.stores.cluster import share_slot
 from analytics_admin.stores.threads import may_start_threads
 
 MAX_TIMEOUT_SECONDS = 5.0
 """redis-py's own default, which is already too long for a page."""
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
+DJANGOS_REDIS = f"{DjangoRedisCache.__module__}.{DjangoRedisCache.__qualname__}"
 DEFAULT_CLIENT = "django_redis.client.DefaultClient"
 PICKLE = "django_redis.serializers.pickle.PickleSerializer"
 BACKEND_HINT = "Use django_redis.cache.RedisCache, or LocMemCache in the tests of one process."
@@ -49,7 +57,11 @@ def check_stores(**kwargs: Any) -> list[CheckMessage]:
             usable.add(alias)
         messages += problems
     for alias in sorted(usable):
-        messages += _timeouts(alias)
+        messages += [*_timeouts(alias), *_cluster(alias)]
+    if site.search_cache in settings.CACHES and has_sessions(site.search_cache):
+        text = f"CACHES['{site.search_cache}'] holds the sessions: a clear would log everybody out"
+        hint = "Name another alias in SESSION_CACHE_ALIAS, or in SEARCH_CACHE."
+        messages.append(error("E017", text, hint))
     if site.search_cache in usable:
         messages += [*_serializer(site.search_cache), *_neighbours(site)]
     return messages
@@ -148,8 +160,8 @@ def _backend(key: str, alias: str) -> list[CheckMessage]:
         text = f"CACHES['{alias}'] is a local memory cache: each process has one of its own"
         hint = "Right for tests and first tries; several processes need django-redis there."
         return [warning("W001", text, hint)]
-    if not any(name.startswith("django_redis.") for name in names):
-        text = f"CACHES['{alias}'] can't serve as {key}: {names[0]} is not a django-redis cache"
+    if DJANGOS_REDIS not in names and not any(name.startswith("django_redis.") for name in names):
+        text = f"CACHES['{alias}'] can't serve as {key}: {names[0]} is not a Redis cache"
         return [error("E006", text, BACKEND_HINT)]
     return []
 
@@ -157,17 +169,13 @@ def _backend(key: str, alias: str) -> list[CheckMessage]:
 def _client_class(key: str, alias: str) -> Iterator[Error]:
     """Report a client of django-redis that does not lead to one server."""
     options: Mapping[str, Any] = settings.CACHES[alias].get("OPTIONS", {})
-    default_factory = getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", "")
     path = str(options.get("CLIENT_CLASS", DEFAULT_CLIENT))
     try:
         kinds = [kind.__name__ for kind in import_string(path).__mro__]
     except (ImportError, AttributeError):
         return  # the address cannot be used, either
-    factory = str(options.get("CONNECTION_FACTORY") or default_factory)
     if "ShardClient" in kinds:
         problem = "spreads its keys over several servers, and a clear would reach one of them"
-    elif "SentinelClient" in kinds or "Sentinel" in factory:
-        problem = "asks Sentinel for its server, which this app does not"
     elif "DefaultClient" in kinds or settings.CACHES[alias]["BACKEND"] == LOCAL_MEMORY:
         return
     else:
@@ -178,7 +186,12 @@ def _client_class(key: str, alias: str) -> Iterator[Error]:
 
 def _locations(alias: str) -> Iterable[Any]:
     given = settings.CACHES[alias].get("LOCATION", "")
-    return given.split(",") if isinstance(given, str) else given
+    separators = "[;,]" if _is_djangos(alias) else ","
+    return re.split(separators, given) if isinstance(given, str) else given
+
+
+def _is_djangos(alias: str) -> bool:
+    return isinstance(caches[alias], DjangoRedisCache)
 
 
 def _location(alias: str) -> Iterator[Error]:
@@ -201,28 +214,50 @@ def _location(alias: str) -> Iterator[Error]:
 def _timeouts(alias: str) -> Iterator[Warning]:
     """Report options that let one call wait long for a frozen or distant server."""
     options: Mapping[str, Any] = settings.CACHES[alias].get("OPTIONS", {})
-    pool: Mapping[str, Any] = options.get("CONNECTION_POOL_KWARGS", {})
+    is_djangos = _is_djangos(alias)  # it hands all its options on to the connection
+    pool: Mapping[str, Any] = options if is_djangos else options.get("CONNECTION_POOL_KWARGS", {})
     query = parse_qs(urlsplit(next(iter(_locations(alias)))).query)
     for key in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
         name = key.lower()
-        seconds = float(query[name][0]) if name in query else pool.get(name, options.get(key))
+        own = name if is_djangos else key
+        seconds = float(query[name][0]) if name in query else pool.get(name, options.get(own))
         if not seconds or seconds > MAX_TIMEOUT_SECONDS:
             state = f"is longer than {MAX_TIMEOUT_SECONDS:g} s" if seconds else "is not set"
-            text = f"CACHES['{alias}']: {key} {state}, so a frozen store holds calls up"
-            yield warning("W003", text, f"Set OPTIONS['{key}'] to 0.5, say.")
+            text = f"CACHES['{alias}']: {own} {state}, so a frozen store holds calls up"
+            yield warning("W003", text, f"Set OPTIONS['{own}'] to 0.5, say.")
     retry = pool.get("retry")
     retries = pool.get("retry_on_timeout") or pool.get("retry_on_error")
     if retries or "retry_on_timeout" in query or (retry is not None and retry.get_retries() != 0):
         text = f"CACHES['{alias}']: calls are retried, which multiplies the wait for a sick store"
-        yield warning("W003", text, "Take the retry options out of CONNECTION_POOL_KWARGS.")
+        where = "OPTIONS" if is_djangos else "CONNECTION_POOL_KWARGS"
+        yield warning("W003", text, f"Take the retry options out of {where}.")
+
+
+def _cluster(alias: str) -> Iterator[Error]:
+    """Report what an alias in a Redis Cluster cannot have."""
+    if (tag := cluster_tag(alias)) is None:
+        return
+    if not share_slot(tag, map(caches[alias].make_key, "ab")):
+        text = f"CACHES['{alias}']: its keys do not have the hash tag '{tag}' that it is told"
+        hint = f"Set KEY_PREFIX to '{{{tag}}}', and give each alias a tag of its own in LOCATION."
+        yield error("E014", text, hint)
+    if (database_of(alias) or (0,))[-1] != 0:
+        text = f"CACHES['{alias}'] names a database number, and a cluster has none but 0"
+        yield error("E015", text, "Leave the number out; KEY_PREFIX tells the aliases apart.")
 
 
 def _serializer(alias: str) -> Iterator[Warning]:
-    """Report pickle: a warning only, as it is django-redis's default."""
-    if settings.CACHES[alias].get("OPTIONS", {}).get("SERIALIZER", PICKLE) != PICKLE:
-        return
+    """Report pickle: a warning only, as it is the default of both backends."""
+    options = settings.CACHES[alias].get("OPTIONS", {})
+    if _is_djangos(alias):
+        if options.get("serializer") is not None:
+            return
+        hint = "Name a class in OPTIONS['serializer'] that reads JSON."
+    else:
+        if options.get("SERIALIZER", PICKLE) != PICKLE:
+            return
+        hint = "Set OPTIONS['SERIALIZER'] to 'django_redis.serializers.json.JSONSerializer'."
     text = f"CACHES['{alias}'] unpickles what it reads: who can write the store can run code here"
-    hint = "Set OPTIONS['SERIALIZER'] to 'django_redis.serializers.json.JSONSerializer'."
     yield warning("W004", text, hint)
 
 
@@ -239,6 +274,12 @@ def _neighbours(site: AppSettings) -> Iterator[CheckMessage]:
         return
     if site.breaker_cache == alias:
         others.add("the circuit breakers")
+    if cluster_tag(alias) is not None:
+        if site.search_cache_dedicated:
+            text = f"SEARCH_CACHE_DEDICATED is on, and CACHES['{alias}'] is in a cluster"
+            hint = "Set it to False: a flush would take all that lies on the same node."
+            yield error("E016", text, hint)
+        return
     if site.search_cache_dedicated:
         others |= {f"what {name} names" for name in find_settings(alias)}
         if alias == "default":

@@ -17,11 +17,27 @@ from django.core.cache import BaseCache, InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django.core.exceptions import ImproperlyConfigured
-from redis.connection import HiredisRespSerializer
+from django.utils.module_loading import import_string
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer, SSLConnection
 from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.cluster import SlotPool
+from analytics_admin.stores.connections import (
+    ELSEWHERE,
+    Route,
+    base_class,
+    is_elsewhere,
+    own_class,
+    own_kwargs,
+)
+from analytics_admin.stores.sentinel import sentinel_route
+from analytics_admin.stores.tls import explain_tls, prepare_tls
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +76,13 @@ _REASONS = {
     "ReadOnlyError": Message(_("the store is a read-only replica")),
     "MasterDownError": Message(_("the store is a replica that has lost its primary")),
     "BusyLoadingError": Message(_("the store is loading its data")),
+    "MovedError": Message(_("the key lies on another node of the cluster")),
+    "AskError": Message(_("the cluster is moving the key to another node")),
+    "TryAgainError": Message(_("the cluster is moving the key to another node")),
+    "ClusterDownError": Message(_("the cluster has no node for the key at present")),
+    "ClusterCrossSlotError": Message(_("the keys lie on several nodes of a cluster")),
+    "NoGuide": Message(_("nobody who knows the store's address can be reached")),
+    "NoPrimary": Message(_("there is no primary of the store at present")),
     "MaxConnectionsError": Message(_("the store has no connection left")),
     "TimeoutError": Message(_("the store did not answer in time")),
     "ConnectionError": Message(_("the store cannot be reached")),
@@ -78,9 +101,12 @@ _REASONS_BY_TEXT = {
     "is busy running": Message(_("the store is busy with a script")),
 }
 
+_NO_POOL = Message(_("the alias' client does not lead to one server"))
+
 # What a cache alias with unusable settings raises before it connects.
 _NUMBERS = (int, float)
 _UNUSABLE = (
+    AttributeError,
     ValueError,
     TypeError,
     ImportError,
@@ -92,6 +118,8 @@ _UNUSABLE = (
 
 def explain_error(error: BaseException) -> Message:
     """Return a message for operators about an exception of the redis client, without its text."""
+    if (about_tls := explain_tls(error)) is not None:
+        return about_tls
     text = str(error)
     if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
         return _REASONS["OutOfMemoryError"]
@@ -115,7 +143,7 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             reason = explain_error(error)
             if reason == _REASONS["OutOfMemoryError"]:
                 raise StoreFull(reason) from None
-            is_refused = isinstance(error, ResponseError)
+            is_refused = isinstance(error, ResponseError) and not is_elsewhere(error)
             raise (RequestRefused if is_refused else StoreUnavailable)(reason) from None
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise RequestRefused(_REASONS["InvalidResponse"]) from error
@@ -151,30 +179,64 @@ def dedicated_client(alias: str, *, timeout: float) -> Any:
     """Return a redis client for the alias' server that no other code shares.
 
     ``timeout`` (seconds) holds for connecting and for each reply. Replies are bytes, whatever the
-    alias decodes. The client connects at its first command.
+    alias decodes. The client connects at its first command, where there is a choice of servers to
+    the one that has the data then.
 
     Raises:
         StoreUnavailable: the alias' settings are unusable, for example a malformed URL.
     """
+    pool = _alias_pool(alias)
     try:
-        client = _alias_client(caches[alias])
-        pool = client.connection_pool
-        kwargs = {
-            key: value
-            for key, value in pool.connection_kwargs.items()
-            if not key.startswith(("retry", "maint_notifications"))
-        }
-        kwargs |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        # RESP3 costs two round trips per connection and lets a server extend the time-outs.
-        kwargs["protocol"] = 2
-        kwargs["driver_info"] = None  # two more round trips, which name the client library
-        kwargs["decode_responses"] = False
+        kwargs = own_kwargs(pool.connection_kwargs, timeout=timeout)
         kwargs["command_packer"] = CommandPacker()
-        pool.connection_class(**kwargs)  # an option that it does not know would fail every request
-        dedicated_pool = type(pool)(connection_class=pool.connection_class, **kwargs)
-        return type(client)(connection_pool=dedicated_pool)
-    except _UNUSABLE as error:
+        connection_class, route = pool.connection_class, _route(pool)
+        if route is not None:
+            kwargs.pop("connection_pool", None)  # of Sentinel's own connections
+            retry = Retry(NoBackoff(), 1, supported_errors=ELSEWHERE)
+            kwargs |= {"route": route, "retry": retry}
+            if isinstance(pool, SentinelConnectionPool):
+                connection_class = base_class(connection_class)
+        connection_class = own_class(connection_class, is_routed=route is not None)
+        connection = connection_class(**kwargs)  # an option unknown to it would fail every request
+        if issubclass(connection_class, SSLConnection):
+            prepare_tls(connection)
+        return Redis(connection_pool=ConnectionPool(connection_class=connection_class, **kwargs))
+    except (*_UNUSABLE, OSError) as error:
         raise StoreUnavailable(explain_error(error)) from None
+
+
+def _alias_pool(alias: str) -> Any:
+    """Return the connection pool that the alias itself uses.
+
+    Raises:
+        StoreUnavailable: there is none, or not for one server.
+    """
+    try:
+        cache = caches[alias]
+        _require_one_server(cache)
+        pool = getattr(_alias_client(cache), "connection_pool", None)
+    except StoreUnavailable:
+        raise
+    # The client's class and factory are the site's own, and raise whatever they like.
+    except Exception as error:
+        raise StoreUnavailable(explain_error(error)) from None
+    if not hasattr(pool, "connection_class"):
+        raise StoreUnavailable(_NO_POOL)
+    return pool
+
+
+def _require_one_server(cache: BaseCache) -> None:
+    """Raise StoreUnavailable for a client class that would connect to a cluster by itself."""
+    client = getattr(cache, "client", None)
+    path = getattr(client, "_options", {}).get("REDIS_CLIENT_CLASS")
+    if path is not None and not issubclass(import_string(path), Redis):
+        raise StoreUnavailable(_NO_POOL)
+
+
+def _route(pool: Any) -> Route | None:
+    if isinstance(pool, SentinelConnectionPool):
+        return sentinel_route(pool)
+    return pool.route if isinstance(pool, SlotPool) else None
 
 
 def read_string(client: Any, key: str) -> bytes | None:
@@ -245,13 +307,22 @@ def other_addresses(alias: str) -> list[str]:
     )
 
 
+def cluster_tag(alias: str) -> str | None:
+    """Return the hash tag by which the alias finds its node of a cluster; None without one."""
+    try:
+        pool = _alias_pool(alias)
+    except StoreUnavailable:
+        return None
+    return pool.route.tag if isinstance(pool, SlotPool) else None
+
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def database_of(alias: str) -> tuple[object, ...] | None:
     """Return what identifies the alias' Redis database, or None if it has none."""
     try:
-        return address_of(_alias_client(caches[alias]).connection_pool)
+        return address_of(_alias_pool(alias))
     except (*_UNUSABLE, StoreUnavailable):
         return None
 
@@ -262,6 +333,8 @@ def address_of(pool: Any) -> tuple[object, ...]:
     number = int(kwargs.get("db") or 0)
     if service := getattr(pool, "service_name", None):  # Sentinel
         return ("service", service, number)
+    if isinstance(pool, SlotPool):
+        return ("cluster", *sorted(pool.route.nodes), number)
     if path := kwargs.get("path"):
         return ("path", os.path.realpath(path), number)
     host = str(kwargs.get("host") or "localhost").lower().rstrip(".")

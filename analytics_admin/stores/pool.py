@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.stores.client import CommandPacker
+from analytics_admin.stores.connections import is_elsewhere
 
 MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later use."""
@@ -131,10 +132,13 @@ class ConnectionPool:
             self._is_return = False
         return connection
 
-    def _exchange(self, connection: Any, packed: bytes, number: int) -> list[Any]:
+    def _exchange(
+        self, connection: Any, packed: bytes, number: int, *, is_last: bool = False
+    ) -> list[Any]:
         timeout = self._reply_timeout()
         options = {} if timeout is None else {"timeout": timeout}
         replies: list[Any] = []
+        is_elsewhere_now = False
         try:
             connection.send_packed_command((packed,), check_health=False)
             for _ in range(number):
@@ -142,10 +146,18 @@ class ConnectionPool:
                     replies.append(connection.read_response(**options))
                 except ResponseError as error:
                     replies.append(error)
+                    is_elsewhere_now = is_elsewhere_now or is_elsewhere(error)
         except BaseException:
             connection.disconnect()
             self._is_return = True
             raise
+        if is_elsewhere_now:  # another server has, or will have, what was asked for
+            connection.disconnect()
+            self._is_return = True
+            self._drop_idle()
+            if is_last:
+                return replies
+            return self._exchange(self._run_bounded(self._open), packed, number, is_last=True)
         size = sum([len(reply) for reply in replies if type(reply) is bytes])
         if size > LARGE_BYTES:
             self._on_bytes(size)

@@ -232,7 +232,6 @@ def test_a_local_memory_cache_is_a_warning(alias: str) -> None:
         "django.core.cache.backends.dummy.DummyCache",
         "django.core.cache.backends.filebased.FileBasedCache",
         "django.core.cache.backends.db.DatabaseCache",
-        "django.core.cache.backends.redis.RedisCache",
         "no.such.Backend",
     ],
 )
@@ -281,11 +280,6 @@ class OwnClient:
     ("name", "options"),
     [
         ("ShardClient", {"CLIENT_CLASS": "django_redis.client.ShardClient"}),
-        ("SentinelClient", {"CLIENT_CLASS": "django_redis.client.SentinelClient"}),
-        (
-            "DefaultClient",
-            {"CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory"},
-        ),
         ("OwnClient", {"CLIENT_CLASS": f"{__name__}.OwnClient"}),
     ],
 )
@@ -296,6 +290,101 @@ def test_a_client_that_does_not_lead_to_one_server_is_named(
         with site({alias: redis(1, **options)}):
             assert ids() == ["E013"]
             assert f"its client {name} " in text()
+
+
+FACTORY = "django_redis.pool.SentinelConnectionFactory"
+
+
+@pytest.mark.parametrize("client", ["DefaultClient", "SentinelClient"])
+def test_an_alias_that_asks_sentinels_is_right_if_it_names_them(client: str) -> None:
+    options = {
+        "CLIENT_CLASS": f"django_redis.client.{client}",
+        "CONNECTION_FACTORY": FACTORY,
+        "SENTINELS": [("nowhere.invalid", 26379)],
+    }
+    place = "redis://checked-service/{}?is_master=1"
+    aliases = {
+        name: redis(1, location=place.format(number), **options)
+        for number, name in enumerate(("search", "breakers"))
+    }
+    with site(aliases):
+        assert ids() == []
+    for missing in ("CONNECTION_FACTORY", "SENTINELS"):
+        rest = {name: value for name, value in options.items() if name != missing}
+        with site({"search": redis(1, location=f"redis://checked-{missing}/1", **rest)}):
+            assert ids() == (
+                [] if client + missing == "DefaultClientCONNECTION_FACTORY" else ["E007"]
+            )
+
+
+def djangos(database: int, **options: Any) -> dict[str, Any]:
+    return {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": f"redis://:{PASSWORD}@nowhere.invalid:6379/{database}",
+        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, **options},
+    }
+
+
+def test_djangos_own_redis_cache_is_right_under_its_own_names_of_options() -> None:
+    with site({"search": djangos(1, serializer=f"{__name__}.OwnClient"), "breakers": djangos(2)}):
+        assert ids() == []
+    with site({"search": djangos(1)}):
+        assert ids() == ["W004"]
+        assert "OPTIONS['serializer']" in text()
+    long = {"serializer": f"{__name__}.OwnClient", "socket_timeout": 60, "retry_on_timeout": True}
+    with site({"search": djangos(1, **long)}):
+        assert ids() == ["W003", "W003"]
+        assert "OPTIONS['socket_timeout']" in " ".join(str(issue.hint) for issue in issues())
+    with site({"search": djangos(1, no_such_option=1)}):
+        assert ids() == ["E007"]
+
+
+def slotted(tag: str = "found", *, database: int = 0, prefix: str = "{found}") -> dict[str, Any]:
+    alias = redis(
+        database,
+        pool={"nodes": ["nowhere.invalid:6380", ("nowhere.invalid", 6381)]},
+        CONNECTION_POOL_CLASS="analytics_admin.stores.cluster.SlotPool",
+        location=f"redis://cluster.invalid/{database}?tag={tag}",
+    )
+    return {**alias, "KEY_PREFIX": prefix}
+
+
+def test_an_alias_in_a_cluster_is_right_if_all_its_keys_have_one_slot() -> None:
+    with site({"search": slotted(), "breakers": slotted("b", prefix="of{b}.")}):
+        assert ids() == []
+    for prefix in ("found", "{other}", ""):
+        with site({"search": slotted(prefix=prefix)}):
+            assert ids() == ["E014"]
+            assert "'{found}'" in text()
+    with site({"search": slotted(database=3)}):
+        assert ids() == ["E015"]
+    with site({"search": slotted()}, SEARCH_CACHE_DEDICATED=True):
+        assert ids() == ["E016"]
+    with site({"search": slotted("")}):
+        assert ids() == ["E007"]
+
+
+class OwnCluster:
+    """A client class that leads to many servers."""
+
+
+def test_a_client_class_of_a_cluster_is_unusable() -> None:
+    with site({"search": redis(1, REDIS_CLIENT_CLASS=f"{__name__}.OwnCluster")}):
+        assert ids() == ["E007"]
+
+
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+def test_sessions_in_the_alias_of_the_search_cache_are_an_error(engine: str) -> None:
+    sessions = {
+        "SESSION_ENGINE": f"django.contrib.sessions.backends.{engine}",
+        "SESSION_CACHE_ALIAS": "search",
+    }
+    with override_settings(**sessions), site():
+        assert ids() == ["E017"]
+    with override_settings(**{**sessions, "SESSION_CACHE_ALIAS": "default"}), site():
+        assert ids() == []
+    with override_settings(SESSION_CACHE_ALIAS="search"), site():
+        assert ids() == []
 
 
 @pytest.mark.parametrize("name", ["DefaultClient", "HerdClient"])

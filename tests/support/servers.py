@@ -40,8 +40,9 @@ class StoreServer:
         """Address for REDIS_URL: the port when there is one, else the socket."""
         return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket_path}"
 
-    def start(self) -> "StoreServer":
-        options: dict[str, str | int] = {
+    def options(self) -> dict[str, str | int]:
+        """Return the server's configuration."""
+        return {
             "unixsocket": self.socket_path,
             "port": self.port,
             "bind": "127.0.0.1",
@@ -50,10 +51,14 @@ class StoreServer:
             "dir": str(self.folder),
             **{key.replace("_", "-"): value for key, value in self.config.items()},
         }
-        arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+
+    def arguments(self) -> list[str]:
+        return [part for key, value in self.options().items() for part in (f"--{key}", str(value))]
+
+    def start(self) -> "StoreServer":
         self.process = subprocess.Popen(
             # The kernel ends it with the tests, also when they are killed.
-            ["setpriv", "--pdeathsig", "KILL", self.binary, *arguments],
+            ["setpriv", "--pdeathsig", "KILL", self.binary, *self.arguments()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

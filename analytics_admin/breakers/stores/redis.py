@@ -19,9 +19,7 @@ from django.core.cache import caches
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import (
     InvalidResponse,
-    MasterDownError,
     NoScriptError,
-    ReadOnlyError,
     ResponseError,
 )
 from redis.exceptions import TimeoutError as NoAnswer
@@ -46,6 +44,7 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
+from analytics_admin.stores.connections import is_elsewhere
 from analytics_admin.stores.copies import Copies, await_copies
 from analytics_admin.stores.gevent_sockets import use_own_sockets
 from analytics_admin.stores.ping import Ping
@@ -74,8 +73,6 @@ _NOT_CLOSED_DAMAGED = Message(
     _("the list of circuit breakers that are not closed is damaged; reset all to repair it")
 )
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
-_NO_WRITES_HERE = ("READONLY", "MASTERDOWN", "NOREPLICAS", "LOADING", "CLUSTERDOWN")
-"""Errors of a server that is not the primary, or not yet: a new connection may lead to it."""
 Call = tuple[str, Sequence[Name], Sequence[Any]]
 """A script, its keys, its arguments."""
 
@@ -548,7 +545,11 @@ class RedisStore:
                 raise
             self.renew()
             answers = self._exchange_after_restart(sent)
-        refused = [at for at, answer in enumerate(answers) if _takes_no_writes(answer)]
+        refused = [
+            at
+            for at, answer in enumerate(answers)
+            if isinstance(answer, Exception) and is_elsewhere(answer)
+        ]
         if refused:
             self.renew()
             for at, answer in zip(
@@ -631,14 +632,6 @@ def _read(connection: Any, timeout: float | None) -> Any:
         except NoAnswer:
             if not connection.can_read(0):
                 raise
-
-
-def _takes_no_writes(answer: Any) -> bool:
-    if not isinstance(answer, ResponseError):
-        return False
-    return isinstance(answer, ReadOnlyError | MasterDownError) or any(
-        code in str(answer) for code in _NO_WRITES_HERE
-    )
 
 
 def _command(script: str, keys: Sequence[Name], arguments: Sequence[Any]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ lost, the epoch record tells the outcome. This module never uses the cache's own
 """
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, Literal
 
 from django.conf import settings
@@ -39,6 +40,7 @@ from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import (
     StoreUnavailable,
+    cluster_tag,
     explain_error,
     is_local_memory,
     operation_client,
@@ -47,13 +49,9 @@ from analytics_admin.stores.client import (
 REMOVAL_SECONDS = 15.0
 """How long a clear removes keys: half of what workers of web servers get for a request."""
 FLUSH_REFUSED = Message(_("the store's user may not flush the database"))
+IN_CLUSTER = Message(_("the store is a cluster, whose nodes hold other data, too"))
 INTERRUPTED = Message(_("the removal was interrupted"))
 OUT_OF_TIME = Message(_("its time was over"))
-
-CACHED_SESSIONS = {
-    "django.contrib.sessions.backends.cache",
-    "django.contrib.sessions.backends.cached_db",
-}
 
 Way = Literal["flush", "unlink", "memory"]
 
@@ -187,9 +185,20 @@ def _target() -> tuple[str, bool]:
         return alias, dedicated
     if alias == site.breaker_cache:
         raise StoreUnavailable(Message(_("the circuit breakers live in the same cache alias")))
-    if settings.SESSION_ENGINE in CACHED_SESSIONS and alias == settings.SESSION_CACHE_ALIAS:
+    if has_sessions(alias):
         raise StoreUnavailable(Message(_("the sessions live in the same cache alias")))
     return alias, dedicated
+
+
+def has_sessions(alias: str) -> bool:
+    """Return whether the site keeps its sessions in the alias, so that a clear ends them."""
+    if alias != settings.SESSION_CACHE_ALIAS:
+        return False
+    try:
+        store = getattr(import_module(settings.SESSION_ENGINE), "SessionStore", None)
+    except ImportError:  # then there are no sessions at all
+        return False
+    return hasattr(store, "cache_key_prefix")
 
 
 def _plan(client: Any, alias: str, *, dedicated: bool) -> _Plan:
@@ -202,6 +211,9 @@ def _plan(client: Any, alias: str, *, dedicated: bool) -> _Plan:
     if not dedicated:
         keyspace(alias)
         return _Plan(way="unlink")
+    if cluster_tag(alias) is not None:
+        keyspace(alias)
+        return _Plan(way="unlink", not_flushed=IN_CLUSTER)
     findings = examine(client, alias)
     reason: str = findings.neighbour or ""
     if not reason and (refusal := findings.refusal) is not None:

@@ -1,0 +1,117 @@
+"""The way to a server that changes: whom to ask for it, and for how long an answer is good."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import RedisError
+
+from analytics_admin.stores.connections import base_class, new_owner, own_class, own_kwargs
+
+Address = tuple[str, int]
+
+QUICK_SECONDS = 0.05
+"""Patience with each of those who can be asked, at first."""
+PATIENT_SECONDS = 0.5
+"""Patience with each, where all were silent."""
+SHARED_SECONDS = 0.2
+"""Connections that are opened within so long share an answer."""
+_OF_THE_DATA = ("db", "client_name", "route")
+
+
+class NoGuide(StoreConnectionError):
+    """Nobody who could tell the server's address can be reached."""
+
+
+class NoPrimary(StoreConnectionError):
+    """Those who can be reached know of no server for the data."""
+
+
+class AskedRoute:
+    """A route that asks one of several guides at each connection, first who answered last.
+
+    ``kwargs`` are those of a connection to a guide. Each is asked once in a round, and nothing is
+    retried. An address that was good before is used while no guide can be reached.
+    """
+
+    checks_role = False
+
+    def __init__(
+        self, guides: Iterable[Address], *, connection_class: type, kwargs: Mapping[str, Any]
+    ) -> None:
+        self._guides = tuple(dict.fromkeys(guides))
+        self._class = own_class(base_class(connection_class))
+        self._kwargs = {key: value for key, value in kwargs.items() if key not in _OF_THE_DATA}
+        self._answer: tuple[Address, float] | None = None
+        self._last: Address | None = None
+
+    def find(self, timeout: float | None) -> Address:
+        """Return the address of the server that has the data now.
+
+        Raises:
+            NoGuide, NoPrimary
+        """
+        if (answer := self._answer) is not None and time.monotonic() - answer[1] < SHARED_SECONDS:
+            return answer[0]
+        error: RedisError | OSError | None = None
+        has_answered = False
+        quick = min(QUICK_SECONDS, timeout or PATIENT_SECONDS)
+        patient = min(PATIENT_SECONDS, timeout or PATIENT_SECONDS)
+        for patience in (quick, patient):
+            for guide in self._guides:
+                try:
+                    address = self._ask(guide, patience)
+                except (RedisError, OSError) as problem:
+                    error = problem
+                    self._guides = _last_of(self._guides, guide)
+                    continue
+                has_answered = True
+                if address is not None:
+                    self._guides = tuple(dict.fromkeys((guide, *self._guides)))
+                    self._note(address)
+                    return address
+            if has_answered:
+                raise NoPrimary
+        if self._last is not None:
+            return self._last
+        raise NoGuide from error
+
+    def doubt(self, error: Exception | None = None) -> None:
+        """Ask again, and somebody else first, unless the server has told who has the data."""
+        if (owner := new_owner(error)) is not None:
+            self._note(owner)
+            return
+        self._answer = None
+        self._guides = _last_of(self._guides, self._guides[0])
+
+    def _note(self, address: Address) -> None:
+        self._answer, self._last = (address, time.monotonic()), address
+
+    def _ask(self, guide: Address, patience: float) -> Address | None:
+        host, port = guide
+        kwargs = own_kwargs(self._kwargs, timeout=patience)
+        connection: Any = self._class(**kwargs | {"host": host, "port": port})
+        try:
+            connection.connect()
+            connection.send_command(*self._question(), check_health=False)
+            return self._read(guide, connection.read_response())
+        finally:
+            connection.disconnect()
+
+    def _question(self) -> tuple[Any, ...]:
+        """Return the command that asks a guide."""
+        raise NotImplementedError
+
+    def _read(self, guide: Address, reply: Any) -> Address | None:
+        """Return the address that a guide's reply tells; None: it knows none."""
+        raise NotImplementedError
+
+
+def text_of(value: Any) -> str:
+    """Return what a server calls something."""
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _last_of(guides: tuple[Address, ...], guide: Address) -> tuple[Address, ...]:
+    return (*(other for other in guides if other != guide), guide)
