@@ -20,7 +20,7 @@ def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     """Report a missing REDIS_URL where DEBUG is off."""
     if not _store_is_missing():
         return []
-    hint = "Set REDIS_URL to redis://, rediss:// or unix://."
+    hint = "Set REDIS_URL to the address of a server, of Sentinels or of a cluster."
     return [Error(_NO_STORE, hint=hint, id="project.E001")]
 
 

@@ -20,9 +20,17 @@ from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
+from analytics_admin.stores.cluster import SlotPool
+from analytics_admin.stores.sentinel import ServicePool
 from project.files import make_private_folder
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
+KINDS = {"sentinel": 26379, "cluster": 6379}
+"""What may follow the scheme after a plus sign, and the usual port there."""
+_SCHEME_ADVICE = (
+    "REDIS_URL must begin with redis://, rediss:// or unix://, or with redis+sentinel:// or "
+    "redis+cluster:// (rediss+ with TLS)"
+)
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 TRUE_WORDS = frozenset(environ.Env.BOOLEAN_TRUE_STRINGS)
 FALSE_WORDS = frozenset({"false", "off", "n", "no", "0"})
@@ -91,18 +99,47 @@ def stored_secret(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAddress:
-    """The address of the store. ``location()`` has no credentials and may be shown."""
+    """The address of the store. ``location()`` has no credentials and may be shown.
+
+    ``others`` are further Sentinels of the ``service``, or nodes of the cluster.
+    """
 
     base: str
     database: int
     options: Mapping[str, str]
     username: str
     password: str
+    is_cluster: bool = False
+    service: str = ""
+    others: tuple[str, ...] = ()
+    sentinel_username: str = ""
+    sentinel_password: str = ""
 
-    def location(self, offset: int) -> str:
-        """Return the URL of the database ``offset`` numbers above the first."""
-        query = urlencode({"db": self.database + offset, **self.options})
-        return f"{self.base}?{query}"
+    def location(self, offset: int, *, tag: str = "") -> str:
+        """Return the URL of the database ``offset`` numbers above the first.
+
+        In a cluster, which has one database, it is that of the keys with this hash tag.
+        """
+        place = {"tag": tag} if self.is_cluster else {"db": self.database + offset}
+        service = {"service": self.service} if self.service else {}
+        return f"{self.base}?{urlencode({**place, **service, **self.options})}"
+
+    def pool(self) -> dict[str, Any]:
+        """Return the options of a cache alias that find the server among several."""
+        if self.is_cluster:
+            name, kwargs = "cluster.SlotPool", {"nodes": list(self.others)}
+        elif self.service:
+            name, kwargs = "sentinel.ServicePool", {"sentinels": list(self.others)}
+        else:
+            return {}
+        secrets = {
+            "sentinel_username": self.sentinel_username,
+            "sentinel_password": self.sentinel_password,
+        }
+        return {
+            "CONNECTION_POOL_CLASS": f"analytics_admin.stores.{name}",
+            "CONNECTION_POOL_KWARGS": kwargs | {key: it for key, it in secrets.items() if it},
+        }
 
 
 def unix_store(path: Path) -> StoreAddress:
@@ -111,7 +148,7 @@ def unix_store(path: Path) -> StoreAddress:
 
 
 def store_address(url: str) -> StoreAddress:
-    """Parse a REDIS_URL: redis://, rediss:// or unix://.
+    """Parse a REDIS_URL: of one server, of Sentinels, or of a cluster.
 
     Raises:
         ImproperlyConfigured: the scheme is another one, the URL is malformed, or the client does
@@ -119,9 +156,12 @@ def store_address(url: str) -> StoreAddress:
     """
     try:
         parts = urlsplit(url)
-        if parts.scheme not in STORE_SCHEMES:
-            raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
-        return _unix_address(parts) if parts.scheme == "unix" else _network_address(parts)
+        scheme, _, kind = parts.scheme.partition("+")
+        if scheme not in STORE_SCHEMES or (kind and (scheme == "unix" or kind not in KINDS)):
+            raise ImproperlyConfigured(_SCHEME_ADVICE)
+        if scheme == "unix":
+            return _unix_address(parts)
+        return _several_addresses(parts, scheme, kind) if kind else _network_address(parts)
     except ValueError:  # its message may contain part of the password
         raise ImproperlyConfigured(f"REDIS_URL is malformed; {_STORE_ADVICE}") from None
 
@@ -135,6 +175,33 @@ def _network_address(parts: SplitResult) -> StoreAddress:
     return _address(parts, base=base, database=number[1] or "0")
 
 
+def _several_addresses(parts: SplitResult, scheme: str, kind: str) -> StoreAddress:
+    """Return the address of a URL with several hosts: Sentinels of a service, or nodes."""
+    *_credentials, hosts = parts.netloc.rpartition("@")
+    first, *others = (_host(text, KINDS[kind]) for text in hosts.split(","))
+    form = r"/(?P<service>[^/]+)(?:/(?P<number>\d+))?/?" if kind == "sentinel" else r"/?(?:0/?)?"
+    place = re.fullmatch(form, parts.path)
+    if place is None or parts.fragment:
+        raise ValueError
+    found = {**place.groupdict()}
+    return _address(
+        parts,
+        base=f"{scheme}://{first}",
+        database=found.get("number") or "0",
+        is_cluster=kind == "cluster",
+        service=unquote(found.get("service") or ""),
+        others=tuple(others),
+    )
+
+
+def _host(text: str, port: int) -> str:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path or parts.query:
+        raise ValueError
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{parts.port or port}"
+
+
 def _unix_address(parts: SplitResult) -> StoreAddress:
     has_host = parts.hostname or parts.port or (parts.netloc and "@" not in parts.netloc)
     if has_host or parts.fragment or not parts.path.strip("/"):
@@ -142,18 +209,22 @@ def _unix_address(parts: SplitResult) -> StoreAddress:
     return _address(parts, base=f"unix://{quote(unquote(parts.path))}", database="0")
 
 
-def _address(parts: SplitResult, *, base: str, database: str) -> StoreAddress:
+def _address(parts: SplitResult, *, base: str, database: str, **kind: Any) -> StoreAddress:
     options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     number = int(options.pop("db", database))
-    if number < 0:
+    if number < 0 or (number and kind.get("is_cluster")):
         raise ValueError
     username, password = options.pop("username", ""), options.pop("password", "")
+    if kind.get("service"):
+        for name in ("sentinel_username", "sentinel_password"):
+            kind[name] = options.pop(name, "")
     address = StoreAddress(
         base=base,
         database=number,
         options=options,
         username=unquote(parts.username or "") or username,
         password=unquote(parts.password or "") or password,
+        **kind,
     )
     _require_known_options(address)
     return address
@@ -162,7 +233,10 @@ def _address(parts: SplitResult, *, base: str, database: str) -> StoreAddress:
 def _require_known_options(address: StoreAddress) -> None:
     """Raise ValueError for an option that the client does not know, or cannot read."""
     try:
-        ConnectionPool.from_url(address.location(0)).make_connection()  # does not connect
+        pool = (
+            SlotPool if address.is_cluster else ServicePool if address.service else ConnectionPool
+        )
+        pool.from_url(address.location(0, tag="any")).make_connection()  # does not connect
     except (TypeError, RedisError):  # their messages may contain the option's value
         raise ValueError from None
 

@@ -29,6 +29,10 @@ def known_secrets() -> set[str]:
     plain |= {
         str(entry.get("OPTIONS", {}).get("PASSWORD", "")) for entry in settings.CACHES.values()
     }
+    plain |= {
+        str(entry.get("OPTIONS", {}).get("CONNECTION_POOL_KWARGS", {}).get("sentinel_password", ""))
+        for entry in settings.CACHES.values()
+    }
     plain |= {_password(os.environ.get(name, "")) for name in ("REDIS_URL", "DATABASE_URL")}
     forms = plain | {unquote(secret) for secret in plain}
     forms |= {repr(secret)[1:-1] for secret in forms}

@@ -87,8 +87,7 @@ STORAGES = {
     },
 }
 REST_FRAMEWORK = {"NUM_PROXIES": environment.number("NUM_PROXIES", default=0)}
-ANALYTICS_ADMIN = {
-    "SEARCH_CACHE_DEDICATED": True,
+ANALYTICS_ADMIN: dict[str, Any] = {
     "ENVIRONMENT_NAME": environment.read("ENVIRONMENT_NAME"),
     "ENVIRONMENT_COLOR": environment.read("ENVIRONMENT_COLOR") or "gray",
 }
@@ -145,17 +144,20 @@ def _cache(name: str, offset: int) -> dict[str, Any]:
         "SOCKET_TIMEOUT": 0.5,
         "USERNAME": _store.username,
         "PASSWORD": _store.password,
+        **_store.pool(),
     }
     if DEBUG and not REDIS_URL_IS_SET:
         options["CONNECTION_POOL_CLASS"] = "project.embedded_store.EmbeddedStorePool"
     return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": _store.location(offset),
-        "KEY_PREFIX": name,
+        "LOCATION": _store.location(offset, tag=name),
+        "KEY_PREFIX": f"{{{name}}}" if _store.is_cluster else name,
         "OPTIONS": options,
     }
 
 
+# A cluster has one database, and a flush of it would not be of one alias.
+ANALYTICS_ADMIN["SEARCH_CACHE_DEDICATED"] = not _store.is_cluster
 CACHES = {
     "default": _cache("site", 0),
     "search": _cache("search", 1),

@@ -36,6 +36,7 @@ from analytics_admin.stores.connections import (
     own_class,
     own_kwargs,
 )
+from analytics_admin.stores.routes import RoutedPool
 from analytics_admin.stores.sentinel import sentinel_route
 from analytics_admin.stores.tls import explain_tls, prepare_tls
 
@@ -236,7 +237,7 @@ def _require_one_server(cache: BaseCache) -> None:
 def _route(pool: Any) -> Route | None:
     if isinstance(pool, SentinelConnectionPool):
         return sentinel_route(pool)
-    return pool.route if isinstance(pool, SlotPool) else None
+    return pool.route if isinstance(pool, RoutedPool) else None
 
 
 def read_string(client: Any, key: str) -> bytes | None:
@@ -313,7 +314,7 @@ def cluster_tag(alias: str) -> str | None:
         pool = _alias_pool(alias)
     except StoreUnavailable:
         return None
-    return pool.route.tag if isinstance(pool, SlotPool) else None
+    return pool.tag if isinstance(pool, SlotPool) else None
 
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -334,7 +335,7 @@ def address_of(pool: Any) -> tuple[object, ...]:
     if service := getattr(pool, "service_name", None):  # Sentinel
         return ("service", service, number)
     if isinstance(pool, SlotPool):
-        return ("cluster", *sorted(pool.route.nodes), number)
+        return ("cluster", *sorted(pool.nodes), number)
     if path := kwargs.get("path"):
         return ("path", os.path.realpath(path), number)
     host = str(kwargs.get("host") or "localhost").lower().rstrip(".")

@@ -7,13 +7,13 @@ single server. A cache that is larger than a node is for later.
 from collections.abc import Iterable
 from typing import Any
 
-from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool
+from redis.connection import Connection
 from redis.crc import key_slot
-from redis.retry import Retry
 
-from analytics_admin.stores.connections import ELSEWHERE, base_class, own_class
-from analytics_admin.stores.routes import Address, AskedRoute, text_of
+from analytics_admin.stores.connections import base_class
+from analytics_admin.stores.routes import Address, AskedRoute, RoutedPool, addresses_of, text_of
+
+PORT = 6379
 
 _routes: dict[str, "SlotRoute"] = {}
 
@@ -23,8 +23,7 @@ class SlotRoute(AskedRoute):
 
     def __init__(self, tag: str, nodes: Iterable[Address], **options: Any) -> None:
         super().__init__(nodes, **options)
-        self.tag = tag
-        self.nodes = self._guides
+        self._nodes = self._guides
         self._slot = key_slot(tag.encode())
 
     def _question(self) -> tuple[Any, ...]:
@@ -39,7 +38,7 @@ class SlotRoute(AskedRoute):
             if addresses and int(first) <= self._slot <= int(last):
                 owner = addresses[0]
         # The nodes of the settings stay: they may outlive those of today.
-        self._guides = tuple(dict.fromkeys((*self._guides[:1], *seen, *self.nodes)))
+        self._guides = tuple(dict.fromkeys((*self._guides[:1], *seen, *self._nodes)))
         return owner
 
 
@@ -48,11 +47,11 @@ def share_slot(tag: str, keys: Iterable[str]) -> bool:
     return {key_slot(key.encode()) for key in keys} == {key_slot(tag.encode())}
 
 
-class SlotPool(ConnectionPool):
+class SlotPool(RoutedPool):
     """The CONNECTION_POOL_CLASS of an alias in a Redis Cluster.
 
     ``tag`` is the hash tag of the alias' KEY_PREFIX, without its braces. ``nodes`` are further
-    nodes to ask, as "host:port", where the one of LOCATION is away.
+    nodes to ask, like "host:port", where the one of LOCATION is away.
     """
 
     def __init__(
@@ -61,38 +60,24 @@ class SlotPool(ConnectionPool):
         *,
         tag: str = "",
         nodes: Iterable[Any] | str = (),
-        route: SlotRoute | None = None,
         **kwargs: Any,
     ) -> None:
-        if route is None:
-            route = _route(connection_class, tag, nodes, kwargs)
-            retry = Retry(NoBackoff(), 1, supported_errors=ELSEWHERE)
-            kwargs = {"retry": retry, **kwargs}
-        self.route = route
-        super().__init__(
-            connection_class=own_class(connection_class, is_routed=True), route=route, **kwargs
-        )
+        if not tag or "{" in tag or "}" in tag:
+            raise ValueError("SlotPool needs tag, the hash tag of the alias' KEY_PREFIX")
+        first = (str(kwargs.pop("host", "localhost")), int(kwargs.pop("port", PORT)))
+        guides = [first, *addresses_of(nodes, port=PORT)]
+        self.tag, self.nodes = tag, guides
+        route = _shared(tag, guides, base_class(connection_class), kwargs)
+        super().__init__(connection_class, route=route, **kwargs)
 
 
-def _route(
-    connection_class: type, tag: str, nodes: Iterable[Any] | str, kwargs: dict[str, Any]
+def _shared(
+    tag: str, guides: list[Address], connection_class: type, kwargs: dict[str, Any]
 ) -> SlotRoute:
-    if not tag or "{" in tag or "}" in tag:
-        raise ValueError("SlotPool needs tag, the hash tag of the alias' KEY_PREFIX")
-    first = str(kwargs.pop("host", "localhost")), int(kwargs.pop("port", 6379))
-    others = nodes.split(",") if isinstance(nodes, str) else nodes
-    addresses = [first, *(_address(node) for node in others if node)]
-    options = {"connection_class": base_class(connection_class), "kwargs": kwargs}
-    simple = {key: value for key, value in kwargs.items() if isinstance(value, str | int | float)}
-    key = repr((tag, addresses, options["connection_class"], sorted(simple.items())))
+    """Return the route; a process has one for all aliases of a tag."""
+    simple = (str, int, float, bool, type(None))
+    same = sorted((key, value) for key, value in kwargs.items() if isinstance(value, simple))
+    key = repr((tag, guides, connection_class, same))
     if key not in _routes:
-        _routes[key] = SlotRoute(tag, addresses, **options)
+        _routes[key] = SlotRoute(tag, guides, connection_class=connection_class, kwargs=kwargs)
     return _routes[key]
-
-
-def _address(node: Any) -> Address:
-    if isinstance(node, str):
-        host, _, port = node.rpartition(":")
-        return host.strip("[] "), int(port)
-    host, port = node
-    return str(host), int(port)

@@ -3,11 +3,21 @@
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
-from analytics_admin.stores.connections import base_class, new_owner, own_class, own_kwargs
+from analytics_admin.stores.connections import (
+    ELSEWHERE,
+    base_class,
+    new_owner,
+    own_class,
+    own_kwargs,
+)
 
 Address = tuple[str, int]
 
@@ -106,6 +116,38 @@ class AskedRoute:
     def _read(self, guide: Address, reply: Any) -> Address | None:
         """Return the address that a guide's reply tells; None: it knows none."""
         raise NotImplementedError
+
+
+class RoutedPool(ConnectionPool):
+    """A pool whose connections each ask where the data are."""
+
+    def __init__(self, connection_class: type, *, route: AskedRoute, **kwargs: Any) -> None:
+        self.route = route
+        retry = Retry(NoBackoff(), 1, supported_errors=ELSEWHERE)
+        super().__init__(
+            connection_class=own_class(connection_class, is_routed=True),
+            **{"retry": retry, **kwargs, "route": route},
+        )
+
+
+def addresses_of(given: Iterable[Any] | str, *, port: int) -> list[Address]:
+    """Return addresses from "host:port" and (host, port), also of several in one text.
+
+    Raises:
+        ValueError
+    """
+    items = given.split(",") if isinstance(given, str) else given
+    return [_address_of(item, port) for item in items if item]
+
+
+def _address_of(given: Any, port: int) -> Address:
+    if not isinstance(given, str):
+        host, number = given
+        return str(host), int(number)
+    parts = urlsplit(f"//{given.strip()}")
+    if not parts.hostname or parts.path or "@" in given:
+        raise ValueError("an address is host:port")
+    return parts.hostname, parts.port or port
 
 
 def text_of(value: Any) -> str:

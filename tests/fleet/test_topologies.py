@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ JSON = {"SERIALIZER": "django_redis.serializers.json.JSONSerializer"}
 LIMITS = {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a site reaches its store: by its environment, or by its own CACHES and ``more``."""
+
+    url: str = "redis://127.0.0.1:1/0"
+    caches: dict[str, Any] = field(default_factory=dict)
+    more: str = ""
+
+
 def aliases(location: str, **options: Any) -> dict[str, Any]:
     """Return CACHES of django-redis; ``{db}`` in the location is the number of the alias."""
     return {
@@ -40,23 +50,23 @@ def aliases(location: str, **options: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def plain(folder: Path) -> Iterator[str]:
+def plain(folder: Path) -> Iterator[Way]:
     with StoreServer(port=free_port()) as server:
-        yield f"CACHES = {aliases(server.url + '/{db}')!r}"
+        yield Way(caches=aliases(server.url + "/{db}"))
 
 
 @contextmanager
-def django_s_own(folder: Path) -> Iterator[str]:
+def django_s_own(folder: Path) -> Iterator[Way]:
     with StoreServer(port=free_port()) as server:
         caches = aliases(server.url + "/{db}")
         for cache in caches.values():
             cache["BACKEND"] = "django.core.cache.backends.redis.RedisCache"
             cache["OPTIONS"] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
-        yield f"CACHES = {caches!r}"
+        yield Way(caches=caches)
 
 
 @contextmanager
-def sentinel_client(folder: Path) -> Iterator[str]:
+def sentinel_client(folder: Path) -> Iterator[Way]:
     with SentinelGroup() as group:
         caches = aliases(
             f"redis://{SERVICE}/{{db}}",
@@ -64,39 +74,25 @@ def sentinel_client(folder: Path) -> Iterator[str]:
             SENTINELS=group.addresses,
         )
         factory = "DJANGO_REDIS_CONNECTION_FACTORY = 'django_redis.pool.SentinelConnectionFactory'"
-        yield f"CACHES = {caches!r}\n{factory}"
+        yield Way(caches=caches, more=factory)
 
 
 @contextmanager
-def sentinel_pool(folder: Path) -> Iterator[str]:
-    with SentinelGroup() as group:
-        caches = aliases(
-            f"redis://{SERVICE}/{{db}}?is_master=1",
-            CONNECTION_FACTORY="django_redis.pool.SentinelConnectionFactory",
-            CONNECTION_POOL_CLASS="redis.sentinel.SentinelConnectionPool",
-            SENTINELS=group.addresses,
-        )
-        yield f"CACHES = {caches!r}"
+def url_of_sentinels(folder: Path) -> Iterator[Way]:
+    with SentinelGroup(requirepass="s3cret") as group:
+        hosts = ",".join(f"{host}:{port}" for host, port in group.addresses)
+        yield Way(url=f"redis+sentinel://:s3cret@{hosts}/{SERVICE}/4")
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    with Cluster() as nodes:
-        first, *others = [f"127.0.0.1:{server.port}" for server in nodes.primaries]
-        caches = aliases(f"redis://{first}")
-        for alias, cache in caches.items():
-            cache["LOCATION"] += f"?tag={alias}"
-            cache["KEY_PREFIX"] = f"{{{alias}}}"
-            cache["OPTIONS"] |= {
-                "CONNECTION_POOL_CLASS": "analytics_admin.stores.cluster.SlotPool",
-                "CONNECTION_POOL_KWARGS": {"nodes": others},
-            }
-        dedicated = 'ANALYTICS_ADMIN = {**ANALYTICS_ADMIN, "SEARCH_CACHE_DEDICATED": False}'
-        yield f"CACHES = {caches!r}\n{dedicated}"
+def url_of_a_cluster(folder: Path) -> Iterator[Way]:
+    with Cluster(requirepass="s3cret") as cluster:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster.primaries)
+        yield Way(url=f"redis+cluster://:s3cret@{hosts}/")
 
 
 @contextmanager
-def tls(folder: Path) -> Iterator[str]:
+def tls(folder: Path) -> Iterator[Way]:
     authority = Authority(folder / "tls")
     certificate, key = authority.issue("server")
     options: dict[str, Any] = {
@@ -108,28 +104,28 @@ def tls(folder: Path) -> Iterator[str]:
         "requirepass": "s3cret",
     }
     with StoreServer(binary=DEBIANS_SERVER, **options):
-        location = f"rediss://:s3cret@127.0.0.1:{port}/{{db}}?ssl_ca_certs={authority.certificate}"
-        yield f"CACHES = {aliases(location)!r}"
+        own = f"?ssl_ca_certs={authority.certificate}"
+        yield Way(url=f"rediss://:s3cret@127.0.0.1:{port}/0{own}")
 
 
 WAYS = {
     "plain": plain,
     "Django's RedisCache": django_s_own,
     "SentinelClient": sentinel_client,
-    "SentinelConnectionPool": sentinel_pool,
-    "Cluster": cluster,
+    "redis+sentinel": url_of_sentinels,
+    "redis+cluster": url_of_a_cluster,
     "TLS": tls,
 }
 
 
-def exercise(folder: Path, settings: str) -> list[dict[str, Any]]:
+def exercise(folder: Path, way: Way) -> list[dict[str, Any]]:
     """Do everything in a site of its own; return what each step told."""
     (folder / "site_settings.py").write_text(
         "from project.settings import *\n"
         "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']\n"
         "STORAGES['staticfiles'] = {\n"
         "    'BACKEND': 'django.contrib.staticfiles.storage.StaticFilesStorage'}\n"
-        f"{settings}\n"
+        f"{f'CACHES = {way.caches!r}' if way.caches else ''}\n{way.more}\n"
     )
     environment = {
         "PATH": os.environ["PATH"],
@@ -141,7 +137,7 @@ def exercise(folder: Path, settings: str) -> list[dict[str, Any]]:
         "JWT_SIGNING_KEY": "topology-signing-key-of-more-than-32-bytes",
         "ALLOWED_HOSTS": "testserver",
         "SECURE_COOKIES": "off",
-        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "REDIS_URL": way.url,
         "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
     }
     done = subprocess.run(
@@ -159,7 +155,7 @@ def exercise(folder: Path, settings: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_works_however_the_store_is_reached(way, tmp_path):
-    with WAYS[way](tmp_path) as settings:
-        steps = exercise(tmp_path, settings)
+    with WAYS[way](tmp_path) as prepared:
+        steps = exercise(tmp_path, prepared)
     assert [step for step in steps if not step["right"]] == []
     assert len(steps) == STEPS

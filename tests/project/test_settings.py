@@ -81,9 +81,57 @@ class TestStoreAddress:
         assert (address.location(0), address.location(2)) == (first, third)
 
     @pytest.mark.parametrize(
+        ("url", "location", "sentinels"),
+        [
+            ("redis+sentinel://a/Db", "redis://a:26379?db=2&service=Db", []),
+            ("redis+sentinel://a:1,[::1]/x%20y/3", "redis://a:1?db=5&service=x+y", ["[::1]:26379"]),
+            ("rediss+sentinel://a,b:2/db", "rediss://a:26379?db=2&service=db", ["b:2"]),
+        ],
+    )
+    def test_sentinels_lead_to_the_primary_of_a_service(
+        self, url: str, location: str, sentinels: list[str]
+    ) -> None:
+        address = environment.store_address(url)
+        assert address.location(2) == location
+        assert address.pool() == {
+            "CONNECTION_POOL_CLASS": "analytics_admin.stores.sentinel.ServicePool",
+            "CONNECTION_POOL_KWARGS": {"sentinels": sentinels},
+        }
+
+    @pytest.mark.parametrize(
+        ("url", "location", "nodes"),
+        [
+            ("redis+cluster://a", "redis://a:6379?tag=site", []),
+            ("rediss+cluster://a:1,b,c:2/0", "rediss://a:1?tag=site", ["b:6379", "c:2"]),
+        ],
+    )
+    def test_a_cluster_has_a_hash_tag_for_each_alias(
+        self, url: str, location: str, nodes: list[str]
+    ) -> None:
+        address = environment.store_address(url)
+        assert address.location(2, tag="site") == location
+        assert address.pool() == {
+            "CONNECTION_POOL_CLASS": "analytics_admin.stores.cluster.SlotPool",
+            "CONNECTION_POOL_KWARGS": {"nodes": nodes},
+        }
+
+    def test_sentinels_may_have_credentials_of_their_own(self) -> None:
+        own = f"sentinel_username=guard&sentinel_password={QUOTED}"
+        address = environment.store_address(f"redis+sentinel://me:pw@a,b/db?{own}")
+        assert (address.username, address.password) == ("me", "pw")
+        assert PASSWORD not in address.location(0)
+        assert address.pool()["CONNECTION_POOL_KWARGS"] == {
+            "sentinels": ["b:26379"],
+            "sentinel_username": "guard",
+            "sentinel_password": PASSWORD,
+        }
+
+    @pytest.mark.parametrize(
         "url",
         [
             f"redis://me:{QUOTED}@store",
+            f"redis+sentinel://me:{QUOTED}@store,other/service",
+            f"redis+cluster://me:{QUOTED}@store,other",
             f"unix://me:{QUOTED}@/run/store",
             f"unix:///run/store?username=me&password={QUOTED}",
         ],
@@ -119,6 +167,16 @@ class TestStoreAddress:
             "unix://:pw-x@/run/store?host=b",
             "unix://pw-x/run/store",
             "unix://:pw-x@",
+            "unix+cluster://:pw-x@/run/store",
+            "redis+guess://:pw-x@a",
+            "redis+sentinel://:pw-x@a,b",
+            "redis+sentinel://:pw-x@a,b/service/first",
+            "redis+sentinel://:pw-x@a,,b/service",
+            "redis+sentinel://:pw-x@a:port,b/service",
+            "redis+sentinel://:pw-x/y@a,b/service",
+            "redis+cluster://:pw-x@a,b/1",
+            "redis+cluster://:pw-x@a,b?db=1",
+            "redis+cluster://:pw-x@a,b?sentinel_password=pw-x",
         ],
     )
     def test_what_is_no_such_url_is_refused_without_showing_it(self, url: str) -> None:
@@ -202,6 +260,12 @@ class TestEnvironment:
         assert locations == [f"redis://127.0.0.1:1?db={number}" for number in (3, 4, 5)]
         assert {alias["OPTIONS"]["PASSWORD"] for alias in aliases.values()} == {PASSWORD}
         assert {alias["OPTIONS"]["USERNAME"] for alias in aliases.values()} == {"operator"}
+
+    @pytest.mark.parametrize("url", ["redis+sentinel://:pw@a,b/db", "redis+cluster://:pw@a,b"])
+    def test_several_servers_are_right_too(self, url: str) -> None:
+        done = _python("manage.py", "check", "--deploy", **PRODUCTION | {"REDIS_URL": url})
+        assert done.returncode == 0, done.stderr
+        assert "WARNING" not in done.stdout + done.stderr
 
     @pytest.mark.parametrize("name", ["REDIS_URL", "DATABASE_URL"])
     def test_a_malformed_url_is_one_line_that_does_not_show_it(self, name: str) -> None:

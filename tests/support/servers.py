@@ -74,7 +74,8 @@ class StoreServer:
 
     def ask(self, *command: str) -> Any:
         """Return the reply to a command, as Redis' own user."""
-        with redis.Redis(unix_socket_path=self.socket_path) as client:
+        password = self.config.get("requirepass")
+        with redis.Redis(unix_socket_path=self.socket_path, password=password) as client:
             return client.execute_command(*command)
 
     def follow(self, primary: "StoreServer") -> None:
