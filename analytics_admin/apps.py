@@ -1,4 +1,4 @@
-"""The Django app; ``ready()`` registers the system checks, and what tells of the last clear."""
+"""The Django app; ``ready()`` registers the system checks, and what the models need."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -12,6 +12,8 @@ class AnalyticsAdminConfig(AppConfig):
     def ready(self) -> None:
         from analytics_admin.caching.stores.past import register_last_receipt
         from analytics_admin.checks import caches, settings, tokens  # noqa: F401  registers the checks
+        from analytics_admin.services.audit import watch_accounts
         from analytics_admin.services.search_cache.receipts import find_last_receipt
 
+        watch_accounts()
         register_last_receipt(find_last_receipt)

@@ -49,7 +49,10 @@ class Operation(models.Model):
         verbose_name=_("user"),
         null=True,
         blank=True,
-        on_delete=models.SET_NULL,
+        # Accounts may be in another database, so none can hold the two together:
+        # ``services.audit.forget_account`` empties the column.
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
         related_name="+",
     )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
@@ -70,8 +73,12 @@ class Operation(models.Model):
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(fields=["-started_at", "-id"], name="aa_operation_newest"),
-            models.Index(fields=["kind", "-started_at"], name="aa_operation_kind"),
-            models.Index(fields=["actor", "-started_at"], name="aa_operation_actor"),
+            # Each filter of the list has one, in the list's order, so that a page and a count of
+            # what it selects read the index alone.
+            *(
+                models.Index(fields=[name, "-started_at", "-id"], name=f"aa_operation_{name}")
+                for name in ("kind", "status", "channel", "actor")
+            ),
         )
 
     def __str__(self) -> str:

@@ -32,7 +32,6 @@ from analytics_admin.api.serializers import StrictSerializer
 from analytics_admin.api.throttling import WriteThrottle
 from analytics_admin.permissions import VIEW_CONSOLE
 from analytics_admin.services.audit import Actor, non_atomic
-from analytics_admin.services.audit_queries import OperationPage
 from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES, OperationResult, deny
@@ -186,9 +185,7 @@ def operation_response(result: OperationResult) -> Response:
     return Response(body, headers=headers)
 
 
-def page_response(
-    page: BreakerPage | OperationPage, items: Iterable[Any], **extra: Any
-) -> Response:
+def page_response(page: BreakerPage, items: Iterable[Any], **extra: Any) -> Response:
     """Return the response with the items of one page; a page beyond the last is not found."""
     if page.page > page.pages:
         raise NotFound(f"There is no page {page.page}: the last one is {page.pages}")

@@ -4,16 +4,18 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 from rest_framework import serializers
 
+from analytics_admin.services.audit_pages import MAX_EXAMINED, MAX_PAGED, Position
 from analytics_admin.services.audit_queries import (
     MAX_OPERATIONS_PER_PAGE,
-    MAX_SEARCH_LENGTH,
     OPERATION_CHANNELS,
     OPERATION_KINDS,
     OPERATION_STATUSES,
 )
+from analytics_admin.services.audit_search import MAX_SEARCH_LENGTH
 from analytics_admin.services.breakers.operations import CONTROLS
 from analytics_admin.services.breakers.queries import (
     BREAKER_SORTS,
@@ -149,9 +151,9 @@ class ControlBody(OperationBody):
     )
 
 
-def _page() -> serializers.IntegerField:
+def _page(help_text: str = "The page number, from 1.") -> serializers.IntegerField:
     return serializers.IntegerField(
-        required=False, min_value=1, max_value=1_000_000, help_text="The page number, from 1."
+        required=False, min_value=1, max_value=1_000_000, help_text=help_text
     )
 
 
@@ -212,10 +214,29 @@ class OperationsQuery(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=MAX_SEARCH_LENGTH,
-        help_text="Words in actor, reason, error, id, breaker names and tags; all must match.",
+        help_text="Words in actor, reason, error, id, breaker names and tags; all must match. "
+        f"Searches the newest {MAX_EXAMINED:,} operations that match the other options.",
     )
-    page = _page()
+    page = _page(f"The page number, from 1; within the newest {MAX_PAGED:,} operations.")
     page_size = _page_size(MAX_OPERATIONS_PER_PAGE)
+    cursor = serializers.CharField(
+        required=False,
+        max_length=80,
+        help_text="The next_cursor of a page, for the page after it, instead of a page number. "
+        "The other options stay the same.",
+    )
+
+    def validate_cursor(self, cursor: str) -> str:
+        try:
+            Position.parse(cursor)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
+        return cursor
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if {"page", "cursor"} <= attrs.keys():
+            raise serializers.ValidationError({"cursor": "a cursor and a page exclude each other"})
+        return attrs
 
 
 class CacheQuery(StrictSerializer):
@@ -230,10 +251,30 @@ class CacheQuery(StrictSerializer):
 
 
 class TokenBody(StrictSerializer):
-    """Credentials of a login."""
+    """Credentials of a login; the user name also under the site's own name for it."""
 
-    username = StrictText(trim_whitespace=False)
+    username = StrictText(
+        trim_whitespace=False,
+        help_text="The user name; also under the name that the site's user model has for it, such "
+        "as email.",
+    )
     password = StrictText(trim_whitespace=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        own_name = get_user_model().USERNAME_FIELD
+        fields = super().get_fields()
+        if own_name not in fields:
+            for name in ("username", own_name):
+                fields[name] = StrictText(trim_whitespace=False, required=False)
+        return fields
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        own_name = get_user_model().USERNAME_FIELD
+        names = [name for name in dict.fromkeys(("username", own_name)) if name in attrs]
+        if len(names) != 1:
+            complaint = f"Send either {own_name} or username."
+            raise serializers.ValidationError({own_name: complaint})
+        return {"username": attrs[names[0]], "password": attrs["password"]}
 
 
 class RefreshBody(StrictSerializer):

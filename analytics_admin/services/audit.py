@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
+from django.db.models import QuerySet
+from django.db.models.signals import post_delete
 from django.utils import timezone
 
 from analytics_admin.i18n import Message
@@ -170,14 +174,50 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
     )
 
 
-def _account_of(user: Any, alias: str) -> Any:
-    """Return the key of the user's account in the row's database; None if it has none there.
+def watch_accounts() -> None:
+    """Have ``forget_account`` called for each account that is deleted."""
+    accounts = get_user_model()
+    for model in apps.get_models():  # a proxy sends signals of its own
+        if model._meta.concrete_model is accounts._meta.concrete_model:
+            post_delete.connect(forget_account, sender=model, dispatch_uid="analytics_admin")
 
-    The account may be of another database: a replica of this one, or one with other accounts.
+
+def forget_account(sender: Any, *, instance: Any, using: str, **_: Any) -> None:
+    """Empty the user of a deleted account's rows; they keep the actor's name.
+
+    A database cannot do it: the accounts may be in another one.
     """
-    if user is None or getattr(user._state, "db", None) in {None, alias}:
-        return None if user is None else user.pk
-    accounts = type(user)._base_manager.using(alias)
+    alias = router.db_for_write(Operation)
+    if using not in {alias, router.db_for_write(sender)}:
+        return
+    rows = Operation.objects.using(alias).filter(user_id=instance.pk)
+    if using == alias:
+        rows.update(user_id=None)
+    else:
+        transaction.on_commit(lambda: _forget(rows), using=using)
+
+
+def _forget(rows: QuerySet[Operation]) -> None:
+    """Empty the user of the rows; the account is gone whether or not this can be done."""
+    try:
+        rows.update(user_id=None)
+    except DatabaseError as error:
+        reason = describe_database_error(error)
+        logger.error("operations still name the account that was deleted: %s", reason)
+
+
+def _account_of(user: Any) -> Any:
+    """Return the key of the user's account; None if it has none where the accounts are.
+
+    The user may come from another database: a replica of that one, or one with other accounts.
+    """
+    if user is None:
+        return None
+    model = user.__class__
+    home = router.db_for_write(model)
+    if getattr(user._state, "db", None) in {None, home}:
+        return user.pk
+    accounts = model._base_manager.using(home)
     same = accounts.filter(pk=user.pk, **{user.USERNAME_FIELD: user.get_username()})
     return user.pk if same.exists() else None
 
@@ -195,8 +235,9 @@ def _insert(operation: Operation, actor: Actor) -> None:
     alias = router.db_for_write(Operation)
     try:
         _refuse_open_transaction(alias)
+        account = _account_of(actor.user)
         with transaction.atomic(using=alias, durable=True):
-            operation.user_id = _account_of(actor.user, alias)
+            operation.user_id = account
             operation.save(using=alias, force_insert=True)
     except RuntimeError as error:  # what durable=True raises inside another transaction
         raise AuditUnavailable(INSIDE_TRANSACTION) from error

@@ -1,17 +1,17 @@
-"""Queries on the audit trail: pages of operations, filters, search, and one operation."""
+"""Queries on the audit trail: pages of operations, filters, and one operation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.text import smart_split, unescape_string_literal
 
 from analytics_admin.models import INTERRUPTED_AFTER, Operation, as_stored
 from analytics_admin.services.audit import is_storable
+from analytics_admin.services.audit_pages import Position, read_after, read_page
+from analytics_admin.services.audit_search import require_search
 from analytics_admin.services.errors import UnknownOperation
 from analytics_admin.services.values import require_choice, require_page
 
@@ -20,18 +20,7 @@ OPERATION_KINDS = tuple(Operation.Kind.values)
 OPERATION_CHANNELS = tuple(Operation.Channel.values)
 OPERATION_STATUSES = (*Operation.Status.values, INTERRUPTED)
 """Those of rows, and ``interrupted``, which follows from a row's age."""
-SEARCHED_FIELDS = (
-    "actor",
-    "reason",
-    "error",
-    "id",
-    "targets__names",
-    "targets__tags",
-    "outcome__results",
-)
 MAX_OPERATIONS_PER_PAGE = 100
-MAX_SEARCH_LENGTH = 254
-"""Characters, as for an actor's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +41,7 @@ class OperationFilter:
     """Words; see ``search_operations``."""
 
     def apply(self, operations: QuerySet[Operation]) -> QuerySet[Operation]:
-        """Return the matching operations.
+        """Return the operations to search: those that match all the other fields.
 
         Raises:
             TypeError, ValueError: a field is unusable.
@@ -73,16 +62,26 @@ class OperationFilter:
             rows = rows.filter(started_at__gte=_row_time("since", self.since))
         if self.until is not None:
             rows = rows.filter(started_at__lt=_row_time("until", self.until))
-        return search_operations(rows, self.search)
+        require_search(self.search)
+        return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationPage:
-    """One page of the audit trail, newest first; ``count`` is how many rows all ``pages`` have."""
+    """One page of the audit trail, newest first."""
 
-    count: int
-    page: int
-    pages: int
+    count: int | None
+    """How many rows all ``pages`` have, at most MAX_COUNTED; None for a page by its cursor."""
+    count_capped: bool
+    """True where more rows match than ``count``."""
+    search_capped: bool
+    """True where the search stopped after MAX_EXAMINED operations, of which ``count`` match."""
+    page: int | None
+    """None for a page by its cursor."""
+    pages: int | None
+    """How many pages ``count`` fills; None for a page by its cursor."""
+    next_cursor: str | None
+    """Cursor of the page of older rows, after those not searched yet; None at the end."""
     operations: Sequence[Operation]
 
 
@@ -91,22 +90,36 @@ def page_operations(
     chosen: OperationFilter | None = None,
     page: int = 1,
     page_size: int = MAX_OPERATIONS_PER_PAGE,
+    cursor: str | None = None,
 ) -> OperationPage:
     """Return a page of the operations that match ``chosen``; a page beyond the last is empty.
 
-    New operations shift the pages, unless ``until`` is in the past.
+    New operations shift the pages, unless ``until`` is in the past. They shift no page that is
+    asked for by the ``cursor`` of the one before, and that one costs the same however far it is.
 
     Raises:
-        TypeError, ValueError: an unusable filter or page.
+        TypeError, ValueError: an unusable filter, page or cursor.
+        PageOutOfReach: only a cursor leads there.
     """
     require_page(page, page_size, max_size=MAX_OPERATIONS_PER_PAGE, of="operations")
-    rows = (chosen or OperationFilter()).apply(Operation.objects.all())
-    count, begin = rows.count(), (page - 1) * page_size
+    chosen = chosen or OperationFilter()
+    rows = chosen.apply(Operation.objects.all())
+    if cursor is None:
+        part = read_page(rows, search=chosen.search, begin=(page - 1) * page_size, size=page_size)
+    elif page == 1:
+        position = Position.parse(cursor)
+        part = read_after(rows, position, search=chosen.search, size=page_size)
+    else:
+        raise ValueError("a cursor and a page exclude each other")
+    count = part.count
     return OperationPage(
         count=count,
-        page=page,
-        pages=max(1, -(-count // page_size)),
-        operations=list(rows[begin : begin + page_size]) if begin < count else [],
+        count_capped=part.count_capped,
+        search_capped=part.edge is not None,
+        page=page if cursor is None else None,
+        pages=None if count is None else max(1, -(-count // page_size)),
+        next_cursor=str(part.next) if part.next else None,
+        operations=part.operations,
     )
 
 
@@ -135,31 +148,6 @@ def filter_by_status(operations: QuerySet[Operation], status: str) -> QuerySet[O
     if status == Operation.Status.STARTED:
         return operations.filter(status=status, started_at__gte=limit)
     return operations.filter(status=status)
-
-
-def search_operations(operations: QuerySet[Operation], search: str) -> QuerySet[Operation]:
-    """Return operations with every word of ``search`` in some SEARCHED_FIELDS; quotes group words.
-
-    Raises:
-        TypeError, ValueError: not storable text of at most MAX_SEARCH_LENGTH characters.
-    """
-    if not isinstance(search, str):
-        raise TypeError(f"search has to be a str, not {search!r}")
-    if len(search) > MAX_SEARCH_LENGTH or not is_storable(search):
-        raise ValueError(f"search has to be text of at most {MAX_SEARCH_LENGTH} characters")
-    for word in smart_split(search):
-        quoted = word[0] in "\"'" and word[0] == word[-1]
-        operations = operations.filter(_contains(unescape_string_literal(word) if quoted else word))
-    return operations
-
-
-def _contains(word: str) -> Q:
-    """Match the word, and its escaped form for databases that store JSON escaped."""
-    query = Q()
-    for form in dict.fromkeys([word, json.dumps(word)[1:-1]]):
-        for field in SEARCHED_FIELDS:
-            query |= Q(**{f"{field}__icontains": form})
-    return query
 
 
 def _row_time(what: str, at: datetime) -> datetime:

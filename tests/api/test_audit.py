@@ -105,7 +105,9 @@ def test_rows_are_those_of_the_consoles_export_word_for_word(client, superuser, 
 def test_the_newest_come_first_by_pages_of_the_lists_own_shape(get):
     fill(250)
     first = get().json()
-    assert set(first) == {"count", "page", "pages", "results"}
+    assert set(first) == {
+        *("count", "count_capped", "search_capped", "page", "pages", "next_cursor", "results")
+    }
     assert (first["count"], first["page"], first["pages"], len(first["results"])) == (
         250,
         1,
@@ -132,8 +134,37 @@ def test_with_until_the_pages_stay_what_they_are_while_acts_go_on(listed):
     assert len({*first, *listed(until=until, page_size=2, page=2)}) == 4
 
 
+def test_cursors_lead_through_all_pages_whatever_is_recorded_meanwhile(get):
+    fill(250)
+    page = get(page_size=100).json()
+    actors = [row["actor"] for row in page["results"]]
+    while page["next_cursor"]:
+        record()
+        page = get(page_size=100, cursor=page["next_cursor"]).json()
+        assert (page["count"], page["page"], page["pages"]) == (None, None, None)
+        actors += [row["actor"] for row in page["results"]]
+    assert actors == [f"ada-{number}" for number in reversed(range(250))]
+
+
+def test_counts_and_searches_say_that_they_are_capped(get, monkeypatch):
+    limits = "analytics_admin.services.audit_pages."
+    for name, number in {"MAX_COUNTED": 5, "MAX_EXAMINED": 5, "MAX_PAGED": 8}.items():
+        monkeypatch.setattr(limits + name, number)
+    fill(9)
+    page = get(page_size=2).json()
+    assert [page[name] for name in ("count", "count_capped", "pages")] == [5, True, 3]
+    assert get(page=4, page_size=2).json()["results"][-1]["actor"] == "ada-1"
+    assert_error(get(page=5, page_size=2), 400, "invalid", "page: Pages reach the newest 8 ")
+    found = get(search="ada-2").json()
+    assert [found[name] for name in ("count", "count_capped", "search_capped")] == [0, False, True]
+    following = get(search="ada-2", cursor=found["next_cursor"]).json()
+    assert [row["actor"] for row in following["results"]] == ["ada-2"]
+    assert [following[name] for name in ("search_capped", "next_cursor")] == [False, None]
+
+
 def test_an_empty_trail_has_one_empty_page(get):
-    assert get().json() == {"count": 0, "page": 1, "pages": 1, "results": []}
+    nothing = {"count_capped": False, "search_capped": False, "next_cursor": None}
+    assert get().json() == {"count": 0, "page": 1, "pages": 1, "results": [], **nothing}
     assert_error(get(page=2), 404, "not_found", "the last one is 1")
 
 
@@ -207,6 +238,9 @@ NOT_UNDERSTOOD = [
     ({"search": "x" * 255}, "search"),
     ({"page": "0"}, "page"),
     ({"page_size": "101"}, "page_size"),
+    ({"cursor": "nonsense"}, "cursor"),
+    ({"cursor": ""}, "cursor"),
+    ({"cursor": f"{OLD.timestamp():.0f}000000-{'0' * 32}", "page": "2"}, "cursor"),
     ({"q": "ada"}, "q"),
     ({"kind__exact": "clear_search_cache"}, "kind__exact"),
     ({"user__password__startswith": "pbkdf2"}, "user__password"),

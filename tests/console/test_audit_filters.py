@@ -31,6 +31,8 @@ NONSENSE = [
     {"no_such_field": "1"},
     {"kind__exact": "a\x00b"},
     {"actor": "\x00"},
+    {"older_than": "nonsense"},
+    {"older_than": "1-2"},
     {"q": "a\x00b"},
     {"q": "a " * 2000},
     {"o": ".".join(["1"] * 2100)},

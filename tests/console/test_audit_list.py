@@ -1,6 +1,8 @@
 """The audit trail in the admin: complete, newest first, and nobody's to change."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -125,6 +127,71 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
                 answer = operator.get(LIST, query)
             assert answer.status_code == 200
     assert len(shown(answer)) == 200
+
+
+@pytest.fixture
+def long_trail(db, monkeypatch):
+    """A trail of 120 operations is a long one."""
+    for name, number in {"MAX_COUNTED": 60, "MAX_EXAMINED": 55, "MAX_PAGED": 100}.items():
+        monkeypatch.setattr(f"analytics_admin.services.audit_pages.{name}", number)
+    monkeypatch.setattr("analytics_admin.console.audit.list.MAX_EXAMINED", 55)
+    monkeypatch.setattr("analytics_admin.console.audit.list.MAX_PAGED", 100)
+    began = timezone.now() - timedelta(days=1)
+    return [
+        record(actor=f"ada-{number}", started_at=began - timedelta(seconds=number))
+        for number in range(120)
+    ]
+
+
+def test_pages_of_a_long_trail_say_that_there_are_more_and_lead_to_them(operator, long_trail):
+    page = operator.get(LIST)
+    assert "More than 60 operations" in page.text
+    assert "Export more than 60 operations as JSON" in page.text
+    assert 'id="aa-older"' not in page.text
+    last = operator.get(LIST, {"p": 2})
+    assert shown(last) == [row.pk for row in long_trail[50:100]]
+    (link,) = re.findall(r'<a href="([^"]+)" id="aa-older">Older operations</a>', last.text)
+    older = operator.get(LIST + unescape(link))
+    assert shown(older) == [row.pk for row in long_trail[100:]]
+    assert "20 operations" in older.text
+    assert operator.get(LIST + unescape(link) + "&p=2").status_code == 200
+
+
+def test_a_page_beyond_all_numbers_says_how_far_they_reach(operator, long_trail):
+    answer = operator.get(LIST, {"p": 3}, follow=True)
+    assert shown(answer) == [row.pk for row in long_trail[:50]]
+    (message,) = answer.context["messages"]
+    assert str(message).startswith("Pages reach the newest")
+
+
+@pytest.mark.parametrize(
+    ("query", "limit", "link", "first", "second"),
+    [
+        ({"q": "ada-5"}, "Searched", "Search older operations", [5, 50, 51, 52, 53, 54], [55]),
+        ({"q": "ada-6"}, "Searched", "Search older operations", [6], [60]),
+        ({"o": "3"}, "Sorted", "Sort older operations", [0, 1, 10], [100, 101, 102]),
+    ],
+)
+def test_a_search_or_a_sort_of_a_long_trail_says_where_it_stops_and_goes_on(
+    operator, long_trail, query, limit, link, first, second
+):
+    page = operator.get(LIST, query)
+    assert shown(page)[: len(first)] == [long_trail[number].pk for number in first]
+    assert f"{limit} the newest 55 operations only." in page.text
+    (address,) = re.findall(rf'<a href="([^"]+)" id="aa-older">{link}</a>', page.text)
+    page = operator.get(LIST + unescape(address))
+    assert shown(page)[: len(second)] == [long_trail[number].pk for number in second]
+    assert f"{limit} the next 55 operations only." in page.text
+    (address,) = re.findall(rf'<a href="([^"]+)" id="aa-older">{link}</a>', page.text)
+    assert "older_than" in address
+    page = operator.get(LIST + unescape(address))
+    assert 'id="aa-limit"' not in page.text
+
+
+@pytest.mark.usefixtures("long_trail")
+def test_no_filter_counts_its_choices(operator):
+    for query in ({}, {"_facets": "True"}):
+        assert "Show counts" not in operator.get(LIST, query).text
 
 
 @pytest.mark.parametrize(

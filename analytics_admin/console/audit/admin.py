@@ -9,7 +9,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern
 from django.utils.html import format_html
@@ -22,12 +21,14 @@ from analytics_admin.console.audit.detail import describe_operation
 from analytics_admin.console.audit.export import answer_export
 from analytics_admin.console.audit.filters import (
     ActorFilter,
+    OlderThanFilter,
     StatusFilter,
     selection_query,
     validate_query,
 )
 from analytics_admin.console.audit.followup import describe_follow_up
 from analytics_admin.console.audit.labels import format_duration, format_target
+from analytics_admin.console.audit.list import ExportedOperations, OperationList
 from analytics_admin.console.base import (
     REFRESH_HEADER,
     STYLE_SHEET,
@@ -35,13 +36,17 @@ from analytics_admin.console.base import (
     ReadOnlyAdmin,
     common_context,
 )
-from analytics_admin.console.labels import status_badge
+from analytics_admin.console.labels import count, status_badge
 from analytics_admin.console.obedience import describe_obedience
 from analytics_admin.console.times import moment
 from analytics_admin.models import Operation
-from analytics_admin.services.audit_queries import SEARCHED_FIELDS, search_operations
+from analytics_admin.services.audit_pages import MAX_PAGED, PageOutOfReach
+from analytics_admin.services.audit_search import SEARCHED_FIELDS
 
 MAX_REASON_SHOWN = 80  # characters, in the list
+# A model's own get_..._display() makes its table anew for each row.
+_KINDS = dict(Operation.Kind.choices)
+_CHANNELS = dict(Operation.Channel.choices)
 
 
 class OperationAdmin(DomainAdmin):
@@ -56,7 +61,8 @@ class OperationAdmin(DomainAdmin):
         "duration_column",
         "reason_column",
     )
-    list_filter = (StatusFilter, "kind", "channel", "started_at", ActorFilter)
+    list_filter = (OlderThanFilter, StatusFilter, "kind", "channel", "started_at", ActorFilter)
+    show_facets = admin.ShowFacets.NEVER  # each choice of each filter would be counted
     search_fields = SEARCHED_FIELDS
     search_help_text = _("Searches actor, reason, error, circuit breakers, tags and id.")
     list_per_page = 50
@@ -95,8 +101,10 @@ class OperationAdmin(DomainAdmin):
             page.update(live)
             return response
 
-        rows = [as_etag_source(operation) for operation in page["cl"].result_list]
-        return self.answer_live(request, (page["cl"].result_count, rows), respond)
+        listed: OperationList = page["cl"]
+        rows = [as_etag_source(operation) for operation in listed.result_list]
+        facts = (listed.total, listed.limit, listed.older, listed.paginator.num_pages)
+        return self.answer_live(request, (facts, rows), respond)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list as its address asks for it.
@@ -110,12 +118,23 @@ class OperationAdmin(DomainAdmin):
         except IncorrectLookupParameters as error:
             messages.error(request, gettext("Unknown filter. Showing all operations."))
             raise IncorrectLookupParameters from error
+        except PageOutOfReach as error:
+            text = gettext(
+                "Pages reach the newest %(number)s operations. Filter by date to see older ones."
+            )
+            messages.error(request, text % {"number": count(MAX_PAGED)})
+            raise IncorrectLookupParameters from error
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[OperationList]:
+        """Return a list of bounded cost; for an export, one that reads nothing."""
+        is_export = request.path == self.url("export")
+        return ExportedOperations if is_export else OperationList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search as the API and the commands do; no row is found twice."""
-        return search_operations(queryset, search_term), False
+        """Leave the search to the list, which bounds it."""
+        return queryset, False
 
     def operation_view(self, request: HttpRequest, operation_id: UUID) -> HttpResponse:
         """Show one operation."""
@@ -152,7 +171,7 @@ class OperationAdmin(DomainAdmin):
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.url())
-        return answer_export(request, changelist.queryset)
+        return answer_export(request, changelist.queryset, search=changelist.query)
 
     @admin.display(description=_("started"), ordering="started_at")
     def started_column(self, operation: Operation) -> SafeString:
@@ -165,12 +184,13 @@ class OperationAdmin(DomainAdmin):
     @admin.display(description=_("kind"), ordering="kind")
     def kind_column(self, operation: Operation) -> SafeString:
         """Show kind and target in one column: the list has to fit beside its filter."""
-        return _two_lines(operation.get_kind_display(), format_target(operation))
+        return _two_lines(_KINDS.get(operation.kind, operation.kind), format_target(operation))
 
     @admin.display(description=_("actor"), ordering="actor")
     def actor_column(self, operation: Operation) -> SafeString:
         """Show actor and channel in one column."""
-        return _two_lines(operation.actor, operation.get_channel_display())
+        channel = _CHANNELS.get(operation.channel, operation.channel)
+        return _two_lines(operation.actor, channel)
 
     @admin.display(description=_("reason"), ordering="reason")
     def reason_column(self, operation: Operation) -> str:
@@ -190,6 +210,8 @@ def as_etag_source(operation: Operation) -> tuple[Any, ...]:
     return (operation.pk, *ended, operation.user_id)
 
 
-def _two_lines(first: str, second: str) -> SafeString:
-    lines = {"first": first, "second": second}
-    return render_to_string("admin/analytics_admin/operation_cell.html", lines)
+def _two_lines(first: Any, second: Any) -> SafeString:
+    if not second:
+        return format_html("<bdi>{}</bdi>", first)
+    html = '<bdi>{}</bdi><span class="aa-channel"><bdi>{}</bdi></span>'
+    return format_html(html, first, second)

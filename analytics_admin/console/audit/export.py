@@ -6,7 +6,6 @@ docs/reference/audit.md promises the names and forms of its fields.
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -17,21 +16,22 @@ from django.utils import timezone
 
 from analytics_admin.models import Operation
 from analytics_admin.services.audit import describe_database_error
+from analytics_admin.services.audit_pages import walk
 from analytics_admin.services.errors import get_logger
 from analytics_admin.services.json import format_time, to_json
 
 logger = get_logger("analytics_admin.console")
-
-ROWS_AT_ONCE = 500
 
 
 class ExportInterrupted(Exception):
     """The database failed during the export; what was sent is deliberately incomplete JSON."""
 
 
-def answer_export(request: HttpRequest, operations: QuerySet[Operation]) -> StreamingHttpResponse:
-    """Return the rows as a file to download, in their order."""
-    parts = export(operations)
+def answer_export(
+    request: HttpRequest, operations: QuerySet[Operation], *, search: str = ""
+) -> StreamingHttpResponse:
+    """Return the rows that the search finds as a file to download."""
+    parts = export(operations, search=search)
     answer = StreamingHttpResponse(
         # An ASGI server would first collect all of a plain iterator.
         _one_by_one(parts) if isinstance(request, ASGIRequest) else parts,
@@ -42,7 +42,7 @@ def answer_export(request: HttpRequest, operations: QuerySet[Operation]) -> Stre
     return answer
 
 
-def export(operations: QuerySet[Operation]) -> Iterator[str]:
+def export(operations: QuerySet[Operation], *, search: str = "") -> Iterator[str]:
     """Yield the document; it is complete only after the last row.
 
     Raises:
@@ -50,21 +50,22 @@ def export(operations: QuerySet[Operation]) -> Iterator[str]:
     """
     yield f'{{"exported_at": "{format_time(timezone.now())}", "operations": ['
     exported = 0
-    rows = operations.iterator(chunk_size=ROWS_AT_ONCE)
-    while batch := _read(rows, exported):
-        lines = ",\n".join(json.dumps(to_json(row)) for row in batch)
-        yield (",\n" if exported else "\n") + lines
-        exported += len(batch)
+    batches = walk(operations, search=search)
+    while (batch := _read(batches, exported)) is not None:
+        if batch:
+            lines = ",\n".join(json.dumps(to_json(row)) for row in batch)
+            yield (",\n" if exported else "\n") + lines
+            exported += len(batch)
     yield f'\n], "count": {exported}}}\n'
 
 
-def _read(rows: Iterator[Operation], exported: int) -> list[Operation]:
+def _read(batches: Iterator[list[Operation]], exported: int) -> list[Operation] | None:
     try:
-        return list(islice(rows, ROWS_AT_ONCE))
+        return next(batches, None)
     except DatabaseError as error:
         reason = describe_database_error(error)
     logger.error("export of operations cut off after %d rows: %s", exported, reason)
-    raise ExportInterrupted(reason)  # without the driver's error, which would keep its cursor open
+    raise ExportInterrupted(reason)  # without the driver's error, which may name a host
 
 
 async def _one_by_one(parts: Iterator[str]) -> AsyncIterator[str]:

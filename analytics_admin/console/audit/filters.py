@@ -22,17 +22,19 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.http.request import HttpRequest
-from django.utils import timezone
+from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from analytics_admin.console.labels import INTERRUPTED
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, with_zone
+from analytics_admin.services.audit_pages import Position
 from analytics_admin.services.audit_queries import filter_by_status
 
 ROWS_ASKED_FOR_ACTORS = 500
 MAX_ACTORS_SHOWN = 20
 MAX_VALUE_LENGTH = 254  # as long as an actor's name can be
 
+OLDER_THAN = "older_than"
 DATETIME_PARAMETERS = ("started_at__gte", "started_at__lt")
 # Parameters that select rows, and those that only say how to show them.
 SELECTING_PARAMETERS = {
@@ -42,6 +44,7 @@ SELECTING_PARAMETERS = {
     "actor",
     "kind__exact",
     "channel__exact",
+    OLDER_THAN,
     *DATETIME_PARAMETERS,
 }
 DISPLAY_PARAMETERS = {PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR}
@@ -128,3 +131,27 @@ class ActorFilter(admin.SimpleListFilter):
         self, request: HttpRequest, queryset: QuerySet[Operation]
     ) -> QuerySet[Operation] | None:
         return queryset.filter(actor=self.value()) if self.value() else None
+
+
+class OlderThanFilter(admin.SimpleListFilter):
+    """Goes on where pages, a search or a sort have stopped; no choice until then."""
+
+    title = _("older than")
+    parameter_name = OLDER_THAN
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not self.value():
+            return []
+        at = with_zone(self._position().started_at)
+        return [(str(self.value()), formats.localize(timezone.localtime(at)))]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Operation]
+    ) -> QuerySet[Operation] | None:
+        return queryset.filter(self._position().older()) if self.value() else None
+
+    def _position(self) -> Position:
+        try:
+            return Position.parse(str(self.value()))
+        except ValueError:
+            raise IncorrectLookupParameters(f"no such position: {self.value()}") from None

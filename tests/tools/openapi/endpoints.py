@@ -205,7 +205,9 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         name="page_operations",
         tag=AUDIT,
         summary="List recorded operations, newest first",
-        description="With an until in the past, new operations do not shift the pages.",
+        description="With an until in the past, new operations do not shift the pages. A page by "
+        "cursor shifts never, and takes no longer the further it is. A search may find nothing on "
+        "a page that has a next_cursor.",
         query=serializers.OperationsQuery,
         response=ref("OperationPage"),
         errors=(*READ_ERRORS, "NoSuchPage"),

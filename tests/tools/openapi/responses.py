@@ -17,6 +17,7 @@ from analytics_admin.breakers.status import BreakerStatus
 from analytics_admin.caching.clear.hard import ClearPreview
 from analytics_admin.caching.clear.soft import SoftClearPreview, UndoableClear
 from analytics_admin.caching.clear.tags import TagClearPreview
+from analytics_admin.services.audit_pages import MAX_COUNTED, MAX_EXAMINED
 from analytics_admin.services.audit_queries import (
     OPERATION_CHANNELS,
     OPERATION_KINDS,
@@ -85,7 +86,7 @@ class Components:
         self.schemas["BreakerDetail"] = self._flat_detail()
         self.schemas |= {
             "Operation": operation(),
-            "OperationPage": page_of("Operation"),
+            "OperationPage": operation_page(),
             "BreakerPage": page_of("BreakerStatus", states=states()),
             "ProcessList": record(
                 {"count": NUMBER, "current": NUMBER, "results": listed(ref("ProcessStatus"))},
@@ -190,6 +191,36 @@ def operation() -> Schema:
 def page_of(item: str, **more: Schema) -> Schema:
     numbers = {name: {"type": "integer", "minimum": 0} for name in ("count", "page", "pages")}
     return record({**numbers, **more, "results": listed(ref(item))}, "One page of a list.")
+
+
+def operation_page() -> Schema:
+    number = {"type": ["integer", "null"], "minimum": 0}
+    return record(
+        {
+            "count": {
+                **number,
+                "description": f"How many operations match, at most {MAX_COUNTED:,}; null for a "
+                "page by cursor.",
+            },
+            "count_capped": {**BASIC[bool], "description": "More operations match than `count`."},
+            "search_capped": {
+                **BASIC[bool],
+                "description": f"The search stopped after {MAX_EXAMINED:,} operations, of which "
+                "`count` match; `next_cursor` goes on.",
+            },
+            "page": {**number, "description": "The page number; null for a page by cursor."},
+            "pages": {
+                **number,
+                "description": "How many pages `count` fills; null for a page by cursor.",
+            },
+            "next_cursor": {
+                "type": ["string", "null"],
+                "description": "The cursor of the page after this one; null at the end.",
+            },
+            "results": listed(ref("Operation")),
+        },
+        "One page of the audit trail.",
+    )
 
 
 def states() -> Schema:
