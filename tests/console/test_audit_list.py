@@ -138,7 +138,7 @@ def long_trail(db, monkeypatch):
     monkeypatch.setattr("analytics_admin.console.audit.list.MAX_PAGED", 100)
     began = timezone.now() - timedelta(days=1)
     return [
-        record(actor=f"ada-{number}", started_at=began - timedelta(seconds=number))
+        record(actor=f"op-{number}", started_at=began - timedelta(seconds=number))
         for number in range(120)
     ]
 
@@ -167,8 +167,8 @@ def test_a_page_beyond_all_numbers_says_how_far_they_reach(operator, long_trail)
 @pytest.mark.parametrize(
     ("query", "limit", "link", "first", "second"),
     [
-        ({"q": "ada-5"}, "Searched", "Search older operations", [5, 50, 51, 52, 53, 54], [55]),
-        ({"q": "ada-6"}, "Searched", "Search older operations", [6], [60]),
+        ({"q": "op-5"}, "Searched", "Search older operations", [5, 50, 51, 52, 53, 54], [55]),
+        ({"q": "op-6"}, "Searched", "Search older operations", [6], [60]),
         ({"o": "3"}, "Sorted", "Sort older operations", [0, 1, 10], [100, 101, 102]),
     ],
 )

@@ -124,8 +124,8 @@ def test_a_site_without_time_zones_has_cursors_too(settings: Any) -> None:
 def test_a_search_stops_at_its_limit_says_so_and_goes_on_by_cursors() -> None:
     ids = fill(15)
     for place in (1, 3, 9, 14):
-        Operation.objects.filter(pk=ids[place]).update(reason="ticket 4711")
-    chosen = OperationFilter(search="4711")
+        Operation.objects.filter(pk=ids[place]).update(reason="our ticket")
+    chosen = OperationFilter(search="ticket")
     page = page_operations(chosen=chosen)
     assert [row.pk for row in page.operations] == [ids[1], ids[3]]
     assert (page.count, page.count_capped, page.search_capped) == (2, False, True)
@@ -147,8 +147,8 @@ def test_a_search_that_saw_everything_is_not_capped() -> None:
 @pytest.mark.usefixtures("small")
 def test_what_other_filters_exclude_uses_up_no_search() -> None:
     fill(12)
-    row = record(channel="command", reason="ticket 4711", started_at=OLD - timedelta(days=1))
-    page = page_operations(chosen=OperationFilter(search="4711", channel="command"))
+    row = record(channel="command", reason="our ticket", started_at=OLD - timedelta(days=1))
+    page = page_operations(chosen=OperationFilter(search="ticket", channel="command"))
     assert ([each.pk for each in page.operations], page.search_capped) == ([row.pk], False)
 
 
@@ -157,8 +157,8 @@ def test_a_walk_finds_what_no_single_search_would(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(LIMITS + "ROWS_AT_ONCE", 2)
     ids = fill(30)
     for place in (3, 4, 5, 6, 7, 29):
-        Operation.objects.filter(pk=ids[place]).update(error="4711")
-    found = [row.pk for few in walk(Operation.objects.all(), search="4711") for row in few]
+        Operation.objects.filter(pk=ids[place]).update(error="ticket")
+    found = [row.pk for few in walk(Operation.objects.all(), search="ticket") for row in few]
     assert found == [ids[place] for place in (3, 4, 5, 6, 7, 29)]
 
 
