@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import itertools
 import signal
 import sys
 import time
@@ -464,24 +463,40 @@ def passes_soon(breaker: CircuitBreaker) -> bool:
     return False
 
 
-class Strike:
-    """Raises where the handler of a signal may: as a function begins, or after a built-in one."""
+STRUCK = ("analytics_admin.breakers", "analytics_admin.stores.interruption")
 
-    def __init__(self, number: int) -> None:
-        self._left = number
-        self.at = ""
+
+class Strike:
+    """Raises where the handler of a signal may: as a function begins, or after a built-in one.
+
+    It does so when it comes to ``place``; without one it notes the places.
+    """
+
+    def __init__(self, place: tuple[Any, ...] = ()) -> None:
+        self._place = place
+        self.places: dict[tuple[Any, ...], None] = {}
+        self.has_struck = False
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         if event not in ("call", "c_return") or frame.f_code.co_name == "__del__":
             return
         if event == "call" and frame.f_code is CircuitBreaker.__exit__.__code__:
             return  # what has not begun to end can end nothing: see CircuitBreaker._sweep
-        if not frame.f_globals["__name__"].startswith("analytics_admin.breakers"):
+        if not frame.f_globals["__name__"].startswith(STRUCK):
             return
-        self._left -= 1
-        if not self._left:
+        caller = frame.f_back
+        place = (
+            event,
+            frame.f_code.co_qualname,
+            frame.f_lasti,
+            caller and caller.f_code.co_qualname,
+            caller and caller.f_lasti,
+        )
+        if not self._place:
+            self.places[place] = None
+        elif place == self._place:
             sys.setprofile(None)
-            self.at = f"{frame.f_code.co_name}:{frame.f_lineno} {event}"
+            self.has_struck = True
             raise_limit(signal.SIGALRM, frame)
 
 
@@ -503,32 +518,36 @@ def fail() -> None:
     raise OSError
 
 
-@pytest.mark.parametrize("probe", [probe_in_block, probe_in_call, probe_in_failing_call])
 @pytest.mark.parametrize("kind", ["shared", "memory"])
-def test_a_limit_that_strikes_at_any_step_of_a_probe_loses_no_permit(settings, probe, kind):
+def test_a_limit_that_strikes_at_any_step_of_a_probe_loses_no_permit(settings, kind):
     if kind == "memory":
         memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "struck"}
         settings.CACHES = {**settings.CACHES, "breakers": memory}
-    struck, lost = [], []
-    every = 1 if probe is probe_in_block else 3  # they have much in common
-    for number in itertools.count(1, every):
-        breaker = shared_probing(f"struck-{probe.__name__}-{number}")
-        strike = Strike(number)
-        try:
-            with alarm(raise_limit):
-                sys.setprofile(strike)
-                try:
-                    probe(breaker)
-                finally:
-                    sys.setprofile(None)
-        except LimitReached as limit:
-            struck.append(limit)  # with its frames, and what they hold
-        if not strike.at:
-            break
-        if not passes_soon(breaker):
-            lost.append(f"{number} {strike.at}")
+    note, struck, lost = Strike(), [], []
+    for probe in (probe_in_block, probe_in_call, probe_in_failing_call):
+        known = len(note.places)  # they have much in common
+        for number in range(3):
+            run(note, shared_probing(f"noted-{probe.__name__}-{number}"), probe)
+        for number, place in enumerate(list(note.places)[known:]):
+            breaker = shared_probing(f"struck-{probe.__name__}-{number}")
+            strike = Strike(place)
+            try:
+                with alarm(raise_limit):
+                    run(strike, breaker, probe)
+            except LimitReached as limit:
+                struck.append(limit)  # with its frames, and what they hold
+            if strike.has_struck and not passes_soon(breaker):
+                lost.append(place)
     assert not lost
-    assert len(struck) > 20
+    assert len(struck) > 0.8 * len(note.places) > 100
+
+
+def run(strike: Strike, breaker: CircuitBreaker, probe: Callable[[CircuitBreaker], None]) -> None:
+    sys.setprofile(strike)
+    try:
+        probe(breaker)
+    finally:
+        sys.setprofile(None)
 
 
 def test_a_task_cancelled_while_it_asks_for_a_permit_loses_none(monkeypatch):

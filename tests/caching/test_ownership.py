@@ -118,7 +118,7 @@ HELD: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("command", HELD.values(), ids=HELD)
-@pytest.mark.parametrize("size", [10, 20_000])
+@pytest.mark.parametrize("size", [10, 3 * ownership.WALK_COUNT])
 def test_a_database_that_holds_what_no_cache_stores_is_not_flushed(
     settings: Any, store: StoreServer, command: tuple[str, ...], size: int
 ) -> None:
