@@ -1,12 +1,8 @@
 """Everything the app offers, once, under each way of reaching a store that it promises."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,8 @@ from tests.support.certificates import Authority
 from tests.support.clusters import Cluster
 from tests.support.sentinels import SERVICE, SentinelGroup
 from tests.support.servers import StoreServer, free_port
+from tests.support.ways import Way, start_program
 
-ROOT = Path(__file__).parents[2]
 ALIASES = ("default", "search", "breakers")
 STEPS = 44
 DEBIANS_SERVER = "/usr/bin/redis-server"
@@ -25,15 +21,6 @@ DEBIANS_SERVER = "/usr/bin/redis-server"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 JSON = {"SERIALIZER": "django_redis.serializers.json.JSONSerializer"}
 LIMITS = {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How a site reaches its store: by its environment, or by its own CACHES and ``more``."""
-
-    url: str = "redis://127.0.0.1:1/0"
-    caches: dict[str, Any] = field(default_factory=dict)
-    more: str = ""
 
 
 def aliases(location: str, **options: Any) -> dict[str, Any]:
@@ -120,37 +107,10 @@ WAYS = {
 
 def exercise(folder: Path, way: Way) -> list[dict[str, Any]]:
     """Do everything in a site of its own; return what each step told."""
-    (folder / "site_settings.py").write_text(
-        "from project.settings import *\n"
-        "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']\n"
-        "STORAGES['staticfiles'] = {\n"
-        "    'BACKEND': 'django.contrib.staticfiles.storage.StaticFilesStorage'}\n"
-        f"{f'CACHES = {way.caches!r}' if way.caches else ''}\n{way.more}\n"
-    )
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-        "DJANGO_SETTINGS_MODULE": "site_settings",
-        "DEBUG": "off",
-        "SECRET_KEY": "topology-secret-key-of-more-than-fifty-characters-0123456789",
-        "JWT_SIGNING_KEY": "topology-signing-key-of-more-than-32-bytes",
-        "ALLOWED_HOSTS": "testserver",
-        "SECURE_COOKIES": "off",
-        "REDIS_URL": way.url,
-        "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.exercise"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    process = start_program(folder, way, "tests.support.exercise")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    return [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,11 +2,22 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from redis.exceptions import ResponseError
+from django_redis.pool import ConnectionFactory
+from redis._parsers.base import BaseParser
+from redis.exceptions import RedisClusterException, ResponseError
 
-from analytics_admin.stores.client import dedicated_client, explain_error
+from analytics_admin.breakers import circuit_breaker
+from analytics_admin.caching import SearchCache
+from analytics_admin.stores.client import (
+    StoreUnavailable,
+    database_of,
+    dedicated_client,
+    explain_error,
+)
+from analytics_admin.stores.connections import is_elsewhere
 
 INTERRUPTED = """
 import signal
@@ -41,6 +52,66 @@ def test_an_error_of_the_server_gets_a_message_of_our_own(refusal, words):
     reason = explain_error(ResponseError(refusal))
     assert words in reason
     assert refusal not in reason
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ("READONLY You can't write against a read only replica.", "a read-only replica"),
+        ("MASTERDOWN Link with MASTER is down.", "has lost its primary"),
+        ("NOREPLICAS Not enough good replicas to write.", "has lost its replicas"),
+        ("MOVED 866 127.0.0.1:7001", "another node of the cluster"),
+        ("ASK 866 127.0.0.1:7001", "moving the key"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "moving the key"),
+        ("CLUSTERDOWN Hash slot not served", "no node for the key"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "several nodes"),
+    ],
+)
+def test_what_a_server_answers_that_is_not_the_one_has_words_of_its_own(refusal, words):
+    error = BaseParser.parse_error(refusal)
+    assert words in explain_error(error)
+    assert is_elsewhere(error) is not refusal.startswith("CROSSSLOT")
+
+
+class ManyServers:
+    """A client class that connects to a cluster by itself."""
+
+    def __init__(self, **options):
+        raise AssertionError("it would connect in somebody's call")
+
+
+class Factory(ConnectionFactory):
+    """Makes clients as the recipes for a cluster do."""
+
+    def connect(self, url):
+        if url.endswith("/0"):
+            raise RedisClusterException("cannot be reached")
+        return SimpleNamespace(nodes=[])
+
+
+UNUSABLE = [
+    {"REDIS_CLIENT_CLASS": "redis.cluster.RedisCluster"},
+    {"REDIS_CLIENT_CLASS": f"{__name__}.ManyServers"},
+    {"REDIS_CLIENT_CLASS": f"{__name__}.NoSuchName"},
+    {"CONNECTION_FACTORY": f"{__name__}.Factory"},
+]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("options", UNUSABLE)
+def test_an_unusable_client_class_never_reaches_a_call(options, number, settings):
+    alias = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": f"redis://127.0.0.1:1/{number}",
+        "OPTIONS": options,
+    }
+    settings.CACHES = {**settings.CACHES, "search": alias, "breakers": alias}
+    with pytest.raises(StoreUnavailable):
+        dedicated_client("search", timeout=1)
+    cache = SearchCache(lambda: "search")
+    assert cache.lookup("q", lambda: 1).value == 1
+    assert circuit_breaker("unusable").call(lambda: 2) == 2
+    assert database_of("search") is None
 
 
 def test_a_signal_while_a_command_is_packed_does_not_end_the_process():
