@@ -1,9 +1,11 @@
-"""Four processes under traffic while their store fails over: what callers notice of it."""
+"""Four processes under traffic while their store fails over or moves: what callers notice."""
 
 import time
+from typing import Any
 
 import pytest
 
+from tests.support.clusters import Cluster
 from tests.support.fleets import RETRY, Fleet, fleet_of, last_without_store, slowest
 from tests.support.sentinels import SERVICE, SentinelGroup
 from tests.support.servers import StoreServer
@@ -15,13 +17,14 @@ SEARCH_SECONDS = 0.15
 BACK_SECONDS = RETRY + 0.5
 
 
-def check(fleet: Fleet, *, back_at: float) -> None:
-    for log in fleet.end():
+def check(fleet: Fleet, *, back_at: float) -> list[list[dict[str, Any]]]:
+    for log in (logs := fleet.end()):
         assert [round_ for round_ in log if "error" in round_] == []
         assert slowest(log, "call") < CALL_SECONDS
         assert slowest(log, "search") < SEARCH_SECONDS
         assert last_without_store(log, after=back_at) - back_at < BACK_SECONDS
         assert log[-1]["met"] == "hit"
+    return logs
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,30 @@ def test_a_lost_primary_costs_no_call_more_than_a_moment(primary, first_sentinel
             back_at = time.monotonic()
             time.sleep(BACK_SECONDS + 0.5)
             check(fleet, back_at=back_at)
+
+
+def owners(cluster: Cluster) -> dict[str, StoreServer]:
+    return {tag: cluster.owner(f"{{{tag}}}") for tag in ("search", "breakers")}
+
+
+def test_slots_that_move_and_a_primary_that_dies_cost_no_call_more_than_a_moment(tmp_path):
+    with Cluster(replicas=3) as cluster:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster.servers)
+        with fleet_of(tmp_path, Way(url=f"redis+cluster://{hosts}")) as fleet:
+            time.sleep(1)
+            for tag, owner in owners(cluster).items():
+                target = next(server for server in cluster.primaries if server is not owner)
+                cluster.move_slot(f"{{{tag}}}", target)
+            moved_at = time.monotonic()
+            time.sleep(BACK_SECONDS + 0.5)
+            dead = owners(cluster)["breakers"]
+            dead.stop()
+            killed_at = time.monotonic()
+            while dead in owners(cluster).values():
+                time.sleep(0.02)
+            back_at = time.monotonic()
+            time.sleep(BACK_SECONDS + 0.5)
+            logs = check(fleet, back_at=back_at)
+    for log in logs:
+        before = [round_ for round_ in log if round_["at"] < killed_at]
+        assert last_without_store(before, after=moved_at) - moved_at < BACK_SECONDS

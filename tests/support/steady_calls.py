@@ -45,13 +45,16 @@ def _round(breaker: Any, number: int) -> dict[str, Any]:
     except CircuitOpenError:
         is_rejected = True
     called = time.monotonic()
-    state = search_cache.lookup(f"key.{number % KEYS}", lambda: number, timeout=60).state
+    key = number % KEYS
+    answer = search_cache.lookup(f"key.{key}", lambda: key, timeout=60)
+    if answer.value != key:
+        raise ValueError(f"{answer.value} was found for {key}")
     ended = time.monotonic()
     return {
         "at": began,
         "call": called - began,
         "search": ended - called,
-        "met": str(state),
+        "met": str(answer.state),
         "alone": runtime.engine.outage.stand_in is not None,
         "rejected": is_rejected,
         "waited": _kept_waiting() - waited,
