@@ -47,6 +47,8 @@ async def acontain(
     name: str, otherwise: D, function: Callable[[*Ts], Awaitable[T]], *args: *Ts
 ) -> T | D:
     """Do what ``contain`` does for a coroutine function."""
+    if sys.is_finalizing():
+        return otherwise
     try:
         return await function(*args)
     except Exception as error:

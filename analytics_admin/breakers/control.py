@@ -411,8 +411,7 @@ def _telling_what_was_reached(reached: Collection[str], number: int) -> Iterator
 
 
 def _is_held(now: Snapshot | None, move: Move) -> bool:
-    new = move.new
-    return now is not None and (now.generation, now.hold) == (new.generation, new.hold)
+    return now is not None and now.generation == move.new.generation
 
 
 def _probe_change(

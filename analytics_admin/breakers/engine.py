@@ -33,6 +33,8 @@ from analytics_admin.stores.process_hooks import register_process_hooks
 from analytics_admin.stores.threads import allocate_rlock
 
 _CLOSED = State.CLOSED
+ASK_AGAIN_SECONDS = 0.05
+"""Interval at which calls that do not wait for a permit ask for one."""
 
 
 def _seconds(setting: str) -> Callable[[], float]:
@@ -181,10 +183,14 @@ class Engine:
         snapshot, decision = self._decide(state)
         if decision is not Admission.PROBE:
             return snapshot if decision is Admission.ALLOW else None
+        patience = self._patience() if waits else 0.0
+        if not patience and self._was_just_asked(state):
+            return None
         request = self._ask_for_permit(state, claim, idle)
-        answer = request.wait(self._patience() if waits else 0.0)
-        if self.reporter.choose_store() is not None:
-            return self.admit(state, claim)  # the store was lost meanwhile
+        answer = request.wait(patience)
+        if self.reporter.choose_store() is not None:  # the store was lost meanwhile
+            request.abandon()
+            return self.admit(state, claim)
         return cast("Snapshot | None", answer)
 
     async def aadmit(self, state: LocalState, claim: Claim) -> Snapshot | None:
@@ -200,9 +206,13 @@ class Engine:
         snapshot, decision = self._decide(state)
         if decision is not Admission.PROBE:
             return snapshot if decision is Admission.ALLOW else None
+        patience = self._patience()
+        if not patience and self._was_just_asked(state):
+            return None
         request = self._ask_for_permit(state, claim, idle)
-        answer = await request.await_answer(self._patience())
+        answer = await request.await_answer(patience)
         if self.reporter.choose_store() is not None:
+            request.abandon()
             return self.admit(state, claim)
         return cast("Snapshot | None", answer)
 
@@ -225,6 +235,8 @@ class Engine:
         if state.count(outcome) or snapshot is None or snapshot.state is not _CLOSED:
             state.judge(outcome.ended, random.random())
         if (store := self.reporter.choose_store()) is not None:
+            if store is self.outage.stand_in:
+                state.note_lost_probe(outcome.generation)
             self._synchronise_in(store, [state])
             return
         self.schedule.report_soon(state)
@@ -248,6 +260,9 @@ class Engine:
     def release(self, state: LocalState, generation: str) -> None:
         """Return a probe's permit; never waits for the store."""
         if (store := self.reporter.choose_store()) is not None:
+            if store is self.outage.stand_in:
+                state.note_lost_probe(generation)
+                self.outage.used_alone[state.name] = state
             try:
                 self._turn.probes.give_back(store, state, generation)
             except StoreUnavailable as error:
@@ -308,6 +323,7 @@ class Engine:
         self.outage.after_fork()
         self.listener.after_fork()
         self.presence.after_fork()
+        self._sync.after_fork()
 
     # What callers do while they use a store in their own thread.
 
@@ -392,6 +408,10 @@ class Engine:
         """Return the seconds for which a caller waits for an answer of its own."""
         return 0.0 if self.reporter.is_silent else latency.MAX_WAIT_SECONDS
 
+    def _was_just_asked(self, state: LocalState) -> bool:
+        """Return whether a permit is on its way for a call that does not wait for one."""
+        return time.monotonic() - state.asked_at < ASK_AGAIN_SECONDS
+
     def _ask_for_permit(self, state: LocalState, claim: Claim, idle: float) -> Request:
         now = time.monotonic()
         request = claim.request = Request(
@@ -467,3 +487,8 @@ class Engine:
         if reason is not None:
             for state in followed:
                 self._sync.announce_alone(state)
+            return
+        for state in list(self.outage.used_alone.values()):
+            generation, number = state.take_lost_probes()
+            for _ in range(number):
+                self.release(state, generation)

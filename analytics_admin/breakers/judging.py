@@ -77,6 +77,8 @@ class Judging:
 
     def rate_delay(self, store: BreakerStore, state: LocalState) -> float:
         """Return the age of a generation from which its rates count as they are."""
+        if not store.is_shared:  # no other process counts here
+            return 0.0
         if self._rates_count_at(store, state) > time.monotonic():
             return math.inf
         all_is_told = state.rates_count_at is not None and state.rates_count_at[1]

@@ -145,6 +145,7 @@ class LocalState:
         "_in_flight",
         "_is_ordered",
         "_lock",
+        "_lost_probes",
         "_old_counters",
         "_outcomes",
         "_pushed_at",
@@ -201,8 +202,8 @@ class LocalState:
         self._shared_generation = ""
         self._at_loss: Snapshot | None = None
         """What the shared store had when it was lost, until it is read again."""
-        self._before = ""
-        """The generation that ended with the present one."""
+        self._lost_probes, self._before = 0, ""
+        """The latter is the generation that ended with the present one."""
         self.reported_at = NEVER
         """What was counted before this is reported (monotonic seconds)."""
         self.has_succeeded = False
@@ -371,6 +372,20 @@ class LocalState:
         known = self._at_loss or self.snapshot
         return (known, self._before) if known is not None and is_earlier(stored, known) else None
 
+    def note_lost_probe(self, generation: str) -> None:
+        """Note that a probe of the shared store's round has ended while that store is lost."""
+        with self._lock:
+            at_loss = self._at_loss
+            if at_loss is not None and at_loss.state is State.HALF_OPEN:
+                self._lost_probes += generation == at_loss.generation
+
+    def take_lost_probes(self) -> tuple[str, int]:
+        """Return of which generation, and how many, such probes hold permits there still."""
+        with self._lock:
+            generation = "" if self._at_loss is None else self._at_loss.generation
+            number, self._lost_probes = self._lost_probes, 0
+            return generation, number
+
     def end_loss(self) -> None:
         """Forget what the shared store had when it was lost: it is read again."""
         self._at_loss = None
@@ -428,8 +443,9 @@ class LocalState:
             self._begin_generation(generation, int(store_now), adopts=is_closed and not before)
         if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
             # A success in another process ends this one's run, too.
-            while self._run and self.store_time(self._run[0]) < snapshot.last_success_at:
-                del self._run[0]
+            # Callers add to the list meanwhile, without a lock.
+            later = [at for at in self._run if self.store_time(at) >= snapshot.last_success_at]
+            self._run = later
 
     def take_spare(self, at: float, claim: "Claim") -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""
@@ -563,6 +579,11 @@ class LocalState:
     def has_counted(self) -> bool:
         """Whether a call has ended in this process."""
         return self.newest_success > NEVER or self._failed_at > NEVER
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether calls have ended, other than by a quick success, that are not reported yet."""
+        return bool(self._outcomes or self._sums)
 
     def report(self, *, with_policy: bool = False) -> Report:
         """Return what the store does not have yet of the generation that was read last.

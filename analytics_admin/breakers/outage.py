@@ -17,6 +17,8 @@ SECOND_TRY_SECONDS = 0.25
 """Wait before a store that could not be reached is tried once more; then it is lost."""
 FIRST_RETRY_SECONDS = 0.2
 """Wait before the first look for a lost store; each further one is longer."""
+MAX_DOUBLINGS = 20
+"""The wait doubles so often at most."""
 HUNG_SECONDS = 1.0
 """A connection that is overdue for so long, as callers see it happen, will not come: the reporter
 is stuck in the look-up of a host name, which has no time-out. It cannot be stuck anywhere else. A
@@ -153,7 +155,8 @@ class Outage:
         return now - self._overdue[1] > HUNG_SECONDS
 
     def _plan_retry(self) -> None:
-        wait = min(FIRST_RETRY_SECONDS * 2**self._retries, self._retry_interval())
+        doubled = FIRST_RETRY_SECONDS * 2 ** min(self._retries, MAX_DOUBLINGS)
+        wait = min(doubled, self._retry_interval())
         self._retries += 1
         self._retry_at = time.monotonic() + wait * random.uniform(0.9, 1.0)
 

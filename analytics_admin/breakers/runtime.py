@@ -159,6 +159,7 @@ def circuit_breaker(name: str, **policy: Unpack[PolicyOptions]) -> CircuitBreake
         earlier = _options.setdefault(name, options)
     if earlier is options:  # the first, but the breaker may be in use already, by its name
         _policies.pop(name, None)
+        _policies_hash.clear()
         if (breaker := _breakers.get(name)) is not None:
             breaker.forget_local_state()
         if not options:

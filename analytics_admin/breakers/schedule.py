@@ -90,6 +90,11 @@ class Schedule:
         self.followed[state.name] = state
         return not self._wakes_for_followed
 
+    @property
+    def has_stale(self) -> bool:
+        """Whether a breaker in use has changed and is not read yet."""
+        return bool(self._stale or self._waiting.stale)
+
     def report_soon(self, state: LocalState) -> None:
         """Report the breaker in the next turn."""
         self._urgent[state.name] = state
@@ -180,7 +185,11 @@ class Schedule:
     def recent(self) -> list[LocalState]:
         """Return the breakers that may have something to report."""
         since = time.monotonic() - RECENT_SECONDS
-        return [state for state in list(self._states.values()) if state.last_used_at() >= since]
+        return [
+            state
+            for state in list(self._states.values())
+            if state.last_used_at() >= since or state.has_outcomes
+        ]
 
     def _look_at_followed(self, now: float) -> None:
         """Have those in use wait that have to be read, or have something to report.

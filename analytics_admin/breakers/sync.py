@@ -45,6 +45,8 @@ REFUSED_LOG_SECONDS = 60.0
 """Interval at which the log says so again, for each breaker."""
 NO_SNAPSHOT = Snapshot(generation="")
 """The snapshot before the first reading: calls pass, and count from closed."""
+MAX_CHANGES_BETWEEN = 100_000
+"""Maximum number of changes in a fleet between two readings of a process."""
 MAX_ATTEMPTS = 20
 """Times that a move is tried again because another process was faster."""
 
@@ -79,11 +81,16 @@ class StoreSync:
         self.clock = ServerClock()
         """That of the shared store."""
         self.judging = Judging(gets_pushes, interval)
+        self._last_sequence = 0
         self._unconfirmed: dict[str, StateChange] = {}
         self._refusals, self._refusals_until = 0, float("-inf")
         self._report_unregistered_at = float("-inf")
         self._refused_at: dict[str, float] = {}
         self._refused_logged_at: dict[str, float] = {}
+
+    def after_fork(self) -> None:
+        """Begin as a child: what the parent has made, it announces itself."""
+        self._unconfirmed.clear()
 
     def synchronise(self, store: BreakerStore, states: Sequence[LocalState]) -> int:
         """Report and read these breakers in one round trip, and make the transitions due.
@@ -129,6 +136,8 @@ class StoreSync:
                 self._apply(store, state, snapshot, now, asked_at)
                 self._note_policy(state, snapshot, due)
         sequence = min(sequences, default=0)
+        if self._is_continued(store, sequence):  # what is missing was forgotten
+            holds = dict.fromkeys(holds)
         if not self.is_current(store):
             return sequence
         self._register(store, missing, holds)
@@ -139,6 +148,16 @@ class StoreSync:
         self._make_due_transitions(store, states, ahead)
         self._confirm_changes(store)
         return sequence
+
+    def _is_continued(self, store: BreakerStore, sequence: int) -> bool:
+        """Return whether the shared store has gone on since the last reading; it is not emptied.
+
+        A store that was emptied begins its sequence anew, with a far higher number or none.
+        """
+        if not store.is_shared:
+            return False
+        before, self._last_sequence = self._last_sequence, sequence
+        return 0 < before <= sequence < before + MAX_CHANGES_BETWEEN
 
     def _count_again(
         self,
@@ -320,7 +339,11 @@ class StoreSync:
     ) -> Transition | None:
         snapshot, ahead = state.snapshot, state.ahead
         if snapshot is None or ahead is not None:
-            return ahead if ahead is reported else None
+            if ahead is None or ahead is not reported:
+                return None
+            if snapshot is None or snapshot.generation != ahead.old.generation:
+                return ahead
+            return replace(ahead, old=snapshot)  # permits granted or forgiven since change nothing
         return due_transition(
             snapshot,
             state.policy,

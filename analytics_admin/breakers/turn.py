@@ -51,6 +51,8 @@ class Turn:
         self._tell = tell
         self._not_closed: set[str] | None = None
         self._read_up_to = math.inf
+        self._pushed_up_to = 0
+        """The number of the last change that was pushed, until all breakers are read for it."""
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -64,7 +66,7 @@ class Turn:
         self._schedule.gets_pushes = False
         self.probes.spares.clear()
         self._not_closed = None
-        self._presence.acknowledged = 0
+        self._presence.acknowledged = self._pushed_up_to = 0
 
     def lose_track(self) -> None:
         """Have every breaker read: those in use now, the others at their next calls."""
@@ -88,23 +90,14 @@ class Turn:
         """
         if not self._presence.is_written:
             self._tell(store)  # so that a change that this process is to miss waits for it
-        acknowledged = self._apply_pushes()
+        self._pushed_up_to = self._apply_pushes() or self._pushed_up_to
         self._schedule.asks_processes = store.asks_processes
         due = self._schedule.take_due(_asked_for(requests, self._schedule))
         if self._schedule.began_followed:
             self._read_not_closed(store)
             self._read_up_to = math.inf
-        for part in _parts(due):
-            sequence = self._sync.synchronise(store, list(part.values()))
-            self._read_up_to = min(self._read_up_to, sequence)
-            for name, state in part.items():
-                if state.snapshot is not None:
-                    self._note_whether_closed(name, state.snapshot)
-                if name not in self._schedule.followed:
-                    state.rest()
-                self._schedule.judge_run(name, self._sync.judging.seconds_to_judge(store, state))
-        if self._schedule.took_followed and not self._schedule.gets_pushes:
-            acknowledged = int(self._read_up_to) if self._read_up_to < math.inf else acknowledged
+        self._exchange(store, due)
+        acknowledged = self._obeyed()
         self._answer(store, requests)
         self._presence.acknowledged = acknowledged or self._presence.acknowledged
         listens_in = self._listen(store)
@@ -114,6 +107,28 @@ class Turn:
             if request.wish is Wish.TELL:
                 request.give(True)
         return wait
+
+    def _exchange(self, store: BreakerStore, due: dict[str, LocalState]) -> None:
+        """Report and read these, and note what follows from what was read."""
+        for part in _parts(due):
+            sequence = self._sync.synchronise(store, list(part.values()))
+            self._read_up_to = min(self._read_up_to, sequence)
+            for name, state in part.items():
+                if state.snapshot is not None:
+                    self._note_whether_closed(name, state.snapshot)
+                if name not in self._schedule.followed:
+                    state.rest()
+                self._schedule.judge_run(name, self._sync.judging.seconds_to_judge(store, state))
+
+    def _obeyed(self) -> int:
+        """Return the number of the last change that calls obey by now; 0: as before."""
+        reads_all = self._schedule.took_followed and not self._schedule.gets_pushes
+        if reads_all and self._read_up_to < math.inf:
+            return int(self._read_up_to)
+        if self._schedule.has_stale:  # what was pushed is not read of all breakers yet
+            return 0
+        pushed, self._pushed_up_to = self._pushed_up_to, 0
+        return pushed
 
     def obey(self, push: Push) -> None:
         """Have calls obey what was just pushed, in the listener's thread.
@@ -201,7 +216,9 @@ class Turn:
                 request.give(True)
                 if request.state is not None and request.state.look is request.answer:
                     request.state.look = None  # half of what an unused breaker would take
-        for callers in waiting.values():
+        for asked in waiting.values():
+            # One permit at most for those who have left: it serves the next call.
+            callers = [request for request in asked if not request.answer.is_done] or asked[:1]
             self.probes.grant(store, cast("LocalState", callers[0].state), callers)
 
 

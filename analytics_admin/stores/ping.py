@@ -13,10 +13,14 @@ _ON_ITS_WAY = (0, errno.EINPROGRESS, errno.EALREADY)
 
 
 class Ping:
-    """One PING, to a socket's address. Any answer counts, also an error."""
+    """One PING, to a socket's address. Any answer counts, also an error.
 
-    def __init__(self, family: int, address: Any) -> None:
+    A server that speaks TLS may answer what is not TLS by closing the connection.
+    """
+
+    def __init__(self, family: int, address: Any, *, is_tls: bool = False) -> None:
         self._began_at = time.monotonic()
+        self._is_tls = is_tls
         self._is_sent = False
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
@@ -37,7 +41,7 @@ class Ping:
         with suppress(BlockingIOError):
             try:
                 if self._is_sent:
-                    return bool(self._socket.recv(64))
+                    return bool(self._socket.recv(64)) or self._is_tls
                 if not self._is_writable():
                     return None
                 self._socket.sendall(b"PING\r\n")

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from analytics_admin.breakers import control
-from analytics_admin.breakers.control import BreakerChange
+from analytics_admin.breakers.control import BreakerChange, set_control
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.runtime import read_registered
+from analytics_admin.breakers.runtime import read_registered, registered_names
 from analytics_admin.breakers.state import (
     Control,
     Counts,
@@ -24,8 +24,9 @@ from analytics_admin.breakers.state import (
 from analytics_admin.breakers.state_machine import new_record, reset
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.redis import KINDS, RedisStore
+from tests.support.breakers import another, state_now
 from tests.support.cases import case
-from tests.support.stored_breakers import PARTS, change_record, key_of, raw_client
+from tests.support.stored_breakers import PARTS, change_record, key_of, key_of_site, raw_client
 
 VALUES = {
     "text": b"x",
@@ -463,3 +464,13 @@ def test_a_repair_finds_what_is_not_closed(store, names, which):
     survey = store.survey([], keep_for=None)
     assert survey.names == set(names)
     assert set(survey.not_closed) == set(names)
+
+
+def test_a_name_with_a_line_break_does_not_shift_the_others():
+    for name in ("foo", "orders"):
+        another(name).call(int)
+    raw_client().zadd(key_of_site("index"), {b"x\ny": time.time()})
+    assert {"foo", "orders"} <= set(registered_names())
+    set_control(["foo"], Control.FORCED_OPEN, for_seconds=None, actor="sam", reason="")
+    assert state_now(another("foo")) == "forced_open"
+    assert state_now(another("orders")) == "closed"

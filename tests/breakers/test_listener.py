@@ -623,3 +623,28 @@ def test_a_rate_that_is_close_to_its_limit_has_successes_told_within_the_interva
     wait_until(lambda: window_of(breaker).calls == 20)
     breaker.call(int)
     wait_until(lambda: window_of(breaker).calls == 21)
+
+
+@pytest.mark.present
+def test_a_change_of_more_breakers_than_a_turn_reads_is_acknowledged_once_all_obey():
+    first = listening("backend-0")
+    engine, policy = first.engine, BreakerPolicy.from_options({})
+    names = [f"backend-{number}" for number in range(450)]
+    breakers = [first, *(CircuitBreaker(name, engine, lambda: policy) for name in names[1:])]
+    for breaker in breakers:
+        breaker.call(int)
+    assert engine.report_all(PATIENCE)
+    told, tell = [], engine.presence.tell
+
+    def note(*arguments, **options):
+        told.append(
+            (engine.presence.acknowledged, sum(knows(it, "forced_open") for it in breakers))
+        )
+        return tell(*arguments, **options)
+
+    with patch.object(engine.presence, "tell", note):
+        hold(*names)
+        last = operator_store().processes()[1]
+        wait_until(lambda: engine.presence.acknowledged >= last)
+        wait_until(lambda: told[-1][0] >= last)
+    assert {obeying for acknowledged, obeying in told if acknowledged >= last} == {len(names)}

@@ -1,6 +1,8 @@
 """Whose the permits of a round are: those of a process that is gone are forgiven, no others."""
 
+import time
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
@@ -17,7 +19,7 @@ from analytics_admin.breakers.state_machine import (
 from analytics_admin.breakers.stores.base import Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
-from tests.support.breakers import another, snapshot_of
+from tests.support.breakers import another, snapshot_of, state_now
 from tests.support.stored_breakers import age_record, key_of, key_of_site, raw_client
 
 NAME = "search"
@@ -225,3 +227,25 @@ def test_the_engine_names_itself_as_the_prober() -> None:
     probe.release()
     snapshot_of(breaker)
     assert not raw_client().hexists(key_of("named"), "probers")
+
+
+def test_an_opening_holds_though_another_process_has_won_a_permit_meanwhile():
+    policy = {
+        "failure_threshold": 1,
+        "wait_duration_in_open_state": 0.05,
+        "permitted_number_of_calls_in_half_open_state": 3,
+    }
+    one, store = another("pair", **policy), RedisStore("breakers")
+    one.acquire().fail()
+    assert one.engine.report_all(10)
+    time.sleep(0.1)
+    first = one.acquire()
+    snapshot = one.local_state.snapshot
+    granted = Move(name="pair", expected=snapshot, new=grant_permit(snapshot), prober=PROBERS["b"])
+    assert store.compare_and_set([granted])[0].won
+    move = RedisStore.compare_and_set
+    with patch.object(RedisStore, "compare_and_set", autospec=True, side_effect=move) as moved:
+        first.fail()
+        assert one.engine.report_all(10)
+    assert moved.call_count <= 2
+    assert state_now(one) == "open"

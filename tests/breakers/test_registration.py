@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 import pytest
 from django.core.cache import caches
@@ -9,15 +10,22 @@ from django.test import override_settings
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker
 from analytics_admin.breakers import control as breaker_control
-from analytics_admin.breakers.control import BreakerChanged, BreakerInUse
-from analytics_admin.breakers.runtime import UnknownBreakers, operator_store, registered_names
+from analytics_admin.breakers.control import BreakerChanged, BreakerInUse, set_control
+from analytics_admin.breakers.runtime import (
+    UnknownBreakers,
+    call_store,
+    operator_store,
+    registered_names,
+)
 from analytics_admin.breakers.state import Control, Hold
 from analytics_admin.breakers.state_machine import control, new_record
+from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import MAX_NAMES, Move, Report, StoreUnavailable
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.services import describe_breaker, list_breakers
-from tests.support.breakers import another, names_in, snapshot_of, state_now, trip
+from tests.support.breakers import another, names_in, rest_engines, snapshot_of, state_now, trip
+from tests.support.stored_breakers import key_of_site, raw_client
 
 MONTH = 30 * 86_400.0
 
@@ -257,3 +265,32 @@ def test_an_unknown_name_cannot_be_forgotten():
 
 def hold(name):
     breaker_control.set_control([name], Control.DISABLED, for_seconds=None, actor="sam", reason="")
+
+
+def test_a_forget_revives_no_hold_that_a_process_remembers():
+    breaker = another("held")
+    breaker.call(int)
+    hold = partial(set_control, ["held"], for_seconds=None, actor="sam", reason="")
+    hold(control=Control.FORCED_OPEN)
+    assert breaker.engine.report_all(10)
+    breaker.engine._sync.synchronise(call_store(), [breaker.local_state])
+    assert breaker.local_state.snapshot.hold is not None
+    hold(control=Control.AUTOMATIC)
+    snapshot = operator_store().load_many(["held"]).snapshots["held"]
+    assert operator_store().forget("held", generation=snapshot.generation)
+    breaker.local_state.used_at = time.monotonic() + 60
+    breaker.engine._sync.synchronise(call_store(), [breaker.local_state])
+    stored = operator_store().load_many(["held"]).snapshots["held"]
+    assert stored is not None
+    assert stored.hold is None
+
+
+def test_a_retired_name_that_comes_back_meanwhile_keeps_its_record():
+    another("back").call(int)
+    rest_engines()
+    store = operator_store()
+    store._run(scripts.RETIRE, [store._index, *store._keys_of("back")], ["back"])
+    assert store.load_many(["back"]).snapshots["back"] is not None
+    raw_client().zrem(key_of_site("index"), "back")
+    store._run(scripts.RETIRE, [store._index, *store._keys_of("back")], ["back"])
+    assert store.load_many(["back"]).snapshots["back"] is None

@@ -66,3 +66,10 @@ def test_all_unregistered_names_are_found_in_one_round_trip(name):
 def test_one_that_is_registered_though_it_could_not_be_declared_is_read():
     operator_store().register(["<b>"], keep_for=None)
     assert read_registered(["<b>"]).snapshots == {"<b>": None}
+
+
+def test_a_policy_that_is_declared_after_the_first_use_changes_what_the_process_tells():
+    runtime.unpickled_breaker("declared.late").call(int)
+    before = runtime._hash_policies()
+    runtime.circuit_breaker("declared.late", failure_threshold=17)
+    assert runtime._hash_policies() != before

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from analytics_admin.breakers import (
     runtime,
 )
 from analytics_admin.breakers.engine import Engine
+from analytics_admin.breakers.outage import Outage
 from analytics_admin.breakers.state import State, StoreChange
 from analytics_admin.breakers.stores.base import Reading, StoreUnavailable
+from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.stores.latency import MAX_WAIT_SECONDS
 from tests.support.breakers import another
@@ -427,3 +430,52 @@ def test_no_call_looks_at_all_breakers_of_its_process(site):
         longest = max(longest, watch.seconds)
         time.sleep(0.002)
     assert longest < 0.005
+
+
+def test_a_store_is_looked_for_however_long_it_was_away():
+    outage = Outage(
+        make_stand_in=MemoryStore,
+        changed=lambda reason: None,
+        timeout=lambda: 1.0,
+        retry_interval=lambda: 0.0,
+    )
+    outage.begin(StoreUnavailable("gone"))
+    for _ in range(1100):
+        outage.look(refuse)
+    assert outage.stand_in is not None
+    outage.look(lambda: RedisStore("breakers"))
+    assert outage.stand_in is None
+
+
+@pytest.mark.parametrize("ends", [lambda permit: permit.succeed(), lambda permit: permit.fail()])
+def test_a_probe_that_ends_during_an_outage_leaves_no_permit_behind(site: Site, ends: Any):
+    options = {"failure_threshold": 1, "wait_duration_in_open_state": 0.05}
+    breaker, store = site.process("probed", **options)
+    breaker.acquire().fail()
+    assert breaker.engine.report_all(10)
+    time.sleep(0.1)
+    permit = breaker.acquire()
+    generation = breaker.local_state.snapshot.generation
+    store.before = refuse
+    breaker.engine.reporter.lose(StoreUnavailable("gone"))
+    ends(permit)
+    store.before = lambda: None
+    assert eventually(lambda: breaker.engine.outage.stand_in is None)
+    shared = RedisStore("breakers")
+
+    def is_free() -> bool:
+        snapshot = shared.load_many(["probed"]).snapshots["probed"]
+        return snapshot.generation != generation or snapshot.permits == 0
+
+    assert eventually(is_free)
+
+
+def test_a_rate_alone_opens_at_once_while_the_store_is_away(site: Site):
+    rates = {"failure_rate_threshold": 50, "minimum_number_of_calls": 4, "sliding_window_size": 10}
+    breaker, store = site.process("rated", failure_threshold=None, **rates)
+    store.before = refuse
+    breaker.engine.reporter.lose(StoreUnavailable("gone"))
+    for _ in range(12):
+        with suppress(CircuitOpenError):
+            breaker.acquire().fail()
+    assert breaker.state == "open"

@@ -1,5 +1,6 @@
 """A process that can start no thread: its calls report and read, now and then and not for long."""
 
+import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from analytics_admin.breakers.engine import Engine
 from analytics_admin.breakers.state import State, StoreChange
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.stores import process_hooks, threads
+from analytics_admin.stores.ping import Ping
 from tests.support.breakers import another, round_trips, state_now
 from tests.support.sites import eventually
 from tests.support.stopwatch import Stopwatch
@@ -160,3 +162,22 @@ def test_a_fork_that_python_was_not_told_of_is_noticed(monkeypatch):
     breaker.engine.expire("untold")
     breaker.call(lambda: None)
     assert process.engine.reporter._turn_lock is not before
+
+
+def test_a_thread_that_is_to_be_had_again_waits_for_answers_as_long_as_it_should(server, proxy):
+    store = Process().store
+    with store.within(0.15):
+        store.check_writable()
+    proxy.delay = 0.12
+    store.check_writable()
+
+
+@pytest.mark.parametrize(("is_tls", "answers"), [(True, True), (False, False)])
+def test_a_server_that_speaks_tls_answers_a_ping_by_closing(is_tls: bool, answers: bool):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ping = Ping(socket.AF_INET, listening.getsockname(), is_tls=is_tls)
+        assert ping.look() is None
+        connection, _ = listening.accept()
+        connection.recv(64)
+        connection.close()
+        assert eventually(lambda: ping.look() is answers)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from analytics_admin.breakers import BreakerPolicy, CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.control import set_control
+from analytics_admin.breakers.reporter_requests import Wish
 from analytics_admin.breakers.runtime import registered_names
 from analytics_admin.breakers.state import Control
 from tests.support.breakers import another, trip
@@ -77,3 +79,25 @@ def test_no_call_of_a_known_breaker_makes_a_blocking_system_call():
     for name, functions in made.items():
         assert "monotonic" in functions, name
         assert not functions & BLOCKING, name
+
+
+def test_calls_that_do_not_wait_leave_no_requests_behind():
+    breaker = another("loop", failure_threshold=1, wait_duration_in_open_state=0.05)
+    breaker.acquire().fail()
+    assert breaker.engine.report_all(10)
+    time.sleep(0.1)
+    asked = []
+    submit = breaker.engine.reporter.submit
+
+    def note(request):
+        asked.append(request)
+        return request if request.wish is Wish.PERMIT else submit(request)
+
+    async def call_often() -> None:
+        for _ in range(1000):
+            with suppress(CircuitOpenError):
+                breaker.acquire().release()
+
+    with patch.object(breaker.engine.reporter, "submit", note):
+        asyncio.run(call_often())
+    assert 1 <= sum(request.wish is Wish.PERMIT for request in asked) < 100

@@ -275,7 +275,7 @@ class BreakerStore(PresenceStore, Protocol):
         """
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
-        """Limit the time that all requests in the block take together, by this thread alone."""
+        """Limit the time that all requests in the block take together."""
 
     def ping(self) -> bool | None:
         """Return whether a lost store has answered a PING; None: not yet, ask again."""

@@ -250,6 +250,8 @@ class MemoryStore:
         self._seen.pop(name, None)
         self._records.pop(name, None)
         self._histories.pop(name, None)
+        for key in [key for key in self._windows if key[0] == name]:
+            del self._windows[key]
 
     def _add(self, report: Report, now: float) -> Snapshot | None:
         current = self._records.get(report.name)

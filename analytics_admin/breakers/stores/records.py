@@ -199,7 +199,7 @@ def decode_name(raw: bytes) -> str:
 def decode_names(raw_names: Collection[bytes]) -> dict[bytes, str]:
     """Return the names by what is stored; a list has thousands."""
     lines = b"".join([raw + b"\n" for raw in raw_names])
-    if _NAMES.fullmatch(lines):
+    if _NAMES.fullmatch(lines) and lines.count(b"\n") == len(raw_names):
         return dict(zip(raw_names, lines.decode().split("\n"), strict=False))
     return {raw: decode_name(raw) for raw in raw_names}
 

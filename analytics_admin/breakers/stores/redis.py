@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from django.core.cache import caches
+from redis.connection import SSLConnection
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import (
     InvalidResponse,
@@ -112,7 +113,10 @@ class RedisStore:
         self._senders = threading.local()
         self._used_at = time.monotonic()
         self._ends_at: float | None = None
+        self._has_hasty = False
+        """Whether connections have the time-outs of a caller who waited."""
         self._peer: tuple[int, Any] | None = None
+        self._is_tls = issubclass(self._client.connection_pool.connection_class, SSLConnection)
         self._ping: Ping | None = None
         self.is_shared = self.asks_processes = True
         self.connecting_since: float | None = None
@@ -186,7 +190,8 @@ class RedisStore:
             beyond, retired = self._run(scripts.REGISTER, keys, [*options, *map(self._raw, batch)])
             refused += [records.decode_name(name) for name in beyond]
             for raw_names in _batched(retired, BATCH):
-                self._client.unlink(*(key for name in raw_names for key in self._keys_of(name)))
+                kept = [key for name in raw_names for key in self._keys_of(name)]
+                self._run(scripts.RETIRE, [self._index, *kept], raw_names)
         return refused
 
     @translate_errors
@@ -332,7 +337,7 @@ class RedisStore:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Limit the time that all requests in the block take together, by this thread alone."""
+        """Limit the time that all requests in the block take together."""
         self._ends_at = time.monotonic() + seconds
         try:
             yield
@@ -347,7 +352,7 @@ class RedisStore:
         if self._ping is None:
             if self._peer is None:
                 return True  # never reached before: only a request tells
-            self._ping = Ping(*self._peer)
+            self._ping = Ping(*self._peer, is_tls=self._is_tls)
         answers = self._ping.look()
         if answers is not None:
             self._ping = None
@@ -597,6 +602,10 @@ class RedisStore:
         kwargs = pool.connection_kwargs
         if (left := self._seconds_left()) is not None:  # for the server, and for its first answer
             pool.connection_kwargs = kwargs | dict.fromkeys(_TIMEOUTS, left / 2)
+        elif self._has_hasty:  # also closed ones keep their time-outs
+            self.renew()
+            pool.reset()
+        self._has_hasty = left is not None
         try:
             connection = pool.get_connection()
             if left is not None and (own := getattr(connection, "_sock", None)) is not None:

@@ -113,6 +113,7 @@ COMPARE_AND_SET = _script("compare_and_set", "record", "probers", "history", "pu
 LOAD_MANY = _script("load_many", "record", "history", "publish")
 READ_TRANSITIONS = _script("read_transitions", "record", "history")
 REGISTER = _script("register", "record")
+RETIRE = _script("retire", "record")
 INSPECT = _script("inspect", "record", "windows", "history")
 FORGET = _script("forget", "record", "publish")
 WRITE_PROCESS = _script("write_process", "record", "publish")
@@ -122,7 +123,16 @@ REMOVE_PROCESS = _script("remove_process", "record")
 BY_HASH = {
     script_hash(script): script
     for script in (
-        *(COUNT_RESULTS, COMPARE_AND_SET, LOAD_MANY, READ_TRANSITIONS, REGISTER, INSPECT, FORGET),
+        *(
+            COUNT_RESULTS,
+            COMPARE_AND_SET,
+            LOAD_MANY,
+            READ_TRANSITIONS,
+            REGISTER,
+            RETIRE,
+            INSPECT,
+            FORGET,
+        ),
         *(WRITE_PROCESS, READ_PROCESSES, REMOVE_PROCESS),
     )
 }
