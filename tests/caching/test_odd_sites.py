@@ -207,3 +207,32 @@ def test_a_store_that_takes_no_writes_is_not_back(settings, caplog):
         access._try_to_return()
         assert access._store is None
         assert "is back" not in caplog.text
+
+
+FORKED = """
+import asyncio, ctypes, os, sys
+from types import SimpleNamespace
+sys.modules["uwsgi"] = SimpleNamespace(opt={})
+from django.conf import settings
+settings.configure(CACHES={"search": ALIAS}, ANALYTICS_ADMIN={"SEARCH_CACHE": "search"})
+from analytics_admin.caching import search_cache
+
+for name in ("parent", "child"):
+    search_cache.set(name, name)
+child = ctypes.PyDLL(None).fork()
+own, wrong = "parent" if child else "child", 0
+for number in range(200):
+    wrong += search_cache.get(own, own) != own
+    if number % 10 == 0:
+        wrong += asyncio.run(search_cache.aget(own, own)) != own
+if child:
+    wrong += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+os._exit(min(wrong, 100))
+"""
+
+
+def test_children_of_uwsgi_without_threads_share_no_connection():
+    """Python is not told of their fork. On one connection, the answers would go to anybody."""
+    script = FORKED.replace("ALIAS", repr(redis_alias("s")))
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=60)

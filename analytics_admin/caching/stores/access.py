@@ -4,6 +4,7 @@ A call is a function of a store. It runs in the caller's thread. The executor's 
 hang there, and what an event loop must not wait for.
 """
 
+import os
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ from analytics_admin.stores.latency import (
     RequestStart,
     is_quick,
 )
+from analytics_admin.stores.process_hooks import notice_fork
 
 logger = get_logger("analytics_admin.caching")
 
@@ -61,6 +63,7 @@ class StoreAccess:
     ) -> None:
         self._connect = connect
         self._retry_interval = retry_interval
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor = StoreExecutor()
         self._thread = _ThreadState()
@@ -80,6 +83,8 @@ class StoreAccess:
         Raises:
             StoreBypassed: the store did not do it, or is known to be unavailable.
         """
+        if self._pid != os.getpid():
+            self._notice_fork()
         store = self._store or self._connected()
         caller, start, thread = caller or CallerWait(), RequestStart(), self._thread
         if caller.is_over:
@@ -112,6 +117,8 @@ class StoreAccess:
 
         A call whose turn comes after its caller has left is not made, unless it is owed.
         """
+        if self._pid != os.getpid():
+            self._notice_fork()
         store = self._store or self._connected()
         caller = caller or CallerWait()
         if caller.is_over:
@@ -173,6 +180,7 @@ class StoreAccess:
 
     def after_fork(self) -> None:
         """Start afresh in a forked child: it has no threads and must not use the connections."""
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._thread = _ThreadState()
         self._executor = StoreExecutor()
@@ -180,6 +188,12 @@ class StoreAccess:
         self._store = None
         if self._retry_at is not None:
             self._retry_at = time.monotonic() + self._pause()
+
+    def _notice_fork(self) -> None:
+        """Start afresh in a child of which Python was not told, such as uWSGI's."""
+        notice_fork()
+        if self._pid != os.getpid():
+            self.after_fork()
 
     def _run_in_executor(self, call: StoreCall[T], wait: QueuedWait, caller: CallerWait) -> T:
         if wait.is_given_up:
