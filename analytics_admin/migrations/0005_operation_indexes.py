@@ -1,3 +1,4 @@
+from copy import copy
 from typing import Any
 
 from django.db import migrations, models
@@ -11,10 +12,8 @@ def drop_foreign_key(apps: Any, schema_editor: Any) -> None:
         constraints = connection.introspection.get_constraints(cursor, operation._meta.db_table)
     user = operation._meta.get_field("user")
     if any(each["foreign_key"] and each["columns"] == [user.column] for each in constraints.values()):
-        constrained = user.clone()
+        constrained = copy(user)
         constrained.db_constraint = True
-        constrained.set_attributes_from_name("user")
-        constrained.model = operation
         schema_editor.alter_field(operation, constrained, user)
 
 

@@ -52,7 +52,7 @@ def main() -> None:
         for number, (name, url) in enumerate(urls.items()):
             command = [sys.executable, "-m", "tests.benchmarks.audit_trail", "--url", url]
             command += ["--rows", str(options.rows), "--rounds", str(options.rounds)]
-            command += ["--filled"] if number == 2 else []  # it is that of the server before
+            command += ["--filled"] if number == 2 else []  # it is the database before it
             answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[name] = json.loads(answer.stdout)
     report(options, results)
@@ -100,6 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analytics_admin.tokens import issue_access_token
 
     settings.SECURE_SSL_REDIRECT = False
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "whitenoise" not in name]
     static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
     if not options.filled:
@@ -190,7 +191,7 @@ def addresses(client: Any) -> dict[str, dict[str, str]]:
             "kind": f"{LIST}?kind__exact=allow_probe",
             "channel": f"{LIST}?channel__exact=command",
             "actor": f"{LIST}?actor=op7",
-            "the last day": f"{LIST}?started_at__gte={yesterday[:10]}",
+            "the last day": f"{LIST}?started_at__gte={yesterday[:10]}+00:00:00%2B00:00",
             "page 100": f"{LIST}?p=100",
             "page 1,000": f"{LIST}?p=1000",
             "counts of the filters": f"{LIST}?_facets=True",

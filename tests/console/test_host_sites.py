@@ -1,5 +1,6 @@
 """The console in sites that are set up otherwise than ours: the same pages, the same acts."""
 
+import json
 from importlib import reload
 
 import pytest
@@ -17,7 +18,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from project import urls as project_urls
 from tests.console.search_cache_pages import PAGE, tell
-from tests.support.audit import LIST, page_of
+from tests.support.audit import EXPORT, LIST, page_of
 from tests.support.breakers import trip
 from tests.support.console_pages import asked, told
 
@@ -69,6 +70,18 @@ class Elsewhere:
         return "main"
 
     db_for_write = db_for_read
+
+
+class Parted:
+    """Keeps the audit trail, and it alone, in another database."""
+
+    def db_for_read(self, model, **hints):
+        return "audit" if model is Operation else None
+
+    db_for_write = db_for_read
+
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        return db != "audit" or model_name == "operation"
 
 
 @pytest.fixture
@@ -126,3 +139,31 @@ def test_acts_work_where_another_database_than_the_default_wants_requests_to_be_
     answer = client.post(url, content_type=kind, headers=headers)
     assert answer.json() == {"message": "Search cache cleared"}
     assert [row.status for row in Operation.objects.using("main")] == ["done", "done"]
+
+
+def test_the_audit_trail_may_be_in_another_database_than_the_users(
+    second_database, client, django_user_model, settings, mint
+):
+    settings.DATABASE_ROUTERS = [Parted()]
+    second_database("audit")
+    assert "auth_user" not in connections["audit"].introspection.table_names()
+    user = django_user_model.objects.create_superuser("ada")
+    client.force_login(user)
+    assert told(clear(client)) == [("success", "Search cache cleared")]
+    headers = {"Authorization": f"Bearer {mint('ada')}"}
+    client.post("/api/v1/analytics/cache/clear", content_type="application/json", headers=headers)
+    rows = Operation.objects.using("audit")
+    assert [(row.actor, row.user_id, row.status) for row in rows] == [("ada", user.pk, "done")] * 2
+    assert not Operation.objects.using("default").exists()
+    assert LogEntry.objects.get().object_id == str(rows.get(channel="admin").pk)
+    for query in ({"actor": "ada"}, {"q": "ada"}):
+        assert len(client.get(LIST, query).context["cl"].result_list) == 2
+    listed = client.get("/api/v1/analytics/operations?actor=ada", headers=headers)
+    assert listed.json()["count"] == 2
+    assert json.loads(client.get(EXPORT).getvalue())["count"] == 2
+    page = page_of(rows.get(channel="admin"))
+    assert "ada" in client.get(page).text
+    user.delete()
+    assert {(row.actor, row.user_id) for row in rows.all()} == {("ada", None)}
+    client.force_login(django_user_model.objects.create_superuser("grace"))
+    assert "(account deleted)" in client.get(page).text

@@ -1,6 +1,7 @@
 """An upgrade keeps the audit trail: rows that earlier code stored stay readable everywhere."""
 
 import json
+from copy import copy
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ ROWS: list[dict[str, Any]] = json.loads(
 )
 TIMES = ("started_at", "finished_at")
 BEFORE = [("analytics_admin", "0002_operation_message")]
+WITH_KEY = [("analytics_admin", "0004_operation_kind_label")]
 
 
 @pytest.fixture
@@ -65,3 +67,32 @@ def test_the_console_shows_what_was_stored(admin_client):
         shown += [result["name"] for result in row["outcome"].get("results", [])]
         shown += row["targets"].get("tags", [])
         assert [text for text in shown if text not in page.text] == []
+
+
+def test_databases_of_earlier_releases_lose_the_foreign_key_to_accounts(transactional_db):
+    """A fresh database never had it: the accounts may be in another one."""
+
+    def is_constrained():
+        with connection.cursor() as cursor:
+            found = connection.introspection.get_constraints(cursor, "analytics_admin_operation")
+        return any(
+            each["foreign_key"] and each["columns"] == ["user_id"] for each in found.values()
+        )
+
+    assert not is_constrained()
+    executor = MigrationExecutor(connection)
+    executor.migrate(WITH_KEY)
+    operation = executor.loader.project_state(WITH_KEY).apps.get_model(
+        "analytics_admin", "Operation"
+    )
+    bare = operation._meta.get_field("user")
+    constrained = copy(bare)
+    constrained.db_constraint = True
+    with connection.schema_editor() as editor:
+        editor.alter_field(operation, bare, constrained)
+    assert is_constrained()
+    operation.objects.create(kind="clear_search_cache", channel="api", actor="ada")
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("analytics_admin"))
+    assert not is_constrained()
+    assert operation.objects.get().actor == "ada"

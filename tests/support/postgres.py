@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 
 import psycopg
+
+from tests.support.servers import free_port
 
 OWNER = "postgres"  # neither server runs as root
 
@@ -29,7 +30,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="aa-postgres-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             account = pwd.getpwnam(OWNER)
@@ -38,7 +39,10 @@ class _Server:
     @property
     def url(self) -> str:
         """Address for DATABASE_URL."""
-        return f"postgres://{OWNER}@127.0.0.1:{self.port}/postgres"
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgres://{OWNER}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         raise NotImplementedError
@@ -133,10 +137,3 @@ def _as_owner(*command: str | Path) -> list[str]:
     # The kernel ends it with the tests, also when they are killed.
     end = ["--pdeathsig", "KILL"]
     return ["setpriv", *(switch if os.geteuid() == 0 else []), *end, *map(str, command)]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
