@@ -28,7 +28,7 @@ class RedisTrackingLink:
         pool = client.connection_pool
         self._connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 3})
         self._pushes: deque[Any] = deque()
-        # The driver keeps what nobody handles to itself.
+        # Without a handler the driver returns None for an invalidation, as if it were a reply.
         self._connection._parser.set_invalidation_push_handler(self._pushes.append)
         self._on_change = on_change
         self._max_entry_bytes = max_value_bytes + MAX_HEAD_BYTES
@@ -60,8 +60,6 @@ class RedisTrackingLink:
     @translate_errors
     def _open(self) -> None:
         self._connection.connect()
-        # Without a handler redis-py returns None for an invalidation, as if it were a reply.
-        self._connection._parser.set_invalidation_push_handler(lambda push: push)
         self._connection.send_command("CLIENT", "TRACKING", "ON", check_health=False)
         reply = self._reply(keep=True)
         if isinstance(reply, ResponseError):
