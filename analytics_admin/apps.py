@@ -1,4 +1,4 @@
-"""The Django app; ``ready()`` registers the system checks, and what the models need."""
+"""The Django app; ``ready()`` registers the system checks, and what needs the audit trail."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -10,10 +10,14 @@ class AnalyticsAdminConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from analytics_admin.caching.stores.past import register_last_receipt
+        from analytics_admin.breakers.runtime import register_reconciliation
+        from analytics_admin.caching.stores.past import register_audit_trail
         from analytics_admin.checks import caches, settings, tokens  # noqa: F401  registers the checks
         from analytics_admin.services.audit import watch_accounts
+        from analytics_admin.services.breakers.reconciliation import reconcile
         from analytics_admin.services.search_cache.receipts import find_last_receipt
+        from analytics_admin.services.search_cache.reconciliation import clear_again
 
         watch_accounts()
-        register_last_receipt(find_last_receipt)
+        register_audit_trail(find_last_receipt, clear_again)
+        register_reconciliation(reconcile)

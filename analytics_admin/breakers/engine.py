@@ -60,7 +60,8 @@ class Engine:
 
     ``connect`` returns the shared store when it is first needed. ``announce`` receives each
     transition that this process made, and when the store is lost or back; it must not wait.
-    ``policies`` returns a hash of the policies that this process declares.
+    ``policies`` returns a hash of the policies that this process declares. ``compare`` begins to
+    compare the store with the audit trail, see Presence.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Engine:
         announce: Callable[[StateChange | StoreChange], None],
         *,
         policies: Callable[[], str] = str,
+        compare: Callable[[], object] = bool,
     ) -> None:
         self.interval = 0.25
         self.keep_for: float | None = None
@@ -77,7 +79,7 @@ class Engine:
         self._lock = allocate_rlock()
         self._states: dict[str, LocalState] = {}
         self.schedule = Schedule(self._states, lambda: self.interval)
-        self.presence = Presence(policies)
+        self.presence = Presence(policies, compare)
         self.outage = Outage(
             make_stand_in=self._make_stand_in,
             changed=self._store_changed,

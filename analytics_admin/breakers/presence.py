@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from analytics_admin import __version__
 from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS
@@ -32,6 +32,8 @@ MIN_POLL_SECONDS = 0.25
 """A process that gets no pushes asks at most so often for the last move while idle."""
 FAR_SECONDS = 0.02
 """A process whose answers take longer tells so at once."""
+COMPARE_SECONDS = 30.0
+"""Time after which another process is asked to compare the store with the audit trail."""
 MAX_PROCESSES = 10_000
 
 
@@ -62,14 +64,28 @@ class Process:
         return self.host, self.pid, self.process_id
 
 
+class Told(NamedTuple):
+    """What the store answers to a process that says that it is there."""
+
+    now: float
+    """The store's time."""
+    sequence: int
+    is_new_server: bool
+    """Whether its data are to be compared with the audit trail: the server has restarted, or is
+    another. One process is told so at a time."""
+
+
 class PresenceStore(Protocol):
     """The part of a store that knows the processes."""
 
-    def present(self, process: Process) -> tuple[float, int]:
-        """Write down that the process is there; return the store's time and its sequence.
+    def present(self, process: Process) -> Told:
+        """Write down that the process is there.
 
         A ``since`` of 0 stands for now. Drops processes not heard of for GONE_SECONDS.
         """
+
+    def settle_server(self) -> None:
+        """Write down that the data of this server have been compared with the audit trail."""
 
     def processes(self) -> tuple[float, int, list[Process]]:
         """Return the store's time, its sequence, and the processes heard of in GONE_SECONDS."""
@@ -79,10 +95,17 @@ class PresenceStore(Protocol):
 
 
 class Presence:
-    """What this process tells of itself, and when. ``policies`` returns its policies' hash."""
+    """What this process tells of itself, and when. ``policies`` returns its policies' hash.
 
-    def __init__(self, policies: Callable[[], str] = str) -> None:
+    ``compare`` is called, and must not wait, when this process is to compare the store's data with
+    the audit trail.
+    """
+
+    def __init__(
+        self, policies: Callable[[], str] = str, compare: Callable[[], object] = bool
+    ) -> None:
         self._policies = policies
+        self._compare = compare
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -149,14 +172,16 @@ class Presence:
                 answered_in=self._answered_in or 0.0,
             )
             began = time.monotonic()
-            store_now, sequence = store.present(process)
+            told = store.present(process)
             answered_in = self._note_answer(time.monotonic() - began)
-            self._process = process if process.since else replace(process, since=store_now)
+            self._process = process if process.since else replace(process, since=told.now)
             self._written = process.acknowledged, gets_pushes
             self._due_at = now + PRESENT_SECONDS * random.uniform(0.95, 1.1)
             if answered_in > max(FAR_SECONDS, 2 * process.answered_in):
                 self._due_at = now  # others are to know that at once
-            return sequence
+        if told.is_new_server:
+            self._compare()
+        return told.sequence
 
     def _note_answer(self, took: float) -> float:
         """Return the mean with the answers before: one may be late by chance."""

@@ -7,7 +7,8 @@ import copyreg
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from types import FrameType, MethodType
@@ -31,6 +32,7 @@ from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
 from analytics_admin.stores.client import is_local_memory
+from analytics_admin.stores.threads import start_thread
 
 OPERATOR_TIMEOUT_SECONDS = 0.65
 """How long an operator waits for a reply. A store that takes half a second serves acts too, and a
@@ -125,7 +127,25 @@ def _policy_text(name: str) -> str:
 
 
 signal_sender = SignalSender(announce)
-engine = Engine(call_store, signal_sender, policies=_hash_policies)
+_reconcile: Callable[[], None] | None = None
+
+
+def register_reconciliation(reconcile: Callable[[], None]) -> None:
+    """Have ``reconcile`` called in a thread of its own when the store's server is another.
+
+    It compares what the store holds with the audit trail, and raises nothing.
+    """
+    global _reconcile  # noqa: PLW0603  the site's one audit trail
+    _reconcile = reconcile
+
+
+def _compare() -> None:
+    if _reconcile is not None:
+        with suppress(RuntimeError):  # no thread to be had: another process is asked later
+            start_thread(_reconcile, name="circuit breaker reconciliation")
+
+
+engine = Engine(call_store, signal_sender, policies=_hash_policies, compare=_compare)
 
 
 class UnknownBreakers(OperatorError, LookupError):

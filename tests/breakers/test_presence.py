@@ -59,14 +59,14 @@ def known(store: BreakerStore) -> list[str]:
 
 
 def test_a_process_is_read_as_it_told_with_the_stores_times(store: BreakerStore) -> None:
-    now, sequence = store.present(replace(PROCESS, acknowledged=12))
+    now, sequence, _ = store.present(replace(PROCESS, acknowledged=12))
     read_at, same, (process,) = store.processes()
     assert process == replace(PROCESS, acknowledged=12, since=now, seen_at=now)
     assert (same, read_at >= now) == (sequence, True)
 
 
 def test_since_stays_while_a_process_tells_again(site: Site) -> None:
-    now, _ = site.store.present(PROCESS)
+    now = site.store.present(PROCESS).now
     site.pass_time(GONE_SECONDS - 1)
     site.store.present(replace(PROCESS, since=now, acknowledged=3))
     ((process,),) = site.store.processes()[2:]

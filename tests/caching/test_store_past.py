@@ -99,6 +99,29 @@ def test_a_clear_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
     assert value(another()) == "computed"
 
 
+def test_one_process_puts_on_record_that_a_lost_clear_is_done_again(
+    settings: Any,
+    store: StoreServer,
+    audit: dict[str, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(past, "_clear_again", again.append)
+    use(settings, store.url)
+    caches = [another() for _ in range(3)]
+    for cache in caches:
+        assert value(cache) == "computed"
+    raw().save()
+    hard.clear(receipt="1")
+    audit["last"] = "1"
+    come_back(store)
+    for cache in caches:
+        value(cache)
+    assert eventually(lambda: again == ["1"])
+    assert value(another()) == "computed"
+    assert again == ["1"]
+
+
 def test_a_process_that_starts_with_the_store_finds_it_out_too(
     settings: Any, store: StoreServer, audit: dict[str, str | None]
 ) -> None:

@@ -13,6 +13,7 @@ from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache
 from analytics_admin.services.runner import Kind, deny
 from analytics_admin.services.search_cache.receipts import find_last_receipt
+from analytics_admin.services.search_cache.reconciliation import clear_again
 from tests.support.api import CLEAR, call
 from tests.support.cache_aliases import record, redis_alias, use_caches
 from tests.support.console_pages import inputs
@@ -93,3 +94,15 @@ def test_without_replicas_there_is_nothing_to_warn_of(
     client: Any, superuser: Any, mint: Any
 ) -> None:
     assert "X-Warning" not in call(client, CLEAR, mint()).headers
+
+
+def test_a_lost_clear_is_done_again_on_record(settings: Any) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    lost = clear_search_cache(actor=OPERATOR, tags=["products"]).operation_id
+    assert lost is not None
+    clear_again(lost.hex)
+    again = Operation.objects.get(actor="reconciliation")
+    assert (again.status, again.reason) == ("done", f"The store had lost operation {lost}")
+    kept = record()
+    assert kept is not None
+    assert kept.receipt == find_last_receipt() == again.pk.hex

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.presence import GONE_SECONDS, Process
+from analytics_admin.breakers.presence import GONE_SECONDS, Process, Told
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
     count_run,
@@ -168,13 +168,16 @@ class MemoryStore:
             self._sequence += 1
             return True
 
-    def present(self, process: Process) -> tuple[float, int]:
+    def present(self, process: Process) -> Told:
         with self._lock:
             now = self._clock()
             told = replace(process, seen_at=now, since=process.since or now)
             self._processes[process.process_id] = told
             self._processes = {it.process_id: it for it in self._present(now)}
-            return now, self._sequence
+            return Told(now, self._sequence, is_new_server=False)
+
+    def settle_server(self) -> None:
+        return None
 
     def processes(self) -> tuple[float, int, list[Process]]:
         with self._lock:

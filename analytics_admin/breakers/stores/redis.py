@@ -27,7 +27,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
-from analytics_admin.breakers.presence import Process
+from analytics_admin.breakers.presence import Process, Told
 from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
@@ -127,6 +127,7 @@ class RedisStore:
         database = self._client.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{self._base}:moves:{database}"
         self._processes = f"{self._base}:processes"
+        self._server = f"{self._base}:server"
         self._few: Sequence[str] = ()  # the names of the last survey that read all breakers
         self._raw_names: Mapping[str, bytes] = {}  # by display name: those that are not valid
 
@@ -276,10 +277,15 @@ class RedisStore:
         return bool(self._run(scripts.FORGET, keys, arguments))
 
     @translate_errors
-    def present(self, process: Process) -> tuple[float, int]:
-        keys = [self._processes, self._sequence]
-        now, sequence = self._run(scripts.WRITE_PROCESS, keys, records.encode_process(process))
-        return float(now), int(sequence)
+    def present(self, process: Process) -> Told:
+        keys = [self._processes, self._sequence, self._server]
+        answer = self._run(scripts.WRITE_PROCESS, keys, records.encode_process(process))
+        now, sequence, is_new_server = answer
+        return Told(float(now), int(sequence), bool(is_new_server))
+
+    @translate_errors
+    def settle_server(self) -> None:
+        self._run(scripts.SETTLE_SERVER, [self._server], [])
 
     @translate_errors
     def processes(self) -> tuple[float, int, list[Process]]:

@@ -27,6 +27,9 @@ is published with its number on the channel ``moves``. ``sent:<sender>:<place>``
 of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", in how
 many milliseconds the store answers it, and JSON: host, pid, release, policies' hash. Its field
 ``swept`` is when it was last rid of those that are gone, and the longest of these answers.
+
+``server`` is the identity of the server whose data were last compared with the audit trail, and the
+second at which a process was asked to compare those of another one, or 0.
 """
 
 import re
@@ -46,6 +49,7 @@ from analytics_admin.breakers.policy import (
     BreakerPolicy,
 )
 from analytics_admin.breakers.presence import (
+    COMPARE_SECONDS,
     FORGIVEN_SECONDS,
     GONE_SECONDS,
     MAX_PROCESSES,
@@ -65,6 +69,7 @@ from analytics_admin.stores.client import load_script, script_hash
 
 _CONSTANTS = {
     "FORGIVEN_SECONDS": FORGIVEN_SECONDS,
+    "COMPARE_SECONDS": COMPARE_SECONDS,
     "GONE_SECONDS": GONE_SECONDS,
     "MAX_PROCESSES": MAX_PROCESSES,
     "MAX_PROCESS_BYTES": MAX_PROCESS_BYTES,
@@ -116,7 +121,8 @@ REGISTER = _script("register", "record")
 RETIRE = _script("retire", "record")
 INSPECT = _script("inspect", "record", "windows", "history")
 FORGET = _script("forget", "record", "publish")
-WRITE_PROCESS = _script("write_process", "record", "publish")
+WRITE_PROCESS = _script("write_process", "record", "publish", "server")
+SETTLE_SERVER = _script("settle_server", "record", "server")
 READ_PROCESSES = _script("read_processes", "record", "publish")
 REMOVE_PROCESS = _script("remove_process", "record")
 
@@ -133,6 +139,6 @@ BY_HASH = {
             INSPECT,
             FORGET,
         ),
-        *(WRITE_PROCESS, READ_PROCESSES, REMOVE_PROCESS),
+        *(WRITE_PROCESS, READ_PROCESSES, REMOVE_PROCESS, SETTLE_SERVER),
     )
 }

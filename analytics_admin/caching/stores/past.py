@@ -49,12 +49,16 @@ TELL_AGAIN_SECONDS = 60.0
 
 _REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
 _last_receipt: LastReceipt | None = None
+_clear_again: Callable[[str], None] | None = None
 
 
-def register_last_receipt(source: LastReceipt) -> None:
-    """Have ``source`` say which clear was the last. It is called in a thread of its own."""
-    global _last_receipt  # noqa: PLW0603  the site's one audit trail
-    _last_receipt = source
+def register_audit_trail(source: LastReceipt, clear_again: Callable[[str], None]) -> None:
+    """Have ``source`` say which clear was the last, and ``clear_again`` put a lost one on record.
+
+    Both are called in a thread of its own.
+    """
+    global _last_receipt, _clear_again
+    _last_receipt, _clear_again = source, clear_again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +232,23 @@ class PastCheck:
                 "search cache: the store came back without the last clear: "
                 "what it held counts no more"
             )
+            _put_on_record(last or "")
+
+
+def _put_on_record(lost: str) -> None:
+    """Clear again: what the store held counts no more already."""
+    if _clear_again is None:
+        return
+    try:
+        _clear_again(lost)
+    # The site's database and signals, with whatever errors they have.
+    except Exception as error:
+        logger.warning(
+            "search cache: the clear that was done again is not on record (%s)",
+            type(error).__name__,
+        )
+    finally:
+        connections.close_all()
 
 
 def change_record(exchange: Exchange, key: str, change: Change) -> bool:

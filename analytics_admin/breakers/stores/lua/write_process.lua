@@ -1,8 +1,21 @@
--- Writes down that a process is there, and drops those that are gone. Needs record.lua and publish.lua.
--- KEYS: processes, sequence.
+-- Writes down that a process is there, and drops those that are gone. Needs record.lua, publish.lua and
+-- server.lua.
+-- KEYS: processes, sequence, the server whose data were compared with the audit trail.
 -- ARGV: the process' id, since when it is known (0: from now on), the newest move that it has read,
 -- "1" if it gets moves pushed, in how many milliseconds it is answered, and who it is as JSON.
 local slowest = tonumber(ARGV[5])
+local is_new_server = 0
+
+-- Asks one process at a time to compare, until one has.
+local function look_at_server()
+  local here = server()
+  if here == '' then return end
+  local compared, asked_at = string.match(replace('GET', KEYS[3]) or '', '^(%S*) (%d+)$')
+  if compared == here then return end
+  if asked_at and math.abs(second - asked_at) < COMPARE_SECONDS then return end
+  redis.call('SET', KEYS[3], (compared or '') .. ' ' .. second)
+  is_new_server = 1
+end
 
 local function sweep()
   local swept, told = string.match(replace('HGET', KEYS[1], 'swept') or '', '^(%d+%.%d+) (%d+)$')
@@ -28,6 +41,7 @@ local function sweep()
     end
   end
   redis.call('HSET', KEYS[1], 'swept', string.format('%s %d', now, slowest))
+  look_at_server()
 end
 
 local function write()
@@ -46,4 +60,4 @@ if not is_done then
     error(answer, 0)
   end
 end
-return {now, read_sequence(KEYS[2])}
+return {now, read_sequence(KEYS[2]), is_new_server}

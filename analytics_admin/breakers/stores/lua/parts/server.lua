@@ -1,0 +1,8 @@
+-- Which server this is, and whether its data have gone on without a break. Needs record.lua.
+-- Returns what a restart and a failover change; "" where the user may not ask.
+local function server()
+  local run, history = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
+  if type(run) ~= 'string' or type(history) ~= 'string' then return '' end
+  run, history = string.match(run, 'run_id:(%w+)'), string.match(history, 'master_replid:(%w+)')
+  return run and history and run .. '.' .. history or ''
+end

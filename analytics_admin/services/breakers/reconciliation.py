@@ -1,0 +1,215 @@
+"""What a store that came back has lost of operators' acts is done again, on record.
+
+A server that has restarted, or a replica that took over, may hold an older state of breakers than
+operators have seen confirmed. The audit trail says what they did last.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import connections, router
+
+from analytics_admin.breakers import runtime
+from analytics_admin.breakers.state import Control, Snapshot, State
+from analytics_admin.breakers.state_machine import control_in_force
+from analytics_admin.breakers.stores.base import Reading
+from analytics_admin.models import Operation, with_zone
+from analytics_admin.services.audit import Actor
+from analytics_admin.services.breakers.operations import (
+    reset_circuit_breakers,
+    set_breaker_controls,
+)
+from analytics_admin.services.errors import BreakerChanged, get_logger
+from analytics_admin.services.runner import MAX_REASON_LENGTH
+
+logger = get_logger("analytics_admin.services")
+
+ACTOR = Actor.system("reconciliation")
+MAX_ROWS = 5000
+"""How many operations it looks back at; of breakers without one among these it knows nothing."""
+MAX_ATTEMPTS = 5
+SKEW_SECONDS = 5.0
+"""How far the clocks of the processes and of the store may be apart."""
+
+Kind, Status = Operation.Kind, Operation.Status
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """The last act of an operator on a breaker."""
+
+    operation: Operation
+    began: float
+    ended: float
+    """Unix times, by the clock of the process that did it."""
+    control: Control = Control.AUTOMATIC
+    until: float | None = None
+    """When the hold expires; None: never."""
+
+
+Acts = dict[str, _Act | None]
+"""By name; None: what was done last is not known, so the breaker is left as it is."""
+
+
+def reconcile() -> None:
+    """Compare the store with the audit trail, and do again what it has lost. Raises nothing."""
+    try:
+        # A breaker may change meanwhile: processes that use it register it in an emptied store.
+        for _ in range(MAX_ATTEMPTS):
+            if _reconcile():
+                break
+        else:
+            return
+        runtime.operator_store().settle_server()
+    # A thread of its own, which no caller waits for: the store, or the site's database.
+    except Exception as error:
+        logger.warning(
+            "circuit breakers: the store is another server than before; whether it has lost an "
+            "operation is not known yet (%s)",
+            type(error).__name__,
+        )
+    finally:
+        connections.close_all()
+
+
+def _reconcile() -> bool:
+    """Do again what is lost; return whether that is all of it."""
+    # First the store: what an operator does from now on is not in it, and changes generations.
+    reading, ahead = runtime.read_registered(), -time.time()
+    ahead += reading.now
+    acts, others = _last_acts()
+    names = {*reading.snapshots, *acts}
+    lost: dict[tuple[Control, float | None, Operation], list[str]] = defaultdict(list)
+    for name in sorted(names):
+        act = acts.get(name, others)
+        if act is not None and _is_lost(act, reading.snapshots.get(name), reading.now, ahead):
+            lost[act.control, act.until, act.operation].append(name)
+    done = [
+        _do_again(control, until, operation, lost_names, reading)
+        for (control, until, operation), lost_names in lost.items()
+    ]
+    return all(done)
+
+
+def _last_acts() -> tuple[Acts, _Act | None]:
+    """Return the last act on each breaker, and on all others."""
+    rows = Operation.objects.using(router.db_for_write(Operation))  # a replica may be behind
+    kinds = [
+        Kind.RESET_CIRCUIT_BREAKERS,
+        Kind.CONTROL_CIRCUIT_BREAKERS,
+        Kind.FORGET_CIRCUIT_BREAKER,
+    ]
+    acts: Acts = {}
+    for row in rows.filter(kind__in=kinds).exclude(status=Status.DENIED)[:MAX_ROWS]:
+        names, is_all = _reached(row)
+        act = _act(row) if row.status in (Status.DONE, Status.FAILED) else None
+        for name in names:
+            acts.setdefault(name, act)
+        if is_all:
+            return acts, act
+        if not _is_known(row, names):
+            break
+    return acts, None
+
+
+def _reached(row: Operation) -> tuple[Sequence[str], bool]:
+    """Return the breakers that the operation has changed or may have, and whether all others."""
+    if row.status == Status.FAILED:
+        return row.reached_names, False
+    if row.kind == Kind.RESET_CIRCUIT_BREAKERS and row.is_only_open:
+        return list(row.moved_breakers), False
+    names = row.target_names
+    return names or (), names is None
+
+
+def _is_known(row: Operation, names: Sequence[str]) -> bool:
+    """Return whether the row names each breaker that it has changed: it keeps a hundred."""
+    if row.status == Status.FAILED:
+        return (row.reached_count or 0) <= len(names)
+    if row.kind == Kind.RESET_CIRCUIT_BREAKERS and row.is_only_open:
+        return row.moved_count is not None and row.moved_count <= len(names)
+    return True
+
+
+def _act(row: Operation) -> _Act | None:
+    """Return what it has done; None if that is nothing to be done again."""
+    if row.kind == Kind.FORGET_CIRCUIT_BREAKER or row.finished_at is None:
+        return None
+    began, ended = (with_zone(at).timestamp() for at in (row.started_at, row.finished_at))
+    if row.kind == Kind.RESET_CIRCUIT_BREAKERS or row.control == Control.AUTOMATIC:
+        return _Act(row, began, ended)
+    seconds = row.target_fields.get("for_seconds")
+    if row.control not in set(Control) or not isinstance(seconds, int | float | None):
+        return None
+    return _Act(
+        row, began, ended, Control(row.control), None if seconds is None else ended + seconds
+    )
+
+
+def _is_lost(act: _Act, snapshot: Snapshot | None, now: float, ahead: float) -> bool:
+    """Return whether the store holds a state from before the act.
+
+    ``now`` is the store's time, ``ahead`` by how much it is ahead of this process' clock.
+    """
+    if snapshot is not None and snapshot.entered_at > act.began + ahead + SKEW_SECONDS:
+        return False  # of the same time, or later
+    held = Control.AUTOMATIC if snapshot is None else control_in_force(snapshot, now)
+    if act.control is not Control.AUTOMATIC:
+        is_over = act.until is not None and act.until + ahead <= now + SKEW_SECONDS
+        return not is_over and held is not act.control
+    if held is not Control.AUTOMATIC:
+        return True
+    is_reset = act.operation.kind == Kind.RESET_CIRCUIT_BREAKERS
+    return is_reset and snapshot is not None and snapshot.state is not State.CLOSED
+
+
+def _do_again(
+    control: Control,
+    until: float | None,
+    operation: Operation,
+    names: Sequence[str],
+    reading: Reading,
+) -> bool:
+    """Do this operation again to these breakers; return False if one has changed meanwhile."""
+    by = f"The store had lost operation {operation.pk} by {operation.actor}"
+    reason = (f"{by}: {operation.reason}" if operation.reason else by)[:MAX_REASON_LENGTH]
+    expected = {name: _generation(reading.snapshots.get(name)) for name in names}
+    try:
+        if operation.kind == Kind.RESET_CIRCUIT_BREAKERS:
+            reset_circuit_breakers(
+                names=names, actor=ACTOR, reason=reason, expected_generation=expected
+            )
+        else:
+            _register(names, reading.snapshots)
+            set_breaker_controls(
+                names=names,
+                control=control.value,
+                actor=ACTOR,
+                for_seconds=_seconds_left(control, until),
+                reason=reason,
+                expected_generation=expected,
+            )
+    except BreakerChanged:
+        return False
+    logger.warning("circuit breakers: %s, which is done again: %s", by, ", ".join(names[:10]))
+    return True
+
+
+def _seconds_left(control: Control, until: float | None) -> float | None:
+    if control is Control.AUTOMATIC:
+        return None
+    return math.inf if until is None else max(1.0, until - time.time())
+
+
+def _register(names: Iterable[str], registered: Mapping[str, object]) -> None:
+    """Register the names that the store has lost, which would be unknown."""
+    lost = [name for name in names if name not in registered]
+    if lost:
+        runtime.operator_store().register(lost, keep_for=runtime.keep_for())
+
+
+def _generation(snapshot: Snapshot | None) -> str:
+    return "" if snapshot is None else snapshot.generation
