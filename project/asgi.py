@@ -4,8 +4,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
-from project.checks import require_store
+from project.checks import require_safe_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 application = get_asgi_application()
-require_store()
+require_safe_settings()

@@ -25,7 +25,7 @@ from redis.connection import ConnectionPool, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as StoreConnectionError
 
 from project import store_supervisor
-from project.files import make_private_folder
+from project.files import make_private_folder, open_private
 from project.store_supervisor import answers
 
 WAIT_SECONDS = 5.0  # seconds that a process waits for the store
@@ -185,7 +185,7 @@ class EmbeddedStorePool(ConnectionPool):
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open_private(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
 def _wait_for(lock: int, kind: int, deadline: float, problem: str) -> None:

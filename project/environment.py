@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from analytics_admin.stores.cluster import SlotPool
 from analytics_admin.stores.sentinel import ServicePool
-from project.files import make_private_folder
+from project.files import make_private_file, make_private_folder
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
 KINDS = {"sentinel": 26379, "cluster": 6379}
@@ -250,8 +250,10 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
     if not url:
         try:
             make_private_folder(default.parent)
+            make_private_file(default)
         except OSError as error:
-            message = f"cannot create {default.parent}: {error.strerror}; set DATABASE_URL"
+            place = default if default.parent.is_dir() else default.parent
+            message = f"cannot create {place}: {error.strerror}; set DATABASE_URL"
             raise ImproperlyConfigured(message) from None
         return _sqlite({"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)})
     scheme = url.partition("://")[0]

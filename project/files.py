@@ -1,8 +1,9 @@
-"""Makes the folders in which the site keeps its secrets, database and store.
+"""Makes the folders and files in which the site keeps its secrets, database and store.
 
-Standard library only. An existing folder keeps its mode: its owner chose it.
+Standard library only. What exists keeps its mode: its owner chose it.
 """
 
+import os
 from pathlib import Path
 
 
@@ -16,3 +17,18 @@ def make_private_folder(path: Path) -> None:
         return
     make_private_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_private_file(path: Path) -> None:
+    """Create the empty file, readable by this user alone (0600), whoever made its folder.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    if not path.exists():
+        os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC))
+
+
+def open_private(path: str | Path, flags: int) -> int:
+    """Open a file, new ones with mode 0600: an ``opener`` for ``open()``."""
+    return os.open(path, flags, 0o600)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
-from project.files import make_private_folder
+from project.files import make_private_folder, open_private
 
 Fault = Literal["off", "on", "slow", "sometimes"]
 """``off``: works. ``on``: each search fails. ``slow``: each search times out. ``sometimes``: fails
@@ -46,7 +46,8 @@ class FaultSwitch:
         """
         make_private_folder(self._path.parent)
         draft = self._path.with_suffix(f".{os.getpid()}")
-        draft.write_text(f"{fault}\n")
+        with open(draft, "w", opener=open_private) as file:
+            file.write(f"{fault}\n")
         draft.replace(self._path)
 
     def raise_fault(self, *, period: float, outage: float) -> None:

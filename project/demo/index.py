@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from project.demo.products import EDITION, products
-from project.files import make_private_folder
+from project.files import make_private_file, make_private_folder, open_private
 
 PAGE_SIZE = 10
 TITLE_WEIGHT = 5.0
@@ -57,12 +57,13 @@ class Index:
         if self.path.exists():
             return False
         make_private_folder(self.path.parent)
-        with self.path.with_suffix(".lock").open("a") as lock:
+        with open(self.path.with_suffix(".lock"), "a", opener=open_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.path.exists():
                 return False
             draft = self.path.with_suffix(".draft")
             draft.unlink(missing_ok=True)  # of a process that was killed
+            make_private_file(draft)
             _write(draft)
             draft.replace(self.path)
         return True

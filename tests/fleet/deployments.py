@@ -79,10 +79,13 @@ class Deployment:
             assert done.returncode == 0, done.stderr
 
     def serve(self, *, workers: int) -> None:
-        command = ("-m", "gunicorn", "project.wsgi", "--workers", str(workers))
-        address = f"127.0.0.1:{self.port}"
-        self.master = self.start(*command, "--bind", address).pid
-        assert eventually(lambda: self._listens() and len(self.workers()) == workers)
+        self.serve_by("gunicorn", "project.wsgi", "--workers", str(workers))
+        assert eventually(lambda: len(self.workers()) == workers)
+
+    def serve_by(self, *command: str) -> None:
+        """Serve by gunicorn with these arguments."""
+        self.master = self.start("-m", *command, "--bind", f"127.0.0.1:{self.port}").pid
+        assert eventually(self._listens)
 
     def start(self, *arguments: str) -> Any:
         return self.site.start(*arguments, **self.environment)

@@ -27,6 +27,20 @@ class TestOutsideOfDebug:
         )
         assert not site.store.exists()
 
+    @pytest.mark.parametrize(("door", "debug"), [("wsgi", "off"), ("asgi", "on")])
+    def test_they_refuse_a_key_with_which_tokens_could_be_forged(
+        self, site: Site, door: str, debug: str
+    ) -> None:
+        given = {**SECRET, "JWT_SIGNING_KEY": "k" * 31, "DEBUG": debug, "REDIS_URL": "redis://a"}
+        done = site.run("-c", f"import project.{door}", **given)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            "django.core.exceptions.ImproperlyConfigured: "
+            "The JWT signing key is 31 bytes long; this algorithm needs at least 32."
+        )
+        done = site.run("-c", f"import project.{door}", **given | {"JWT_SIGNING_KEY": "k" * 32})
+        assert done.returncode == 0, done.stderr
+
     def test_a_site_without_a_secret_key_refuses_to_start(self, site: Site) -> None:
         done = site.manage("check", DEBUG="off")
         assert done.returncode == 1
@@ -71,7 +85,41 @@ def test_a_folder_that_is_there_keeps_its_mode(site: Site) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
 
 
-def _use_cache(site: Site, **environment: str) -> "subprocess.CompletedProcess[str]":
-    program = "from django.core.cache import cache; cache.set('key', 'value')"
+USES_CACHE = "from django.core.cache import cache; cache.set('key', 'value')"
+BUILDS_ITS_INDEX = """
+import django
+django.setup()
+from django.conf import settings
+from project.demo.index import Index
+
+assert Index(settings.DEMO_FOLDER).search(["chair"]).count
+"""
+
+
+def test_what_the_site_keeps_is_private_whoever_made_the_folder(site: Site) -> None:
+    folder = site.folder / "var"
+    for path in (folder, folder / "demo", folder / "store"):
+        path.mkdir()
+        path.chmod(0o755)
     settings = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
-    return site.run("-c", program, **settings, **environment)
+    user = site.start("-c", f"{USES_CACHE}; input()", **settings)  # keeps the store up meanwhile
+    for arguments in (
+        ("manage.py", "migrate", "-v0"),
+        ("manage.py", "demo_fault", "on"),
+        ("-c", BUILDS_ITS_INDEX),
+    ):
+        done = site.run(*arguments, **settings)
+        assert done.returncode == 0, done.stderr
+    there = {
+        path.relative_to(folder).as_posix(): path.stat().st_mode & 0o077
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }
+    assert user.poll() is None
+    assert {"db.sqlite3", "secret_key", "demo/fault", "store/store.sock"} <= there.keys()
+    assert {name: mode for name, mode in there.items() if mode} == {}
+
+
+def _use_cache(site: Site, **environment: str) -> "subprocess.CompletedProcess[str]":
+    settings = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
+    return site.run("-c", USES_CACHE, **settings, **environment)
