@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
+from analytics_admin.breakers import judging as judging_module
 from analytics_admin.breakers import listener as listener_module
 from analytics_admin.breakers import probes as probes_module
 from analytics_admin.breakers import schedule as schedule_module
@@ -574,15 +575,18 @@ def two_processes(monkeypatch):
     return processes
 
 
-def test_no_rate_opens_a_breaker_for_want_of_successes_that_nobody_has_told(two_processes):
+def test_no_rate_opens_a_breaker_for_want_of_successes_that_nobody_has_told(
+    two_processes, monkeypatch
+):
     failing, healthy = two_processes
+    monkeypatch.setattr(judging_module, "ANSWER_SECONDS", 0.5)  # on a busy machine, too
     for _ in range(30):
         healthy.call(int)
     assert window_of(failing).calls == 2  # the first ones
     for _ in range(20):
         failing.acquire().fail()
     wait_until(lambda: window_of(failing) == Counts(calls=52, failures=20))
-    time.sleep(0.3)
+    time.sleep(0.6)
     assert knows(failing, "closed")
     assert knows(healthy, "closed")
 
