@@ -19,7 +19,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from analytics_admin.stores.tls import shared_context
+from analytics_admin.stores.tls import HandshakeTimeout, shared_context
 
 ELSEWHERE = (ReadOnlyError, MasterDownError, AskError, TryAgainError, ClusterDownError)
 """What a server answers that is not the primary of the data, or not at present."""
@@ -60,7 +60,11 @@ class _SharedTls:
         if connection.ssl_validate_ocsp or connection.ssl_validate_ocsp_stapled:
             parent: Any = super()
             return parent._wrap_socket_with_ssl(sock)
-        return shared_context(connection).wrap_socket(sock, server_hostname=connection.host)
+        context = shared_context(connection)
+        try:
+            return context.wrap_socket(sock, server_hostname=connection.host)
+        except TimeoutError as error:
+            raise HandshakeTimeout from error
 
 
 class Routed:

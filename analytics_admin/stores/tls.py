@@ -8,10 +8,12 @@ import logging
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
@@ -41,11 +43,15 @@ _BY_REASON = {
     "RECORD_LAYER_FAILURE": Message(_("the store does not speak TLS at this address")),
 }
 """By parts of OpenSSL's names of reasons."""
+_ENDED = Message(
+    _("the store ended the TLS connection: it is gone, or demands a certificate of the site")
+)
+"""TLS 1.3 refuses a client after the handshake, and what it says of that is mostly lost."""
 _OTHER = Message(_("the TLS connection to the store failed"))
+_NO_HANDSHAKE = Message(
+    _("the store did not answer the TLS handshake in time; does it speak TLS at this address?")
+)
 _FILES_UNUSABLE = Message(_("a certificate or key file for the store cannot be used"))
-_SPEAKS_TLS = Message(_("the store speaks TLS at this address; its URL must begin with rediss"))
-_ALERT = "\\x15"
-"""The first byte of what a server with TLS answers to a client without, as the parser prints it."""
 _MAX_CAUSES = 8
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -60,6 +66,10 @@ _FILES = ("keyfile", "certfile", "ca_certs", "ca_path")
 
 class TlsFilesUnusable(RedisError):
     """A certificate or key file cannot be read, or does not hold what it should."""
+
+
+class HandshakeTimeout(StoreTimeout):
+    """The server takes connections, but does not answer as one with TLS."""
 
 
 @dataclass(slots=True)
@@ -113,19 +123,26 @@ def explain_tls(error: BaseException) -> Message | None:
     """Return a message about what TLS has to do with the error; None: nothing."""
     cause: BaseException | None = error
     for _place in range(_MAX_CAUSES):
-        if cause is None:
-            return None
-        if isinstance(cause, TlsFilesUnusable):
-            return _FILES_UNUSABLE
-        if isinstance(cause, InvalidResponse) and _ALERT in str(cause):
-            return _SPEAKS_TLS
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _BY_VERIFY_CODE.get(cause.verify_code, _OTHER)
-        if isinstance(cause, ssl.SSLError):
-            reason = str(cause.reason)
-            return next((said for name, said in _BY_REASON.items() if name in reason), _OTHER)
-        cause = cause.__cause__ or cause.__context__
+        for kind, explain in _EXPLANATIONS.items():
+            if isinstance(cause, kind):
+                return explain(cause)
+        if cause is not None:
+            cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _explain_refusal(error: Any) -> Message:
+    reason = str(error.reason)
+    return next((said for name, said in _BY_REASON.items() if name in reason), _OTHER)
+
+
+_EXPLANATIONS: dict[type[BaseException], Callable[[Any], Message]] = {
+    TlsFilesUnusable: lambda error: _FILES_UNUSABLE,
+    HandshakeTimeout: lambda error: _NO_HANDSHAKE,
+    ssl.SSLCertVerificationError: lambda error: _BY_VERIFY_CODE.get(error.verify_code, _OTHER),
+    ssl.SSLEOFError: lambda error: _ENDED,
+    ssl.SSLError: _explain_refusal,
+}
 
 
 def _renew(kept: _Kept, stamp: Stamp, connection: Any) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import burst
 from tests.support.certificates import Authority
 from tests.support.clusters import Cluster
 from tests.support.sentinels import SERVICE, SentinelGroup
@@ -119,3 +120,13 @@ def test_everything_works_however_the_store_is_reached(way, tmp_path):
         steps = exercise(tmp_path, prepared)
     assert [step for step in steps if not step["right"]] == []
     assert len(steps) == STEPS
+
+
+def test_many_threads_that_begin_at_once_over_tls_do_not_lose_the_store(tmp_path):
+    with tls(tmp_path) as way:
+        process = start_program(tmp_path, way, "tests.support.burst")
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    states = json.loads(out)
+    assert sum(states.values()) == burst.THREADS * burst.SEARCHES
+    assert "bypass" not in states, err
