@@ -12,7 +12,12 @@ class AnalyticsAdminConfig(AppConfig):
     def ready(self) -> None:
         from analytics_admin.breakers.runtime import register_reconciliation
         from analytics_admin.caching.stores.past import register_audit_trail
-        from analytics_admin.checks import caches, settings, tokens  # noqa: F401  registers the checks
+        from analytics_admin.checks import (  # noqa: F401  registers the checks
+            caches,
+            rights,
+            settings,
+            tokens,
+        )
         from analytics_admin.services.audit import watch_accounts
         from analytics_admin.services.breakers.reconciliation import reconcile
         from analytics_admin.services.search_cache.receipts import find_last_receipt

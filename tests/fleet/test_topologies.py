@@ -13,7 +13,7 @@ from tests.support.certificates import Authority
 from tests.support.clusters import Cluster
 from tests.support.sentinels import SERVICE, SentinelGroup
 from tests.support.servers import StoreServer, free_port
-from tests.support.ways import Way, start_program
+from tests.support.ways import Way, minimal_rule, start_program
 
 ALIASES = ("default", "search", "breakers")
 STEPS = 44
@@ -96,6 +96,13 @@ def tls(folder: Path) -> Iterator[Way]:
         yield Way(url=f"rediss://:s3cret@127.0.0.1:{port}/0{own}")
 
 
+@contextmanager
+def few_rights(folder: Path) -> Iterator[Way]:
+    with StoreServer(port=free_port()) as server:
+        server.ask(*minimal_rule())
+        yield Way(url=f"redis://console:password@127.0.0.1:{server.port}/0")
+
+
 WAYS = {
     "plain": plain,
     "Django's RedisCache": django_s_own,
@@ -103,6 +110,7 @@ WAYS = {
     "redis+sentinel": url_of_sentinels,
     "redis+cluster": url_of_a_cluster,
     "TLS": tls,
+    "few rights": few_rights,
 }
 
 

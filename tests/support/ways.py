@@ -1,6 +1,7 @@
 """Small sites in processes of their own, and the ways in which they reach a store."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -52,3 +53,10 @@ def start_program(folder: Path, way: Way, module: str, **more: str) -> "subproce
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def minimal_rule() -> list[str]:
+    """Return the words of the rule that the docs give, which begins by naming the user."""
+    text = (ROOT / "docs" / "howto" / "reach-the-store.md").read_text()
+    (rule,) = re.findall(r"^ACL SETUSER .*?(?=^```)", text, re.M | re.S)
+    return str(rule).split()

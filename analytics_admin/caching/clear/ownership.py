@@ -19,7 +19,7 @@ from redis import ConnectionPool, Redis
 from redis.connection import parse_url
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from analytics_admin.caching.clear.rehearsal import exchange, rehearsal_of
+from analytics_admin.caching.clear.rehearsal import exchange, refusals_of
 from analytics_admin.caching.epochs import record_key
 from analytics_admin.caching.inspection.survey import MAX_SCANNED_KEYS
 from analytics_admin.caching.keyspace import Keyspace, keyspace
@@ -286,11 +286,9 @@ def find_settings(alias: str) -> list[str]:
 def _examine_database(client: Any, alias: str) -> Findings:
     """Look for what no cache stores: what queues keep, and any list, set, hash or stream."""
     key, names = record_key(alias), [*KEYS_OF_OTHERS, *_queues()]
-    flush = rehearsal_of(("FLUSHDB", "ASYNC"), ("SET", key, ""), ("GET", key))
     asked = [*(("EXISTS", name) for name in names), ("EXISTS", key), ("DBSIZE",)]
-    replies = exchange(client, [*asked, *flush])
-    *found, has_record, size = replies[: len(asked)]
-    refusals = [reply for reply in replies[len(asked) :] if isinstance(reply, ResponseError)]
+    *found, has_record, size = exchange(client, asked)
+    refusals = refusals_of(client, ("FLUSHDB", "ASYNC"), ("SET", key, ""), ("GET", key))
     findings = Findings(
         size=size - has_record if isinstance(size, int) and has_record in {0, 1} else None,
         refusal=refusals[0] if refusals else None,
