@@ -15,6 +15,7 @@ class AnalyticsAdminConfig(AppConfig):
         from analytics_admin.checks import (  # noqa: F401  registers the checks
             caches,
             rights,
+            server,
             settings,
             tokens,
         )
@@ -26,3 +27,4 @@ class AnalyticsAdminConfig(AppConfig):
         watch_accounts()
         register_audit_trail(find_last_receipt, clear_again)
         register_reconciliation(reconcile)
+        server.log_problems()

@@ -1,14 +1,21 @@
-"""Middleware that turns an unhandled CircuitOpenError into a 503."""
+"""Middleware: of Django, that turns an unhandled CircuitOpenError into a 503; of ASGI servers."""
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 
 from analytics_admin.breakers import CircuitOpenError
+from analytics_admin.stores.process_hooks import flush_all
 
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Application = Callable[..., Awaitable[None]]
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 
@@ -41,3 +48,44 @@ class CircuitOpenMiddleware:
         response["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         response["Cache-Control"] = "no-store"
         return response
+
+
+class ReportAtShutdown:
+    """An ASGI application that sends the store what is pending before its server shuts down.
+
+    uvicorn ends its processes by a signal, after which no hook of Python's runs. The wrapped
+    application need not know the lifespan protocol; one that does gets its events, too.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
+
+    async def _live(self, scope: Event, receive: Receive, send: Send) -> None:
+        is_known = False
+
+        async def receive_as_known() -> Event:
+            nonlocal is_known
+            is_known = True
+            return await receive()
+
+        async def send_after_report(event: Event) -> None:
+            if event["type"].startswith("lifespan.shutdown."):
+                await asyncio.to_thread(flush_all)
+            await send(event)
+
+        try:
+            await self._application(scope, receive_as_known, send_after_report)
+        except Exception:  # how an application says that it does not know the protocol
+            if is_known:
+                raise
+        if not is_known:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send_after_report({"type": "lifespan.shutdown.complete"})

@@ -31,7 +31,6 @@ from analytics_admin.stores.client import (
     is_local_memory,
 )
 from analytics_admin.stores.cluster import share_slot
-from analytics_admin.stores.threads import may_start_threads
 
 MAX_TIMEOUT_SECONDS = 5.0
 """redis-py's own default, which is already too long for a page."""
@@ -133,15 +132,6 @@ def _keeping(keeping: Keeping) -> Iterator[CheckMessage]:
             "last one. That is found out, and the cache is then empty."
         )
         yield Info(text, hint="Switch on appendonly to lose a second at most.", id=f"{TAG}.I004")
-
-
-@register(TAG)
-def check_threads(**kwargs: Any) -> list[CheckMessage]:
-    """Report a server that runs no threads; it can be asked only where it runs the site."""
-    if may_start_threads():
-        return []
-    text = "uWSGI runs no threads here: protected calls report and read for themselves"
-    return [warning("W008", text, "Start uWSGI with --enable-threads.")]
 
 
 def _backend(key: str, alias: str) -> list[CheckMessage]:

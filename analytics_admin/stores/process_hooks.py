@@ -6,6 +6,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Protocol
 
 
@@ -20,6 +21,7 @@ class ProcessAware(Protocol):
 
 
 _after_fork: list[Callable[[], None]] = []
+_at_end: list[Callable[[], None]] = []
 _pid = os.getpid()
 
 
@@ -40,13 +42,22 @@ os.register_at_fork(after_in_child=notice_fork)
 
 def register_process_hooks(target: ProcessAware) -> None:
     """Call ``flush`` when this process ends and ``after_fork`` in forked children."""
-    atexit.register(_weakly(target.flush))
+    flush = _weakly(target.flush)
+    atexit.register(flush)
+    _at_end.append(flush)
     multiprocessing.util.register_after_fork(target, _flush_at_end_of_child)
     if multiprocessing.parent_process() is not None:  # created by a child, after its fork
         _flush_at_end_of_child(target)
     _flush_at_end_of_worker(target)
     reference = weakref.ref(target)
     _after_fork.append(lambda: _start_afresh(reference()))
+
+
+def flush_all() -> None:
+    """Send all that is pending, for a process that ends in a way that runs no hook."""
+    with ExitStack() as flushes:
+        for flush in _at_end:
+            flushes.callback(flush)
 
 
 def _flush_at_end_of_child(target: ProcessAware) -> None:

@@ -34,12 +34,18 @@ def has_greenlets() -> bool:
 
 def may_start_threads() -> bool:
     """Return whether threads run in this process: uWSGI lets none run without an option."""
-    uwsgi = sys.modules.get("uwsgi")
-    options = getattr(uwsgi, "opt", None)
+    options = getattr(sys.modules.get("uwsgi"), "opt", None)
     if not isinstance(options, dict):
         return True
-    names = {name.decode() if isinstance(name, bytes) else str(name) for name in options}
-    return bool(names & {"enable-threads", "threads", "gevent"})
+    return bool(uwsgi_options() & {"enable-threads", "threads", "gevent"})
+
+
+def uwsgi_options() -> set[str]:
+    """Return the names of the options with which uWSGI runs this process; none without it."""
+    options = getattr(sys.modules.get("uwsgi"), "opt", None)
+    if not isinstance(options, dict):
+        return set()
+    return {name.decode() if isinstance(name, bytes) else str(name) for name in options}
 
 
 def start_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:

@@ -68,6 +68,13 @@ def test_uwsgi_without_threads_is_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={b"http": b":8000"}))
     assert "enable-threads" in found(deploy=False)["W008"]
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt={b"enable-threads": True}))
+    assert not {"W008", "W012"} & found(deploy=False).keys()
+
+
+def test_uwsgi_without_hooks_at_the_end_of_its_processes_is_found(monkeypatch):
+    options = {b"enable-threads": True, b"skip-atexit": True}
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options))
+    assert "--skip-atexit" in found(deploy=False)["W012"]
     assert "W008" not in found(deploy=False)
 
 
