@@ -20,7 +20,7 @@ MAX_COUNTDOWN = timedelta(days=1)
 def moment(at: datetime) -> SafeString:
     """Return the day and time, to the second, with its zone."""
     local = timezone.localtime(with_zone(at))
-    text = f"{date_format(local, 'DATE_FORMAT')}, {date_format(local, 'H:i:s T')}"
+    text = f"{date_format(local, 'DATE_FORMAT')}, {local:%H:%M:%S %Z}"
     return _element(at, "moment", text)
 
 
@@ -57,11 +57,11 @@ def format_clock(span: timedelta) -> str:
 
 
 def _element(at: datetime, kind: str, text: str, over: str = "") -> SafeString:
-    exact = with_zone(at).astimezone(UTC)
+    exact = with_zone(at).astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")]
     return format_html(
-        '<time datetime="{}" title="{} UTC" data-aa-as="{}"{}>{}</time>',
-        exact.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        f"{exact:%Y-%m-%d %H:%M:%S}.{exact.microsecond // 1000:03}",
+        '<time datetime="{}Z" title="{} UTC" data-aa-as="{}"{}>{}</time>',
+        exact,
+        exact.replace("T", " "),
         kind,
         format_html(' data-aa-over="{}"', over) if over else "",
         text,
