@@ -38,8 +38,8 @@ class Route(Protocol):
     def find(self, timeout: float | None) -> tuple[str, int]:
         """Return host and port of the server; raise a RedisError if nobody knows it."""
 
-    def doubt(self, error: Exception | None = None) -> None:
-        """Note that the server was not the right one, and what it answered."""
+    def doubt(self, address: tuple[str, int], error: Exception | None = None) -> None:
+        """Note that this server was not the right one, and what it answered."""
 
 
 def is_elsewhere(error: BaseException) -> bool:
@@ -81,7 +81,7 @@ class Routed:
         try:
             return parent._connect()
         except OSError:
-            self._route.doubt()
+            self._route.doubt((connection.host, connection.port))
             raise
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
@@ -103,7 +103,7 @@ class Routed:
         """Close the connection after its use, and have the next one lead elsewhere."""
         connection: Any = self
         connection.mark_for_reconnect()
-        self._route.doubt(error)
+        self._route.doubt((connection.host, connection.port), error)
 
     def _require_primary(self) -> None:
         connection: Any = self

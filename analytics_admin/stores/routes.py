@@ -27,6 +27,8 @@ PATIENT_SECONDS = 0.5
 """Patience with each, where all were silent."""
 SHARED_SECONDS = 0.2
 """Connections that are opened within so long share an answer."""
+DOUBT_SECONDS = 5.0
+"""For so long who still names a server that was not the right one is believed last."""
 _OF_THE_DATA = ("db", "client_name", "route")
 
 
@@ -55,6 +57,7 @@ class AskedRoute:
         self._kwargs = {key: value for key, value in kwargs.items() if key not in _OF_THE_DATA}
         self._answer: tuple[Address, float] | None = None
         self._last: Address | None = None
+        self._doubted: tuple[Address, float] | None = None
 
     def find(self, timeout: float | None) -> Address:
         """Return the address of the server that has the data now.
@@ -65,7 +68,7 @@ class AskedRoute:
         if (answer := self._answer) is not None and time.monotonic() - answer[1] < SHARED_SECONDS:
             return answer[0]
         error: RedisError | OSError | None = None
-        has_answered = False
+        has_answered, doubted = False, None
         quick = min(QUICK_SECONDS, timeout or PATIENT_SECONDS)
         patient = min(PATIENT_SECONDS, timeout or PATIENT_SECONDS)
         for patience in (quick, patient):
@@ -77,23 +80,34 @@ class AskedRoute:
                     self._guides = _last_of(self._guides, guide)
                     continue
                 has_answered = True
-                if address is not None:
+                if address is not None and not self._is_doubted(address):
                     self._guides = tuple(dict.fromkeys((guide, *self._guides)))
                     self._note(address)
                     return address
+                doubted = address or doubted
+            if doubted is not None:
+                return doubted
             if has_answered:
                 raise NoPrimary
         if self._last is not None:
             return self._last
         raise NoGuide from error
 
-    def doubt(self, error: Exception | None = None) -> None:
-        """Ask again, and somebody else first, unless the server has told who has the data."""
+    def doubt(self, address: Address, error: Exception | None = None) -> None:
+        """Ask again, unless the server has told who has the data.
+
+        For a while guides are preferred that name another one: the others may not have heard.
+        """
         if (owner := new_owner(error)) is not None:
             self._note(owner)
             return
-        self._answer = None
-        self._guides = _last_of(self._guides, self._guides[0])
+        self._answer, self._doubted = None, (address, time.monotonic())
+
+    def _is_doubted(self, address: Address) -> bool:
+        doubted = self._doubted
+        if doubted is None or time.monotonic() - doubted[1] > DOUBT_SECONDS:
+            return False
+        return doubted[0] == address
 
     def _note(self, address: Address) -> None:
         self._answer, self._last = (address, time.monotonic()), address

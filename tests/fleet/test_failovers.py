@@ -12,8 +12,8 @@ from tests.support.servers import StoreServer
 from tests.support.ways import Way
 
 CALL_SECONDS = 0.05
-SEARCH_SECONDS = 0.15
-"""What one call may cost: a search that notices the loss waits for its answer once."""
+SEARCH_SECONDS = 0.15 + 0.05
+"""A search that notices the loss waits for its answers as long as it may, and then computes."""
 BACK_SECONDS = RETRY + 0.5
 
 

@@ -14,6 +14,7 @@ from analytics_admin.stores.client import dedicated_client
 from analytics_admin.stores.routes import NoGuide, NoPrimary
 from analytics_admin.stores.sentinel import SentinelRoute
 from tests.support.sentinels import SERVICE, SentinelGroup
+from tests.support.sites import eventually
 
 LIMITS = {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}
 FACTORY = "django_redis.pool.SentinelConnectionFactory"
@@ -79,12 +80,20 @@ def test_a_demoted_primary_is_left_at_once(use: Any, settings: Any) -> None:
         store.check_writable()
         cache.set("q", 1, timeout=60)
         group.sentinels[1].ask("SENTINEL", "FAILOVER", SERVICE)
-        group.await_primary(other_than=group.primary.port)
+        new = group.await_primary(other_than=group.primary.port)
+        # A Sentinel would tell it within ten seconds, and cut its connections; these stay.
+        group.primary.ask("REPLICAOF", "127.0.0.1", str(new.port))
         began = time.monotonic()
         while cache.lookup(("q", began), lambda: 1, timeout=60).state != "hit":
             assert time.monotonic() - began < 0.3 + 0.5
-        store.check_writable()  # a request of the breakers finds the new one by itself
+        with store.within(1):
+            store.check_writable()  # a request of the breakers finds the new one by itself
         assert time.monotonic() - began < 0.3 + 0.5
+        assert store._peer is not None
+        assert store._peer[1][1] == new.port
+        new.stop()  # without threads a process asks by PING, but not for ever
+        assert eventually(lambda: store.ping() is False)
+        assert store.ping() is True
 
 
 def test_the_last_good_sentinel_is_asked_first_and_a_silent_one_costs_a_moment(

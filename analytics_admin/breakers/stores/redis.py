@@ -362,6 +362,8 @@ class RedisStore:
         answers = self._ping.look()
         if answers is not None:
             self._ping = None
+        if answers is False and "route" in self._client.connection_pool.connection_kwargs:
+            self._peer = None  # another server may have the data by now
         return answers
 
     def renew(self) -> None:
