@@ -28,7 +28,7 @@ _unused = LocalState("", BreakerPolicy())  # no call passes it unchecked
 MAX_STRAY_BLOCKS = 64
 """A breaker with more open blocks looks for those that will never end."""
 _PASSES = Snapshot(generation="")
-"""Lets a call pass whose result counts nowhere."""
+"""Lets a call pass before the first reading; its result counts in the generation read then."""
 
 
 class CircuitOpenError(Exception):

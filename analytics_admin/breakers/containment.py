@@ -20,9 +20,9 @@ MAX_NAMES_LOGGED = 10_000
 
 _logged_at: dict[str, float] = {}
 
-# In protected calls, only the two functions below catch every Exception of the engine; its threads
-# catch their own. Whatever is wrong in it, a settings mistake or a store's odd answer, must not
-# become the site's outage.
+# Around protected calls, the two functions below catch every Exception of the engine; its threads,
+# and what runs a site's own code, catch their own. Whatever is wrong in it, a settings mistake or a
+# store's odd answer, must not become the site's outage.
 
 
 def contain(name: str, otherwise: D, function: Callable[[*Ts], T], *args: *Ts) -> T | D:

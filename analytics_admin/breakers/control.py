@@ -152,9 +152,8 @@ def reset(
     """Close breakers with zero counts in a new generation: all, or those named.
 
     A reset of all repairs a damaged list of breakers. ``only_open`` leaves breakers alone whose
-    calls pass. A breaker that changes meanwhile is reset
-    as it is then, unless ``expected`` names its generation. With ``seen``, every breaker to reset
-    must be among these names.
+    calls pass. A breaker that changes meanwhile is reset as it is then, unless ``expected`` names
+    its generation. With ``seen``, every breaker to reset must be among these names.
 
     Raises:
         UnknownBreakers: nothing was reset or created.

@@ -534,8 +534,8 @@ class LocalState:
     def judge(self, at: float, chance: float) -> None:
         """Make the transition that the results of this process alone require, for itself.
 
-        The store has the last word: see ``drop_ahead``. Rates are judged by the
-        store's counts alone.
+        The store has the last word: see ``drop_ahead``. Rates are judged by the store's counts
+        alone.
         """
         snapshot = self.snapshot
         if snapshot is None or self.ahead is not None:

@@ -116,7 +116,8 @@ class BreakerPolicy:
     """Returns whether a returned value counts as a failure."""
     record_cancelled: Literal["ignore", "failure", "slow"] | None = None
     """How a call counts that is cancelled or timed out from outside: not at all ("ignore"), as a
-    "failure" or as "slow"; None: as slow if it is over ``slow_call_duration_threshold``."""
+    "failure" or as "slow", which only a slow call rate counts; None: as slow if it is over
+    ``slow_call_duration_threshold``."""
 
     def __post_init__(self) -> None:
         if self.failure_threshold is _DEFAULT_THRESHOLD:

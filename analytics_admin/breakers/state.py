@@ -80,8 +80,8 @@ say since when it is that long, and half of its last ones."""
 class Snapshot:
     """A breaker as the store holds it at one instant.
 
-    ``generation`` is compared for equality only. Each transition and each reset begins a new one
-    with new counts.
+    Each transition and each reset begins a new ``generation`` with new counts. Of two generations
+    ``is_earlier`` says which came first.
     """
 
     generation: str

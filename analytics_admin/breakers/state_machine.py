@@ -282,8 +282,7 @@ def control(snapshot: Snapshot, hold: Hold | None) -> Snapshot:
     """Return the breaker under this hold, or released from its hold (None).
 
     Both begin new counts. A release also replaces a record that cannot be read. A forced open
-    breaker is released into half-open, so that probes test its
-    backend; the others into closed.
+    breaker is released into half-open, so that probes test its backend; the others into closed.
     """
     if hold is None:
         is_free = snapshot.hold is None and snapshot.state is not State.UNKNOWN

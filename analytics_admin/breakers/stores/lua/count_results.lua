@@ -13,10 +13,10 @@
 --   the rest, if there is more: slow (successes), failures, slow_failures, ended_failures, failed_at,
 --   rejected, notes; question: all processes are to be asked once the run is as long; used: the name
 --   is to be marked as used; policy; prober: this process, where the breaker may be half-open
--- A question goes to all processes, too, when a rate of what was told comes close to its limit, and when
--- it reaches it. The answer says what became of it: 0 there was none, 1 perhaps not all processes that are present hear it, 2
--- all do, 3 no other process is present. Then, in how many milliseconds the process that is farthest
--- from the store is answered.
+-- A question goes to all processes, too, when a rate of what was told comes close to its limit, and
+-- when it reaches it. The answer says what became of it: 0 there was none, 1 perhaps not all processes
+-- that are present hear it, 2 all do, 3 no other process is present. Then, in how many milliseconds the
+-- process that is farthest from the store is answered.
 local NOTHING = {}
 local clock = tonumber(now)
 local plain = {slow = 0, failures = 0, slow_failures = 0}
