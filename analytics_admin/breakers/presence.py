@@ -33,7 +33,10 @@ MIN_POLL_SECONDS = 0.25
 FAR_SECONDS = 0.02
 """A process whose answers take longer tells so at once."""
 COMPARE_SECONDS = 30.0
-"""Time after which another process is asked to compare the store with the audit trail."""
+"""Interval at which a process is asked to compare the store with the audit trail."""
+WATCH_SECONDS = 90.0
+"""Time for which the data of a new server are compared again: for some seconds after a failover
+operations may still reach the old primary, which then loses them."""
 MAX_PROCESSES = 10_000
 
 

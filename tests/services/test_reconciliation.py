@@ -1,5 +1,6 @@
 """What a store that came back has lost of operators' acts is done again, on record."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -195,15 +196,30 @@ class TestWhoCompares:
         reconcile()
         assert not self.is_asked()
 
+    def note(self, text: str) -> None:
+        """Have the store have been compared, or a process asked to, as this says."""
+        raw_client().set(key_of_site("server"), text)
+
     def test_another_is_asked_later_if_none_has_compared(self) -> None:
         assert self.is_asked()
-        raw_client().set(key_of_site("server"), " 17")
+        asked = raw_client().get(key_of_site("server")).split()[2].decode()
+        self.note(f"- 0 {asked} 17")
         assert self.is_asked()
 
-    def test_a_store_that_comes_back_as_another_server_is_compared(self) -> None:
+    def test_a_store_that_comes_back_as_another_server_is_compared_at_once(self) -> None:
         reconcile()
-        raw_client().set(key_of_site("server"), "another.server 0")
+        self.note(f"another 0 another {int(time.time())}")
         assert self.is_asked()
+
+    def test_a_new_server_is_compared_again_for_a_while(self) -> None:
+        reconcile()
+        key, now = key_of_site("server"), int(raw_client().time()[0])
+        name, since, *_asked = raw_client().get(key).split()
+        assert now - int(since) < 10
+        raw_client().set(key, b"%s %s %s %d" % (name, since, name, now - 31))
+        assert self.is_asked()
+        raw_client().set(key, b"%s %d %s %d" % (name, now - 91, name, now - 31))
+        assert not self.is_asked()
 
     def test_a_user_who_may_not_ask_is_told_nothing(self) -> None:
         raw_client().execute_command("ACL", "SETUSER", "default", "-info")

@@ -28,8 +28,9 @@ of, since when, the newest change that it has read, "1" if changes are pushed to
 many milliseconds the store answers it, and JSON: host, pid, release, policies' hash. Its field
 ``swept`` is when it was last rid of those that are gone, and the longest of these answers.
 
-``server`` is the identity of the server whose data were last compared with the audit trail, and the
-second at which a process was asked to compare those of another one, or 0.
+``server`` is the identity of the server whose data were last compared with the audit trail, or "-",
+and the second since when it is known; then the server for which a process was last asked to compare,
+and when.
 """
 
 import re
@@ -54,6 +55,7 @@ from analytics_admin.breakers.presence import (
     GONE_SECONDS,
     MAX_PROCESSES,
     PRESENT_SECONDS,
+    WATCH_SECONDS,
 )
 from analytics_admin.breakers.state import RUN_TIMES
 from analytics_admin.breakers.state_machine import CLOSE_SHARE
@@ -70,6 +72,7 @@ from analytics_admin.stores.client import load_script, script_hash
 _CONSTANTS = {
     "FORGIVEN_SECONDS": FORGIVEN_SECONDS,
     "COMPARE_SECONDS": COMPARE_SECONDS,
+    "WATCH_SECONDS": WATCH_SECONDS,
     "GONE_SECONDS": GONE_SECONDS,
     "MAX_PROCESSES": MAX_PROCESSES,
     "MAX_PROCESS_BYTES": MAX_PROCESS_BYTES,

@@ -6,14 +6,15 @@
 local slowest = tonumber(ARGV[5])
 local is_new_server = 0
 
--- Asks one process at a time to compare, until one has.
+-- Asks one process at a time to compare, until one has, and now and then for a while afterwards: an old
+-- primary may have taken an operation that it then lost.
 local function look_at_server()
   local here = server()
   if here == '' then return end
-  local compared, asked_at = string.match(replace('GET', KEYS[3]) or '', '^(%S*) (%d+)$')
-  if compared == here then return end
-  if asked_at and math.abs(second - asked_at) < COMPARE_SECONDS then return end
-  redis.call('SET', KEYS[3], (compared or '') .. ' ' .. second)
+  local compared, since, asked, asked_at = read_compared(KEYS[3])
+  if compared == here and second - since >= WATCH_SECONDS then return end
+  if asked == here and math.abs(second - asked_at) < COMPARE_SECONDS then return end
+  redis.call('SET', KEYS[3], string.format('%s %d %s %d', compared, since, here, second))
   is_new_server = 1
 end
 

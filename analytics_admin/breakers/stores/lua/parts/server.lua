@@ -6,3 +6,11 @@ local function server()
   run, history = string.match(run, 'run_id:(%w+)'), string.match(history, 'master_replid:(%w+)')
   return run and history and run .. '.' .. history or ''
 end
+
+-- Returns the server whose data were compared last and since when it is known, and for which server a
+-- process was last asked to compare, and when.
+local function read_compared(key)
+  local compared, since, asked, asked_at =
+    string.match(replace('GET', key) or '', '^(%S+) (%d+) (%S+) (%d+)$')
+  return compared or '-', tonumber(since or '0'), asked or '-', tonumber(asked_at or '0')
+end
