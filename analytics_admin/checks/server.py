@@ -3,16 +3,16 @@
 No server runs system checks, so such a process logs what they find when it starts.
 """
 
-import logging
 import sys
 from typing import Any
 
 from django.core.checks import CheckMessage, register
 
 from analytics_admin.checks.settings import TAG, warning
+from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.threads import may_start_threads, uwsgi_options
 
-logger = logging.getLogger("analytics_admin.checks")
+logger = get_logger("analytics_admin.checks")
 
 
 @register(TAG)

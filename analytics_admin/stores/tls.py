@@ -4,7 +4,6 @@ A context is renewed when one of its files has changed. Meanwhile, and while wha
 usable, connections go on with the one before.
 """
 
-import logging
 import os
 import ssl
 import threading
@@ -17,8 +16,9 @@ from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
+from analytics_admin.stores.contained_logger import get_logger
 
-logger = logging.getLogger("analytics_admin.stores")
+logger = get_logger("analytics_admin.stores")
 
 _UNKNOWN_SIGNER = Message(_("no authority that the site trusts has signed the store's certificate"))
 _OTHER_NAME = Message(_("the store's certificate is for another host name"))
