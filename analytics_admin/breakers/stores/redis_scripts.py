@@ -29,7 +29,7 @@ many milliseconds the store answers it, and JSON: host, pid, release, policies' 
 ``swept`` is when it was last rid of those that are gone, and the longest of these answers.
 
 ``server`` is the identity of the server whose data were last compared with the audit trail, or "-",
-and the second since when it is known; then the server for which a process was last asked to compare,
+and the second since when it is known; then that for which a process was last asked to compare,
 and when.
 """
 
