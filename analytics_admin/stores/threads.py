@@ -24,6 +24,8 @@ MAX_ERROR_PAUSE_SECONDS = 60.0
 """Before work that has raised begins anew. Each further pause is twice as long."""
 
 _hub: Any = None
+_own: set[int] = set()
+"""The threads that were started beside greenlets."""
 
 
 def has_greenlets() -> bool:
@@ -58,10 +60,23 @@ def start_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:
     if has_greenlets() and may_start_threads():
         from gevent import get_hub, monkey
 
-        _hub = get_hub()
-        monkey.get_original("_thread", "start_new_thread")(work, arguments)
+        if _ident() not in _own:  # nothing runs in the hub of a thread of ours
+            _hub = get_hub()
+        monkey.get_original("_thread", "start_new_thread")(_run_own, (work, *arguments))
         return
     start_plain_thread(work, *arguments, name=name)
+
+
+def _run_own(work: Callable[..., None], *arguments: Any) -> None:
+    _own.add(_ident())
+    try:
+        work(*arguments)
+    finally:
+        _own.discard(_ident())
+
+
+def _ident() -> int:
+    return int(_original("get_ident")())
 
 
 def start_plain_thread(work: Callable[..., None], *arguments: Any, name: str) -> None:

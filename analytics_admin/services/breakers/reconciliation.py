@@ -57,6 +57,8 @@ Acts = dict[str, _Act | None]
 def reconcile() -> None:
     """Compare the store with the audit trail, and do again what it has lost. Raises nothing."""
     try:
+        if not _has_audit_trail():
+            return
         # A breaker may change meanwhile: processes that use it register it in an emptied store.
         for _ in range(MAX_ATTEMPTS):
             if _reconcile():
@@ -73,6 +75,12 @@ def reconcile() -> None:
         )
     finally:
         connections.close_all()
+
+
+def _has_audit_trail() -> bool:
+    """Return whether the site has a database: without one no operator can have acted."""
+    database = connections[router.db_for_write(Operation)]
+    return bool(database.settings_dict["ENGINE"] != "django.db.backends.dummy")
 
 
 def _reconcile() -> bool:
