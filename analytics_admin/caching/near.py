@@ -10,6 +10,7 @@ import marshal
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
@@ -50,6 +51,15 @@ class NearEntry(NamedTuple):
         return marshal.loads(self.packed)  # noqa: S302  this process has written it
 
 
+_of_this_process: "weakref.WeakSet[NearCache]" = weakref.WeakSet()
+
+
+def forget_near_values() -> None:
+    """Serve nothing more of what lies in this process' memory now: an operator has cleared here."""
+    for near in list(_of_this_process):
+        near.drop_all()
+
+
 class TrackingLink(Protocol):
     """A connection that tracks what is read over it. Every method may raise StoreUnavailable."""
 
@@ -79,6 +89,7 @@ class NearCache:
         self._connect = connect
         self._max_bytes = max_bytes
         self.after_fork()
+        _of_this_process.add(self)
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which has no such thread."""
@@ -126,6 +137,10 @@ class NearCache:
     def drop(self, entry: str = "", tag_keys: Iterable[str] = ()) -> None:
         """Drop what this process has just set, deleted or cleared."""
         self._note_changed([name for name in (entry, *tag_keys) if name])
+
+    def drop_all(self) -> None:
+        """Drop every value."""
+        self._note_changed(None)
 
     def close(self) -> None:
         """End the thread; serve no near value any more."""

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.stores.client import CommandPacker
-from analytics_admin.stores.connections import is_elsewhere
+from analytics_admin.stores.connections import Routed, is_elsewhere
 
 MAX_IDLE_CONNECTIONS = 64
 """Connections kept for later use."""
@@ -155,7 +155,7 @@ class ConnectionPool:
             connection.disconnect()
             self._is_return = True
             self._drop_idle()
-            if is_last:
+            if is_last or not isinstance(connection, Routed):
                 return replies
             return self._exchange(self._run_bounded(self._open), packed, number, is_last=True)
         size = sum([len(reply) for reply in replies if type(reply) is bytes])

@@ -121,7 +121,10 @@ class KeptThread:
 
     def begin(self, start: Callable[..., None] = start_thread) -> bool:
         """Begin it unless it works already; return whether it does, or is about to."""
-        if self.is_alive and self._unborn_until == float("inf"):
+        # Nobody waits here for a start that is under way: a busy process takes long to begin it.
+        if self.is_alive and (
+            self._unborn_until == float("inf") or time.monotonic() < self._unborn_until
+        ):
             return True
         with self._lock:
             now = time.monotonic()

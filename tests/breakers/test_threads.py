@@ -230,6 +230,22 @@ def test_a_thread_that_was_not_to_be_had_is_not_tried_at_every_call(monkeypatch)
     assert thread.is_missing
 
 
+def test_nobody_waits_for_a_start_that_is_under_way():
+    starting, go_on = threading.Event(), threading.Event()
+
+    def start(*arguments: Any, **options: Any) -> None:
+        starting.set()
+        assert go_on.wait(20)
+
+    thread = KeptThread(lambda: None, name="a")
+    first = threading.Thread(target=thread.begin, args=(start,))
+    first.start()
+    assert starting.wait(20)
+    assert thread.begin(start)
+    go_on.set()
+    first.join()
+
+
 def test_a_thread_whose_start_was_interrupted_works_once(monkeypatch):
     """A signal's handler may raise before or after it has begun."""
     begun: list[threading.Thread] = []

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import SearchCache, search_cache
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.entries import encode_entry
 from analytics_admin.caching.epochs import EpochRecord
 from analytics_admin.caching.near import OVERHEAD_BYTES, NearCache
 from analytics_admin.caching.stores.base import EntryKeys, Reading, StoreUnavailable
 from analytics_admin.caching.stores.tracking import RedisTrackingLink
+from analytics_admin.services import Actor
+from analytics_admin.services.search_cache.operations import clear_search_cache
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 from tests.support.proxy import Proxy
 from tests.support.search_caches import Backend, another, use_store
@@ -128,10 +130,13 @@ def test_many_changes_at_once_are_all_heard(cache, monkeypatch):
     requests = [cache._connect().request(("r", number), tags=tags) for number in range(60)]
     for number in range(60):
         cache.set(("r", number), 1, tags=tags)
-    for _ in range(2):
+
+    def are_near() -> bool:
         for request in requests:
             near.offer(request.keys, BOUND)
-    assert eventually(lambda: len(near._values) > 50)
+        return len(near._values) > 50
+
+    assert eventually(are_near)
     raw().delete(*raw().keys("*:value:*"))
     assert eventually(lambda: not near._values)
     assert closed == []
@@ -157,6 +162,18 @@ def test_a_change_leaves_the_connection_as_it_is(cache, act):
         act(another())
         come_near(cache)
     assert commands("client|tracking") == before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "clear", [{}, {"mode": "soft"}, {"tags": ["x"]}, {"tags": ["x"], "mode": "soft"}]
+)
+def test_an_operators_clear_in_the_own_process_is_seen_at_once(settings, clear):
+    use_store(settings, "redis")
+    come_near(search_cache)
+    near_of(search_cache)._proven_at = time.monotonic() + 60
+    clear_search_cache(actor=Actor.system("a test"), **clear)
+    assert search_cache.lookup("q", Backend("new"), **NEAR).value == "new"
 
 
 def test_without_proof_no_near_value_is_served(settings):

@@ -1,11 +1,15 @@
 """Answers as the JSON text that is stored, and names of keys that are remembered."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
 import pytest
-from django.http import JsonResponse
+from django.http import HttpRequest, JsonResponse
+from django.middleware.common import CommonMiddleware
+from django.middleware.gzip import GZipMiddleware
+from django.middleware.http import ConditionalGetMiddleware
 from django.test import RequestFactory
 from rest_framework.views import APIView
 
@@ -115,6 +119,26 @@ def test_a_response_sends_it_as_it_is(cache):
     assert (plain.content, plain.status_code, plain["X-Cache"]) == (b"[1]", 203, "own")
     aged = CachedJsonResponse(TextLookup("1", "stale", 61.9), headers={"Age": "5"})
     assert (aged["X-Cache"], aged["Age"]) == ("stale", "5")
+
+
+def test_a_response_passes_djangos_middleware(cache):
+    """Of a conditional request, HEAD and gzip each is as of any other response."""
+
+    def view(request: HttpRequest) -> CachedJsonResponse:
+        return CachedJsonResponse(cache.lookup_text("q", Backend(["Kö" * 500])))
+
+    site: Any = CommonMiddleware(GZipMiddleware(ConditionalGetMiddleware(view)))
+    ask = RequestFactory()
+    first = site(ask.get("/", headers={"accept-encoding": "gzip"}))
+    assert json.loads(gzip.decompress(first.content)) == ["Kö" * 500]
+    assert first["Content-Length"] == str(len(first.content))
+    match = {"accept-encoding": "gzip", "if-none-match": first["ETag"]}
+    assert site(ask.get("/", headers=match)).status_code == 304
+    head = site(ask.head("/"))
+    assert int(head["Content-Length"]) == len(json.dumps(["Kö" * 500], ensure_ascii=False).encode())
+    cache.set("q", ["new"])
+    changed = site(ask.get("/", headers=match))
+    assert (changed.status_code, json.loads(changed.content)) == (200, ["new"])
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])

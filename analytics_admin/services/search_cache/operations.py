@@ -14,6 +14,7 @@ from analytics_admin.caching.clear import tags as tag_clear
 from analytics_admin.caching.clear.server import await_copies
 from analytics_admin.caching.clear.soft import AnotherClear, NothingToUndo, UndoableClear
 from analytics_admin.caching.clear.sweep import SweepOutcome
+from analytics_admin.caching.near import forget_near_values
 from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
@@ -91,7 +92,9 @@ class ClearSearchCache(_SearchCacheCommand[dict[str, Any]]):
         return self._execute(receipt_of(operation))
 
     def _execute(self, receipt: str) -> dict[str, Any]:
-        return {"mode": self.mode, **asdict(self.strategy.execute(receipt))}
+        outcome = self.strategy.execute(receipt)
+        forget_near_values()
+        return {"mode": self.mode, **asdict(outcome)}
 
     def record(self, outcome: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in outcome.items() if UNREMARKABLE.get(key, ...) != value}
