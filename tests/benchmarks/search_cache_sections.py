@@ -83,7 +83,7 @@ def _hard_lines(seen: Aftermath) -> list[Line]:
 def _soft_lines(seen: Aftermath) -> list[Line]:
     """The bound of the requests is for refreshes behind them: else a caller waits for each."""
     name, p99 = seen.way.name, 1000 * percentile(seen.after, 0.99)
-    bound = 5.0 if seen.way.refreshes else None
+    bound = 5.0 if seen.way.in_background else None
     latest = max(seen.stale, default=0.0)
     return [
         Line(measure=f"{name}: request's p99 after it", values=[p99], unit="ms", bound=bound),
