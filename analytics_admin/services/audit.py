@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
 from django.db.models import QuerySet
@@ -175,8 +176,14 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
 
 
 def watch_accounts() -> None:
-    """Have ``forget_account`` called for each account that is deleted."""
-    accounts = get_user_model()
+    """Have ``forget_account`` called for each account that is deleted.
+
+    A process that uses the engines alone may have no accounts installed.
+    """
+    try:
+        accounts = get_user_model()
+    except ImproperlyConfigured:
+        return
     for model in apps.get_models():  # a proxy sends signals of its own
         if model._meta.concrete_model is accounts._meta.concrete_model:
             post_delete.connect(forget_account, sender=model, dispatch_uid="analytics_admin")
