@@ -14,6 +14,7 @@ class AnalyticsAdminConfig(AppConfig):
         from analytics_admin.caching.stores.past import register_audit_trail
         from analytics_admin.checks import (  # noqa: F401  registers the checks
             caches,
+            monitoring,
             rights,
             server,
             settings,

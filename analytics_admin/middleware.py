@@ -1,12 +1,13 @@
-"""Middleware: of Django, that turns an unhandled CircuitOpenError into a 503; of ASGI servers."""
+"""Middleware: of Django, for probes and for an unhandled CircuitOpenError; of ASGI servers."""
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import Resolver404, resolve
 from django.utils.translation import gettext as _
 
 from analytics_admin.breakers import CircuitOpenError
@@ -17,6 +18,44 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Application = Callable[..., Awaitable[None]]
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+View = Callable[[HttpRequest], HttpResponse]
+
+
+class MonitoringMiddleware:
+    """Serves the URLs of ``analytics_admin.monitoring`` by itself; put it first.
+
+    A load balancer asks by address, over plain HTTP. Behind this, neither ALLOWED_HOSTS nor a
+    redirect to HTTPS nor a site's login gets in its way.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        from analytics_admin.monitoring import urls  # asgi.py imports this before there are models
+
+        self._get_response = get_response
+        self._app_name = urls.app_name
+        self._last_parts = frozenset(pattern.name for pattern in urls.urlpatterns)
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        view = self._find_view(request.path_info)
+        if view is None:
+            return self._get_response(request)
+        return sync_to_async(view)(request) if self._is_async else view(request)
+
+    def _find_view(self, path: str) -> View | None:
+        """Return the view of monitoring that the site's URLs have at this path, if it is one."""
+        if path.rpartition("/")[2] not in self._last_parts:  # resolving costs others more
+            return None
+        try:
+            found = resolve(path)
+        except Resolver404:
+            return None
+        return found.func if self._app_name in found.app_names else None
 
 
 class CircuitOpenMiddleware:

@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "project",
 ]
 MIDDLEWARE = [
+    "analytics_admin.middleware.MonitoringMiddleware",  # first
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -1,4 +1,4 @@
-"""URLs of the site: the Django admin, the REST API and the demo search."""
+"""URLs of the site: the Django admin, the REST API, monitoring and the demo search."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("", include("analytics_admin.monitoring.urls")),
 ]
 if settings.DEMO_SEARCH:
     from project.demo.views import search_view  # declares the demo's breakers

@@ -20,6 +20,7 @@ PACKAGE = "analytics_admin"
 LAYERS = [
     ["admin apps http middleware testing urls templatetags checks"],
     ["api", "console", "management"],
+    ["monitoring"],
     ["services permissions tokens"],
     ["breakers", "caching"],
     ["stores"],

@@ -1,0 +1,1 @@
+"""What watches the site from outside: probes, metrics, and ``manage.py doctor``."""
