@@ -22,10 +22,9 @@ class AnalyticsAdminConfig(AppConfig):
         )
         from analytics_admin.services.audit import watch_accounts
         from analytics_admin.services.breakers.reconciliation import reconcile
-        from analytics_admin.services.search_cache.receipts import find_last_receipt
-        from analytics_admin.services.search_cache.reconciliation import clear_again
+        from analytics_admin.services.search_cache import reconciliation
 
         watch_accounts()
-        register_audit_trail(find_last_receipt, clear_again)
+        register_audit_trail(reconciliation)
         register_reconciliation(reconcile)
         server.log_problems()

@@ -32,7 +32,6 @@ from analytics_admin.caching import client as cache_client
 from analytics_admin.caching import search_cache
 from analytics_admin.caching.inspection import status
 from analytics_admin.caching.statistics import queries, reporter
-from analytics_admin.caching.stores import past
 from analytics_admin.stores import latency
 from tests.settings import STORE_FOLDER
 from tests.support.breakers import note_engine, reset_engines
@@ -210,7 +209,9 @@ def _clean_store_and_patient_engine(
         monkeypatch.setattr(sys.modules[__name__], "_tells", True)
     # A store that is new is compared with the audit trail by the tests that say so.
     monkeypatch.setattr(runtime, "_reconcile", None)
-    monkeypatch.setattr(past, "_clear_again", None)
+    monkeypatch.setattr(
+        "analytics_admin.services.search_cache.reconciliation.clear_again", lambda receipts: None
+    )
     # The same holds for who would hear of them.
     if not in_fleet and "hearing" not in marks:
         monkeypatch.setattr(listener.Listener, "start", lambda *arguments: None)

@@ -66,7 +66,7 @@ class CacheClient:
         self._tag_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._alias = alias
         self._record_key = self._full_key(RECORD_NAME)
-        self._past = PastCheck(self._record_key, self._change_record)
+        self._past = PastCheck(self._record_key, self._change_record, self._claim_comparison)
         self.access: StoreAccess = (
             MemoryAccess(MemoryStore(cache, max_value_bytes=self._max_bytes))
             if in_memory
@@ -185,6 +185,7 @@ class CacheClient:
         if self.near is not None:
             self.near.close()
         self.resolver.close()
+        self._past.close()
         self.access.close()
 
     def after_fork(self) -> None:
@@ -255,5 +256,17 @@ class CacheClient:
             self.access.run(
                 lambda store: cast("RedisStore", store).change_record(self._record_key, change)
             )
+        except StoreBypassed as bypassed:
+            raise StoreUnavailable(bypassed.reason) from None
+
+    def _claim_comparison(self, seconds: float) -> bool:
+        """Say whether this process is the first to compare the store for so many seconds.
+
+        Raises:
+            StoreUnavailable: it cannot be reached now.
+        """
+        key = self._full_key("analytics_admin:compared")
+        try:
+            return self.access.run(lambda store: cast("RedisStore", store).claim_key(key, seconds))
         except StoreBypassed as bypassed:
             raise StoreUnavailable(bypassed.reason) from None

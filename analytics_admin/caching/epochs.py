@@ -9,6 +9,7 @@ import json
 import math
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -25,6 +26,10 @@ RECORD_NAME = f"analytics_admin:epochs:{LAYOUT}"
 MAX_ACCEPTED = 32
 """Soft clears that are undone again and again would make the record grow. Values under an
 epoch that is dropped are missing, never wrong."""
+MAX_RECEIPTS = 16
+"""Clears that the record names while its server is new."""
+WATCH_SECONDS = 90.0
+"""For how long a server is new: until then the one before it may take clears that it then loses."""
 _EPOCH = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAMES = ("era", "server", "born", "receipt")
 
@@ -46,15 +51,22 @@ class EpochRecord:
     born: str = ""
     """The server on which all these epochs were drawn; "" if they are not of one server."""
     receipt: str = ""
-    """Identifies the last clear of an operator."""
+    """Identifies the last clear of an operator: while the server is new, the last one before."""
+    receipts: tuple[str, ...] = ()
+    """Identify the clears since, while the server is new; oldest first."""
+    moved_at: float = 0.0
+    """When it was first seen on this server instead of another (Unix time of that process)."""
 
     def encode(self) -> bytes:
         names = {name: getattr(self, name) for name in _NAMES if getattr(self, name)}
         suspended = {"suspended": sorted(self.suspended)} if self.suspended else {}
+        moved = {"moved_at": round(self.moved_at)} if self.moved_at else {}
         record = {
             "accepted": sorted(self.accepted),
             **suspended,
             **names,
+            **moved,
+            **({"receipts": list(self.receipts)} if self.receipts else {}),
             "servable_until": dict(self.servable_until),
         }
         return json.dumps(record, separators=(",", ":")).encode()
@@ -67,6 +79,36 @@ class EpochRecord:
     def current(self) -> str:
         """The epoch that new values carry."""
         return min(self.accepted)
+
+    @property
+    def watched_until(self) -> float:
+        """Until when its clears are compared with those on record; 0: they are not."""
+        return self.moved_at + WATCH_SECONDS if self.moved_at else 0.0
+
+    def on_server(self, server: str) -> "EpochRecord":
+        """Return the record as found right on this server, which is new if it names another."""
+        if not server or server == self.server:
+            return self
+        moved_at = time.time() if self.server else self.moved_at
+        return replace(self, server=server, moved_at=moved_at)
+
+    def with_receipts(self, *receipts: str, server: str = "") -> "EpochRecord":
+        """Return the record after these clears, which were done on this server."""
+        given = tuple(receipt for receipt in receipts if receipt)
+        has_moved = bool(server and self.server and server != self.server)
+        if not has_moved and not abs(time.time() - self.moved_at) < WATCH_SECONDS:
+            return replace(self, receipt=receipts[-1], receipts=(), moved_at=0.0)
+        names = (self.receipt, *self.receipts, *given)[-MAX_RECEIPTS - 1 :]
+        return replace(self, receipt=names[0], receipts=names[1:])
+
+    def emptied(self, *, server: str = "") -> "EpochRecord":
+        """Return the record under which no earlier value counts; what it knows of clears stays."""
+        return replace(
+            new_record(server=server),
+            receipt=self.receipt,
+            receipts=self.receipts,
+            moved_at=self.on_server(server).moved_at,
+        )
 
     def soft_cleared(self, *, now: float, bound: float) -> "EpochRecord":
         """Return the record after a soft clear at ``now`` (the store's Unix time).
@@ -108,14 +150,13 @@ def new_epoch(era: str = "") -> str:
     return era + secrets.token_urlsafe(9)[len(era) :]
 
 
-def new_record(*, server: str = "", receipt: str = "") -> EpochRecord:
+def new_record(*, server: str = "") -> EpochRecord:
     """Return a record that accepts one new epoch, drawn on this server."""
     return EpochRecord(
         accepted=frozenset({secrets.token_urlsafe(12)}),
         era=secrets.token_urlsafe(3),
         server=server,
         born=server,
-        receipt=receipt,
     )
 
 
@@ -136,13 +177,15 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
     if not isinstance(record, dict):
         return None
     accepted, servable = record.get("accepted"), record.get("servable_until")
-    suspended = record.get("suspended")
+    suspended, receipts = record.get("suspended"), record.get("receipts")
     if not _is_epoch_list(accepted) or not _is_epoch_times(servable):
         return None
     return EpochRecord(
         accepted=frozenset(accepted),
         servable_until=servable,
         suspended=frozenset(suspended) if _is_epoch_list(suspended) else frozenset(),
+        receipts=tuple(receipts)[:MAX_RECEIPTS] if _is_epoch_list(receipts) else (),
+        moved_at=moved_at if _is_time(moved_at := record.get("moved_at")) else 0.0,
         **{name: text for name in _NAMES if isinstance(text := record.get(name), str)},
     )
 
@@ -182,9 +225,16 @@ def _is_epoch_list(value: object) -> TypeGuard[list[str]]:
 
 def _is_epoch_times(value: object) -> TypeGuard[dict[str, float]]:
     return isinstance(value, dict) and all(
-        _is_epoch(epoch) and isinstance(until, int | float) and not isinstance(until, bool)
-        for epoch, until in value.items()
+        _is_epoch(epoch) and _is_number(until) for epoch, until in value.items()
     )
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return _is_number(value) and math.isfinite(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_epoch(value: object) -> bool:

@@ -4,6 +4,7 @@ import re
 import socket
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ def test_a_store_that_says_yes_but_keeps_the_old_epoch_fails_the_clear(
     settings: Any, store: StoreServer, dedicated: bool
 ) -> None:
     use_store(settings, store.url, dedicated=dedicated)
-    old = new_record(server="x" * 33)  # as long as the one that is sent
+    old = replace(new_record(server="x" * 33), moved_at=1e9)  # as long as the one that is sent
     raw().set(record_key("search"), old.encode())
 
     def keep_old(sent: bytes) -> bytes:

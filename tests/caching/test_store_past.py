@@ -1,11 +1,11 @@
 """A store that comes back with its past brings nothing back that was cleared, set or deleted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import SearchCache, epochs
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.clear.server import await_copies
 from analytics_admin.caching.epochs import record_key
@@ -38,11 +38,28 @@ def store() -> Iterator[StoreServer]:
         yield server
 
 
+class Trail:
+    """What the audit trail has on record: clears, oldest first, and those that were lost."""
+
+    def __init__(self) -> None:
+        self.clears: list[str] = []
+        self.lost: list[str] = []
+        self.questions = 0
+
+    def find_receipts(self, *, after: str, acknowledged: bool = False) -> list[str]:
+        self.questions += acknowledged
+        if after not in self.clears:
+            return self.clears[-1:]
+        return self.clears[self.clears.index(after) + 1 :]
+
+    def clear_again(self, receipts: Sequence[str]) -> None:
+        self.lost += receipts
+
+
 @pytest.fixture
-def audit(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """What the audit trail has on record."""
-    trail: dict[str, str | None] = {"last": None}
-    monkeypatch.setattr(past, "_last_receipt", lambda: trail["last"])
+def audit(monkeypatch: pytest.MonkeyPatch) -> Trail:
+    trail = Trail()
+    monkeypatch.setattr(past, "_trail", trail)
     return trail
 
 
@@ -82,7 +99,7 @@ def value(cache: SearchCache) -> Any:
 def test_a_clear_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
     settings: Any,
     store: StoreServer,
-    audit: dict[str, str | None],
+    audit: Trail,
     kind: str,
     dedicated: bool,
 ) -> None:
@@ -92,7 +109,7 @@ def test_a_clear_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
     assert cache.get("q", tags=["x"]) == "wrong"
     raw().save()
     CLEARS[kind]("1")
-    audit["last"] = "1"
+    audit.clears.append("1")
     come_back(store)
     assert value(cache) == "computed"
     assert eventually(lambda: not record().suspended)
@@ -102,46 +119,43 @@ def test_a_clear_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
 def test_one_process_puts_on_record_that_a_lost_clear_is_done_again(
     settings: Any,
     store: StoreServer,
-    audit: dict[str, str | None],
-    monkeypatch: pytest.MonkeyPatch,
+    audit: Trail,
 ) -> None:
-    again: list[str] = []
-    monkeypatch.setattr(past, "_clear_again", again.append)
     use(settings, store.url)
     caches = [another() for _ in range(3)]
     for cache in caches:
         assert value(cache) == "computed"
     raw().save()
     hard.clear(receipt="1")
-    audit["last"] = "1"
+    audit.clears.append("1")
     come_back(store)
     for cache in caches:
         value(cache)
-    assert eventually(lambda: again == ["1"])
+    assert eventually(lambda: audit.lost == ["1"])
     assert value(another()) == "computed"
-    assert again == ["1"]
+    assert audit.lost == ["1"]
 
 
 def test_a_process_that_starts_with_the_store_finds_it_out_too(
-    settings: Any, store: StoreServer, audit: dict[str, str | None]
+    settings: Any, store: StoreServer, audit: Trail
 ) -> None:
     use(settings, store.url)
     another().set("q", "wrong", tags=["x"])
     raw().save()
     hard.clear(receipt="1")
-    audit["last"] = "1"
+    audit.clears.append("1")
     come_back(store)
     assert value(another()) == "computed"
 
 
 @pytest.mark.parametrize("last", ["1", None], ids=["a clear", "no clear"])
 def test_values_of_a_store_that_holds_the_last_clear_are_hits_again(
-    settings: Any, store: StoreServer, audit: dict[str, str | None], last: str | None
+    settings: Any, store: StoreServer, audit: Trail, last: str | None
 ) -> None:
     use(settings, store.url)
     if last is not None:
         hard.clear(receipt=last)
-    audit["last"] = last
+        audit.clears.append(last)
     another().set("q", "kept", tags=["x"])
     cache = another()
     assert cache.get("q", tags=["x"]) == "kept"
@@ -151,9 +165,13 @@ def test_values_of_a_store_that_holds_the_last_clear_are_hits_again(
 
 
 def test_nothing_of_the_past_counts_while_the_last_clear_is_unknown(
-    settings: Any, store: StoreServer, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    settings: Any,
+    store: StoreServer,
+    audit: Trail,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
 ) -> None:
-    def fail() -> str | None:
+    def fail(**options: Any) -> list[str]:
         raise LookupError
 
     use(settings, store.url)
@@ -161,7 +179,7 @@ def test_nothing_of_the_past_counts_while_the_last_clear_is_unknown(
     cache = another()
     assert cache.get("q", tags=["x"]) == "old"
     raw().save()
-    monkeypatch.setattr(past, "_last_receipt", fail)
+    monkeypatch.setattr(audit, "find_receipts", fail)
     come_back(store)
     assert value(cache) == "computed"
     assert eventually(lambda: "the last clear is not known (LookupError)" in caplog.text)
@@ -170,7 +188,7 @@ def test_nothing_of_the_past_counts_while_the_last_clear_is_unknown(
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
-    settings: Any, store: StoreServer, audit: dict[str, str | None], write: str
+    settings: Any, store: StoreServer, audit: Trail, write: str
 ) -> None:
     use(settings, store.url)
     cache = another()
@@ -183,7 +201,7 @@ def test_a_write_holds_though_the_store_comes_back_from_a_snapshot_of_before_it(
 
 
 def test_a_value_that_was_set_and_is_in_the_snapshot_is_a_hit_again(
-    settings: Any, store: StoreServer, audit: dict[str, str | None]
+    settings: Any, store: StoreServer, audit: Trail
 ) -> None:
     use(settings, store.url)
     cache = another()
@@ -196,7 +214,7 @@ def test_a_value_that_was_set_and_is_in_the_snapshot_is_a_hit_again(
 
 @pytest.mark.parametrize("kind", CLEARS)
 def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
-    settings: Any, store: StoreServer, audit: dict[str, str | None], kind: str
+    settings: Any, store: StoreServer, audit: Trail, kind: str
 ) -> None:
 
     with StoreServer(port=free_port()) as replica, Proxy(store.socket_path) as door:
@@ -208,7 +226,7 @@ def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
         replica.freeze()
         CLEARS[kind]("1")
         assert await_copies() == Copies(replicas=1, replicas_behind=1)
-        audit["last"] = "1"
+        audit.clears.append("1")
         store.stop()
         replica.thaw()
         replica.ask("REPLICAOF", "NO", "ONE")
@@ -216,8 +234,78 @@ def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
         assert value(cache) == "computed"
 
 
+class TestLateClears:
+    """An old primary may take a clear after the new one was compared."""
+
+    @pytest.fixture
+    def moved(
+        self, settings: Any, store: StoreServer, audit: Trail, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SearchCache]:
+        """A cache that has gone over to a replica which lacked nothing."""
+        monkeypatch.setattr(past, "COMPARE_SECONDS", 0.02)
+        with StoreServer(port=free_port()) as replica, Proxy(store.socket_path) as door:
+            use(settings, door.url)
+            hard.clear(receipt="1")
+            audit.clears.append("1")
+            cache = another()
+            another().set("q", "wrong", tags=["x"])
+            assert cache.get("q", tags=["x"]) == "wrong"
+            replica.follow(store)
+            replica.ask("REPLICAOF", "NO", "ONE")
+            store.stop()
+            door.move_to(replica.socket_path)
+            assert eventually(lambda: cache.get("q", tags=["x"]) == "wrong")
+            yield cache
+
+    def test_the_new_one_is_compared_again(self, moved: SearchCache, audit: Trail) -> None:
+        audit.clears.append("late")
+        assert eventually(lambda: value(moved) == "computed")
+        assert eventually(lambda: audit.lost == ["late"])
+        assert value(another()) == "computed"
+
+    @pytest.mark.parametrize("kind", CLEARS)
+    def test_a_later_clear_does_not_hide_one(
+        self, moved: SearchCache, audit: Trail, kind: str
+    ) -> None:
+        CLEARS[kind]("2")
+        moved.set("q", "wrong", tags=["x"])
+        audit.clears += ["late", "2"]
+        assert eventually(lambda: audit.lost == ["late"])
+        assert value(moved) == "computed"
+
+    def test_clears_that_the_new_one_has_taken_are_not_done_again(
+        self, moved: SearchCache, audit: Trail
+    ) -> None:
+        for number in range(20):
+            CLEARS[list(CLEARS)[number % 3]](f"new-{number}")
+            audit.clears.append(f"new-{number}")
+        moved.set("q", "kept", tags=["x"])
+        before = audit.questions
+        assert eventually(lambda: audit.questions > before + 3)
+        assert not audit.lost
+        assert moved.get("q", tags=["x"]) == "kept"
+
+    def test_a_process_that_starts_meanwhile_compares_too(
+        self, moved: SearchCache, audit: Trail
+    ) -> None:
+        moved.reconnect()  # ends its thread
+        cache = another()
+        assert cache.get("q", tags=["x"]) == "wrong"
+        audit.clears.append("late")
+        assert eventually(lambda: audit.lost == ["late"])
+
+    def test_after_a_while_a_clear_ends_it(
+        self, moved: SearchCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(epochs, "WATCH_SECONDS", 0.0)
+        hard.clear(receipt="2")
+        found = record()
+        assert found is not None
+        assert (found.receipt, found.receipts, found.watched_until) == ("2", (), 0.0)
+
+
 def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_a_moment_later(
-    settings: Any, store: StoreServer, audit: dict[str, str | None], tmp_path: Any
+    settings: Any, store: StoreServer, audit: Trail, tmp_path: Any
 ) -> None:
     acl = ("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-@dangerous")
     use(settings, store.url)
@@ -230,7 +318,7 @@ def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_
     store.ask("SAVE")
     hard.clear(receipt="1")
     assert await_copies() == copies.UNKNOWN
-    audit["last"] = "1"
+    audit.clears.append("1")
     store.stop()
     store.start()
     store.ask(*acl)
@@ -238,7 +326,7 @@ def test_without_permission_to_ask_which_server_it_is_a_lost_clear_is_found_out_
 
 
 def test_a_record_that_is_gone_is_told_once(
-    settings: Any, store: StoreServer, caplog: Any, audit: dict[str, str | None]
+    settings: Any, store: StoreServer, caplog: Any, audit: Trail
 ) -> None:
     use(settings, store.url)
     cache = another()

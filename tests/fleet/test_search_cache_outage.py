@@ -54,7 +54,7 @@ class Scene:
 
 @pytest.fixture
 def scene(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(past, "_last_receipt", lambda: None)  # nobody has cleared
+    monkeypatch.setattr(past, "_trail", None)  # nobody has cleared
     with ExitStack() as stack:
         yield Scene(stack, settings)
 

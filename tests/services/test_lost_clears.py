@@ -12,8 +12,7 @@ from django.core.management import call_command
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache
 from analytics_admin.services.runner import Kind, deny
-from analytics_admin.services.search_cache.receipts import find_last_receipt
-from analytics_admin.services.search_cache.reconciliation import clear_again
+from analytics_admin.services.search_cache.reconciliation import clear_again, find_receipts
 from tests.support.api import CLEAR, call
 from tests.support.cache_aliases import record, redis_alias, use_caches
 from tests.support.console_pages import inputs
@@ -34,13 +33,13 @@ PAGE = "/admin/analytics_admin/searchcache/clear/"
 @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 def test_the_store_keeps_the_id_of_the_last_clear(settings: Any, options: dict[str, Any]) -> None:
     use_caches(settings, search=redis_alias("search"))
-    assert find_last_receipt() is None
+    assert not find_receipts(after="")
     for _ in range(2):
         result = clear_search_cache(actor=OPERATOR, **options)
         kept = record()
         assert kept is not None
         assert result.operation_id is not None
-        assert kept.receipt == find_last_receipt() == result.operation_id.hex
+        assert [kept.receipt] == find_receipts(after="") == [result.operation_id.hex]
 
 
 def test_a_clear_that_was_not_done_is_not_the_last_one() -> None:
@@ -48,10 +47,21 @@ def test_a_clear_that_was_not_done_is_not_the_last_one() -> None:
     Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status="failed")
     Operation.objects.create(kind=Kind.UNDO_CLEAR, status="done")
     deny(Kind.CLEAR_SEARCH_CACHE, actor=OPERATOR)
-    assert find_last_receipt() == done.pk.hex
+    assert find_receipts(after="") == [done.pk.hex]
     for status in ("unknown", "started"):
         last = Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status=status)
-        assert find_last_receipt() == last.pk.hex
+        assert find_receipts(after="") == [last.pk.hex]
+
+
+def test_clears_since_another_are_found_oldest_first() -> None:
+    statuses = ("done", "unknown", "failed", "started", "done")
+    rows = [
+        Operation.objects.create(kind=Kind.CLEAR_SEARCH_CACHE, status=status) for status in statuses
+    ]
+    first, unknown, _failed, started, last = (row.pk.hex for row in rows)
+    assert find_receipts(after=first) == [unknown, started, last]
+    assert find_receipts(after=first, acknowledged=True) == [unknown, last]
+    assert find_receipts(after=last) == []
 
 
 class TestReplicasThatLag:
@@ -100,9 +110,9 @@ def test_a_lost_clear_is_done_again_on_record(settings: Any) -> None:
     use_caches(settings, search=redis_alias("search"))
     lost = clear_search_cache(actor=OPERATOR, tags=["products"]).operation_id
     assert lost is not None
-    clear_again(lost.hex)
+    clear_again([lost.hex])
     again = Operation.objects.get(actor="reconciliation")
     assert (again.status, again.reason) == ("done", f"The store had lost operation {lost}")
     kept = record()
     assert kept is not None
-    assert kept.receipt == find_last_receipt() == again.pk.hex
+    assert [kept.receipt] == find_receipts(after="") == [again.pk.hex]

@@ -48,7 +48,7 @@ def aliases_in(cluster: Cluster) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def site(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(past, "_last_receipt", lambda: None)  # nobody has cleared
+    monkeypatch.setattr(past, "_trail", None)  # nobody has cleared
     for server in cluster.primaries:
         server.ask("FLUSHALL")
     site = {"SEARCH_CACHE_DEDICATED": False, "STORE_RETRY_INTERVAL": RETRY}

@@ -27,7 +27,6 @@ from analytics_admin.caching.clear.server import Server, ask_server
 from analytics_admin.caching.epochs import (
     EpochRecord,
     decode_record,
-    new_record,
     record_key,
     replace_record,
 )
@@ -160,7 +159,8 @@ def clear(*, on_progress: Progress | None = None, receipt: str = "") -> ClearOut
     with operation_client(alias, timeout=TIMEOUT) as client:
         plan = _plan(client, alias, dedicated=dedicated)
         server = ask_server(client, record_key(alias))
-        new = new_record(server=server.identity, receipt=receipt)
+        new = server.record.with_receipts(receipt, server=server.identity)
+        new = new.emptied(server=server.identity)
         outcome = ClearOutcome(
             alias=alias, dedicated=dedicated, keys=0, way=plan.way, not_flushed=plan.not_flushed
         )

@@ -98,9 +98,9 @@ def clear_keys(names: Sequence[str], *, receipt: str = "") -> KeyClearOutcome:
         memory.delete_names(alias, leases)
         return KeyClearOutcome(alias=alias, named=len(names), found=found)
     with operation_client(alias, timeout=TIMEOUT) as client:
-        ask_server(client, record_key(alias))
+        server = ask_server(client, record_key(alias))
         found = _delete(client, alias, _full(alias, values), _full(alias, leases))
-        keep_receipt(client, record_key(alias), receipt)
+        keep_receipt(client, record_key(alias), receipt, server=server.identity)
     return KeyClearOutcome(alias=alias, named=len(names), found=found)
 
 

@@ -1,7 +1,6 @@
 """The server that a clear reaches: what its epoch record says, and which copies have the clear."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
@@ -58,8 +57,10 @@ def ask_server(client: Any, key: str, *others: str) -> Server:
     return Server(identity, record, replies[3] if others else ())
 
 
-def keep_receipt(client: Any, key: str, receipt: str) -> None:
+def keep_receipt(client: Any, key: str, receipt: str, *, server: str) -> None:
     """Write the receipt, if there is one, into the epoch record: the clear's only trace there.
+
+    ``server`` is the identity of the server that the client has reached.
 
     The clear is done by then: a store that fails is another matter.
     """
@@ -71,7 +72,7 @@ def keep_receipt(client: Any, key: str, receipt: str) -> None:
             record = decode_record(raw)
             if record is None:
                 return
-            after = replace(record, receipt=receipt).encode()
+            after = record.with_receipts(receipt, server=server).encode()
             if client.eval(_REPLACE, 1, key, raw, after):
                 return
     except RedisError:

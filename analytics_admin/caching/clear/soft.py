@@ -4,7 +4,7 @@ Values that were cleared softly may be served as stale for a while, as the recor
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from analytics_admin.caching.clear.impact import foresee_load
@@ -160,7 +160,7 @@ def clear_softly(*, receipt: str = "") -> SoftClearOutcome:
 
     def clear(record: EpochRecord, now: float) -> EpochRecord:
         nonlocal epoch
-        cleared = replace(record.soft_cleared(now=now, bound=bound), receipt=receipt)
+        cleared = record.soft_cleared(now=now, bound=bound)
         epoch = cleared.current
         return cleared
 
@@ -168,7 +168,7 @@ def clear_softly(*, receipt: str = "") -> SoftClearOutcome:
         return epoch in now.accepted or epoch in now.servable_until
 
     alias = site.search_cache
-    _change(alias, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, create=True)
+    _change(alias, clear, is_done, no_reply=NO_REPLY_TO_SOFT_CLEAR, receipt=receipt)
     return SoftClearOutcome(alias=alias, stale_for=bound)
 
 
@@ -199,7 +199,7 @@ def undo(clear: str | None = None) -> UndoableClear:
     def is_done(now: EpochRecord) -> bool:
         return expected <= now.accepted
 
-    _change(alias, take_back, is_done, no_reply=NO_REPLY_TO_UNDO, create=False)
+    _change(alias, take_back, is_done, no_reply=NO_REPLY_TO_UNDO)
     return undoable
 
 
@@ -233,27 +233,29 @@ def _change(
     is_done: Callable[[EpochRecord], bool],
     *,
     no_reply: str,
-    create: bool,
+    receipt: str | None = None,
 ) -> None:
     """Replace the record in one step, and check that the store has kept the new one.
 
-    Without a record, ``create`` decides whether one is created first or there is nothing to change.
+    A clear has a receipt. Without a record it creates one; for an undo there is nothing to change.
     """
+    is_clear = receipt is not None
     if is_local_memory(alias):
-        if not memory.change_record(alias, change, create=create):
+        if not memory.change_record(alias, change, create=is_clear):
             raise NothingToUndo
         return
     with operation_client(alias, timeout=TIMEOUT) as client:
         key = record_key(alias)
-        if create:
-            ask_server(client, key)
+        server = ask_server(client, key).identity if is_clear else ""
         for _ in range(MAX_ATTEMPTS):
             raw, now = _read(client, key)
             before = decode_record(raw)
             if before is None:
                 lost = StoreUnavailable(Message(gettext_noop("the store lost the epoch record")))
-                raise lost if create else NothingToUndo
+                raise lost if is_clear else NothingToUndo
             after = change(before, now)
+            if receipt is not None:
+                after = after.with_receipts(receipt, server=server)
             with confirm_outcome(alias, is_done, no_reply=no_reply):
                 if not client.eval(_REPLACE, 1, key, raw, after.encode()):
                     continue

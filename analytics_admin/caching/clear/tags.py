@@ -140,7 +140,7 @@ def clear_tags(
         with operation_client(alias, timeout=TIMEOUT) as client:
             server = ask_server(client, record_key(alias), *keys)
             in_use = _delete(client, alias, keys, server.others)
-            keep_receipt(client, record_key(alias), receipt)
+            keep_receipt(client, record_key(alias), receipt, server=server.identity)
     return TagClearOutcome(alias=alias, tags=len(names), in_use=in_use)
 
 
@@ -191,7 +191,7 @@ def clear_tags_softly(
             milliseconds = max(1, round(seconds * 1000))
             script = (_SOFT, len(keys), *keys, milliseconds, *epochs)
             in_use = _change(client, alias, keys, server.others, script, NO_REPLY_TO_SOFT_CLEAR)
-            keep_receipt(client, record_key(alias), receipt)
+            keep_receipt(client, record_key(alias), receipt, server=server.identity)
     return SoftTagClearOutcome(alias=alias, tags=len(names), in_use=in_use, stale_for=seconds)
 
 

@@ -5,29 +5,34 @@ record names the server on which it was last right, and each new connection comp
 anything is read over it. On another server the accepted epochs are suspended until the audit trail
 shows that the store holds the last clear of an operator. If it does not, they are dropped.
 
+For a while afterwards the clears on record are compared again: until all processes have left the
+server of before, it may take clears which it then loses.
+
 The audit trail does not know of a ``set``, a ``delete`` or a ``clear_tags``. A process that made
 one looks for a trace of its last one, and has all values dropped if it finds none.
 """
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import connections
 from redis.exceptions import RedisError
 
 from analytics_admin.caching.epochs import (
     MAX_ACCEPTED,
+    WATCH_SECONDS,
     EpochRecord,
     decode_record,
-    new_record,
 )
 from analytics_admin.stores.client import StoreUnavailable, load_script
 from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.identity import COMMANDS, identity_of
-from analytics_admin.stores.threads import start_plain_thread
+from analytics_admin.stores.threads import KeptThread, start_plain_thread
 
 logger = get_logger("analytics_admin.caching")
 
@@ -35,8 +40,21 @@ Exchange = Callable[[Sequence[Sequence[Any]]], list[Any]]
 """Sends commands over one connection; returns their replies, an error for each that is refused."""
 Change = Callable[[EpochRecord], EpochRecord | None]
 """Makes the next record from the present one; None to leave it."""
-LastReceipt = Callable[[], str | None]
-"""Returns the receipt of the last clear on record; None without any. May raise anything."""
+
+
+class ClearTrail(Protocol):
+    """What the audit trail knows of clears. May raise anything."""
+
+    def find_receipts(self, *, after: str, acknowledged: bool = False) -> Sequence[str]:
+        """Return the receipts of the clears that began after the one of this receipt, oldest first.
+
+        Where that is not on record, of the last one alone. With ``acknowledged``, of those only
+        whose operator has been told that they are done, or may be.
+        """
+
+    def clear_again(self, receipts: Sequence[str]) -> object:
+        """Put on record that the clears of these receipts were lost, and clear everything."""
+
 
 MAX_ATTEMPTS = 10
 """Attempts at a change while others change the record between its reading and its writing."""
@@ -44,21 +62,22 @@ SETTLE_ATTEMPTS = 20
 SETTLE_PAUSE_SECONDS = 0.25
 """Between two attempts to reach a store that has just come back."""
 HEAD_BYTES = 1024
+COMPARE_SECONDS = 5.0
+"""Between two comparisons with a server that is new."""
 TELL_AGAIN_SECONDS = 60.0
 """Between two log lines about a record that is gone."""
 
 _REPLACE = load_script("analytics_admin.caching.stores", "replace_record")
-_last_receipt: LastReceipt | None = None
-_clear_again: Callable[[str], None] | None = None
+_trail: ClearTrail | None = None
 
 
-def register_audit_trail(source: LastReceipt, clear_again: Callable[[str], None]) -> None:
-    """Have ``source`` say which clear was the last, and ``clear_again`` put a lost one on record.
+def register_audit_trail(trail: ClearTrail) -> None:
+    """Have the clears that a store has lost found out, and put on record.
 
-    Both are called in a thread of its own.
+    The trail is asked in threads of its own.
     """
-    global _last_receipt, _clear_again
-    _last_receipt, _clear_again = source, clear_again
+    global _trail  # noqa: PLW0603  the site's one audit trail
+    _trail = trail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +94,21 @@ class _Write:
 class PastCheck:
     """The check of one process; it outlives the connections.
 
-    ``change_later`` makes a change of the record through the store, and raises StoreUnavailable.
+    ``change_later`` makes a change of the record through the store. ``claim_later`` says whether it
+    is this process' turn to compare, for so many seconds. Both raise StoreUnavailable.
     """
 
-    def __init__(self, record_key: str = "", change_later: Callable[[Change], object] = id) -> None:
+    def __init__(
+        self,
+        record_key: str = "",
+        change_later: Callable[[Change], object] = id,
+        claim_later: Callable[[float], bool] = bool,
+    ) -> None:
         self._record_key = record_key
         self._change_later = change_later
+        self._claim_later = claim_later
+        self._watch_until = 0.0
+        self._begin_threads()
         self._lock = threading.Lock()
         self._write: _Write | None = None
         self.server = ""
@@ -120,9 +148,18 @@ class PastCheck:
         """Note that there is an epoch record."""
         self._had_record = True
 
+    def _begin_threads(self) -> None:
+        self._closed = threading.Event()
+        self._watcher = KeptThread(self._watch, name="search cache watch", log=logger)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+
     def after_fork(self) -> None:
-        """Replace the lock in a forked child."""
+        """Replace the locks and the thread in a forked child."""
         self._lock = threading.Lock()
+        self._begin_threads()
 
     def check(self, exchange: Exchange, *, is_return: bool) -> None:
         """Check the store at the other end of a new connection.
@@ -146,12 +183,16 @@ class PastCheck:
         if write is not None and has_moved and (record.born != server or not server):
             if not _is_trace(head, write):
                 self._drop(exchange, server)
+                self._watch_later(time.time() + WATCH_SECONDS)
                 return
             self._write = replace(write, server=server)
         if server and record.server and record.server != server:
             self._suspend(exchange, server)
-        elif not server and is_return and _last_receipt is not None:
-            self._settle_later(_last_receipt, server)
+            self._watch_later(time.time() + WATCH_SECONDS)
+        elif not server and is_return and _trail is not None:
+            self._settle_later(_trail, server)
+        else:
+            self._watch_later(record.watched_until)
 
     def _drop(self, exchange: Exchange, server: str) -> None:
         """Have no value from before count: a write of this process is lost."""
@@ -160,7 +201,7 @@ class PastCheck:
         def drop(record: EpochRecord) -> EpochRecord | None:
             if server and record.born == server:  # another process has done it
                 return None
-            return new_record(server=server, receipt=record.receipt)
+            return record.emptied(server=server)
 
         if change_record(exchange, self._record_key, drop):
             logger.warning(
@@ -170,85 +211,119 @@ class PastCheck:
 
     def _suspend(self, exchange: Exchange, server: str) -> None:
         """Have no value from before count until it is known whether a clear is lost."""
-        source = _last_receipt
+        trail = _trail
 
         def suspend(record: EpochRecord) -> EpochRecord | None:
             if record.server in {"", server}:  # another process has done it
                 return None
-            if source is None:  # nobody can have cleared
+            if trail is None:  # nobody can have cleared
                 return replace(record, server=server)
             before = frozenset(sorted(record.accepted | record.suspended)[:MAX_ACCEPTED])
-            new = new_record(server=server, receipt=record.receipt)
+            new = record.emptied(server=server)
             return replace(new, born="", suspended=before, era=record.era)
 
-        if change_record(exchange, self._record_key, suspend) and source is not None:
-            self._settle_later(source, server)
+        if change_record(exchange, self._record_key, suspend) and trail is not None:
+            self._settle_later(trail, server)
 
-    def _settle_later(self, source: LastReceipt, server: str) -> None:
+    def _settle_later(self, trail: ClearTrail, server: str) -> None:
         try:
-            start_plain_thread(self._settle, source, server, name="search cache past")
+            start_plain_thread(self._compare, trail, server, name="search cache past")
         except (RuntimeError, MemoryError):  # no thread is to be had: what is suspended stays so
             logger.warning("search cache: the store has changed; its old values count no more")
 
-    def _settle(self, source: LastReceipt, server: str) -> None:
-        """Ask the audit trail which clear was the last, and decide what of the past counts."""
-        try:
-            last = source()
-        # The audit trail is the site's database, with whatever errors its driver has.
-        except Exception as error:
-            logger.warning(
-                "search cache: the store has changed, and its old values count no more: "
-                "the last clear is not known (%s)",
-                type(error).__name__,
-            )
-            return
-        finally:
-            connections.close_all()
-        lost = False
+    def _watch_later(self, until: float) -> None:
+        """Compare now and then until this Unix time, if that is to come and not too far ahead."""
+        if _trail is not None and 0 < until - time.time() < 2 * WATCH_SECONDS:
+            self._watch_until = until
+            self._watcher.begin(start_plain_thread)  # without one, another process does it
+
+    def _watch(self) -> None:
+        while not self._closed.wait(COMPARE_SECONDS * random.uniform(0.8, 1.2)):
+            is_last = time.time() > self._watch_until
+            with suppress(StoreUnavailable):
+                if _trail is not None and self._claim_later(COMPARE_SECONDS * 0.7):
+                    self._compare(_trail, self.server, settles=False)
+            if is_last:
+                return
+
+    def _compare(self, trail: ClearTrail, server: str, *, settles: bool = True) -> None:
+        """Ask the audit trail which clears there were, and have the past count or not.
+
+        ``settles``: it is suspended until then. Clears that are under way count as lost then.
+        """
+        for _ in range(SETTLE_ATTEMPTS):
+            try:
+                if self._compare_once(trail, server, settles=settles):
+                    return
+            except StoreUnavailable:
+                if self._closed.wait(SETTLE_PAUSE_SECONDS):
+                    return
+            # The audit trail is the site's database, with whatever errors its driver has.
+            except Exception as error:
+                logger.warning(
+                    "search cache: the store has changed, and %s: the last clear is not known (%s)",
+                    "its old values count no more" if settles else "may have lost a clear",
+                    type(error).__name__,
+                )
+                return
+            finally:
+                connections.close_all()
+
+    def _compare_once(self, trail: ClearTrail, server: str, *, settles: bool) -> bool:
+        """Return False if there was another clear meanwhile.
+
+        Raises:
+            StoreUnavailable, and whatever the trail raises.
+        """
+        base: str | None = None
+        lost: list[str] = []
+        is_outdated = False
+
+        def find_base(record: EpochRecord) -> None:
+            nonlocal base
+            base = record.receipt
 
         def settle(record: EpochRecord) -> EpochRecord | None:
-            nonlocal lost
-            lost = False
-            if server and (record.server != server or not record.suspended):
+            nonlocal lost, is_outdated
+            lost = []
+            if server and (record.server != server or (settles and not record.suspended)):
                 return None  # somebody has cleared everything since
-            lost = last is not None and record.receipt != last
+            is_outdated = record.receipt != base
+            if is_outdated:
+                return None
+            lost = [each for each in on_record if each not in {base, *record.receipts}]
             if lost:
-                return new_record(server=server, receipt=last or "")
+                return record.emptied(server=server).with_receipts(*lost, server=server)
             if not record.suspended:
                 return None
             room = max(0, MAX_ACCEPTED - len(record.accepted))
             accepted = record.accepted | frozenset(sorted(record.suspended)[:room])
             return replace(record, accepted=accepted, suspended=frozenset())
 
-        for _ in range(SETTLE_ATTEMPTS):
-            try:
-                self._change_later(settle)
-            except StoreUnavailable:
-                time.sleep(SETTLE_PAUSE_SECONDS)
-                continue
-            break
+        self._change_later(find_base)
+        if base is None:  # no stored value counts
+            return True
+        on_record = trail.find_receipts(after=base, acknowledged=not settles)
+        self._change_later(settle)
         if lost:
             logger.warning(
                 "search cache: the store came back without the last clear: "
                 "what it held counts no more"
             )
-            _put_on_record(last or "")
+            _put_on_record(trail, lost)
+        return not is_outdated
 
 
-def _put_on_record(lost: str) -> None:
+def _put_on_record(trail: ClearTrail, lost: Sequence[str]) -> None:
     """Clear again: what the store held counts no more already."""
-    if _clear_again is None:
-        return
     try:
-        _clear_again(lost)
+        trail.clear_again(lost)
     # The site's database and signals, with whatever errors they have.
     except Exception as error:
         logger.warning(
             "search cache: the clear that was done again is not on record (%s)",
             type(error).__name__,
         )
-    finally:
-        connections.close_all()
 
 
 def change_record(exchange: Exchange, key: str, change: Change) -> bool:

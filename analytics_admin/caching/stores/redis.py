@@ -195,6 +195,11 @@ class RedisStore:
         return change_record(self._pool.call_all, key, change)
 
     @translate_errors
+    def claim_key(self, key: str, seconds: float) -> bool:
+        """Create the key, for so many seconds; say whether it was missing."""
+        return self._pool.call("SET", key, 1, "NX", "PX", round(seconds * 1000)) is not None
+
+    @translate_errors
     def check_writable(self) -> None:
         self._pool.call("SET", self._probe_key, 1, "PX", 1000)
         self._run(_RELEASE, (self._probe_key,), "")

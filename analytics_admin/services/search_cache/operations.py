@@ -21,7 +21,6 @@ from analytics_admin.models import Operation
 from analytics_admin.services.audit import Actor, is_storable
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import Command, OperationResult, Outcome, perform
-from analytics_admin.services.search_cache.receipts import receipt_of
 from analytics_admin.signals import search_cache_cleared
 from analytics_admin.stores.copies import Copies
 
@@ -243,6 +242,11 @@ class SweepSearchCache(_SearchCacheCommand[SweepOutcome]):
                 "seen",
             )
         return Message(template, removed=outcome.removed, seen=outcome.seen)
+
+
+def receipt_of(operation: Operation) -> str:
+    """Return what a clear leaves in the store, by which its loss is found out later."""
+    return operation.pk.hex
 
 
 def clear_search_cache(  # noqa: PLR0913  each by its name
