@@ -81,6 +81,12 @@ def is_new_record(generation: str, known: str) -> bool:
     return counter == 1 and identity != _parts(known)[0]
 
 
+def count_moves(generation: str) -> int | None:
+    """Return how often the record of this generation has moved; None: not known here."""
+    _, counter = _parts(generation)
+    return counter - 1 if counter else None
+
+
 def is_earlier(snapshot: Snapshot, known: Snapshot) -> bool:
     """Return whether the breaker was as in ``snapshot`` before it was as in ``known``."""
     identity, counter = _parts(snapshot.generation)

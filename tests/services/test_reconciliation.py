@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,14 @@ from analytics_admin import services
 from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.presence import Process
 from analytics_admin.breakers.state import Control, State
-from analytics_admin.breakers.state_machine import new_record
+from analytics_admin.breakers.state_machine import FAILURE_RATE, new_record, next_generation
 from analytics_admin.breakers.stores.base import Move
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor
 from analytics_admin.services.breakers import reconciliation
+from analytics_admin.services.breakers.operations import SetControl
 from analytics_admin.services.breakers.reconciliation import reconcile
+from tests.support.breakers import another, rest_engines
 from tests.support.stored_breakers import key_of_site, raw_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,6 +47,18 @@ def open_(name: str) -> None:
     assert old is not None
     new = replace(new_record(), state=State.OPEN, wait=3600.0)
     assert store.compare_and_set([Move(name=name, expected=old, new=new)])[0].won
+
+
+def move(name: str) -> None:
+    """Have the breaker open or close by its own rules."""
+    store = runtime.operator_store()
+    old = store.load_many([name]).snapshots[name]
+    assert old is not None
+    state = State.CLOSED if old.state is State.OPEN else State.OPEN
+    new = replace(old, generation=next_generation(old.generation), state=state, wait=60.0)
+    assert store.compare_and_set([Move(name=name, expected=old, new=new, cause=FAILURE_RATE)])[
+        0
+    ].won
 
 
 def losing(act: Callable[[], object]) -> None:
@@ -132,6 +147,83 @@ def test_an_emptied_store_gets_its_holds_back() -> None:
     raw_client().delete(*raw_client().keys(key_of_site("*")))
     reconcile()
     assert states() == {"catalog": "forced_open"}
+
+
+@pytest.mark.parametrize("moves", [0, 1, 3])
+def test_a_hold_is_set_again_though_processes_have_used_the_emptied_store(moves: int) -> None:
+    hold("catalog")
+    raw_client().delete(*raw_client().keys(key_of_site("*")))
+    breaker = another("catalog", failure_threshold=1)  # of a process that knows no hold
+    with suppress(ValueError):
+        breaker.call(int, "x" if moves else "1")
+    rest_engines()
+    for _ in range(moves - 1):
+        move("catalog")
+    reconcile()
+    assert states()["catalog"] == "forced_open"
+
+
+def test_what_an_operator_does_to_an_emptied_store_holds() -> None:
+    hold("catalog")
+    raw_client().delete(*raw_client().keys(key_of_site("*")))
+    runtime.operator_store().register(["catalog"], keep_for=60.0)
+    control.set_control(["catalog"], Control.DISABLED, for_seconds=60, actor="a", reason="")
+    control.set_control(["catalog"], Control.AUTOMATIC, for_seconds=None, actor="a", reason="")
+    reconcile()
+    assert states()["catalog"] != "forced_open"
+
+
+class TestMeanwhile:
+    """Breakers that change between their reading and the act that is done again."""
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Have this done once, when the row of the act that is done again is on record."""
+
+        def do(change: Callable[[], object]) -> None:
+            execute, left = SetControl.execute, [change]
+
+            def interrupted(command: SetControl) -> Any:
+                if left:
+                    left.pop()()
+                return execute(command)
+
+            monkeypatch.setattr(SetControl, "execute", interrupted)
+
+        return do
+
+    def register(self, *names: str) -> None:
+        moves = [Move(name=name, expected=None, new=new_record()) for name in names]
+        runtime.operator_store().compare_and_set(moves)
+
+    def lose(self) -> None:
+        hold("catalog", "payments")
+        raw_client().delete(*raw_client().keys(key_of_site("*")))
+
+    def test_one_that_a_process_registers_is_held_by_the_same_act(
+        self, meanwhile: Callable[..., None]
+    ) -> None:
+        self.lose()
+        meanwhile(lambda: self.register("catalog"))
+        reconcile()
+        assert (states()["catalog"], states()["payments"]) == ("forced_open", "forced_open")
+        (row,) = done_again()
+        assert (row.status, row.outcome["count"]) == ("done", 2)
+        assert raw_client().exists(key_of_site("server"))
+
+    def test_one_that_an_operator_changes_is_left(self, meanwhile: Callable[..., None]) -> None:
+        self.lose()
+        meanwhile(lambda: hold("catalog", to="disabled"))
+        reconcile()
+        assert (states()["catalog"], states()["payments"]) == ("disabled", "forced_open")
+
+    def test_a_row_that_has_failed_has_done_nothing(self, meanwhile: Callable[..., None]) -> None:
+        self.lose()
+        meanwhile(lambda: hold("catalog", "payments", to="disabled"))
+        reconcile()
+        (row,) = done_again()
+        assert (row.status, row.reached_names) == ("failed", [])
+        assert {state for name, state in states().items() if name != "search"} == {"disabled"}
 
 
 def test_a_forgotten_breaker_stays_forgotten() -> None:
