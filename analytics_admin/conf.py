@@ -63,6 +63,10 @@ class AppSettings:
     """True: the console asks operators to type ENVIRONMENT_NAME before an operation."""
     read_only: bool = False
     """True: all operations are rejected, by every channel."""
+    token_endpoint: bool = True
+    """False: nobody gets tokens for a password; both token endpoints are gone."""
+    token_leeway: float = 5.0
+    """Seconds by which clocks may differ from a token's times; SIMPLE_JWT["LEEWAY"] wins."""
     external_token_max_lifetime: timedelta | float | None = None
     """Maximum remaining lifetime of a token minted elsewhere (seconds, timedelta or None)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The audit trail, and two table-less models that give the console its entries and permissions."""
+"""The audit trail, revocations of tokens, and two table-less models for the console's entries."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ class Operation(models.Model):
         CONTROL_CIRCUIT_BREAKERS = "control_circuit_breakers", _("Control circuit breakers")
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
         ALLOW_PROBE = "allow_probe", _("Allow probe")
+        REVOKE_TOKENS = "revoke_tokens", _("Revoke tokens")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")
@@ -164,6 +165,23 @@ class Operation(models.Model):
         """How many circuit breakers it had changed; None if the row has none."""
         reached = self.outcome_fields.get("count")
         return reached if isinstance(reached, int) else None
+
+
+class TokenRevocation(models.Model):
+    """Before which time the tokens of a user name ended; ``manage.py revoke_tokens`` says so."""
+
+    account = models.CharField(_("account"), max_length=64, primary_key=True)
+    """A hash of the name, which may be of any length."""
+    revoked_at = models.DateTimeField(_("revoked at"))
+
+    class Meta:
+        verbose_name = _("token revocation")
+        verbose_name_plural = _("token revocations")
+        default_permissions = ()
+        permissions = (("revoke_tokens", _("Can revoke tokens")),)
+
+    def __str__(self) -> str:
+        return self.account
 
 
 class TablelessManager(models.Manager[models.Model]):

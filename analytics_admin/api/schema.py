@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from analytics_admin.api.base import ApiView
 from analytics_admin.api.openapi_page import build_context
 from analytics_admin.api.serializers import NoQuery
+from analytics_admin.conf import app_settings
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 
@@ -27,7 +28,7 @@ class SchemaView(ApiView):
     def get(self, request: Request) -> Response:
         self.read_query(request, NoQuery)
         mount = request.path.removesuffix("/schema")
-        return Response({**load_document(), "servers": [{"url": mount or "/"}]})
+        return Response({**_served_document(), "servers": [{"url": mount or "/"}]})
 
 
 class DocumentationView(ApiView):
@@ -36,9 +37,18 @@ class DocumentationView(ApiView):
     def get(self, request: Request) -> HttpResponse:
         self.read_query(request, NoQuery)
         mount = request.path.removesuffix("/docs")
-        context = build_context(load_document(), request.build_absolute_uri(mount))
+        context = build_context(_served_document(), request.build_absolute_uri(mount))
         context["schema_url"] = f"{mount}/schema"
         return HttpResponse(render_to_string("analytics_admin/api_docs.html", context))
+
+
+def _served_document() -> dict[str, Any]:
+    """Return the document without what this site has switched off."""
+    document = load_document()
+    if app_settings().token_endpoint:
+        return document
+    paths = {path: item for path, item in document["paths"].items() if "/auth/" not in path}
+    return {**document, "paths": paths}
 
 
 @cache

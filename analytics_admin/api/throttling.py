@@ -1,4 +1,4 @@
-"""Rate limits: operations per user, logins per address.
+"""Rate limits: operations per user, logins per address and per account.
 
 All processes count together in the ``default`` cache. While it is down or slow, each process
 counts for itself: its failure never fails a request.
@@ -6,8 +6,11 @@ counts for itself: its failure never fails a request.
 
 import math
 import time
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_network
 from threading import Lock
 from typing import Any
 
@@ -15,11 +18,11 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import DatabaseError
 from rest_framework.request import Request
-from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, Rate, app_settings, parse_rate
 from analytics_admin.services.errors import get_logger
+from analytics_admin.services.requests import client_address, parse_address
 from analytics_admin.stores.client import StoreUnavailable, dedicated_client
 
 logger = get_logger("analytics_admin.api.throttling")
@@ -30,6 +33,9 @@ REPLY_TIMEOUT_SECONDS = 0.2
 MAX_HIT_SECONDS = 0.5
 # ... and is not asked for this long.
 RETRY_AFTER_SECONDS = 5.0
+# Beyond these a counter is damaged: more hits than any rate allows; an end too far from the clock.
+MAX_HITS = 10**9
+MAX_SKEW_MS = 2 * 86_400_000
 
 
 class WindowCounter:
@@ -51,11 +57,18 @@ class WindowCounter:
 
     def hit(self, key: str, seconds: int) -> tuple[int, float]:
         """Count one hit; return the hits in its window and the seconds left of it."""
+        return self._count(key, seconds, 1)
+
+    def take_back(self, key: str, seconds: int) -> None:
+        """Take back one hit of this window."""
+        self._count(key, seconds, -1)
+
+    def _count(self, key: str, seconds: int, delta: int) -> tuple[int, float]:
         self._follow_settings()
         started = self._timer()
         if started >= self._down_until:
             try:
-                result = self._count(*self._open(), key, seconds)
+                result = self._add(*self._open(), key, seconds, delta)
             except Exception as error:
                 if not _is_store_failure(error):
                     raise
@@ -66,7 +79,7 @@ class WindowCounter:
                     self._suspend_store("it answers slowly")
                 return result
         with self._lock:  # LocMemCache adds and increments in two steps
-            return self._count(self._local, {}, key, seconds)
+            return self._add(self._local, {}, key, seconds, delta)
 
     def _follow_settings(self) -> None:
         """Start again when the alias's settings have changed."""
@@ -88,28 +101,70 @@ class WindowCounter:
             self._shared = (cache.client, {"client": client})
         return self._shared
 
-    def _count(
-        self, cache: Any, options: dict[str, Any], key: str, seconds: int
+    def _add(
+        self, cache: Any, options: dict[str, Any], key: str, seconds: int, delta: int
     ) -> tuple[int, float]:
         # The window lasts as long as the store keeps its key, as hosts' clocks may differ. Its end
         # is part of the counter's key, because some caches drop a key's expiry on incr().
         window, now = f"{key}.{seconds}", self._clock()
-        end_ms = cache.get(window, **options)
-        if end_ms is None:
-            end_ms = int((now + seconds) * 1000)
-            if not cache.add(window, end_ms, timeout=seconds, **options):
-                end_ms = cache.get(window, **options) or end_ms
+        end_ms = _read_end(cache, options, window, now, seconds)
         counter = f"{window}.{end_ms}"
-        try:
-            hits = cache.incr(counter, **options)
-        except ValueError:  # no such key yet
-            is_first = cache.add(counter, 1, timeout=seconds + 1, **options)
-            hits = 1 if is_first else cache.incr(counter, **options)
+        hits = _add(cache, options, counter, seconds + 1, delta)
         return hits, min(max(end_ms / 1000 - now, 0.0), float(seconds))
 
     def _suspend_store(self, reason: str) -> None:
         self._down_until = self._timer() + RETRY_AFTER_SECONDS
         logger.warning("throttles count per process for %s s: %s", RETRY_AFTER_SECONDS, reason)
+
+
+def _read_end(cache: Any, options: dict[str, Any], window: str, now: float, seconds: int) -> int:
+    """Return when the window ends, in milliseconds; begin one where there is none, or a damaged."""
+    new = int((now + seconds) * 1000)
+    try:
+        end: Any = cache.get(window, **options)
+        if end is None:
+            if cache.add(window, new, timeout=seconds, **options):
+                return new
+            end = cache.get(window, **options)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        end = ...
+    if type(end) is int and abs(end - new) <= MAX_SKEW_MS:
+        return end
+    cache.set(window, new, timeout=seconds, **options)
+    return new
+
+
+def _add(cache: Any, options: dict[str, Any], counter: str, timeout: int, delta: int) -> int:
+    """Return the hits with this one; a counter that is damaged begins anew."""
+    first = max(delta, 0)
+    try:
+        try:
+            hits: Any = cache.incr(counter, delta, **options)
+        except ValueError:  # no such key yet
+            if cache.add(counter, first, timeout=timeout, **options):
+                return first
+            hits = cache.incr(counter, delta, **options)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        hits = ...
+    if type(hits) is int and 0 <= hits <= MAX_HITS:
+        return hits
+    cache.set(counter, first, timeout=timeout, **options)
+    return first
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether a cache raises this for a value that is none of ours, or cannot be read.
+
+    A store that refuses to be written raises the same; then writing it anew fails, too.
+    """
+    if isinstance(error, StoreUnavailable | OSError | DatabaseError | NotImplementedError):
+        return False
+    names = {base.__name__ for each in (error, error.__cause__) for base in type(each).__mro__}
+    return names.isdisjoint({"ConnectionError", "TimeoutError", "MemcacheError"})
 
 
 def _memory() -> LocMemCache:
@@ -133,7 +188,7 @@ def _is_store_failure(error: Exception) -> bool:
 counter = WindowCounter()
 
 
-class _RateThrottle(BaseThrottle):
+class RateThrottle(BaseThrottle):
     """Allows as many requests as the scope's rate; ``None`` as rate allows all."""
 
     scope = ""
@@ -145,20 +200,24 @@ class _RateThrottle(BaseThrottle):
         """Return the caller whose requests count together."""
         raise NotImplementedError
 
+    @property
+    def rate(self) -> Rate | None:
+        return current_rate(self.scope)
+
     def allow_request(self, request: Request, view: Any) -> bool:
-        rate = current_rate(self.scope)
+        rate = self.rate
         if rate is None:
             return True
-        caller = self.identify(request).encode(errors="backslashreplace")
-        key = f"analytics_admin.throttle.{self.scope}.{sha256(caller).hexdigest()[:32]}"
-        hits, self._seconds_left = counter.hit(key, rate.seconds)
+        hits, self._seconds_left = counter.hit(
+            _key(self.scope, self.identify(request)), rate.seconds
+        )
         return hits <= rate.limit
 
     def wait(self) -> float:
         return max(1, math.ceil(self._seconds_left))
 
 
-class WriteThrottle(_RateThrottle):
+class WriteThrottle(RateThrottle):
     """Limits the operations of one user."""
 
     scope = "write"
@@ -167,18 +226,51 @@ class WriteThrottle(_RateThrottle):
         return str(request.user.pk)
 
 
-class LoginThrottle(_RateThrottle):
+class LoginThrottle(RateThrottle):
     """Limits the logins from one address."""
 
     scope = "login"
 
     def identify(self, request: Request) -> str:
-        """Return the address; ``X-Forwarded-For`` is trusted for NUM_PROXIES proxies."""
-        proxies = api_settings.NUM_PROXIES or 0  # to DRF, None means "trust it all"
-        if proxies > 0 and (forwarded := request.headers.get("X-Forwarded-For")):
-            hops = forwarded.split(",")
-            return hops[-min(proxies, len(hops))].strip()
-        return str(request.META.get("REMOTE_ADDR", ""))
+        """Return the address; of IPv6 the /64, in which one host may have any address."""
+        text = client_address(request._request)
+        address = parse_address(text)
+        if isinstance(address, IPv6Address):
+            return str(ip_network((address, 64), strict=False))
+        return text
+
+
+class AccountThrottle(RateThrottle):
+    """Limits the failed logins to one account, from wherever they come.
+
+    Twice as many as from one address, so that no single address can use them up. A login counts
+    beforehand, lest many at once get more attempts, and is taken back if it succeeds.
+    """
+
+    scope = "login"
+
+    def __init__(self, username: str) -> None:
+        super().__init__()
+        # Databases may find one account by several spellings.
+        self._account = unicodedata.normalize("NFKC", username).casefold().strip()
+
+    @property
+    def rate(self) -> Rate | None:
+        rate = current_rate(self.scope)
+        return rate and replace(rate, limit=2 * rate.limit)
+
+    def identify(self, request: Request) -> str:
+        return f"account {self._account}"
+
+    def take_back(self) -> None:
+        """Count the last login no more."""
+        if rate := self.rate:
+            counter.take_back(_key(self.scope, f"account {self._account}"), rate.seconds)
+
+
+def _key(scope: str, caller: str) -> str:
+    digest = sha256(caller.encode(errors="backslashreplace")).hexdigest()[:32]
+    return f"analytics_admin.throttle.{scope}.{digest}"
 
 
 def current_rate(scope: str) -> Rate | None:

@@ -252,6 +252,8 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "REQUIRE_REASON": _boolean,
     "REQUIRE_ENVIRONMENT_NAME": _boolean,
     "READ_ONLY": _boolean,
+    "TOKEN_ENDPOINT": _boolean,
+    "TOKEN_LEEWAY": partial(_seconds_or_0, most=300),
     "EXTERNAL_TOKEN_MAX_LIFETIME": _lifetime,
     "THROTTLE_RATES": _rates,
     "CONSOLE_REFRESH_SECONDS": _refresh,

@@ -174,7 +174,7 @@ class ConfirmedOperation:
         context: dict[str, Any] = {
             "form": form,
             "attempt": uuid4(),
-            "actor": self.request.user.get_username(),
+            "actor": self.actor.name,
             "action_url": self.url,
             "back_url": self.back,
             "options": options,

@@ -24,7 +24,7 @@ EXIT_OPEN = 3
 EXIT_NOT_ALL = 4
 EXIT_INTERRUPTED = 130
 
-USAGE_CODES = {"invalid", "reason_required", "unknown_breaker"}
+USAGE_CODES = {"invalid", "reason_required", "unknown_breaker", "unknown_user"}
 """Codes of the caller's errors; all others exit with 1."""
 
 MAX_LINES = 20

@@ -42,6 +42,7 @@ from analytics_admin.services.search_cache.queries import (
     describe_search_cache,
     list_hot_functions,
 )
+from analytics_admin.services.tokens import revoke_tokens
 
 __all__ = [
     "Actor",
@@ -70,6 +71,7 @@ __all__ = [
     "page_breakers",
     "page_operations",
     "reset_circuit_breakers",
+    "revoke_tokens",
     "set_breaker_control",
     "set_breaker_controls",
     "sweep_search_cache",

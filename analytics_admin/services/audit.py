@@ -1,6 +1,7 @@
 """The audit trail: one Operation row per operation, written before it and closed after it."""
 
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ logger = get_logger("analytics_admin.audit")
 
 Status = Operation.Status
 INSIDE_TRANSACTION = Message(_("an operation cannot run inside a database transaction"))
+BLANK_SIGNS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Signs that show nothing, although Unicode counts them among letters, marks and symbols."""
 MAX_ACTOR_LENGTH = 254  # of the row; a site's own user model may allow longer names
 
 
@@ -46,7 +49,7 @@ class Actor:
     @classmethod
     def from_user(cls, user: Any, *, channel: str = Operation.Channel.CODE) -> "Actor":
         """Return the actor of a user; ``channel`` is one of Operation.Channel."""
-        return cls(name=user.get_username(), channel=channel, user=user)
+        return cls(name=username_of(user), channel=channel, user=user)
 
     @classmethod
     def system(cls, name: str, *, channel: str = Operation.Channel.CODE) -> "Actor":
@@ -68,9 +71,28 @@ def describe_database_error(error: DatabaseError) -> str:
     return Message(_("the database does not answer"))
 
 
+def username_of(user: Any) -> str:
+    """Return the user's name as text, as tokens and the audit trail have it."""
+    name = user.get_username()
+    if isinstance(name, str):
+        return name
+    text: str = user._meta.get_field(user.USERNAME_FIELD).value_to_string(user)
+    return text
+
+
 def is_storable(text: str) -> bool:
     """Say whether every database can store the text: no NUL, no lone surrogates."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_blank(text: str) -> bool:
+    """Say whether nothing of the text can be seen: spaces, controls, signs without a width."""
+    return all(
+        unicodedata.category(sign)[0] in "ZC"
+        or sign in BLANK_SIGNS
+        or unicodedata.name(sign, "").startswith(("VARIATION SELECTOR", "MONGOLIAN FREE VARIATION"))
+        for sign in text
+    )
 
 
 def non_atomic(view: Any) -> Any:

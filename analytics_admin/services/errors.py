@@ -27,6 +27,7 @@ __all__ = [
     "OperatorError",
     "OutcomeUnknown",
     "StoreUnavailable",
+    "UnknownAccount",
     "UnknownBreakers",
     "UnknownOperation",
 ]
@@ -81,6 +82,15 @@ class UnknownOperation(OperatorError, LookupError):
 
     def __init__(self, operation_id: UUID) -> None:
         super().__init__(Message(_("Unknown operation: %(id)s"), id=operation_id))
+
+
+class UnknownAccount(OperatorError, LookupError):
+    """No account has this user name."""
+
+    code = "unknown_user"
+
+    def __init__(self, username: str) -> None:
+        super().__init__(Message(_("There is no user '%(name)s'"), name=username))
 
 
 def log_unexpected(logger: ContainedLogger, what: str, error: Exception) -> Message:

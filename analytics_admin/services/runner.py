@@ -45,6 +45,7 @@ FAILURE_MESSAGES: dict[str, str] = {
     Kind.CONTROL_CIRCUIT_BREAKERS: _("Failed to control circuit breaker: %(reason)s"),
     Kind.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
     Kind.ALLOW_PROBE: _("Failed to allow a probe: %(reason)s"),
+    Kind.REVOKE_TOKENS: _("Failed to revoke tokens: %(reason)s"),
 }
 
 MAX_REASON_LENGTH = 500
@@ -210,9 +211,9 @@ def authorize(kind: Operation.Kind, actor: Actor, reason: str, *, dry_run: bool)
     if actor.user is not None and not is_allowed(actor.user, kind):
         raise deny(kind, actor=actor)
     settings = app_settings()
-    reason = reason.strip()
     if not audit.is_storable(reason):
         raise OperationRejected(Message(_("reason: contains characters that are not text")))
+    reason = "" if audit.is_blank(reason) else reason.strip()
     if len(reason) > MAX_REASON_LENGTH:
         template = _("reason: at most %(most)s characters")
         raise OperationRejected(Message(template, most=MAX_REASON_LENGTH))

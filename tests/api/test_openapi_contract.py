@@ -182,7 +182,11 @@ def world(settings, monkeypatch, counted_together):
         raise DatabaseError("connection to db.internal, user hunter2, was lost")
 
     def lose_database():
-        for place in ("authentication.user_of", "login.user_of", "login.authenticate"):
+        for place in (
+            "authentication.user_of",
+            "login.exchange_refresh_token",
+            "login.authenticate",
+        ):
             monkeypatch.setattr(f"analytics_admin.api.{place}", fail)
 
     def lose_stores():

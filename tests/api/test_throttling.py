@@ -2,11 +2,13 @@
 
 import threading
 import time
+from io import StringIO
 from urllib.parse import quote
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
+from django.core.management import call_command
 from rest_framework.settings import api_settings
 
 from analytics_admin.api.throttling import WindowCounter, counter, current_rate
@@ -96,6 +98,55 @@ def test_behind_one_proxy_only_the_entry_that_it_added_counts(client, monkeypatc
     assert forwarded(client, "192.0.2.1, 198.51.100.2") == 401
 
 
+ONE_CALLER = {
+    "one /64 of IPv6": [f"2001:db8:1:2::{number:x}" for number in range(11)],
+    "one address with ports": [f"203.0.113.7:{40000 + number}" for number in range(11)],
+    "one address in other spellings": [
+        *("2001:db8::1", "2001:DB8::1", "2001:db8:0::1", "[2001:db8::1]", "[2001:db8::1]:443"),
+        *("2001:db8:0:0:0:0:0:1", "2001:db8::0001", "2001:db8::0.0.0.1", "2001:db8::1%eth0"),
+        *("2001:0db8::1", "2001:db8::"),
+    ],
+    "mapped": ["203.0.113.7", "::ffff:203.0.113.7", "::ffff:cb00:7107"] * 3 + ["203.0.113.7"] * 2,
+    "no last hop": [f"192.0.2.{number}," for number in range(11)],
+}
+
+
+@pytest.mark.usefixtures("counted_together")
+@pytest.mark.parametrize("addresses", ONE_CALLER.values(), ids=ONE_CALLER)
+def test_one_caller_has_one_limit_however_the_address_is_written(client, monkeypatch, addresses):
+    monkeypatch.setattr(api_settings, "NUM_PROXIES", 1, raising=False)
+    assert [forwarded(client, address) for address in addresses] == [401] * 10 + [429]
+
+
+def sign_in(client, number: int, name: str = "admin", password: str = "wrong") -> int:
+    login = {"username": name, "password": password}
+    return call(client, TOKEN, None, login, REMOTE_ADDR=f"192.0.2.{number}").status_code
+
+
+@pytest.mark.usefixtures("counted_together", "superuser")
+@pytest.mark.parametrize("names", [["admin"], ["Admin", " admin", "ADMIN "], ["nobody"]])
+def test_failed_logins_to_one_account_are_limited_from_wherever_they_come(client, names):
+    answers = [sign_in(client, number, names[number % len(names)]) for number in range(21)]
+    assert answers == [401] * 20 + [429]
+    assert sign_in(client, 22, "another") == 401
+
+
+@pytest.mark.usefixtures("counted_together")
+def test_a_limited_account_keeps_its_other_doors(client, superuser, mint):
+    for number in range(20):
+        sign_in(client, number)
+    assert sign_in(client, 21, password="pw-admin") == 429
+    assert call(client, CLEAR, mint(), DRY).status_code == 200
+    assert client.login(username="admin", password="pw-admin")
+    call_command("issue_token", "admin", stdout=StringIO())
+
+
+@pytest.mark.usefixtures("counted_together", "superuser")
+def test_logins_that_succeed_do_not_count_against_the_account(client):
+    answers = {sign_in(client, number, password="pw-admin") for number in range(25)}
+    assert answers == {200}
+
+
 def forwarded(client, value: str) -> int:
     answer = call(client, TOKEN, None, LOGIN, headers={"X-Forwarded-For": value})
     return answer.status_code
@@ -158,6 +209,40 @@ def test_hosts_whose_clocks_differ_share_a_window(skew):
     assert hits == 2
     assert 0 <= left <= 60
     assert counter.hit("key", 60)[0] == 3
+
+
+DAMAGE = {
+    "text": lambda store, key: store.set(key, "junk"),
+    "JSON of another kind": lambda store, key: store.set(key, '{"a": 1}'),
+    "bytes": lambda store, key: store.set(key, b"\xff\xfe"),
+    "a list": lambda store, key: (store.delete(key), store.lpush(key, 1)),
+    "a huge number": lambda store, key: store.set(key, 10**18),
+    "more than fits": lambda store, key: store.set(key, "9" * 40),
+    "negative": lambda store, key: store.set(key, -(10**15)),
+    "null": lambda store, key: store.set(key, "null"),
+}
+
+
+@pytest.mark.usefixtures("counted_together")
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("whole", [True, False], ids=["all keys", "the counter"])
+def test_a_damaged_counter_counts_anew(caplog, damage, whole):
+    counter.hit("key", 60)
+    client = caches["default"].client.get_client(write=True)
+    for key in contents("default"):
+        if whole or key.count(b".") == 2:
+            damage(client, key)
+    assert [counter.hit("key", 60)[0] for _ in range(3)] == [1, 2, 3]
+    assert sum(0 < client.ttl(key) <= 61 for key in contents("default")) == 2
+    assert "count per process" not in caplog.text
+
+
+@pytest.mark.usefixtures("counted_together")
+def test_a_hit_that_is_taken_back_does_not_count():
+    counter.hit("key", 60)
+    counter.hit("key", 60)
+    counter.take_back("key", 60)
+    assert counter.hit("key", 60)[0] == 2
 
 
 @pytest.mark.usefixtures("counted_together")

@@ -60,7 +60,7 @@ REFUSED = {
         algorithm="HS512", key="another-key-of-more-than-sixty-four-bytes-for-the-longer-hash-0123"
     ),
     "alg other than configured, right key": lambda mint: mint(algorithm="HS384", key=KEY),
-    "expired": lambda mint: mint(exp=int(time.time()) - 1),
+    "expired": lambda mint: mint(exp=int(time.time()) - 6),
     "no exp": lambda mint: mint(exp=...),
     "exp null": lambda mint: mint(exp=None),
     "exp true": lambda mint: mint(exp=True),
@@ -181,9 +181,17 @@ def test_an_expiry_may_have_a_fraction_and_the_scheme_any_case(client, mint):
 def test_an_issued_token_is_of_the_documented_shape(client, superuser):
     token = issue_access_token(superuser)
     claims = jwt.decode(token, KEY, algorithms=["HS256"])
-    assert claims.keys() == {"sub", "exp", "iat", "jti", "token_type"}
+    assert claims.keys() == {"sub", "exp", "iat", "jti", "token_type", "analytics_admin"}
     assert (claims["sub"], claims["token_type"]) == ("admin", "access")
     assert call(client, CLEAR, token, DRY).status_code == 200
+
+
+@pytest.mark.parametrize("claims", [{"token_type": "access"}, {"iat": 1.5}, {"jti": "1"}])
+@pytest.mark.usefixtures("superuser")
+def test_no_claim_makes_a_token_minted_elsewhere_one_of_ours(client, mint, settings, claims):
+    settings.ANALYTICS_ADMIN = {"EXTERNAL_TOKEN_MAX_LIFETIME": 60}
+    with nothing_changes():
+        assert_error(call(client, CLEAR, mint(**claims)), 401, "token_not_valid", "longer")
 
 
 @pytest.mark.parametrize("cap", [60, timedelta(minutes=1)])

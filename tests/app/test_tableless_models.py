@@ -15,7 +15,7 @@ from django.db import connection
 from django.test.utils import modify_settings
 from django.urls import include, path
 
-from analytics_admin.models import CircuitBreaker, Operation, SearchCache
+from analytics_admin.models import CircuitBreaker, Operation, SearchCache, TokenRevocation
 from tests.support.routes import API, SECTION
 from tests.support.separate_site import run_site
 
@@ -104,7 +104,8 @@ def test_no_migration_is_missing_and_none_makes_a_table_of_theirs():
     assert run("makemigrations", "--check", "--dry-run") == "No changes detected\n"
     tables = connection.introspection.table_names()
     assert [name for name in tables if name.startswith("analytics_admin")] == [
-        Operation._meta.db_table
+        Operation._meta.db_table,
+        TokenRevocation._meta.db_table,
     ]
     assert "class AnalyticsAdminOperation(" in run("inspectdb", Operation._meta.db_table)
 
@@ -141,11 +142,11 @@ def tables():
     return {name for name in connection.introspection.table_names() if "analytics" in name}
 
 run("migrate", "--no-input")
-assert tables() == {"analytics_admin_operation"}, tables()
+assert tables() == {"analytics_admin_operation", "analytics_admin_tokenrevocation"}, tables()
 run("migrate", "analytics_admin", "zero")
 assert tables() == set(), tables()
 run("migrate", "analytics_admin")
-assert tables() == {"analytics_admin_operation"}, tables()
+assert tables() == {"analytics_admin_operation", "analytics_admin_tokenrevocation"}, tables()
 Operation.objects.create(kind="clear_search_cache", channel="code", actor="me")
 dump = connection.creation.serialize_db_to_string()  # as the test runner does
 run("flush", "--no-input", inhibit_post_migrate=True)

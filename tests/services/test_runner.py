@@ -122,3 +122,20 @@ def test_an_error_that_nobody_foresaw_is_reported_without_its_text(call: str) ->
         perform(Count(errors={call: error}), actor=SHELL, dry_run=call == "preview")
     assert str(caught.value) == "Failed to sweep cache: unexpected error (ValueError)"
     assert not Operation.objects.filter(error__contains="hunter2").exists()
+
+
+BLANK = [" \n", "\u200b", "\u2060\u00ad", "\u3164", "\ufe0f\u2800", "\x07"]
+
+
+@pytest.mark.parametrize("reason", BLANK, ids=ascii)
+def test_a_reason_that_nobody_can_see_is_none(reason, settings):
+    perform(Count(), actor=SHELL, reason=reason)
+    assert Operation.objects.get().reason == ""
+    settings.ANALYTICS_ADMIN = {"REQUIRE_REASON": True}
+    with pytest.raises(OperationRejected, match="requires a reason"):
+        perform(Count(), actor=SHELL, reason=reason)
+
+
+def test_a_reason_keeps_the_invisible_signs_within_its_words():
+    perform(Count(), actor=SHELL, reason=" \u0645\u06cc\u200c\u062f\u0627\u0646\u0645 ")
+    assert Operation.objects.get().reason == "\u0645\u06cc\u200c\u062f\u0627\u0646\u0645"

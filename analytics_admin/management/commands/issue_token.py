@@ -3,13 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from analytics_admin.management.base import EXIT_FAILED, EXIT_USAGE, OperatorCommand, printable
 from analytics_admin.permissions import is_operator
+from analytics_admin.services.accounts import find_account
 from analytics_admin.services.audit import describe_database_error
 from analytics_admin.tokens import issue_access_token
 
@@ -29,16 +28,14 @@ class Command(OperatorCommand):
 
 
 def _active_user(username: str) -> Any:
-    users = get_user_model()
     shown = printable(username)
     try:
-        user = users._default_manager.get(**{users.USERNAME_FIELD: username})
-    # ValueError and ValidationError: a USERNAME_FIELD that is a number or a UUID.
-    except (ObjectDoesNotExist, ValueError, ValidationError):
-        raise CommandError(f"There is no user '{shown}'", returncode=EXIT_USAGE) from None
+        user = find_account(username)
     except DatabaseError as error:
         reason = describe_database_error(error)
         raise CommandError(f"Failed to issue a token: {reason}", returncode=EXIT_FAILED) from None
+    if user is None:
+        raise CommandError(f"There is no user '{shown}'", returncode=EXIT_USAGE)
     if not user.is_active:
         raise CommandError(f"The user '{shown}' is not active", returncode=EXIT_FAILED)
     return user

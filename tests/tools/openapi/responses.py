@@ -113,7 +113,11 @@ class Components:
             ),
             "Error": record({"detail": TEXT, "code": TEXT}, additionalProperties=False),
             "TokenPair": record({"access": TEXT, "refresh": TEXT}, "Both are bearer tokens."),
-            "AccessToken": record({"access": TEXT}),
+            # A new refresh token comes too where the site rotates them.
+            "AccessToken": {
+                **record({"access": TEXT}),
+                "properties": {"access": TEXT, "refresh": TEXT},
+            },
         }
 
     def of(self, hint: Any) -> Schema:
