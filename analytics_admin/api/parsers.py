@@ -12,6 +12,8 @@ from django.http import UnreadablePostError
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
+from analytics_admin.services.json import from_json
+
 MAX_BODY_BYTES = 64 * 1024
 
 
@@ -80,7 +82,7 @@ def _read(request: Request, length: int) -> bytes:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(
+        parsed = from_json(
             body.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
         )
         # An escaped lone surrogate cannot be encoded, so nothing could store it.

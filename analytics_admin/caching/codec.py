@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from analytics_admin.stores.json_text import require_shallow
+
 
 class UnstorableValue(TypeError):
     """A value that would not come back from the cache unchanged; the message names the place."""
@@ -32,11 +34,16 @@ def encode(value: Any) -> str:
     """
     try:
         _check(value, "value")
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), check_circular=False)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), check_circular=False)
     except RecursionError:
         raise UnstorableValue("value is nested too deeply, or contains itself") from None
     except ValueError as error:  # an int with more digits than Python converts
         raise UnstorableValue(f"value cannot be written: {error}") from None
+    try:
+        require_shallow(text, value)
+    except ValueError as error:
+        raise UnstorableValue(f"value is {error}") from None
+    return text
 
 
 DAMAGED = (ValueError, RecursionError)
@@ -47,7 +54,9 @@ def decode(text: str) -> Any:
     """Return the value that ``encode`` wrote."""
     if "\\ud" in text or "\\uD" in text:  # encode escapes no surrogate
         return _decode_checked(text)
-    return _decode(text)
+    value = _decode(text)
+    require_shallow(text, value)
+    return value
 
 
 def _decode_checked(text: str) -> Any:

@@ -19,6 +19,7 @@ from django.core.cache import caches
 
 from analytics_admin.caching.stores.base import MAX_RECORD_BYTES
 from analytics_admin.stores.client import read_string
+from analytics_admin.stores.json_text import parse
 
 LAYOUT = 2
 """Number of the layout of keys. Keys of another layout are not read."""
@@ -171,7 +172,7 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
     if raw is None or len(raw) > MAX_RECORD_BYTES:
         return None
     try:
-        record = json.loads(raw)
+        record = parse(raw)
     except (ValueError, RecursionError):  # includes bytes that are not UTF-8
         return None
     if not isinstance(record, dict):

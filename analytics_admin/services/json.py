@@ -1,4 +1,4 @@
-"""Answers of the services as JSON, for the API, the commands and exports."""
+"""Answers of the services as JSON, for the API, the commands and exports; and JSON from clients."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -10,6 +10,7 @@ from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
+from analytics_admin.stores.json_text import parse
 
 DIGITS: Mapping[type, int] = {SearchCacheStatus: 4, ProcessStatus: 3}
 """Decimal places of the figures; those of breakers are exact."""
@@ -26,6 +27,15 @@ def to_json(
         del detail["at"]
         return {**detail.pop("status"), **detail}
     return _fields(answer, digits=DIGITS.get(type(answer)))
+
+
+def from_json(text: str, **options: Any) -> Any:
+    """Return what the text says, as ``json.loads`` does.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or is nested more than 500 times.
+    """
+    return parse(text, **options)
 
 
 def format_time(at: datetime) -> str:

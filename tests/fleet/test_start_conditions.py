@@ -102,6 +102,9 @@ def test_what_the_site_keeps_is_private_whoever_made_the_folder(site: Site) -> N
         path.mkdir()
         path.chmod(0o755)
     settings = {"DJANGO_SETTINGS_MODULE": "project.settings", "DEBUG": "on"}
+    other = folder / "store" / "other.sqlite3"
+    named = {**settings, "DATABASE_URL": f"sqlite:///{other}"}
+    assert site.run("manage.py", "migrate", "-v0", **named).returncode == 0
     user = site.start("-c", f"{USES_CACHE}; input()", **settings)  # keeps the store up meanwhile
     for arguments in (
         ("manage.py", "migrate", "-v0"),
@@ -117,6 +120,7 @@ def test_what_the_site_keeps_is_private_whoever_made_the_folder(site: Site) -> N
     }
     assert user.poll() is None
     assert {"db.sqlite3", "secret_key", "demo/fault", "store/store.sock"} <= there.keys()
+    assert other.stat().st_size
     assert {name: mode for name, mode in there.items() if mode} == {}
 
 
