@@ -267,11 +267,16 @@ def database(url: str, *, default: Path) -> dict[str, Any]:
         config = _sqlite(config) if scheme == "sqlite" else _postgres(config)
     except ValueError:
         raise ImproperlyConfigured(f"DATABASE_URL is malformed; {_URL_ADVICE}") from None
-    file = Path(config["NAME"])
-    if scheme == "sqlite" and file.is_relative_to(default.parent) and file.parent.is_dir():
+    if scheme == "sqlite" and config["NAME"] != ":memory:":
+        _keep_private(Path(config["NAME"]).resolve(), default.parent.resolve())
+    return config
+
+
+def _keep_private(file: Path, folder: Path) -> None:
+    """Make a database file of the site's own folder before SQLite does, which lets others read."""
+    if file.is_relative_to(folder) and file.parent.is_dir():
         with suppress(OSError):  # whoever opens the file says what is wrong
             make_private_file(file)
-    return config
 
 
 def _sqlite(config: dict[str, Any]) -> dict[str, Any]:

@@ -309,6 +309,8 @@ def decode_policy(text: str) -> tuple[BreakerPolicy, dict[str, Any]] | None:
 
     None for a text that this release cannot read.
     """
+    if len(text) > MAX_POLICY_CHARS:  # not written by encode_policy, and nested who knows how deep
+        return None
     try:
         options = json.loads(text)
         if not isinstance(options, Mapping):

@@ -31,6 +31,7 @@ NOT_JSON = {
     "NaN": b'{"reason":NaN}',
     "infinity": b'{"reason":-Infinity}',
     "nested too deep": DEEP,
+    "a level too deep": b'{"reason":' + b"[" * 500 + b"]" * 500 + b"}",
     "a number of 5,000 digits": b'{"reason":' + b"9" * 5000 + b"}",
     "not UTF-8": b'{"reason":"\xff"}',
     "UTF-16": '{"dry_run":true}'.encode("utf-16"),

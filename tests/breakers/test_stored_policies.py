@@ -83,7 +83,12 @@ def test_a_policy_that_was_last_reported_long_ago_is_no_longer_in_use():
     assert describe_breaker("deployed").other_policies == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "no json", '{"failure_threshold": "x"}', '{"new": 1}'])
+DEEP = '{"record_exceptions": ' + "[" * 500 + "]" * 500 + "}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "no json", '{"failure_threshold": "x"}', '{"new": 1}', DEEP]
+)
 def test_what_this_release_does_not_understand_is_passed_over(text):
     use("upgraded", failure_threshold=3)
     operator_store().add([Report(name="upgraded", policy_text=text)])

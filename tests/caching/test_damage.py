@@ -24,6 +24,7 @@ BODIES = {
     "cut": b'{"a":',
     "no JSON": b"zzz",
     "deep": DEEP,
+    "a level too deep": b"[" * 501 + b"]" * 501,
     "many digits": b"9" * 5000,
     "NaN": b"NaN",
     "infinite": b"-Infinity",

@@ -132,6 +132,15 @@ def test_a_result_that_holds_itself_is_refused(cache):
         cache.get_or_compute("q", lambda: value)
 
 
+def test_a_result_may_be_nested_500_times(cache):
+    value: Any = []
+    for _ in range(499):
+        value = [value]
+    assert cache.get_or_compute("q", lambda: value) == cache.get("q") == value
+    with pytest.raises(UnstorableValue, match="value is nested too deeply"):
+        cache.set("q", [value])
+
+
 def test_a_result_over_the_limit_is_returned_but_not_stored(cache):
     backend = Backend("ö" * 600)
     assert [cache.get_or_compute("q", backend) for _ in range(2)] == ["ö" * 600] * 2

@@ -197,6 +197,19 @@ class TestDatabase:
         assert "journal_mode=WAL" in config["OPTIONS"]["init_command"]
         assert "synchronous=NORMAL" in config["OPTIONS"]["init_command"]
 
+    def test_sqlite_files_of_the_sites_folder_are_private_however_they_are_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "var"
+        folder.mkdir()
+        monkeypatch.chdir(tmp_path)
+        for name in (f"{folder}/a.sqlite3", "var/b.sqlite3", "c/../var/c.sqlite3", "d", ":memory:"):
+            environment.database(f"sqlite:///{name}", default=folder / "db.sqlite3")
+        made = {
+            path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()
+        }
+        assert made == dict.fromkeys(("a.sqlite3", "b.sqlite3", "c.sqlite3"), 0o600)
+
     def test_sqlite_options_may_be_given_in_the_url(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/db.sqlite3?timeout=0.5"
         assert environment.database(url, default=Path("unused"))["OPTIONS"]["timeout"] == 0.5
