@@ -214,6 +214,7 @@ class CacheClient:
             run_bounded=access.run_bounded,
             reply_timeout=access.reply_timeout,
             on_bytes=access.note_bytes,
+            run_later=access.run_later,
             on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
         )
         probe_key = self._full_key("analytics_admin:probe")

@@ -4,6 +4,7 @@ With a route a connection asks, whenever it connects, which server has the data 
 after its use once that server has said that it is not the one for a request.
 """
 
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as StoreConnectionError
 
 from analytics_admin.stores.tls import HandshakeTimeout, shared_context
 
@@ -26,6 +28,7 @@ ELSEWHERE = (ReadOnlyError, MasterDownError, AskError, TryAgainError, ClusterDow
 _ELSEWHERE_IN_TEXT = ("READONLY", "MASTERDOWN", "NOREPLICAS", "LOADING", "CLUSTERDOWN")
 """In the text of an error that a script met, or for which the driver has no class."""
 _HEAD_CHARS = 200
+LEFT = "another server has the data now"
 _DROPPED = ("retry", "maint_notifications")
 
 
@@ -40,6 +43,15 @@ class Route(Protocol):
 
     def doubt(self, address: tuple[str, int], error: Exception | None = None) -> None:
         """Note that this server was not the right one, and what it answered."""
+
+    def has_left(self, address: tuple[str, int], since: float) -> bool:
+        """Return whether another server than this one has been named since (monotonic seconds)."""
+
+    def claim_look(self) -> bool:
+        """Return whether the caller is to ``look``, in a thread that may wait."""
+
+    def look(self) -> None:
+        """Ask once whether another server has the data now. Raises nothing."""
 
 
 def is_elsewhere(error: BaseException) -> bool:
@@ -68,15 +80,49 @@ class _SharedTls:
 
 
 class Routed:
-    """Connects to wherever the route leads."""
+    """Connects to wherever the route leads. Once that is elsewhere, it sends nothing more.
+
+    The server may be well: an old primary takes requests until it is told that it is one.
+    """
 
     def __init__(self, *, route: Route, **kwargs: Any) -> None:
         self._route = route
+        self._found_at = 0.0
         super().__init__(**kwargs)
+
+    def claim_look(self) -> bool:
+        """Return whether the caller is to ``look``, in a thread that may wait."""
+        return self._route.claim_look()
+
+    def look(self) -> None:
+        """Ask whether another server has the data now."""
+        self._route.look()
+
+    def look_and_leave(self) -> None:
+        """Before a request: look if that is due, and connect to another server if need be."""
+        if self.claim_look():
+            self.look()
+        if self._has_left():
+            connection: Any = self
+            connection.disconnect()
+
+    def _has_left(self) -> bool:
+        connection: Any = self
+        address = connection.host, connection.port
+        return connection.is_connected and self._route.has_left(address, self._found_at)
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if self._has_left():
+            connection: Any = self
+            connection.disconnect()
+            raise StoreConnectionError(LEFT)
+        parent: Any = super()
+        parent.send_packed_command(command, check_health=check_health)
 
     def _connect(self) -> Any:
         connection: Any = self
         parent: Any = super()
+        self._found_at = time.monotonic()
         connection.host, connection.port = self._route.find(connection.socket_connect_timeout)
         try:
             return parent._connect()

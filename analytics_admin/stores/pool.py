@@ -36,6 +36,7 @@ class ConnectionPool:
     returns the seconds that a reply may take, or None for the client's own time-out. ``on_open``
     gets each new connection, as a function that exchanges commands for replies, and whether the
     pool is new or has lost a connection. ``on_bytes`` gets the size of large replies.
+    ``run_later`` runs a function that nobody waits for.
     """
 
     def __init__(
@@ -46,12 +47,16 @@ class ConnectionPool:
         reply_timeout: Callable[[], float | None],
         on_open: OnOpen | None = None,
         on_bytes: Callable[[int], None] = lambda number: None,
+        run_later: Callable[[Callable[[], object]], object] | None = None,
     ) -> None:
         self._pool = client.connection_pool
         self._run_bounded = run_bounded
         self._reply_timeout = reply_timeout
         self._on_open = on_open
         self._on_bytes = on_bytes
+        # Only a connection with a route leads elsewhere one day.
+        is_routed = issubclass(self._pool.connection_class, Routed)
+        self._run_later = run_later if is_routed else None
         self._is_return = True
         self._idle: deque[tuple[Any, float]] = deque()
         """Connections, and when each was used last."""
@@ -87,6 +92,8 @@ class ConnectionPool:
         connection, idle_for = self._take_idle()
         if connection is None:
             return self._exchange(self._run_bounded(self._open), packed, number)
+        if self._run_later is not None and connection.claim_look():
+            self._run_later(connection.look)
         try:
             return self._exchange(connection, packed, number)
         except StoreConnectionError:  # the server closed it while it was idle, and others with it

@@ -27,9 +27,12 @@ PATIENT_SECONDS = 0.5
 """Patience with each, where all were silent."""
 SHARED_SECONDS = 0.2
 """Connections that are opened within so long share an answer."""
+LOOK_SECONDS = 1.0
+"""After so long who uses a connection asks again whether it leads to the right server."""
 DOUBT_SECONDS = 5.0
 """For so long who still names a server that was not the right one is believed last."""
-_OF_THE_DATA = ("db", "client_name", "route")
+OF_THE_DATA = ("db", "client_name", "route")
+"""Options of a connection to the data that none to a guide has."""
 
 
 class NoGuide(StoreConnectionError):
@@ -54,10 +57,12 @@ class AskedRoute:
     ) -> None:
         self._guides = tuple(dict.fromkeys(guides))
         self._class = own_class(base_class(connection_class))
-        self._kwargs = {key: value for key, value in kwargs.items() if key not in _OF_THE_DATA}
+        self._kwargs = {key: value for key, value in kwargs.items() if key not in OF_THE_DATA}
         self._answer: tuple[Address, float] | None = None
         self._last: Address | None = None
         self._doubted: tuple[Address, float] | None = None
+        self._left: dict[Address, float] = {}
+        self._looked_at = 0.0
 
     def find(self, timeout: float | None) -> Address:
         """Return the address of the server that has the data now.
@@ -103,6 +108,33 @@ class AskedRoute:
             return
         self._answer, self._doubted = None, (address, time.monotonic())
 
+    def has_left(self, address: Address, since: float) -> bool:
+        """Return whether another server than this one has been named since (monotonic seconds)."""
+        return bool(self._left) and self._left.get(address, since) > since
+
+    def claim_look(self) -> bool:
+        """Return whether the caller is to ``look``, in a thread that may wait.
+
+        An old primary that lives takes requests until it is told.
+        """
+        now = time.monotonic()
+        if not self.checks_role or now - self._looked_at < LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        return True
+
+    def look(self) -> None:
+        """Ask once whether another server has the data now. Raises nothing."""
+        for guide in self._guides:
+            try:
+                address = self._ask(guide, QUICK_SECONDS)
+            except (RedisError, OSError):
+                self._guides = _last_of(self._guides, guide)
+                continue
+            if address is not None and not self._is_doubted(address):
+                self._note(address)
+            return
+
     def _is_doubted(self, address: Address) -> bool:
         doubted = self._doubted
         if doubted is None or time.monotonic() - doubted[1] > DOUBT_SECONDS:
@@ -110,7 +142,11 @@ class AskedRoute:
         return doubted[0] == address
 
     def _note(self, address: Address) -> None:
-        self._answer, self._last = (address, time.monotonic()), address
+        now, last = time.monotonic(), self._last
+        # A node of a cluster says itself that another one has the data now.
+        if self.checks_role and last is not None and last != address:
+            self._left[last] = now
+        self._answer, self._last = (address, now), address
 
     def _ask(self, guide: Address, patience: float) -> Address | None:
         host, port = guide

@@ -6,7 +6,14 @@ from typing import Any
 from redis.connection import Connection
 
 from analytics_admin.stores.connections import base_class
-from analytics_admin.stores.routes import Address, AskedRoute, RoutedPool, addresses_of, text_of
+from analytics_admin.stores.routes import (
+    OF_THE_DATA,
+    Address,
+    AskedRoute,
+    RoutedPool,
+    addresses_of,
+    text_of,
+)
 
 PORT = 26379
 _OF_SENTINELS = ("username", "password")
@@ -100,7 +107,11 @@ def _shared(
 ) -> SentinelRoute:
     """Return the route; a process has one for all aliases of a service."""
     simple = (str, int, float, bool, type(None))
-    same = sorted((key, value) for key, value in kwargs.items() if isinstance(value, simple))
+    same = sorted(
+        (key, value)
+        for key, value in kwargs.items()
+        if key not in OF_THE_DATA and isinstance(value, simple)
+    )
     own_class = base_class(connection_class)
     key = repr((service, guides, host, own_class, same))
     if key not in _routes:

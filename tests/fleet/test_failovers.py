@@ -1,5 +1,6 @@
 """Four processes under traffic while their store fails over or moves: what callers notice."""
 
+import re
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ CALL_SECONDS = 0.05
 SEARCH_SECONDS = 0.15 + 0.05
 """A search that notices the loss waits for its answers as long as it may, and then computes."""
 BACK_SECONDS = RETRY + 0.5
+LEFT_SECONDS = 3.5
 
 
 def check(fleet: Fleet, *, back_at: float) -> list[list[dict[str, Any]]]:
@@ -42,6 +44,30 @@ def test_a_lost_primary_costs_no_call_more_than_a_moment(primary, first_sentinel
             back_at = time.monotonic()
             time.sleep(BACK_SECONDS + 0.5)
             check(fleet, back_at=back_at)
+
+
+def site_connections(server: StoreServer) -> list[bytes]:
+    """Return the connections of search and breakers that were used within two seconds."""
+    return re.findall(rb" idle=[01] .* db=[12] ", server.ask("CLIENT", "LIST"))
+
+
+def test_an_old_primary_that_takes_requests_is_left(tmp_path):
+    """After a failover on demand it does so until the Sentinels demote it, for eight seconds."""
+    with SentinelGroup(down_after=5) as group:
+        hosts = ",".join(f"{host}:{port}" for host, port in group.addresses)
+        with fleet_of(tmp_path, Way(url=f"redis+sentinel://{hosts}/{SERVICE}")) as fleet:
+            time.sleep(1)
+            assert len(site_connections(group.primary)) >= 4 * 2
+            group.sentinels[1].ask("SENTINEL", "FAILOVER", SERVICE)
+            new = group.await_primary(other_than=group.primary.port)
+            began = time.monotonic()
+            while site_connections(group.primary):
+                # Each process asks each second; the Sentinels tell each other every two.
+                assert time.monotonic() - began < LEFT_SECONDS + 2
+                time.sleep(0.05)
+            assert group.primary.ask("ROLE")[0] == b"master"
+            assert len(site_connections(new)) >= 4 * 2
+            check(fleet, back_at=time.monotonic())
 
 
 def owners(cluster: Cluster) -> dict[str, StoreServer]:

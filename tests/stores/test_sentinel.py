@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django_redis.pool import ConnectionFactory
 from redis.connection import Connection
+from redis.exceptions import ConnectionError as StoreConnectionError
 
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.caching import SearchCache
@@ -111,6 +112,42 @@ def test_the_last_good_sentinel_is_asked_first_and_a_silent_one_costs_a_moment(
         assert time.monotonic() - began < 0.05
     finally:
         group.sentinels[0].thaw()
+
+
+def test_a_server_that_another_has_replaced_is_sent_nothing_more(
+    group: SentinelGroup, use: Any
+) -> None:
+    use(group, CLIENT_CLASS="django_redis.client.SentinelClient", CONNECTION_FACTORY=FACTORY)
+    connection = dedicated_client("search", timeout=1).connection_pool.get_connection()
+    connection.send_command("PING")
+    assert connection.read_response()
+    route, primary = connection._route, group.primary.port
+    route._note(("127.0.0.1", group.servers[1].port))
+    with pytest.raises(StoreConnectionError, match="another server"):
+        connection.send_command("PING")
+    assert not connection.is_connected
+    route._note(("127.0.0.1", primary))  # and back again
+    connection.send_command("PING")
+    assert connection.read_response()
+    assert connection.port == primary
+
+
+def test_a_look_each_second_finds_out_that_another_server_is_the_primary(
+    group: SentinelGroup,
+) -> None:
+    route = SentinelRoute(SERVICE, group.addresses, connection_class=Connection, kwargs={})
+    old, primary = ("127.0.0.1", group.servers[1].port), ("127.0.0.1", group.primary.port)
+    route._note(old)
+    found_at = time.monotonic()
+    assert [route.claim_look(), route.claim_look()] == [True, False]
+    group.sentinels[0].freeze()
+    try:
+        route.look()
+    finally:
+        group.sentinels[0].thaw()
+    assert route.has_left(old, found_at)
+    assert not route.has_left(primary, found_at)
+    assert time.monotonic() - found_at < 0.2
 
 
 def test_who_is_not_known_is_told_from_who_cannot_be_asked(group: SentinelGroup) -> None:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores.base import Push
 from analytics_admin.stores.client import translate_errors
+from analytics_admin.stores.connections import Routed
 
 CHECK = "check"
 
@@ -42,6 +43,8 @@ class RedisChannel:
 
     @translate_errors
     def request_proof(self) -> None:
+        if isinstance(self._connection, Routed) and self._connection.claim_look():
+            self._connection.look()
         self._send("GET", self._sequence_key)
 
     @translate_errors

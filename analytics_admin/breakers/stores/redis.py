@@ -45,7 +45,7 @@ from analytics_admin.breakers.stores.channel import RedisChannel
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
-from analytics_admin.stores.connections import is_elsewhere
+from analytics_admin.stores.connections import Routed, is_elsewhere
 from analytics_admin.stores.copies import Copies, await_copies
 from analytics_admin.stores.gevent_sockets import use_own_sockets
 from analytics_admin.stores.ping import Ping
@@ -616,6 +616,8 @@ class RedisStore:
         self._has_hasty = left is not None
         try:
             connection = pool.get_connection()
+            if left is None and isinstance(connection, Routed):  # no caller waits
+                connection.look_and_leave()
             if left is not None and (own := getattr(connection, "_sock", None)) is not None:
                 self._peer = own.family, own.getpeername()
             return connection

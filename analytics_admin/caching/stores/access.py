@@ -142,6 +142,10 @@ class StoreAccess:
             wait, caller = QueuedWait(self._latency), CallerWait()
             self._executor.submit(partial(self._run_in_executor, call, wait, caller))
 
+    def run_later(self, function: Callable[[], object]) -> None:
+        """Run a function in the executor; nobody waits."""
+        self._executor.submit(function)
+
     def run_bounded(self, function: Callable[[], T]) -> T:
         """Run a function that may hang, and wait for it within the latency budget.
 
