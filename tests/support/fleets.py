@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Fleet:
     """The processes; ``end`` returns what each has met, round by round."""
 
     def __init__(self, folder: Path, way: Way, processes: int) -> None:
-        way = Way(url=way.url, caches=way.caches, more=f"{way.more}\n{OWN_SETTINGS}")
+        way = replace(way, more=f"{way.more}\n{OWN_SETTINGS}")
         module = "tests.support.steady_calls"
         self._processes = [start_program(folder, way, module) for _ in range(processes)]
         self._first = [_line(process) for process in self._processes]

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -88,6 +89,15 @@ class Postgres(_Server):
         super().__init__()
         self.config = config
 
+    def crash(self) -> None:
+        """End it at once, with all connections; ``resume`` starts it with what was committed."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+
+    def resume(self) -> None:
+        self._run(self.folder / "data")
+
     def start(self) -> None:
         data = self.folder / "data"
         locale = ("-E", "UTF8", "--locale=C.UTF-8")
@@ -99,6 +109,9 @@ class Postgres(_Server):
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
+        self._run(data)
+
+    def _run(self, data: Path) -> None:
         config = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,24 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a site reaches its store: by its environment, or by its own CACHES and ``more``."""
+    """How a site reaches its store: by its environment, or by its own CACHES and ``more``.
+
+    ``database`` is a DATABASE_URL; else the site has a file of its own.
+    """
 
     url: str = NOWHERE
     caches: dict[str, Any] = field(default_factory=dict)
     more: str = ""
+    database: str = ""
 
 
-def start_program(folder: Path, way: Way, module: str, **more: str) -> "subprocess.Popen[str]":
-    """Start a module of the tests as a program of a site in the folder."""
+def start_program(
+    folder: Path, way: Way, module: str, *, log: Path | None = None, **more: str
+) -> "subprocess.Popen[str]":
+    """Start a module of the tests as a program of a site in the folder.
+
+    ``log`` gets what it writes to stderr, which nobody reads meanwhile.
+    """
     (folder / "site_settings.py").write_text(
         "from project.settings import *\n"
         "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']\n"
@@ -41,18 +51,19 @@ def start_program(folder: Path, way: Way, module: str, **more: str) -> "subproce
         "ALLOWED_HOSTS": "testserver",
         "SECURE_COOKIES": "off",
         "REDIS_URL": way.url,
-        "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+        "DATABASE_URL": way.database or f"sqlite:///{folder}/db.sqlite3",
         **more,
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", module],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with nullcontext(subprocess.PIPE) if log is None else log.open("a") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
 
 def minimal_rule() -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,19 @@ class HistoryFile:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Any) -> None:
         line = json.dumps([type(event).__name__, asdict(event)]) + "\n"
         os.write(self._file, line.encode())
 
 
 def read_history(paths: Iterable[Path]) -> Iterator[Event]:
     """Yield the events of these files."""
+    return read_events(paths, KINDS)
+
+
+def read_events(paths: Iterable[Path], kinds: Mapping[str, type[Any]]) -> Iterator[Any]:
+    """Yield the events of these files, which are of these kinds."""
     for path in paths:
         for line in path.read_text().splitlines():
             kind, values = json.loads(line)
-            yield KINDS[kind](**values)
+            yield kinds[kind](**values)

@@ -1,0 +1,1 @@
+"""A fleet under everything that may befall it, with operators at work, and a check afterwards."""
