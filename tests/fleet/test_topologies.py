@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support import burst
 from tests.support.certificates import Authority
 from tests.support.clusters import Cluster
+from tests.support.postgres import PgBouncer, Postgres
 from tests.support.sentinels import SERVICE, SentinelGroup
 from tests.support.servers import StoreServer, free_port
 from tests.support.ways import Way, minimal_rule, start_program
@@ -103,6 +105,13 @@ def few_rights(folder: Path) -> Iterator[Way]:
         yield Way(url=f"redis://console:password@127.0.0.1:{server.port}/0")
 
 
+@contextmanager
+def behind_pgbouncer(folder: Path) -> Iterator[Way]:
+    """The database is, in transaction mode and with two connections."""
+    with plain(folder) as way, Postgres() as server, PgBouncer(server, pool_size=2) as bouncer:
+        yield replace(way, database=bouncer.url)
+
+
 WAYS = {
     "plain": plain,
     "Django's RedisCache": django_s_own,
@@ -111,6 +120,7 @@ WAYS = {
     "redis+cluster": url_of_a_cluster,
     "TLS": tls,
     "few rights": few_rights,
+    "pgbouncer": behind_pgbouncer,
 }
 
 
