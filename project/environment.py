@@ -155,15 +155,30 @@ def store_address(url: str) -> StoreAddress:
             not know one of its options.
     """
     try:
-        parts = urlsplit(url)
+        parts, hosts = _split(url)
         scheme, _, kind = parts.scheme.partition("+")
         if scheme not in STORE_SCHEMES or (kind and (scheme == "unix" or kind not in KINDS)):
             raise ImproperlyConfigured(_SCHEME_ADVICE)
         if scheme == "unix":
             return _unix_address(parts)
-        return _several_addresses(parts, scheme, kind) if kind else _network_address(parts)
+        if kind:
+            return _several_addresses(parts, hosts, scheme, kind)
+        return _network_address(urlsplit(url))
     except ValueError:  # its message may contain part of the password
         raise ImproperlyConfigured(f"REDIS_URL is malformed; {_STORE_ADVICE}") from None
+
+
+def _split(url: str) -> tuple[SplitResult, list[str]]:
+    """Return the parts of the URL as though it had its first host alone, and all its hosts.
+
+    Python has begun to refuse brackets behind a comma: only the first host may be in IPv6's form.
+    """
+    scheme, separator, rest = url.partition("://")
+    netloc, *path = re.split("(?=[/?#])", rest, maxsplit=1)
+    credentials, at, hosts = netloc.rpartition("@")
+    first, *others = hosts.split(",")
+    parts = urlsplit("".join([scheme, separator, credentials, at, first, *path]))
+    return parts, [first, *others]
 
 
 def _network_address(parts: SplitResult) -> StoreAddress:
@@ -175,10 +190,11 @@ def _network_address(parts: SplitResult) -> StoreAddress:
     return _address(parts, base=base, database=number[1] or "0")
 
 
-def _several_addresses(parts: SplitResult, scheme: str, kind: str) -> StoreAddress:
+def _several_addresses(
+    parts: SplitResult, hosts: list[str], scheme: str, kind: str
+) -> StoreAddress:
     """Return the address of a URL with several hosts: Sentinels of a service, or nodes."""
-    *_credentials, hosts = parts.netloc.rpartition("@")
-    first, *others = (_host(text, KINDS[kind]) for text in hosts.split(","))
+    first, *others = (_host(text, KINDS[kind]) for text in hosts)
     form = r"/(?P<service>[^/]+)(?:/(?P<number>\d+))?/?" if kind == "sentinel" else r"/?(?:0/?)?"
     place = re.fullmatch(form, parts.path)
     if place is None or parts.fragment:

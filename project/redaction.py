@@ -11,7 +11,7 @@ from collections.abc import ItemsView
 from html import escape
 from types import FrameType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -47,11 +47,10 @@ def redact(text: str) -> str:
 
 
 def _password(url: str) -> str:
-    """Return the password as the URL spells it, percent-encoded or not."""
-    try:
-        return urlsplit(url).password or ""
-    except ValueError:
-        return url
+    """Return the password as the URL spells it, quoted or not, however wrong the rest is."""
+    netloc = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    credentials, at, _ = netloc.rpartition("@")
+    return credentials.partition(":")[2] if at or "@" not in url else url
 
 
 def _holds_secret(text: str) -> bool:

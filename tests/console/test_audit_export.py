@@ -175,12 +175,12 @@ def test_what_ends_in_the_middle_is_no_json_and_names_no_secret(operator, monkey
     reader = Operation.from_db.__func__
     read = 0
 
-    def from_db(cls, *row):
+    def from_db(cls, *row, **options):
         nonlocal read
         read += 1
         if read > 700:
             raise DatabaseError("connection to db.internal, user hunter2, was lost")
-        return reader(cls, *row)
+        return reader(cls, *row, **options)
 
     monkeypatch.setattr(Operation, "from_db", classmethod(from_db))
     with pytest.raises(ExportInterrupted) as error:
