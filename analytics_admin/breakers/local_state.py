@@ -444,8 +444,9 @@ class LocalState:
         if snapshot is not None and snapshot.last_success_at > self._told_success + 1e-5:
             # A success in another process ends this one's run, too.
             # Callers add to the list meanwhile, without a lock.
-            later = [at for at in self._run if self.store_time(at) >= snapshot.last_success_at]
-            self._run = later
+            run, since = self._run, snapshot.last_success_at
+            if run and self.store_time(min(run)) < since:
+                self._run = [at for at in run if self.store_time(at) >= since]
 
     def take_spare(self, at: float, claim: "Claim") -> Snapshot | None:
         """Return the permit granted for a caller that did not wait for it, if it is still valid."""

@@ -33,7 +33,7 @@ MAX_TRIED_AGAIN = 25
 """Maximum number, of these, that the store refused to register and that are tried again."""
 REST_SECONDS = 0.005
 """Pause between turns for what is not urgent: calls need the interpreter, too."""
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.008
 """After a report of failures the next ones wait this long for each other, unless they open it."""
 
 

@@ -28,18 +28,17 @@ class Keyspace:
     pattern: bytes
     """Glob for SCAN that matches every key of the alias, and some others."""
     form: re.Pattern[bytes]
-    """Matches the keys of the alias, under any VERSION."""
+    """Matches the keys of the alias, under any VERSION. The group is the kind of the search cache's
+    own keys."""
     record: bytes
     """The key of the epoch record, which a clear replaces instead of removing."""
     entries: bytes
     """Glob for SCAN that matches every value that the search cache itself has stored."""
-    kinds: re.Pattern[bytes]
-    """Matches the search cache's own keys; the group is the kind."""
 
     def kind_of(self, key: bytes) -> str:
         """Return "value", "lease" or "tag" for one of the search cache's own keys, else ""."""
-        match = self.kinds.match(key)
-        return match[1].decode() if match else ""
+        match = self.form.match(key)
+        return (match[1] or b"").decode() if match else ""
 
     def tag_of(self, key: bytes) -> str | None:
         """Return the tag whose epoch the key holds; None for other keys, and for a hashed name."""
@@ -85,7 +84,6 @@ def keyspace(alias: str) -> Keyspace:
         form=form,
         record=record_key(alias).encode(),
         entries=_glob(cache.make_key(f"{LAYOUT}:value:")) + b"[kh]:*",
-        kinds=_kinds(cache),
     )
 
 
@@ -93,11 +91,11 @@ def _glob(text: str) -> bytes:
     return _GLOB.sub(r"\\\1", text).encode()
 
 
-def _kinds(cache: BaseCache) -> re.Pattern[bytes]:
+def _kinds(cache: BaseCache) -> str:
     """Return the expression for the names that ``client`` and ``keys`` give to values."""
     start = re.escape(cache.make_key(""))
     name = r"(?:k:[\x21-\x7e]{1,120}|h:[0-9a-f]{64})"
-    return re.compile(rf"{start}{LAYOUT}:(value|lease|tag):{name}\Z".encode())
+    return rf"{start}{LAYOUT}:(value|lease|tag):{name}\Z"
 
 
 def _form(
@@ -106,7 +104,8 @@ def _form(
     longer = [_head(other) for other in others if len(other.key_prefix) > len(cache.key_prefix)]
     own = _head(cache)
     foreign = [*longer, *(own + re.escape(start) for start in excluded)]
-    return re.compile("".join([*(f"(?!{head})" for head in foreign), own]).encode())
+    not_foreign = "".join(f"(?!{head})" for head in foreign)
+    return re.compile(f"{not_foreign}(?:{_kinds(cache)}|{own})".encode())
 
 
 def _head(cache: BaseCache) -> str:

@@ -5,14 +5,18 @@ Leaves the client's errors to the caller.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from analytics_admin.caching.keyspace import SCAN_COUNT, Keyspace
 from analytics_admin.stores.client import load_script
 
+T = TypeVar("T")
+
 REST_SHARE = 0.25
-"""Rest after each step, as a share of its time: others' requests have the server to themselves."""
+"""After each request the server gets at least this share of its time for itself and others. What
+this process does meanwhile with the answer counts as rest, too."""
 BATCH_KEYS = 100
 """Keys per UNLINK or script: the server does nothing else while one runs."""
 
@@ -36,30 +40,39 @@ def remove_keys(client: Any, keyspace: Keyspace, *, seconds: float) -> Iterator[
     2 s, and a neighbour's requests wait for less than 1 ms.
     """
     deadline = time.monotonic() + seconds
+    record, form = keyspace.record, keyspace.form
     cursor, page = client.scan(0, match=keyspace.pattern, count=SCAN_COUNT)
+    rest_until = 0.0
     while True:
-        started = time.monotonic()
-        candidates: dict[str, list[bytes]] = {}
+        kinds: dict[bytes | None, list[bytes]] = {}
         for key in page:
-            if keyspace.owns(key):
-                candidates.setdefault(keyspace.kind_of(key), []).append(key)
-        foreign = candidates.pop("", [])  # stored by others than the search cache itself
+            if (match := form.match(key)) is not None and key != record:
+                kinds.setdefault(match[1], []).append(key)
+        foreign = kinds.pop(None, [])  # stored by others than the search cache itself
         # The removals and the next SCAN share a round trip: half of the time would be waiting.
         pipeline = client.pipeline(transaction=False)
         for start in range(0, len(foreign), BATCH_KEYS):
             pipeline.unlink(*foreign[start : start + BATCH_KEYS])
+        candidates = {kind.decode(): keys for kind, keys in kinds.items() if kind is not None}
         queue_leftovers(pipeline, keyspace, candidates, remove=True)
         if cursor:
             pipeline.scan(cursor, match=keyspace.pattern, count=SCAN_COUNT)
-        replies = pipeline.execute()
+        replies, rest_until = _ask_after(rest_until, pipeline.execute)
         next_page = replies.pop() if cursor else None
-        removed = sum(replies)
-        rest = REST_SHARE * (time.monotonic() - started)
-        yield Removal(removed, _share(cursor), next_page is None)
+        yield Removal(sum(replies), _share(cursor), next_page is None)
         if next_page is None or time.monotonic() >= deadline:
             return
         cursor, page = next_page
-        time.sleep(rest)
+
+
+def _ask_after(rest_until: float, request: Callable[[], T]) -> tuple[T, float]:
+    """Return the answer, and when the server has rested from this request (monotonic seconds)."""
+    if (wait := rest_until - time.monotonic()) > 0:
+        time.sleep(wait)
+    began = time.monotonic()
+    answer = request()
+    ended = time.monotonic()
+    return answer, ended + REST_SHARE * (ended - began)
 
 
 def _share(cursor: int) -> float:
@@ -83,19 +96,17 @@ def scan_leftovers(
     Yields after each step; ends early when ``seconds`` are over.
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    cursor = 0
+    cursor, rest_until = 0, 0.0
     while True:
-        started = time.monotonic()
-        cursor, page = client.scan(cursor, match=keyspace.entries, count=SCAN_COUNT)
+        scan = partial(client.scan, cursor, match=keyspace.entries, count=SCAN_COUNT)
+        (cursor, page), rest_until = _ask_after(rest_until, scan)
         values = [key for key in page if keyspace.owns(key) and keyspace.kind_of(key) == "value"]
         pipeline = client.pipeline(transaction=False)
         queue_leftovers(pipeline, keyspace, {"value": values}, remove=remove)
-        outdated = sum(pipeline.execute())
-        rest = REST_SHARE * (time.monotonic() - started)
-        yield Step(len(values), outdated, not cursor)
+        replies, rest_until = _ask_after(rest_until, pipeline.execute)
+        yield Step(len(values), sum(replies), not cursor)
         if not cursor or time.monotonic() >= deadline:
             return
-        time.sleep(rest)
 
 
 def queue_leftovers(
