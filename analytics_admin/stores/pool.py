@@ -91,7 +91,7 @@ class ConnectionPool:
         """Send commands that are packed already; return their replies, also errors."""
         connection, idle_for = self._take_idle()
         if connection is None:
-            return self._exchange(self._run_bounded(self._open), packed, number)
+            return self._exchange(self._run_bounded(self._take_or_open), packed, number)
         if self._run_later is not None and connection.claim_look():
             self._run_later(connection.look)
         try:
@@ -125,6 +125,14 @@ class ConnectionPool:
         """Close the idle connections now, and those in use after their reply."""
         self._closed = True
         self._drop_idle()
+
+    def _take_or_open(self) -> Any:
+        """Return a connection that was given back meanwhile, else a new one.
+
+        Many callers at once queue for new ones: most of them need none when their turn comes.
+        """
+        connection, _ = self._take_idle()
+        return self._open() if connection is None else connection
 
     def _open(self) -> Any:
         # make_connection() would count each new connection and never a closed one.

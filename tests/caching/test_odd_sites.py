@@ -147,6 +147,22 @@ def test_silence_after_idling_is_tried_over_a_new_connection(clock, idle_for):
     assert not lines[0].is_open
 
 
+def test_who_waits_for_a_new_connection_takes_one_that_is_given_back_meanwhile():
+    lines = [Line()]
+    pool = pool_of(lines)  # a second one cannot be opened
+    turns: list[Any] = []
+
+    def after_another_call(open_: Any) -> Any:
+        turns.append(open_)
+        if len(turns) == 1:
+            assert pool.call("GET", "a") == b"answer"
+        return open_()
+
+    pool._run_bounded = after_another_call
+    assert pool.call("GET", "b") == b"answer"
+    assert len(turns) == 2
+
+
 def test_a_large_answer_may_take_as_long_as_a_slow_line_needs():
     for transfer, is_spent in ((0.0, True), (100.0, False)):
         budget = LatencyBudget()
