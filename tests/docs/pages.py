@@ -67,3 +67,8 @@ def first_names(text: str, head: str) -> list[str]:
 def anchor(heading: str) -> str:
     """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def part(page: str, heading: str) -> str:
+    """Return what stands below a heading of a page, code included."""
+    return page.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]

@@ -1,7 +1,7 @@
 """Fleets of many processes over simulated hours: what they come to see, and when they trip."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,12 +12,18 @@ from analytics_admin.breakers import CircuitBreaker, CircuitOpenError
 from analytics_admin.breakers.state import Counts, Snapshot, State
 from analytics_admin.breakers.state_machine import reset
 from analytics_admin.breakers.stores.base import Move
-from tests.support.simulation import SimulatedSite, calls_in_order
+from tests.support.simulation import SimulatedSite, calls_in_order, simulated_site
 
 pytestmark = pytest.mark.lengthy
 NAME = "simulated"
 SETTLE = 0.3 + 1e-3
 """SYNC_INTERVAL and the time that a report takes on its way: by then a run is judged."""
+
+
+@pytest.fixture
+def site() -> Iterator[SimulatedSite]:
+    with simulated_site() as site:
+        yield site
 
 
 def answer(backend_is_up: bool) -> None:
