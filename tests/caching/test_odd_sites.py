@@ -112,10 +112,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def pool_of(lines: list[Line]) -> ConnectionPool:
     opened = iter(lines)
+
+    class Opened(Line):
+        def __new__(cls, **options: Any) -> Line:  # type: ignore[misc]
+            return next(opened)
+
     client = SimpleNamespace(
-        connection_pool=SimpleNamespace(
-            connection_class=lambda **options: next(opened), connection_kwargs={}
-        )
+        connection_pool=SimpleNamespace(connection_class=Opened, connection_kwargs={})
     )
     return ConnectionPool(client, run_bounded=lambda open_: open_(), reply_timeout=lambda: None)
 
