@@ -234,6 +234,28 @@ def test_a_clear_holds_though_a_replica_takes_over_that_had_not_heard_of_it(
         assert value(cache) == "computed"
 
 
+@pytest.mark.parametrize("kind", CLEARS)
+def test_a_clear_holds_though_an_old_primary_is_taken_again_that_had_not_heard_of_it(
+    settings: Any, store: StoreServer, audit: Trail, kind: str
+) -> None:
+    with StoreServer(port=free_port()) as other, Proxy(store.socket_path) as door:
+        use(settings, door.url)
+        CLEARS["hard"]("1")
+        audit.clears.append("1")
+        cache = another()
+        another().set("q", "wrong", tags=["x"])
+        assert cache.get("q", tags=["x"]) == "wrong"
+        other.follow(store)
+        other.ask("REPLICAOF", "NO", "ONE")
+        door.move_to(other.socket_path)
+        assert eventually(lambda: cache.get("q", tags=["x"]) == "wrong")
+        CLEARS[kind]("2")
+        audit.clears.append("2")
+        door.move_to(store.socket_path)
+        assert value(cache) == "computed"
+        assert eventually(lambda: audit.lost == ["2"])
+
+
 class TestLateClears:
     """An old primary may take a clear after the new one was compared."""
 

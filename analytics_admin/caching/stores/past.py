@@ -172,8 +172,8 @@ class PastCheck:
         write = self._write
         trace = [("GETRANGE", write.key, 0, HEAD_BYTES)] if write and write.key else []
         replies = exchange([*COMMANDS, ("GET", self._record_key), *trace])
-        self.server = server = identity_of(replies[:2])
-        self.has_checked = True
+        before, self.server = self.server, identity_of(replies[:2])
+        server, self.has_checked = self.server, True
         raw, head = replies[2], replies[3] if trace else b""
         record = decode_record(raw) if isinstance(raw, bytes) else None
         if record is None:  # no stored value counts
@@ -186,8 +186,8 @@ class PastCheck:
                 self._watch_later(time.time() + WATCH_SECONDS)
                 return
             self._write = replace(write, server=server)
-        if server and record.server and record.server != server:
-            self._suspend(exchange, server)
+        if server and _is_past(record, server, before):
+            self._suspend(exchange, server, before)
             self._watch_later(time.time() + WATCH_SECONDS)
         elif not server and is_return and _trail is not None:
             self._settle_later(_trail, server)
@@ -209,17 +209,18 @@ class PastCheck:
                 "what it held counts no more"
             )
 
-    def _suspend(self, exchange: Exchange, server: str) -> None:
+    def _suspend(self, exchange: Exchange, server: str, used_before: str) -> None:
         """Have no value from before count until it is known whether a clear is lost."""
         trail = _trail
 
         def suspend(record: EpochRecord) -> EpochRecord | None:
-            if record.server in {"", server}:  # another process has done it
+            if not _is_past(record, server, used_before):  # another process has done it
                 return None
             if trail is None:  # nobody can have cleared
                 return replace(record, server=server)
             before = frozenset(sorted(record.accepted | record.suspended)[:MAX_ACCEPTED])
-            new = record.emptied(server=server)
+            right_on = used_before if record.server == server else record.server
+            new = replace(record, server=right_on).emptied(server=server)
             return replace(new, born="", suspended=before, era=record.era)
 
         if change_record(exchange, self._record_key, suspend) and trail is not None:
@@ -312,6 +313,17 @@ class PastCheck:
             )
             _put_on_record(trail, lost)
         return not is_outdated
+
+
+def _is_past(record: EpochRecord, server: str, used_before: str) -> bool:
+    """Say whether the record on this server may be of the past.
+
+    It was right on another one; or on this one before the process used another, and nobody has
+    compared it lately: an old primary that had not followed the new one may be taken again.
+    """
+    if record.server != server:
+        return bool(record.server)
+    return used_before not in {"", server} and record.watched_until < time.time()
 
 
 def _put_on_record(trail: ClearTrail, lost: Sequence[str]) -> None:
