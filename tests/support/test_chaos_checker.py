@@ -243,9 +243,9 @@ def test_a_process_has_a_moment_to_leave_an_old_primary() -> None:
     two = trouble(1.5, 12.0, what=TWO_PRIMARIES)
     clear = act("clear", 2.0)
     assert broken(*clear, two, search(2.5, 1.0)) == []
-    assert broken(*clear, two, search(6.0, 1.0)) == ["nothing outdated is served"]
+    assert broken(*clear, two, search(6.5, 1.0)) == ["nothing outdated is served"]
     held_up = trouble(4.0, 6.0, process="one", what="held up")
-    assert broken(*clear, two, held_up, search(6.0, 1.0)) == []
+    assert broken(*clear, two, held_up, search(6.5, 1.0)) == []
 
 
 def test_what_does_not_heal_by_itself_is_found() -> None:

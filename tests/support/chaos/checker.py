@@ -61,9 +61,10 @@ class Promises:
     retry: float = 1.0
     grace: float = 2.0
     margin: float = 0.15
-    leave: float = 3.5
-    """Seconds in which a process finds out that another server is the primary now: it asks each
-    second, and the Sentinels tell each other every two."""
+    leave: float = 4.5
+    """Seconds in which a process finds out that another server is the primary now: the Sentinel
+    that made it one looks within a second, tells the others within two, and the process asks each
+    second."""
 
     @property
     def back(self) -> float:
