@@ -40,13 +40,16 @@ from analytics_admin.stores.client import (
     is_local_memory,
     translate_errors,
 )
+from analytics_admin.stores.latency import SILENT_SECONDS
 from analytics_admin.stores.pool import ConnectionPool
 
 TRACKING_TIMEOUT = 1.0
 """Seconds for each reply to the near cache, for which no caller waits."""
 NEVER_STALE: Any = 0
-REPLY_TIMEOUT = 0.1
-"""Seconds for connecting and for each reply."""
+REPLY_TIMEOUT = SILENT_SECONDS
+"""Seconds for each reply."""
+OPEN_TIMEOUT = 0.1
+"""Seconds for connecting, for each reply on the way, and for requests that are large."""
 
 
 class CacheClient:
@@ -210,11 +213,12 @@ class CacheClient:
 
     def _connect(self, access: StoreAccess) -> Store:
         pool = ConnectionPool(
-            dedicated_client(self._alias, timeout=REPLY_TIMEOUT),
+            dedicated_client(self._alias, timeout=max(OPEN_TIMEOUT, REPLY_TIMEOUT)),
             run_bounded=access.run_bounded,
             reply_timeout=access.reply_timeout,
             on_bytes=access.note_bytes,
             run_later=access.run_later,
+            silence=REPLY_TIMEOUT,
             on_open=lambda exchange, is_return: self._past.check(exchange, is_return=is_return),
         )
         probe_key = self._full_key("analytics_admin:probe")

@@ -22,6 +22,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer, SSLConnection
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as StoreTimeout
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
@@ -48,6 +49,10 @@ class StoreUnavailable(OperatorError):
     """The store behind a cache alias did not carry out a request; ``reason`` holds no secret."""
 
     code = "store_unavailable"
+
+
+class StoreSilent(StoreUnavailable):
+    """The store has not answered in time."""
 
 
 class RequestRefused(StoreUnavailable):
@@ -144,6 +149,8 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             reason = explain_error(error)
             if reason == _REASONS["OutOfMemoryError"]:
                 raise StoreFull(reason) from None
+            if isinstance(error, StoreTimeout | TimeoutError):
+                raise StoreSilent(reason) from None
             is_refused = isinstance(error, ResponseError) and not is_elsewhere(error)
             raise (RequestRefused if is_refused else StoreUnavailable)(reason) from None
         except (ValueError, TypeError, LookupError, OverflowError) as error:

@@ -20,6 +20,9 @@ MAX_WAIT_SECONDS = 0.15
 """Longest time that a call waits for the store. Consecutive slow answers share this budget."""
 SLOW_ANSWER_SECONDS = 0.05
 """An answer that takes longer is slow. A store that stays slow is treated as lost."""
+SILENT_SECONDS = 0.04
+"""A call goes on without the store when no byte of an answer has come by then. A store that is
+silent again and again until MAX_WAIT_SECONDS are spent is treated as lost."""
 BUSY_SHARE = 0.5
 """Share of a core from which the process counts as busy: its threads wait for each other."""
 MAX_QUEUE_SECONDS = 0.6
@@ -61,6 +64,8 @@ class LatencyBudget:
         self._quick_sent_at = LONG_AGO  # when the last quickly answered request was sent
         self.progress_at = LONG_AGO
         """When the last queued job ended (monotonic seconds)."""
+        self.was_slow = False
+        """Whether answers came, but slowly."""
 
     @property
     def is_reduced(self) -> bool:
@@ -94,10 +99,27 @@ class LatencyBudget:
                 self._spent = max(0.0, self._spent - SLOW_ANSWER_SECONDS)
             elif self._quick_sent_at > start.at:
                 return False  # a later request was answered sooner: threads wait for each other
-            elif start.at >= self._charged_until:
-                self._spent += now - start.at
-                self._charged_until = now
+            else:
+                self.was_slow = True
+                if start.at >= self._charged_until:
+                    self._spent += now - start.at
+                    self._charged_until = now
             return self._spent >= MAX_WAIT_SECONDS
+
+    def charge_silence(self, start: RequestStart, seconds: float = MAX_WAIT_SECONDS) -> bool:
+        """Charge a request that was given up after so much silence; return whether all is spent.
+
+        The kernel says that nothing has come, also to a thread that wakes up late: a process that
+        lacks processor time is no excuse. Silences that overlap are charged once.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self._quick_sent_at <= start.at:
+                since = max(start.at, self._charged_until, now - seconds)
+                self._spent += max(0.0, now - since)
+                self._charged_until = max(now, self._charged_until)
+            # What is left would not do for the next answer.
+            return self._spent > MAX_WAIT_SECONDS - SILENT_SECONDS / 2
 
     def note_progress(self) -> None:
         """Note that a queued job has ended."""
@@ -143,13 +165,18 @@ class CallerWait:
         """Allow all the time again, after a pause of the caller's own."""
         self._spent = 0.0
 
+    @property
+    def left(self) -> float:
+        """Seconds for which it may still wait."""
+        return max(0.001, MAX_WAIT_SECONDS - self._waited())
+
     def allowance(self) -> float | None:
         """Return the seconds that the next answer may take; None: as usual."""
         waited = self._waited()
         if waited <= SLOW_ANSWER_SECONDS:
             return None
         self.is_cut = True
-        return max(0.001, MAX_WAIT_SECONDS - waited)
+        return self.left
 
     def _waited(self) -> float:
         if self._since == LONG_AGO:
@@ -160,9 +187,17 @@ class CallerWait:
 class QueuedWait:
     """A caller's wait for a queued job: first for its turn, then for the store's answer."""
 
-    def __init__(self, budget: LatencyBudget, caller: CallerWait | None = None) -> None:
+    def __init__(
+        self,
+        budget: LatencyBudget,
+        caller: CallerWait | None = None,
+        *,
+        limit: float | None = None,
+    ) -> None:
         self._budget = budget
-        self._limit = None if caller is None else caller.allowance()
+        self._limit = limit
+        if caller is not None and (allowed := caller.allowance()) is not None:
+            self._limit = allowed if limit is None else min(limit, allowed)
         self._start = self._queued = RequestStart()
         self._is_begun = self._is_extended = False
         self.queued_for = 0.0

@@ -4,6 +4,7 @@ Another thread opens each connection, since a host name lookup has no time-out. 
 that turns out to be closed is tried again, which costs no wait.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ class ConnectionPool:
     gets each new connection, as a function that exchanges commands for replies, and whether the
     pool is new or has lost a connection. ``on_bytes`` gets the size of large replies.
     ``run_later`` runs a function that nobody waits for.
+
+    ``silence`` is the longest that the next byte of an answer may take over a connection that is
+    open already. Large requests are on their way for longer, and have the client's own time-out.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ConnectionPool:
         on_open: OnOpen | None = None,
         on_bytes: Callable[[int], None] = lambda number: None,
         run_later: Callable[[Callable[[], object]], object] | None = None,
+        silence: float | None = None,
     ) -> None:
         self._pool = client.connection_pool
         self._run_bounded = run_bounded
@@ -57,6 +62,8 @@ class ConnectionPool:
         # Only a connection with a route leads elsewhere one day.
         is_routed = issubclass(self._pool.connection_class, Routed)
         self._run_later = run_later if is_routed else None
+        self._timeout: float = self._pool.connection_kwargs.get("socket_timeout") or math.inf
+        self._silence = self._timeout if silence is None else min(silence, self._timeout)
         self._is_return = True
         self._idle: deque[tuple[Any, float]] = deque()
         """Connections, and when each was used last."""
@@ -66,11 +73,10 @@ class ConnectionPool:
         """Send one command and return its reply."""
         return self.call_all([command])[0]
 
-    @property
-    def patience(self) -> float:
-        """Seconds after which a request sent now is given up."""
+    def patience(self, size: int) -> float:
+        """Return the seconds after which a request of so many bytes, sent now, is given up."""
+        usual = self._timeout if size > LARGE_BYTES else self._silence
         timeout = self._reply_timeout()
-        usual: float = self._pool.connection_kwargs["socket_timeout"]
         return usual if timeout is None else min(usual, timeout)
 
     def call_all(
@@ -99,9 +105,9 @@ class ConnectionPool:
         except StoreConnectionError:  # the server closed it while it was idle, and others with it
             self._drop_idle()
         except StoreTimeout:
-            self._drop_idle()
             if idle_for < DOUBTFUL_IDLE_SECONDS:
                 raise
+            self._drop_idle()
         return self._exchange(self._run_bounded(self._open), packed, number)
 
     def _take_idle(self) -> tuple[Any, float]:
@@ -145,28 +151,24 @@ class ConnectionPool:
                 connection.disconnect()
                 raise
             self._is_return = False
+        if self._silence < self._timeout:
+            connection.update_current_socket_timeout(self._silence)
         return connection
 
     def _exchange(
         self, connection: Any, packed: bytes, number: int, *, is_last: bool = False
     ) -> list[Any]:
-        timeout = self._reply_timeout()
-        options = {} if timeout is None else {"timeout": timeout}
-        replies: list[Any] = []
-        is_elsewhere_now = False
+        is_large = len(packed) > LARGE_BYTES and self._silence < self._timeout
+        if is_large:
+            connection.update_current_socket_timeout(self._timeout)
         try:
-            connection.send_packed_command((packed,), check_health=False)
-            for _ in range(number):
-                try:
-                    replies.append(connection.read_response(**options))
-                except ResponseError as error:
-                    replies.append(error)
-                    is_elsewhere_now = is_elsewhere_now or is_elsewhere(error)
+            replies = self._talk(connection, packed, number, is_large=is_large)
         except BaseException:
             connection.disconnect()
             self._is_return = True
             raise
-        if is_elsewhere_now:  # another server has, or will have, what was asked for
+        if any(type(reply) is not bytes and is_elsewhere(reply) for reply in replies):
+            # another server has, or will have, what was asked for
             connection.disconnect()
             self._is_return = True
             self._drop_idle()
@@ -176,10 +178,26 @@ class ConnectionPool:
         size = sum([len(reply) for reply in replies if type(reply) is bytes])
         if size > LARGE_BYTES:
             self._on_bytes(size)
+        if is_large:
+            connection.update_current_socket_timeout(self._silence)
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed:
             self._idle.append((connection, time.monotonic()))
         else:
             connection.disconnect()
+        return replies
+
+    def _talk(self, connection: Any, packed: bytes, number: int, *, is_large: bool) -> list[Any]:
+        """Send the commands and return their replies, an error for each that is refused."""
+        limit, options = self._reply_timeout(), {}
+        if limit is not None:
+            options = {"timeout": min(limit, self._timeout if is_large else self._silence)}
+        replies: list[Any] = []
+        connection.send_packed_command((packed,), check_health=False)
+        for _ in range(number):
+            try:
+                replies.append(connection.read_response(**options))
+            except ResponseError as error:
+                replies.append(error)
         return replies
 
     def _drop_idle(self) -> None:

@@ -18,8 +18,9 @@ import redis
 from analytics_admin.caching import SearchCache, StoreUnavailable, client
 from analytics_admin.caching.stores import past
 from analytics_admin.stores import latency
+from analytics_admin.stores.latency import SILENT_SECONDS
 from tests.support.cache_aliases import use_caches
-from tests.support.proxy import Proxy
+from tests.support.proxy import Fault, Proxy
 from tests.support.servers import StoreServer
 from tests.support.sites import eventually
 
@@ -215,6 +216,22 @@ def test_a_store_without_memory_still_serves_what_it_has(scene, caplog):
     scene.admin.config_set("maxmemory", 0)
     assert scene.cache.lookup("new", lambda: 1).state == "miss"
     assert scene.cache.lookup("new", lambda: 1).state == "hit"
+
+
+def test_one_silence_costs_one_call_a_moment_and_is_no_loss(scene, caplog):
+    for _ in range(5):
+        scene.proxy.fault = Fault(word=b"GETRANGE", deliver=False)
+        assert scene.cache.lookup("known", lambda: 1).state == "bypass"
+        assert scene.cache.lookup("known", lambda: 1).state == "hit"
+    assert losses(caplog) == []
+
+
+def test_a_large_value_may_be_on_its_way_for_longer_than_a_silence(scene):
+    large = "x" * 500_000
+    assert scene.cache.set("large", large)
+    scene.proxy.delay = SILENT_SECONDS + 0.02
+    assert scene.cache.set("large", large)
+    assert scene.cache.set("small", 1) is False
 
 
 def test_what_could_not_be_removed_is_said_aloud_and_a_value_not_stored_is_told(scene):

@@ -1,15 +1,18 @@
 """Stores in a Redis Cluster: each alias lives in one slot, and follows it from node to node."""
 
+import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.test import override_settings
+from redis.crc import key_slot
 
 from analytics_admin import services
-from analytics_admin.breakers import circuit_breaker
+from analytics_admin.breakers import CircuitOpenError, circuit_breaker
 from analytics_admin.breakers.runtime import operator_store
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.caching import SearchCache
@@ -146,3 +149,89 @@ def test_a_thousand_breakers_are_listed_and_reset() -> None:
     assert sum(breaker.state == "disabled" for breaker in listed) == 20
     assert "reset" in services.reset_circuit_breakers(actor=actor).message
     assert {breaker.state for breaker in services.list_breakers()} == {"closed"}
+
+
+class TestOnItsWay:
+    """While the keys of a slot move one by one, whatever is asked is answered, and rightly."""
+
+    @pytest.fixture(params=[0, 1, 2])
+    def chance(self, request: pytest.FixtureRequest) -> random.Random:
+        return random.Random(request.param)
+
+    def steps(self, cluster: Cluster, tag: str, keys: int = 1) -> Iterator[int]:
+        """Move the slot of the tag, so many keys at a step; its last step is the end."""
+        target = other_than(cluster, tag)
+        source, slot = cluster.begin_move(tag, target)
+        yield 0
+        while names := source.ask("CLUSTER", "GETKEYSINSLOT", str(slot), str(keys)):
+            for name in names:
+                text = f"MIGRATE 127.0.0.1 {target.port} {name.decode()} 0 5000 REPLACE"
+                source.ask(*text.split())
+            yield len(names)
+        cluster.move_keys(source, slot, target)
+        cluster.end_move(slot, target)
+
+    def test_searches_get_no_value_of_before_a_change(
+        self, cluster: Cluster, chance: random.Random
+    ) -> None:
+        cache, truths = SearchCache(lambda: "search"), {number: {0} for number in range(12)}
+        for number in truths:
+            cache.set(number, 0, timeout=60)
+        met = set()
+        for version, _ in enumerate(self.steps(cluster, "{search}"), 1):
+            for number in chance.sample(sorted(truths), 4):
+                if chance.random() < 0.5:
+                    if cache.set(number, version, timeout=60):
+                        truths[number] = {version}
+                    else:  # it may have been done
+                        truths[number].add(version)
+                answer = cache.lookup(number, lambda: max(truths[number]), timeout=60)  # noqa: B023
+                assert answer.value in truths[number]
+                if answer.state != "bypass":
+                    truths[number] = {answer.value}
+                met.add(answer.state)
+        assert "bypass" in met
+        ended_at = time.monotonic()
+        while cache.lookup("late", int, timeout=60).state != "hit":
+            assert time.monotonic() - ended_at < RETRY + 0.5
+        for number, values in truths.items():
+            assert cache.get(number, min(values)) in values
+
+    @pytest.mark.django_db
+    def test_calls_go_on_and_an_act_that_is_done_holds(
+        self, cluster: Cluster, chance: random.Random
+    ) -> None:
+        actor = services.Actor.system("test")
+        names = [f"way.{chance.randrange(10**9)}.{number}" for number in range(4)]
+        breakers = [circuit_breaker(name) for name in names]
+        operator_store().register(names, keep_for=None)
+        held, refused = set(), set()
+        for _ in self.steps(cluster, "{breakers}", keys=3):
+            for breaker in breakers:
+                with suppress(CircuitOpenError):
+                    assert breaker.call(lambda: "answer") == "answer"
+            name = chance.choice(names)
+            try:
+                services.set_breaker_control(name=name, control="forced_open", actor=actor)
+            except services.OperationFailed as error:
+                refused.add(str(error.reason))
+            else:
+                held.add(name)
+        assert refused <= {"the cluster is moving the key to another node"}
+        states = {each.name: each.state for each in services.list_breakers()}
+        assert {name for name in held if states[name] != "forced_open"} == set()
+
+    def test_a_slot_that_nobody_has_is_an_outage_until_somebody_has_it(
+        self, cluster: Cluster
+    ) -> None:
+        cache = SearchCache(lambda: "search")
+        assert cache.set("q", 1, timeout=60)
+        owner, slot = cluster.owner("{search}"), str(key_slot(b"search"))
+        for server in cluster.primaries:
+            server.ask("CLUSTER", "DELSLOTS", slot)
+        assert [cache.lookup("q", lambda: 1, timeout=60).state for _ in range(3)] == ["bypass"] * 3
+        for server in cluster.primaries:
+            server.ask("CLUSTER", "SETSLOT", slot, "NODE", owner.ask("CLUSTER", "MYID").decode())
+        back_at = time.monotonic()
+        while cache.lookup("q", lambda: 1, timeout=60).state != "hit":
+            assert time.monotonic() - back_at < RETRY + 0.5

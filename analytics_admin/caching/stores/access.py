@@ -15,11 +15,13 @@ from typing import TypeVar
 
 from analytics_admin.caching.stores.base import Store, StoreFull, StoreUnavailable
 from analytics_admin.i18n import Message, gettext_noop
+from analytics_admin.stores.client import StoreSilent
 from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.executor import ExecutorShutDown, StoreExecutor
 from analytics_admin.stores.latency import (
     LONG_AGO,
     NO_REPLY,
+    SILENT_SECONDS,
     TOO_SLOW,
     CallerWait,
     LatencyBudget,
@@ -99,8 +101,7 @@ class StoreAccess:
             raise StoreBypassed(error.reason) from None
         except (StoreUnavailable, TimeoutError, ExecutorShutDown) as error:
             reason = getattr(error, "reason", NO_REPLY)
-            # Where it is the caller's time that is up, the store may be well.
-            if not caller.is_cut or self._latency.charge(start):
+            if self._is_lost_by(error, start, caller):
                 self._lose(store, reason)
             raise StoreBypassed(reason) from None
         finally:
@@ -109,6 +110,15 @@ class StoreAccess:
         if self._latency.charge(start, transfer=thread.received / SLOW_LINE_BYTES):
             self._lose(store, TOO_SLOW)
         return result
+
+    def _is_lost_by(self, error: Exception, start: RequestStart, caller: CallerWait) -> bool:
+        """Return whether the store counts as lost after what a call met."""
+        if isinstance(error, StoreSilent):
+            return self._latency.charge_silence(start, SILENT_SECONDS)
+        if isinstance(error, TimeoutError):
+            return self._latency.charge_silence(start)
+        # Where it is the caller's time that is up, the store may be well.
+        return not caller.is_cut or self._latency.charge(start)
 
     async def arun(
         self, call: StoreCall[T], caller: CallerWait | None = None, *, is_owed: bool = False
@@ -155,7 +165,10 @@ class StoreAccess:
         if self._thread.is_executor:
             return function()
         caller = self._thread.caller
-        wait = QueuedWait(self._latency, caller)
+        limit = None if caller is None else caller.left
+        if self._latency.is_reduced:  # it has just been silent
+            limit = SILENT_SECONDS
+        wait = QueuedWait(self._latency, caller, limit=limit)
         result = wait.wait_for(self._executor.submit(partial(self._run_queued, function, wait)))
         self._latency.charge(wait.start)  # the answer to come may not take this time again
         if caller is not None:
@@ -253,7 +266,7 @@ class StoreAccess:
             budget, self._latency = self._latency, LatencyBudget()
         executor.shut_down()
         store.close()
-        if budget.is_reduced and reason == NO_REPLY:
+        if budget.was_slow and reason == NO_REPLY:
             reason = TOO_SLOW
         logger.error("search cache: %s; searches are computed without it", reason)
 

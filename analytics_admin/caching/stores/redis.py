@@ -158,7 +158,7 @@ class RedisStore:
     def put(self, keys: EntryKeys, text: str, ttl: Ttl) -> bool:
         body = text.encode()
         for _ in range(2):  # once more if the store's clock was set forward
-            latest_ms, sent_at = self._latest_ms(), time.monotonic()
+            latest_ms, sent_at = self._latest_ms(len(body)), time.monotonic()
             stored, now_ms = self._run(
                 _PUT,
                 _script_keys(keys),
@@ -265,13 +265,13 @@ class RedisStore:
         """
         return time.monotonic() * (1 + CLOCK_DRIFT) + self._clock_offset
 
-    def _latest_ms(self) -> int:
+    def _latest_ms(self, size: int) -> int:
         """Return the store's time at which a request sent now has been given up; 0: unknown."""
         if time.monotonic() > self._clock_trusted_until:
             seconds, micros = self._pool.call("TIME")
             self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=time.monotonic())
         now = time.monotonic() * (1 - CLOCK_DRIFT) + self._clock_behind
-        return math.ceil((now + self._pool.patience) * 1000)
+        return math.ceil((now + self._pool.patience(size)) * 1000)
 
     def _note_script_time(self, now_ms: int, *, sent_at: float) -> None:
         """Set the clock by a script's answer, which leaves out the part of a millisecond."""
