@@ -69,6 +69,9 @@ NO_CALLER = TextLookup("null", "stale", 0.0)
 MIN_PAUSE_SECONDS = 0.01
 MAX_PAUSE_SECONDS = 0.1
 """Between two looks at another process' computation."""
+LOOKS_PER_SECOND = 500.0
+"""Of all callers in a process, about: after a clear of many hot values more of them would take the
+processor from those who compute."""
 
 
 class MissResolver:
@@ -203,6 +206,7 @@ class MissResolver:
                 return (yield from self._compute_unstored(flight, "miss"))
             # Pauses grow with the wait; the jitter spreads the processes.
             pause = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS + (now - started) / 10)
+            pause = max(pause, self._flights.number / LOOKS_PER_SECOND)
             pause *= random.uniform(0.5, 1.5)
             yield Sleep(min(pause, claim.seconds_left + 0.001, until - now))
 

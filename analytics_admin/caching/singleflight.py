@@ -158,6 +158,11 @@ class SingleFlight:
         self._lock = threading.RLock()  # a garbage collection in join() may end another flight
         self._flights: dict[EntryKeys, Flight] = {}
 
+    @property
+    def number(self) -> int:
+        """How many flights there are."""
+        return len(self._flights)
+
     def join(self, keys: EntryKeys, caller: Caller, *, lease: float) -> tuple[Flight, bool]:
         """Return the flight for these keys, and whether the caller has to lead it.
 

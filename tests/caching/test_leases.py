@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.caching import SearchCache
+from analytics_admin.caching import SearchCache, lease
 from analytics_admin.caching.clear import hard
 from analytics_admin.caching.lease import MAX_WAIT_LEASES
 from analytics_admin.caching.stores.base import Ttl
@@ -19,6 +19,7 @@ from tests.support.search_caches import (
     renew_nothing,
     use_store,
 )
+from tests.support.sites import eventually
 from tests.support.stopwatch import Stopwatch
 
 pytestmark = STORES
@@ -66,6 +67,24 @@ def test_threads_of_one_process_share_their_looks_at_the_store(cache, other, slo
     slow.go_on.set()
     assert {call.result() for call in [first, *waiting]} == {"old"}
     assert len(claims) < 30
+
+
+def test_a_process_that_waits_for_many_values_looks_more_seldom_for_each(cache, other, monkeypatch):
+    monkeypatch.setattr(lease, "LOOKS_PER_SECOND", 50.0)
+    held, keys = Backend("old"), [f"q{number}" for number in range(20)]
+    held.go_on.clear()
+    computing = [InThread(lambda k=key: other.get_or_compute(k, held)) for key in keys]
+    assert eventually(lambda: held.calls == len(keys))
+    cache.get("connected")
+    store, claims = (cache._client or cache._connect()).access._store, []
+    claim = store.claim
+    monkeypatch.setattr(store, "claim", lambda *a, **k: claims.append(1) or claim(*a, **k))
+    waiting = [InThread(lambda k=key: cache.get_or_compute(k, Backend())) for key in keys]
+    time.sleep(0.6)
+    looks = len(claims)
+    held.go_on.set()
+    assert {call.result() for call in [*computing, *waiting]} == {"old"}
+    assert len(keys) <= looks <= 5 * len(keys)  # each would look about 10 times
 
 
 @pytest.mark.parametrize(
