@@ -479,7 +479,9 @@ class MissResolver:
 
     def _count(self, computation: Computation) -> None:
         self._counter.add(
-            compute_errors=computation.error is not None, compute_seconds=computation.seconds
+            computed=1,
+            compute_errors=computation.error is not None,
+            compute_seconds=computation.seconds,
         )
 
 

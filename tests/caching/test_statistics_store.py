@@ -20,6 +20,7 @@ from analytics_admin.caching.statistics.store import (
     MemoryStatisticsStore,
     RedisStatisticsStore,
     _memory_statistics_store,
+    decode_counts,
     open_statistics_store,
 )
 from analytics_admin.stores.client import StoreUnavailable
@@ -163,7 +164,25 @@ def test_a_minute_is_kept_for_a_day_and_forgotten_by_itself(settings):
     assert all(key.startswith(b"breakers:1:{search_cache:search}:") for key in lives)
     # The sender's mark too: after a partition of hours, what has arrived is not counted twice.
     assert all(86_400 < life <= 100_000 for life in lives.values())
-    assert len(lives) == 3
+    assert len(lives) == 4  # the minute, the hour, the mark, the totals
+
+
+def test_the_totals_do_not_depend_on_what_is_kept_by_the_minute(settings):
+    use_caches(settings, search=redis_alias("s"))
+    store = open_statistics_store("breakers", "search", timeout=5)
+    client = caches["breakers"].client.get_client(write=True)
+    batches = [Batch("1", NOW // 60, Counts(hits=2, compute_seconds=0.5)), Batch("2", 1, Counts())]
+    store.add("one", batches)
+    client.delete(*(key for key in client.keys("*") if b":m:" in key or b":h:" in key))
+    store.add("two", [Batch("1", NOW // 60, Counts(hits=3, computed=1))])
+    store.add("two", [Batch("1", NOW // 60, Counts(hits=3, computed=1))])  # again, late
+    totals = decode_counts(client.hgetall(store.totals_key()))
+    assert totals == Counts(hits=5, compute_seconds=0.5, computed=1)
+
+
+def test_totals_that_cannot_be_read_are_left_out():
+    stored = {b"hits": b"7", b"misses": b"many", b"fills": b"-3", b"from another release": b"1"}
+    assert decode_counts(stored) == Counts(hits=7)
 
 
 def test_memory_forgets_what_is_older_than_a_day(monkeypatch):

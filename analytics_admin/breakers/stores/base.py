@@ -4,16 +4,17 @@ A store counts and compares; it decides nothing. Every answer carries whole snap
 store's time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from analytics_admin.breakers.history import Activity, History, TransitionRecord
 from analytics_admin.breakers.policy import NO_RATES, Rates, Window
 from analytics_admin.breakers.presence import PresenceStore, Process
 from analytics_admin.breakers.state import Control, Counts, Results, Snapshot
 from analytics_admin.breakers.state_machine import Move, control_in_force
+from analytics_admin.breakers.stores.totals import TotalsReading
 from analytics_admin.stores.client import RequestRefused, StoreUnavailable
 from analytics_admin.stores.copies import Copies
 
@@ -229,6 +230,22 @@ class BreakerStore(PresenceStore, Protocol):
         If at most ``all_up_to`` names are in use or held, reads their breakers too, and the
         activity of every breaker read unless ``activity_of`` is None. Names that no breaker can
         have are escaped.
+
+        Raises:
+            DamagedList
+        """
+
+    def read_totals(
+        self,
+        names: Iterable[str],
+        *,
+        keep_for: float | None,
+        most: int,
+        beside: Sequence[Sequence[Any]] = (),
+    ) -> TotalsReading:
+        """Return the totals of the names in use or held, of at most so many.
+
+        ``names`` are some of them that are known here, ``beside`` commands for the same round trip.
 
         Raises:
             DamagedList

@@ -5,12 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS, HistoryBuffer, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import GONE_SECONDS, Process, Told
 from analytics_admin.breakers.state import Control, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import (
+    control_in_force,
     count_run,
     display_state,
     first_generation,
@@ -26,6 +28,7 @@ from analytics_admin.breakers.stores.base import (
     Survey,
     is_in_use,
 )
+from analytics_admin.breakers.stores.totals import BreakerTotals, Totals, TotalsReading
 from analytics_admin.breakers.windows import WindowCounts
 from analytics_admin.stores.threads import allocate_rlock
 
@@ -41,6 +44,7 @@ class MemoryStore:
         self._histories: defaultdict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._seen: dict[str, float] = {}
         self._processes: dict[str, Process] = {}
+        self._totals: dict[str, Totals] = {}
         self.is_shared = True
         self.asks_processes = False
         self.connecting_since: float | None = None
@@ -134,6 +138,39 @@ class MemoryStore:
                 reading=self._read(names, active, now),
                 processes=self._present(now) if with_processes else (),
             )
+
+    def read_totals(
+        self,
+        names: Iterable[str],
+        *,
+        keep_for: float | None,
+        most: int,
+        beside: Sequence[Sequence[Any]] = (),
+    ) -> TotalsReading:
+        with self._lock:
+            now = self._clock()
+            in_use = sorted(self._names_in_use(keep_for, now))
+            return TotalsReading(
+                breakers={name: self._totals_of(name, now) for name in in_use[:most]},
+                left_out=max(0, len(in_use) - most),
+                processes=self._present(now),
+                now=now,
+                seconds=0.0,
+                beside=(),
+            )
+
+    def _totals_of(self, name: str, now: float) -> BreakerTotals:
+        record = self._records.get(name)
+        if record is None:
+            return BreakerTotals(State.CLOSED.value, None, None)
+        totals = self._totals.get(name, Totals())
+        is_held = control_in_force(record, now) is not Control.AUTOMATIC
+        until = record.hold.until if record.hold and is_held else None
+        return BreakerTotals(
+            state=display_state(record, now),
+            held_until=float("inf") if is_held and until is None else until,
+            totals=totals.moved(record.counts, ""),
+        )
 
     def not_closed(self) -> set[str]:
         with self._lock:
@@ -253,6 +290,7 @@ class MemoryStore:
         self._seen.pop(name, None)
         self._records.pop(name, None)
         self._histories.pop(name, None)
+        self._totals.pop(name, None)
         for key in [key for key in self._windows if key[0] == name]:
             del self._windows[key]
 
@@ -268,6 +306,8 @@ class MemoryStore:
         counted = current.generation == report.generation and _counts(current, results)
         if (counted or results.rejected) and self.is_shared:
             self._histories[report.name].add(results, now, counted=counted)
+            totals = self._totals.get(report.name, Totals())
+            self._totals[report.name] = totals._replace(rejected=totals.rejected + results.rejected)
         if counted:
             current = self._records[report.name] = _counted(current, results, now)
             if report.window is not None:
@@ -294,6 +334,12 @@ class MemoryStore:
         else:
             self._sequence += 1
             new = replace(move.new, entered_at=now)
+            if current is None:
+                self._totals.pop(move.name, None)
+            elif self.is_shared:
+                totals = self._totals.get(move.name, Totals())
+                to = move.to_label if move.cause else ""
+                self._totals[move.name] = totals.moved(current.counts, to)
             if not self.is_shared:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new

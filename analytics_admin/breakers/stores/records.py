@@ -460,6 +460,12 @@ def decode_entry(entry: bytes, now: float) -> tuple[str, bool]:
     return display_state(Snapshot(generation="", hold=hold), now), not hold.is_over(now)
 
 
+def decode_end(entry: bytes) -> float:
+    """Return when the hold of such an entry ends; infinity: never."""
+    ends = entry.partition(b" ")[2]
+    return _moment(ends) if ends else float("inf")
+
+
 def _pairs(row: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Return the fields and values behind HGETALL's flat answer in a script."""
     return zip(row[::2], row[1::2], strict=True)

@@ -28,6 +28,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 from analytics_admin.breakers.history import History, TransitionRecord
 from analytics_admin.breakers.policy import Window
 from analytics_admin.breakers.presence import Process, Told
+from analytics_admin.breakers.state import State
 from analytics_admin.breakers.stores import records
 from analytics_admin.breakers.stores import redis_scripts as scripts
 from analytics_admin.breakers.stores.base import (
@@ -42,6 +43,7 @@ from analytics_admin.breakers.stores.base import (
     Survey,
 )
 from analytics_admin.breakers.stores.channel import RedisChannel
+from analytics_admin.breakers.stores.totals import BreakerTotals, TotalsReading, decode_totals
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.stores.client import dedicated_client, script_hash, translate_errors
@@ -60,7 +62,7 @@ WRITE_BATCH = 50
 """Breakers per script call that counts or moves."""
 MAX_IDLE_SECONDS = 30.0
 """A connection that was idle for longer is renewed: what lies between may have forgotten it."""
-KINDS = ("record", "moves", "failures", "periods", "policies")
+KINDS = ("record", "moves", "failures", "periods", "policies", "totals")
 """Kinds of keys of a breaker."""
 Name = str | bytes
 RESTART_SECONDS = 0.25
@@ -128,6 +130,9 @@ class RedisStore:
         self._channel = f"{self._base}:moves:{database}"
         self._processes = f"{self._base}:processes"
         self._server = f"{self._base}:server"
+        self._counted: Sequence[bytes] = ()  # the names of the last reading of totals
+        self.answered_in = 0.0
+        """Seconds in which the store began to answer the last request."""
         self._few: Sequence[str] = ()  # the names of the last survey that read all breakers
         self._raw_names: Mapping[str, bytes] = {}  # by display name: those that are not valid
 
@@ -245,7 +250,7 @@ class RedisStore:
 
     @translate_errors
     def inspect(self, name: str, window: Window | None = None) -> Inspection:
-        keys: list[Name] = [*self._keys_of(name), self._index]
+        keys: list[Name] = [*self._keys_of(name, KINDS[:-1]), self._index]
         field = records.window_field(window) if window else ""
         ((at, row, seen_at, moves, failures, periods, policies, windows),) = self._pipe(
             [_command(scripts.INSPECT, keys, [self._raw(name), field])],
@@ -326,6 +331,63 @@ class RedisStore:
             if time.monotonic() > ends_at:
                 return
             yield key[len(prefix) :]
+
+    @translate_errors
+    def read_totals(
+        self,
+        names: Iterable[str],
+        *,
+        keep_for: float | None,
+        most: int,
+        beside: Sequence[Sequence[Any]] = (),
+    ) -> TotalsReading:
+        # Only the answer has all names. Mostly they are those of the last reading.
+        guess = list(dict.fromkeys([*self._counted, *(name.encode() for name in names)]))
+        (seconds, micros), index, not_closed, present, *answers = self._pipe(
+            [
+                ("TIME",),
+                ("ZRANGE", self._index, 0, -1, "WITHSCORES"),
+                ("HGETALL", self._not_closed),
+                self._listing_processes(),
+                *beside,
+                *self._counting(guess),
+            ],
+            purposes={1: _INDEX_DAMAGED, 2: _NOT_CLOSED_DAMAGED},
+        )
+        now, answered_in = seconds + micros / 1e6, self.answered_in
+        entries = {name: records.decode_entry(entry, now) for name, entry in not_closed.items()}
+        in_use = sorted(_in_use(index, entries, now, keep_for))
+        listed = self._counted = in_use[:most]
+        rows = (row for batch in answers[len(beside) :] for row in batch)
+        counted = dict(zip(guess, rows, strict=True))
+        if late := [name for name in listed if name not in counted]:
+            more = (row for batch in self._pipe(self._counting(late)) for row in batch)
+            counted |= zip(late, more, strict=True)
+        shown = records.decode_names(listed)
+        return TotalsReading(
+            breakers={
+                shown[name]: BreakerTotals(
+                    state=entries[name][0] if name in entries else State.CLOSED.value,
+                    held_until=records.decode_end(not_closed[name])
+                    if name in entries and entries[name][1]
+                    else None,
+                    totals=decode_totals(counted[name]),
+                )
+                for name in listed
+            },
+            left_out=len(in_use) - len(listed),
+            processes=records.decode_processes(present[2], now),
+            now=now,
+            seconds=answered_in,
+            beside=answers[: len(beside)],
+        )
+
+    def _counting(self, names: Sequence[bytes]) -> list[Sequence[Any]]:
+        calls = []
+        for batch in _batched(names, BATCH):
+            keys = [key for name in batch for key in self._keys_of(name, ("record", "totals"))]
+            calls.append(_command(scripts.READ_TOTALS, keys, []))
+        return calls
 
     def channel(self) -> RedisChannel:
         pool = self._client.connection_pool
@@ -420,7 +482,7 @@ class RedisStore:
                 keys.append(self._key(report.name, "periods"))
                 is_needed = True
             rest = last if isinstance(last, dict) else {}
-            kinds = {"notes": "failures", "policy": "policies"}
+            kinds = {"notes": "failures", "policy": "policies", "rejected": "totals"}
             keys += [self._key(report.name, kind) for it, kind in kinds.items() if it in rest]
         own_key, number = self._sign(place, is_needed=is_needed)
         packed = records.pack([windows, encoded])
@@ -496,13 +558,7 @@ class RedisStore:
         now = seconds + micros / 1e6
         _, sequence, present = answers.pop() if with_processes else (now, 0, ())
         entries = {name: records.decode_entry(entry, now) for name, entry in not_closed.items()}
-        oldest = float("-inf") if keep_for is None else now - keep_for
-        held = {name for name, (_state, is_held) in entries.items() if is_held}
-        in_use = [
-            name
-            for name, seen_at in zip(index[::2], index[1::2], strict=True)
-            if float(seen_at) > oldest or name in held
-        ]
+        in_use = _in_use(index, entries, now, keep_for)
         shown = records.decode_names({*in_use, *entries})
         self._raw_names = {text: raw for raw, text in shown.items() if text.encode() != raw}
         listed = _Listed(
@@ -586,7 +642,10 @@ class RedisStore:
         connection = self._take_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_read(connection, self._seconds_left()) for _ in commands]
+            sent_at = time.monotonic()
+            answers = [_read(connection, self._seconds_left())]
+            self.answered_in = time.monotonic() - sent_at
+            answers += [_read(connection, self._seconds_left()) for _ in commands[1:]]
         except BaseException:
             connection.disconnect()
             raise
@@ -668,6 +727,22 @@ def _decode_reading(names: Sequence[str], answers: Sequence[Sequence[Any]]) -> R
         if activity:
             reading.activity[name] = records.decode_activity(activity, now)
     return reading
+
+
+def _in_use(
+    index: Sequence[Any],
+    entries: Mapping[bytes, tuple[str, bool]],
+    now: float,
+    keep_for: float | None,
+) -> list[bytes]:
+    """Return the names used in the last ``keep_for`` seconds, and those that are held."""
+    oldest = float("-inf") if keep_for is None else now - keep_for
+    held = {name for name, (_state, is_held) in entries.items() if is_held}
+    return [
+        name
+        for name, seen_at in zip(index[::2], index[1::2], strict=True)
+        if float(seen_at) > oldest or name in held
+    ]
 
 
 def _unique(first: Sequence[str], names: Sequence[str]) -> list[str]:

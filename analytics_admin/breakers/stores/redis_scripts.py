@@ -17,11 +17,11 @@ lost alone:
 A new generation begins with a new hash. For operators: ``moves:<name>`` is a list of transitions
 and ``failures:<name>`` one of failures, both newest first; ``periods:<name>`` is a hash of "calls
 failures slow rejected" by the second at which each period begins; ``policies:<name>`` is a hash of
-policies by the second of their last report. ``index`` is a sorted set of names by last use.
-``not_closed`` is a hash of the breakers that are not closed, by name: the state, or the hold and
-when it ends. ``sequence`` is the number of the last change that all processes have to hear of; each
-is published with its number on the channel ``moves``. ``sent:<sender>:<place>`` is what
-``once.lua`` says; it expires within a minute.
+policies by the second of their last report; ``totals:<name>`` is what ``totals.lua`` says.
+``index`` is a sorted set of names by last use. ``not_closed`` is a hash of the breakers that are
+not closed, by name: the state, or the hold and when it ends. ``sequence`` is the number of the last
+change that all processes have to hear of; each is published with its number on the channel
+``moves``. ``sent:<sender>:<place>`` is what ``once.lua`` says; it expires within a minute.
 
 ``processes`` is a hash of the processes that use breakers, by their ids: when each was last heard
 of, since when, the newest change that it has read, "1" if changes are pushed to it or "0", in how
@@ -115,10 +115,13 @@ def _script(name: str, *parts: str) -> str:
 
 
 COUNT_RESULTS = _script(
-    "count_results", "record", "probers", "windows", "history", "publish", "once"
+    "count_results", "record", "probers", "windows", "history", "totals", "publish", "once"
 )
-COMPARE_AND_SET = _script("compare_and_set", "record", "probers", "history", "publish", "once")
+COMPARE_AND_SET = _script(
+    "compare_and_set", "record", "probers", "history", "totals", "publish", "once"
+)
 LOAD_MANY = _script("load_many", "record", "history", "publish")
+READ_TOTALS = _script("read_totals", "record")
 READ_TRANSITIONS = _script("read_transitions", "record", "history")
 REGISTER = _script("register", "record")
 RETIRE = _script("retire", "record")
@@ -136,6 +139,7 @@ BY_HASH = {
             COUNT_RESULTS,
             COMPARE_AND_SET,
             LOAD_MANY,
+            READ_TOTALS,
             READ_TRANSITIONS,
             REGISTER,
             RETIRE,

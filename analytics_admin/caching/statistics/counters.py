@@ -53,6 +53,8 @@ class Counts:
     """Values computed but not stored: the cache was cleared or the value set meanwhile."""
     compute_errors: int = 0
     """Computations that raised."""
+    computed: int = 0
+    """Calls of the backend, also in the background."""
     too_large: int = 0
     """Values not stored because of their size."""
     compute_seconds: float = 0.0

@@ -6,6 +6,7 @@ A clear, or a flush of the search cache's database, does not reach them there.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +32,7 @@ _MARK_SECONDS = _KEPT_SECONDS
 """Time for which a repeated batch is recognised: longer than any repetition takes."""
 _MAX_BATCHES_PER_CALL = 100
 _MICROSECONDS = 1_000_000
+_TOTALS = "totals"
 _IN_SECONDS = {"compute_seconds", "saved_seconds"}
 """Stored as whole microseconds, so that sums are exact."""
 
@@ -70,6 +72,12 @@ class StatisticsStore(Protocol):
     def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
         """Return the counts of each cached function in these hours, in one round trip."""
 
+    def totals_key(self) -> str:
+        """Return the key of the hash of all counts ever, see ``decode_counts``; "": none."""
+
+    def totals(self) -> Counts:
+        """Return all counts ever that are in this process' memory, where there is no key."""
+
 
 def open_statistics_store(alias: str, search_alias: str, *, timeout: float) -> StatisticsStore:
     """Return the statistics store of a search cache in ``alias``; it connects at first use.
@@ -102,9 +110,11 @@ class RedisStatisticsStore:
                 pipeline = self._client.pipeline(transaction=False)
                 for batch in batches[start : start + _MAX_BATCHES_PER_CALL]:
                     mark = self._full_key(f"{sender}:{batch.minute}")
-                    keys = [mark, *map(self._key, batch.buckets)]
+                    keys = [mark, *map(self._key, batch.buckets), self._full_key(_TOTALS)]
                     ttls = _MARK_SECONDS, _KEPT_SECONDS
-                    pipeline.eval(_ADD, 3, *keys, batch.name, *ttls, *_amounts(batch.counts))
+                    pipeline.eval(
+                        _ADD, len(keys), *keys, batch.name, *ttls, *_amounts(batch.counts)
+                    )
                     if functions := batch.counts.functions:
                         keys = [f"{mark}:f", self._functions_key(batch.minute // 60)]
                         amounts = _function_amounts(functions)
@@ -119,6 +129,9 @@ class RedisStatisticsStore:
                 pipeline.hmget(self._key(bucket), COUNT_NAMES)
             return [_counts(row) for row in pipeline.execute()]
 
+    def totals(self) -> Counts:
+        return Counts()
+
     @translate_errors
     def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
         with closing(self):
@@ -126,6 +139,9 @@ class RedisStatisticsStore:
             for hour in hours:
                 pipeline.hgetall(self._functions_key(hour))
             return _functions(pipeline.execute())
+
+    def totals_key(self) -> str:
+        return self._full_key(_TOTALS)
 
     def close(self) -> None:
         self._client.connection_pool.disconnect()
@@ -147,10 +163,12 @@ class MemoryStatisticsStore:
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[Bucket, Counts] = {}
+        self._totals = Counts()
 
     def add(self, sender: str, batches: Sequence[Batch]) -> None:
         with self._lock:
             for batch in batches:
+                self._totals.add(replace(batch.counts, functions={}))
                 for bucket in batch.buckets:
                     self._counts.setdefault(bucket, Counts()).add(batch.counts)
             oldest = int(time.time() // 60) - MINUTES_KEPT - 120
@@ -160,6 +178,13 @@ class MemoryStatisticsStore:
     def read(self, buckets: Sequence[Bucket]) -> list[Counts]:
         with self._lock:
             return [total([self._counts.get(bucket, Counts())]) for bucket in buckets]
+
+    def totals_key(self) -> str:
+        return ""
+
+    def totals(self) -> Counts:
+        with self._lock:
+            return total([self._totals])
 
     def read_functions(self, hours: Sequence[int]) -> dict[str, FunctionCounts]:
         return total(self.read([Bucket("h", hour) for hour in hours])).functions
@@ -215,6 +240,12 @@ def _functions(rows: Sequence[Mapping[bytes, bytes]]) -> dict[str, FunctionCount
                 amount /= _MICROSECONDS
             functions.setdefault(function, FunctionCounts()).add(FunctionCounts(**{name: amount}))
     return functions
+
+
+def decode_counts(stored: Mapping[bytes, bytes]) -> Counts:
+    """Return the counts of a hash, without what cannot be read."""
+    row = [stored.get(name.encode()) for name in COUNT_NAMES]
+    return _counts([value if value is not None and value.isdigit() else None for value in row])
 
 
 def _counts(row: Sequence[bytes | None]) -> Counts:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -55,6 +55,9 @@ class SearchCacheCounts:
     compute_errors: int
     compute_seconds: float
     saved_seconds: float
+
+
+_SHOWN = [item.name for item in fields(SearchCacheCounts) if item.name in COUNT_NAMES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,13 +260,13 @@ def _last_clear() -> LastClear | None:
 
 
 def _counts(counts: Counts) -> SearchCacheCounts:
-    figures = {name: getattr(counts, name) for name in COUNT_NAMES}
+    figures = {name: getattr(counts, name) for name in _SHOWN}
     return SearchCacheCounts(calls=counts.calls, hit_ratio=counts.hit_ratio, **figures)
 
 
 def total_counts(periods: Sequence[SearchCacheCounts]) -> SearchCacheCounts:
     """Return the calls of several periods together."""
-    sums = {name: sum(getattr(period, name) for period in periods) for name in COUNT_NAMES}
+    sums = {name: sum(getattr(period, name) for period in periods) for name in _SHOWN}
     return _counts(Counts(**sums))
 
 

@@ -1,13 +1,13 @@
 -- Makes each move whose record is still as expected. Needs record.lua, probers.lua, history.lua,
--- publish.lua and once.lua.
+-- totals.lua, publish.lua and once.lua.
 -- KEYS: index, hash of the breakers that are not closed, sequence; per move: record, moves, failures,
--- periods, policies; the sender's own, see once.lua.
+-- periods, policies, totals; the sender's own, see once.lua.
 -- ARGV: a list of moves as JSON; channel; the names; number, see once.lua. A move:
 -- expected_generation, expected_permits,
 -- generation, state, wait, attempts, permits, control; hold, if there is one; prober, the process that
 -- wins or returns the permits; transition and actor, if it is recorded; entry among the breakers that
 -- are not closed, or "".
-local TYPES = {'hash', 'list', 'list', 'hash', 'hash'}
+local TYPES = {'hash', 'list', 'list', 'hash', 'hash', 'hash'}
 local moved = {}
 
 -- Drops what is of another type than the history. Most breakers have little of it.
@@ -51,6 +51,7 @@ local function make(move, name, keys)
     else
       attempt('HSET', KEYS[2], name, move.entry)
     end
+    carry_totals(keys[6], old, move.generation, is_recorded and move.transition)
     moved[#moved + 1] = {name, row[1], row[2]}
   end
   if is_recorded then
@@ -64,8 +65,8 @@ end
 local made_before, made = done_before(), {}
 local answer = {now, '0'}
 for i, move in ipairs(cjson.decode(ARGV[1])) do
-  local at = 5 * i - 1
-  local keys = {unpack(KEYS, at, at + 4)}
+  local at = 6 * i - 2
+  local keys = {unpack(KEYS, at, at + 5)}
   if made_before then
     answer[i + 2] = {tonumber(string.sub(made_before, i, i)) or 0, read(keys[1])}
   else

@@ -1,7 +1,7 @@
 -- Counts results and reads the records. Needs record.lua, probers.lua, windows.lua, history.lua,
--- publish.lua and once.lua.
+-- totals.lua, publish.lua and once.lua.
 -- KEYS: index, sequence, processes; per report: record, periods if it has results, failures if it has
--- notes, policies if it has a policy; the sender's own, see once.lua.
+-- notes, policies if it has a policy, totals if calls were rejected; the sender's own, see once.lua.
 -- ARGV: JSON; channel; number, see once.lua. The JSON is a list of windows and a list of reports.
 -- A window: field, failure rate and slow call rate (0: not judged), calls needed to judge them.
 -- A report: a list of
@@ -118,6 +118,7 @@ local function with_results(keys, row, report, rest)
   local it, failed = decode(record), results.failures + results.slow_failures
   local calls, slow = quick + results.slow + failed, results.slow + results.slow_failures
   local rejected = results.rejected or 0
+  if rejected > 0 then add_rejected(keys.totals, rejected) end
   if not it or it.g ~= report[2] or calls == 0 or it.k == 'disabled' or it.k == 'forced_open' then
     if rejected > 0 then tally(keys.periods, 0, 0, 0, rejected) end
     return nil
@@ -235,6 +236,7 @@ for i, report in ipairs(reports) do
   keys.periods = report[2] and report[2] ~= 0 and next_key() or nil
   keys.failures = rest.notes and next_key() or nil
   keys.policies = rest.policy and next_key() or nil
+  keys.totals = rest.rejected and next_key() or nil
   if is_known then report[2] = 0 end
   answer[i + 4] = guarded(count, keys, report) or {'damaged', false}
 end
