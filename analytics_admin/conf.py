@@ -71,6 +71,8 @@ class AppSettings:
     """Maximum remaining lifetime of a token minted elsewhere (seconds, timedelta or None)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)
     """Rates by scope ("write", "login"), like "30/min"; None disables one."""
+    metrics_token: str = ""
+    """Bearer token of ``/metrics``; "": there are no metrics."""
     console_refresh_seconds: float | None = 5.0
     """Seconds between refreshes of an open console page; None disables them."""
     environment_name: str = ""

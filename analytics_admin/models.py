@@ -184,6 +184,26 @@ class TokenRevocation(models.Model):
         return self.account
 
 
+class OperationCount(models.Model):
+    """How many operations of a kind have ended so. It outlives their rows."""
+
+    kind = models.CharField(max_length=40)
+    status = models.CharField(max_length=10)
+    channel = models.CharField(max_length=10)
+    number = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=["kind", "status", "channel"], name="aa_operation_count"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.status} {self.channel}: {self.number}"
+
+
 class TablelessManager(models.Manager[models.Model]):
     """Returns no rows, so that dumpdata and others never look for a table.
 

@@ -91,6 +91,7 @@ REST_FRAMEWORK = {"NUM_PROXIES": environment.number("NUM_PROXIES", default=0)}
 ANALYTICS_ADMIN: dict[str, Any] = {
     "ENVIRONMENT_NAME": environment.read("ENVIRONMENT_NAME"),
     "ENVIRONMENT_COLOR": environment.read("ENVIRONMENT_COLOR") or "gray",
+    "METRICS_TOKEN": environment.read("METRICS_TOKEN"),
 }
 
 # Browsers load only this site's own files; inline scripts and styles are blocked

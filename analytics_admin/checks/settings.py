@@ -223,6 +223,13 @@ def _label(value: object) -> Problem:
     return None if fits else f"must have at most {MAX_ENVIRONMENT_NAME_LENGTH} characters"
 
 
+def _token(value: object) -> Problem:
+    if not isinstance(value, str):
+        return f"must be a text, not {describe_type(value)}"
+    fits = value.isascii() and value.isprintable() and " " not in value
+    return None if fits else "must be of printable ASCII characters without spaces"
+
+
 def _color(value: object) -> Problem:
     if isinstance(value, str) and value in ENVIRONMENT_COLORS:
         return None
@@ -256,6 +263,7 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "TOKEN_LEEWAY": partial(_seconds_or_0, most=300),
     "EXTERNAL_TOKEN_MAX_LIFETIME": _lifetime,
     "THROTTLE_RATES": _rates,
+    "METRICS_TOKEN": _token,
     "CONSOLE_REFRESH_SECONDS": _refresh,
     "ENVIRONMENT_NAME": _label,
     "ENVIRONMENT_COLOR": _color,

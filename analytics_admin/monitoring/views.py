@@ -1,11 +1,14 @@
-"""The probes' views. They know no user, no session and no throttle, and are never cached."""
+"""The views of probes and metrics: without user, session and throttle, and never cached."""
 
+import hmac
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from analytics_admin.conf import app_settings
+from analytics_admin.monitoring.figures import read_figures
 from analytics_admin.monitoring.health import DEPENDENCIES, OK, ask_dependencies
 from analytics_admin.services.audit import non_atomic
 
@@ -59,3 +62,29 @@ def readyz(request: HttpRequest) -> HttpResponse:
     # Django would log an error, and mail it, for each of the probes; health.py logs the first.
     response._has_been_logged = True  # type: ignore[attr-defined]
     return response
+
+
+@monitoring_view
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Show the fleet's metrics to who has METRICS_TOKEN."""
+    token = app_settings().metrics_token
+    if not token:
+        return refuse(HTTPStatus.NOT_FOUND, "not_found", "METRICS_TOKEN is not set.")
+    if not _has_token(request, token):
+        response = refuse(HTTPStatus.UNAUTHORIZED, "not_authenticated", "Send METRICS_TOKEN.")
+        response["WWW-Authenticate"] = "Bearer"
+        return response
+    try:
+        from analytics_admin.monitoring.metrics import render
+    except ImportError:
+        detail = "Install prometheus-client, or this package with the extra metrics."
+        return refuse(HTTPStatus.NOT_IMPLEMENTED, "not_installed", detail)
+    page, content_type = render(read_figures(), request.headers.get("Accept", ""))
+    return HttpResponse(page, content_type=content_type)
+
+
+def _has_token(request: HttpRequest, token: str) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # Servers decode headers as Latin-1. Texts could not be compared in constant time.
+    is_equal = hmac.compare_digest(given.encode("latin-1", "replace"), token.encode())
+    return is_equal and scheme.lower() == "bearer"

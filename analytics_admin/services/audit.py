@@ -13,13 +13,13 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.signals import post_delete
 from django.utils import timezone
 
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, OperationCount
 from analytics_admin.services.errors import (
     AuditUnavailable,
     DuplicateOperation,
@@ -167,6 +167,7 @@ def record_denied(
     operation.status = Status.DENIED
     operation.finished_at = operation.started_at
     _insert(operation, actor)
+    _count(operation)
     return operation
 
 
@@ -296,7 +297,24 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
             status,
             describe_database_error(failure),
         )
+    else:
+        _count(operation)
     operation_finished.send_robust(sender=Operation, operation=operation)
+
+
+def _count(operation: Operation) -> None:
+    """Count the operation for monitoring, which does without where that cannot be done."""
+    alias = operation._state.db or router.db_for_write(Operation)
+    ended_so = {name: getattr(operation, name) for name in ("kind", "status", "channel")}
+    counts = OperationCount.objects.using(alias)
+    try:
+        with transaction.atomic(using=alias):
+            if not counts.filter(**ended_so).update(number=F("number") + 1):
+                counts.get_or_create(**ended_so)
+                counts.filter(**ended_so).update(number=F("number") + 1)
+    except DatabaseError as failure:
+        reason = describe_database_error(failure)
+        logger.warning("operation %s is not counted: %s", operation.pk, reason)
 
 
 def _refuse_open_transaction(alias: str) -> None:

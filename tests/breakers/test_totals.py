@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analytics_admin.breakers.state import Control, Counts, Hold, Results, Snapshot, State
+from analytics_admin.breakers.state import Control, Hold, Results, Snapshot, State
 from analytics_admin.breakers.state_machine import control, new_record, reset
 from analytics_admin.breakers.stores.base import BreakerStore, Move, Report
 from analytics_admin.breakers.stores.memory import MemoryStore
@@ -63,7 +63,7 @@ def test_they_go_on_through_every_generation(store: BreakerStore) -> None:
     count(store, again, successes=((1, 1),), rejected=1)
     held = move(store, again, control(again, HOLD), cause="control", actor="sam")
     assert totals(store) == Totals(
-        calls=Counts(calls=14, failures=4, slow=3), rejected=14, transitions=(1, 1, 0, 1)
+        calls=14, failures=4, slow=3, rejected=14, closed=1, opened=1, held=1
     )
     assert read(store).state == "forced_open"
     assert read(store).held_until == 4e9
@@ -75,7 +75,7 @@ def test_late_results_of_a_generation_that_is_gone_do_not_count(store: BreakerSt
     closed = move(store, None, new_record())
     open_ = move(store, closed, opened(closed), cause="failure_rate")
     count(store, closed, failures=5, rejected=1)
-    assert totals(store) == Totals(rejected=1, transitions=(0, 1, 0, 0))
+    assert totals(store) == Totals(rejected=1, opened=1)
     assert open_
 
 
@@ -128,7 +128,7 @@ def test_one_that_another_release_has_moved_begins_anew(redis: RedisStore) -> No
     again = move(redis, open_, reset(open_), cause="reset")
     raw_client().hset(key_of("a", "totals"), "before", before)  # which knows of no totals
     count(redis, again, failures=2)
-    assert totals(redis) == Totals(calls=Counts(calls=2, failures=2))
+    assert totals(redis) == Totals(calls=2, failures=2)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_damaged_totals_harm_no_call_and_no_reading(redis: RedisStore, damage: A
     again = move(redis, open_, reset(open_), cause="reset")
     count(redis, again, failures=1)
     assert redis.load_many(["a"]).snapshots["a"].counts.failures == 1
-    if isinstance(damage, dict):
-        assert totals(redis).calls == Counts(calls=1, failures=1)
-        assert totals(redis).rejected == 4 or "rejected" not in damage
+    assert totals(redis)[:2] == (1, 1)
+    if isinstance(damage, dict) and "rejected" in damage:
+        assert totals(redis).rejected == 4
     else:
-        assert totals(redis).calls == Counts(calls=1, failures=1)
+        assert totals(redis).transitions >= (1, 0, 0, 0)
 
 
 def test_all_breakers_are_read_in_one_round_trip_once_they_are_known(redis: RedisStore) -> None:

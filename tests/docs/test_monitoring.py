@@ -1,5 +1,10 @@
 """The pages on monitoring are complete and invent nothing, and their examples work."""
 
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +12,10 @@ import yaml
 from django.http import HttpResponse
 from django.test import Client
 
+from analytics_admin.monitoring import metrics
 from analytics_admin.monitoring.health import DEPENDENCIES
 from analytics_admin.monitoring.urls import urlpatterns
-from tests.docs.pages import code_blocks, first_names, read
+from tests.docs.pages import DOCS, code_blocks, first_names, names, read, rows
 
 REFERENCE, GUIDE = read("reference/monitoring.md"), read("howto/monitor.md")
 
@@ -34,8 +40,82 @@ def test_the_example_of_mounting_works(settings: Any) -> None:
 
 @pytest.mark.django_db
 def test_the_probes_of_kubernetes_ask_what_answers() -> None:
-    (example,) = code_blocks(GUIDE, "yaml")
+    example, _ = code_blocks(GUIDE, "yaml")
     (container,) = yaml.safe_load(example)["containers"]
     probes = [container[name]["httpGet"]["path"] for name in ("livenessProbe", "readinessProbe")]
     assert probes == ["/healthz", "/readyz"]
     assert [Client().get(probe).status_code for probe in probes] == [200, 200]
+
+
+def test_every_metric_is_there_with_its_type_and_labels_and_none_is_invented() -> None:
+    told = {names(row[0])[0]: (row[1], tuple(names(row[2]))) for row in rows(REFERENCE, "metric")}
+    assert told == {it.name: (it.kind, it.labels) for it in metrics.FAMILIES.values()}
+
+
+SERIES = {
+    f"{metrics.PREFIX}_{it.name}{'_total' if it.kind == 'counter' else ''}": it.labels
+    for it in metrics.FAMILIES.values()
+}
+FILES = DOCS / "monitoring"
+
+
+def expressions() -> list[str]:
+    """Return every expression of the dashboard and of the rules."""
+    dashboard = json.loads((FILES / "grafana-dashboard.json").read_text())
+    rules = yaml.safe_load((FILES / "alerts.yaml").read_text())
+    return [
+        *(target["expr"] for panel in dashboard["panels"] for target in panel["targets"]),
+        *(it["query"]["query"] for it in dashboard["templating"]["list"] if it["type"] == "query"),
+        *(rule["expr"] for group in rules["groups"] for rule in group["rules"]),
+    ]
+
+
+def test_dashboard_and_alerts_name_only_metrics_and_labels_that_exist() -> None:
+    found = " ".join(expressions())
+    used = set(re.findall(r"analytics_admin_\w+", found))
+    assert used <= SERIES.keys()
+    assert len(used) > 15
+    selected = re.findall(r"(analytics_admin_\w+)\{([^}]*)\}", found)
+    for name, selector in selected:
+        assert set(re.findall(r"(\w+)=", selector)) - {"job"} <= set(SERIES[name]), name
+    shown = {label for labels in SERIES.values() for label in labels} | {"job"}
+    for labels in re.findall(r"by \(([^)]*)\)", found):
+        assert set(labels.split(", ")) <= shown
+
+
+def test_panels_have_ids_and_places_of_their_own() -> None:
+    panels = json.loads((FILES / "grafana-dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) < 24
+
+
+def test_every_alert_says_what_it_means() -> None:
+    (group,) = yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]:
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed here")
+def test_prometheus_itself_takes_rules_and_configuration(tmp_path: Path) -> None:
+    _, example = code_blocks(GUIDE, "yaml")
+    configuration = tmp_path / "prometheus.yml"
+    (tmp_path / "metrics-token").write_text("token")
+    placed = example.replace("/etc/prometheus/metrics-token", str(tmp_path / "metrics-token"))
+    configuration.write_text(placed)
+    for kind, path in (("rules", FILES / "alerts.yaml"), ("config", configuration)):
+        subprocess.run(["promtool", "check", kind, path], check=True, timeout=30)
+
+
+def test_the_scrape_of_the_example_is_what_the_endpoint_wants() -> None:
+    _, example = code_blocks(GUIDE, "yaml")
+    (job,) = yaml.safe_load(example)["scrape_configs"]
+    assert job.get("metrics_path", "/metrics") == "/metrics"
+    assert job["authorization"]["type"] == "Bearer"

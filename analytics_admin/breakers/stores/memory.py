@@ -169,7 +169,7 @@ class MemoryStore:
         return BreakerTotals(
             state=display_state(record, now),
             held_until=float("inf") if is_held and until is None else until,
-            totals=totals.moved(record.counts, ""),
+            totals=totals.counted(record.counts),
         )
 
     def not_closed(self) -> set[str]:
@@ -337,9 +337,8 @@ class MemoryStore:
             if current is None:
                 self._totals.pop(move.name, None)
             elif self.is_shared:
-                totals = self._totals.get(move.name, Totals())
-                to = move.to_label if move.cause else ""
-                self._totals[move.name] = totals.moved(current.counts, to)
+                totals = self._totals.get(move.name, Totals()).counted(current.counts)
+                self._totals[move.name] = totals.moved(move.to_label) if move.cause else totals
             if not self.is_shared:
                 new = replace(new, generation=first_generation())
         self._records[move.name] = new

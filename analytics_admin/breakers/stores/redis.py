@@ -383,11 +383,9 @@ class RedisStore:
         )
 
     def _counting(self, names: Sequence[bytes]) -> list[Sequence[Any]]:
-        calls = []
-        for batch in _batched(names, BATCH):
-            keys = [key for name in batch for key in self._keys_of(name, ("record", "totals"))]
-            calls.append(_command(scripts.READ_TOTALS, keys, []))
-        return calls
+        begin = [f"{self._base}:{kind}:".encode() for kind in ("record", "totals")]
+        batches = _batched([kind + name for name in names for kind in begin], 2 * BATCH)
+        return [_command(scripts.READ_TOTALS, keys, []) for keys in batches]
 
     def channel(self) -> RedisChannel:
         pool = self._client.connection_pool

@@ -121,7 +121,7 @@ COMPARE_AND_SET = _script(
     "compare_and_set", "record", "probers", "history", "totals", "publish", "once"
 )
 LOAD_MANY = _script("load_many", "record", "history", "publish")
-READ_TOTALS = _script("read_totals", "record")
+READ_TOTALS = _script("read_totals", "record", "totals")
 READ_TRANSITIONS = _script("read_transitions", "record", "history")
 REGISTER = _script("register", "record")
 RETIRE = _script("retire", "record")

@@ -3,37 +3,43 @@
 Of breakers that are forgotten, or whose record is lost, the totals begin at zero.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analytics_admin.breakers.presence import Process
-from analytics_admin.breakers.state import NO_COUNTS, Counts
+from analytics_admin.breakers.state import Counts
 
 TARGETS = ("closed", "open", "half_open", "held")
 """What transitions lead to; a hold of any kind is the last."""
-_PLACES = 3 + len(TARGETS)
-_NUMBER = re.compile(rb"\d{1,18}")
 
 
 class Totals(NamedTuple):
-    """The sums of one breaker."""
+    """The sums of one breaker: of calls, and of transitions by TARGETS."""
 
-    calls: Counts = NO_COUNTS
+    calls: int = 0
+    failures: int = 0
+    slow: int = 0
     rejected: int = 0
-    transitions: tuple[int, ...] = (0,) * len(TARGETS)
-    """By TARGETS."""
+    closed: int = 0
+    opened: int = 0
+    half_opened: int = 0
+    held: int = 0
 
-    def moved(self, calls: Counts, to: str) -> "Totals":
-        """Return the totals with the calls of a generation; it may end by a transition."""
-        target = to if to in TARGETS or not to else TARGETS[-1]
-        return self._replace(
-            calls=self.calls + calls,
-            transitions=tuple(
-                number + (name == target)
-                for name, number in zip(TARGETS, self.transitions, strict=True)
-            ),
-        )
+    @property
+    def transitions(self) -> tuple[int, ...]:
+        """By TARGETS."""
+        return self[-len(TARGETS) :]
+
+    def counted(self, counts: Counts) -> "Totals":
+        """Return the totals with the calls of a generation."""
+        calls, failures, slow, *rest = self
+        return Totals(calls + counts.calls, failures + counts.failures, slow + counts.slow, *rest)
+
+    def moved(self, to: str) -> "Totals":
+        """Return the totals with a transition to this state or hold."""
+        numbers, place = list(self), TARGETS.index(to) if to in TARGETS else len(TARGETS) - 1
+        numbers[place - len(TARGETS)] += 1
+        return Totals(*numbers)
 
 
 class BreakerTotals(NamedTuple):
@@ -63,17 +69,6 @@ class TotalsReading(NamedTuple):
     """The answers to further commands."""
 
 
-def decode_totals(row: Sequence[bytes | None]) -> Totals | None:
-    """Return the totals of a breaker from its row of ``read_totals.lua``."""
-    counted, before, rejected = row
-    if not counted:
-        return None
-    generation, *numbers = counted.split()
-    totals = Totals(rejected=int(rejected) if rejected and _NUMBER.fullmatch(rejected) else 0)
-    told, *earlier = (before or b"").split() or [b""]
-    if told == generation and len(earlier) == _PLACES and all(map(_NUMBER.fullmatch, earlier)):
-        calls, failures, slow, *transitions = map(int, earlier)
-        counts = Counts(calls=calls, failures=failures, slow=slow)
-        totals = totals._replace(calls=counts, transitions=tuple(transitions))
-    calls, failures, slow = map(int, numbers)
-    return totals.moved(Counts(calls=calls, failures=failures, slow=slow), "")
+def decode_totals(row: bytes) -> Totals | None:
+    """Return the totals of a breaker as ``read_totals.lua`` answers them."""
+    return Totals._make(map(int, row.split())) if row else None

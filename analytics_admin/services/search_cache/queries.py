@@ -145,7 +145,7 @@ def describe_search_cache(*, minutes: int = 0, max_age: float = 0.0) -> SearchCa
         return SearchCacheStatus(
             alias=settings.search_cache,
             dedicated=settings.search_cache_dedicated,
-            last_clear=_last_clear(),
+            last_clear=find_last_clear(),
             **_describe_store(
                 settings.search_cache,
                 dedicated=settings.search_cache_dedicated,
@@ -244,7 +244,8 @@ def _unknown_statistics(reason: str, minutes: int) -> dict[str, Any]:
     return {"statistics_unavailable": reason, "history": None if minutes else ()}
 
 
-def _last_clear() -> LastClear | None:
+def find_last_clear() -> LastClear | None:
+    """Return the newest clear that is done, if there is one."""
     kind, status = Operation.Kind.CLEAR_SEARCH_CACHE.value, Operation.Status.DONE
     row = Operation.objects.filter(kind=kind, status=status).first()
     if row is None:
