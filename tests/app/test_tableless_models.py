@@ -15,7 +15,13 @@ from django.db import connection
 from django.test.utils import modify_settings
 from django.urls import include, path
 
-from analytics_admin.models import CircuitBreaker, Operation, SearchCache, TokenRevocation
+from analytics_admin.models import (
+    CircuitBreaker,
+    Operation,
+    OperationCount,
+    SearchCache,
+    TokenRevocation,
+)
 from tests.support.routes import API, SECTION
 from tests.support.separate_site import run_site
 
@@ -105,6 +111,7 @@ def test_no_migration_is_missing_and_none_makes_a_table_of_theirs():
     tables = connection.introspection.table_names()
     assert [name for name in tables if name.startswith("analytics_admin")] == [
         Operation._meta.db_table,
+        OperationCount._meta.db_table,
         TokenRevocation._meta.db_table,
     ]
     assert "class AnalyticsAdminOperation(" in run("inspectdb", Operation._meta.db_table)
@@ -141,12 +148,13 @@ def run(*arguments, **options):
 def tables():
     return {name for name in connection.introspection.table_names() if "analytics" in name}
 
+TABLES = {f"analytics_admin_{name}" for name in ("operation", "operationcount", "tokenrevocation")}
 run("migrate", "--no-input")
-assert tables() == {"analytics_admin_operation", "analytics_admin_tokenrevocation"}, tables()
+assert tables() == TABLES, tables()
 run("migrate", "analytics_admin", "zero")
 assert tables() == set(), tables()
 run("migrate", "analytics_admin")
-assert tables() == {"analytics_admin_operation", "analytics_admin_tokenrevocation"}, tables()
+assert tables() == TABLES, tables()
 Operation.objects.create(kind="clear_search_cache", channel="code", actor="me")
 dump = connection.creation.serialize_db_to_string()  # as the test runner does
 run("flush", "--no-input", inhibit_post_migrate=True)
