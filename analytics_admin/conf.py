@@ -67,6 +67,10 @@ class AppSettings:
     """False: nobody gets tokens for a password; both token endpoints are gone."""
     token_leeway: float = 5.0
     """Seconds by which clocks may differ from a token's times; SIMPLE_JWT["LEEWAY"] wins."""
+    audit_client_address: bool = True
+    """False: the audit trail keeps no client's address."""
+    audit_user_agent: bool = True
+    """False: the audit trail keeps no user agent."""
     external_token_max_lifetime: timedelta | float | None = None
     """Maximum remaining lifetime of a token minted elsewhere (seconds, timedelta or None)."""
     throttle_rates: Mapping[str, str | None] = field(default_factory=dict)

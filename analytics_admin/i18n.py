@@ -3,7 +3,8 @@
 The API, logs and audit rows have the English text; the console shows the reader's language.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 
+MAX_COMPARED = 2000
+"""Choices among which a misspelt one is looked for."""
+
 __all__ = [
     "Message",
+    "did_you_mean",
     "gettext_noop",
     "localized",
     "message_of",
@@ -80,6 +85,14 @@ class OperatorError(Exception):
         self.operation_id = operation_id
         self.partial_outcome = partial_outcome or {}
         super().__init__(message)
+
+
+def did_you_mean(text: str, choices: Iterable[str], *, cutoff: float = 0.75) -> str:
+    """Return the choice that this text may be a misspelling of; "" if there is none."""
+    names = list(choices)
+    by_small = {name.casefold(): name for name in names} if len(names) <= MAX_COMPARED else {}
+    near = difflib.get_close_matches(text[:200].casefold(), by_small, n=1, cutoff=cutoff)
+    return by_small[near[0]] if near else ""
 
 
 def localized(text: Any) -> Any:

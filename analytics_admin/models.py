@@ -63,6 +63,9 @@ class Operation(models.Model):
     targets = models.JSONField(_("targets"), default=dict, help_text=_("What was requested"))
     outcome = models.JSONField(_("outcome"), default=dict, help_text=_("What was changed"))
     error = models.CharField(_("error"), max_length=500, blank=True)
+    # Both may be null: processes of the previous release write neither.
+    client = models.JSONField(_("client"), null=True, blank=True, default=None, editable=False)
+    replay = models.JSONField(_("replay"), null=True, blank=True, default=None, editable=False)
     started_at = models.DateTimeField(_("started at"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     duration_ms = models.FloatField(_("duration (ms)"), null=True, blank=True)

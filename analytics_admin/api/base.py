@@ -1,6 +1,6 @@
 """Base views: authentication, throttling, permission, request parsing and responses."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -26,12 +26,13 @@ from rest_framework.views import APIView
 
 from analytics_admin.api.authentication import BearerAuthentication
 from analytics_admin.api.exceptions import error_response
+from analytics_admin.api.idempotency import read_repeat
 from analytics_admin.api.parsers import read_object
 from analytics_admin.api.permissions import IsAdminUser
 from analytics_admin.api.serializers import StrictSerializer
-from analytics_admin.api.throttling import WriteThrottle
+from analytics_admin.api.throttling import RateThrottle, WriteThrottle
 from analytics_admin.permissions import VIEW_CONSOLE
-from analytics_admin.services.audit import Actor, non_atomic
+from analytics_admin.services.audit import Actor, client_of, non_atomic
 from analytics_admin.services.breakers.types import BreakerPage
 from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES, OperationResult, deny
@@ -66,6 +67,8 @@ class ApiView(APIView):
     http_method_names = ["get", "head", "post", "put", "delete"]  # noqa: RUF012  Django's own annotation
 
     failure: str = "Failed to answer: %(reason)s"
+    _throttles: Sequence[BaseThrottle] = ()
+    body: Mapping[str, Any] = {}
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -104,6 +107,21 @@ class ApiView(APIView):
             headers["Allow"] = ", ".join(self.allowed_methods)
         return headers
 
+    def check_throttles(self, request: Request) -> None:
+        self._throttles = self.get_throttles()
+        for throttle in self._throttles:
+            if not throttle.allow_request(request, self):
+                self.throttled(request, throttle.wait() or 1)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add what the client should know of its rate."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        for throttle in self._throttles:
+            if isinstance(throttle, RateThrottle):
+                for name, value in throttle.headers().items():
+                    answer[name] = value
+        return answer
+
     def read_body(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
         """Return the validated fields of the body, without those that were not sent.
 
@@ -113,7 +131,8 @@ class ApiView(APIView):
         options = dict(_query_pairs(request))
         if misplaced := sorted(options.keys() & serializer().fields.keys()):
             raise ValidationError({misplaced[0]: "Send it in the body, not in the URL."})
-        return _validate(serializer(data=read_object(request)))
+        self.body = read_object(request)
+        return _validate(serializer(data=self.body))
 
     def read_query(self, request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
         """Return the validated options of the URL, without those that were not sent."""
@@ -140,6 +159,16 @@ class OperatorView(ApiView):
         if request.auth is None:
             raise NotAuthenticated
 
+    @property
+    def actor(self) -> Actor:
+        """The user of the request, whose body has been read, as an actor on the API channel."""
+        return Actor.from_user(
+            self.request.user,
+            channel="api",
+            client=client_of(self.request._request),
+            repeat=read_repeat(self.request, self.body),
+        )
+
     def get_throttles(self) -> list[BaseThrottle]:
         return [] if self.action == VIEW_CONSOLE else [WriteThrottle()]
 
@@ -148,7 +177,8 @@ class OperatorView(ApiView):
     ) -> NoReturn:
         if self.action == VIEW_CONSOLE:
             raise PermissionDenied("Not authorized")
-        raise deny(self.action, actor=actor_of(request))
+        client = client_of(request._request)
+        raise deny(self.action, actor=Actor.from_user(request.user, channel="api", client=client))
 
 
 class ReadView(OperatorView):
@@ -165,11 +195,6 @@ class NotFoundView(ApiView):
         raise NotFound
 
 
-def actor_of(request: Request) -> Actor:
-    """Return the user of the request as an actor on the API channel."""
-    return Actor.from_user(request.user, channel="api")
-
-
 def operation_response(result: OperationResult) -> Response:
     """Return the response to an operation or its dry run."""
     body: dict[str, Any] = {"message": result.message}
@@ -182,6 +207,8 @@ def operation_response(result: OperationResult) -> Response:
         headers["X-Acknowledged"] = result.acknowledged.figures
     if result.warnings:
         headers["X-Warning"] = "; ".join(result.warnings)
+    if result.replayed:
+        headers["Idempotency-Replayed"] = "true"
     return Response(body, headers=headers)
 
 

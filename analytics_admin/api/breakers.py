@@ -1,16 +1,16 @@
-"""The endpoints of circuit breakers: list, detail, reset, control, probe, forget."""
+"""The endpoints of circuit breakers: list, detail, reset, control, probe, forget; one or many."""
 
 from contextlib import suppress
 from typing import Any
 
 from django.http import HttpRequest
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from analytics_admin.api.base import (
     OperatorView,
     ReadView,
-    actor_of,
     operation_response,
     page_response,
 )
@@ -18,6 +18,8 @@ from analytics_admin.api.etags import etag, if_match_generations
 from analytics_admin.api.serializers import (
     BreakersQuery,
     ControlBody,
+    ControlNamesBody,
+    NamesBody,
     NoQuery,
     OperationBody,
     ResetBody,
@@ -28,21 +30,14 @@ from analytics_admin.services.breakers import operations, processes, queries
 from analytics_admin.services.errors import StoreUnavailable
 from analytics_admin.services.json import to_json
 
+OF_ONE_BREAKER = ("GET", "HEAD", "DELETE")
+"""Methods that address a breaker itself."""
+
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
         page = queries.page_breakers(**self.read_query(request, BreakersQuery))
         return page_response(page, page.breakers, states=dict(page.states))
-
-
-class ResetCircuitBreakersView(OperatorView):
-    action = Operation.Kind.RESET_CIRCUIT_BREAKERS
-
-    def post(self, request: Request) -> Response:
-        options = self.read_body(request, ResetBody)
-        return operation_response(
-            operations.reset_circuit_breakers(actor=actor_of(request), **options)
-        )
 
 
 class BreakerView(ReadView):
@@ -61,6 +56,75 @@ class BreakerView(ReadView):
     def delete(self, request: Request, name: str) -> Response:
         arguments = _read_arguments(self, request, name)
         return operation_response(operations.forget_breaker(name=name, **arguments))
+
+
+class BreakersView(BreakerView):
+    """An operation on many breakers; a breaker of the path's name is read and forgotten here."""
+
+    name: str  # the path's
+    operation: Operation.Kind
+
+    _is_of_breaker = False
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        if request.method not in OF_ONE_BREAKER:
+            self.action = self.operation
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        with suppress(AuthenticationFailed):
+            if request.method in OF_ONE_BREAKER and request.auth is not None:
+                self._is_of_breaker = queries.is_known(self.name)
+        super().initial(request, *args, **kwargs)
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        every: list[str] = super().allowed_methods
+        if self._is_of_breaker:
+            return every
+        return [method for method in every if method not in OF_ONE_BREAKER]
+
+    def get(self, request: Request, name: str = "") -> Response:
+        return super().get(request, self.name)
+
+    def delete(self, request: Request, name: str = "") -> Response:
+        return super().delete(request, self.name)
+
+
+class BreakersResetView(BreakersView):
+    name = "reset"
+    operation = Operation.Kind.RESET_CIRCUIT_BREAKERS
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, ResetBody)
+        return operation_response(operations.reset_circuit_breakers(actor=self.actor, **options))
+
+
+class BreakersControlView(BreakersView):
+    name = "control"
+    operation = Operation.Kind.CONTROL_CIRCUIT_BREAKERS
+
+    def put(self, request: Request) -> Response:
+        options = self.read_body(request, ControlNamesBody)
+        return operation_response(operations.set_breaker_controls(actor=self.actor, **options))
+
+
+class BreakersProbeView(BreakersView):
+    name = "probe"
+    operation = Operation.Kind.ALLOW_PROBE
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, NamesBody)
+        return operation_response(operations.allow_probes(actor=self.actor, **options))
+
+
+class BreakersForgetView(BreakersView):
+    name = "forget"
+    operation = Operation.Kind.FORGET_CIRCUIT_BREAKER
+
+    def post(self, request: Request) -> Response:
+        options = self.read_body(request, NamesBody)
+        return operation_response(operations.forget_breakers(actor=self.actor, **options))
 
 
 class BreakerResetView(OperatorView):
@@ -104,7 +168,7 @@ def _read_arguments(
     """Return the arguments, but for the name, of an operation on the breaker in the path."""
     options = view.read_body(request, body)
     expected = _expected_generation(request, name)
-    return {"actor": actor_of(request), "expected_generation": expected, **options}
+    return {"actor": view.actor, "expected_generation": expected, **options}
 
 
 def _expected_generation(request: Request, name: str) -> str | None:

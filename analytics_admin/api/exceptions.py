@@ -38,7 +38,9 @@ STATUS_BY_CODE = {
     "breaker_kept": 409,
     "breaker_not_open": 409,
     "nothing_to_undo": 409,
+    "operation_under_way": 409,
     "breaker_moved": 412,
+    "idempotency_key_reused": 422,
     "store_unavailable": 503,
 }
 """Of an OperatorError; an operation that failed is always a 500."""

@@ -3,8 +3,8 @@
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics_admin.api.base import OperatorView, ReadView, actor_of, operation_response
-from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, OperationBody
+from analytics_admin.api.base import OperatorView, ReadView, operation_response
+from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, UndoBody
 from analytics_admin.models import Operation
 from analytics_admin.services.json import to_json
 from analytics_admin.services.search_cache.operations import clear_search_cache, undo_clear
@@ -24,12 +24,12 @@ class ClearSearchCacheView(OperatorView):
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearCacheBody)
-        return operation_response(clear_search_cache(actor=actor_of(request), **options))
+        return operation_response(clear_search_cache(actor=self.actor, **options))
 
 
 class UndoClearView(OperatorView):
     action = Operation.Kind.UNDO_CLEAR
 
     def post(self, request: Request) -> Response:
-        options = self.read_body(request, OperationBody)
-        return operation_response(undo_clear(actor=actor_of(request), **options))
+        options = self.read_body(request, UndoBody)
+        return operation_response(undo_clear(actor=self.actor, **options))

@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from rest_framework import serializers
 
+from analytics_admin.i18n import did_you_mean
 from analytics_admin.services.audit_pages import MAX_EXAMINED, MAX_PAGED, Position
 from analytics_admin.services.audit_queries import (
     MAX_OPERATIONS_PER_PAGE,
@@ -23,11 +24,26 @@ from analytics_admin.services.breakers.queries import (
     MAX_BREAKERS_PER_PAGE,
 )
 from analytics_admin.services.runner import MAX_REASON_LENGTH
-from analytics_admin.services.search_cache.operations import CLEAR_MODES, MAX_TAGS_PER_CLEAR
+from analytics_admin.services.search_cache.operations import (
+    CLEAR_MODES,
+    MAX_KEYS_PER_CLEAR,
+    MAX_TAGS_PER_CLEAR,
+)
 from analytics_admin.services.search_cache.queries import MAX_HISTORY_MINUTES
 
 MAX_NAMES = 10_000
 _INFINITE = (math.inf, -math.inf)
+
+
+class Choice(serializers.ChoiceField):
+    """One of the choices; the error lists them."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, str) and data in self.choices:
+            return data
+        near = did_you_mean(data, self.choices) if isinstance(data, str) else ""
+        guess = f" Did you mean '{near}'?" if near else ""
+        raise serializers.ValidationError(f"One of {', '.join(self.choices)}.{guess}")
 
 
 class StrictText(serializers.CharField):
@@ -64,6 +80,13 @@ class HoldSeconds(serializers.Field[float, Any, Any, Any]):
         return data
 
 
+class AnyKey(serializers.Field[Any, Any, Any, Any]):
+    """A key of the search cache, as JSON; the service checks it."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return data
+
+
 class AwareDateTime(serializers.Field[datetime, Any, Any, Any]):
     """An ISO 8601 time with a time zone."""
 
@@ -87,7 +110,9 @@ class StrictSerializer(serializers.Serializer[Any]):
     def to_internal_value(self, data: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(data.keys() - self.fields.keys())
         if unknown:
-            raise serializers.ValidationError({unknown[0][:100]: "Unknown field."})
+            near = did_you_mean(unknown[0], self.fields)
+            text = f"Unknown field. Did you mean '{near}'?" if near else "Unknown field."
+            raise serializers.ValidationError({unknown[0][:100]: text})
         validated: dict[str, Any] = super().to_internal_value(data)
         return validated
 
@@ -104,27 +129,41 @@ class OperationBody(StrictSerializer):
     dry_run = StrictBoolean(required=False, help_text="Change nothing and return a preview.")
 
 
-class ClearCacheBody(OperationBody):
-    """Options of a clear of the search cache."""
-
-    mode = serializers.ChoiceField(
-        choices=CLEAR_MODES,
-        required=False,
-        help_text="hard (the default) removes results at once; soft still serves them for a while.",
-    )
-    tags = serializers.ListField(
+def _texts(help_text: str) -> serializers.ListField:
+    return serializers.ListField(
         child=StrictText(trim_whitespace=False),
         required=False,
         allow_empty=False,
         max_length=MAX_TAGS_PER_CLEAR,
-        help_text="Clear only results with one of these tags; always hard.",
+        help_text=help_text,
     )
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        attrs = super().validate(attrs)
-        if attrs.get("mode") == "soft" and "tags" in attrs:
-            raise serializers.ValidationError({"tags": "a clear by tags is always hard"})
-        return attrs
+
+class UndoBody(OperationBody):
+    """Options of an undo of a soft clear."""
+
+    tags = _texts("Undo the last soft clear of each of these tags instead.")
+    functions = _texts("Undo the last soft clear of each of these cached functions instead.")
+
+
+class ClearCacheBody(OperationBody):
+    """Options of a clear of the search cache."""
+
+    mode = Choice(
+        choices=CLEAR_MODES,
+        required=False,
+        help_text="hard (the default) removes results at once; soft still serves them for a while.",
+    )
+    tags = _texts("Clear only results with one of these tags.")
+    functions = _texts("Clear only results of these cached functions, like shop.search.find.")
+    keys = serializers.ListField(
+        child=AnyKey(),
+        required=False,
+        allow_empty=False,
+        max_length=MAX_KEYS_PER_CLEAR,
+        help_text='Clear only results of these keys, like ["search", "lamp", 1]; always hard, and '
+        "neither with tags nor with functions.",
+    )
 
 
 class ResetBody(OperationBody):
@@ -140,15 +179,34 @@ class ResetBody(OperationBody):
     only_open = StrictBoolean(required=False, help_text="Skip closed breakers.")
 
 
+def _names(help_text: str) -> serializers.ListField:
+    return serializers.ListField(
+        child=StrictText(max_length=100),
+        allow_empty=False,
+        max_length=MAX_NAMES,
+        help_text=help_text,
+    )
+
+
+class NamesBody(OperationBody):
+    """Options of an operation on some circuit breakers."""
+
+    names = _names("The circuit breakers.")
+
+
 class ControlBody(OperationBody):
     """Options of a hold or release."""
 
-    control = serializers.ChoiceField(
-        choices=CONTROLS, help_text="The control to set; automatic releases a hold."
-    )
+    control = Choice(choices=CONTROLS, help_text="The control to set; automatic releases a hold.")
     for_seconds = HoldSeconds(
         required=False, help_text="Seconds until the hold expires (default 3600), or `ever`."
     )
+
+
+class ControlNamesBody(ControlBody):
+    """Options of a hold or release of some circuit breakers."""
+
+    names = _names("The circuit breakers.")
 
 
 def _page(help_text: str = "The page number, from 1.") -> serializers.IntegerField:
@@ -170,16 +228,14 @@ class NoQuery(StrictSerializer):
 class BreakersQuery(StrictSerializer):
     """Options of the breaker list."""
 
-    state = serializers.ChoiceField(
-        choices=BREAKER_STATES, required=False, help_text="Only breakers in this state."
-    )
+    state = Choice(choices=BREAKER_STATES, required=False, help_text="Only breakers in this state.")
     search = serializers.CharField(
         required=False,
         allow_blank=True,
         max_length=100,
         help_text="Only names that contain this text.",
     )
-    sort = serializers.ChoiceField(
+    sort = Choice(
         choices=BREAKER_SORTS,
         required=False,
         help_text="By name, or breakers that reject calls first.",
@@ -191,17 +247,13 @@ class BreakersQuery(StrictSerializer):
 class OperationsQuery(StrictSerializer):
     """Options of the operation list."""
 
-    kind = serializers.ChoiceField(
-        choices=OPERATION_KINDS, required=False, help_text="Only this kind."
-    )
-    status = serializers.ChoiceField(
+    kind = Choice(choices=OPERATION_KINDS, required=False, help_text="Only this kind.")
+    status = Choice(
         choices=OPERATION_STATUSES,
         required=False,
         help_text="Only this status; interrupted: started over ten minutes ago, not finished.",
     )
-    channel = serializers.ChoiceField(
-        choices=OPERATION_CHANNELS, required=False, help_text="Only this channel."
-    )
+    channel = Choice(choices=OPERATION_CHANNELS, required=False, help_text="Only this channel.")
     actor = serializers.CharField(
         required=False,
         trim_whitespace=False,

@@ -21,8 +21,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, Rate, app_settings, parse_rate
+from analytics_admin.services.audit import client_address, parse_address
 from analytics_admin.services.errors import get_logger
-from analytics_admin.services.requests import client_address, parse_address
 from analytics_admin.stores.client import StoreUnavailable, dedicated_client
 
 logger = get_logger("analytics_admin.api.throttling")
@@ -195,6 +195,7 @@ class RateThrottle(BaseThrottle):
 
     def __init__(self) -> None:
         self._seconds_left = 0.0
+        self._hits: int | None = None
 
     def identify(self, request: Request) -> str:
         """Return the caller whose requests count together."""
@@ -208,13 +209,26 @@ class RateThrottle(BaseThrottle):
         rate = self.rate
         if rate is None:
             return True
-        hits, self._seconds_left = counter.hit(
-            _key(self.scope, self.identify(request)), rate.seconds
-        )
-        return hits <= rate.limit
+        key = _key(self.scope, self.identify(request))
+        self._hits, self._seconds_left = counter.hit(key, rate.seconds)
+        return self._hits <= rate.limit
 
     def wait(self) -> float:
         return max(1, math.ceil(self._seconds_left))
+
+    def headers(self) -> dict[str, str]:
+        """Return what a client should know of the rate; nothing if it was not counted.
+
+        As in draft-ietf-httpapi-ratelimit-headers-10.
+        """
+        rate = self.rate
+        if rate is None or self._hits is None:
+            return {}
+        left = max(0, rate.limit - self._hits)
+        return {
+            "RateLimit-Policy": f'"{self.scope}";q={rate.limit};w={rate.seconds}',
+            "RateLimit": f'"{self.scope}";r={left};t={math.ceil(self._seconds_left)}',
+        }
 
 
 class WriteThrottle(RateThrottle):

@@ -13,10 +13,18 @@ urlpatterns = [
     path("analytics/cache", search_cache.SearchCacheView.as_view(), name="cache"),
     path("analytics/cache/clear", search_cache.ClearSearchCacheView.as_view(), name="cache-clear"),
     path("analytics/cache/undo", search_cache.UndoClearView.as_view(), name="cache-undo"),
-    path(
-        "analytics/circuit-breakers/reset",
-        breakers.ResetCircuitBreakersView.as_view(),
-        name="circuit-breakers-reset",
+    *(
+        path(
+            f"analytics/circuit-breakers/{view.name}",
+            view.as_view(),
+            name=f"circuit-breakers-{view.name}",
+        )
+        for view in (
+            breakers.BreakersResetView,
+            breakers.BreakersControlView,
+            breakers.BreakersProbeView,
+            breakers.BreakersForgetView,
+        )
     ),
     path("analytics/circuit-breakers", breakers.BreakerListView.as_view(), name="circuit-breakers"),
     path(

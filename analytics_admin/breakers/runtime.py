@@ -7,7 +7,7 @@ import copyreg
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cache
 from itertools import islice
@@ -28,7 +28,7 @@ from analytics_admin.breakers.stores.base import NAME_PATTERN, BreakerStore, Rea
 from analytics_admin.breakers.stores.memory import MemoryStore
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.conf import SETTING, app_settings
-from analytics_admin.i18n import Message, OperatorError
+from analytics_admin.i18n import Message, OperatorError, did_you_mean
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.signals import breaker_state_changed, breaker_store_changed
 from analytics_admin.stores.client import is_local_memory
@@ -153,14 +153,18 @@ class UnknownBreakers(OperatorError, LookupError):
 
     code = "unknown_breaker"
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], known: Collection[str] = ()) -> None:
+        """``known`` are the names among which there may be the right one."""
         self.names = sorted(names)
         listed = ", ".join(self.names[:MAX_NAMES_LISTED])
         omitted = len(self.names) - MAX_NAMES_LISTED
         template = _("Unknown circuit breakers: %(names)s")
         if omitted > 0:
             template = _("Unknown circuit breakers: %(names)s and %(number)s more")
-        super().__init__(Message(template, names=listed, number=omitted))
+        message = Message(template, names=listed, number=omitted)
+        if near := did_you_mean(self.names[0], known, cutoff=0.91):
+            message = Message(_("%(error)s. Did you mean '%(name)s'?"), error=message, name=near)
+        super().__init__(message)
 
 
 def circuit_breaker(name: str, **policy: Unpack[PolicyOptions]) -> CircuitBreaker:
@@ -335,7 +339,7 @@ def read_registered(names: Sequence[str] | None = None) -> Reading:
 
 def _reject_unknown(names: Set[str], registered: Set[str]) -> None:
     if unknown := names - registered:
-        raise UnknownBreakers(list(unknown))
+        raise UnknownBreakers(list(unknown), registered)
 
 
 def policy_layers(name: str) -> dict[str, str]:

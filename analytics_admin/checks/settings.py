@@ -1,6 +1,5 @@
 """System checks of the ``ANALYTICS_ADMIN`` setting and of breaker policies."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -28,6 +27,7 @@ from analytics_admin.conf import (
     app_settings,
     parse_rate,
 )
+from analytics_admin.i18n import did_you_mean
 
 TAG = "analytics_admin"
 POLICY_HINT = "analytics_admin.breakers.policy lists the options with their units and bounds."
@@ -85,8 +85,8 @@ def warning(number: str, text: str, hint: str) -> Warning:
 
 
 def _unknown_key(key: object) -> Error:
-    near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(KEYS))}."
+    near = did_you_mean(str(key), KEYS)
+    hint = f"Did you mean '{near}'?" if near else f"There are: {', '.join(sorted(KEYS))}."
     return error("E002", f"{SETTING} has no setting {str(key)!r}", hint)
 
 
@@ -261,6 +261,8 @@ RULES: dict[str, Callable[[object], Problem]] = {
     "READ_ONLY": _boolean,
     "TOKEN_ENDPOINT": _boolean,
     "TOKEN_LEEWAY": partial(_seconds_or_0, most=300),
+    "AUDIT_CLIENT_ADDRESS": _boolean,
+    "AUDIT_USER_AGENT": _boolean,
     "EXTERNAL_TOKEN_MAX_LIFETIME": _lifetime,
     "THROTTLE_RATES": _rates,
     "METRICS_TOKEN": _token,

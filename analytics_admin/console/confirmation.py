@@ -22,7 +22,7 @@ from analytics_admin.console.obedience import operation_tag
 from analytics_admin.i18n import localized, translate_stored
 from analytics_admin.models import Operation
 from analytics_admin.services import runner
-from analytics_admin.services.audit import Actor
+from analytics_admin.services.audit import Actor, client_of
 from analytics_admin.services.errors import (
     BreakerChanged,
     DuplicateOperation,
@@ -121,7 +121,9 @@ class ConfirmedOperation:
 
     @property
     def actor(self) -> Actor:
-        return Actor.from_user(self.request.user, channel=Operation.Channel.ADMIN)
+        return Actor.from_user(
+            self.request.user, channel=Operation.Channel.ADMIN, client=client_of(self.request)
+        )
 
     def _answer_other_method(self) -> HttpResponse:
         if not self.page.has_view_permission(self.request):

@@ -153,6 +153,12 @@ def add_if_generation(parser: ArgumentParser) -> None:
     )
 
 
+def require_one_name(options: Mapping[str, Any]) -> None:
+    """Raise CommandError for ``--if-generation`` with other than one name."""
+    if options["if_generation"] is not None and len(set(options["names"])) != 1:
+        raise CommandError("--if-generation requires exactly one NAME", returncode=EXIT_USAGE)
+
+
 def printable(text: str) -> str:
     """Return the text with control characters and line breaks escaped."""
     return "".join(

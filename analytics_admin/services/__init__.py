@@ -13,7 +13,9 @@ from analytics_admin.services.audit_queries import (
 )
 from analytics_admin.services.breakers.operations import (
     allow_probe,
+    allow_probes,
     forget_breaker,
+    forget_breakers,
     reset_circuit_breakers,
     set_breaker_control,
     set_breaker_controls,
@@ -60,11 +62,13 @@ __all__ = [
     "StoreUnavailable",
     "UnknownBreakers",
     "allow_probe",
+    "allow_probes",
     "clear_search_cache",
     "describe_breaker",
     "describe_operation",
     "describe_search_cache",
     "forget_breaker",
+    "forget_breakers",
     "list_breakers",
     "list_hot_functions",
     "list_processes",

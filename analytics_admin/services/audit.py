@@ -4,8 +4,9 @@ import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.apps import apps
@@ -15,8 +16,10 @@ from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, router, transaction
 from django.db.models import F, QuerySet
 from django.db.models.signals import post_delete
+from django.http import HttpRequest
 from django.utils import timezone
 
+from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation, OperationCount
@@ -29,12 +32,17 @@ from analytics_admin.services.errors import (
 from analytics_admin.signals import operation_finished
 from analytics_admin.stores.contained_logger import get_logger
 
+if TYPE_CHECKING:
+    from analytics_admin.services.idempotency import Repeat
+
 logger = get_logger("analytics_admin.audit")
 
 Status = Operation.Status
 INSIDE_TRANSACTION = Message(_("an operation cannot run inside a database transaction"))
 BLANK_SIGNS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Signs that show nothing, although Unicode counts them among letters, marks and symbols."""
+MAX_HEADER_CHARS = 200
+"""Kept of a request's header."""
 MAX_ACTOR_LENGTH = 254  # of the row; a site's own user model may allow longer names
 
 
@@ -45,16 +53,35 @@ class Actor:
     name: str
     channel: str
     user: Any = None
+    client: Mapping[str, str] = field(default_factory=dict)
+    """Where the operation comes from, as the row keeps it, such as the address."""
+    repeat: "Repeat | None" = None
+    """The request, if it may come again."""
 
     @classmethod
-    def from_user(cls, user: Any, *, channel: str = Operation.Channel.CODE) -> "Actor":
+    def from_user(
+        cls,
+        user: Any,
+        *,
+        channel: str = Operation.Channel.CODE,
+        client: Mapping[str, str] | None = None,
+        repeat: "Repeat | None" = None,
+    ) -> "Actor":
         """Return the actor of a user; ``channel`` is one of Operation.Channel."""
-        return cls(name=username_of(user), channel=channel, user=user)
+        return cls(
+            name=username_of(user), channel=channel, user=user, client=client or {}, repeat=repeat
+        )
 
     @classmethod
-    def system(cls, name: str, *, channel: str = Operation.Channel.CODE) -> "Actor":
+    def system(
+        cls,
+        name: str,
+        *,
+        channel: str = Operation.Channel.CODE,
+        client: Mapping[str, str] | None = None,
+    ) -> "Actor":
         """Return an actor without an account, such as a shell user or a scheduled job."""
-        return cls(name=name, channel=channel)
+        return cls(name=name, channel=channel, client=client or {})
 
 
 def describe_database_error(error: DatabaseError) -> str:
@@ -105,6 +132,54 @@ def non_atomic(view: Any) -> Any:
     return view
 
 
+def client_address(request: HttpRequest) -> str:
+    """Return the client's address, without a port; ``X-Forwarded-For`` counts for NUM_PROXIES.
+
+    What is no address is returned as it came.
+    """
+    from rest_framework.settings import api_settings
+
+    proxies = api_settings.NUM_PROXIES or 0  # to DRF, None means "trust it all"
+    claimed = ""
+    if proxies > 0:
+        hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        claimed = hops[-min(proxies, len(hops))].strip()
+    claimed = claimed or str(request.META.get("REMOTE_ADDR", ""))
+    address = parse_address(claimed)
+    return claimed if address is None else str(address)
+
+
+def client_of(request: HttpRequest) -> dict[str, str]:
+    """Return what the audit trail keeps of the client, as far as it is known and wanted."""
+    site = app_settings()
+    headers = request.META
+    known = {
+        "address": client_address(request) if site.audit_client_address else "",
+        "user_agent": headers.get("HTTP_USER_AGENT", "") if site.audit_user_agent else "",
+        "request_id": headers.get("HTTP_X_REQUEST_ID", ""),
+    }
+    return {name: text for name, value in known.items() if (text := _printable(value))}
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address in a text like "192.0.2.7:4711", "[2001:db8::1]:443" or "fe80::1%eth0"."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _printable(text: str) -> str:
+    """Return the beginning of a header as every database and terminal can have it."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:MAX_HEADER_CHARS]).strip()
+
+
 @contextmanager
 def audited(
     kind: str,
@@ -113,20 +188,25 @@ def audited(
     reason: str,
     targets: Mapping[str, Any],
     operation_id: UUID | None = None,
+    interrupted: Operation | None = None,
 ) -> Iterator[Operation]:
     """Write a row before the block and close it afterwards.
 
     The block sets ``operation.outcome`` and ``operation.message``. ``operation_id`` becomes the
-    row's key, so that the database admits one of several operations with the same id.
+    row's key, so that the database admits one of several operations with the same id. An
+    ``interrupted`` operation goes on in its own row.
 
     Raises:
         DuplicateOperation: the id is taken. The block did not run.
         AuditUnavailable: the row could not be written durably. The block did not run.
     """
-    operation = _new(kind, actor=actor, reason=reason, targets=targets)
-    if operation_id is not None:
-        operation.pk = operation_id
-    _insert(operation, actor)
+    operation = interrupted
+    if operation is None:
+        operation = _new(kind, actor=actor, reason=reason, targets=targets)
+        if operation_id is not None:
+            operation.pk = operation_id
+        operation.replay = actor.repeat.to_record() if actor.repeat else None
+        _insert(operation, actor)
     began = time.monotonic()
     try:
         yield operation
@@ -195,6 +275,7 @@ def _new(kind: str, *, actor: Actor, reason: str, targets: Mapping[str, Any]) ->
         actor=actor.name[:MAX_ACTOR_LENGTH],
         reason=reason,
         targets=dict(targets),
+        client=dict(actor.client) or None,
     )
 
 
@@ -287,7 +368,7 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
     operation.message = operation.message if status == Status.DONE else ""
     operation.duration_ms = (time.monotonic() - began) * 1000
     operation.finished_at = timezone.now()
-    fields = ["status", "message", "outcome", "error", "finished_at", "duration_ms"]
+    fields = ["status", "message", "outcome", "error", "finished_at", "duration_ms", "replay"]
     try:
         _update(operation, fields)
     except DatabaseError as failure:

@@ -20,10 +20,12 @@ __all__ = [
     "BreakerInUse",
     "BreakerNotOpen",
     "DuplicateOperation",
+    "KeyReused",
     "NothingToUndo",
     "OperationDenied",
     "OperationFailed",
     "OperationRejected",
+    "OperationUnderWay",
     "OperatorError",
     "OutcomeUnknown",
     "StoreUnavailable",
@@ -91,6 +93,27 @@ class UnknownAccount(OperatorError, LookupError):
 
     def __init__(self, username: str) -> None:
         super().__init__(Message(_("There is no user '%(name)s'"), name=username))
+
+
+class KeyReused(OperatorError):
+    """Another request of this user has had this key."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, operation_id: UUID) -> None:
+        text = _("This Idempotency-Key was sent with another request: nothing was done")
+        super().__init__(Message(text), operation_id=operation_id)
+
+
+class OperationUnderWay(OperatorError):
+    """The first request with this key has not ended yet; ``wait``: seconds until to ask again."""
+
+    code = "operation_under_way"
+    wait = 1
+
+    def __init__(self, operation_id: UUID) -> None:
+        text = _("The first request with this Idempotency-Key is still under way")
+        super().__init__(Message(text), operation_id=operation_id)
 
 
 def log_unexpected(logger: ContainedLogger, what: str, error: Exception) -> Message:

@@ -57,6 +57,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "outcome": operation.outcome,
         "message": operation.message,
         "error": operation.error,
+        "client": operation.client if isinstance(operation.client, dict) else None,
         "started_at": format_time(operation.started_at),
         "finished_at": None if finished_at is None else format_time(finished_at),
         "duration_ms": operation.duration_ms,

@@ -23,11 +23,13 @@ from analytics_admin.services.errors import (
     OperationDenied,
     OperationFailed,
     OperationRejected,
+    OperationUnderWay,
     OperatorError,
     OutcomeUnknown,
     StoreUnavailable,
     log_unexpected,
 )
+from analytics_admin.services.idempotency import Repeat, take_turn
 from analytics_admin.services.obedience import Obedience
 from analytics_admin.stores.contained_logger import get_logger
 from analytics_admin.stores.copies import Copies
@@ -59,6 +61,7 @@ class OperationResult:
     have ``results``, one for each. ``generations``, by name, come from a dry run on breakers: pass
     them as ``expected_generation`` to change only what the dry run has shown. ``acknowledged`` says
     how many processes obey a change of breakers. ``warnings`` say what the message does not.
+    ``replayed``: it was done before, by an earlier request with the same ``Idempotency-Key``.
     """
 
     message: str
@@ -68,6 +71,7 @@ class OperationResult:
     generations: Mapping[str, str] | None = None
     acknowledged: Obedience | None = None
     warnings: Sequence[str] = ()
+    replayed: bool = False
 
 
 class Command(ABC, Generic[Outcome]):
@@ -99,6 +103,13 @@ class Command(ABC, Generic[Outcome]):
     def execute_as(self, operation: Operation) -> Outcome:
         """Do it as the operation of this row, where that makes a difference."""
         return self.execute()
+
+    def resume(self, operation: Operation) -> Outcome:
+        """Do what is left of this operation, whose process ended on the way.
+
+        Doing it once more from the beginning comes to the same, unless a command says otherwise.
+        """
+        return self.execute_as(operation)
 
     @abstractmethod
     def message(self, outcome: Outcome) -> str:
@@ -145,13 +156,15 @@ def perform(
     """Run the command, or its preview with ``dry_run``.
 
     Nothing is done before the row is durably on record. The operation runs once per
-    ``operation_id``, which becomes the row's key; a dry run uses none up.
+    ``operation_id``, which becomes the row's key; a dry run uses none up. A request that the actor
+    repeats is answered as the first one was.
 
     Raises:
         TypeError: an argument has the wrong type.
         OperationDenied: the actor lacks the permission. Nothing was done; a "denied" row is left.
         OperationRejected: bad arguments, or operations are switched off. Nothing was done.
         DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
+        KeyReused, OperationUnderWay: of a repeated request. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
         OperatorError: the command refused; see each service.
     """
@@ -160,17 +173,60 @@ def perform(
     reason = authorize(command.kind, actor, reason, dry_run=dry_run)
     command.validate()
     attempt = _Attempt(kind=command.kind, actor=actor, requested_id=operation_id)
-    with translate_errors(attempt):
-        if dry_run:
+    if dry_run:
+        with translate_errors(attempt):
             return command.preview()
-        outage = _find_outage(command)
+    if actor.repeat is None or operation_id is not None:
+        return _perform(command, attempt, reason)
+    try:
+        return _answer_repeat(command, attempt, reason, actor.repeat)
+    except DuplicateOperation as error:  # another request with this key has begun meanwhile
+        return _answer_repeat(command, attempt, reason, actor.repeat, begun=error.operation_id)
+
+
+def _answer_repeat(
+    command: Command[Any], attempt: "_Attempt", reason: str, repeat: Repeat, begun: Any = None
+) -> OperationResult:
+    """Run the operation of a request that may come again, or answer as the first one was.
+
+    ``begun`` is the operation of the same request that another process began just now.
+    """
+    with translate_errors(attempt):
+        turn = take_turn(repeat)
+        if turn.done is None and turn.interrupted is None and begun is not None:
+            raise OperationUnderWay(begun)  # it has failed already: the next request may try again
+    if turn.done is not None:
+        return _replay(turn.done)
+    attempt.requested_id, attempt.interrupted = turn.operation_id, turn.interrupted
+    return _perform(command, attempt, reason)
+
+
+def _replay(operation: Operation) -> OperationResult:
+    kept = operation.replay if isinstance(operation.replay, dict) else {}
+    return OperationResult(
+        message=operation.message,
+        operation_id=operation.pk,
+        results=kept.get("results"),
+        acknowledged=Obedience.from_record(operation.outcome_fields.get("acknowledged")),
+        warnings=kept.get("warnings") or (),
+        replayed=True,
+    )
+
+
+def _perform(command: Command[Any], attempt: "_Attempt", reason: str) -> OperationResult:
+    with translate_errors(attempt):
+        outage = None if attempt.interrupted else _find_outage(command)
         with attempt.recorded(reason=reason, targets=command.targets) as operation:
             if outage is not None:
                 raise outage
-            outcome = _execute(command, operation)
+            outcome = _execute(command, operation, resumes=attempt.interrupted is not None)
             copies = command.await_copies() or Copies()
             operation.outcome = command.record(outcome) | copies.to_record()
             operation.message = command.message(outcome)
+            results = command.results(outcome)
+            warnings = [*command.warnings(outcome), *copies.warnings]
+            if operation.replay is not None:
+                operation.replay |= {"results": results, "warnings": warnings}
     command.announce(operation)
     acknowledged = _await_obedience(command, outcome)
     if acknowledged is not None:
@@ -178,9 +234,9 @@ def perform(
     return OperationResult(
         message=operation.message,
         operation_id=operation.pk,
-        results=command.results(outcome),
+        results=results,
         acknowledged=acknowledged,
-        warnings=[*command.warnings(outcome), *copies.warnings],
+        warnings=warnings,
     )
 
 
@@ -228,11 +284,16 @@ def authorize(kind: Operation.Kind, actor: Actor, reason: str, *, dry_run: bool)
 
 @dataclass(slots=True, kw_only=True)
 class _Attempt:
-    """One run of an operation; ``requested_id`` is the id that its caller wants for the row."""
+    """One run of an operation.
+
+    ``requested_id`` is the id that its caller wants for the row; ``interrupted`` the row of an
+    operation to go on with.
+    """
 
     kind: Operation.Kind
     actor: Actor
     requested_id: UUID | None = None
+    interrupted: Operation | None = None
     operation_id: UUID | None = None
 
     @contextmanager
@@ -244,6 +305,7 @@ class _Attempt:
             reason=reason,
             targets=targets,
             operation_id=self.requested_id,
+            interrupted=self.interrupted,
         ) as operation:
             self.operation_id = operation.pk
             yield operation
@@ -273,7 +335,7 @@ def translate_errors(attempt: _Attempt) -> Iterator[None]:
     except (StoreUnavailable, AuditUnavailable, OutcomeUnknown) as error:
         raise _failed(attempt, error.reason, error.code) from None
     except OperatorError as error:
-        error.operation_id = attempt.operation_id
+        error.operation_id = attempt.operation_id or error.operation_id
         raise
     # The operator is promised an answer whatever breaks.
     except Exception as error:
@@ -304,10 +366,10 @@ def _find_outage(command: Command[Any]) -> StoreUnavailable | None:
     return None
 
 
-def _execute(command: Command[Outcome], operation: Operation) -> Outcome:
+def _execute(command: Command[Outcome], operation: Operation, *, resumes: bool) -> Outcome:
     """Execute; of one that was refused half-way the row keeps what was done until then."""
     try:
-        return command.execute_as(operation)
+        return command.resume(operation) if resumes else command.execute_as(operation)
     except OperatorError as error:
         operation.outcome = dict(error.partial_outcome)
         raise

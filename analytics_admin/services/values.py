@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from analytics_admin.i18n import did_you_mean
+
 
 def as_time(at: float) -> datetime:
     """Return a store's time, in seconds, as a datetime."""
@@ -12,7 +14,10 @@ def as_time(at: float) -> datetime:
 def require_choice(what: str, value: str | None, choices: Sequence[str | None]) -> None:
     """Raise ValueError for what is not one of the choices; None may be one."""
     if value not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}")
+        known = list(filter(None, choices))
+        near = did_you_mean(value, known) if isinstance(value, str) else ""
+        guess = f": did you mean '{near}'?" if near else ""
+        raise ValueError(f"{what} must be one of {', '.join(known)}{guess}")
 
 
 def require_page(page: int, page_size: int, *, max_size: int, of: str) -> None:

@@ -10,6 +10,7 @@ from django.core.cache import caches
 from django.db import DatabaseError
 from django.test import Client
 
+from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache, set_breaker_control
 from analytics_admin.tokens import issue_refresh_token
 from tests.support.breakers import another
@@ -30,6 +31,9 @@ pytestmark = pytest.mark.django_db
 
 BODIES = {
     "/analytics/circuit-breakers/{name}/control": {"control": "disabled"},
+    "/analytics/circuit-breakers/control": {"control": "disabled", "names": ["guarded"]},
+    "/analytics/circuit-breakers/probe": {"names": ["guarded"]},
+    "/analytics/circuit-breakers/forget": {"names": ["guarded"]},
     "/auth/token": {"username": "admin", "password": "pw-admin"},
 }
 PASSWORD = "hunter2-of-the-store"
@@ -96,8 +100,8 @@ def no_operator(send, world, method, route):
 
 
 def not_there(send, world, method, route):
-    if route.endswith("/reset") and "{name}" not in route:
-        return send(method, route, body={"names": ["nope"]})
+    if method in {"POST", "PUT"} and "{name}" not in route:
+        return send(method, route, body={**(BODIES.get(route) or {}), "names": ["nope"]})
     unknown = "00000000-0000-4000-8000-000000000000"
     return send(
         method, route, name="nope", operation=unknown, query="?page=99" if page_of(route) else ""
@@ -113,10 +117,21 @@ def in_the_way(send, world, method, route):
         clear_search_cache(actor=Actor.system("before"))
     elif route.endswith("/probe"):
         another("guarded.closed").acquire().succeed()
-        return send(method, route, name="guarded.closed")
+        body = {"names": ["guarded.closed"]} if route in BODIES else None
+        return send(method, route, name="guarded.closed", body=body)
+    elif method != "DELETE" and not route.endswith("/forget"):
+        assert send(method, route, Idempotency_Key="once").status_code == 200
+        Operation.objects.update(status="started")
+        return send(method, route, Idempotency_Key="once")
     else:
         set_breaker_control(name="guarded", control="disabled", actor=Actor.system("before"))
     return send(method, route)
+
+
+def another_body(send, world, method, route):
+    assert send(method, route, Idempotency_Key="once").status_code == 200
+    body = {**(BODIES.get(route) or {}), "reason": "another"}
+    return send(method, route, body=body, Idempotency_Key="once")
 
 
 def chunked(send, world, method, route):
@@ -162,6 +177,7 @@ PROVOKED = {
     412: stale,
     413: large,
     415: not_json,
+    422: another_body,
     429: often,
     500: database_down,
     503: store_down,

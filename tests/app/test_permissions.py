@@ -89,6 +89,9 @@ analytics/cache/clear                           POST          -       x       - 
 analytics/cache/undo                            POST          -       x       -       A        x    x     A     x      x        A       x        x        A
 analytics/circuit-breakers                      GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 analytics/circuit-breakers/reset                POST          -       x       -       A        x    x     x     A      x        x       A        x        A
+analytics/circuit-breakers/control              PUT           -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/circuit-breakers/probe                POST          -       x       -       A        x    x     x     x      A        x       x        A        A
+analytics/circuit-breakers/forget               POST          -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>           GET,HEAD      -       x       -       A        x    A     x     x      x        A       A        A        A
 analytics/circuit-breakers/<str:name>           DELETE        -       x       -       A        x    x     x     x      A        x       x        A        A
 analytics/circuit-breakers/<str:name>/reset     POST          -       x       -       A        x    x     x     A      x        x       A        x        A

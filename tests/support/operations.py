@@ -17,6 +17,9 @@ FORM = "application/x-www-form-urlencoded"  # as a browser sends one; Django's c
 CLICKS = [*METHODS, "CONFIRM"]  # the confirm page sent back: the only one that may act
 BODIES = {
     "analytics/circuit-breakers/<str:name>/control": {"control": "disabled"},
+    "analytics/circuit-breakers/control": {"names": ["guarded"], "control": "disabled"},
+    "analytics/circuit-breakers/probe": {"names": ["guarded"]},
+    "analytics/circuit-breakers/forget": {"names": ["guarded"]},
     "auth/token": {"username": "super", "password": "pw"},
 }
 

@@ -3,27 +3,37 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from analytics_admin.management.base import OperationCommand, add_if_generation, operator
+from analytics_admin.management.base import (
+    OperationCommand,
+    add_if_generation,
+    operator,
+    require_one_name,
+)
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.runner import OperationResult
 
 
 class Command(OperationCommand):
-    help = "Remove a mistyped or retired circuit breaker and its history from the list."
-    question = "Forget this circuit breaker?"
+    help = "Remove mistyped or retired circuit breakers and their history from the list."
+    question = "Forget these circuit breakers?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "name",
+            "names",
+            nargs="+",
             metavar="NAME",
-            help="the breaker; it must not be held, nor declared in the site's code or settings",
+            help="the breakers; none may be held, or declared in the site's code or settings",
         )
         add_if_generation(parser)
 
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_one_name(options)
+        super().handle(*args, **options)
+
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return operations.forget_breaker(
-            name=options["name"],
+        return operations.forget_breakers(
+            names=options["names"],
             actor=operator(),
             reason=options["reason"],
             expected_generation=options["if_generation"],

@@ -3,14 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from analytics_admin.management.base import (
-    EXIT_USAGE,
     OperationCommand,
     add_if_generation,
     add_require_all,
     operator,
+    require_one_name,
 )
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.runner import OperationResult
@@ -28,8 +26,7 @@ class Command(OperationCommand):
         add_require_all(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["if_generation"] is not None and len(set(options["names"])) != 1:
-            raise CommandError("--if-generation requires exactly one NAME", returncode=EXIT_USAGE)
+        require_one_name(options)
         super().handle(*args, **options)
 
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:

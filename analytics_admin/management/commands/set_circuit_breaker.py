@@ -1,4 +1,4 @@
-"""``manage.py set_circuit_breaker``: hold or release a breaker."""
+"""``manage.py set_circuit_breaker``: hold or release breakers."""
 
 import math
 import re
@@ -10,6 +10,7 @@ from analytics_admin.management.base import (
     add_if_generation,
     add_require_all,
     operator,
+    require_one_name,
 )
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.breakers.operations import CONTROLS
@@ -19,12 +20,14 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Command(OperationCommand):
-    help = "Hold a circuit breaker (forced_open, disabled, metrics_only) or release it (automatic)."
-    question = "Set this circuit breaker?"
+    help = (
+        "Hold circuit breakers (forced_open, disabled, metrics_only) or release them (automatic)."
+    )
+    question = "Set these circuit breakers?"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", metavar="NAME", help="the breaker")
+        parser.add_argument("names", nargs="+", metavar="NAME", help="the breakers")
         parser.add_argument(
             "control", choices=CONTROLS, metavar="CONTROL", help=", ".join(CONTROLS)
         )
@@ -38,9 +41,13 @@ class Command(OperationCommand):
         add_if_generation(parser)
         add_require_all(parser)
 
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_one_name(options)
+        super().handle(*args, **options)
+
     def run_operation(self, options: dict[str, Any], *, dry_run: bool) -> OperationResult:
-        return operations.set_breaker_control(
-            name=options["name"],
+        return operations.set_breaker_controls(
+            names=options["names"],
             control=options["control"],
             actor=operator(),
             for_seconds=options["for_seconds"],

@@ -5,9 +5,10 @@ raises TypeError. A bad choice of the operator's raises OperationRejected.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +16,13 @@ from django.utils.translation import ngettext_lazy
 
 from analytics_admin.breakers import control, runtime
 from analytics_admin.breakers.control import BreakerChange, BreakerChanged, state_message
+from analytics_admin.breakers.history import MAX_HISTORY_NAME_CHARS
+from analytics_admin.breakers.runtime import registered_names
 from analytics_admin.breakers.state import Control
-from analytics_admin.i18n import Message
+from analytics_admin.breakers.state_machine import CONTROL, PROBE_ALLOWED, RESET
+from analytics_admin.i18n import Message, OperatorError
 from analytics_admin.i18n import gettext_noop as _
-from analytics_admin.models import Operation
+from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.audit import Actor
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.obedience import Obedience, await_obedience
@@ -32,15 +36,25 @@ DEFAULT_HOLD_SECONDS = 3600.0
 """How long a hold lasts by default."""
 MAX_HOLD_SECONDS = 366 * 86_400.0
 """A longer hold has to be ``math.inf``, which never expires."""
+CAUSES = {
+    Operation.Kind.RESET_CIRCUIT_BREAKERS: RESET,
+    Operation.Kind.CONTROL_CIRCUIT_BREAKERS: CONTROL,
+    Operation.Kind.ALLOW_PROBE: PROBE_ALLOWED,
+}
+"""Of the transitions that an operation makes."""
+MAX_RESUMED = 500
+"""Breakers whose history is read to find out what an interrupted operation did."""
 
 ExpectedGenerations = str | Mapping[str, str] | None
 """The generation that one breaker must be at, or those of several by name."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _BreakerCommand(Command[list[BreakerChange]]):
     """A command that changes breakers one by one."""
 
-    __slots__ = ()
+    expected: Mapping[str, str]
+    """The generations that breakers must be at, by name."""
 
     def record(self, outcome: list[BreakerChange]) -> dict[str, Any]:
         """Keep the row small: how many, and the first hundred that changed state."""
@@ -60,6 +74,44 @@ class _BreakerCommand(Command[list[BreakerChange]]):
     def await_obedience(self, outcome: list[BreakerChange]) -> Obedience | None:
         return await_obedience(max((change.sequence for change in outcome), default=0))
 
+    def resume(self, operation: Operation) -> list[BreakerChange]:
+        """Do it to the breakers to which the process that has ended did not."""
+        done = self._find_done(operation)
+        rest = self._without(set(done), operation)
+        return [*done.values(), *(rest.execute() if rest else [])]
+
+    def _find_done(self, operation: Operation) -> dict[str, BreakerChange]:
+        """Return by name what the operation did already, as the breakers' history has it."""
+        cause, actor = CAUSES[self.kind], operation.actor[:MAX_HISTORY_NAME_CHARS]
+        store = runtime.operator_store()
+        names = operation.target_names or sorted(registered_names())
+        reading = store.load_many(names[:MAX_RESUMED])
+        # By the store's clock: what the operator did just before is another operation.
+        since = with_zone(operation.started_at).timestamp() + reading.now - time.time()
+        return {
+            name: BreakerChange(
+                name=name,
+                from_state=move.from_state,
+                to_state=move.to_state,
+                generation="",
+                sequence=reading.sequence,
+            )
+            for name in reading.snapshots
+            for move in store.transitions(name)[::-1]
+            if (move.cause, move.actor) == (cause, actor) and move.at >= since
+        }
+
+    def _expected(self, name: str) -> Mapping[str, str]:
+        return {name: self.expected[name]} if name in self.expected else {}
+
+    def _without(self, done: set[str], operation: Operation) -> "_BreakerCommand | None":
+        """Return the command for the other breakers; None if there are none."""
+        names = operation.target_names or sorted(registered_names())
+        rest = [name for name in names if name not in done]
+        expected = {name: it for name, it in self.expected.items() if name not in done}
+        fields: dict[str, Any] = {"names": rest, "expected": expected}
+        return replace(self, **fields) if rest else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetBreakers(_BreakerCommand):
@@ -67,7 +119,6 @@ class ResetBreakers(_BreakerCommand):
 
     names: Sequence[str] | None = None
     only_open: bool = False
-    expected: Mapping[str, str]
     previewed: Collection[str] | None = None
     actor: str
 
@@ -127,7 +178,6 @@ class SetControl(_BreakerCommand):
     names: Sequence[str]
     control: str
     for_seconds: float | None
-    expected: Mapping[str, str]
     actor: str
     reason: str
 
@@ -195,62 +245,123 @@ class SetControl(_BreakerCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetBreaker(_BreakerCommand):
+class ForgetBreakers(_BreakerCommand):
     kind = Operation.Kind.FORGET_CIRCUIT_BREAKER
 
-    name: str
-    expected: Mapping[str, str]
+    names: Sequence[str]
 
     @property
     def targets(self) -> Mapping[str, Any]:
-        return {"names": [self.name]}
+        return {"names": sorted(set(self.names))}
+
+    def validate(self) -> None:
+        _require_any(self.names)
 
     def check(self) -> None:
+        runtime.require_known(self.names)
         with suppress(BreakerChanged):  # leaves a row
-            control.plan_forget(self.name, expected=self.expected)
+            self._plan()
 
     def preview(self) -> OperationResult:
-        plan = control.plan_forget(self.name, expected=self.expected)
-        template = _("circuit breaker %(name)s would be forgotten")
-        return _dry_run(Message(template, name=self.name), [plan])
+        plan = self._plan()
+        if len(plan) == 1:
+            template: Any = _("circuit breaker %(name)s would be forgotten")
+        else:
+            template = ngettext_lazy(
+                "%(number)d circuit breaker would be forgotten",
+                "%(number)d circuit breakers would be forgotten",
+                "number",
+            )
+        return _dry_run(Message(template, name=plan[0].name, number=len(plan)), plan)
 
     def execute(self) -> list[BreakerChange]:
-        return [control.forget(self.name, expected=self.expected)]
+        return _one_by_one(
+            self.names, lambda name: control.forget(name, expected=self._expected(name))
+        )
 
     def message(self, outcome: list[BreakerChange]) -> str:
-        return Message(_("Circuit breaker %(name)s forgotten"), name=self.name)
+        if len(outcome) == 1:
+            return Message(_("Circuit breaker %(name)s forgotten"), name=outcome[0].name)
+        template = ngettext_lazy(
+            "%(number)d circuit breaker forgotten",
+            "%(number)d circuit breakers forgotten",
+            "number",
+        )
+        return Message(template, number=len(outcome))
 
     def await_obedience(self, outcome: list[BreakerChange]) -> Obedience | None:
         """No call goes by a breaker that nobody uses."""
         return None
 
+    def _find_done(self, operation: Operation) -> dict[str, BreakerChange]:
+        """A name that is not on the list any more is forgotten; what it was, nobody knows."""
+        gone = set(operation.target_names or ()) - set(registered_names())
+        return {
+            name: BreakerChange(
+                name=name, from_state="unknown", to_state=control.FORGOTTEN, generation=""
+            )
+            for name in sorted(gone)
+        }
+
+    def _plan(self) -> list[BreakerChange]:
+        return [
+            control.plan_forget(name, expected=self._expected(name))
+            for name in sorted(set(self.names))
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AllowProbe(_BreakerCommand):
+class AllowProbes(_BreakerCommand):
     kind = Operation.Kind.ALLOW_PROBE
 
-    name: str
-    expected: Mapping[str, str]
+    names: Sequence[str]
     actor: str
 
     @property
     def targets(self) -> Mapping[str, Any]:
-        return {"names": [self.name]}
+        return {"names": sorted(set(self.names))}
+
+    def validate(self) -> None:
+        _require_any(self.names)
 
     def check(self) -> None:
+        runtime.require_known(self.names)
         with suppress(BreakerChanged):  # leaves a row
-            control.plan_probe(self.name, expected=self.expected)
+            self._plan()
 
     def preview(self) -> OperationResult:
-        plan = control.plan_probe(self.name, expected=self.expected)
-        template = _("circuit breaker %(name)s would allow a probe")
-        return _dry_run(Message(template, name=self.name), [plan])
+        plan = self._plan()
+        if len(plan) == 1:
+            template: Any = _("circuit breaker %(name)s would allow a probe")
+        else:
+            template = ngettext_lazy(
+                "%(number)d circuit breaker would allow a probe",
+                "%(number)d circuit breakers would allow a probe",
+                "number",
+            )
+        return _dry_run(Message(template, name=plan[0].name, number=len(plan)), plan)
 
     def execute(self) -> list[BreakerChange]:
-        return [control.allow_probe(self.name, actor=self.actor, expected=self.expected)]
+        return _one_by_one(
+            self.names,
+            lambda name: control.allow_probe(name, actor=self.actor, expected=self._expected(name)),
+        )
 
     def message(self, outcome: list[BreakerChange]) -> str:
-        return Message(_("Circuit breaker %(name)s allows a probe"), name=self.name)
+        if len(outcome) == 1:
+            return Message(_("Circuit breaker %(name)s allows a probe"), name=outcome[0].name)
+        template = ngettext_lazy(
+            "%(number)d circuit breaker allows a probe",
+            "%(number)d circuit breakers allow a probe",
+            "number",
+        )
+        return Message(template, number=len(outcome))
+
+    def _plan(self) -> list[BreakerChange]:
+        return [
+            control.plan_probe(name, expected=self._expected(name))
+            for name in sorted(set(self.names))
+        ]
 
 
 def reset_circuit_breakers(  # noqa: PLR0913  each by its name
@@ -373,9 +484,34 @@ def forget_breaker(
         BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
         OperatorError: as for ``perform``.
     """
-    _require_names([name])
-    expected = _generations_by_name([name], expected_generation)
-    command = ForgetBreaker(name=name, expected=expected)
+    return forget_breakers(
+        names=[name],
+        actor=actor,
+        reason=reason,
+        expected_generation=expected_generation,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
+
+
+def forget_breakers(
+    *,
+    names: Sequence[str],
+    actor: Actor,
+    reason: str = "",
+    expected_generation: ExpectedGenerations = None,
+    dry_run: bool = False,
+    operation_id: UUID | None = None,
+) -> OperationResult:
+    """Do what forget_breaker does to several breakers, as one operation.
+
+    Raises:
+        TypeError, ValueError: as for reset_circuit_breakers.
+        UnknownBreakers, BreakerInUse: nothing was done or recorded.
+        OperatorError: as for set_breaker_controls.
+    """
+    _require_names(names)
+    command = ForgetBreakers(names=names, expected=_generations_by_name(names, expected_generation))
     return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
 
 
@@ -399,10 +535,62 @@ def allow_probe(
         BreakerChanged: the breaker is not at ``expected_generation`` any more. Nothing was done.
         OperatorError: as for ``perform``.
     """
-    _require_names([name])
-    expected = _generations_by_name([name], expected_generation)
-    command = AllowProbe(name=name, expected=expected, actor=actor.name)
+    return allow_probes(
+        names=[name],
+        actor=actor,
+        reason=reason,
+        expected_generation=expected_generation,
+        dry_run=dry_run,
+        operation_id=operation_id,
+    )
+
+
+def allow_probes(
+    *,
+    names: Sequence[str],
+    actor: Actor,
+    reason: str = "",
+    expected_generation: ExpectedGenerations = None,
+    dry_run: bool = False,
+    operation_id: UUID | None = None,
+) -> OperationResult:
+    """Do what allow_probe does to several breakers, as one operation.
+
+    Raises:
+        TypeError, ValueError: as for reset_circuit_breakers.
+        UnknownBreakers, BreakerNotOpen: nothing was done or recorded.
+        OperatorError: as for set_breaker_controls.
+    """
+    _require_names(names)
+    command = AllowProbes(
+        names=names,
+        expected=_generations_by_name(names, expected_generation),
+        actor=actor.name,
+    )
     return perform(command, actor=actor, reason=reason, dry_run=dry_run, operation_id=operation_id)
+
+
+def _one_by_one(
+    names: Iterable[str], change: Callable[[str], BreakerChange]
+) -> list[BreakerChange]:
+    """Return the changes of these breakers, which are made in the order of their names.
+
+    Raises:
+        OperatorError: one cannot be changed; it says which were changed before.
+    """
+    reached: dict[str, BreakerChange] = {}
+    for name in sorted(set(names)):
+        try:
+            reached[name] = change(name)
+        except BreakerChanged as error:
+            raise BreakerChanged(name, error.status, reached) from error
+        except OperatorError as error:
+            error.partial_outcome = {
+                "count": len(reached),
+                "names": list(reached)[: control.MAX_NAMES_RECORDED],
+            }
+            raise
+    return list(reached.values())
 
 
 def _require_names(names: Iterable[Any]) -> None:

@@ -129,10 +129,23 @@ def describe_breaker(name: str) -> BreakerDetail:
     policy = effective_policy(name)
     inspection = runtime.operator_store().inspect(name, policy.window)
     if not inspection.is_registered(runtime.keep_for()) and name not in declared_names():
-        raise UnknownBreakers([name])
+        raise UnknownBreakers([name], runtime.registered_names())
     return _detail(
         name, inspection, _policies_in_use(inspection) or [(policy, plain_policy(policy))]
     )
+
+
+def is_known(name: str) -> bool:
+    """Return whether a breaker of this name is registered, or declared here.
+
+    Raises:
+        StoreUnavailable
+    """
+    try:
+        runtime.require_known([name])
+    except UnknownBreakers:
+        return False
+    return True
 
 
 def is_declared(name: str) -> bool:

@@ -35,6 +35,7 @@ ALWAYS_HARD = _("%(what)s: a clear by %(what)s is always hard")
 CLEAR_MODES = ("hard", "soft")
 MAX_TAG_CHARS = keys.MAX_TAG_CHARS
 MAX_TAGS_PER_CLEAR = tag_clear.MAX_TAGS_PER_CLEAR
+MAX_KEYS_PER_CLEAR = key_clear.MAX_KEYS_PER_CLEAR
 
 Progress = Callable[[int], None]
 

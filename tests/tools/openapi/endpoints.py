@@ -8,9 +8,12 @@ from analytics_admin.api import audit, breakers, login, search_cache, serializer
 from analytics_admin.api.schema import DocumentationView, SchemaView
 from tests.tools.openapi.errors import (
     ACKNOWLEDGED,
+    ERRORS,
     LOGIN_ERRORS,
     OPERATION_ERRORS,
+    RATE,
     READ_ERRORS,
+    REPLAYED,
     WARNING,
 )
 from tests.tools.openapi.responses import Schema, ref
@@ -45,6 +48,8 @@ class Endpoint:
     headers: tuple[str, ...] = ()
     conditional: bool = False
     """Whether it supports If-Match."""
+    repeatable: bool = False
+    """Whether it supports Idempotency-Key."""
     media_type: str = "application/json"
     request_examples: dict[str, Any] = field(default_factory=dict)
     """Examples of request bodies by title."""
@@ -61,9 +66,17 @@ def reading(**fields: Any) -> Endpoint:
 
 
 def operation(*further: str, headers: Sequence[str] = (), **fields: Any) -> Endpoint:
-    """Describe an operation; ``further`` adds errors to those of all operations."""
+    """Describe an operation; ``further`` adds errors to those of all operations.
+
+    An error of its own stands for the shared one of the same status, whose codes it has, too.
+    """
+    own = {ERRORS[name].status for name in further}
+    shared = [name for name in OPERATION_ERRORS if ERRORS[name].status not in own]
     return Endpoint(
-        errors=(*OPERATION_ERRORS, *further), headers=("X-Operation-Id", *headers), **fields
+        errors=(*shared, *further),
+        headers=("X-Operation-Id", REPLAYED, *RATE, *headers),
+        repeatable=True,
+        **fields,
     )
 
 
@@ -75,6 +88,19 @@ def breaker_operation(*further: str, awaits: bool = True, **fields: Any) -> Endp
         tag=BREAKERS,
         response=one_of("Moved", "BreakerPlan"),
         conditional=True,
+        **fields,
+    )
+
+
+def breakers_operation(*further: str, awaits: bool = True, **fields: Any) -> Endpoint:
+    """Describe an operation on the breakers that the body names."""
+    return operation(
+        *("NoSuchBreaker", *further),
+        headers=[ACKNOWLEDGED] if awaits else [],
+        tag=BREAKERS,
+        description="One operation on record. One unknown name rejects the whole request. A "
+        "breaker that has the name of this path is read by GET and forgotten by DELETE.",
+        response=one_of("Moved", "BreakerPlan"),
         **fields,
     )
 
@@ -100,6 +126,8 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
             "With a reason": {"reason": "prices were imported again"},
             "Soft": {"mode": "soft"},
             "By tags": {"tags": ["products"]},
+            "By functions": {"functions": ["shop.search.find"]},
+            "By keys": {"keys": [["search", "lamp", 1]]},
             "Change nothing": {"dry_run": True},
         },
         response_examples={"Cleared": CLEARED},
@@ -109,7 +137,8 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         name="undo_clear",
         tag=SEARCH_CACHE,
         summary="Undo the last soft clear",
-        body=serializers.OperationBody,
+        description="With tags or functions, undoes the last soft clear of each of these.",
+        body=serializers.UndoBody,
         response=one_of("Undone", "UndoPlan"),
         request_examples={"Change nothing": {"dry_run": True}},
         response_examples={"Undone": {"message": "Soft clear undone"}},
@@ -122,7 +151,7 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
         response=ref("BreakerPage"),
         errors=(*READ_ERRORS, "NoSuchPage", "Unknown"),
     ),
-    (breakers.ResetCircuitBreakersView, "POST"): operation(
+    (breakers.BreakersResetView, "POST"): operation(
         "NoSuchBreaker",
         headers=[ACKNOWLEDGED],
         name="reset_circuit_breakers",
@@ -143,6 +172,30 @@ ENDPOINTS: dict[tuple[type, str], Endpoint] = {
             "Some": {"message": "1 circuit breaker reset successfully", "results": [MOVED]},
             "Dry run": {"message": "Dry run: 1 circuit breaker would be reset", "preview": PLAN},
         },
+    ),
+    (breakers.BreakersControlView, "PUT"): breakers_operation(
+        name="set_breaker_controls",
+        summary="Hold or release some circuit breakers",
+        body=serializers.ControlNamesBody,
+        request_examples={
+            "Hold": {"names": ["catalog", "prices"], "control": "disabled", "for_seconds": 900},
+            "Release": {"names": ["catalog", "prices"], "control": "automatic"},
+        },
+    ),
+    (breakers.BreakersProbeView, "POST"): breakers_operation(
+        "BreakerNotOpen",
+        name="allow_probes",
+        summary="Allow a probe of some open circuit breakers now",
+        body=serializers.NamesBody,
+        request_examples={"Some": {"names": ["catalog", "prices"]}},
+    ),
+    (breakers.BreakersForgetView, "POST"): breakers_operation(
+        "BreakerInUse",
+        awaits=False,
+        name="forget_breakers",
+        summary="Forget some mistyped or retired circuit breakers",
+        body=serializers.NamesBody,
+        request_examples={"Some": {"names": ["catlog"]}},
     ),
     (breakers.BreakerView, "GET"): reading(
         name="describe_breaker",

@@ -8,6 +8,8 @@ from tests.tools.openapi.responses import TEXT, ref
 OPERATION_ID = "X-Operation-Id"
 ACKNOWLEDGED = "X-Acknowledged"
 WARNING = "X-Warning"
+REPLAYED = "Idempotency-Replayed"
+RATE = ("RateLimit", "RateLimit-Policy")
 HEADERS = {
     OPERATION_ID: {
         "description": "The operation's id in the audit trail; absent if none was recorded.",
@@ -20,6 +22,18 @@ HEADERS = {
     WARNING: {
         "description": "What to know of an operation that is done; absent if there is nothing.",
         "schema": TEXT,
+    },
+    REPLAYED: {
+        "description": "Present where an earlier request with this Idempotency-Key had acted.",
+        "schema": {"const": "true"},
+    },
+    "RateLimit": {
+        "description": "Requests that are left, and seconds until there are more.",
+        "schema": {"type": "string", "examples": ['"write";r=29;t=60']},
+    },
+    "RateLimit-Policy": {
+        "description": "Requests that are allowed in so many seconds.",
+        "schema": {"type": "string", "examples": ['"write";q=30;w=60']},
     },
     "ETag": {"description": "The breaker's current entity tag.", "required": True, "schema": TEXT},
     "Retry-After": {
@@ -61,6 +75,7 @@ class Error:
         }
 
 
+UNDER_WAY = ("operation_under_way",)
 BROKEN = ("database_unavailable", "internal_error")
 ERRORS = {
     "InvalidOption": Error(
@@ -124,21 +139,27 @@ ERRORS = {
         description="The path does not allow the method. Any path can respond so.",
         headers=("Allow",),
     ),
+    "UnderWay": Error(
+        status=409,
+        codes=UNDER_WAY,
+        description="The first request with this Idempotency-Key has not ended.",
+        headers=(OPERATION_ID, "Retry-After"),
+    ),
     "BreakerInUse": Error(
         status=409,
-        codes=("breaker_kept",),
+        codes=("breaker_kept", *UNDER_WAY),
         description="The breaker is held or declared by the site: it cannot be forgotten.",
         headers=(OPERATION_ID,),
     ),
     "BreakerNotOpen": Error(
         status=409,
-        codes=("breaker_not_open",),
+        codes=("breaker_not_open", *UNDER_WAY),
         description="The breaker is closed, half-open or held: there is nothing to probe.",
         headers=(OPERATION_ID,),
     ),
     "NothingToUndo": Error(
         status=409,
-        codes=("nothing_to_undo",),
+        codes=("nothing_to_undo", *UNDER_WAY),
         description="There is no soft clear to undo.",
         headers=(OPERATION_ID,),
     ),
@@ -162,6 +183,12 @@ ERRORS = {
         status=415,
         codes=("unsupported_media_type",),
         description="The body is not JSON in UTF-8; nothing was done.",
+    ),
+    "KeyReused": Error(
+        status=422,
+        codes=("idempotency_key_reused",),
+        description="The Idempotency-Key was sent with another request; nothing was done.",
+        headers=(OPERATION_ID,),
     ),
     "TooMany": Error(
         status=429,
@@ -190,5 +217,7 @@ OPERATION_ERRORS = (
     "NoToken",
     "OperationForbidden",
     *OF_A_BODY,
+    "UnderWay",
+    "KeyReused",
     "OperationFailed",
 )

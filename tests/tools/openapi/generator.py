@@ -18,6 +18,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiReque
 from drf_spectacular.validation import validate_schema
 
 from analytics_admin.api import urls
+from analytics_admin.api.idempotency import MAX_KEY_LENGTH
 from analytics_admin.services.breakers.operations import MAX_HOLD_SECONDS
 from tests.tools.openapi.endpoints import ENDPOINTS, TAGS, Endpoint
 from tests.tools.openapi.errors import ERRORS, HEADERS
@@ -72,6 +73,13 @@ class _AwareDateTime(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
         return {"type": "string", "format": "date-time"}
 
 
+class _AnyKey(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "analytics_admin.api.serializers.AnyKey"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        return {}
+
+
 class _HoldSeconds(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
     target_class = "analytics_admin.api.serializers.HoldSeconds"
 
@@ -124,7 +132,15 @@ class _EndpointSchema(AutoSchema):
         condition = OpenApiParameter(
             "If-Match", TEXT, OpenApiParameter.HEADER, description=description
         )
-        return [*query, *headers, *([condition] if self.endpoint.conditional else [])]
+        repeat = OpenApiParameter(
+            "Idempotency-Key",
+            {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+            OpenApiParameter.HEADER,
+            description="Any text that no other request of yours has: sent again within a day, the "
+            "request acts no second time, and is answered as before.",
+        )
+        more = [condition] if self.endpoint.conditional else []
+        return [*query, *headers, *more, *([repeat] if self.endpoint.repeatable else [])]
 
     def get_response_serializers(self) -> Any:
         examples = _examples(self.endpoint.response_examples, response_only=True)

@@ -184,6 +184,11 @@ def operation() -> Schema:
             "outcome": {"description": "What was done; depends on the kind."},
             "message": {**TEXT, "description": "The result message; empty unless done."},
             "error": {**TEXT, "description": "The error message; may be empty."},
+            "client": {
+                "type": ["object", "null"],
+                "additionalProperties": TEXT,
+                "description": "Where it came from, as far as that is known.",
+            },
             "started_at": time,
             "finished_at": {**time, "type": ["string", "null"]},
             "duration_ms": {"type": ["number", "null"], "description": "Milliseconds."},
