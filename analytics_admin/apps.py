@@ -17,6 +17,7 @@ class AnalyticsAdminConfig(AppConfig):
             monitoring,
             rights,
             server,
+            servers,
             settings,
             tokens,
         )

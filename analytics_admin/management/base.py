@@ -20,7 +20,7 @@ from analytics_admin.services.runner import OperationResult
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_OPEN = 3
+EXIT_OPEN = EXIT_WARNINGS = 3
 EXIT_NOT_ALL = 4
 EXIT_INTERRUPTED = 130
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from django.http import HttpResponse
 from django.test import Client
 
-from analytics_admin.monitoring import metrics
+from analytics_admin.monitoring import doctor, metrics
 from analytics_admin.monitoring.health import DEPENDENCIES
 from analytics_admin.monitoring.urls import urlpatterns
 from tests.docs.pages import DOCS, code_blocks, first_names, names, read, rows
@@ -119,3 +120,17 @@ def test_the_scrape_of_the_example_is_what_the_endpoint_wants() -> None:
     (job,) = yaml.safe_load(example)["scrape_configs"]
     assert job.get("metrics_path", "/metrics") == "/metrics"
     assert job["authorization"]["type"] == "Bearer"
+
+
+def test_every_field_of_the_doctors_report_is_there_and_none_is_invented() -> None:
+    assert first_names(REFERENCE, "field") == [item.name for item in fields(doctor.Report)]
+    told = [name for row in rows(REFERENCE, "of a store") for name in names(row[0])]
+    assert sorted(told) == sorted(item.name for item in fields(doctor.StoreReport))
+    (sentence,) = re.findall(r"A finding has an (.*?what to do)", REFERENCE, re.DOTALL)
+    assert {item.name for item in fields(doctor.Finding)} <= set(names(sentence))
+
+
+def test_every_finding_of_the_doctors_own_is_there_with_its_level() -> None:
+    source = (DOCS.parent / "analytics_admin/monitoring/doctor.py").read_text()
+    found = dict(re.findall(r'id="(\w+)",\s+level="(\w+)"', source))
+    assert {names(row[0])[0]: row[1] for row in rows(REFERENCE, "finding")} == found

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command, get_commands, load_command_class
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.dispatch import Signal
 from django.test import Client
 
@@ -217,6 +217,10 @@ def test_every_command_line_works(
         capsys.readouterr()
     if line.startswith("allow_probe"):
         trip("catalog")
+    if line.startswith("doctor"):  # the tests' store keeps nothing on disk, which it warns of
+        with pytest.raises(CommandError, match=r"^0 errors, 1 warning$"):
+            call_command(*shlex.split(line))
+        return
     call_command(*shlex.split(line))
     assert capsys.readouterr().err == ""
 
