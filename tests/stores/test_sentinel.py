@@ -11,10 +11,12 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 
 from analytics_admin.breakers.stores.redis import RedisStore
 from analytics_admin.caching import SearchCache
-from analytics_admin.stores.client import dedicated_client
+from analytics_admin.caching.stores.tracking import RedisTrackingLink
+from analytics_admin.stores.client import StoreUnavailable, dedicated_client
 from analytics_admin.stores.routes import NoGuide, NoPrimary
 from analytics_admin.stores.sentinel import SentinelRoute
 from tests.support.sentinels import SERVICE, SentinelGroup
+from tests.support.servers import StoreServer, free_port
 from tests.support.sites import eventually
 
 LIMITS = {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}
@@ -148,6 +150,29 @@ def test_a_look_each_second_finds_out_that_another_server_is_the_primary(
     assert route.has_left(old, found_at)
     assert not route.has_left(primary, found_at)
     assert time.monotonic() - found_at < 0.2
+
+
+def test_near_values_are_proven_by_no_server_that_the_sentinels_name_no_more(
+    group: SentinelGroup, use: Any
+) -> None:
+    """A process whose calls are all near hits sends nothing over another connection."""
+    use(group, CLIENT_CLASS="django_redis.client.SentinelClient", CONNECTION_FACTORY=FACTORY)
+    client = dedicated_client("search", timeout=1)
+    route = client.connection_pool.connection_kwargs["route"]
+    with StoreServer(port=free_port()) as old:
+        route._note(("127.0.0.1", old.port))  # what they named until now
+        route._looked_at = time.monotonic()
+        link = RedisTrackingLink(client, lambda names: None, max_value_bytes=1000)
+        link.read([])
+        assert link._connection.port == old.port
+        route._looked_at = 0.0  # a second later
+        with pytest.raises(StoreUnavailable):
+            link.read([])
+        link.close()
+    link = RedisTrackingLink(client, lambda names: None, max_value_bytes=1000)
+    link.read([])
+    assert link._connection.port == group.primary.port
+    link.close()
 
 
 def test_who_is_not_known_is_told_from_who_cannot_be_asked(group: SentinelGroup) -> None:

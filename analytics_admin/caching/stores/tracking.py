@@ -16,6 +16,7 @@ from analytics_admin.caching.stores.base import (
     Reading,
 )
 from analytics_admin.stores.client import translate_errors
+from analytics_admin.stores.connections import Routed
 from analytics_admin.stores.pool import pack
 
 OnChange = Callable[[Iterable[str] | None], None]
@@ -42,6 +43,11 @@ class RedisTrackingLink:
             commands.append(("GETRANGE", keys.entry, 0, self._max_entry_bytes))
             commands += [("GETRANGE", tag, 0, MAX_EPOCH_BYTES) for tag in keys.tags]
         commands.append(("TIME",))  # last: what has changed before is told before its answer
+        connection = self._connection
+        if isinstance(connection, Routed) and connection.claim_look():
+            # Nobody else may: a process whose calls are all near hits sends nothing elsewhere. An
+            # old primary proves what it holds, but does not hear of clears on the new one.
+            connection.look()
         sent_at = time.monotonic()
         self._connection.send_packed_command((pack(commands),), check_health=False)
         replies = [self._reply() for _ in commands]
