@@ -29,6 +29,8 @@ MAX_ACCEPTED = 32
 epoch that is dropped are missing, never wrong."""
 MAX_RECEIPTS = 16
 """Clears that the record names while its server is new."""
+MAX_EARLIER = 4
+"""Clears before these that it names: clears at the same time may be done in any order."""
 WATCH_SECONDS = 90.0
 """For how long a server is new: until then the one before it may take clears that it then loses."""
 _EPOCH = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -55,6 +57,8 @@ class EpochRecord:
     """Identifies the last clear of an operator: while the server is new, the last one before."""
     receipts: tuple[str, ...] = ()
     """Identify the clears since, while the server is new; oldest first."""
+    earlier: tuple[str, ...] = ()
+    """Identify the clears that were done just before the one of ``receipt``; oldest first."""
     moved_at: float = 0.0
     """When it was first seen on this server instead of another (Unix time of that process)."""
 
@@ -68,6 +72,7 @@ class EpochRecord:
             **names,
             **moved,
             **({"receipts": list(self.receipts)} if self.receipts else {}),
+            **({"earlier": list(self.earlier)} if self.earlier else {}),
             "servable_until": dict(self.servable_until),
         }
         return json.dumps(record, separators=(",", ":")).encode()
@@ -98,7 +103,9 @@ class EpochRecord:
         given = tuple(receipt for receipt in receipts if receipt)
         has_moved = bool(server and self.server and server != self.server)
         if not has_moved and not abs(time.time() - self.moved_at) < WATCH_SECONDS:
-            return replace(self, receipt=receipts[-1], receipts=(), moved_at=0.0)
+            before = (*self.earlier, self.receipt, *self.receipts, *receipts[:-1])
+            earlier = tuple(receipt for receipt in before if receipt)[-MAX_EARLIER:]
+            return replace(self, receipt=receipts[-1], receipts=(), earlier=earlier, moved_at=0.0)
         names = (self.receipt, *self.receipts, *given)[-MAX_RECEIPTS - 1 :]
         return replace(self, receipt=names[0], receipts=names[1:])
 
@@ -108,6 +115,7 @@ class EpochRecord:
             new_record(server=server),
             receipt=self.receipt,
             receipts=self.receipts,
+            earlier=self.earlier,
             moved_at=self.on_server(server).moved_at,
         )
 
@@ -179,6 +187,7 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
         return None
     accepted, servable = record.get("accepted"), record.get("servable_until")
     suspended, receipts = record.get("suspended"), record.get("receipts")
+    earlier = record.get("earlier")
     if not _is_epoch_list(accepted) or not _is_epoch_times(servable):
         return None
     return EpochRecord(
@@ -186,6 +195,7 @@ def decode_record(raw: bytes | None) -> EpochRecord | None:
         servable_until=servable,
         suspended=frozenset(suspended) if _is_epoch_list(suspended) else frozenset(),
         receipts=tuple(receipts)[:MAX_RECEIPTS] if _is_epoch_list(receipts) else (),
+        earlier=tuple(earlier)[:MAX_EARLIER] if _is_epoch_list(earlier) else (),
         moved_at=moved_at if _is_time(moved_at := record.get("moved_at")) else 0.0,
         **{name: text for name in _NAMES if isinstance(text := record.get(name), str)},
     )

@@ -1,7 +1,7 @@
 """The store keeps the id of the last clear on record, and an operator hears who may lose it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
 
@@ -9,6 +9,8 @@ import pytest
 from django.contrib.messages import get_messages
 from django.core.management import call_command
 
+from analytics_admin.caching.clear import tags as tag_clear
+from analytics_admin.caching.epochs import EpochRecord
 from analytics_admin.models import Operation
 from analytics_admin.services import Actor, clear_search_cache
 from analytics_admin.services.runner import Kind, deny
@@ -62,6 +64,55 @@ def test_clears_since_another_are_found_oldest_first() -> None:
     assert find_receipts(after=first) == [unknown, started, last]
     assert find_receipts(after=first, acknowledged=True) == [unknown, last]
     assert find_receipts(after=last) == []
+
+
+class ClearsAtTheSameTime:
+    """The first to begin is done last. ``between``: what happens just before that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, between: Callable[[], object]) -> None:
+        ask_server, self._between = tag_clear.ask_server, between
+        self.receipts: list[str] = []
+
+        def ask_later(*arguments: Any) -> Any:
+            monkeypatch.setattr(tag_clear, "ask_server", ask_server)
+            self._clear("other")
+            between()
+            return ask_server(*arguments)
+
+        monkeypatch.setattr(tag_clear, "ask_server", ask_later)
+        self._clear("products")
+
+    def _clear(self, tag: str) -> None:
+        done = clear_search_cache(actor=OPERATOR, tags=[tag]).operation_id
+        assert done is not None
+        self.receipts.append(done.hex)
+
+
+def test_a_clear_that_a_store_lost_is_found_though_one_it_has_began_later(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    copies: list[EpochRecord | None] = []
+    clears = ClearsAtTheSameTime(monkeypatch, lambda: copies.append(record()))
+    [old] = copies
+    assert old is not None
+    assert old.receipt == clears.receipts[0]
+    assert find_receipts(after=old.receipt) == clears.receipts[1:]
+
+
+def test_clears_at_the_same_time_that_the_store_has_are_not_taken_for_lost(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_caches(settings, search=redis_alias("search"))
+    clears = ClearsAtTheSameTime(monkeypatch, lambda: None)
+    kept = record()
+    assert kept is not None
+    assert (kept.earlier[-1], kept.receipt) == tuple(clears.receipts)
+    assert set(find_receipts(after=kept.receipt)) <= set(kept.earlier)
+    clear_search_cache(actor=OPERATOR)
+    after = record()
+    assert after is not None
+    assert after.earlier[-2:] == tuple(clears.receipts)
 
 
 class TestReplicasThatLag:

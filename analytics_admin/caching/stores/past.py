@@ -46,10 +46,10 @@ class ClearTrail(Protocol):
     """What the audit trail knows of clears. May raise anything."""
 
     def find_receipts(self, *, after: str, acknowledged: bool = False) -> Sequence[str]:
-        """Return the receipts of the clears that began after the one of this receipt, oldest first.
+        """Return the receipts of the clears that may have been done after the one of this receipt.
 
-        Where that is not on record, of the last one alone. With ``acknowledged``, of those only
-        whose operator has been told that they are done, or may be.
+        Oldest first. Where that is not on record, of the last one alone. With ``acknowledged``, of
+        those only whose operator has been told that they are done, or may be.
         """
 
     def clear_again(self, receipts: Sequence[str]) -> object:
@@ -292,7 +292,8 @@ class PastCheck:
             is_outdated = record.receipt != base
             if is_outdated:
                 return None
-            lost = [each for each in on_record if each not in {base, *record.receipts}]
+            held = {base, *record.receipts, *record.earlier}
+            lost = [each for each in on_record if each not in held]
             if lost:
                 return record.emptied(server=server).with_receipts(*lost, server=server)
             if not record.suspended:

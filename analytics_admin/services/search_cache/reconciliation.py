@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from django.db import router
+from django.db.models import Q
 
 from analytics_admin.caching.epochs import MAX_RECEIPTS
 from analytics_admin.models import Operation
@@ -21,10 +22,11 @@ Kind, Status = Operation.Kind, Operation.Status
 
 
 def find_receipts(*, after: str, acknowledged: bool = False) -> list[str]:
-    """Return the receipts of the clears that began after the one of this receipt, oldest first.
+    """Return the receipts of the clears that may have been done after the one of this receipt.
 
-    Where that is not on record, of the last one alone. They are done, unknown or, without
-    ``acknowledged``, under way.
+    Those that ended after it began, also if they began before: which of two was done first, no row
+    tells. Oldest first; where that one is not on record, the last one alone. They are done, unknown
+    or, without ``acknowledged``, under way.
 
     Raises:
         Error: the database does not answer.
@@ -35,7 +37,11 @@ def find_receipts(*, after: str, acknowledged: bool = False) -> list[str]:
     began_at = base and clears.filter(pk=base).values_list("started_at", flat=True).first()
     not_done = {Status.DENIED, Status.FAILED, *([Status.STARTED] if acknowledged else [])}
     clears = clears.exclude(status__in=not_done)
-    newest = clears.filter(started_at__gt=began_at)[:MAX_RECEIPTS] if began_at else clears[:1]
+    if began_at:
+        ended_later = Q(started_at__gt=began_at) | Q(finished_at__gt=began_at)
+        newest = clears.filter(ended_later).exclude(pk=base)[:MAX_RECEIPTS]
+    else:
+        newest = clears[:1]
     return [receipt_of(clear) for clear in newest.only("id")][::-1]
 
 
