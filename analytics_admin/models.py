@@ -24,6 +24,7 @@ class Operation(models.Model):
         FORGET_CIRCUIT_BREAKER = "forget_circuit_breaker", _("Forget circuit breaker")
         ALLOW_PROBE = "allow_probe", _("Allow probe")
         REVOKE_TOKENS = "revoke_tokens", _("Revoke tokens")
+        PRUNE_OPERATIONS = "prune_operations", _("Prune audit trail")
 
     class Status(models.TextChoices):
         STARTED = "started", _("Started")
@@ -74,6 +75,7 @@ class Operation(models.Model):
         verbose_name = _("operation")
         verbose_name_plural = _("operations")
         default_permissions = ()
+        permissions = (("prune_operations", _("Can prune the audit trail")),)
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(fields=["-started_at", "-id"], name="aa_operation_newest"),
@@ -241,6 +243,7 @@ class SearchCache(_Tableless):
         permissions = (
             ("view_console", _("Can see the analytics console")),
             ("clear_search_cache", _("Can clear the search cache")),
+            ("clear_search_cache_part", _("Can clear parts of the search cache")),
         )
 
 

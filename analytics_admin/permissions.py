@@ -8,6 +8,8 @@ from analytics_admin.models import Operation
 Kind = Operation.Kind
 
 VIEW_CONSOLE = "view_console"
+CLEAR_PART = "clear_search_cache_part"
+"""To clear by tags, functions or keys, and to undo that; who may clear everything may, too."""
 
 # Operations without a permission of their own name.
 _PERMISSION_OF: dict[str, str] = {
@@ -19,7 +21,7 @@ _PERMISSION_OF: dict[str, str] = {
 
 
 def permission_of(action: str) -> str:
-    """Return the permission that an operation's kind, or VIEW_CONSOLE, requires."""
+    """Return the permission that an operation's kind, VIEW_CONSOLE or CLEAR_PART requires."""
     return f"analytics_admin.{_PERMISSION_OF.get(action, action)}"
 
 
@@ -38,5 +40,7 @@ def is_allowed(user: Any, action: str) -> bool:
     if not is_operator(user):
         return False
     if getattr(user, "is_superuser", False) or not app_settings().require_model_permissions:
+        return True
+    if action == CLEAR_PART and user.has_perm(permission_of(Kind.CLEAR_SEARCH_CACHE)):
         return True
     return bool(user.has_perm(permission_of(action)))

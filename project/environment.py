@@ -3,6 +3,7 @@
 ``settings`` is built from what these functions return.
 """
 
+import logging
 import os
 import re
 import secrets
@@ -74,6 +75,14 @@ def is_development() -> bool:
     """Return whether manage.py or pytest runs, without a SECRET_KEY."""
     program = Path(sys.argv[0]).name
     return not read("SECRET_KEY") and (program == "manage.py" or "pytest" in sys.modules)
+
+
+def is_logged(record: logging.LogRecord) -> bool:
+    """Return whether stderr shows the record: a command says itself what it has done."""
+    program, command = Path(sys.argv[0]).name, sys.argv[1:2]
+    is_command = program == "manage.py" and command not in (["runserver"], ["quickstart"])
+    of_audit = record.name == "analytics_admin.audit" and record.levelno <= logging.INFO
+    return not (is_command and of_audit)
 
 
 def stored_secret(path: Path) -> str:

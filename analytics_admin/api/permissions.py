@@ -12,4 +12,4 @@ class IsAdminUser(BasePermission):
     """Permits active staff and superusers; by setting, staff also need the model permission."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return is_allowed(request.user, view.action)
+        return is_allowed(request.user, view.permission or view.action)

@@ -6,6 +6,7 @@ from rest_framework.response import Response
 from analytics_admin.api.base import OperatorView, ReadView, operation_response
 from analytics_admin.api.serializers import CacheQuery, ClearCacheBody, UndoBody
 from analytics_admin.models import Operation
+from analytics_admin.permissions import CLEAR_PART
 from analytics_admin.services.json import to_json
 from analytics_admin.services.search_cache.operations import clear_search_cache, undo_clear
 from analytics_admin.services.search_cache.queries import describe_search_cache
@@ -21,6 +22,7 @@ class SearchCacheView(ReadView):
 
 class ClearSearchCacheView(OperatorView):
     action = Operation.Kind.CLEAR_SEARCH_CACHE
+    permission = CLEAR_PART
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, ClearCacheBody)
@@ -29,6 +31,7 @@ class ClearSearchCacheView(OperatorView):
 
 class UndoClearView(OperatorView):
     action = Operation.Kind.UNDO_CLEAR
+    permission = CLEAR_PART
 
     def post(self, request: Request) -> Response:
         options = self.read_body(request, UndoBody)

@@ -1,8 +1,10 @@
 """What all commands share: options, the confirmation, output, errors and exit codes."""
 
-import getpass
 import json
+import math
 import os
+import pwd
+import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +30,8 @@ USAGE_CODES = {"invalid", "reason_required", "unknown_breaker", "unknown_user"}
 """Codes of the caller's errors; all others exit with 1."""
 
 MAX_LINES = 20
+MAX_SUDO_USER_CHARS = 100
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class OperatorCommand(BaseCommand):
@@ -167,13 +171,31 @@ def printable(text: str) -> str:
     )
 
 
+def duration(text: str) -> float:
+    """Return the seconds of a duration like "15m"; infinity for "ever"."""
+    if text == "ever":
+        return math.inf
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
+    if not match:
+        raise ArgumentTypeError(f"not a duration like 90s, 15m, 2h, 1d or ever: {text!r}")
+    return float(match[1]) * SECONDS[match[2]]
+
+
 def operator() -> Actor:
-    """Return the actor of a shell: the operating system's user."""
+    """Return the actor of a shell: the operating system's user, whatever the environment says.
+
+    Who became that user by ``sudo`` stands beside it.
+    """
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without an account
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an account
         name = f"uid {os.getuid()}"
-    return Actor.system(name.encode(errors="replace").decode(), channel="command")
+    sudo_user = os.environ.get("SUDO_USER", "").encode(errors="replace").decode()
+    return Actor.system(
+        name.encode(errors="replace").decode(),
+        channel="command",
+        client={"sudo_user": printable(sudo_user[:MAX_SUDO_USER_CHARS])} if sudo_user else {},
+    )
 
 
 def is_terminal(stream: Any) -> bool:

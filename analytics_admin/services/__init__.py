@@ -6,6 +6,7 @@ TypeError and ValueError, which are mistakes in the calling code.
 """
 
 from analytics_admin.services.audit import Actor
+from analytics_admin.services.audit_pruning import prune_operations
 from analytics_admin.services.audit_queries import (
     OperationFilter,
     describe_operation,
@@ -74,6 +75,7 @@ __all__ = [
     "list_processes",
     "page_breakers",
     "page_operations",
+    "prune_operations",
     "reset_circuit_breakers",
     "revoke_tokens",
     "set_breaker_control",

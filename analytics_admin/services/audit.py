@@ -1,9 +1,11 @@
 """The audit trail: one Operation row per operation, written before it and closed after it."""
 
+import json
+import logging
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,8 @@ Status = Operation.Status
 INSIDE_TRANSACTION = Message(_("an operation cannot run inside a database transaction"))
 BLANK_SIGNS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Signs that show nothing, although Unicode counts them among letters, marks and symbols."""
+MAX_LOGGED_CHARS = 1000
+"""Of the targets, which may be thousands of names."""
 MAX_HEADER_CHARS = 200
 """Kept of a request's header."""
 MAX_ACTOR_LENGTH = 254  # of the row; a site's own user model may allow longer names
@@ -248,6 +252,7 @@ def record_denied(
     operation.finished_at = operation.started_at
     _insert(operation, actor)
     _count(operation)
+    _log(operation)
     return operation
 
 
@@ -380,7 +385,23 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
         )
     else:
         _count(operation)
+    _log(operation)
     operation_finished.send_robust(sender=Operation, operation=operation)
+
+
+def _log(operation: Operation) -> None:
+    """Write one line about the operation; what came from outside is quoted."""
+    with suppress(Exception):  # what a site's logging raises: the operation is over
+        logging.getLogger("analytics_admin.audit").info(
+            "%s %s by %s over %s: targets %s, reason %s, id %s",
+            operation.kind,
+            operation.status,
+            json.dumps(operation.actor),
+            operation.channel,
+            json.dumps(operation.targets, default=str)[:MAX_LOGGED_CHARS],
+            json.dumps(operation.reason),
+            operation.pk,
+        )
 
 
 def _count(operation: Operation) -> None:

@@ -48,6 +48,7 @@ FAILURE_MESSAGES: dict[str, str] = {
     Kind.FORGET_CIRCUIT_BREAKER: _("Failed to forget circuit breaker: %(reason)s"),
     Kind.ALLOW_PROBE: _("Failed to allow a probe: %(reason)s"),
     Kind.REVOKE_TOKENS: _("Failed to revoke tokens: %(reason)s"),
+    Kind.PRUNE_OPERATIONS: _("Failed to prune the audit trail: %(reason)s"),
 }
 
 MAX_REASON_LENGTH = 500
@@ -85,6 +86,11 @@ class Command(ABC, Generic[Outcome]):
     def targets(self) -> Mapping[str, Any]:
         """What the operation is aimed at, as its row keeps it."""
         return {}
+
+    @property
+    def action(self) -> str:
+        """What the actor has to be allowed: the kind, or less."""
+        return self.kind
 
     def validate(self) -> None:
         """Raise OperationRejected if the arguments make no sense. Asks no store."""
@@ -170,7 +176,7 @@ def perform(
     """
     if operation_id is not None and not isinstance(operation_id, UUID):
         raise TypeError("operation_id has to be a UUID")
-    reason = authorize(command.kind, actor, reason, dry_run=dry_run)
+    reason = authorize(command, actor, reason, dry_run=dry_run)
     command.validate()
     attempt = _Attempt(kind=command.kind, actor=actor, requested_id=operation_id)
     if dry_run:
@@ -255,7 +261,7 @@ def deny(kind: str, *, actor: Actor) -> OperationDenied:
         return OperationDenied(audit.record_denied(kind, actor=actor).pk)
 
 
-def authorize(kind: Operation.Kind, actor: Actor, reason: str, *, dry_run: bool) -> str:
+def authorize(command: Command[Any], actor: Actor, reason: str, *, dry_run: bool) -> str:
     """Return the reason, stripped, if the actor may run the operation now.
 
     Raises:
@@ -264,8 +270,8 @@ def authorize(kind: Operation.Kind, actor: Actor, reason: str, *, dry_run: bool)
     """
     if not isinstance(reason, str) or not isinstance(dry_run, bool):
         raise TypeError("reason has to be a str, and dry_run True or False")
-    if actor.user is not None and not is_allowed(actor.user, kind):
-        raise deny(kind, actor=actor)
+    if actor.user is not None and not is_allowed(actor.user, command.action):
+        raise deny(command.kind, actor=actor)
     settings = app_settings()
     if not audit.is_storable(reason):
         raise OperationRejected(Message(_("reason: contains characters that are not text")))

@@ -178,7 +178,7 @@ def test_every_permission_has_its_columns():
     assert {frozenset({name, "view_console"}) for name in codenames} <= set(held)
 
 
-BY_COMMAND = {Operation.Kind.REVOKE_TOKENS}
+BY_COMMAND = {Operation.Kind.REVOKE_TOKENS, Operation.Kind.PRUNE_OPERATIONS}
 """Operations that no address does, so that no column is about their permission."""
 OTHERS = ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"]
 """Methods that are dealt among the users of the same right at an address."""

@@ -25,7 +25,7 @@ from analytics_admin.caching.statistics.queries import Load
 from analytics_admin.conf import DEFAULT_THROTTLE_RATES, KEYS
 from analytics_admin.console.audit.followup import FOLLOW_UP_LABELS
 from analytics_admin.models import Operation
-from analytics_admin.permissions import VIEW_CONSOLE, permission_of
+from analytics_admin.permissions import CLEAR_PART, VIEW_CONSOLE, permission_of
 from analytics_admin.services import Actor, errors, to_json
 from analytics_admin.services.breakers.processes import ProcessStatus
 from analytics_admin.services.breakers.types import BreakerActivity, BreakerDetail, BreakerStatus
@@ -96,7 +96,7 @@ def test_every_state_is_explained() -> None:
 
 def test_every_permission_is_explained_and_none_is_invented() -> None:
     assert set(first_names(SETTINGS, "permission")) == {
-        permission_of(act) for act in [VIEW_CONSOLE, *Operation.Kind]
+        permission_of(act) for act in [VIEW_CONSOLE, CLEAR_PART, *Operation.Kind]
     }
 
 
@@ -352,6 +352,7 @@ def test_every_kind_status_and_channel_is_there_and_none_is_invented() -> None:
 @pytest.mark.django_db
 def test_rows_hold_the_targets_and_outcomes_that_it_names(superuser: Any) -> None:
     actor = Actor.system("test")
+    services.prune_operations(actor=actor, older_than=400 * 86_400)
     services.revoke_tokens(actor=actor, username=superuser.get_username())
     declare_catalog()
     circuit_breaker("docs.held")

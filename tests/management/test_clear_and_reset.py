@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,6 +200,7 @@ def test_a_user_without_an_account_goes_by_the_number(monkeypatch):
 
 
 def test_a_strange_user_name_cannot_stop_the_audit(monkeypatch):
-    monkeypatch.setenv("LOGNAME", os.fsdecode(b"\xff") * 300)
+    strange = SimpleNamespace(pw_name=os.fsdecode(b"\xff") * 300)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: strange)
     assert run("clear_search_cache", "--no-input")[0] == 0
     assert Operation.objects.get().actor == "?" * 254

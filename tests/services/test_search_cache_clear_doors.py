@@ -49,8 +49,9 @@ WRONG_FIELDS = {
     "a tag with NUL": ({"tags": ["a\0"]}, "tags[0]"),
     "a tag too long": ({"tags": ["x" * 501]}, "tags"),
     "too many tags": ({"tags": [str(n) for n in range(101)]}, "tags"),
-    "soft with tags": ({"mode": "soft", "tags": ["x"]}, "tags"),
-    "soft with tags, looked at": ({"mode": "soft", "tags": ["x"], "dry_run": True}, "tags"),
+    "soft with keys": ({"mode": "soft", "keys": ["x"]}, "keys"),
+    "soft with keys, looked at": ({"mode": "soft", "keys": ["x"], "dry_run": True}, "keys"),
+    "keys with tags": ({"keys": ["x"], "tags": ["x"]}, "keys"),
 }
 
 
@@ -63,7 +64,7 @@ def test_a_wrong_field_of_a_clear_is_400_and_named(client, mint, case):
 
 
 @pytest.mark.usefixtures("superuser")
-@pytest.mark.parametrize("body", [{"mode": "soft"}, {"tags": ["x"]}, {"names": ["x"]}, {"x": 1}])
+@pytest.mark.parametrize("body", [{"mode": "soft"}, {"keys": ["x"]}, {"names": ["x"]}, {"x": 1}])
 def test_an_undo_takes_no_options_of_a_clear(client, mint, body):
     with nothing_changes():
         assert_error(call(client, UNDO, mint(), body), 400, "invalid", next(iter(body)))

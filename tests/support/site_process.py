@@ -81,8 +81,10 @@ class SiteProcess:
 
 def _manage(*argv: str) -> str:
     return (
+        "import sys\n"
         "from django.core.management import execute_from_command_line\n"
-        f"execute_from_command_line({['manage.py', *argv]!r})"
+        f"sys.argv = {['manage.py', *argv]!r}\n"
+        "execute_from_command_line(sys.argv)"
     )
 
 

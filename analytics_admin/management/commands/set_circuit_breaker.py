@@ -1,22 +1,19 @@
 """``manage.py set_circuit_breaker``: hold or release breakers."""
 
-import math
-import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Any
 
 from analytics_admin.management.base import (
     OperationCommand,
     add_if_generation,
     add_require_all,
+    duration,
     operator,
     require_one_name,
 )
 from analytics_admin.services.breakers import operations
 from analytics_admin.services.breakers.operations import CONTROLS
 from analytics_admin.services.runner import OperationResult
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Command(OperationCommand):
@@ -55,13 +52,3 @@ class Command(OperationCommand):
             expected_generation=options["if_generation"],
             dry_run=dry_run,
         )
-
-
-def duration(text: str) -> float:
-    """Return the seconds of a duration like "15m"; infinity for "ever"."""
-    if text == "ever":
-        return math.inf
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])", text)
-    if not match:
-        raise ArgumentTypeError(f"not a duration like 90s, 15m, 2h, 1d or ever: {text!r}")
-    return float(match[1]) * SECONDS[match[2]]

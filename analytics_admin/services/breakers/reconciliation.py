@@ -107,7 +107,7 @@ def _last_acts() -> tuple[Acts, _Act | None]:
     ]
     acts: Acts = {}
     for row in rows.filter(kind__in=kinds).exclude(status=Status.DENIED)[:MAX_ROWS]:
-        names, is_all = _reached(row)
+        names, is_all = reached_by(row)
         act = _act(row) if row.status in (Status.DONE, Status.FAILED) else None
         for name in names:
             acts.setdefault(name, act)
@@ -118,7 +118,7 @@ def _last_acts() -> tuple[Acts, _Act | None]:
     return acts, None
 
 
-def _reached(row: Operation) -> tuple[Sequence[str], bool]:
+def reached_by(row: Operation) -> tuple[Sequence[str], bool]:
     """Return the breakers that the operation has changed or may have, and whether all others."""
     if row.status == Status.FAILED:
         return row.reached_names, False

@@ -18,6 +18,7 @@ from analytics_admin.caching.near import forget_near_values
 from analytics_admin.i18n import Message, message_of
 from analytics_admin.i18n import gettext_noop as _
 from analytics_admin.models import Operation
+from analytics_admin.permissions import CLEAR_PART
 from analytics_admin.services.audit import Actor, is_storable
 from analytics_admin.services.errors import OperationRejected
 from analytics_admin.services.runner import Command, OperationResult, Outcome, perform
@@ -70,6 +71,11 @@ class ClearSearchCache(_SearchCacheCommand[dict[str, Any]]):
     functions: Sequence[str] | None
     keys: Sequence[Any] | None
     on_progress: Progress | None
+
+    @property
+    def action(self) -> str:
+        parts = (self.tags, self.functions, self.keys)
+        return self.kind if all(part is None for part in parts) else CLEAR_PART
 
     @property
     def strategy(self) -> ClearStrategy:
@@ -149,6 +155,7 @@ class UndoTagClear(_SearchCacheCommand[tag_clear.TagUndoOutcome]):
     """Undoes the last soft clear of each of some tags and functions."""
 
     kind = Operation.Kind.UNDO_CLEAR
+    action = CLEAR_PART
 
     tags: Sequence[str] | None
     functions: Sequence[str] | None
