@@ -53,7 +53,9 @@ def test_every_example_is_run_here() -> None:
 
 def test_their_numbers_are_the_codes() -> None:
     outage = " ".join(sections(read("explanation/outages.md"))["The search cache's store"].split())
-    assert f"for the store {MAX_WAIT_SECONDS} s at most" in outage
+    assert f"of an answer {SILENT_SECONDS} s at most" in outage
+    assert f"for {MAX_WAIT_SECONDS} s in all" in outage
+    assert f"first, waits {MAX_WAIT_SECONDS} s at most" in outage
     assert f"each over {SLOW_ANSWER_SECONDS * 1000:.0f} ms" in outage
     figures = read("reference/figures.md")
     assert reporter.INTERVAL == 10
