@@ -23,6 +23,7 @@ GUIDE = read("howto/cache-searches.md")
 BLOCKS = blocks_by_section(GUIDE, "python")
 # As they are: the tests' fixtures make the engine patient.
 MAX_WAIT_SECONDS, SLOW_ANSWER_SECONDS = latency.MAX_WAIT_SECONDS, latency.SLOW_ANSWER_SECONDS
+SILENT_SECONDS = latency.SILENT_SECONDS
 
 
 @pytest.fixture(autouse=True, params=["redis", "memory"])
