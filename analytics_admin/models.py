@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 from django.conf import settings
@@ -79,11 +80,17 @@ class Operation(models.Model):
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(fields=["-started_at", "-id"], name="aa_operation_newest"),
-            # Each filter of the list has one, in the list's order, so that a page and a count of
-            # what it selects read the index alone.
+            # Each filter of the list has one, and so have each two of them, in the list's order: a
+            # page and a count of what they select read as many rows as they show and count.
             *(
                 models.Index(fields=[name, "-started_at", "-id"], name=f"aa_operation_{name}")
                 for name in ("kind", "status", "channel", "actor")
+            ),
+            *(
+                models.Index(
+                    fields=[*names, "-started_at", "-id"], name=f"aa_operation_{'_'.join(names)}"
+                )
+                for names in combinations(("kind", "status", "channel", "actor"), 2)
             ),
         )
 

@@ -157,8 +157,7 @@ def walk(rows: QuerySet[Operation], *, search: str = "") -> Iterator[list[Operat
         keys = list(search_operations(rows, search).values_list("pk", flat=True)[:MAX_EXAMINED])
         for start in range(0, len(keys), ROWS_AT_ONCE):
             few = keys[start : start + ROWS_AT_ONCE]
-            by_key = rows.order_by().in_bulk(few)
-            yield [by_key[key] for key in few if key in by_key]
+            yield _fetch(few, rows.db)
         return
     position = None
     while True:
@@ -174,8 +173,15 @@ def _read_examined(rows: QuerySet[Operation], *, search: str, begin: int, size: 
     matching = search_operations(_until(rows, edge), search)
     # All of them are looked at for a page, so that they are counted on the way.
     counted: QuerySet[Any] = matching.annotate(matches=Window(Count("*")))
-    found = list(counted[begin : begin + size + 1])
-    count = found[0].matches if found else matching[:MAX_EXAMINED].count() if begin else 0
+    if search.strip():
+        found = list(counted[begin : begin + size + 1])
+        count = found[0].matches if found else 0
+    else:  # the database would sort whole rows, all of them: it sorts their keys
+        keys = list(counted.values_list("pk", "matches")[begin : begin + size + 1])
+        found = _fetch([key for key, _ in keys], rows.db)
+        count = keys[0][1] if keys else 0
+    if not found and begin:
+        count = matching[:MAX_EXAMINED].count()
     next_position = Position.of(found[size - 1]) if len(found) > size else edge
     return TrailPage(
         operations=found[:size], count=count, count_capped=False, edge=edge, next=next_position
@@ -185,9 +191,20 @@ def _read_examined(rows: QuerySet[Operation], *, search: str, begin: int, size: 
 def _slice(rows: QuerySet[Operation], begin: int, size: int) -> list[Operation]:
     """Return the rows; those to skip are counted off in an index, without their contents."""
     if begin > _FEW_TO_SKIP:
-        rows = rows.filter(pk__in=rows.values("pk")[begin : begin + size])
-        begin = 0
+        keys = rows.values("pk")[begin : begin + size]
+        # No filter beside the keys: a database without statistics might go by the filter's index.
+        return list(_all(rows.db).filter(pk__in=keys).order_by(*_order(rows))[:size])
     return list(rows[begin : begin + size])
+
+
+def _fetch(keys: Sequence[UUID], database: str) -> list[Operation]:
+    """Return the operations of the keys that are still there, in the keys' order."""
+    by_key = {row.pk: row for row in _all(database).filter(pk__in=keys).order_by()[: len(keys)]}
+    return [by_key[key] for key in keys if key in by_key]
+
+
+def _all(database: str) -> QuerySet[Operation]:
+    return Operation.objects.using(database)
 
 
 def _goes_by_time(rows: QuerySet[Operation]) -> bool:

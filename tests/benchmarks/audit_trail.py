@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import combinations
 from typing import Any
 
 import django
@@ -26,9 +27,11 @@ from tests.support.postgres import PgBouncer, Postgres
 PAGE_MS = 50
 EXPORT_MB = 100
 LIST, REST = "/admin/analytics_admin/operation/", "/api/v1/analytics/operations"
+FILTERS = {"kind": "allow_probe", "status": "failed", "channel": "command", "actor": "op7"}
 BOUND = (
     *("list", "status=failed", "status=interrupted", "kind", "channel", "actor", "the last day"),
-    *("page 1,000", "page 100", "cursor"),
+    *("page 1,000", "page 100", "cursor", "kind, page 1,000"),
+    *(f"{first} and {second}" for first, second in combinations(FILTERS, 2)),
 )
 KINDS = (
     *("clear_search_cache", "undo_clear", "sweep_search_cache", "reset_circuit_breakers"),
@@ -198,7 +201,8 @@ def addresses(client: Any) -> dict[str, dict[str, str]]:
             "counts of the filters": f"{LIST}?_facets=True",
             **{name: f"{LIST}?q={words}" for name, words in searches.items()},
             "by duration": f"{LIST}?o=4",
-            "kind and status": f"{LIST}?kind__exact=allow_probe&status=failed",
+            "kind, page 1,000": f"{LIST}?kind__exact=reset_circuit_breakers&p=1000",
+            **_pairs(LIST, kind="kind__exact", channel="channel__exact"),
             "kind, status, channel, actor": (
                 f"{LIST}?kind__exact=allow_probe&status=failed&channel__exact=api&actor=op7"
             ),
@@ -212,9 +216,20 @@ def addresses(client: Any) -> dict[str, dict[str, str]]:
             "the last day": f"{REST}?since={yesterday}",
             "page 100": f"{REST}?page=100",
             "page 1,000": f"{REST}?page=1000",
+            "kind, page 1,000": f"{REST}?kind=reset_circuit_breakers&page=1000",
             "cursor": f"{REST}?cursor={cursor}",
+            **_pairs(REST),
             **{name: f"{REST}?search={words}" for name, words in searches.items()},
         },
+    }
+
+
+def _pairs(page: str, **parameters: str) -> dict[str, str]:
+    """Return the addresses with each two of the filters, which have these parameters."""
+    sent = {name: f"{parameters.get(name, name)}={value}" for name, value in FILTERS.items()}
+    return {
+        f"{first} and {second}": f"{page}?{sent[first]}&{sent[second]}"
+        for first, second in combinations(FILTERS, 2)
     }
 
 

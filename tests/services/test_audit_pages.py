@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from importlib import import_module
+from itertools import combinations, count
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -250,6 +252,61 @@ def test_each_filter_reads_its_index_alone_to_count_and_to_skip() -> None:
         following = rows.filter(position.older()).order_by(*NEWEST_FIRST)[:100].explain()
         assert f"USING INDEX aa_operation_{name}" in following, following
         assert "TEMP B-TREE" not in following, following
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL scans what is this small")
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_two_filters_together_read_an_index_of_their_own(analyzed: bool) -> None:
+    fill(20)
+    if analyzed:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+    values = {"kind": "clear_search_cache", "status": "done", "channel": "api", "actor": "ada"}
+    for first, second in combinations(values, 2):
+        chosen = OperationFilter(**{first: values[first], second: values[second]})
+        rows = chosen.apply(Operation.objects.all())
+        index = f"aa_operation_{first}_{second} ({first}=? AND {second}=?)"
+        assert f"COVERING INDEX {index}" in rows.order_by().values("pk")[:MAX_COUNTED].explain()
+        page = rows.order_by(*NEWEST_FIRST)[:100].explain()
+        assert f"INDEX {index}" in page, page
+        assert "TEMP B-TREE" not in page, page
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others keep statistics of columns")
+def test_new_indexes_are_known_where_a_site_analyzed_the_old_ones() -> None:
+    """Else one filter alone goes by a new index, and sorts all that it selects."""
+    migration = import_module("analytics_admin.migrations.0011_operation_filter_pairs")
+
+    def refresh_and_list() -> set[str]:
+        migration.refresh_statistics(apps, connection.schema_editor())
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM sqlite_master WHERE name = 'sqlite_stat1'")
+            if cursor.fetchone() is None:
+                return set()
+            cursor.execute("SELECT idx FROM sqlite_stat1 WHERE tbl = 'analytics_admin_operation'")
+            return {name for (name,) in cursor.fetchall()}
+
+    fill(20)
+    assert refresh_and_list() == set()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        cursor.execute("DELETE FROM sqlite_stat1 WHERE idx LIKE 'aa_operation_%'")
+    assert refresh_and_list() >= {index.name for index in Operation._meta.indexes}
+
+
+@pytest.mark.usefixtures("small")
+def test_a_sort_by_anything_but_time_reads_the_rows_of_its_page_alone() -> None:
+    for actor in "cabd":
+        record(actor=actor, started_at=OLD)
+    rows = Operation.objects.order_by("actor", *NEWEST_FIRST)
+    with CaptureQueriesContext(connection) as queries:
+        part = read_page(rows, begin=1, size=2)
+    assert ([row.actor for row in part.operations], part.count) == (["b", "c"], 4)
+    whole = [query["sql"] for query in queries if '"outcome"' in query["sql"]]
+    assert len(whole) == 1
+    assert "LIMIT 3" in whole[0]
+    assert "OVER" not in whole[0]
+    assert read_page(rows, begin=4, size=2).count == 4
 
 
 def test_the_rows_of_a_page_are_read_when_it_is_asked_for_and_not_more() -> None:

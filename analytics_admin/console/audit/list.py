@@ -1,6 +1,6 @@
 """The admin's list of operations at a bounded cost, however long the audit trail is."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
@@ -76,6 +76,16 @@ class OperationList(ChangeList):
         self.can_show_all = self._matches <= self.list_max_show_all
         self.multi_page = self._matches > self.list_per_page
         self.paginator = OperationPaginator(self.part, self.list_per_page, number)
+
+    def url_for_result(self, result: Any) -> str:
+        """Return the permalink, as ``reverse`` would: a page has many, at one address."""
+        return f"{self._address}{result.pk}/"
+
+    @cached_property
+    def _address(self) -> str:
+        model_admin: Any = self.model_admin
+        address: str = model_admin.url()
+        return address
 
     def _read(self, number: int, size: int) -> TrailPage:
         begin = (number - 1) * size
