@@ -34,7 +34,6 @@ from analytics_admin.api.throttling import RateThrottle, WriteThrottle
 from analytics_admin.permissions import VIEW_CONSOLE
 from analytics_admin.services.audit import Actor, client_of, non_atomic
 from analytics_admin.services.breakers.types import BreakerPage
-from analytics_admin.services.json import to_json
 from analytics_admin.services.runner import FAILURE_MESSAGES, OperationResult, deny
 
 
@@ -215,11 +214,11 @@ def operation_response(result: OperationResult) -> Response:
 
 
 def page_response(page: BreakerPage, items: Iterable[Any], **extra: Any) -> Response:
-    """Return the response with the items of one page; a page beyond the last is not found."""
+    """Return the response with the rows of one page; a page beyond the last is not found."""
     if page.page > page.pages:
         raise NotFound(f"There is no page {page.page}: the last one is {page.pages}")
     position = {"count": page.count, "page": page.page, "pages": page.pages}
-    return Response({**position, **extra, "results": [to_json(item) for item in items]})
+    return Response({**position, **extra, "results": list(items)})
 
 
 def _query_pairs(request: Request) -> list[tuple[str, str]]:

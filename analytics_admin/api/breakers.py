@@ -28,7 +28,7 @@ from analytics_admin.api.serializers import (
 from analytics_admin.models import Operation
 from analytics_admin.services.breakers import operations, processes, queries
 from analytics_admin.services.errors import StoreUnavailable
-from analytics_admin.services.json import to_json
+from analytics_admin.services.json import row_to_json, to_json
 
 OF_ONE_BREAKER = ("GET", "HEAD", "DELETE")
 """Methods that address a breaker itself."""
@@ -36,8 +36,9 @@ OF_ONE_BREAKER = ("GET", "HEAD", "DELETE")
 
 class BreakerListView(ReadView):
     def get(self, request: Request) -> Response:
-        page = queries.page_breakers(**self.read_query(request, BreakersQuery))
-        return page_response(page, page.breakers, states=dict(page.states))
+        page = queries.page_breakers(activity=True, **self.read_query(request, BreakersQuery))
+        rows = (row_to_json(status, page.activity[status.name]) for status in page.breakers)
+        return page_response(page, rows, states=dict(page.states))
 
 
 class BreakerView(ReadView):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from analytics_admin.models import Operation, with_zone
 from analytics_admin.services.breakers.processes import ProcessStatus
-from analytics_admin.services.breakers.types import BreakerDetail, BreakerStatus
+from analytics_admin.services.breakers.types import BreakerActivity, BreakerDetail, BreakerStatus
 from analytics_admin.services.search_cache.queries import SearchCacheStatus
 from analytics_admin.stores.json_text import parse
 
@@ -36,6 +36,17 @@ def from_json(text: str, **options: Any) -> Any:
         ValueError, RecursionError: it is no JSON, or is nested more than 500 times.
     """
     return parse(text, **options)
+
+
+def row_to_json(status: BreakerStatus, activity: BreakerActivity) -> dict[str, Any]:
+    """Return a breaker of a list as JSON has it, with what it did lately."""
+    change = activity.last_change
+    return {
+        **to_json(status),
+        "since": _value(activity.since, None),
+        "cause": change.cause if change else "",
+        "rejected": activity.rejected,
+    }
 
 
 def format_time(at: datetime) -> str:

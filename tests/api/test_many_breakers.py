@@ -2,10 +2,11 @@
 
 import pytest
 
+from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.models import Operation
 from analytics_admin.services import describe_breaker
 from tests.support.api import assert_error, nothing_changes
-from tests.support.breakers import another, trip
+from tests.support.breakers import another, rest_engines, trip
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("superuser")]
 
@@ -155,3 +156,15 @@ def test_an_error_lists_the_choices_and_the_likely_one(send):
     assert detail("GET", "circuit-breakers/catlog") == expected
     assert detail("POST", "circuit-breakers/reset", {"names": ["catlog"]}) == expected
     assert detail("GET", "circuit-breakers/xyz") == "Unknown circuit breakers: xyz"
+
+
+def test_a_row_of_the_list_says_since_when_why_and_what_it_rejects(send):
+    with pytest.raises(CircuitOpenError):
+        another("many.one").acquire()
+    another("many.calm").acquire().succeed()
+    rest_engines()
+    rows = {row["name"]: row for row in send("GET", BREAKERS).json()["results"]}
+    assert (rows["many.one"]["cause"], rows["many.one"]["rejected"]) == ("consecutive_failures", 1)
+    detail = send("GET", f"{BREAKERS}/many.one").json()
+    assert rows["many.one"]["since"] == detail["since"]
+    assert (rows["many.calm"]["cause"], rows["many.calm"]["rejected"]) == ("", 0)

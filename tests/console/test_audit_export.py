@@ -81,6 +81,7 @@ def test_a_row_has_each_documented_field_and_its_times_in_utc(operator):
             "outcome": {"count": 2},
             "message": "",
             "error": "none",
+            "client": None,
             "started_at": "2026-07-01T22:30:00.000001Z",
             "finished_at": "2026-07-01T22:30:02.000000Z",
             "duration_ms": 1999.5,

@@ -132,7 +132,8 @@ def test_the_lines_are_what_a_user_would_type(act, options, curl, command):
 
 
 def test_there_are_lines_for_every_operation_of_the_console():
-    shell_only = {Operation.Kind.SWEEP_SEARCH_CACHE}
+    kinds = Operation.Kind
+    shell_only = {kinds.SWEEP_SEARCH_CACHE, kinds.REVOKE_TOKENS, kinds.PRUNE_OPERATIONS}
     assert {act for act, *_ in LINES.values()} == set(Operation.Kind) - shell_only
 
 

@@ -258,7 +258,8 @@ class ForgetBreakers(_BreakerCommand):
         _require_any(self.names)
 
     def check(self) -> None:
-        runtime.require_known(self.names)
+        if len(self.names) > 1:  # the plan of one says so itself
+            runtime.require_known(self.names)
         with suppress(BreakerChanged):  # leaves a row
             self._plan()
 
@@ -325,7 +326,8 @@ class AllowProbes(_BreakerCommand):
         _require_any(self.names)
 
     def check(self) -> None:
-        runtime.require_known(self.names)
+        if len(self.names) > 1:  # the plan of one says so itself
+            runtime.require_known(self.names)
         with suppress(BreakerChanged):  # leaves a row
             self._plan()
 

@@ -37,7 +37,7 @@ def find_receipts(*, after: str, acknowledged: bool = False) -> list[str]:
     began_at = base and clears.filter(pk=base).values_list("started_at", flat=True).first()
     not_done = {Status.DENIED, Status.FAILED, *([Status.STARTED] if acknowledged else [])}
     clears = clears.exclude(status__in=not_done)
-    if began_at:
+    if base is not None and began_at:
         ended_later = Q(started_at__gt=began_at) | Q(finished_at__gt=began_at)
         newest = clears.filter(ended_later).exclude(pk=base)[:MAX_RECEIPTS]
     else:

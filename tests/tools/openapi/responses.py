@@ -87,7 +87,20 @@ class Components:
         self.schemas |= {
             "Operation": operation(),
             "OperationPage": operation_page(),
-            "BreakerPage": page_of("BreakerStatus", states=states()),
+            "BreakerRow": record(
+                {
+                    **self.schemas.pop("BreakerStatus")["properties"],
+                    "since": {
+                        **BASIC[datetime],
+                        "type": ["string", "null"],
+                        "description": "When it entered its state; null if it was never used.",
+                    },
+                    "cause": {**TEXT, "description": "Of its last transition; empty without one."},
+                    "rejected": {**NUMBER, "description": "Calls rejected in five minutes."},
+                },
+                "A circuit breaker in a list.",
+            ),
+            "BreakerPage": page_of("BreakerRow", states=states()),
             "ProcessList": record(
                 {"count": NUMBER, "current": NUMBER, "results": listed(ref("ProcessStatus"))},
                 "The processes that use circuit breakers; current is how many of them are.",
