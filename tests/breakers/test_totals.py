@@ -185,3 +185,10 @@ def test_names_that_no_breaker_can_have_are_escaped(redis: RedisStore) -> None:
     raw_client().zadd(key_of_site("index"), {b'\xff"\n': 4e9, b"": 4e9})
     reading = redis.read_totals([], keep_for=None, most=5)
     assert set(reading.breakers) == {'\\xff"\\x0a', "\\empty"}
+
+
+def test_it_says_how_long_the_store_took_to_begin_to_answer(redis: RedisStore) -> None:
+    redis.read_totals([], keep_for=None, most=5)
+    raw_client().execute_command("CLIENT", "PAUSE", 80, "ALL")
+    assert 0.05 < redis.read_totals([], keep_for=None, most=5).seconds < 3
+    assert redis.read_totals([], keep_for=None, most=5).seconds < 0.05

@@ -639,8 +639,8 @@ class RedisStore:
         pool, callbacks = self._client.connection_pool, self._client.response_callbacks
         connection = self._take_connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            sent_at = time.monotonic()
+            packed, sent_at = connection.pack_commands(commands), time.monotonic()
+            connection.send_packed_command(packed)
             answers = [_read(connection, self._seconds_left())]
             self.answered_in = time.monotonic() - sent_at
             answers += [_read(connection, self._seconds_left()) for _ in commands[1:]]
