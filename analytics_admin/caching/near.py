@@ -30,6 +30,8 @@ RECONNECT_SECONDS = 1.0
 MAX_CANDIDATES = 100
 """Values that are read for the near cache at once."""
 MAX_DOORKEEPER = 10_000
+MAX_CHANGED = 1000
+"""Names that are noted as changed; with more of them everything counts as changed."""
 OVERHEAD_BYTES = 600
 """Memory of a near value beside its text, about."""
 
@@ -230,15 +232,23 @@ class NearCache:
         """Drop what rests on these keys of the store; None: everything."""
         with self._lock:
             if names is None:
-                self._all_changed = True
+                self._note_all_changed()
                 self._values.clear()
                 self._resting_on.clear()
                 self._bytes = 0
                 return
             for name in names:
-                self._changed.add(name)
+                if not self._all_changed:
+                    self._changed.add(name)
                 for keys in tuple(self._resting_on.get(name, ())):
                     self._remove(keys)
+            # Without a thread that reads, as in a process without near values, nobody takes them.
+            if len(self._changed) > MAX_CHANGED:
+                self._note_all_changed()
+
+    def _note_all_changed(self) -> None:
+        self._all_changed = True
+        self._changed.clear()
 
     def _remove(self, keys: EntryKeys) -> None:
         near = self._values.pop(keys, None)

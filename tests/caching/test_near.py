@@ -11,7 +11,7 @@ from analytics_admin.caching import SearchCache, search_cache
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.entries import encode_entry
 from analytics_admin.caching.epochs import EpochRecord
-from analytics_admin.caching.near import OVERHEAD_BYTES, NearCache
+from analytics_admin.caching.near import MAX_CHANGED, OVERHEAD_BYTES, NearCache
 from analytics_admin.caching.stores.base import EntryKeys, Reading, StoreUnavailable
 from analytics_admin.caching.stores.tracking import RedisTrackingLink
 from analytics_admin.services import Actor
@@ -321,3 +321,14 @@ def test_a_store_with_its_past_is_found_out_before_near_values_are_read(cache, m
     )
     near_of(cache)._connect(lambda names: None).close()
     assert seen == [1]
+
+
+def test_what_a_process_without_near_values_sets_and_clears_takes_no_memory():
+    near = NearCache(lambda on_change: None, max_bytes=10**6)  # type: ignore[arg-type,return-value]
+    for number in range(3 * MAX_CHANGED):
+        near.drop(f"e{number}", [f"t{number}"])
+    assert len(near._changed) <= MAX_CHANGED
+    record = EpochRecord(accepted=frozenset({"a"})).encode()
+    entry = encode_entry("1", epochs="a", stored_ms=0, fresh_until_ms=0, computed_ms=1)
+    near._keep(EntryKeys("r", "e0", "l", ()), Reading(1.0, record, (), entry), 0.0)
+    assert not near._values  # a change that was not noted by name counts, too
