@@ -121,4 +121,6 @@ def is_needed(kind: str, head: bytes, record: EpochRecord | None, *, now: float)
     if match is None or record is None:
         return False
     epoch = match[1].decode(errors="replace")
-    return epoch in record.accepted or record.servable_until.get(epoch, 0) > now
+    if epoch in record.accepted or epoch in record.suspended:
+        return True
+    return record.servable_until.get(epoch, 0) > now

@@ -5,7 +5,11 @@ import pytest
 from analytics_admin.caching.entries import HEAD_BYTES, encode_entry, is_needed
 from analytics_admin.caching.epochs import EpochRecord
 
-RECORD = EpochRecord(accepted=frozenset({"new", "back"}), servable_until={"soft": 100.0})
+RECORD = EpochRecord(
+    accepted=frozenset({"new", "back"}),
+    servable_until={"soft": 100.0},
+    suspended=frozenset({"unsure"}),
+)
 
 
 def head(epochs: str) -> bytes:
@@ -23,12 +27,13 @@ def head(epochs: str) -> bytes:
         ("soft", 99.9, True),
         ("soft,tag-epoch", 99.9, True),
         ("soft", 100.0, False),
+        ("unsure", 0, True),
         ("old", 0, False),
         ("old,new", 0, False),
         ("newer", 0, False),
     ],
 )
-def test_a_value_is_needed_while_its_epoch_is_accepted_or_servable(epochs, now, needed):
+def test_a_value_is_needed_while_its_epoch_is_accepted_suspended_or_servable(epochs, now, needed):
     assert is_needed("value", head(epochs), RECORD, now=now) is needed
 
 

@@ -8,8 +8,10 @@ if ok and type(record) == 'table' then
   local now = redis.call('TIME')
   now = now[1] + now[2] / 1000000
   for epoch, till in pairs(servable) do epochs[epoch] = type(till) == 'number' and till > now end
-  if type(record.accepted) == 'table' then
-    for _, epoch in ipairs(record.accepted) do epochs[epoch] = true end
+  for _, name in ipairs({'accepted', 'suspended'}) do
+    if type(record[name]) == 'table' then
+      for _, epoch in ipairs(record[name]) do epochs[epoch] = true end
+    end
   end
   if type(record.era) == 'string' then era = record.era end
 end
