@@ -16,7 +16,8 @@ import copy
 import math
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
@@ -187,7 +188,8 @@ class SingleFlight:
         if flight.future.done():
             return
         self._remove(flight)
-        flight.future.set_result(outcome)
+        with suppress(InvalidStateError):  # another thread ends it at this moment
+            flight.future.set_result(outcome)
 
     def detach(self, entry: str = "", tag_keys: tuple[str, ...] = ()) -> None:
         """Have no later caller join the flights of a value, or of the values with these tags.

@@ -15,7 +15,7 @@ from analytics_admin.breakers import CircuitOpenError
 from analytics_admin.caching import SearchCache, lease
 from analytics_admin.caching.lease import RefreshPauses
 from analytics_admin.caching.renewal import MAX_RENEWALS
-from analytics_admin.caching.singleflight import fresh_copy
+from analytics_admin.caching.singleflight import REFUSED, Caller, SingleFlight, fresh_copy
 from analytics_admin.caching.stores.base import EntryKeys
 from tests.support.backend import BackendDown
 from tests.support.cache_aliases import raw, redis_alias, use_caches
@@ -179,6 +179,15 @@ def test_a_deadline_further_ahead_than_a_lease_holds_nobody_up(settings, kind):
     assert another().get_or_compute("q", Backend("new")) == "new"
     assert watch.seconds < 0.4
     assert another().get("q") == "new"
+
+
+def test_of_two_ends_at_the_same_moment_the_first_counts():
+    flights = SingleFlight()
+    flight, _ = flights.join(EntryKeys("r", "e", "l", ()), Caller(0.0, 0.0, None), lease=1.0)
+    flights.end(flight, REFUSED)
+    flight.future.done = lambda: False  # type: ignore[method-assign]  as it was when both looked
+    flights.end(flight)
+    assert flight.future.result() is REFUSED
 
 
 # Exceptions
