@@ -5,9 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from analytics_admin.caching.stores import redis
-from analytics_admin.caching.stores.base import EntryKeys, Ttl
+from analytics_admin.caching.stores.base import EntryKeys, StoreUnavailable, Ttl
 from analytics_admin.caching.stores.redis import CLOCK_DRIFT, CLOCK_TRUSTED_SECONDS, RedisStore
 from tests.support.cache_aliases import raw
 from tests.support.search_caches import another, use_store
@@ -74,3 +75,23 @@ def test_a_store_whose_clock_is_faster_does_not_leave_it_behind(monkeypatch):
     store.read(KEYS)
     clock.now += CLOCK_TRUSTED_SECONDS - 1  # reckoned until then
     assert store.read(KEYS).now >= now() - 1e-6
+
+
+def test_a_set_that_comes_to_nothing_does_not_leave_it_behind():
+    class FailingPool(LatePool):
+        def call(self, *command: Any) -> Any:
+            if command[0] == "TIME":
+                now = time.time()
+                time.sleep(LATE)
+                return int(now), int(now % 1 * 1_000_000)
+            if command[0] == "EVALSHA":
+                raise ConnectionError
+            return b"PONG"
+
+        def patience(self, size: int) -> float:
+            return 1.0
+
+    store = RedisStore(FailingPool(), probe_key="probe")  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        store.put(KEYS, "1", TTL)
+    assert abs(store.read(KEYS).now - time.time()) < LATE / 2

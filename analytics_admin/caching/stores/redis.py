@@ -268,8 +268,9 @@ class RedisStore:
     def _latest_ms(self, size: int) -> int:
         """Return the store's time at which a request sent now has been given up; 0: unknown."""
         if time.monotonic() > self._clock_trusted_until:
+            sent_at = time.monotonic()
             seconds, micros = self._pool.call("TIME")
-            self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=time.monotonic())
+            self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=sent_at)
         now = time.monotonic() * (1 - CLOCK_DRIFT) + self._clock_behind
         return math.ceil((now + self._pool.patience(size)) * 1000)
 
