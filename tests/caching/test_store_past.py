@@ -1,6 +1,7 @@
 """A store that comes back with its past brings nothing back that was cleared, set or deleted."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from analytics_admin.caching import SearchCache, epochs
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.clear.server import await_copies
-from analytics_admin.caching.epochs import record_key
+from analytics_admin.caching.epochs import new_record, record_key
 from analytics_admin.caching.inspection.status import inspect
 from analytics_admin.caching.stores import past
 from analytics_admin.conf import app_settings
@@ -366,3 +367,23 @@ def test_whether_the_record_may_be_evicted_is_shown(settings: Any, store: StoreS
     for policy, expected in (("allkeys-random", True), ("volatile-ttl", False)):
         store.ask("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", policy)
         assert inspect("search", dedicated=False).may_evict is expected
+
+
+def test_a_write_during_the_check_of_another_connection_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(past, "identity_of", lambda replies: "new")
+    there = replace(new_record(server="new"), born="old").encode()
+    for trace in (b"1 epoch 1 0 ", b""):  # the first write is there, or lost
+        check = past.PastCheck("record")
+        check.note_write("first", 1)
+
+        def exchange(commands: Any, check: Any = check, trace: bytes = trace) -> list[Any]:
+            if len(commands) == 1:
+                return [there if commands[0][0] == "GET" else 1]
+            check.note_write("second", 2)
+            return [b"", b"", there, trace]
+
+        check.check(exchange, is_return=True)
+        assert check._write is not None
+        assert check._write.key == "second"

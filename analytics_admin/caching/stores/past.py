@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from django.db import connections
 from redis.exceptions import RedisError
 
+from analytics_admin.caching.entries import MAX_HEAD_BYTES
 from analytics_admin.caching.epochs import (
     MAX_ACCEPTED,
     WATCH_SECONDS,
@@ -61,7 +62,6 @@ MAX_ATTEMPTS = 10
 SETTLE_ATTEMPTS = 20
 SETTLE_PAUSE_SECONDS = 0.25
 """Between two attempts to reach a store that has just come back."""
-HEAD_BYTES = 1024
 COMPARE_SECONDS = 5.0
 """Between two comparisons with a server that is new."""
 TELL_AGAIN_SECONDS = 60.0
@@ -170,7 +170,7 @@ class PastCheck:
             RedisError: the record is of the past, and cannot be changed there.
         """
         write = self._write
-        trace = [("GETRANGE", write.key, 0, HEAD_BYTES)] if write and write.key else []
+        trace = [("GETRANGE", write.key, 0, MAX_HEAD_BYTES)] if write and write.key else []
         replies = exchange([*COMMANDS, ("GET", self._record_key), *trace])
         before, self.server = self.server, identity_of(replies[:2])
         server, self.has_checked = self.server, True
@@ -182,10 +182,11 @@ class PastCheck:
         has_moved = is_return if not server else write is not None and write.server != server
         if write is not None and has_moved and (record.born != server or not server):
             if not _is_trace(head, write):
+                self._replace_write(write, None)
                 self._drop(exchange, server)
                 self._watch_later(time.time() + WATCH_SECONDS)
                 return
-            self._write = replace(write, server=server)
+            self._replace_write(write, replace(write, server=server))
         if server and _is_past(record, server, before):
             self._suspend(exchange, server, before)
             self._watch_later(time.time() + WATCH_SECONDS)
@@ -194,9 +195,14 @@ class PastCheck:
         else:
             self._watch_later(record.watched_until)
 
+    def _replace_write(self, write: _Write, new: _Write | None) -> None:
+        """Replace the noted write, unless there has been another one since."""
+        with self._lock:
+            if self._write is write:
+                self._write = new
+
     def _drop(self, exchange: Exchange, server: str) -> None:
         """Have no value from before count: a write of this process is lost."""
-        self._write = None
 
         def drop(record: EpochRecord) -> EpochRecord | None:
             if server and record.born == server:  # another process has done it
