@@ -186,3 +186,15 @@ def test_the_sites_own_cache_is_never_flushed_and_keeps_its_throttles(
     assert (outcome.way, outcome.keys) == ("unlink", 1)
     kept = {key for key in raw("default").keys("*") if not keyspace("default").is_own(key)}
     assert kept == {f"site:1:{name}".encode() for name in throttles}
+
+
+def test_a_key_that_a_scan_returns_twice_counts_once(
+    settings: Any, store: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(settings, store)
+    fill("search", range(10))
+    pages = ownership._pages
+    monkeypatch.setattr(
+        ownership, "_pages", lambda client, size: [*pages(client, size), *pages(client, size)]
+    )
+    assert hard.preview().keys == 10

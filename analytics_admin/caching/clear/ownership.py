@@ -300,15 +300,15 @@ def _examine_database(client: Any, alias: str) -> Findings:
         return replace(findings, neighbour=NOT_PERMITTED)
     if isinstance(size, ResponseError):
         raise size
-    own, keys = _keyspace(alias), list[bytes]()
+    own, keys = _keyspace(alias), set[bytes]()  # SCAN may return a key twice
     try:
         for page in _pages(client, size):
-            keys += page
+            keys.update(page)
             if (foreign := _find_foreign_type(client, page, own)) is not None:
                 return replace(findings, neighbour=_holds(foreign))
     except NoPermissionError:
         return replace(findings, neighbour=NOT_PERMITTED)
-    return replace(findings, keys=keys if size <= MAX_SCANNED_KEYS else None)
+    return replace(findings, keys=list(keys) if size <= MAX_SCANNED_KEYS else None)
 
 
 def _queues() -> Iterator[str]:
