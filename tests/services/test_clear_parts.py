@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from analytics_admin.caching import SearchCache
+from analytics_admin.caching.stores import memory
 from analytics_admin.console.audit.labels import format_target
 from analytics_admin.models import Operation
 from analytics_admin.services import (
@@ -127,6 +128,33 @@ class TestByKey:
         backend.go_on.set()
         call.result()
         assert another().get("q") is None
+
+    def test_a_computation_that_ends_during_the_clear_is_not_stored(
+        self, cache: SearchCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend = Backend("old")
+        backend.go_on.clear()
+        call = InThread(lambda: cache.get_or_compute("q", backend))
+        assert backend.begun.wait(10)
+        delete = memory.delete_names
+
+        def delete_and_let_it_end(alias: str, names: Any) -> int:
+            number = delete(alias, names)
+            backend.go_on.set()
+            call.result()
+            return number
+
+        monkeypatch.setattr(memory, "delete_names", delete_and_let_it_end)
+        clear(keys=["q"])
+        backend.go_on.set()
+        call.result()
+        assert another().get("q") is None
+
+    def test_what_can_be_read_once_only_is_enough(self, cache: SearchCache) -> None:
+        cache.set("q", 1, tags=["t"])
+        assert clear(mode="soft", tags=iter(["t"])).message.startswith("Search cache cleared")
+        assert undo_clear(actor=OPERATOR, tags=iter(["t"])).message.startswith("Soft clear undone")  # type: ignore[arg-type]
+        assert clear(keys=iter(["q"])).message == "Search cache cleared for 1 key"
 
     def test_the_row_names_them(self, cache: SearchCache) -> None:
         clear(keys=[["search", 1]])

@@ -94,8 +94,8 @@ def clear_keys(names: Sequence[str], *, receipt: str = "") -> KeyClearOutcome:
     values = _values(names)
     leases = [f"{LAYOUT}:lease:{name}" for name in names]
     if is_local_memory(alias):
+        memory.delete_names(alias, leases)  # first: nothing is filled without its lease
         found = memory.delete_names(alias, values)
-        memory.delete_names(alias, leases)
         return KeyClearOutcome(alias=alias, named=len(names), found=found)
     with operation_client(alias, timeout=TIMEOUT) as client:
         server = ask_server(client, record_key(alias))

@@ -43,7 +43,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearStrategy:
-    """One way to clear: all at once, all softly, or the values of some tags."""
+    """One way to clear: all values or some, at once or softly."""
 
     preview: Callable[[], OperationResult]
     execute: Callable[[str], Any]
@@ -286,13 +286,13 @@ def clear_search_cache(  # noqa: PLR0913  each by its name
         DuplicateOperation: ``operation_id`` is taken. Nothing was done now.
         OperationFailed: the store or the audit trail failed.
     """
-    if tags is not None and not isinstance(tags, str | bytes):
-        tags = list(tags)  # the command reads them more than once
-    if functions is not None and not isinstance(functions, str | bytes):
-        functions = list(functions)
     return perform(
         ClearSearchCache(
-            mode=mode, tags=tags, functions=functions, keys=keys, on_progress=on_progress
+            mode=mode,
+            tags=_listed(tags),
+            functions=_listed(functions),
+            keys=_listed(keys),
+            on_progress=on_progress,
         ),
         actor=actor,
         reason=reason,
@@ -323,7 +323,7 @@ def undo_clear(
     """
     undo: Command[Any] = UndoClear(expected_clear=expected_clear)
     if tags is not None or functions is not None:
-        undo = UndoTagClear(tags=tags, functions=functions)
+        undo = UndoTagClear(tags=_listed(tags), functions=_listed(functions))
     return perform(
         undo,
         actor=actor,
@@ -356,6 +356,11 @@ def sweep_search_cache(
         dry_run=dry_run,
         operation_id=operation_id,
     )
+
+
+def _listed(given: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return a list of what a command reads more than once; leave what its checks reject."""
+    return given if given is None or isinstance(given, str | bytes | dict) else list(given)
 
 
 def choose_strategy(
