@@ -1,6 +1,6 @@
 """The search cache as a site's code uses it.
 
-A hit is one round trip, in the caller's thread. ``lookup`` describes what a miss does.
+A hit is one round trip. The module ``lease`` holds what a miss does.
 """
 
 import threading

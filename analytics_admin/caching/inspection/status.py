@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.core.cache import caches
 
-from analytics_admin.caching.epochs import RECORD_NAME, decode_record, record_key
+from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
 from analytics_admin.caching.inspection.keeping import may_evict
 from analytics_admin.caching.inspection.survey import MAX_TAGS, Survey, resized, survey
 from analytics_admin.caching.keyspace import keyspace
@@ -80,7 +79,7 @@ def inspect(alias: str, *, dedicated: bool, max_survey_age: float = 0.0) -> Insp
         content, info = _survey(client, alias, answer, dedicated=dedicated, max_age=max_survey_age)
     return Inspection(
         survey=content,
-        undo_until=_undo_until(answer.record, answer.now),
+        undo_until=_undo_until(decode_record(answer.record), answer.now),
         may_evict=may_evict(info),
         server_bytes=info.get("used_memory"),
         server_bytes_limit=info.get("maxmemory") or None,
@@ -131,8 +130,7 @@ def _survey(
     return content, answer.info
 
 
-def _undo_until(raw: bytes | None, now: float) -> float | None:
-    record = decode_record(raw)
+def _undo_until(record: EpochRecord | None, now: float) -> float | None:
     ends = record.servable_until.values() if record is not None else ()
     return max((end for end in ends if end > now), default=None)
 
@@ -150,5 +148,4 @@ def _inspect_memory(alias: str) -> Inspection:
         all_tags=len(named) == len(tags),
         looked_at=keys,
     )
-    raw = caches[alias].get(RECORD_NAME)
-    return Inspection(survey=content, undo_until=_undo_until(raw, time.time()))
+    return Inspection(survey=content, undo_until=_undo_until(*memory.read_record(alias)))
