@@ -1,11 +1,10 @@
 """The audit trail: one Operation row per operation, written before it and closed after it."""
 
 import json
-import logging
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
@@ -391,17 +390,16 @@ def _close(operation: Operation, status: str, began: float, error: str = "") -> 
 
 def _log(operation: Operation) -> None:
     """Write one line about the operation; what came from outside is quoted."""
-    with suppress(Exception):  # what a site's logging raises: the operation is over
-        logging.getLogger("analytics_admin.audit").info(
-            "%s %s by %s over %s: targets %s, reason %s, id %s",
-            operation.kind,
-            operation.status,
-            json.dumps(operation.actor),
-            operation.channel,
-            json.dumps(operation.targets, default=str)[:MAX_LOGGED_CHARS],
-            json.dumps(operation.reason),
-            operation.pk,
-        )
+    logger.info(
+        "%s %s by %s over %s: targets %s, reason %s, id %s",
+        operation.kind,
+        operation.status,
+        json.dumps(operation.actor),
+        operation.channel,
+        json.dumps(operation.targets, default=str)[:MAX_LOGGED_CHARS],
+        json.dumps(operation.reason),
+        operation.pk,
+    )
 
 
 def _count(operation: Operation) -> None:

@@ -193,7 +193,7 @@ def test_no_value_from_before_an_act_stands_in_for_a_computation_that_fails_afte
     with pytest.raises(BackendDown):
         call.end()
     assert cache.counter.take() == Counts(
-        misses=1, compute_errors=1, compute_seconds=pytest.approx(0, abs=5)
+        misses=1, computed=1, compute_errors=1, compute_seconds=pytest.approx(0, abs=5)
     )
 
 

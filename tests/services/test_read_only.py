@@ -30,6 +30,8 @@ COMMANDS = {
     Operation.Kind.CONTROL_CIRCUIT_BREAKERS: ["set_circuit_breaker", "guarded", "disabled"],
     Operation.Kind.ALLOW_PROBE: ["allow_probe", "guarded"],
     Operation.Kind.FORGET_CIRCUIT_BREAKER: ["forget_circuit_breaker", "guarded"],
+    Operation.Kind.REVOKE_TOKENS: ["revoke_tokens", "admin"],
+    Operation.Kind.PRUNE_OPERATIONS: ["prune_operations", "--older-than=400d"],
 }
 
 
