@@ -272,6 +272,7 @@ class MissResolver:
             counted_at=asked_at if stored else -math.inf,
             computed_from=computation.began_at,
             epochs=frozenset({claim.epochs}),
+            is_unanswered=stored is None,
         )
         self._flights.end(flight, REFUSED if stored is False else result)
         self._counter.add(
@@ -359,14 +360,22 @@ class MissResolver:
         if isinstance(outcome, FlightFailure):
             self._counter.add(**{"misses" if seen else "bypassed": 1})
             return fresh_copy(outcome.error)
-        if isinstance(outcome, FlightResult) and outcome.may_be_taken(caller):
-            return self._take(outcome)
-        if not wait.has_ended and flight.is_alive:  # it waits for this very call or thread
+        result = outcome if isinstance(outcome, FlightResult) else None
+        if result is not None and not result.may_be_taken(caller):
+            result = None
+        if result is not None and (seen is None or not result.needs_look(caller)):
+            return self._take(result)
+        if (
+            result is None and not wait.has_ended and flight.is_alive
+        ):  # it waits for this very call or thread
             return (yield from self._compute_alone("miss" if seen else "bypass"))
         freshness = None if seen is None else (yield from self._look(request))
         if freshness is not None and freshness.fresh is not None:
             return self._serve_fresh(freshness.fresh, now=freshness.now)
-        return _NewLook(freshness, outcome is REFUSED or not wait.has_ended)
+        if result is not None and freshness is None:
+            return self._take(result)  # nobody can know more
+        is_fruitless = outcome is REFUSED or result is not None or not wait.has_ended
+        return _NewLook(freshness, is_fruitless)
 
     # In the background
 

@@ -47,6 +47,13 @@ class FlightResult(NamedTuple):
     """This process' monotonic clock when its computation began, if it was computed here."""
     epochs: Epochs = frozenset()
     """The epochs of which one was accepted when the flight began, if it could not store."""
+    is_unanswered: bool = False
+    """The store has not said whether it took the value: another process' ``delete`` or ``set`` may
+    have ended it."""
+
+    def needs_look(self, caller: "Caller") -> bool:
+        """Say whether the caller has to look at the store before it takes it."""
+        return self.is_unanswered and self.computed_from <= caller.began_at
 
     def may_be_taken(self, caller: "Caller") -> bool:
         """Say whether the caller may take it."""

@@ -13,6 +13,7 @@ from analytics_admin.caching import Lookup, SearchCache
 from analytics_admin.caching.clear import hard, soft, tags
 from analytics_admin.caching.effects import CallStore, Compute, InBackground, Sleep, WaitFor
 from analytics_admin.caching.statistics.counters import Counts
+from analytics_admin.stores.client import StoreSilent
 from tests.support.backend import BackendDown
 from tests.support.cache_aliases import raw, redis_alias, use_caches
 from tests.support.search_caches import (
@@ -20,6 +21,7 @@ from tests.support.search_caches import (
     STORES,
     Backend,
     InSteps,
+    InThread,
     another,
     in_steps,
     use_store,
@@ -277,3 +279,31 @@ def test_a_store_that_is_full_serves_no_stale_value_that_was_cleared(settings, f
     cache.delete("q")
     raw().config_set("maxmemory", 1)
     assert call.end() == Lookup("new", "bypass", 0.0)
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+@pytest.mark.parametrize("act", [lambda cache: cache.delete("q"), replace_briefly])
+def test_a_result_that_the_store_never_answered_for_serves_nobody_who_began_after_an_act(
+    cache, other, act, monkeypatch
+):
+    """One silence of a store that is well: the process goes on with it."""
+    cache.get("connected")
+    store = (cache._client or cache._connect()).access._store
+    slow = Backend("old")
+    slow.go_on.clear()
+    leader = InThread(lambda: cache.get_or_compute("q", slow))
+    assert slow.begun.wait(20)
+    act(other)
+    follower = InThread(lambda: cache.get_or_compute("q", Backend("new")))
+    time.sleep(0.1)
+    assert follower.is_waiting
+    fill = store.fill
+
+    def fill_in_silence(*terms: Any, **more: Any) -> bool:
+        monkeypatch.setattr(store, "fill", fill)
+        raise StoreSilent("silent")
+
+    monkeypatch.setattr(store, "fill", fill_in_silence)
+    slow.go_on.set()
+    assert leader.result() == "old"
+    assert follower.result() == "new"
