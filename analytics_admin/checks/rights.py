@@ -14,6 +14,7 @@ from analytics_admin.stores.rights import find_missing
 
 BREAKERS = (
     "eval evalsha script|load get set del unlink exists expire type time scan publish "
+    "subscribe unsubscribe "
     "hget hmget hgetall hset hsetnx hdel hincrby hkeys hlen lpush lrange ltrim "
     "zadd zrem zcard zrange zrangebyscore zscore incr"
 )
