@@ -19,6 +19,7 @@ class Authority:
         _openssl(
             *("req", "-x509", *request, "-keyout", self._key, "-out", self.certificate),
             *("-days", "30", "-subj", f"/CN={name}"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # Python 3.13 asks for it
         )
 
     def issue(self, name: str, *, names: str = NAMES, days: int = 30) -> tuple[Path, Path]:

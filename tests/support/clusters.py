@@ -77,7 +77,7 @@ class Cluster:
         for place, server in enumerate(self.primaries):
             first = place * share
             last = SLOTS if server is self.primaries[-1] else first + share
-            server.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
+            server.ask("CLUSTER", "ADDSLOTS", *map(str, range(first, last)))  # 6.2 knows no ranges
             server.ask("CLUSTER", "SET-CONFIG-EPOCH", str(place + 1))
         for server in self.servers[1:]:
             port, bus = str(self.primaries[0].port), str(self.primaries[0].port + BUS_OFFSET)

