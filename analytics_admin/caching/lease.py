@@ -284,7 +284,7 @@ class MissResolver:
         return TextLookup(text, "miss", 0.0)
 
     def _compute_unstored(self, flight: Flight, state: str) -> Effects:
-        """Compute as a flight that stores nothing: without the store, or past all patience."""
+        """Compute as a flight that stores nothing: without the store, or after all waits."""
         computation, text, error = yield from self._compute(flight)
         self._counter.add(**{"misses" if state == "miss" else "bypassed": 1})
         if error is not None:

@@ -73,7 +73,7 @@ class ConnectionPool:
         """Send one command and return its reply."""
         return self.call_all([command])[0]
 
-    def patience(self, size: int) -> float:
+    def gives_up_after(self, size: int) -> float:
         """Return the seconds after which a request of so many bytes, sent now, is given up."""
         usual = self._timeout if size > LARGE_BYTES else self._silence
         timeout = self._reply_timeout()

@@ -22,9 +22,9 @@ from analytics_admin.stores.connections import (
 Address = tuple[str, int]
 
 QUICK_SECONDS = 0.05
-"""Patience with each of those who can be asked, at first."""
-PATIENT_SECONDS = 0.5
-"""Patience with each, where all were silent."""
+"""For the answer of each of those who can be asked, at first."""
+LONG_SECONDS = 0.5
+"""For the answer of each, where all were silent."""
 SHARED_SECONDS = 0.2
 """Connections that are opened within so long share an answer."""
 LOOK_SECONDS = 1.0
@@ -74,12 +74,12 @@ class AskedRoute:
             return answer[0]
         error: RedisError | OSError | None = None
         has_answered, doubted = False, None
-        quick = min(QUICK_SECONDS, timeout or PATIENT_SECONDS)
-        patient = min(PATIENT_SECONDS, timeout or PATIENT_SECONDS)
-        for patience in (quick, patient):
+        quick = min(QUICK_SECONDS, timeout or LONG_SECONDS)
+        long = min(LONG_SECONDS, timeout or LONG_SECONDS)
+        for seconds in (quick, long):
             for guide in self._guides:
                 try:
-                    address = self._ask(guide, patience)
+                    address = self._ask(guide, seconds)
                 except (RedisError, OSError) as problem:
                     error = problem
                     self._guides = _last_of(self._guides, guide)
@@ -148,9 +148,9 @@ class AskedRoute:
             self._left[last] = now
         self._answer, self._last = (address, now), address
 
-    def _ask(self, guide: Address, patience: float) -> Address | None:
+    def _ask(self, guide: Address, timeout: float) -> Address | None:
         host, port = guide
-        kwargs = own_kwargs(self._kwargs, timeout=patience)
+        kwargs = own_kwargs(self._kwargs, timeout=timeout)
         connection: Any = self._class(**kwargs | {"host": host, "port": port})
         try:
             connection.connect()

@@ -21,7 +21,7 @@ MAX_BIRTH_SECONDS = 10.0
 
 FIRST_ERROR_PAUSE_SECONDS = 1.0
 MAX_ERROR_PAUSE_SECONDS = 60.0
-"""Before work that has raised begins anew. Each further pause is twice as long."""
+"""Before work that has raised begins again. Each further pause is twice as long."""
 
 _hub: Any = None
 _own: set[int] = set()
@@ -94,7 +94,7 @@ class KeptThread:
     """One thread, begun when needed: again if it has ended, later if there was none to be had.
 
     After a fork the child needs another. With a ``log``, work that raises is logged there and
-    begins anew, whatever it raises: no exception can be meant for this thread.
+    begins again, whatever it raises: no exception can be meant for this thread.
     """
 
     def __init__(

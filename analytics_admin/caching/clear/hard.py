@@ -13,7 +13,6 @@ from typing import Any, Literal
 from django.conf import settings
 from redis.exceptions import NoPermissionError, RedisError
 
-from analytics_admin.caching.clear.impact import foresee_load
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_CLEAR,
     TIMEOUT,
@@ -32,7 +31,7 @@ from analytics_admin.caching.epochs import (
 )
 from analytics_admin.caching.inspection.survey import OtherKeys, Survey, survey
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.statistics.queries import Load
+from analytics_admin.caching.statistics.queries import Load, foresee_load
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from analytics_admin.caching.clear.impact import foresee_load
 from analytics_admin.caching.clear.outcome import (
     NO_REPLY_TO_SOFT_CLEAR,
     NO_REPLY_TO_UNDO,
@@ -19,7 +18,7 @@ from analytics_admin.caching.clear.server import ask_server
 from analytics_admin.caching.epochs import EpochRecord, decode_record, record_key
 from analytics_admin.caching.inspection.survey import Survey, survey
 from analytics_admin.caching.keyspace import keyspace
-from analytics_admin.caching.statistics.queries import Load
+from analytics_admin.caching.statistics.queries import Load, foresee_load
 from analytics_admin.caching.stores import memory
 from analytics_admin.conf import app_settings
 from analytics_admin.i18n import Message, OperatorError, gettext_noop

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -15,6 +15,7 @@ from analytics_admin.caching.statistics.store import (
     total,
 )
 from analytics_admin.conf import app_settings
+from analytics_admin.stores.client import StoreUnavailable
 
 READ_TIMEOUT = 0.3
 """Seconds for connecting and for each reply."""
@@ -151,6 +152,15 @@ def estimate_load(figures: Figures, *, now: float) -> Load:
         compute_seconds=round(counts.compute_seconds / seconds, 3),
         compute_seconds_after=round((counts.compute_seconds + counts.saved_seconds) / seconds, 3),
     )
+
+
+def foresee_load() -> dict[str, Any]:
+    """Return ``load`` and ``load_unknown`` of a clear's preview: what it means for the backend."""
+    now = time.time()
+    try:
+        return {"load": estimate_load(read_figures(now=now), now=now)}
+    except StoreUnavailable as error:
+        return {"load": None, "load_unknown": error.reason}
 
 
 def _buckets(first: int, last: int) -> Iterator[Bucket]:

@@ -272,7 +272,7 @@ class RedisStore:
             seconds, micros = self._pool.call("TIME")
             self._set_clock(int(seconds) + int(micros) / 1_000_000, sent_at=sent_at)
         now = time.monotonic() * (1 - CLOCK_DRIFT) + self._clock_behind
-        return math.ceil((now + self._pool.patience(size)) * 1000)
+        return math.ceil((now + self._pool.gives_up_after(size)) * 1000)
 
     def _note_script_time(self, now_ms: int, *, sent_at: float) -> None:
         """Set the clock by a script's answer, which leaves out the part of a millisecond."""

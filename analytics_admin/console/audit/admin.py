@@ -44,7 +44,7 @@ from analytics_admin.services.audit_pages import MAX_PAGED, PageOutOfReach
 from analytics_admin.services.audit_search import SEARCHED_FIELDS
 
 MAX_REASON_SHOWN = 80  # characters, in the list
-# A model's own get_..._display() makes its table anew for each row.
+# A model's own get_..._display() makes its table again for each row.
 _KINDS = dict(Operation.Kind.choices)
 _CHANNELS = dict(Operation.Channel.choices)
 
