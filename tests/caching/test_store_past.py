@@ -255,6 +255,15 @@ def test_a_clear_holds_though_an_old_primary_is_taken_again_that_had_not_heard_o
         door.move_to(store.socket_path)
         assert value(cache) == "computed"
         assert eventually(lambda: audit.lost == ["2"])
+        cache.set("q", "kept", tags=["x"])
+        other.follow(store)  # and once more, which it does follow
+        other.ask("REPLICAOF", "NO", "ONE")
+        door.move_to(other.socket_path)
+        assert eventually(lambda: cache.get("q", tags=["x"]) == "kept")
+        CLEARS[kind]("3")
+        audit.clears.append("3")
+        door.move_to(store.socket_path)
+        assert value(cache) == "computed"
 
 
 class TestLateClears:

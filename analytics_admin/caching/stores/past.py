@@ -62,6 +62,8 @@ MAX_ATTEMPTS = 10
 SETTLE_ATTEMPTS = 20
 SETTLE_PAUSE_SECONDS = 0.25
 """Between two attempts to reach a store that has just come back."""
+CLOCK_SECONDS = 1.0
+"""By which the clocks of two processes may differ."""
 COMPARE_SECONDS = 5.0
 """Between two comparisons with a server that is new."""
 TELL_AGAIN_SECONDS = 60.0
@@ -91,6 +93,14 @@ class _Write:
     noted_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Use:
+    """The server that a process has used, and when it last connected to it (Unix time)."""
+
+    server: str
+    last_at: float
+
+
 class PastCheck:
     """The check of one process; it outlives the connections.
 
@@ -114,6 +124,7 @@ class PastCheck:
         self.server = ""
         """The server that the last connection has reached; "" if that cannot be told."""
         self.has_checked = False
+        self._checked_at = 0.0
         self._had_record = False
         self._told_at = -TELL_AGAIN_SECONDS
 
@@ -172,9 +183,23 @@ class PastCheck:
         write = self._write
         trace = [("GETRANGE", write.key, 0, MAX_HEAD_BYTES)] if write and write.key else []
         replies = exchange([*COMMANDS, ("GET", self._record_key), *trace])
-        before, self.server = self.server, identity_of(replies[:2])
-        server, self.has_checked = self.server, True
-        raw, head = replies[2], replies[3] if trace else b""
+        server, self.has_checked = identity_of(replies[:2]), True
+        head = replies[3] if trace else b""
+        self._judge(exchange, replies[2], server, write, head, is_return=is_return)
+        # Not before: another thread that connects meanwhile is to find out the same.
+        self.server, self._checked_at = server, time.time()
+
+    def _judge(
+        self,
+        exchange: Exchange,
+        raw: Any,
+        server: str,
+        write: _Write | None,
+        head: Any,
+        *,
+        is_return: bool,
+    ) -> None:
+        """Do what is to be done about the record that was found on this server."""
         record = decode_record(raw) if isinstance(raw, bytes) else None
         if record is None:  # no stored value counts
             return
@@ -187,6 +212,7 @@ class PastCheck:
                 self._watch_later(time.time() + WATCH_SECONDS)
                 return
             self._replace_write(write, replace(write, server=server))
+        before = _Use(server=self.server, last_at=self._checked_at)
         if server and _is_past(record, server, before):
             self._suspend(exchange, server, before)
             self._watch_later(time.time() + WATCH_SECONDS)
@@ -215,7 +241,7 @@ class PastCheck:
                 "what it held counts no more"
             )
 
-    def _suspend(self, exchange: Exchange, server: str, used_before: str) -> None:
+    def _suspend(self, exchange: Exchange, server: str, used_before: "_Use") -> None:
         """Have no value from before count until it is known whether a clear is lost."""
         trail = _trail
 
@@ -225,7 +251,7 @@ class PastCheck:
             if trail is None:  # nobody can have cleared
                 return replace(record, server=server)
             before = frozenset(sorted(record.accepted | record.suspended)[:MAX_ACCEPTED])
-            right_on = used_before if record.server == server else record.server
+            right_on = used_before.server if record.server == server else record.server
             new = replace(record, server=right_on).emptied(server=server)
             return replace(new, born="", suspended=before, era=record.era)
 
@@ -322,15 +348,17 @@ class PastCheck:
         return not is_outdated
 
 
-def _is_past(record: EpochRecord, server: str, used_before: str) -> bool:
+def _is_past(record: EpochRecord, server: str, before: _Use) -> bool:
     """Say whether the record on this server may be of the past.
 
-    It was right on another one; or on this one before the process used another, and nobody has
-    compared it lately: an old primary that had not followed the new one may be taken again.
+    It was right on another one. Or it was right on this one, but since then the process has used
+    another: an old primary that had not followed the new one may be taken again.
     """
     if record.server != server:
         return bool(record.server)
-    return used_before not in {"", server} and record.watched_until < time.time()
+    if before.server in {"", server}:
+        return False
+    return record.moved_at < before.last_at + CLOCK_SECONDS
 
 
 def _put_on_record(trail: ClearTrail, lost: Sequence[str]) -> None:
