@@ -278,9 +278,10 @@ def test_a_read_only_site_tries_again_later(settings: Any, caplog: Any) -> None:
 class TestWhoCompares:
     PROCESS = Process(process_id="a", host="h", pid=1, release="1", policies="")
 
-    def is_asked(self) -> bool:
-        """Tell that the process is there, at a time at which the list is swept."""
-        raw_client().hdel(key_of_site("processes"), "swept")
+    def is_asked(self, *, swept_ago: float = 6.0) -> bool:
+        """Tell that the process is there, when the list was last swept so many seconds ago."""
+        swept_at = time.time() - swept_ago
+        raw_client().hset(key_of_site("processes"), "swept", f"{swept_at:.6f} 0")
         return runtime.operator_store().present(self.PROCESS).is_new_server
 
     def test_one_process_is_asked_until_the_store_is_compared(self) -> None:
@@ -312,6 +313,20 @@ class TestWhoCompares:
         assert self.is_asked()
         raw_client().set(key, b"%s %d %s %d" % (name, now - 91, name, now - 31))
         assert not self.is_asked()
+
+    def test_a_server_that_nobody_has_used_for_a_while_is_compared_again(self) -> None:
+        """An old primary that was never told so may be named again."""
+        reconcile()
+        key, now = key_of_site("server"), int(raw_client().time()[0])
+        name, *_times = raw_client().get(key).split()
+        raw_client().set(key, b"%s %d %s %d" % (name, now - 91, name, now - 91))
+        assert not self.is_asked()
+        assert self.is_asked(swept_ago=11)
+        assert not self.is_asked()
+        reconcile()
+        assert not self.is_asked()
+        raw_client().unlink(key_of_site("processes"))
+        assert runtime.operator_store().present(self.PROCESS).is_new_server
 
     def test_a_user_who_may_not_ask_is_told_nothing(self) -> None:
         raw_client().execute_command("ACL", "SETUSER", "default", "-info")

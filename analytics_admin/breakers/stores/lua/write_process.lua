@@ -7,11 +7,13 @@ local slowest = tonumber(ARGV[5])
 local is_new_server = 0
 
 -- Asks one process at a time to compare, until one has, and now and then for a while afterwards: an old
--- primary may have taken an operation that it then lost.
-local function look_at_server()
+-- primary may have taken an operation that it then lost. A server that no process has used for a while
+-- may be an old primary that is used again.
+local function look_at_server(was_left)
   local here = server()
   if here == '' then return end
   local compared, since, asked, asked_at = read_compared(KEYS[3])
+  if was_left then compared, asked = '-', '-' end
   if compared == here and second - since >= WATCH_SECONDS then return end
   if asked == here and math.abs(second - asked_at) < COMPARE_SECONDS then return end
   redis.call('SET', KEYS[3], string.format('%s %d %s %d', compared, since, here, second))
@@ -26,6 +28,7 @@ local function sweep()
     end
     return
   end
+  local was_left = not swept or now - swept > 2 * PRESENT_SECONDS
   if redis.call('HLEN', KEYS[1]) > MAX_PROCESSES then
     redis.call('UNLINK', KEYS[1])
   else
@@ -42,7 +45,7 @@ local function sweep()
     end
   end
   redis.call('HSET', KEYS[1], 'swept', string.format('%s %d', now, slowest))
-  look_at_server()
+  look_at_server(was_left)
 end
 
 local function write()
