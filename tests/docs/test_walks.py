@@ -23,7 +23,7 @@ ARCHITECTURE = read("explanation/architecture.md")
 SHARED = {
     name
     for begin in ("what all may use:", "The lists leave out")
-    for name in re.findall(r"`(\w+\.py)`", ARCHITECTURE.split(begin)[1].split("\n\n")[0])
+    for name in re.findall(r"`([\w/]+\.py)`", ARCHITECTURE.split(begin)[1].split("\n\n")[0])
 }
 
 
