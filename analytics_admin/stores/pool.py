@@ -97,8 +97,10 @@ class ConnectionPool:
         """Send commands that are packed already; return their replies, also errors."""
         connection, idle_for = self._take_idle()
         if connection is None:
-            return self._exchange(self._run_bounded(self._take_or_open), packed, number)
-        if self._run_later is not None and connection.claim_look():
+            connection, is_new = self._run_bounded(self._take_or_open)
+            if is_new:
+                return self._exchange(connection, packed, number)
+        elif self._run_later is not None and connection.claim_look():
             self._run_later(connection.look)
         try:
             return self._exchange(connection, packed, number)
@@ -132,13 +134,13 @@ class ConnectionPool:
         self._closed = True
         self._drop_idle()
 
-    def _take_or_open(self) -> Any:
-        """Return a connection that was given back meanwhile, else a new one.
+    def _take_or_open(self) -> tuple[Any, bool]:
+        """Return a connection that was given back meanwhile, else a new one; and whether it is new.
 
         Many callers at once queue for new ones: most of them need none when their turn comes.
         """
         connection, _ = self._take_idle()
-        return self._open() if connection is None else connection
+        return (self._open(), True) if connection is None else (connection, False)
 
     def _open(self) -> Any:
         # make_connection() would count each new connection and never a closed one.

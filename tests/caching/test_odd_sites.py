@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeout
 
 from analytics_admin.caching.stores import access as access_module
@@ -83,6 +84,7 @@ class Line:
     def __init__(self, silent: bool = False) -> None:
         self.silent = silent
         self.is_open = True
+        self.is_closed_by_server = False
 
     def connect(self) -> None:
         pass
@@ -97,6 +99,8 @@ class Line:
         pass
 
     def read_response(self, **options: Any) -> bytes:
+        if self.is_closed_by_server:
+            raise StoreConnectionError
         if self.silent:
             raise StoreTimeout
         return b"answer"
@@ -150,20 +154,23 @@ def test_silence_after_idling_is_tried_over_a_new_connection(clock, idle_for):
     assert not lines[0].is_open
 
 
-def test_who_waits_for_a_new_connection_takes_one_that_is_given_back_meanwhile():
-    lines = [Line()]
-    pool = pool_of(lines)  # a second one cannot be opened
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed by the server"])
+def test_who_waits_for_a_new_connection_takes_one_that_is_given_back_meanwhile(is_closed):
+    lines = [Line(), Line()]
+    pool = pool_of(lines)
     turns: list[Any] = []
 
     def after_another_call(open_: Any) -> Any:
         turns.append(open_)
         if len(turns) == 1:
             assert pool.call("GET", "a") == b"answer"
+            lines[0].is_closed_by_server = is_closed
         return open_()
 
     pool._run_bounded = after_another_call
     assert pool.call("GET", "b") == b"answer"
-    assert len(turns) == 2
+    assert lines[0].is_open is not is_closed
+    assert len(turns) == 2 + is_closed
 
 
 def test_a_large_answer_may_take_as_long_as_a_slow_line_needs():
