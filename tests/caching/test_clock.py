@@ -88,7 +88,7 @@ def test_a_set_that_comes_to_nothing_does_not_leave_it_behind():
                 raise ConnectionError
             return b"PONG"
 
-        def patience(self, size: int) -> float:
+        def gives_up_after(self, size: int) -> float:
             return 1.0
 
     store = RedisStore(FailingPool(), probe_key="probe")  # type: ignore[arg-type]
