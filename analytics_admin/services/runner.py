@@ -197,6 +197,7 @@ def _answer_repeat(
 
     ``begun`` is the operation of the same request that another process began just now.
     """
+    attempt.requested_id = None  # what says that it is under way is no refusal of a duplicate
     with translate_errors(attempt):
         turn = take_turn(repeat)
         if turn.done is None and turn.interrupted is None and begun is not None:

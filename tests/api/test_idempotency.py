@@ -11,7 +11,13 @@ from django.utils import timezone
 
 from analytics_admin.caching import search_cache
 from analytics_admin.models import INTERRUPTED_AFTER, Operation
-from analytics_admin.services import Actor, describe_breaker, forget_breaker, set_breaker_control
+from analytics_admin.services import (
+    Actor,
+    audit,
+    describe_breaker,
+    forget_breaker,
+    set_breaker_control,
+)
 from analytics_admin.services.idempotency import is_gone, this_process
 from tests.support.api import CLEAR, RESET, assert_error, nothing_changes
 from tests.support.breakers import trip
@@ -172,6 +178,21 @@ def test_one_under_way_answers_409_and_when_to_ask_again(send):
         answer = send("POST", CLEAR, Idempotency_Key="k")
     assert_error(answer, 409, "operation_under_way")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_one_that_begins_between_the_look_and_the_row_is_under_way_too(send, monkeypatch):
+    send("POST", CLEAR, Idempotency_Key="k")
+    begin(process=this_process())
+    (row,) = Operation.objects.all()
+    Operation.objects.all().delete()
+    insert = audit._insert
+
+    def insert_later(operation, actor):
+        row.save(force_insert=True)  # another process is faster
+        insert(operation, actor)
+
+    monkeypatch.setattr(audit, "_insert", insert_later)
+    assert_error(send("POST", CLEAR, Idempotency_Key="k"), 409, "operation_under_way")
 
 
 def test_one_whose_process_has_ended_is_finished_in_its_own_row(send):
