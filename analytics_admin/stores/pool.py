@@ -161,16 +161,26 @@ class ConnectionPool:
         self, connection: Any, packed: bytes, number: int, *, is_last: bool = False
     ) -> list[Any]:
         is_large = len(packed) > LARGE_BYTES and self._silence < self._timeout
-        if is_large:
-            connection.update_current_socket_timeout(self._timeout)
+        limit, options = self._reply_timeout(), {}
+        if limit is not None:
+            options = {"timeout": min(limit, self._timeout if is_large else self._silence)}
+        replies: list[Any] = []
+        is_elsewhere_now = False
         try:
-            replies = self._talk(connection, packed, number, is_large=is_large)
+            if is_large:
+                connection.update_current_socket_timeout(self._timeout)
+            connection.send_packed_command((packed,), check_health=False)
+            for _ in range(number):
+                try:
+                    replies.append(connection.read_response(**options))
+                except ResponseError as error:
+                    replies.append(error)
+                    is_elsewhere_now = is_elsewhere_now or is_elsewhere(error)
         except BaseException:
             connection.disconnect()
             self._is_return = True
             raise
-        if any(type(reply) is not bytes and is_elsewhere(reply) for reply in replies):
-            # another server has, or will have, what was asked for
+        if is_elsewhere_now:  # another server has, or will have, what was asked for
             connection.disconnect()
             self._is_return = True
             self._drop_idle()
@@ -182,25 +192,14 @@ class ConnectionPool:
             self._on_bytes(size)
         if is_large:
             connection.update_current_socket_timeout(self._silence)
+        self._give_back(connection)
+        return replies
+
+    def _give_back(self, connection: Any) -> None:
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed:
             self._idle.append((connection, time.monotonic()))
         else:
             connection.disconnect()
-        return replies
-
-    def _talk(self, connection: Any, packed: bytes, number: int, *, is_large: bool) -> list[Any]:
-        """Send the commands and return their replies, an error for each that is refused."""
-        limit, options = self._reply_timeout(), {}
-        if limit is not None:
-            options = {"timeout": min(limit, self._timeout if is_large else self._silence)}
-        replies: list[Any] = []
-        connection.send_packed_command((packed,), check_health=False)
-        for _ in range(number):
-            try:
-                replies.append(connection.read_response(**options))
-            except ResponseError as error:
-                replies.append(error)
-        return replies
 
     def _drop_idle(self) -> None:
         while self._idle:
