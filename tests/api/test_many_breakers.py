@@ -34,7 +34,6 @@ each_act = pytest.mark.parametrize("act", MANY)
 def staged() -> None:
     for name in NAMES:
         trip(name)
-    rest_engines()  # a breaker that is in use comes back after a forget
 
 
 @each_act
@@ -49,7 +48,8 @@ def test_many_breakers_are_changed_by_one_operation(send, act):
     assert (row.targets["names"], row.outcome["count"], row.reason) == (NAMES, 3, "why")
     assert answer.headers["X-Operation-Id"] == str(row.pk)
     if state is None:
-        assert send("GET", BREAKERS).json()["count"] == 0
+        listed = {row["name"] for row in send("GET", BREAKERS).json()["results"]}
+        assert listed.isdisjoint(NAMES)  # others may be declared in this process
     else:
         assert {describe_breaker(name).status.state for name in NAMES} == {state}
 
