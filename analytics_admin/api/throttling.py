@@ -137,7 +137,7 @@ def _read_end(cache: Any, options: dict[str, Any], window: str, now: float, seco
 
 
 def _add(cache: Any, options: dict[str, Any], counter: str, timeout: int, delta: int) -> int:
-    """Return the hits with this one; a counter that is damaged begins anew."""
+    """Return the hits with this one; a counter that is damaged starts again."""
     first = max(delta, 0)
     try:
         try:
@@ -159,7 +159,7 @@ def _add(cache: Any, options: dict[str, Any], counter: str, timeout: int, delta:
 def _is_damage(error: Exception) -> bool:
     """Return whether a cache raises this for a value that is none of ours, or cannot be read.
 
-    A store that refuses to be written raises the same; then writing it anew fails, too.
+    A store that refuses to be written raises the same; then writing it again fails, too.
     """
     if isinstance(error, StoreUnavailable | OSError | DatabaseError | NotImplementedError):
         return False

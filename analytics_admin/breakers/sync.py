@@ -152,7 +152,7 @@ class StoreSync:
     def _is_continued(self, store: BreakerStore, sequence: int) -> bool:
         """Return whether the shared store has gone on since the last reading; it is not emptied.
 
-        A store that was emptied begins its sequence anew, with a far higher number or none.
+        A store that was emptied starts its sequence again, with a far higher number or none.
         """
         if not store.is_shared:
             return False
